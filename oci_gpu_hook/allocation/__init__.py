@@ -1,0 +1,1 @@
+"""Which GPUs a container gets, and the record of who holds which."""

@@ -1,0 +1,1 @@
+"""Changing the container: its rootfs by descriptor, its device cgroup, its ld cache. Effects live here."""

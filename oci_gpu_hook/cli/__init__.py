@@ -1,0 +1,1 @@
+"""The door of people: `oci-gpu COMMAND`, a module a command."""

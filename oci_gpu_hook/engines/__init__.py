@@ -1,0 +1,1 @@
+"""Install and uninstall, an engine a module."""

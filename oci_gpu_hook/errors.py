@@ -1,0 +1,62 @@
+"""What can go wrong, each in three parts: what, why, and what to do about it."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+LONGEST_VALUE: Final = 200
+
+
+class HookError(Exception):
+    """A failure made for people: one line, `WHAT: WHY; REMEDY`, which is what engines show their users."""
+
+    def __init__(self, what: str, why: str, remedy: str) -> None:
+        super().__init__(what, why, remedy)
+        self.what = what
+        self.why = why
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return one_line(f"{self.what}: {self.why}; {self.remedy}")
+
+
+class InvalidInput(HookError):
+    """What the engine or the container handed over is not what the interface allows."""
+
+
+class ConfigError(HookError):
+    """The configuration file cannot be used."""
+
+
+class DriverError(HookError):
+    """The host's driver, its files or its device nodes are not in a state to serve containers."""
+
+
+class AllocationError(HookError):
+    """The GPUs asked for cannot be granted now."""
+
+
+class UnsafeRootfs(HookError):
+    """The container's file system would lead an effect astray; refused on purpose."""
+
+
+class ApplyError(HookError):
+    """A change to the container could not be made; what had been done is undone."""
+
+
+def quoted(value: object) -> str:
+    """Text of unknown origin, fit for a line of a log or terminal: quoted, escaped and cut."""
+    text = repr(value)
+    return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 1] + "…"
+
+
+def one_line(text: str) -> str:
+    """Return the text with every control character made visible, so that it stays one line wherever it is shown."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def reason(error: OSError) -> str:
+    """Say why a system call failed, in the system's words, without its Python decoration."""
+    return error.strerror or str(error)

@@ -1,0 +1,1 @@
+"""What the container asks for: from annotations, mounts and environment to one Request, or nothing. Pure."""

@@ -1,0 +1,62 @@
+"""The value of a request; the design's `oci-gpu request --json` is its form on paper."""
+
+from __future__ import annotations
+
+from oci_gpu_hook.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+ANNOTATION_PREFIX: Final = "io.oci-gpu-hook."
+
+
+class Request(Record):
+    """What a container asks for, after policy.
+
+    devices: `("all",)`, `()` for "none" (driver files, no GPU) or names: indices, UUIDs, PCI bus ids, MIG names.
+    count: so many GPUs, whichever are free (devices is then `()` or one MIG profile); None when named.
+    memory: least bytes of each counted GPU; 0 for any.
+    wait: seconds to wait for counted GPUs to become free.
+    requirements: the values of NVIDIA_REQUIRE_* that the driver and the granted GPUs must satisfy, all of them.
+    source: `annotations`, `mounts`, `swarm`, `environment` or `legacy-image`.
+    warnings: what was asked for and means less than its author thinks.
+    """
+
+    devices: tuple[str, ...] = ()
+    count: int | None = None
+    memory: int = 0
+    exclusive: bool = False
+    wait: int = 0
+    driver_capabilities: tuple[str, ...]
+    requirements: tuple[str, ...] = ()
+    mig_config_devices: str | None = None
+    mig_monitor_devices: str | None = None
+    imex_channels: tuple[int, ...] = ()
+    features: tuple[str, ...] = ()
+    source: str
+    warnings: tuple[str, ...] = ()
+
+
+def to_json(request: Request) -> dict[str, object]:
+    """Return the form that `schemas/request.schema.json` describes; by-count refinements appear only where set."""
+    document: dict[str, object] = {
+        "devices": list(request.devices),
+        "count": request.count,
+        "driverCapabilities": list(request.driver_capabilities),
+        "requirements": list(request.requirements),
+        "migConfigDevices": request.mig_config_devices,
+        "migMonitorDevices": request.mig_monitor_devices,
+        "imexChannels": list(request.imex_channels),
+        "features": list(request.features),
+        "source": request.source,
+    }
+    if request.memory:
+        document["memory"] = request.memory
+    if request.exclusive:
+        document["exclusive"] = True
+    if request.wait:
+        document["wait"] = request.wait
+    if request.warnings:
+        document["warnings"] = list(request.warnings)
+    return document
