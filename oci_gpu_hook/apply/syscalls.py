@@ -1,0 +1,172 @@
+"""The system calls that Python lacks: numbers, structs and errno in one place. Nothing here decides anything.
+
+`ctypes` is a wrapper around `_ctypes`; the wrapper alone costs a container's start a fifth of the bare interpreter, and
+what is needed of it is below. Numbers: include/uapi/asm-generic/unistd.h (the same everywhere since Linux 5.1) and, for
+older calls, arch/x86/entry/syscalls/syscall_64.tbl.
+"""
+
+from __future__ import annotations
+
+import os
+from _ctypes import FUNCFLAG_CDECL, FUNCFLAG_USE_ERRNO, CFuncPtr, _SimpleCData, addressof, dlopen, dlsym, get_errno
+from _struct import pack, unpack_from
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final
+
+MACHINE: Final = os.uname().machine
+_X86_64: Final = MACHINE == "x86_64"
+
+# include/uapi/linux/openat2.h
+RESOLVE_NO_XDEV: Final = 0x01
+RESOLVE_NO_MAGICLINKS: Final = 0x02
+RESOLVE_NO_SYMLINKS: Final = 0x04
+RESOLVE_BENEATH: Final = 0x08
+RESOLVE_IN_ROOT: Final = 0x10
+# include/uapi/linux/fcntl.h, mount.h
+AT_EMPTY_PATH: Final = 0x1000
+AT_RECURSIVE: Final = 0x8000
+OPEN_TREE_CLONE: Final = 1
+MOVE_MOUNT_F_EMPTY_PATH: Final = 0x04
+MOVE_MOUNT_T_EMPTY_PATH: Final = 0x40
+MOUNT_ATTR_RDONLY: Final = 0x01
+MOUNT_ATTR_NOSUID: Final = 0x02
+MOUNT_ATTR_NODEV: Final = 0x04
+MOUNT_ATTR_NOEXEC: Final = 0x08
+MS_PRIVATE: Final = 1 << 18
+MS_SHARED: Final = 1 << 20
+MNT_DETACH: Final = 2
+FSOPEN_CLOEXEC: Final = 1
+FSMOUNT_CLOEXEC: Final = 1
+_FSCONFIG_SET_STRING: Final = 1
+_FSCONFIG_CMD_CREATE: Final = 6
+# include/uapi/linux/stat.h
+_STATX_MNT_ID: Final = 0x1000
+_STATX_MNT_ID_OFFSET: Final = 0x90
+_STATX_SIZE: Final = 0x100
+# include/uapi/linux/sched.h
+CLONE_NEWNS: Final = 0x00020000
+# include/uapi/linux/magic.h
+OVERLAYFS_SUPER_MAGIC: Final = 0x794C7630
+PROC_SUPER_MAGIC: Final = 0x9FA0
+TMPFS_MAGIC: Final = 0x01021994
+
+_NR_OPEN_TREE: Final = 428
+_NR_MOVE_MOUNT: Final = 429
+_NR_FSOPEN: Final = 430
+_NR_FSCONFIG: Final = 431
+_NR_FSMOUNT: Final = 432
+_NR_OPENAT2: Final = 437
+_NR_MOUNT_SETATTR: Final = 442
+_NR_SETNS: Final = 308 if _X86_64 else 268
+_NR_UMOUNT2: Final = 166 if _X86_64 else 39
+_NR_STATX: Final = 332 if _X86_64 else 291
+_NR_FSTATFS: Final = 138 if _X86_64 else 44
+
+
+class _Long(_SimpleCData):  # type: ignore[type-arg]
+    _type_ = "l"
+
+
+class _Char(_SimpleCData):  # type: ignore[type-arg]
+    _type_ = "c"
+
+
+class _Function(CFuncPtr):
+    _flags_ = FUNCFLAG_CDECL | FUNCFLAG_USE_ERRNO
+    _restype_ = _Long
+
+
+_syscall: Any = _Function(dlsym(dlopen(None, 0), "syscall"))  # type: ignore[arg-type]
+
+
+class Buffer:
+    """Memory that the kernel reads and writes: `size` zero bytes, or a copy of some bytes."""
+
+    def __init__(self, contents: int | bytes) -> None:
+        size = contents if isinstance(contents, int) else len(contents)
+        array_type: Any = _Char * size
+        self._array: Any = array_type()
+        if isinstance(contents, bytes):
+            self._array.raw = contents
+        self.address: int = addressof(self._array)
+
+    @property
+    def raw(self) -> bytes:
+        """What the memory holds now."""
+        contents: bytes = self._array.raw
+        return contents
+
+
+def raw(number: int, *arguments: int | bytes | Buffer) -> int:
+    """Make a system call. Integers are passed as longs, bytes and Buffers by address. Raises OSError."""
+    converted = [
+        _Long(argument) if isinstance(argument, int) else argument._array if isinstance(argument, Buffer) else argument  # noqa: SLF001
+        for argument in arguments
+    ]
+    result: int = _syscall(_Long(number), *converted)
+    if result < 0:
+        error = get_errno()
+        raise OSError(error, os.strerror(error))
+    return result
+
+
+def openat2(dirfd: int, path: str, flags: int, resolve: int, mode: int = 0) -> int:
+    """Open `path` below `dirfd` under the restrictions `resolve`; the descriptor closes on exec."""
+    how = pack("QQQ", flags | os.O_CLOEXEC, mode, resolve)  # struct open_how
+    return raw(_NR_OPENAT2, dirfd, os.fsencode(path), how, len(how))
+
+
+def open_tree(dirfd: int, path: str, flags: int) -> int:
+    """Return a descriptor of the mount at `path`; with OPEN_TREE_CLONE of a detached copy of it."""
+    return raw(_NR_OPEN_TREE, dirfd, os.fsencode(path), flags | os.O_CLOEXEC)
+
+
+def move_mount(mount: int, onto: int) -> None:
+    """Attach the detached mount to the file or directory that the descriptor `onto` stands for."""
+    raw(_NR_MOVE_MOUNT, mount, b"", onto, b"", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH)
+
+
+def mount_setattr(mount: int, attr_set: int, propagation: int = 0, flags: int = 0) -> None:
+    """Set attributes (MOUNT_ATTR_*) and propagation (MS_PRIVATE, MS_SHARED) of the mount whose root is `mount`."""
+    attributes = pack("QQQQ", attr_set, 0, propagation, 0)  # struct mount_attr
+    raw(_NR_MOUNT_SETATTR, mount, b"", AT_EMPTY_PATH | flags, attributes, len(attributes))
+
+
+def new_tmpfs(options: tuple[tuple[str, str], ...], attributes: int) -> int:
+    """Return a detached tmpfs mount with `options`, e.g. (("mode", "0755"), ("size", "65536"))."""
+    context = raw(_NR_FSOPEN, b"tmpfs", FSOPEN_CLOEXEC)
+    try:
+        for name, value in options:
+            raw(_NR_FSCONFIG, context, _FSCONFIG_SET_STRING, name.encode(), value.encode(), 0)
+        raw(_NR_FSCONFIG, context, _FSCONFIG_CMD_CREATE, 0, 0, 0)
+        return raw(_NR_FSMOUNT, context, FSMOUNT_CLOEXEC, attributes)
+    finally:
+        os.close(context)
+
+
+def setns(fd: int, kind: int) -> None:
+    """Enter the namespace that `fd` stands for."""
+    raw(_NR_SETNS, fd, kind)
+
+
+def umount2(path: bytes, flags: int) -> None:
+    """Unmount what is mounted at `path`."""
+    raw(_NR_UMOUNT2, path, flags)
+
+
+def mount_id(fd: int) -> int:
+    """Return the id of the mount that the descriptor's file is reached by, as /proc/PID/mountinfo has it."""
+    buffer = Buffer(_STATX_SIZE)
+    raw(_NR_STATX, fd, b"", AT_EMPTY_PATH, _STATX_MNT_ID, buffer)
+    (number,) = unpack_from("Q", buffer.raw, _STATX_MNT_ID_OFFSET)
+    return int(number)
+
+
+def file_system_type(fd: int) -> int:
+    """Return the magic number (include/uapi/linux/magic.h) of the descriptor's file system."""
+    buffer = Buffer(128)  # struct statfs: 120 bytes on 64-bit architectures; f_type comes first
+    raw(_NR_FSTATFS, fd, buffer)
+    (number,) = unpack_from("q", buffer.raw)
+    return int(number)
