@@ -1,0 +1,244 @@
+"""A container's file system: one descriptor, and the only code that takes paths an image may have laid traps in.
+
+Every path is resolved once, by openat2(2) below the descriptor, and gives a descriptor; whatever follows happens by
+descriptor and single names. The image can make a resolution fail or land elsewhere in its own tree, never outside it.
+What it does not do: decide what belongs into a container (`plan`), or mount (`apply.mounts`).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from oci_gpu_hook.apply import syscalls
+from oci_gpu_hook.errors import ApplyError, UnsafeRootfs, quoted, reason
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Final
+
+    from oci_gpu_hook.edits import DeviceNode
+
+_IN_ROOT: Final = syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_MAGICLINKS
+# A rename anywhere on the machine may make a scoped resolution ask to be repeated (openat2(2), EAGAIN); the bound keeps
+# an attacker from making the hook spin. pathrs-lite measured ~0.1 % failures at 128 under constant renames.
+_RETRIES: Final = 128
+_NEW_KERNEL: Final = "use Linux 5.12 or later, and let no seccomp profile refuse openat2 and move_mount to the hook"
+_DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_ABSENT: Final = (errno.ENOENT, errno.ENOTDIR)
+
+
+class Rootfs:
+    """The root directory of a container as an O_PATH descriptor, owned by this object until `close`.
+
+    owner: the (uid, gid) that the container's root is on the host; what is created belongs to it.
+    volumes: mount points of the container that show the host's files; nothing is created in those.
+    """
+
+    def __init__(self, fd: int, owner: tuple[int, int] = (0, 0), volumes: Sequence[str] = ()) -> None:
+        self.fd = fd
+        self.owner = owner
+        self._unsafe_volumes = volumes
+        self._volume_mounts: frozenset[int] | None = None
+
+    def close(self) -> None:
+        """Give the descriptor up."""
+        os.close(self.fd)
+
+    def resolve(self, unsafe_path: str, flags: int = os.O_PATH, restrictions: int = 0) -> int:
+        """Open a path as the container would see it. Raises OSError with openat2's errno."""
+        for _ in range(_RETRIES):
+            try:
+                return syscalls.openat2(self.fd, unsafe_path, flags, _IN_ROOT | restrictions)
+            except OSError as error:
+                if error.errno == errno.ENOSYS:
+                    raise ApplyError("cannot open the container's files", "openat2 is refused", _NEW_KERNEL) from None
+                if error.errno != errno.EAGAIN:
+                    raise
+        why = f"{quoted(unsafe_path)} would not hold still for {_RETRIES} attempts"
+        raise UnsafeRootfs("container rootfs", why, "stop what renames files in it and start the container again")
+
+    def exists(self, unsafe_path: str) -> bool:
+        """Tell whether the path leads to anything."""
+        fd = self._resolve_or_none(unsafe_path)
+        if fd is None:
+            return False
+        os.close(fd)
+        return True
+
+    def read(self, unsafe_path: str, limit: int) -> bytes:
+        """Return a regular file's contents, b"" where there is none or where it is larger than `limit` bytes."""
+        # O_NONBLOCK: a FIFO or device in a file's place must not hold the hook up.
+        fd = self._resolve_or_none(unsafe_path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        if fd is None:
+            return b""
+        try:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
+                return b""
+            return os.pread(fd, limit, 0)
+        finally:
+            os.close(fd)
+
+    def open_file(self, unsafe_path: str) -> int | None:
+        """Return a read descriptor of a regular file, or None."""
+        fd = self._resolve_or_none(unsafe_path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        if fd is not None and not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            return None
+        return fd
+
+    def names(self, unsafe_path: str, limit: int = 4096) -> list[str]:
+        """Return the names in a directory, at most `limit` of them, sorted; none where there is no such directory."""
+        fd = self._resolve_or_none(unsafe_path, os.O_RDONLY | os.O_DIRECTORY)
+        if fd is None:
+            return []
+        try:
+            with os.scandir(fd) as entries:
+                return sorted(entry.name for entry, _ in zip(entries, range(limit), strict=False))
+        finally:
+            os.close(fd)
+
+    def directory(self, unsafe_path: str) -> int | None:
+        """Return a descriptor of a directory, or None where nothing is there. Raises UnsafeRootfs for anything else."""
+        try:
+            return self.resolve(unsafe_path, os.O_PATH | os.O_DIRECTORY)
+        except OSError as error:
+            if error.errno == errno.ENOENT:
+                return None
+            raise unsafe(unsafe_path, error) from None
+
+    def make_directory(self, unsafe_path: str) -> int:
+        """Return a descriptor of the directory, made with its parents if missing. Raises UnsafeRootfs, ApplyError."""
+        found = self.directory(unsafe_path)
+        if found is not None:
+            return found
+        parent, name = os.path.split(unsafe_path.rstrip("/"))
+        parent_fd = self.make_directory(parent or "/")
+        try:
+            return self._make_directory_at(parent_fd, name, unsafe_path)
+        finally:
+            os.close(parent_fd)
+
+    def _make_directory_at(self, parent_fd: int, name: str, unsafe_path: str) -> int:
+        self.refuse_volume(parent_fd, unsafe_path)
+        try:
+            os.mkdir(name, 0o755, dir_fd=parent_fd)
+        except FileExistsError:
+            pass  # a dangling link, or made meanwhile: the open below proves what is there
+        except OSError as error:
+            raise cannot_create(unsafe_path, error) from None
+        try:
+            fd = os.open(name, _DIRECTORY, dir_fd=parent_fd)
+        except OSError as error:
+            raise unsafe(unsafe_path, error) from None
+        self._own(name, parent_fd)
+        return fd
+
+    def make_file(self, parent_fd: int, name: str, unsafe_path: str, contents: bytes = b"") -> None:
+        """Create a regular file of mode 0644 that was not there. Raises FileExistsError, ApplyError."""
+        self.refuse_volume(parent_fd, unsafe_path)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            fd = os.open(name, flags, 0o644, dir_fd=parent_fd)
+        except FileExistsError:
+            raise
+        except OSError as error:
+            raise cannot_create(unsafe_path, error) from None
+        try:
+            if self.owner != (0, 0):
+                os.fchown(fd, *self.owner)
+            written = 0
+            while written < len(contents):
+                written += os.write(fd, contents[written:])
+        except OSError as error:
+            os.unlink(name, dir_fd=parent_fd)
+            raise cannot_create(unsafe_path, error) from None
+        finally:
+            os.close(fd)
+
+    def make_link(self, parent_fd: int, name: str, target: str, unsafe_path: str) -> None:
+        """Create a symbolic link that was not there. Raises FileExistsError, ApplyError."""
+        self.refuse_volume(parent_fd, unsafe_path)
+        try:
+            os.symlink(target, name, dir_fd=parent_fd)
+        except FileExistsError:
+            raise
+        except OSError as error:
+            raise cannot_create(unsafe_path, error) from None
+        self._own(name, parent_fd)
+
+    def make_node(self, parent_fd: int, name: str, node: DeviceNode) -> None:
+        """Create a character device node and look at what came of it. Raises OSError (mknod's), UnsafeRootfs."""
+        self.refuse_volume(parent_fd, node.path)
+        device = os.makedev(node.major, node.minor)
+        # The umask is 0 (`attach`): mknod sets the exact mode; a chmod by name would follow a link put in its place.
+        os.mknod(name, stat.S_IFCHR | node.file_mode, device, dir_fd=parent_fd)
+        os.chown(name, node.uid, node.gid, dir_fd=parent_fd, follow_symlinks=False)
+        found = os.stat(name, dir_fd=parent_fd, follow_symlinks=False)
+        if not stat.S_ISCHR(found.st_mode) or found.st_rdev != device:
+            why = "was exchanged while it was made"
+            raise UnsafeRootfs(f"device node {quoted(node.path)}", why, "do not run this image")
+
+    def refuse_volume(self, parent_fd: int, unsafe_path: str) -> None:
+        """Raise UnsafeRootfs where `parent_fd` lies in a volume: what is created there is created on the host."""
+        if self._unsafe_volumes and syscalls.mount_id(parent_fd) in self._mounts_of_volumes():
+            why = f"{quoted(os.path.dirname(unsafe_path))} is a volume of the host, where the hook creates nothing"
+            raise UnsafeRootfs(
+                f"cannot place {quoted(unsafe_path)}", why, "mount the volume elsewhere in the container"
+            )
+
+    def is_volume(self, unsafe_path: str) -> bool:
+        """Tell whether the path, or the deepest part of it that exists, lies in a volume of the host."""
+        while self._unsafe_volumes:
+            fd = self._resolve_or_none(unsafe_path)
+            if fd is not None:
+                try:
+                    return syscalls.mount_id(fd) in self._mounts_of_volumes()
+                finally:
+                    os.close(fd)
+            unsafe_path = os.path.dirname(unsafe_path)
+        return False
+
+    def _mounts_of_volumes(self) -> frozenset[int]:
+        if self._volume_mounts is None:
+            mounts = set()
+            for unsafe_path in self._unsafe_volumes:
+                fd = self._resolve_or_none(unsafe_path)
+                if fd is not None:
+                    mounts.add(syscalls.mount_id(fd))
+                    os.close(fd)
+            # A bundle that is only described, not started, has no mounts yet: its volumes are plain directories.
+            self._volume_mounts = frozenset(mounts - {syscalls.mount_id(self.fd)})
+        return self._volume_mounts
+
+    def _resolve_or_none(self, unsafe_path: str, flags: int = os.O_PATH) -> int | None:
+        try:
+            return self.resolve(unsafe_path, flags)
+        except OSError:  # absent, a loop, a socket, no permission: to a reader all the same
+            return None
+
+    def _own(self, name: str, parent_fd: int) -> None:
+        if self.owner != (0, 0):
+            os.chown(name, *self.owner, dir_fd=parent_fd, follow_symlinks=False)
+
+
+def unsafe(unsafe_path: str, error: OSError) -> UnsafeRootfs:
+    """Return the refusal of a path that leads nowhere safe."""
+    why = {
+        errno.ELOOP: "is a symbolic link where none may be, or one that never ends",
+        errno.ENOTDIR: "leads through something that is not a directory",
+    }.get(error.errno or 0, reason(error))
+    return UnsafeRootfs(f"container path {quoted(unsafe_path)}", why, "remove it from the image")
+
+
+def cannot_create(unsafe_path: str, error: OSError) -> ApplyError:
+    """Return the error for a file that the container's file system does not take."""
+    remedy = {
+        errno.EROFS: "make the container's file system writable at this path, or ship the file in the image",
+        errno.ENOSPC: "free space on the file system of the container's rootfs",
+        errno.EDQUOT: "free space on the file system of the container's rootfs",
+    }.get(error.errno or 0, "look at the permissions of the container's rootfs")
+    return ApplyError(f"cannot create {quoted(unsafe_path)} in the container", reason(error), remedy)
