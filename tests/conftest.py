@@ -1,0 +1,27 @@
+"""For all tests: what may be skipped, and where real containers come from."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+pytest_plugins = ["tests.runtime.fixtures"]
+
+# With CI=true a skip is a failure, because there nobody reads it. What may be skipped all the same, and why:
+ALLOWED_SKIPS = {
+    "crun on cgroup v2": "crun sets RLIMIT_MEMLOCK to infinity, which needs CAP_SYS_RESOURCE",
+    "crun on cgroup v1": "machines without v1 controllers",
+    "runc on cgroup v1": "machines without v1 controllers",
+}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if report.skipped and os.environ.get("CI") == "true" and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2].removeprefix("Skipped: ")
+        if not reason.startswith(tuple(ALLOWED_SKIPS)):
+            report.outcome = "failed"
+            report.longrepr = f"{item.nodeid}: a skip counts as a failure with CI=true: {reason}"
+    return report
