@@ -1,18 +1,18 @@
 """Device programs as bytes: what decides on cgroup v2 whether a container may open a device node. Pure.
 
-A program gets `struct bpf_cgroup_dev_ctx {u32 access_type; u32 major; u32 minor}` in r1 and returns 1 to permit. The low
-half of access_type is the type of the node, the high half what is wanted of it (include/uapi/linux/bpf.h). An
+A program gets `struct bpf_cgroup_dev_ctx {u32 access_type; u32 major; u32 minor}` in r1 and returns 1 to permit. The
+low half of access_type is the type of the node, the high half what is wanted of it (include/uapi/linux/bpf.h). An
 instruction is eight bytes: opcode, destination and source register, jump offset, immediate
 (Documentation/bpf/standardization/instruction-set.rst).
 """
 
 from __future__ import annotations
 
-from _struct import iter_unpack, pack, unpack_from
+from _struct import pack, unpack_from
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
     from typing import Final
 
     from oci_gpu_hook.container import DeviceRule
@@ -23,7 +23,6 @@ INSTRUCTION_SIZE: Final = 8
 BLOCK: Final = 1  # BPF_DEVCG_DEV_BLOCK
 CHAR: Final = 2  # BPF_DEVCG_DEV_CHAR
 ACCESS: Final = {"m": 1, "r": 2, "w": 4}  # BPF_DEVCG_ACC_MKNOD, _READ, _WRITE
-READ_WRITE: Final = 6
 _MKNOD_OR_TYPE: Final = 0x1FFFF  # of access_type: the type and, above it, the bit of mknod
 
 _LOAD: Final = 0x61  # BPF_LDX | BPF_MEM | BPF_W
@@ -44,7 +43,8 @@ _RULE: Final = 4  # instructions of each of its rules
 _LARGEST_NUMBER: Final = 0x7FFFFFFF  # of an immediate; far above any major (12 bits) or minor (20 bits)
 
 # What runc (specconv.AllowedDevices) and crun (default_devices) permit every container, after its own rules:
-# type, major, minor, access. Both have had and lacked tun (10:200) at times; their present releases have it.
+# type, major, minor, access. Both have had and lacked tun (10:200) at times; their present releases have it. crun alone
+# adds the host's system console (5:1), which no container needs.
 DEFAULT_RULES: Final = (
     ("c", None, None, "m"),
     ("b", None, None, "m"),
@@ -102,7 +102,7 @@ def split(code: bytes) -> tuple[tuple[Node, ...], bytes]:
 
 
 def extended(code: bytes, nodes: Iterable[Node]) -> bytes:
-    """Return `code` with `nodes` permitted in front, in one prefix together with what an earlier one of ours permits."""
+    """Return `code` with `nodes` permitted in front, in one prefix with what an earlier one of ours permits."""
     earlier, rest = split(code)
     return prefix(sorted({*earlier, *nodes})) + rest
 
@@ -115,7 +115,7 @@ def is_hidden(code: bytes) -> bool:
 
 
 def is_self_contained(code: bytes) -> bool:
-    """Tell whether the instructions can be loaded again as they are: no maps, no helpers, no functions of the kernel."""
+    """Tell whether the instructions can be loaded again as they are: no maps, helpers or functions."""
     opcodes = code[::INSTRUCTION_SIZE]
     return not any(opcode in opcodes for opcode in (_LOAD_64, _CALL, _CALL_REGISTER))
 
@@ -166,96 +166,3 @@ def _rule(allow: bool, kind: str, major: int | None, minor: int | None, access: 
         )
         + decision
     )
-
-
-# The subset of the instruction set that device programs use, by the high four bits of the opcode.
-_ARITHMETIC: Final[dict[int, Callable[[int, int, int], int]]] = {
-    0x00: lambda left, right, _bits: left + right,
-    0x10: lambda left, right, _bits: left - right,
-    0x40: lambda left, right, _bits: left | right,
-    0x50: lambda left, right, _bits: left & right,
-    0x60: lambda left, right, bits: left << (right % bits),
-    0x70: lambda left, right, bits: left >> (right % bits),
-    0xA0: lambda left, right, _bits: left ^ right,
-    0xB0: lambda _left, right, _bits: right,
-}
-_COMPARISON: Final[dict[int, Callable[[int, int], bool]]] = {
-    0x00: lambda _left, _right: True,
-    0x10: lambda left, right: left == right,
-    0x20: lambda left, right: left > right,
-    0x30: lambda left, right: left >= right,
-    0x40: lambda left, right: bool(left & right),
-    0x50: lambda left, right: left != right,
-    0xA0: lambda left, right: left < right,
-    0xB0: lambda left, right: left <= right,
-}
-_LOAD_FORMATS: Final = {0x61: "<I", 0x69: "<H", 0x71: "<B"}
-_UNKNOWN: Final = -1  # the contents of a register that hold no number: the context's address, or nothing yet
-
-
-def permits(code: bytes, major: int, minor: int, access: int = READ_WRITE, kind: int = CHAR) -> bool | None:
-    """Run the program for one node; None where it goes beyond what is understood here. Ends: jumps go forward only."""
-    if len(code) % INSTRUCTION_SIZE or not any(code):
-        return None
-    context = pack("<III", access << 16 | kind, major, minor)
-    program = list(iter_unpack("<BBhi", code))
-    registers = [_UNKNOWN] * 16
-    holders = {1}  # registers that hold the context's address
-    at = 0
-    while at < len(program):
-        opcode, pair, offset, immediate = program[at]
-        at += 1
-        target, source = pair & 15, pair >> 4
-        if opcode == _EXIT:
-            return None if registers[0] == _UNKNOWN else registers[0] != 0
-        if opcode in _LOAD_FORMATS:
-            if source not in holders or not 0 <= offset <= len(context) - 4:
-                return None
-            (registers[target],) = unpack_from(_LOAD_FORMATS[opcode], context, offset)
-            holders.discard(target)
-        elif opcode == _MOV_REGISTER and source in holders:
-            holders.add(target)
-            registers[target] = _UNKNOWN
-        elif opcode & 7 in (4, 7):
-            result = _computed(opcode, registers[target], registers[source], offset, immediate)
-            if result is None:
-                return None
-            registers[target] = result
-            holders.discard(target)
-        else:
-            taken = _taken(opcode, registers[target], registers[source], immediate)
-            if taken is None or offset < 0:
-                return None
-            at += offset if taken else 0
-    return None
-
-
-def _computed(opcode: int, left: int, right: int, offset: int, immediate: int) -> int | None:
-    """Return the result of a BPF_ALU or BPF_ALU64 instruction."""
-    operation = _ARITHMETIC.get(opcode & 0xF0)
-    bits = 64 if opcode & 7 == 7 else 32
-    mask = (1 << bits) - 1
-    if not opcode & 8:
-        right = immediate & mask
-    if opcode & 0xF0 == 0xB0:
-        left = 0
-    if left == right == _UNKNOWN and opcode & 0xF8 == 0xA8:
-        return None
-    if operation is None or offset or _UNKNOWN in (left, right):
-        return None
-    return operation(left & mask, right & mask, bits) & mask
-
-
-def _taken(opcode: int, left: int, right: int, immediate: int) -> bool | None:
-    """Tell whether a BPF_JMP or BPF_JMP32 instruction jumps."""
-    comparison = _COMPARISON.get(opcode & 0xF0) if opcode & 7 in (5, 6) and opcode != 0x06 else None
-    if comparison is None:
-        return None
-    mask = 0xFFFFFFFFFFFFFFFF if opcode & 7 == 5 else 0xFFFFFFFF
-    if not opcode & 8:
-        right = immediate & mask
-    if opcode == 0x05:
-        return True
-    if _UNKNOWN in (left, right):
-        return None
-    return comparison(left & mask, right & mask)
