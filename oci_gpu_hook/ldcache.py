@@ -1,0 +1,237 @@
+"""The dynamic loader's cache, /etc/ld.so.cache: its entries, and an image's cache with the driver's entries put first.
+
+Pure: it reads and writes no file and runs no ldconfig, whose parsers would meet the image's bytes. What the bytes mean
+is in ldcache_format.py; in which order entries stand, and which of them the loader takes, is here (glibc 2.43
+elf/dl-cache.c `search_cache`, `_dl_cache_libcmp`; elf/cache.c `compare`).
+"""
+
+from __future__ import annotations
+
+from oci_gpu_hook.errors import quoted
+from oci_gpu_hook.ldcache_format import (
+    FLAGS,
+    KEY,
+    LARGEST_CACHE,
+    LONGEST_STRING,
+    VALUE,
+    LdCacheError,
+    Table,
+    read,
+    write,
+)
+from oci_gpu_hook.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container, Sequence
+    from typing import Final
+
+    from oci_gpu_hook.ldcache_format import RawEntry
+
+__all__ = ["Entry", "LdCacheError", "build", "flags_for", "merge", "parse", "remove"]
+
+LONGEST_NAME: Final = 255  # bytes: include/uapi/linux/limits.h, NAME_MAX
+
+_HWCAP_EXTENSION: Final = 1 << 62  # the low 32 bits of hwcap are an index into the names of subdirectories
+_HWCAP_ISA_LEVEL: Final = 0x3FF << 32  # bits that may be set beside it
+_HWCAP_INDEX: Final = 0xFFFF_FFFF
+
+# sysdeps/generic/ldconfig.h: FLAG_ELF_LIBC6 (3), and the ABI in the second byte. i386 has none.
+_FLAGS: Final = {
+    ("x86_64", 64): 0x0303,
+    ("x86_64", 32): 0x0003,  # i386, which is what an x86_64 driver's 32-bit libraries are
+    ("i386", 32): 0x0003,
+    ("i686", 32): 0x0003,
+    ("x32", 32): 0x0803,
+    ("aarch64", 64): 0x0A03,
+    ("aarch64", 32): 0x0903,
+    ("arm", 32): 0x0903,  # hard-float
+}
+
+
+class Entry(Record):
+    """A library that the loader finds by `name` at `path`; `flags` are its ABI (see flags_for).
+
+    os_version: the least kernel version, ignored since glibc 2.36. hwcap: the field as stored; subdirectory: the
+    directory below glibc-hwcaps that it stands for ("x86-64-v3"), or "".
+    """
+
+    name: str
+    path: str
+    flags: int
+    os_version: int = 0
+    hwcap: int = 0
+    subdirectory: str = ""
+
+
+def flags_for(machine: str, bits: int) -> int:
+    """Return the flags of `bits`-bit libraries on `machine` (uname's word, or "x32"). Raises LdCacheError."""
+    try:
+        return _FLAGS[machine, bits]
+    except KeyError:
+        raise LdCacheError(f"no ld cache flags are known for {bits}-bit libraries of {quoted(machine)}") from None
+
+
+def parse(data: bytes) -> tuple[Entry, ...]:
+    """Return the entries of a cache in the order in which it holds them. Raises LdCacheError."""
+    table = read(data)
+    texts: dict[int, str] = {}
+    room = LARGEST_CACHE  # strings may overlap: without a limit a small file could hold 100,000 long ones
+
+    def text(offset: int) -> str:
+        nonlocal room
+        if offset not in texts:
+            string = table.string(offset)
+            room -= len(string)
+            if room < 0:
+                raise LdCacheError(f"the strings of the ld cache are larger than {LARGEST_CACHE} bytes")
+            texts[offset] = _decode(string)
+        return texts[offset]
+
+    def subdirectory(hwcap: int) -> str:
+        named = hwcap & ~(_HWCAP_ISA_LEVEL | _HWCAP_INDEX) == _HWCAP_EXTENSION
+        index = hwcap & _HWCAP_INDEX
+        return text(table.hwcaps[index]) if named and index < len(table.hwcaps) else ""
+
+    return tuple(
+        Entry(
+            name=text(key),
+            path=text(value),
+            flags=flags,
+            os_version=os_version,
+            hwcap=hwcap,
+            subdirectory=subdirectory(hwcap),
+        )
+        for flags, key, value, os_version, hwcap in table.entries
+    )
+
+
+def build(additions: Sequence[Entry]) -> bytes:
+    """Return a cache of these entries alone. Of two with one name and one ABI the loader takes the first."""
+    return write(_with(Table(), additions))
+
+
+def merge(image_cache: bytes, additions: Sequence[Entry], drop: Container[str] = ()) -> bytes:
+    """Return the image's cache with the additions in front of its own entries of the same name and flags.
+
+    The image's entries keep their order and their hardware capabilities, less those whose path is in `drop` and those
+    that an addition repeats. The loader takes an addition even where the image has a glibc-hwcaps variant of that
+    name: it stops at the first entry that belongs to no subdirectory. Raises LdCacheError; the loader has no use for
+    such a cache either, so that `build` loses nothing.
+    """
+    return write(_with(_without(read(image_cache), drop), additions))
+
+
+def remove(cache: bytes, paths: Container[str]) -> bytes:
+    """Return the cache less the entries of these paths, which undoes `merge`. Raises LdCacheError."""
+    table = read(cache)
+    kept = _without(table, paths)
+    return cache if kept is table else write(kept)
+
+
+def _without(table: Table, paths: Container[str]) -> Table:
+    """Return the table less the entries of these paths, and less the strings at its end that nothing else needs."""
+    if paths == ():
+        return table
+    entries = [entry for entry in table.entries if _decode(table.string(entry[VALUE])) not in paths]
+    if len(entries) == len(table.entries):
+        return table
+    last = max(table.replace(entries, table.strings).offsets(), default=None)
+    end = 0 if last is None else last - table.base + len(table.string(last)) + 1
+    return table.replace(entries, table.strings[:end])
+
+
+def _with(table: Table, additions: Sequence[Entry]) -> Table:
+    """Return the table with each addition before the first entry of its name that has its flags or lesser ones.
+
+    The table is sorted downwards by name, and within a name by flags. Only the places of the additions are looked
+    for: sorting an image's whole table would cost more than all the rest.
+    """
+    entries = list(table.entries)
+    orders: dict[int, tuple[int, ...]] = {}  # by offset, for every binary search begins with the same entries
+
+    def order(index: int) -> tuple[int, ...]:
+        key = entries[index][KEY]
+        if key not in orders:
+            orders[key] = _order(table.string(key))
+        return orders[key]
+
+    def end_of_run(start: int, wanted: tuple[int, ...], test: Callable[[int], bool]) -> int:
+        """Return the end of the entries from `start` that have the wanted name and flags that pass the test."""
+        while start < len(entries) and test(entries[start][FLAGS]) and order(start) == wanted:
+            start += 1
+        return start
+
+    merged: list[RawEntry] = []
+    added = bytearray()
+    end = table.base + len(table.strings)
+    copied = 0  # entries of the table that are in `merged`
+    for wanted, flags, os_version, name, path in sorted(map(_sortable, additions), key=lambda a: a[:2], reverse=True):
+        place = end_of_run(_search(order, wanted, copied, len(entries)), wanted, flags.__lt__)
+        rivals = slice(place, end_of_run(place, wanted, flags.__eq__))
+        entries[rivals] = [entry for entry in entries[rivals] if table.string(entry[VALUE]) != path]
+        merged += entries[copied:place]
+        copied = place
+        value = key = end + len(added)
+        added += path + b"\0"
+        if path.endswith(name):  # as ldconfig, let a name be the end of its path
+            key += len(path) - len(name)
+        else:
+            key = end + len(added)
+            added += name + b"\0"
+        merged.append((flags, key, value, os_version, 0))
+    return table.replace(merged + entries[copied:], table.strings + added)
+
+
+def _sortable(addition: Entry) -> tuple[tuple[int, ...], int, int, bytes, bytes]:
+    """Return what places an addition, and what it is there."""
+    if addition.hwcap:
+        raise LdCacheError(f"{quoted(addition.path)} has hardware capabilities, which an addition cannot have")
+    name = _encode(addition.name, LONGEST_NAME)
+    return _order(name), addition.flags, addition.os_version, name, _encode(addition.path, LONGEST_STRING - 1)
+
+
+def _search(order: Callable[[int], tuple[int, ...]], wanted: tuple[int, ...], low: int, high: int) -> int:
+    """Return the first index from `low` whose order is not above the wanted one; the order falls with the index."""
+    while low < high:
+        middle = (low + high) // 2
+        if order(middle) > wanted:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+def _order(name: bytes) -> tuple[int, ...]:
+    """Return a key that compares as `_dl_cache_libcmp` does: digits by the number they make, above all else.
+
+    A number is a C int, which wraps. Bytes above 127 sort as where char is unsigned; an image's own names keep their
+    places whatever they are. What follows the longest file name is left out: it decides nothing, and bounds the work.
+    """
+    order = []
+    number = -1
+    for byte in name[: LONGEST_NAME + 1]:
+        if 48 <= byte <= 57:
+            number = byte - 48 if number < 0 else number * 10 + byte - 48
+            continue
+        if number >= 0:
+            order.append(256 + (number + 2**31) % 2**32)
+            number = -1
+        order.append(byte)
+    if number >= 0:
+        order.append(256 + (number + 2**31) % 2**32)
+    return tuple(order)
+
+
+def _encode(text: str, longest: int) -> bytes:
+    try:
+        data = text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        data = b""
+    if not data or b"\0" in data or len(data) > longest:
+        raise LdCacheError(f"{quoted(text)} cannot stand in an ld cache")
+    return data
+
+
+def _decode(string: bytes) -> str:
+    return string.decode("utf-8", "surrogateescape")
