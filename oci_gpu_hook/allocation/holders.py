@@ -1,0 +1,105 @@
+"""Is the holder of a lease still there? A process is its pid, its start time and the boot it lives in.
+
+A pid alone is no identity: it is reused. The start time (proc(5), /proc/PID/stat, field 22, clock ticks since boot)
+tells two processes of one pid apart, the boot id (/proc/sys/kernel/random/boot_id) two boots. The start time is the
+same seen from every pid namespace, the pid is not, so the namespace of the number is kept with it.
+"""
+
+from __future__ import annotations
+
+import os
+
+from oci_gpu_hook.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+INITIAL_PID_NAMESPACE: Final = 0xEFFFFFFC  # include/linux/proc_ns.h, PROC_PID_INIT_INO
+
+
+class Holder(Record):
+    """A process that keeps a lease alive. pid_namespace: inode of the namespace that pid counts in, 0 if unknown."""
+
+    pid: int
+    start_time: int
+    boot_id: str
+    pid_namespace: int
+
+
+class Processes:
+    """The processes of this machine as the procfs at `root` shows them."""
+
+    def __init__(self, root: str = "/proc") -> None:
+        self.root = root
+        self.boot_id = _read(f"{root}/sys/kernel/random/boot_id").strip().decode("ascii", "replace")
+        # Before a container's own procfs is mounted, /proc may number processes as a parent namespace does.
+        self.own_pid = int(os.readlink(f"{root}/self"))
+        owner = "self" if self.own_pid == os.getpid() else "1"
+        self.pid_namespace = _inode(f"{root}/{owner}/ns/pid")
+
+    def holder(self, pid: int) -> Holder | None:
+        """Return the process `pid` (this one for 0) as a holder, None when there is no such live process."""
+        pid = pid or self.own_pid
+        start_time = self.start_time(pid)
+        if start_time is None:
+            return None
+        return Holder(pid=pid, start_time=start_time, boot_id=self.boot_id, pid_namespace=self.pid_namespace)
+
+    def start_time(self, pid: int) -> int | None:
+        """Return the start time of a process in clock ticks since boot, None when it is dead or a zombie."""
+        try:
+            stat = _read(f"{self.root}/{pid}/stat")
+        except OSError:
+            return None
+        fields = stat[stat.rfind(b")") + 2 :].split()  # the name, field 2, may hold blanks and parentheses
+        state, threads, start_time = fields[0], int(fields[17]), int(fields[19])
+        # A zombie leader whose other threads run on still has its GPU open.
+        if state in (b"Z", b"X", b"x") and threads <= 1:
+            return None
+        return start_time
+
+    def lives(self, holder: Holder) -> bool | None:
+        """Tell whether a holder lives; None when it cannot be known from this pid namespace."""
+        if holder.boot_id != self.boot_id:
+            return False
+        if holder.pid_namespace in (self.pid_namespace, 0):
+            return self.start_time(holder.pid) == holder.start_time
+        if self.pid_namespace != INITIAL_PID_NAMESPACE:
+            return None
+        return any(self._is(pid, holder) for pid in os.listdir(self.root) if pid.isdecimal())
+
+    def _is(self, pid: str, holder: Holder) -> bool:
+        """Tell whether the process that we know as `pid` is the one that its own namespace knows as holder.pid."""
+        if self.start_time(int(pid)) != holder.start_time:
+            return False
+        try:
+            if _inode(f"{self.root}/{pid}/ns/pid") != holder.pid_namespace:
+                return False
+            status = _read(f"{self.root}/{pid}/status")
+        except OSError:
+            return False
+        numbers = status.partition(b"\nNSpid:")[2].partition(b"\n")[0].split()
+        return bool(numbers) and int(numbers[-1]) == holder.pid
+
+
+def same(one: Holder, other: Holder) -> bool:
+    """Tell whether two holders are one process, perhaps seen from two pid namespaces."""
+    if one.pid_namespace == other.pid_namespace and one.pid != other.pid:
+        return False
+    return one.start_time == other.start_time and one.boot_id == other.boot_id
+
+
+def _read(path: str) -> bytes:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, 16384)
+    finally:
+        os.close(fd)
+
+
+def _inode(path: str) -> int:
+    try:
+        return os.stat(path).st_ino
+    except OSError:  # another user's init, seen by a rootless engine
+        return 0

@@ -1,0 +1,197 @@
+"""The record on disk: STATE/leases.json under one lock, replaced as a whole.
+
+No fsync: a process that dies loses nothing that it wrote, and after the machine dies every lease is void anyway (the
+boot id changes). Bytes that a power loss left half written are read as a corrupt record, which is made anew.
+
+The lock file is readable for its owner only: whoever can open a file can lock it, and so hold up every container.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+import time
+
+from oci_gpu_hook import document
+from oci_gpu_hook.allocation.leases import Book, from_journal, from_json, to_json
+from oci_gpu_hook.errors import HookError, reason
+from oci_gpu_hook.state import is_trusted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final, Self
+
+    from oci_gpu_hook.allocation.holders import Processes
+    from oci_gpu_hook.allocation.leases import Lease
+
+RECORD: Final = "leases.json"
+LOCK: Final = "leases.lock"
+JOURNALS: Final = "containers"
+LARGEST_RECORD: Final = 4 << 20
+LARGEST_JOURNAL: Final = 1 << 20
+LOCK_PATIENCE: Final = (
+    10.0  # seconds; the lock is held for a millisecond, unless its holder is stopped or the disk hangs
+)
+_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class Untrusted(Exception):
+    """The record is not one that this project wrote; the text says why."""
+
+
+class Store:
+    """The state directory, opened; with `lock()` the right to change the record. Every method may raise OSError."""
+
+    def __init__(self, directory: str, processes: Processes) -> None:
+        self.processes = processes
+        self.troubles: list[dict[str, object]] = []
+        self.directory = directory
+        self._dir = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._lock: int | None = None
+        found = os.fstat(self._dir)
+        if not is_trusted(found):
+            os.close(self._dir)
+            raise OSError(errno.EPERM, "could be written by others", directory)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._lock is not None:
+            os.close(self._lock)  # and so unlocks
+        os.close(self._dir)
+
+    def lock(self) -> None:
+        """Wait for the lock. Raises OSError ETIMEDOUT rather than hang with a container's start."""
+        give_up = time.monotonic() + LOCK_PATIENCE
+        pause = 0.0005
+        while True:
+            fd = os.open(
+                LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600, dir_fd=self._dir
+            )
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if self._is_current(fd):
+                    self._lock = fd
+                    return
+            except BlockingIOError:
+                if time.monotonic() > give_up:
+                    os.close(fd)
+                    raise OSError(
+                        errno.ETIMEDOUT, f"another process holds its lock for {LOCK_PATIENCE:.0f} s"
+                    ) from None
+            except BaseException:
+                os.close(fd)
+                raise
+            os.close(fd)
+            time.sleep(pause)
+            pause = min(pause * 2, 0.005)
+
+    def read(self) -> Book:
+        """Return the record; one that cannot be trusted is set aside (under the lock) and made anew."""
+        try:
+            data = self._bytes(RECORD, LARGEST_RECORD, self._dir)
+        except FileNotFoundError:
+            return Book(leases=tuple(self._journals()))
+        except Untrusted as error:
+            return self._anew(str(error), Book())
+        try:
+            book, complaints = from_json(document.parse(data, RECORD))
+        except HookError as error:
+            return self._anew(error.why, Book())
+        return self._anew("; ".join(complaints), book) if complaints else book
+
+    def write(self, book: Book) -> None:
+        """Replace the record; readers without the lock see the old or the new one, never a part."""
+        temporary = RECORD + ".new"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(temporary, flags, 0o644, dir_fd=self._dir)
+        try:
+            data = memoryview(document.dump(to_json(book)))
+            while data:
+                data = data[os.write(fd, data) :]
+            os.rename(temporary, RECORD, src_dir_fd=self._dir, dst_dir_fd=self._dir)
+        except BaseException:
+            os.unlink(temporary, dir_fd=self._dir)
+            raise
+        finally:
+            os.close(fd)
+
+    def stamp(self) -> tuple[int, int]:
+        """Return what changes when the record is replaced."""
+        return stamp_of(self.directory)
+
+    def _is_current(self, fd: int) -> bool:
+        """Tell whether the locked file is still the one at its name; a cleaner of /run may have taken it away."""
+        try:
+            there = os.stat(LOCK, dir_fd=self._dir, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return there.st_ino == os.fstat(fd).st_ino
+
+    def _bytes(self, name: str, limit: int, directory: int) -> bytes:
+        """Read a file that this project wrote. Raises Untrusted for what is no such file."""
+        try:
+            fd = os.open(name, _READ, dir_fd=directory)
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENXIO):  # a symlink; a socket
+                raise Untrusted(f"is no regular file ({reason(error)})") from None
+            raise
+        try:
+            found = os.fstat(fd)
+            if not stat.S_ISREG(found.st_mode):
+                raise Untrusted("is no regular file")
+            if not is_trusted(found):
+                raise Untrusted(f"could be written by others (owner {found.st_uid}, mode {found.st_mode & 0o777:o})")
+            if found.st_size > limit:
+                raise Untrusted(f"is larger than {limit} bytes")
+            return document.read_all(fd, limit, name)
+        finally:
+            os.close(fd)
+
+    def _anew(self, why: str, readable: Book) -> Book:
+        """Set the record aside and return what can still be known: its readable entries and the journals."""
+        known = {(lease.container, lease.holder.start_time) for lease in readable.leases}
+        journals = [lease for lease in self._journals() if (lease.container, lease.holder.start_time) not in known]
+        book = Book(leases=(*readable.leases, *journals), queue=readable.queue, next_ticket=readable.next_ticket)
+        aside = ""
+        if self._lock is not None:
+            aside = f"{RECORD}.corrupt-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{time.time_ns() % 10**9:09d}"
+            os.rename(RECORD, aside, src_dir_fd=self._dir, dst_dir_fd=self._dir)
+            self.write(book)
+        path = os.path.join(self.directory, RECORD)
+        self.troubles.append({"file": path, "reason": why, "kept_as": aside, "leases": len(book.leases)})
+        return book
+
+    def _journals(self) -> list[Lease]:
+        """Return the leases that the journals of changed containers attest; unreadable ones attest nothing."""
+        try:
+            directory = os.open(JOURNALS, _READ | os.O_DIRECTORY, dir_fd=self._dir)
+        except OSError:
+            return []
+        leases = []
+        try:
+            for name in sorted(os.listdir(directory)):
+                if not name.endswith(".json"):
+                    continue
+                try:
+                    entry = document.parse(self._bytes(name, LARGEST_JOURNAL, directory), name)
+                    lease = from_journal(entry, self.processes.boot_id, self.processes.pid_namespace)
+                except (HookError, OSError, Untrusted):
+                    continue
+                if lease.devices and lease.holder.pid:
+                    leases.append(lease)
+        finally:
+            os.close(directory)
+        return leases
+
+
+def stamp_of(directory: str) -> tuple[int, int]:
+    """Return what changes when the record of a state directory is replaced: inode and time of change."""
+    try:
+        found = os.lstat(os.path.join(directory, RECORD))
+    except OSError:
+        return (0, 0)
+    return found.st_ino, found.st_mtime_ns

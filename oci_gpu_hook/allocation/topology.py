@@ -1,0 +1,95 @@
+"""Which GPUs go together: joined by NVLink first, then one NUMA node, one PCIe switch, the lowest index. Pure."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Final
+
+    from oci_gpu_hook.inventory.model import Gpu
+
+# Pairs that may be looked at. All sets of 8 GPUs are within it (70 sets of 6 pairs at the most), as are all pairs
+# and triples of 16; beyond it sets are grown GPU by GPU, from each GPU in turn, which is cubic and not exponential.
+MOST_PAIRS: Final = 2000
+# A weight holds three numbers, each worth more than all that the next can sum up to over the pairs of 64 GPUs.
+_NVLINK: Final = 1 << 24
+_NUMA: Final = 1 << 12
+
+
+def best(given: Sequence[Gpu], pool: Sequence[Gpu], wanted: int) -> tuple[Gpu, ...]:
+    """Return the `wanted` GPUs of `pool` that go best with each other and with those `given`. Deterministic."""
+    pool = sorted(pool, key=lambda gpu: gpu.index)
+    if wanted >= len(pool) or wanted <= 0:
+        return tuple(pool[:wanted])
+    fabric = _Fabric([*given, *pool])
+    if fabric.uniform:
+        return tuple(pool[:wanted])
+    start = tuple(range(len(given)))
+    free = range(len(given), len(given) + len(pool))
+    if _sets(len(free), wanted) * (wanted + len(given)) ** 2 // 2 <= MOST_PAIRS:
+        candidates = [start + chosen for chosen in combinations(free, wanted)]
+    elif start:
+        candidates = [fabric.grown(start, free, wanted)]
+    else:
+        candidates = [fabric.grown((seed,), free, wanted - 1) for seed in free]
+    chosen = max(candidates, key=fabric.rank)
+    return tuple(fabric.gpus[number] for number in chosen[len(start) :])
+
+
+class _Fabric:
+    """How well each pair of some GPUs is joined; a GPU is its place in `gpus` here."""
+
+    def __init__(self, gpus: list[Gpu]) -> None:
+        self.gpus = gpus
+        self.weights = [[_weight(one, other) for other in gpus] for one in gpus]
+        pairs = {self.weights[i][j] for i in range(len(gpus)) for j in range(i)}
+        self.uniform = len(pairs) <= 1
+
+    def rank(self, chosen: tuple[int, ...]) -> tuple[bool, int, list[int]]:
+        """Order sets: joined by NVLink as a whole, then the sum of the pairs, then the lowest indices."""
+        weights = self.weights
+        total = sum(weights[one][other] for one, other in combinations(chosen, 2))
+        return self._joined(chosen), total, sorted((-number for number in chosen), reverse=True)
+
+    def grown(self, start: tuple[int, ...], free: range, wanted: int) -> tuple[int, ...]:
+        """Add to `start` the GPU that gains most, `wanted` times; of equals the lowest."""
+        chosen = list(start)
+        rest = [number for number in free if number not in start]
+        gains = {number: sum(self.weights[number][other] for other in start) for number in rest}
+        for _ in range(wanted):
+            taken = max(rest, key=lambda number: (gains[number], -number))
+            rest.remove(taken)
+            chosen.append(taken)
+            for number in rest:
+                gains[number] += self.weights[number][taken]
+        return (*chosen[: len(start)], *sorted(chosen[len(start) :]))
+
+    def _joined(self, chosen: tuple[int, ...]) -> bool:
+        reached = {chosen[0]}
+        border = [chosen[0]]
+        while border:
+            row = self.weights[border.pop()]
+            fresh = [number for number in chosen if number not in reached and row[number] >= _NVLINK]
+            reached.update(fresh)
+            border += fresh
+        return len(reached) == len(chosen)
+
+
+def _weight(one: Gpu, other: Gpu) -> int:
+    if one.index == other.index:
+        return 0
+    links = max(dict(one.links).get(other.index, 0), dict(other.links).get(one.index, 0))
+    same_node = one.numa_node is not None and one.numa_node == other.numa_node
+    same_switch = bool(one.pcie_switch) and one.pcie_switch == other.pcie_switch
+    return links * _NVLINK + same_node * _NUMA + same_switch
+
+
+def _sets(size: int, chosen: int) -> int:
+    """Return the number of ways to choose, without importing math."""
+    ways = 1
+    for step in range(min(chosen, size - chosen)):
+        ways = ways * (size - step) // (step + 1)
+    return ways

@@ -1,0 +1,135 @@
+"""One container's turn at the record: what it gets, and what the record says afterwards. Pure.
+
+The caller holds the lock and has dropped the leases of the dead.
+"""
+
+from __future__ import annotations
+
+from oci_gpu_hook.allocation import choice, names
+from oci_gpu_hook.allocation.holders import Holder, same
+from oci_gpu_hook.allocation.leases import Book, Lease, Waiter
+from oci_gpu_hook.errors import AllocationError, InvalidInput, quoted
+from oci_gpu_hook.record import Record
+from oci_gpu_hook.request.model import Request
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from oci_gpu_hook.allocation.model import Granted
+    from oci_gpu_hook.inventory.model import Inventory
+
+
+class Claim(Record):
+    """What a container asks for, and the process whose life its lease follows. starting: as in Lease."""
+
+    container: str
+    holder: Holder
+    request: Request
+    starting: bool = False
+
+
+def serve(
+    book: Book, claim: Claim, inventory: Inventory, now: str, place: Waiter | None = None
+) -> tuple[tuple[Granted, ...], Book]:
+    """Return the devices of a claim and the record with its lease, the very same record where nothing changed.
+
+    place: where the container waits in the queue. Raises what `choice.choose` raises, AllocationError also when a
+    device granted before is gone.
+    """
+    own = next((lease for lease in book.leases if _is_own(lease, claim)), None)
+    others = tuple(lease for lease in book.leases if lease is not own)
+    granted = _again(own, claim.request, inventory) if own else None
+    if granted is None:
+        ticket = place.ticket if place else book.next_ticket
+        ahead = tuple(waiter for waiter in book.queue if waiter.ticket < ticket)
+        granted = choose_in_turn(claim.request, inventory, others, ahead)
+    queue = tuple(waiter for waiter in book.queue if waiter != place)
+    if not granted:  # `all` of no GPU
+        return granted, with_changes(book, leases=others, queue=queue)
+    lease = Lease(
+        container=claim.container,
+        devices=tuple(choice.leased(device) for device in granted),
+        exclusive=claim.request.exclusive or (own is not None and own.exclusive),
+        holder=own.holder if own and same(own.holder, claim.holder) else claim.holder,
+        since=own.since if own else now,
+        starting=claim.starting,
+    )
+    if own and set(lease.devices) == set(own.devices):
+        lease = Lease(**{**lease.__dict__, "devices": own.devices})
+    if lease == own:
+        return granted, book
+    return granted, with_changes(book, leases=(*others, lease), queue=queue)
+
+
+def choose_in_turn(
+    request: Request, inventory: Inventory, held: tuple[Lease, ...], ahead: tuple[Waiter, ...]
+) -> tuple[Granted, ...]:
+    """Choose, with respect for those who wait and came first.
+
+    A plain request by name is not held up by them: it shares, as NVIDIA's interface has it, and has no other choice.
+    """
+    if request.count is not None or request.exclusive:
+        held = (*held, *choice.reserved(ahead, inventory, held))
+    return choice.choose(request, inventory, held)
+
+
+def enqueue(book: Book, claim: Claim, hook: Holder, now: str) -> tuple[Waiter, Book]:
+    """Return a place at the end of the queue, kept by the waiting process `hook`, and the record with it."""
+    waiter = Waiter(
+        ticket=book.next_ticket, container=claim.container, holder=hook, request=_chosen_by(claim.request), since=now
+    )
+    return waiter, keep_place(book, waiter)
+
+
+def keep_place(book: Book, waiter: Waiter) -> Book:
+    """Return the record with the waiter at its place, where it lost it because the record had to be made anew."""
+    if waiter in book.queue:
+        return book
+    queue = sorted((*book.queue, waiter), key=lambda other: other.ticket)
+    return with_changes(book, queue=tuple(queue), next_ticket=max(book.next_ticket, waiter.ticket + 1))
+
+
+def leave(book: Book, waiter: Waiter) -> Book:
+    """Return the record without a place in the queue."""
+    return with_changes(book, queue=tuple(other for other in book.queue if other != waiter))
+
+
+def with_changes(book: Book, **changes: object) -> Book:
+    """Return the record with some of its fields replaced."""
+    return Book(**{**book.__dict__, **changes})
+
+
+def _is_own(lease: Lease, claim: Claim) -> bool:
+    """Tell whether a lease is this container's: of its process, or of the runtime that was about to make it.
+
+    The id alone does not say so: two runtimes with roots of their own may each have a container of one name.
+    """
+    if lease.container != claim.container:
+        return False
+    return same(lease.holder, claim.holder) or (lease.starting and not claim.starting)
+
+
+def _again(own: Lease, request: Request, inventory: Inventory) -> tuple[Granted, ...] | None:
+    """Return the devices of a lease, None when its container now asks for others."""
+    try:
+        granted = names.resolve((device.uuid for device in own.devices), inventory)
+    except InvalidInput as error:
+        what = f"container {quoted(own.container)} cannot be given its GPUs again"
+        raise AllocationError(
+            what, f"{error.what}, {error.why}", "start it anew; the kernel log tells of the GPU"
+        ) from None
+    if request.count is not None:
+        return granted if request.count == len(granted) else None
+    named = names.resolve(request.devices, inventory)
+    return named if {device.uuid for device in named} == {device.uuid for device in granted} else None
+
+
+def _chosen_by(request: Request) -> Request:
+    """Return the part of a request that decides about devices, as the record keeps it."""
+    return Request(
+        devices=request.devices,
+        count=request.count,
+        memory=request.memory,
+        exclusive=request.exclusive,
+        driver_capabilities=(),
+        source="queue",
+    )
