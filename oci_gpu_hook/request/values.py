@@ -1,0 +1,76 @@
+"""Scalar values of variables and annotations: from text to a number, a size, a yes or no."""
+
+from __future__ import annotations
+
+from oci_gpu_hook.errors import InvalidInput, quoted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+LARGEST_NUMBER_DIGITS: Final = 9
+_TRUE: Final = ("1", "t", "T", "true", "TRUE", "True")  # Go's strconv.ParseBool, which NVIDIA's interface is written in
+_FALSE: Final = ("0", "f", "F", "false", "FALSE", "False")
+_UNITS: Final = {
+    "": 1,
+    "B": 1,
+    "Ki": 1 << 10,  # Kubernetes writes quantities so
+    "Mi": 1 << 20,
+    "Gi": 1 << 30,
+    "Ti": 1 << 40,
+    "KiB": 1 << 10,
+    "MiB": 1 << 20,
+    "GiB": 1 << 30,
+    "TiB": 1 << 40,
+    "KB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "TB": 10**12,
+}
+
+
+def items(text: str) -> list[str]:
+    """Return the items of a comma-separated list, trimmed, without the empty ones."""
+    return [item for part in text.split(",") if (item := part.strip())]
+
+
+def boolean(text: str) -> bool | None:
+    """Return what Go reads as a truth value, None for any other text."""
+    if text in _TRUE:
+        return True
+    return False if text in _FALSE else None
+
+
+def digits(text: str) -> int | None:
+    """Return a whole number written in ASCII digits, at most nine of them; None for any other text."""
+    if text.isascii() and text.isdecimal() and len(text) <= LARGEST_NUMBER_DIGITS:
+        return int(text)
+    return None
+
+
+def number(text: str, what: str) -> int:
+    """Return a whole number from 0 to 999999999. `what` names its origin. Raises InvalidInput."""
+    value = digits(text.strip())
+    if value is None:
+        raise InvalidInput(f"{what}={quoted(text)}", "is no whole number", "write one in digits, such as 2")
+    return value
+
+
+def truth(text: str, what: str) -> bool:
+    """Return yes or no. Raises InvalidInput: what is neither must not pass for no."""
+    value = boolean(text.strip())
+    if value is None:
+        raise InvalidInput(f"{what}={quoted(text)}", "is neither true nor false", "write 'true' or 'false'")
+    return value
+
+
+def size(text: str, what: str) -> int:
+    """Return bytes of a text such as `40GiB` or `40000MB`. Raises InvalidInput."""
+    trimmed = text.strip()
+    unit = trimmed.lstrip("0123456789")
+    amount = digits(trimmed[: len(trimmed) - len(unit)])
+    scale = _UNITS.get(unit.strip())
+    if amount is None or scale is None:
+        remedy = "write a whole number and a unit (KiB, MiB, GiB, TiB, KB, MB, GB, TB), such as 40GiB"
+        raise InvalidInput(f"{what}={quoted(text)}", "is no amount of memory", remedy)
+    return amount * scale
