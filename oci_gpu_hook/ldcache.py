@@ -47,6 +47,7 @@ _FLAGS: Final = {
     ("aarch64", 32): 0x0903,
     ("arm", 32): 0x0903,  # hard-float
 }
+_UNSIGNED_CHAR: Final = (0x0903, 0x0A03)  # flags of machines where C's char is; it is signed on x86
 
 
 class Entry(Record):
@@ -142,53 +143,58 @@ def _without(table: Table, paths: Container[str]) -> Table:
 
 
 def _with(table: Table, additions: Sequence[Entry]) -> Table:
-    """Return the table with each addition before the first entry of its name that has its flags or lesser ones.
+    """Return the table with the additions, each before whatever the loader might take in its stead."""
+    signed = not any(addition.flags in _UNSIGNED_CHAR for addition in additions)
+    end = table.base + len(table.strings)
+    strings = bytearray()
+    placed = []
+    for addition in additions:
+        if addition.hwcap:
+            raise LdCacheError(f"{quoted(addition.path)} has hardware capabilities, which an addition cannot have")
+        name, path = _encode(addition.name, LONGEST_NAME), _encode(addition.path, LONGEST_STRING - 1)
+        value = end + len(strings)
+        strings += path + b"\0"
+        if path.endswith(name):  # as in ldconfig's files, a name may be the end of a path
+            key = value + len(path) - len(name)
+        else:
+            key = end + len(strings)
+            strings += name + b"\0"
+        placed.append((_order(name, signed=signed), (addition.flags, key, value, addition.os_version, 0), path))
+    placed.sort(key=lambda addition: (addition[0], addition[1][FLAGS]), reverse=True)
+    return table.replace(_inserted(table, placed, signed=signed), table.strings + strings)
 
-    The table is sorted downwards by name, and within a name by flags. Only the places of the additions are looked
-    for: sorting an image's whole table would cost more than all the rest.
+
+def _inserted(table: Table, placed: list[tuple[tuple[int, ...], RawEntry, bytes]], *, signed: bool) -> list[RawEntry]:
+    """Return the table's entries with those of (order, entry, path) that are sorted as the table is.
+
+    The table falls by name, and within a name by flags. Only the additions' places are looked for: to sort an image's
+    whole table would cost more than all the rest.
     """
     entries = list(table.entries)
-    orders: dict[int, tuple[int, ...]] = {}  # by offset, for every binary search begins with the same entries
+    orders: dict[int, tuple[int, ...]] = {}  # by key, for every binary search begins with the same entries
 
     def order(index: int) -> tuple[int, ...]:
         key = entries[index][KEY]
         if key not in orders:
-            orders[key] = _order(table.string(key))
+            orders[key] = _order(table.string(key), signed=signed)
         return orders[key]
 
     def end_of_run(start: int, wanted: tuple[int, ...], test: Callable[[int], bool]) -> int:
-        """Return the end of the entries from `start` that have the wanted name and flags that pass the test."""
+        """Return the end of the entries from `start` that have the wanted name, and flags that pass the test."""
         while start < len(entries) and test(entries[start][FLAGS]) and order(start) == wanted:
             start += 1
         return start
 
     merged: list[RawEntry] = []
-    added = bytearray()
-    end = table.base + len(table.strings)
     copied = 0  # entries of the table that are in `merged`
-    for wanted, flags, os_version, name, path in sorted(map(_sortable, additions), key=lambda a: a[:2], reverse=True):
-        place = end_of_run(_search(order, wanted, copied, len(entries)), wanted, flags.__lt__)
-        rivals = slice(place, end_of_run(place, wanted, flags.__eq__))
+    for wanted, addition, path in placed:
+        place = end_of_run(_search(order, wanted, copied, len(entries)), wanted, addition[FLAGS].__lt__)
+        rivals = slice(place, end_of_run(place, wanted, addition[FLAGS].__eq__))
         entries[rivals] = [entry for entry in entries[rivals] if table.string(entry[VALUE]) != path]
         merged += entries[copied:place]
+        merged.append(addition)
         copied = place
-        value = key = end + len(added)
-        added += path + b"\0"
-        if path.endswith(name):  # as ldconfig, let a name be the end of its path
-            key += len(path) - len(name)
-        else:
-            key = end + len(added)
-            added += name + b"\0"
-        merged.append((flags, key, value, os_version, 0))
-    return table.replace(merged + entries[copied:], table.strings + added)
-
-
-def _sortable(addition: Entry) -> tuple[tuple[int, ...], int, int, bytes, bytes]:
-    """Return what places an addition, and what it is there."""
-    if addition.hwcap:
-        raise LdCacheError(f"{quoted(addition.path)} has hardware capabilities, which an addition cannot have")
-    name = _encode(addition.name, LONGEST_NAME)
-    return _order(name), addition.flags, addition.os_version, name, _encode(addition.path, LONGEST_STRING - 1)
+    return merged + entries[copied:]
 
 
 def _search(order: Callable[[int], tuple[int, ...]], wanted: tuple[int, ...], low: int, high: int) -> int:
@@ -202,11 +208,11 @@ def _search(order: Callable[[int], tuple[int, ...]], wanted: tuple[int, ...], lo
     return low
 
 
-def _order(name: bytes) -> tuple[int, ...]:
-    """Return a key that compares as `_dl_cache_libcmp` does: digits by the number they make, above all else.
+def _order(name: bytes, *, signed: bool) -> tuple[int, ...]:
+    """Return a key that compares as `_dl_cache_libcmp` does: digits by the number they make, and above all else.
 
-    A number is a C int, which wraps. Bytes above 127 sort as where char is unsigned; an image's own names keep their
-    places whatever they are. What follows the longest file name is left out: it decides nothing, and bounds the work.
+    signed: whether char is. A number is a C int, which wraps. What follows the longest file name is left out: it
+    decides nothing, and this bounds the work.
     """
     order = []
     number = -1
@@ -217,9 +223,10 @@ def _order(name: bytes) -> tuple[int, ...]:
         if number >= 0:
             order.append(256 + (number + 2**31) % 2**32)
             number = -1
-        order.append(byte)
+        order.append(byte - 256 if signed and byte > 127 else byte)
     if number >= 0:
         order.append(256 + (number + 2**31) % 2**32)
+    order.append(0)
     return tuple(order)
 
 
