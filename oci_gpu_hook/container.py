@@ -31,6 +31,7 @@ class State(Record):
     """The state of the container (runtime.md, "State"). `root` is crun's addition, absolute or below the bundle."""
 
     id: str
+    status: str = ""
     pid: int
     bundle: str
     root: str
@@ -96,6 +97,7 @@ def read_state(data: bytes) -> State:
         raise InvalidInput(what, f"bundle {quoted(bundle)} is not an absolute path", _ASK_THE_ENGINE)
     return State(
         id=_identifier(member(value, "id", str, what, "")),
+        status=member(value, "status", str, what, ""),
         pid=member(value, "pid", int, what, 0),
         bundle=_usable_path(bundle, "bundle"),
         root=_usable_path(member(value, "root", str, what, ""), "root"),

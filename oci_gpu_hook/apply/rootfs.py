@@ -17,7 +17,7 @@ from oci_gpu_hook.errors import ApplyError, UnsafeRootfs, quoted, reason
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Final
+    from typing import Final, Self
 
     from oci_gpu_hook.edits import DeviceNode
 
@@ -31,7 +31,7 @@ _ABSENT: Final = (errno.ENOENT, errno.ENOTDIR)
 
 
 class Rootfs:
-    """The root directory of a container as an O_PATH descriptor, owned by this object until `close`.
+    """The root directory of a container as an O_PATH descriptor, closed with the `with` block that it opens.
 
     owner: the (uid, gid) that the container's root is on the host; what is created belongs to it.
     volumes: mount points of the container that show the host's files; nothing is created in those.
@@ -43,8 +43,10 @@ class Rootfs:
         self._unsafe_volumes = volumes
         self._volume_mounts: frozenset[int] | None = None
 
-    def close(self) -> None:
-        """Give the descriptor up."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
         os.close(self.fd)
 
     def resolve(self, unsafe_path: str, flags: int = os.O_PATH, restrictions: int = 0) -> int:

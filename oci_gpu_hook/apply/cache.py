@@ -1,0 +1,104 @@
+"""The container's /etc/ld.so.cache: where this project's version of it goes.
+
+On an engine's private overlay the file is exchanged for a new one, as ldconfig does it, so that ldconfig works in the
+container afterwards. On any other rootfs, which others may share, and on a read-only one, the new file is mounted over
+the image's, which stays untouched; ldconfig in the container then fails with "Device or resource busy".
+"""
+
+from __future__ import annotations
+
+import os
+
+from oci_gpu_hook import ldcache, state
+from oci_gpu_hook.apply import mounts, syscalls
+from oci_gpu_hook.apply.mounts import Attachment
+from oci_gpu_hook.apply.rootfs import cannot_create
+from oci_gpu_hook.errors import ApplyError, reason
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Final
+
+    from oci_gpu_hook.apply.rootfs import Rootfs
+    from oci_gpu_hook.plan import CachedLibrary
+
+PATH: Final = "/etc/ld.so.cache"
+_NAME: Final = "ld.so.cache"
+_NEW: Final = ".ld.so.cache.oci-gpu-hook"
+_LARGEST: Final = 16 * 1024 * 1024
+
+
+def merged(image_cache: bytes, libraries: Sequence[CachedLibrary]) -> bytes:
+    """Return the image's cache with the libraries in it, before what the image has by the same names."""
+    machine = syscalls.MACHINE
+    entries = [
+        ldcache.Entry(name=library.name, path=library.path, flags=ldcache.flags_for(machine, library.bits))
+        for library in libraries
+    ]
+    return ldcache.merge(image_cache, entries)
+
+
+def is_private(rootfs: Rootfs, *, read_only: bool) -> bool:
+    """Tell whether the file may be exchanged in place: on an overlay, which an engine made for this container alone."""
+    if read_only or rootfs.is_volume(PATH):
+        return False
+    directory = rootfs.directory("/etc")
+    if directory is None:
+        return False
+    try:
+        return syscalls.file_system_type(directory) == syscalls.OVERLAYFS_SUPER_MAGIC
+    finally:
+        os.close(directory)
+
+
+def exchange(rootfs: Rootfs, data: bytes) -> None:
+    """Put a new file in the place of the rootfs's cache, atomically. Raises ApplyError."""
+    directory = rootfs.make_directory("/etc")
+    try:
+        try:
+            os.unlink(_NEW, dir_fd=directory)
+        except FileNotFoundError:
+            pass
+        rootfs.make_file(directory, _NEW, f"/etc/{_NEW}", data)
+        os.rename(_NEW, _NAME, src_dir_fd=directory, dst_dir_fd=directory)
+    except OSError as error:
+        raise cannot_create(PATH, error) from None
+    finally:
+        os.close(directory)
+
+
+def restore(rootfs: Rootfs, paths: Sequence[str]) -> None:
+    """Take the libraries out of a cache that was exchanged, whoever has written it since."""
+    found = rootfs.read(PATH, _LARGEST)
+    if found:
+        try:
+            exchange(rootfs, ldcache.remove(found, frozenset(paths)))
+        except ldcache.LdCacheError:
+            return  # not a cache any more: nothing of the hook's is in it
+
+
+def prepare_mount(rootfs: Rootfs, data: bytes, state_dir: str) -> Attachment:
+    """Return the new file as a mount for the place of the image's, which must exist. Raises ApplyError, StateError.
+
+    The file is made in the state directory and unlinked at once: it lives as long as the container's mount of it.
+    """
+    directory = state.directory(state_dir)
+    name = f"ld.so.cache.{os.getpid()}"
+    path = os.path.join(directory, name)
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(fd, view) :]
+        finally:
+            os.close(fd)
+        try:
+            tree = mounts.clone_descriptor(-1, path, PATH)
+        finally:
+            os.unlink(path)
+        return Attachment(tree=tree, onto=rootfs.resolve(PATH), path=PATH)
+    except OSError as error:
+        remedy = "make room in the state directory; [state] dir in config.toml names another"
+        raise ApplyError("cannot write the container's ld cache", reason(error), remedy) from None

@@ -1,0 +1,140 @@
+"""What was done to each container, one file a container in the state directory, written before it is done.
+
+It serves rollback after a crash, `poststop`, and whoever asks later what a container holds. A rootfs may serve several
+containers at once; what one of them made for it goes away with the last.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from oci_gpu_hook import state
+from oci_gpu_hook.apply.changes import Change
+from oci_gpu_hook.apply.changes import to_json as change_to_json
+from oci_gpu_hook.document import dump, parse
+from oci_gpu_hook.errors import HookError
+from oci_gpu_hook.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final
+
+    from oci_gpu_hook.config import Config
+
+DIRECTORY: Final = "containers"
+_LARGEST: Final = 4 * 1024 * 1024
+
+
+class Entry(Record):
+    """A container's entry. rootfs_identity: (st_dev, st_ino) of its root directory.
+
+    cached: paths that the rootfs's own /etc/ld.so.cache was given in place; () where the cache was mounted over.
+    nodes: (major, minor) of the devices that its cgroup was told to let through. unit: the systemd unit, "" for none.
+    """
+
+    id: str
+    pid: int
+    start_time: int
+    bundle: str
+    rootfs: str
+    rootfs_identity: tuple[int, int]
+    gpus: tuple[str, ...]
+    changes: tuple[Change, ...]
+    cached: tuple[str, ...] = ()
+    nodes: tuple[tuple[int, int], ...] = ()
+    unit: str = ""
+
+    def is_alive(self) -> bool:
+        """Tell whether the container's first process lives."""
+        return self.start_time != 0 and state.start_time(self.pid) == self.start_time
+
+
+def write(config: Config, entry: Entry) -> None:
+    """Keep the entry. Raises StateError, OSError."""
+    document = {
+        "id": entry.id,
+        "pid": entry.pid,
+        "startTime": entry.start_time,
+        "bundle": entry.bundle,
+        "rootfs": entry.rootfs,
+        "rootfsIdentity": list(entry.rootfs_identity),
+        "gpus": list(entry.gpus),
+        "changes": [change_to_json(change) for change in entry.changes],
+        "cached": list(entry.cached),
+        "nodes": [list(numbers) for numbers in entry.nodes],
+        "unit": entry.unit,
+    }
+    state.write(_path(state.directory(config.state_dir, DIRECTORY), entry.id), dump(document))
+
+
+def read(config: Config, container_id: str) -> Entry | None:
+    """Return the container's entry; None where there is none, or none that can be read."""
+    data = state.read(_path(os.path.join(config.state_dir, DIRECTORY), container_id), _LARGEST)
+    if data is None:
+        return None
+    try:
+        return _entry(parse(data, "journal"))
+    except (HookError, KeyError, TypeError, ValueError):
+        return None
+
+
+def entries(config: Config) -> list[Entry]:
+    """Return the entries of all containers, by id."""
+    try:
+        names = sorted(os.listdir(os.path.join(config.state_dir, DIRECTORY)))
+    except OSError:
+        return []
+    found = (read(config, name.removesuffix(".json")) for name in names if name.endswith(".json"))
+    return [entry for entry in found if entry is not None]
+
+
+def forget(config: Config, container_id: str) -> None:
+    """Drop the container's entry, if there is one."""
+    try:
+        os.unlink(_path(os.path.join(config.state_dir, DIRECTORY), container_id))
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+            raise
+
+
+def sharers(config: Config, entry: Entry) -> list[Entry]:
+    """Return the entries of other living containers on the same root directory."""
+    return [
+        other
+        for other in entries(config)
+        if other.id != entry.id and other.rootfs_identity == entry.rootfs_identity and other.is_alive()
+    ]
+
+
+def hand_over(config: Config, entry: Entry, heir: Entry) -> None:
+    """Make the changes of an entry another's to take back."""
+    added = [change for change in entry.changes if change not in heir.changes]
+    cached = [path for path in entry.cached if path not in heir.cached]
+    fields = {**heir.__dict__, "changes": (*added, *heir.changes), "cached": (*cached, *heir.cached)}
+    write(config, Entry(**fields))
+
+
+def _path(directory: str, container_id: str) -> str:
+    return os.path.join(directory, f"{container_id or 'unnamed'}.json")
+
+
+def _entry(document: dict[str, Any]) -> Entry:
+    return Entry(
+        id=str(document["id"]),
+        pid=int(document["pid"]),
+        start_time=int(document["startTime"]),
+        bundle=str(document["bundle"]),
+        rootfs=str(document["rootfs"]),
+        rootfs_identity=_pair(document["rootfsIdentity"]),
+        gpus=tuple(map(str, document["gpus"])),
+        changes=tuple(Change(**change) for change in document["changes"]),
+        cached=tuple(map(str, document["cached"])),
+        nodes=tuple(_pair(numbers) for numbers in document["nodes"]),
+        unit=str(document["unit"]),
+    )
+
+
+def _pair(numbers: Any) -> tuple[int, int]:
+    first, second = numbers
+    return int(first), int(second)

@@ -1,0 +1,149 @@
+"""Mounts by descriptor: detached copies of host files, small file systems of this project's own, and where they go.
+
+A source is opened on the host, while this process is there; its copy hangs nowhere, is made read-only while nobody can
+see it, and is then attached to a descriptor. No path is looked up twice.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from oci_gpu_hook.apply import syscalls
+from oci_gpu_hook.errors import ApplyError, DriverError, quoted, reason
+from oci_gpu_hook.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Final
+
+    from oci_gpu_hook.edits import DeviceNode, GeneratedFile, Mount
+
+NEW_KERNEL: Final = "use Linux 5.12 or later, and let no seccomp profile refuse the mount calls to the hook"
+_HERE: Final = -100  # AT_FDCWD; host paths are absolute
+_REFRESH: Final = "run `oci-gpu info --refresh`; if the file is missing, install the driver again"
+_ATTRIBUTES: Final = {
+    "ro": syscalls.MOUNT_ATTR_RDONLY,
+    "nosuid": syscalls.MOUNT_ATTR_NOSUID,
+    "nodev": syscalls.MOUNT_ATTR_NODEV,
+    "noexec": syscalls.MOUNT_ATTR_NOEXEC,
+}
+
+
+class Attachment(Record):
+    """A detached mount and the descriptor that it will be attached to."""
+
+    tree: int
+    onto: int
+    path: str
+
+
+def attributes_of(options: Sequence[str]) -> int:
+    """Return the MOUNT_ATTR_* bits of mount options; options without one (bind, private) add nothing."""
+    bits = 0
+    for option in options:
+        bits |= _ATTRIBUTES.get(option, 0)
+    return bits
+
+
+def clone_file(mount: Mount) -> int:
+    """Return a detached, private copy of the mount at a host file or directory. Raises DriverError, ApplyError."""
+    try:
+        tree = syscalls.open_tree(_HERE, mount.host_path, syscalls.OPEN_TREE_CLONE)
+    except OSError as error:
+        raise _source_failed(mount.host_path, error) from None
+    return _prepared(tree, attributes_of(mount.options), mount.host_path)
+
+
+def clone_node(node: DeviceNode) -> int:
+    """Return a detached copy of a host device node that has been seen to be the one that was planned."""
+    try:
+        tree = syscalls.open_tree(_HERE, node.host_path, syscalls.OPEN_TREE_CLONE)
+    except OSError as error:
+        raise _source_failed(node.host_path, error) from None
+    status = os.fstat(tree)
+    if not stat.S_ISCHR(status.st_mode) or status.st_rdev != os.makedev(node.major, node.minor):
+        why = f"is not the character device {node.major}:{node.minor} any more"
+        raise DriverError(f"device node {quoted(node.host_path)}", why, _REFRESH)
+    return _prepared(tree, syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NOEXEC, node.host_path)
+
+
+def clone_descriptor(directory: int, name: str, path: str) -> int:
+    """Return a detached, read-only copy of a file that this process has made below a directory of its own."""
+    try:
+        tree = syscalls.open_tree(directory, name, syscalls.OPEN_TREE_CLONE)
+    except OSError as error:
+        raise _source_failed(path, error) from None
+    return _prepared(tree, attributes_of(("ro", "nosuid", "nodev", "noexec")), path)
+
+
+def make_tmpfs(mount: Mount, files: Sequence[GeneratedFile], others: Sequence[Mount]) -> int:
+    """Return a detached tmpfs with those generated files, and those mount points of others, that lie below it."""
+    prefix = mount.container_path + "/"
+    try:
+        tree = syscalls.new_tmpfs((("mode", "0555"), ("size", "262144")), attributes_of(("nosuid", "nodev", "noexec")))
+        for other in others:
+            if other.container_path.startswith(prefix):
+                _make_mountpoint(tree, other.container_path[len(prefix) :], other.host_path)
+        for file in files:
+            if file.path.startswith(prefix):
+                _make_file(tree, file.path[len(prefix) :], file.contents)
+    except OSError as error:
+        raise _source_failed(mount.container_path, error) from None
+    return tree
+
+
+def attach(attachment: Attachment) -> None:
+    """Attach a detached mount. Raises ApplyError."""
+    try:
+        syscalls.move_mount(attachment.tree, attachment.onto)
+    except OSError as error:
+        remedy = NEW_KERNEL if error.errno == errno.ENOSYS else "check that the hook runs with CAP_SYS_ADMIN"
+        what = f"cannot mount {quoted(attachment.path)} in the container"
+        raise ApplyError(what, reason(error), remedy) from None
+
+
+def _prepared(tree: int, attributes: int, path: str) -> int:
+    try:
+        syscalls.mount_setattr(tree, attributes, syscalls.MS_PRIVATE)
+    except OSError as error:
+        os.close(tree)
+        raise _source_failed(path, error) from None
+    return tree
+
+
+def _source_failed(path: str, error: OSError) -> ApplyError | DriverError:
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        return DriverError(f"driver file {quoted(path)}", "is not there any more", _REFRESH)
+    if error.errno == errno.ENOSYS:
+        return ApplyError(f"cannot mount {quoted(path)}", "the kernel lacks the mount calls by descriptor", NEW_KERNEL)
+    return ApplyError(f"cannot mount {quoted(path)}", reason(error), "run the hook as root with CAP_SYS_ADMIN")
+
+
+def _make_directories(tree: int, path: str) -> None:
+    made = ""
+    for name in path.split("/"):
+        made = f"{made}/{name}" if made else name
+        try:
+            os.mkdir(made, 0o555, dir_fd=tree)
+        except FileExistsError:
+            pass
+
+
+def _make_mountpoint(tree: int, path: str, host_path: str) -> None:
+    if os.path.isdir(host_path):
+        _make_directories(tree, path)
+    else:
+        _make_file(tree, path, b"")
+
+
+def _make_file(tree: int, path: str, contents: bytes) -> None:
+    if "/" in path:
+        _make_directories(tree, os.path.dirname(path))
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444, dir_fd=tree)
+    try:
+        os.write(fd, contents)
+    finally:
+        os.close(fd)

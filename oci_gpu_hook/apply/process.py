@@ -1,0 +1,106 @@
+"""The container's first process, held by one descriptor of its /proc directory, so that a reused pid leads nowhere."""
+
+from __future__ import annotations
+
+import os
+
+from oci_gpu_hook.apply import syscalls
+from oci_gpu_hook.errors import ApplyError, InvalidInput, quoted, reason
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final, Self
+
+_PATH_DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+_DIED: Final = "the container died before its GPUs were attached; see the engine's log"
+
+
+class Process:
+    """A process and its mount namespace. `inside`: this process is in that namespace already (Mesos)."""
+
+    def __init__(self, pid: int, *, inside: bool = False) -> None:
+        self.pid = pid
+        try:
+            self._proc = os.open(f"/proc/{pid}", _PATH_DIRECTORY)
+            self._own_namespace = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+            self._namespace = os.open("ns/mnt", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._proc)
+            # Names such as "7" below this lead to this process's own descriptors, from whatever namespace it is in.
+            self._descriptors = os.open("/proc/self/fd", _PATH_DIRECTORY)
+        except OSError as error:
+            raise InvalidInput(f"container process {pid}", reason(error), _DIED) from None
+        self._inside = inside
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        for fd in (self._proc, self._own_namespace, self._namespace, self._descriptors):
+            os.close(fd)
+
+    def open_rootfs(self, rootfs: str) -> int:
+        """Return an O_PATH descriptor of the container's root directory, as the container's namespace has it.
+
+        Before the runtime has pivoted, the process still has the host's root and the rootfs is a directory below it;
+        afterwards its root is the rootfs.
+        """
+        try:
+            root = os.open("root", _PATH_DIRECTORY, dir_fd=self._proc)
+            theirs, ours = os.fstat(root), os.stat("/")
+            if (theirs.st_dev, theirs.st_ino) != (ours.st_dev, ours.st_ino):
+                return root
+            try:
+                # In its root: an absolute link on the way must not lead into this process's namespace.
+                scope = syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_MAGICLINKS
+                fd = syscalls.openat2(root, rootfs, _PATH_DIRECTORY, scope)
+            finally:
+                os.close(root)
+        except OSError as error:
+            remedy = "check root.path in the bundle's config.json, and that the kernel is Linux 5.12 or later"
+            raise InvalidInput(f"container rootfs {quoted(rootfs)}", reason(error), remedy) from None
+        found = os.fstat(fd)
+        if (found.st_dev, found.st_ino) == (ours.st_dev, ours.st_ino):
+            os.close(fd)
+            why = "is the root directory of the host"
+            raise InvalidInput(f"container rootfs {quoted(rootfs)}", why, "give the container a rootfs of its own")
+        return fd
+
+    def shared_mounts(self) -> frozenset[int]:
+        """Return the ids of the mounts of its namespace that pass what is mounted in them on to others (proc(5))."""
+        fd = os.open("mountinfo", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._proc)
+        try:
+            text = b""
+            while chunk := os.read(fd, 1 << 20):
+                text += chunk
+        finally:
+            os.close(fd)
+        if b" shared:" not in text:
+            return frozenset()
+        lines = (line.split(b" - ")[0] for line in text.splitlines() if b" shared:" in line)
+        return frozenset(int(line.split(b" ", 1)[0]) for line in lines)
+
+    def enter(self) -> None:
+        """Enter the mount namespace. From here on nothing may be imported and no path resolved by its text."""
+        self._switch(self._namespace)
+
+    def leave(self) -> None:
+        """Return to the mount namespace that this process came from."""
+        self._switch(self._own_namespace)
+
+    def _switch(self, namespace: int) -> None:
+        if self._inside:
+            return
+        try:
+            syscalls.setns(namespace, syscalls.CLONE_NEWNS)
+        except OSError as error:
+            remedy = "run the hook as root with CAP_SYS_ADMIN and CAP_SYS_CHROOT, or as root of the user namespace"
+            raise ApplyError("cannot enter the container's mount namespace", reason(error), remedy) from None
+
+    def unmount(self, mount: int) -> None:
+        """Unmount, if it is mounted, what `mount` is a root descriptor of, by no path but the descriptor's number."""
+        os.fchdir(self._descriptors)
+        try:
+            syscalls.umount2(str(mount).encode(), syscalls.MNT_DETACH)
+        except OSError:
+            return
+        finally:
+            os.chdir("/")

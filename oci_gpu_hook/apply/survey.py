@@ -1,0 +1,89 @@
+"""What will have to be made in a rootfs, seen before anything is: the journal's entry of a container.
+
+It may name more than is made in the end, when something else makes it meanwhile; taking back looks again.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from oci_gpu_hook.apply.changes import DIRECTORY, FILE, LINK, NODE, Change
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from oci_gpu_hook.apply.rootfs import Rootfs
+    from oci_gpu_hook.plan import Plan
+
+
+class Survey:
+    """Changes that a plan will make to a rootfs, in order. Raises UnsafeRootfs for directories that are none."""
+
+    def __init__(self, rootfs: Rootfs) -> None:
+        self._rootfs = rootfs
+        self._directories: dict[str, int | None] = {}  # None: will be made
+        self.changes: list[Change] = []
+
+    def of(self, plan: Plan) -> tuple[Change, ...]:
+        """Return what the plan will make."""
+        own = tuple(mount.container_path + "/" for mount in plan.edits.mounts if mount.type == "tmpfs")
+        for mount in plan.edits.mounts:
+            if mount.container_path.startswith(own):
+                continue  # in a file system of the hook's own, which leaves nothing behind
+            if mount.type == "tmpfs" or os.path.isdir(mount.host_path):
+                self._directory(mount.container_path)
+            else:
+                self._file(mount.container_path)
+        for link in plan.links:
+            self._link(link.path, link.target)
+        for node in plan.edits.device_nodes:
+            if self._status(node.path) is None:
+                # A node or, where a node would be useless, an empty file to bind the host's on.
+                self.changes.append(Change(kind=NODE, path=node.path, device=os.makedev(node.major, node.minor)))
+                self.changes.append(Change(kind=FILE, path=node.path))
+        return tuple(self.changes)
+
+    def _file(self, path: str) -> None:
+        status = self._status(path)
+        if status is None:
+            self.changes.append(Change(kind=FILE, path=path))
+        elif stat.S_ISLNK(status.st_mode) and not self._rootfs.exists(path):
+            self.changes.append(Change(kind=LINK, path=path, was=self._target(path)))
+            self.changes.append(Change(kind=FILE, path=path))
+
+    def _link(self, path: str, target: str) -> None:
+        status = self._status(path)
+        if status is None:
+            self.changes.append(Change(kind=LINK, path=path, target=target))
+        elif stat.S_ISLNK(status.st_mode) and (was := self._target(path)) != target:
+            self.changes.append(Change(kind=LINK, path=path, target=target, was=was))
+
+    def _directory(self, path: str) -> int | None:
+        path = path.rstrip("/") or "/"
+        if path not in self._directories:
+            fd = self._rootfs.directory(path)
+            if fd is None:
+                self._directory(os.path.dirname(path))
+                self.changes.append(Change(kind=DIRECTORY, path=path))
+            self._directories[path] = fd
+        return self._directories[path]
+
+    def _status(self, path: str) -> os.stat_result | None:
+        directory, name = os.path.split(path)
+        fd = self._directory(directory)
+        if fd is None:
+            return None
+        try:
+            return os.stat(name, dir_fd=fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+
+    def _target(self, path: str) -> str:
+        directory, name = os.path.split(path)
+        return os.readlink(name, dir_fd=self._directory(directory))
+
+    def close(self) -> None:
+        """Close the directories looked at."""
+        for fd in self._directories.values():
+            if fd is not None:
+                os.close(fd)

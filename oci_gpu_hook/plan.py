@@ -1,0 +1,255 @@
+"""What a container gets, worked out of what it asks for, what the host has and what its image is. Pure.
+
+Where files land is NVIDIA's convention, so that images made for it find them: libraries in the image's own library
+directory, everything else at its usual path.
+"""
+
+from __future__ import annotations
+
+from oci_gpu_hook.edits import ContainerEdits, DeviceNode, GeneratedFile, Mount, Symlink
+from oci_gpu_hook.edits import to_json as edits_to_json
+from oci_gpu_hook.errors import DriverError, quoted
+from oci_gpu_hook.record import Record
+from oci_gpu_hook.request.model import to_json as request_to_json
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Final
+
+    from oci_gpu_hook.allocation.model import Granted
+    from oci_gpu_hook.config import Config
+    from oci_gpu_hook.image import Image
+    from oci_gpu_hook.inventory.model import DeviceNode as HostNode
+    from oci_gpu_hook.inventory.model import Inventory
+    from oci_gpu_hook.request.model import Request
+
+_BIND: Final = ("bind", "private")
+_READ_ONLY: Final = ("ro", "nosuid", "nodev", *_BIND)
+_OWN_FILE_SYSTEM: Final = ("ro", "nosuid", "nodev", "noexec")
+_PROFILES: Final = "/etc/nvidia/nvidia-application-profiles-rc.d"
+
+
+class CachedLibrary(Record):
+    """A library for the container's ld cache: the name that programs load it by, its path there, 64 or 32 bits."""
+
+    name: str
+    path: str
+    bits: int = 64
+
+
+class Plan(Record):
+    """What is done to a container whose image is `image`; `decisions` say what was chosen and why, a sentence each."""
+
+    request: Request
+    image: Image
+    gpus: tuple[Granted, ...]
+    edits: ContainerEdits
+    links: tuple[Symlink, ...]
+    files: tuple[GeneratedFile, ...]
+    ld_cache: tuple[CachedLibrary, ...]
+    decisions: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def make(request: Request, inventory: Inventory, gpus: Sequence[Granted], image: Image, config: Config) -> Plan:
+    """Return the plan. Raises DriverError for a granted GPU whose node is missing, InvalidInput for requirements."""
+    wanted = frozenset((*request.driver_capabilities, *request.features))
+    warnings = [*request.warnings, *inventory.warnings, *image.warnings, *config.warnings]
+    _check_requirements(request, inventory, gpus)
+    mounts, links, cached = _libraries(inventory, wanted, image)
+    mounts += _files(inventory, wanted)
+    links += _links(inventory, wanted, image)
+    nodes = _nodes(request, inventory, gpus, wanted, warnings)
+    files: list[GeneratedFile] = []
+    if image.procfs:
+        proc_mounts, files = _procfs(inventory, gpus, image, config)
+        mounts += proc_mounts
+    if "graphics" in wanted or "display" in wanted:
+        mounts.append(Mount(host_path="tmpfs", container_path=_PROFILES, options=_OWN_FILE_SYSTEM, type="tmpfs"))
+        files.append(GeneratedFile(path=f"{_PROFILES}/10-container.conf", contents=_profile(gpus)))
+    compat, decisions = _forward_compatibility(inventory, wanted, image, config)
+    return Plan(
+        request=request,
+        image=image,
+        gpus=tuple(gpus),
+        edits=ContainerEdits(device_nodes=tuple(nodes), mounts=tuple(mounts), additional_gids=_groups(nodes)),
+        links=tuple(links),
+        files=tuple(files),
+        ld_cache=(*compat, *cached),
+        decisions=decisions,
+        warnings=tuple(warnings),
+    )
+
+
+def to_json(plan: Plan) -> dict[str, object]:
+    """Return the form that `schemas/plan.schema.json` describes."""
+    document: dict[str, object] = {
+        "request": request_to_json(plan.request),
+        "gpus": [_gpu_to_json(granted) for granted in plan.gpus],
+        "containerEdits": edits_to_json(plan.edits),
+        "links": [{"path": link.path, "target": link.target} for link in plan.links],
+        "ldCache": [library.path for library in plan.ld_cache],
+        "warnings": list(plan.warnings),
+    }
+    if plan.files:
+        document["files"] = [{"path": f.path, "contents": f.contents.decode("utf-8", "replace")} for f in plan.files]
+    if plan.decisions:
+        document["decisions"] = list(plan.decisions)
+    return document
+
+
+def _gpu_to_json(granted: Granted) -> dict[str, object]:
+    gpu, mig = granted.gpu, granted.mig
+    return {
+        "index": gpu.index,
+        "uuid": gpu.uuid,
+        "minor": gpu.minor,
+        "busId": gpu.bus_id,
+        "mig": mig and {"index": mig.index, "uuid": mig.uuid, "profile": mig.profile},
+    }
+
+
+def _check_requirements(request: Request, inventory: Inventory, gpus: Sequence[Granted]) -> None:
+    if request.requirements:
+        from oci_gpu_hook.request import requirements
+
+        requirements.check(
+            request.requirements, inventory.driver_version, inventory.cuda_version, [granted.gpu for granted in gpus]
+        )
+
+
+def _brought(capabilities: tuple[str, ...], wanted: frozenset[str]) -> bool:
+    return not capabilities or not wanted.isdisjoint(capabilities)
+
+
+def _library_directory(bits: int, image: Image) -> str:
+    return image.library_directory if bits == 64 else image.library_directory_32
+
+
+def _libraries(
+    inventory: Inventory, wanted: frozenset[str], image: Image
+) -> tuple[list[Mount], list[Symlink], list[CachedLibrary]]:
+    mounts, links, cached = [], [], []
+    for library in inventory.libraries:
+        base = _library_directory(library.bits, image)
+        if not base or not _brought(library.capabilities, wanted) or (library.bits == 32 and "compat32" not in wanted):
+            continue
+        directory = f"{base}/{library.directory}" if library.directory else base
+        path = f"{directory}/{library.name}"
+        mounts.append(Mount(host_path=library.host_path, container_path=path, options=_READ_ONLY))
+        links += [Symlink(path=f"{directory}/{name}", target=target) for name, target in library.links]
+        if library.cached:
+            names = [library.name] if library.soname == library.name else []
+            names += [name for name, _ in library.links]
+            cached += [CachedLibrary(name=name, path=f"{directory}/{name}", bits=library.bits) for name in names]
+    return mounts, links, cached
+
+
+def _files(inventory: Inventory, wanted: frozenset[str]) -> list[Mount]:
+    return [
+        Mount(host_path=file.host_path, container_path=file.container_path, options=(*file.options, *_BIND))
+        for file in inventory.files
+        if _brought(file.capabilities, wanted)
+    ]
+
+
+def _links(inventory: Inventory, wanted: frozenset[str], image: Image) -> list[Symlink]:
+    links = []
+    for link in inventory.links:
+        base = _library_directory(link.bits, image)
+        if base and _brought(link.capabilities, wanted) and (link.bits == 64 or "compat32" in wanted):
+            path = link.path if link.path.startswith("/") else f"{base}/{link.path}"
+            links.append(Symlink(path=path, target=link.target))
+    return links
+
+
+def _nodes(
+    request: Request, inventory: Inventory, gpus: Sequence[Granted], wanted: frozenset[str], warnings: list[str]
+) -> list[DeviceNode]:
+    by_path = {node.path: node for node in inventory.nodes}
+    nodes = {path: node for path, node in by_path.items() if not wanted.isdisjoint(node.capabilities)}
+    nodes["/dev/nvidiactl"] = _node_of_host("/dev/nvidiactl", by_path)
+    for granted in gpus:
+        for path in _paths_of(granted, wanted, by_path):
+            nodes[path] = _node_of_host(path, by_path)
+    for channel in request.imex_channels:
+        path = f"/dev/nvidia-caps-imex-channels/channel{channel}"
+        nodes[path] = _node_of_host(path, by_path)
+    if request.mig_config_devices or request.mig_monitor_devices:
+        nodes |= {path: node for path, node in by_path.items() if path.startswith("/dev/nvidia-caps/")}
+    for path, capabilities in inventory.missing_nodes:
+        if not wanted.isdisjoint(capabilities):
+            warnings.append(f"the host has no {path}, which {'/'.join(sorted(wanted & set(capabilities)))} would use")
+    return [_given(nodes[path]) for path in sorted(nodes, key=lambda path: (len(path), path))]
+
+
+def _paths_of(granted: Granted, wanted: frozenset[str], by_path: dict[str, HostNode]) -> Iterable[str]:
+    yield f"/dev/nvidia{granted.gpu.minor}"
+    if granted.mig:
+        yield f"/dev/nvidia-caps/nvidia-cap{granted.mig.gpu_instance_minor}"
+        yield f"/dev/nvidia-caps/nvidia-cap{granted.mig.compute_instance_minor}"
+    if "graphics" in wanted or "display" in wanted:
+        # A render node that the host lacks is no reason to fail: compute works without, and graphics says so itself.
+        yield from (path for name in granted.gpu.drm if (path := f"/dev/dri/{name}") in by_path)
+
+
+def _node_of_host(path: str, by_path: dict[str, HostNode]) -> HostNode:
+    if path in by_path:
+        return by_path[path]
+    remedy = "create it: run nvidia-modprobe or nvidia-smi on the host, or enable NVIDIA's udev rules"
+    raise DriverError(f"device node {quoted(path)}", "the host does not have it", remedy)
+
+
+def _given(node: HostNode) -> DeviceNode:
+    return DeviceNode(
+        path=node.path,
+        host_path=node.host_path,
+        major=node.major,
+        minor=node.minor,
+        file_mode=node.mode,
+        uid=node.uid,
+        gid=node.gid,
+    )
+
+
+def _groups(nodes: Sequence[DeviceNode]) -> tuple[int, ...]:
+    """Return the groups that a process needs for nodes that not everybody may read and write."""
+    return tuple(sorted({node.gid for node in nodes if node.gid and node.file_mode & 0o006 != 0o006}))
+
+
+def _procfs(
+    inventory: Inventory, gpus: Sequence[Granted], image: Image, config: Config
+) -> tuple[list[Mount], list[GeneratedFile]]:
+    """Return what stands in the place of /proc/driver/nvidia: the granted GPUs, and no leave to make device nodes."""
+    here, there = "/proc/driver/nvidia", f"{config.proc_root.rstrip('/')}/driver/nvidia"
+    mounts = [Mount(host_path="tmpfs", container_path=image.procfs, options=_OWN_FILE_SYSTEM, type="tmpfs")]
+    for granted in gpus:
+        name = granted.gpu.proc_name
+        mounts.append(Mount(host_path=f"{there}/gpus/{name}", container_path=f"{here}/gpus/{name}"))
+        mounts += [
+            Mount(host_path=f"{there}/capabilities/{path}", container_path=f"{here}/capabilities/{path}")
+            for path in _capability_files(granted)
+        ]
+    files = [GeneratedFile(path=f"{here}/{name}", contents=text.encode()) for name, text in inventory.proc_files]
+    return mounts, files
+
+
+def _capability_files(granted: Granted) -> tuple[str, ...]:
+    if not granted.mig:
+        return ()
+    instance = f"gpu{granted.gpu.minor}/mig/gi{granted.mig.gpu_instance}"
+    return (f"{instance}/access", f"{instance}/ci{granted.mig.compute_instance}/access")
+
+
+def _profile(gpus: Sequence[Granted]) -> bytes:
+    """Return the application profile that shows EGL the granted GPUs only: a mask of device minors."""
+    mask = 0
+    for granted in gpus:
+        mask |= 1 << granted.gpu.minor
+    setting = f'["EGLVisibleDGPUDevices",{mask:#x}]'
+    return (
+        '{"profiles":[{"name":"_container_","settings":'
+        + setting
+        + '}],"rules":[{"pattern":[],"profile":"_container_"}]}'
+    ).encode()

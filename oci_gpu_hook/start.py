@@ -1,0 +1,97 @@
+"""The start and the end of a container that asks for GPUs: inventory, allocation, plan, apply; and back."""
+
+from __future__ import annotations
+
+import time
+
+from oci_gpu_hook import image, log, plan
+from oci_gpu_hook.allocation import grant as allocation
+from oci_gpu_hook.apply import attach, journal
+from oci_gpu_hook.apply.process import Process
+from oci_gpu_hook.container import check_process
+from oci_gpu_hook.errors import HookError
+from oci_gpu_hook.inventory import cache as inventories
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from oci_gpu_hook.config import Config
+    from oci_gpu_hook.container import Container
+    from oci_gpu_hook.request.model import Request
+
+
+def start(container: Container, request: Request, config: Config, started: float, *, inside: bool = False) -> None:
+    """Give a container that is being started what it asks for. Raises HookError, and then has changed nothing.
+
+    started: time.perf_counter() when the hook began. inside: this process is in the container's mount namespace.
+    """
+    log.configure(config, container=container.id)
+    if not inside:
+        check_process(container.pid)
+    if _is_attached(container, config):
+        return  # registered for prestart and for createRuntime, or started through the runtime's front as well
+    clock = Clock(started)
+    try:
+        host = inventories.load(config, detailed=needs_details(request))
+        clock.lap("inventory")
+        gpus = allocation.grant(request, host, container, config)
+        clock.lap("allocation")
+    except HookError as error:
+        log.error("refused", reason=str(error))
+        raise
+    try:
+        with Process(container.pid, inside=inside) as process, attach.open_rootfs(container, process) as rootfs:
+            facts = image.look(rootfs, container, config)
+            clock.lap("image")
+            made = plan.make(request, host, gpus, facts, config)
+            clock.lap("plan")
+            attach.attach(made, container, process, rootfs, config)
+            clock.lap("apply")
+    except BaseException as error:
+        log.error("failed", reason=str(error), gpus=[granted.uuid for granted in gpus])
+        allocation.release(container.id, config, force=True)
+        raise
+    for text in made.warnings:
+        log.warning("warning", text=text)
+    uuids = [granted.uuid for granted in gpus]
+    log.info("attached", gpus=uuids, mounts=len(made.edits.mounts), milliseconds=clock.milliseconds())
+
+
+def stop(container_id: str, config: Config) -> None:
+    """Take back what a container that has ended leaves behind."""
+    log.configure(config, container=container_id)
+    attach.detach(container_id, config)
+    allocation.release(container_id, config)
+
+
+def needs_details(request: Request) -> bool:
+    """Tell whether the request needs facts that only NVML has."""
+    if request.requirements:
+        from oci_gpu_hook.request import requirements
+
+        if requirements.needs_details(request.requirements):
+            return True
+    return allocation.needs_details(request)
+
+
+class Clock:
+    """Milliseconds that each step took, in the order of the steps."""
+
+    def __init__(self, started: float) -> None:
+        self._last = started
+        self.laps: list[tuple[str, float]] = []
+        self.lap("request")
+
+    def lap(self, step: str) -> None:
+        """End a step."""
+        now = time.perf_counter()
+        self.laps.append((step, (now - self._last) * 1000))
+        self._last = now
+
+    def milliseconds(self) -> dict[str, str]:
+        """Return the laps as the log has them, e.g. {"plan": "0.412"}."""
+        return {step: f"{duration:.3f}" for step, duration in self.laps}
+
+
+def _is_attached(container: Container, config: Config) -> bool:
+    entry = journal.read(config, container.id)
+    return entry is not None and entry.pid == container.pid and entry.is_alive()
