@@ -16,6 +16,11 @@ ALLOWED_SKIPS = {
 }
 
 
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("root") and os.geteuid() != 0:
+        pytest.skip("needs root (mounts, device nodes, cgroups); run: sudo make test")
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     report = yield

@@ -59,16 +59,23 @@ class Runtime:
             self._remove(name)
 
     @contextmanager
-    def started(self, bundle):
-        """Create and start a container, yield it, and stop and delete it at the end."""
+    def created(self, bundle):
+        """Create a container and yield it before it starts; stop and delete it at the end."""
         name = self._register(bundle)
         try:
-            for step in (("create", "--bundle", bundle.directory, name), ("start", name)):
-                result = self._call(*step)
-                assert result.status == 0, f"{step[0]}: {result.stderr}"
+            result = self._call("create", "--bundle", bundle.directory, name)
+            assert result.status == 0, result.stderr
             yield Container(self, name, bundle)
         finally:
             self._remove(name)
+
+    @contextmanager
+    def started(self, bundle):
+        """Create and start a container, yield it, and stop and delete it at the end."""
+        with self.created(bundle) as container:
+            result = self._call("start", container.id)
+            assert result.status == 0, result.stderr
+            yield container
 
     def _register(self, bundle) -> str:
         name = f"gpu-hook-test-{os.getpid()}-{next(_numbers)}"
