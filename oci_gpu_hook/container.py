@@ -199,7 +199,7 @@ def _rootfs(state: State, configured: str) -> str:
 
 def _is_privileged(process: dict[str, Any], version: str, what: str) -> bool:
     """Tell whether CAP_SYS_ADMIN is in the bounding set, which is what NVIDIA's interface means by privileged."""
-    if version in _FLAT_CAPABILITIES:
+    if version.startswith(_FLAT_CAPABILITIES):  # 1.0.0-rc2-dev too
         bounding = member(process, "capabilities", list, what, [])
     else:
         bounding = member(member(process, "capabilities", dict, what, {}), "bounding", list, what, [])
