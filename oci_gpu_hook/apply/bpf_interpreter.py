@@ -33,11 +33,12 @@ _ARITHMETIC: Final[dict[int, Callable[[int, int], int]]] = {
     0x10: lambda left, right: left - right,
     0x40: lambda left, right: left | right,
     0x50: lambda left, right: left & right,
-    0x60: lambda left, right: left << (right & 31),
-    0x70: lambda left, right: left >> (right & 31),
+    0x60: lambda left, right: left << right,
+    0x70: lambda left, right: left >> right,
     0xA0: lambda left, right: left ^ right,
     0xB0: lambda _left, right: right,
 }
+_SHIFTS: Final = (0x60, 0x70)
 _COMPARISONS: Final[dict[int, Callable[[int, int], bool]]] = {
     0x00: lambda _left, _right: True,
     0x10: lambda left, right: left == right,
@@ -106,9 +107,9 @@ def _computed(opcode: int, left: int, right: int) -> int | None:
     operation = _ARITHMETIC.get(kind)
     if kind == 0xB0:
         left = 0
-    if operation is None or left < 0 or right < 0 or (kind in (0x60, 0x70) and right > 31):
-        return None
     mask = _MASKS[opcode & 7]
+    if operation is None or left < 0 or right < 0 or (kind in _SHIFTS and right >= mask.bit_length()):
+        return None
     return operation(left & mask, right & mask) & mask
 
 
