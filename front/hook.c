@@ -1,0 +1,40 @@
+/* oci-gpu-hook: answers for containers that ask for nothing, and gives every other call to Python as it came. */
+#include "front.h"
+
+static char state[LARGEST_STATE + 1];
+
+/* Python reads from its stdin what this process has read from its own. */
+static void put_back(size_t size) {
+    int fd = memory_file("oci-state");
+    if (fd < 0 || !write_all(fd, state, size))
+        fail("OCI state", "", "cannot be handed to the hook: no memory file (memfd_create)");
+    rewind_file(fd);
+    move_to_stdin(fd);
+}
+
+static _Noreturn void ask_python(char **argv) {
+    close_above_stderr();
+    start_python(NULL, argv + 1, false);
+}
+
+_Noreturn void hook(int argc, char **argv) {
+    const char *toml = "/etc/oci-gpu-hook/config.toml";
+    const char *stage = argc > 1 ? argv[argc - 1] : "";
+    go_to_root_directory(); /* an engine may start hooks in the rootfs */
+    if (argc == 4 && same(argv[1], "--config"))
+        toml = argv[2];
+    else if (argc == 3 && begins(argv[1], "--config="))
+        toml = argv[1] + sizeof "--config=" - 1;
+    else if (argc != 2)
+        ask_python(argv);
+    if (*toml != '/' || (!same(stage, "prestart") && !same(stage, "createRuntime")))
+        ask_python(argv);
+
+    struct text json = {state, 0}, bundle;
+    enum whole whole = read_whole(0, true, state, LARGEST_STATE, &json.size);
+    if (whole == WHOLE && find_bundle(json, &bundle) && !may_ask(json) && !bundle_may_ask(bundle, toml))
+        leave(0);
+    if (json.size)
+        put_back(json.size);
+    ask_python(argv);
+}

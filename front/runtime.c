@@ -1,0 +1,85 @@
+/* oci-gpu-runtime: `create` and `run` of a container that may ask for a GPU go to Python; all else to the real runtime,
+   with the same arguments, environment and descriptors. */
+#include "front.h"
+
+/* The options of runc 1.0 to 1.4 and crun 1.0 to 1.23, before and after the command. Of short ones only -b and -d are
+   known: the two runtimes read -b=DIR and -bundle differently. */
+static const char *const GLOBAL_SWITCHES[] = {"--debug", "--systemd-cgroup", NULL};
+static const char *const GLOBAL_VALUES[] = {"--log",  "--log-format", "--log-level",      "--root",
+                                            "--criu", "--rootless",   "--cgroup-manager", NULL};
+static const char *const SWITCHES[] = {"--no-pivot", "--no-new-keyring", "--no-subreaper", "--no-mount-fallback",
+                                       "--detach",   "-d",               "--keep",         NULL};
+static const char *const VALUES[] = {"--console-socket", "--pid-file", "--pidfd-socket", "--preserve-fds", NULL};
+static const char *const BUNDLE[] = {"--bundle", "-b", NULL};
+
+/* Finds an option in a list, as `--name` or `-n` or, with `value` set, as `--name=value`. */
+static bool listed(const char *argument, const char *const *names, const char **value) {
+    *value = NULL;
+    for (; *names; names++) {
+        if (!begins(argument, *names))
+            continue;
+        const char *rest = argument + length(*names);
+        if (*rest == '=' && argument[1] == '-')
+            *value = rest + 1;
+        if (*value || *rest == '\0')
+            return true;
+    }
+    return false;
+}
+
+static bool creates(const char *word) {
+    return same(word, "create") || same(word, "run");
+}
+
+enum command { CREATES, OTHER, UNCLEAR };
+
+/* Finds the command among the arguments; an option that is not listed may take the next word or not. */
+static enum command find_command(char **arguments, char ***command) {
+    const char *value;
+    for (; *arguments; arguments++) {
+        if (**arguments != '-') {
+            *command = arguments;
+            return creates(*arguments) ? CREATES : OTHER;
+        }
+        if (listed(*arguments, GLOBAL_VALUES, &value)) {
+            if (!value && !*++arguments)
+                return OTHER;
+        } else if (!listed(*arguments, GLOBAL_SWITCHES, &value)) {
+            while (*++arguments)
+                if (creates(*arguments))
+                    return UNCLEAR;
+            return OTHER;
+        }
+    }
+    return OTHER;
+}
+
+/* Finds the bundle of `create` and `run`; false where an option is not known or a word follows the container's id. */
+static bool find_bundle_option(char **arguments, struct text *bundle) {
+    const char *value;
+    *bundle = (struct text){".", 1};
+    for (; *arguments && **arguments == '-'; arguments++) {
+        bool is_bundle = listed(*arguments, BUNDLE, &value);
+        if (is_bundle || listed(*arguments, VALUES, &value)) {
+            if (!value && !(value = *++arguments))
+                return false;
+            if (is_bundle)
+                *bundle = (struct text){value, length(value)};
+        } else if (!listed(*arguments, SWITCHES, &value)) {
+            return false;
+        }
+    }
+    return *arguments && !arguments[1] && bundle->size != 0;
+}
+
+_Noreturn void runtime(int argc, char **argv) {
+    char **command = NULL;
+    struct text bundle;
+    enum command kind = argc > 0 ? find_command(argv + 1, &command) : OTHER;
+    if (kind == OTHER)
+        start_program(argv);
+    if (kind == CREATES && find_bundle_option(command + 1, &bundle) &&
+        !bundle_may_ask(bundle, "/etc/oci-gpu-hook/config.toml"))
+        start_program(argv);
+    start_python(NULL, argv + 1, true);
+}

@@ -1,0 +1,213 @@
+"""Lays the executables that engines start: the static front where it was built, and the stubs that start Python.
+
+What is laid starts the hook by an absolute interpreter with `-I -S` on byte-compiled code, whatever environment,
+working directory or site configuration it is started in; pip's console script does not. Not on the way of a container.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+
+from oci_gpu_hook.bytecode import compile_package
+from oci_gpu_hook.errors import HookError, quoted
+from oci_gpu_hook.record import Record
+from oci_gpu_hook.trusted_files import check_owners, make_directory, replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+SYSTEM_DIRECTORY: Final = "/usr/libexec/oci-gpu-hook"
+PACKAGE: Final = os.path.dirname(os.path.abspath(__file__))
+TEMPLATE: Final = os.path.join(PACKAGE, "front.elf")  # setup.py builds it
+
+# Isolated, no site, nothing written, UTF-8 without a locale; front/start.c says the same.
+INTERPRETER_OPTIONS: Final = "-ISBXutf8"
+# BINPRM_BUF_SIZE of kernels before 5.1 (include/uapi/linux/binfmts.h); longer #! lines are cut without a word.
+_LONGEST_SHEBANG: Final = 127
+# struct block of front/front.h: magic, role, then three paths of this many bytes, NUL included.
+_MAGIC: Final = b"oci-gpu-front-1\0"
+_ROLE_SIZE: Final = 16
+_PATH_SIZE: Final = 1024
+_REAL_RUNTIMES: Final = ("runc", "crun")
+
+_STUB: Final = """\
+# Laid by `oci-gpu hook-path`: starts oci_gpu_hook.{door} from one directory, with nothing else of the host on the path.
+import sys
+sys.path.append({home})
+from oci_gpu_hook.{door} import main
+sys.exit(main({arguments}))
+"""
+_RUNTIME_IN_SH: Final = """\
+#!/bin/sh
+# Laid by `oci-gpu hook-path`: create and run go to Python, every other call to the real runtime at once.
+for argument; do
+    case $argument in
+    create | run) exec {python} {stub} "$@" ;;
+    esac
+done
+exec {program} "$@"
+"""
+
+
+class Executables(Record):
+    """What was laid, as absolute paths; `runtime` and `runtime_stub` are "" where no real runtime was found."""
+
+    hook: str
+    hook_stub: str
+    runtime: str
+    runtime_stub: str
+    warnings: tuple[str, ...]
+
+
+def default_directory() -> str:
+    """Return where the executables belong: with the virtual environment, system or user that has the package."""
+    if sys.prefix != sys.base_prefix:
+        return os.path.join(sys.prefix, "libexec", "oci-gpu-hook")
+    if os.geteuid() == 0:
+        return SYSTEM_DIRECTORY
+    import site
+
+    return os.path.join(site.getuserbase(), "libexec", "oci-gpu-hook")
+
+
+def write(directory: str = "", real_runtime: str = "", interpreter: str = "") -> Executables:
+    """Lay `oci-gpu-hook` and `oci-gpu-runtime` in a directory, each replaced in one step and only where it differs.
+
+    `real_runtime` is what oci-gpu-runtime stands before (default: runc, else crun, of PATH); `interpreter` a Python of
+    this one's version (default: the distribution's, else this one without its virtual environment).
+    Raises HookError where others could write what root would run, or where nothing that starts can be laid.
+    """
+    directory = os.path.abspath(directory or default_directory())
+    interpreter = usable_interpreter(interpreter)
+    real_runtime = find_real_runtime(real_runtime)
+    make_directory(directory)
+    warnings = [*check_owners(PACKAGE, tree=True), *check_owners(interpreter), *check_owners(directory)]
+    warnings += compile_package(PACKAGE, is_checkout=_is_checkout())
+
+    hook = os.path.join(directory, "oci-gpu-hook")
+    hook_stub = _write_stub(hook + ".py", "hook", "sys.argv", interpreter)
+    if not write_front(hook, "hook", interpreter, hook_stub):
+        _write_stub(hook, "hook", "sys.argv", interpreter, runs_alone=True)
+    runtime = runtime_stub = ""
+    if real_runtime:
+        runtime = os.path.join(directory, "oci-gpu-runtime")
+        arguments = f"sys.argv, {real_runtime!a}"
+        runtime_stub = _write_stub(runtime + ".py", "runtime", arguments, interpreter)
+        if not write_front(runtime, "runtime", interpreter, runtime_stub, real_runtime):
+            python = f"{shlex.quote(interpreter)} {INTERPRETER_OPTIONS}"
+            text = _RUNTIME_IN_SH.format(
+                python=python, stub=shlex.quote(runtime_stub), program=shlex.quote(real_runtime)
+            )
+            replace(runtime, os.fsencode(text), 0o755)
+    for path in filter(None, (hook, runtime)):
+        if not os.access(path, os.X_OK):
+            why = "cannot be executed; the file system may be mounted noexec"
+            raise HookError(quoted(path), why, "choose another directory (--directory)")
+    return Executables(
+        hook=hook, hook_stub=hook_stub, runtime=runtime, runtime_stub=runtime_stub, warnings=tuple(warnings)
+    )
+
+
+def write_mesos_front(path: str, real_helper: str, interpreter: str = "") -> str:
+    """Lay the front of `mesos-containerizer` at `path`, before `real_helper`; returns the path of its stub.
+
+    The stub calls `oci_gpu_hook.mesos.main(arguments, real_helper)` with the number of a descriptor that holds the
+    NUL-ended entries of the environment, then the arguments of the call as they were, its name first. Raises HookError
+    where the front was not built: a script cannot be started from the sealed memory file of a Mesos agent.
+    """
+    interpreter = usable_interpreter(interpreter)
+    check_owners(PACKAGE, tree=True)
+    stub = _write_stub(path + ".py", "mesos", f"sys.argv[1:], {real_helper!a}", interpreter)
+    if not write_front(path, "mesos", interpreter, stub, real_helper):
+        why = "the static front was not built, and Mesos agents start no script"
+        raise HookError(quoted(path), why, "install a C compiler, then reinstall oci-gpu-hook")
+    return stub
+
+
+def write_front(path: str, role: str, interpreter: str, stub: str, program: str = "") -> bool:
+    """Lay a copy of the front that knows its role and paths. False where there is no front, or none for such paths."""
+    try:
+        with open(TEMPLATE, "rb") as file:
+            template = file.read()
+    except FileNotFoundError:
+        return False
+    paths = [os.fsencode(each) for each in (interpreter, stub, program)]
+    if any(len(each) >= _PATH_SIZE for each in paths):
+        return False
+    block = _MAGIC + role.encode().ljust(_ROLE_SIZE, b"\0") + b"".join(each.ljust(_PATH_SIZE, b"\0") for each in paths)
+    before, magic, after = template.partition(_MAGIC)
+    if not magic or _MAGIC in after or after[:1].strip(b"\0"):
+        raise HookError(quoted(TEMPLATE), "is not this version's front", "reinstall oci-gpu-hook")
+    replace(path, before + block + after[len(block) - len(_MAGIC) :], 0o755)
+    return True
+
+
+def usable_interpreter(chosen: str = "") -> str:
+    """Return the absolute path of the Python that starts the hook. Raises HookError when it cannot.
+
+    The distribution's Python is preferred: it outlives virtual environments, is root's, and starts faster than
+    most self-built ones. It must read this Python's byte code and have the parts of the standard library that a
+    distribution's minimal package leaves out.
+    """
+    import subprocess
+    from importlib.util import MAGIC_NUMBER
+
+    base = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
+    named = f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}"
+    probe = "import _imp, _json, _struct, _ctypes, errno; from importlib.util import MAGIC_NUMBER as m; print(m.hex())"
+    for path in (os.path.abspath(chosen),) if chosen else (named, base):
+        command = [path, INTERPRETER_OPTIONS, "-c", probe]
+        try:
+            answer = subprocess.run(command, env={}, capture_output=True, timeout=60, check=False).stdout
+        except (OSError, subprocess.TimeoutExpired):
+            continue
+        if answer.strip() == MAGIC_NUMBER.hex().encode():
+            return os.path.realpath(path)
+    why = f"does not run as Python {sys.version_info.major}.{sys.version_info.minor} with its whole standard library"
+    raise HookError(quoted(chosen or base), why, "install the distribution's python3, or name another interpreter")
+
+
+def find_real_runtime(chosen: str = "") -> str:
+    """Return the absolute path of the runtime that oci-gpu-runtime stands before, "" when there is none.
+
+    Raises HookError when the one chosen cannot be run, or is oci-gpu-runtime itself, which would call itself for ever.
+    """
+    from shutil import which
+
+    for name in (chosen,) if chosen else _REAL_RUNTIMES:
+        path = which(name)
+        if path and not _is_ours(path):
+            return os.path.abspath(path)
+    if chosen:
+        raise HookError(quoted(chosen), "is no OCI runtime that can be run", "name the path of runc or crun")
+    return ""
+
+
+def _is_ours(path: str) -> bool:
+    with open(path, "rb") as file:
+        start = file.read(1 << 17)
+    return _MAGIC in start or b"oci-gpu hook-path" in start
+
+
+def _is_checkout() -> bool:
+    return os.path.exists(os.path.join(os.path.dirname(PACKAGE), "pyproject.toml"))
+
+
+def _write_stub(path: str, door: str, arguments: str, interpreter: str, *, runs_alone: bool = False) -> str:
+    """Write the script that starts a door of this package, and return its path.
+
+    Raises HookError where only a #! line could start it and the interpreter's path does not fit one.
+    """
+    shebang = os.fsencode(f"#!{interpreter} {INTERPRETER_OPTIONS}\n")
+    fits = len(shebang) <= _LONGEST_SHEBANG and not any(c.isspace() for c in interpreter)
+    if runs_alone and not fits:
+        why = "is too long for a #! line, or has white space, and the static front was not built"
+        raise HookError(
+            quoted(interpreter), why, "install a C compiler and reinstall, or use the distribution's python3"
+        )
+    text = _STUB.format(door=door, home=ascii(os.path.dirname(PACKAGE)), arguments=arguments)
+    replace(path, (shebang if fits else b"") + text.encode("ascii"), 0o755 if fits else 0o644)
+    return path
