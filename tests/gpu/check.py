@@ -1,0 +1,222 @@
+"""Proof on a host with real NVIDIA GPUs: containers under runc, with the hook, from an image without driver files.
+
+    python3 tests/gpu/check.py [--runc PATH] [--python PATH]
+
+Needs root, runc and an NVIDIA driver. The image is the host's own root directory under an overlay, with every driver
+file and link removed, so that what the host has for CUDA programs (PyTorch) runs in the container. Prints each command
+and what it answered; exits with 1 when an expectation fails. docs/gpu-evidence.md keeps what it printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+REPOSITORY = HERE.parent.parent
+TORCH = (
+    "import torch; n = torch.cuda.device_count(); a = torch.rand(4096, 4096, device='cuda'); b = a @ a; "
+    "e = ((b.double() - a.double() @ a.double()).norm() / b.double().norm()).item(); "
+    "print(f'torch {torch.__version__}: {n} GPU(s), {torch.cuda.get_device_name(0)}, matmul error {e:.1e}'); "
+    "assert e < 1e-2"
+)
+OPEN = (
+    "import os,sys,errno\n"
+    "def t(p):\n"
+    "  try: os.close(os.open(p, os.O_RDWR)); return 'opens'\n"
+    "  except OSError as e: return errno.errorcode[e.errno]\n"
+    "os.system('mkdir -p /tmp/n')\n"
+    "for m in map(int, sys.argv[1:]):\n"
+    "  p=f'/tmp/n/{m}'; os.mknod(p, 0o20666, os.makedev(195, m)); print(f'/dev/nvidia{m}', os.path.exists(f'/dev/nvidia{m}'), 'own node', t(p))\n"
+)
+failures: list[str] = []
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runc", default=shutil.which("runc"))
+    parser.add_argument("--python", default="/usr/bin/python3", help="interpreter of the hook")
+    parser.add_argument("--torch-python", default=shutil.which("python3"), help="interpreter that has PyTorch")
+    options = parser.parse_args()
+    work = Path(tempfile.mkdtemp(prefix="gpu-check-", dir="/dev/shm"))
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", work], check=True)
+    try:
+        host = Host(work, options)
+        host.describe()
+        host.check_one_gpu()
+        host.check_all()
+        host.check_neighbour()
+    finally:
+        subprocess.run(["umount", "-l", work], check=True)
+        work.rmdir()
+    print(f"\n{len(failures)} failures" + "".join(f"\n- {f}" for f in failures))
+    return 1 if failures else 0
+
+
+class Host:
+    def __init__(self, work: Path, options: argparse.Namespace) -> None:
+        self.work = work
+        self.options = options
+        self.count = len(list(Path("/proc/driver/nvidia/gpus").iterdir()))
+        self.stub = work / "oci-gpu-hook"
+        self.stub.write_text(
+            f"#!{options.python} -ISB\nimport sys\nsys.path.append({str(REPOSITORY)!r})\n"
+            "from oci_gpu_hook.hook import main\nmain(sys.argv)\n"
+        )
+        self.stub.chmod(0o755)
+        self.number = 0
+
+    def describe(self) -> None:
+        show("host", ["uname", "-rm"])
+        show("host", ["sh", "-c", "cat /proc/driver/nvidia/version; ls /dev/nvidia*; nvidia-smi -L"])
+        show("host", [self.options.runc, "--version"])
+
+    def check_one_gpu(self) -> None:
+        out = self.container(["nvidia-smi", "-L"], "NVIDIA_VISIBLE_DEVICES=0")
+        expect("nvidia-smi lists one GPU", out.count("GPU ") == 1 and out.startswith("GPU 0"))
+        out = self.container(["cat", "/proc/driver/nvidia/params"], "NVIDIA_VISIBLE_DEVICES=0", quiet=True)
+        expect("device files are not the driver's to make", "ModifyDeviceFiles: 0" in out)
+        out = self.container(
+            ["sh", "-c", "ldconfig -p | grep -c -e libcuda.so -e libnvidia-ml"], "NVIDIA_VISIBLE_DEVICES=0"
+        )
+        expect("the ld cache has the driver's libraries", out.strip() not in ("", "0"))
+        out = self.container([self.options.torch_python, "-c", TORCH], "NVIDIA_VISIBLE_DEVICES=0")
+        expect("PyTorch computes on the GPU", "1 GPU(s)" in out)
+
+    def check_all(self) -> None:
+        out = self.container(["nvidia-smi"], "NVIDIA_VISIBLE_DEVICES=all")
+        expect("nvidia-smi sees the driver", "Driver Version" in out)
+        out = self.container([self.options.torch_python, "-c", TORCH], "NVIDIA_VISIBLE_DEVICES=all")
+        expect(f"PyTorch sees {self.count} GPUs", f"{self.count} GPU(s)" in out)
+        out = self.container(["sh", "-c", "nvidia-smi -L; ls /dev/nvidia*; true"], "PLAIN=1", status=None)
+        expect("a container that asks for nothing gets nothing", "GPU 0" not in out and "/dev/nvidia0" not in out)
+
+    def check_neighbour(self) -> None:
+        minors = [str(n) for n in range(self.count)]
+        for minor in minors:
+            out = self.container(
+                ["/usr/bin/python3", "-c", OPEN, *minors],
+                f"NVIDIA_VISIBLE_DEVICES={minor}",
+                capabilities=("CAP_MKNOD",),
+            )
+            for line in out.splitlines():
+                path, there, _, _, answer = line.split()
+                granted = path == f"/dev/nvidia{minor}"
+                expect(
+                    f"GPU {minor} granted: {path} {answer}", (there == "True", answer == "opens") == (granted, granted)
+                )
+            out = self.container(["nvidia-smi", "-L"], f"NVIDIA_VISIBLE_DEVICES={minor}")
+            expect(f"nvidia-smi lists GPU {minor} alone", out.count("UUID") == 1)
+
+    def container(self, args, env, *, status: int | None = 0, quiet=False, capabilities=()) -> str:
+        self.number += 1
+        bundle = self.work / f"bundle{self.number}"
+        rootfs = self.rootfs(bundle)
+        (bundle / "config.json").write_text(json.dumps(self.config(rootfs, args, env, capabilities)))
+        command = [
+            self.options.runc,
+            "--root",
+            self.work / "runc",
+            "run",
+            "--bundle",
+            bundle,
+            f"check{os.getpid()}-{self.number}",
+        ]
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=300, check=False, stdin=subprocess.DEVNULL
+            )
+        finally:
+            subprocess.run(["umount", "-l", rootfs], check=True)
+        if not quiet:
+            print(
+                f"\n$ container {env}: {' '.join(map(str, args))[:200]}\n{done.stdout}{done.stderr}".rstrip(),
+                flush=True,
+            )
+        if status is not None:
+            expect(f"exit status {done.returncode} of {args[0]}", done.returncode == status)
+        return done.stdout
+
+    def rootfs(self, bundle: Path) -> Path:
+        """Return the host's root directory without a trace of the driver."""
+        for name in ("upper", "work", "rootfs"):
+            (bundle / name).mkdir(parents=True)
+        layers = f"lowerdir=/,upperdir={bundle}/upper,workdir={bundle}/work"
+        subprocess.run(["mount", "-t", "overlay", "overlay", "-o", layers, bundle / "rootfs"], check=True)
+        for directory in ("usr/lib", "usr/lib64", "usr/lib/x86_64-linux-gnu", "usr/bin"):
+            where = bundle / "rootfs" / directory
+            for entry in os.scandir(where) if where.is_dir() else ():
+                if is_of_driver(Path(entry.path)):
+                    os.unlink(entry.path)
+        (bundle / "upper/etc").mkdir(exist_ok=True)
+        for name in os.listdir("/etc/ld.so.conf.d"):
+            if "nvidia" in Path("/etc/ld.so.conf.d", name).read_text():
+                (bundle / "rootfs/etc/ld.so.conf.d" / name).unlink()
+        subprocess.run(["ldconfig", "-r", bundle / "rootfs"], check=True, capture_output=True)
+        return bundle / "rootfs"
+
+    def config(self, rootfs: Path, args, env: str, capabilities) -> dict:
+        hook = {"path": str(self.stub), "env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"]}
+        quiet = ["nosuid", "noexec", "nodev"]
+        held = ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_SETUID", "CAP_SETGID", *capabilities]
+        return {
+            "ociVersion": "1.0.2",
+            "process": {
+                "args": [str(a) for a in args],
+                "cwd": "/",
+                "user": {"uid": 0, "gid": 0},
+                "env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/tmp", env],
+                "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), held),
+                "noNewPrivileges": True,
+            },
+            "root": {"path": str(rootfs), "readonly": False},
+            "mounts": [
+                {"destination": "/proc", "type": "proc", "source": "proc", "options": quiet},
+                {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755"]},
+                {
+                    "destination": "/dev/shm",
+                    "type": "tmpfs",
+                    "source": "shm",
+                    "options": ["nosuid", "nodev", "mode=1777"],
+                },
+                {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": [*quiet, "ro"]},
+                {"destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid"]},
+            ],
+            "hooks": {
+                "prestart": [{**hook, "args": ["oci-gpu-hook", "prestart"]}],
+                "poststop": [{**hook, "args": ["oci-gpu-hook", "poststop"]}],
+            },
+            "linux": {
+                "resources": {"devices": [{"allow": False, "access": "rwm"}]},
+                "namespaces": [{"type": kind} for kind in ("pid", "ipc", "uts", "mount", "network")],
+            },
+        }
+
+
+def is_of_driver(path: Path) -> bool:
+    if path.is_symlink():
+        return "nvidia" in os.readlink(path)
+    name = path.name
+    return stat.S_ISREG(path.lstat().st_mode) and (".so.580" in name or name.startswith(("nvidia-smi", "libcuda.so")))
+
+
+def show(where: str, command: list) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    print(f"$ {where}: {' '.join(map(str, command))}\n{done.stdout}{done.stderr}".rstrip(), flush=True)
+
+
+def expect(what: str, holds: bool) -> None:
+    print(("ok: " if holds else "FAILED: ") + what, flush=True)
+    if not holds:
+        failures.append(what)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
