@@ -113,13 +113,15 @@ def build(additions: Sequence[Entry]) -> bytes:
 
 
 def merge(image_cache: bytes, additions: Sequence[Entry], drop: Container[str] = ()) -> bytes:
-    """Return the image's cache with the additions in front of its own entries of the same name and flags.
+    """Return the image's cache (b"": it has none) with the additions in front of its entries of the same name and flags.
 
     The image's entries keep their order and their hardware capabilities, less those whose path is in `drop` and those
     that an addition repeats. The loader takes an addition even where the image has a glibc-hwcaps variant of that
     name: it stops at the first entry that belongs to no subdirectory. Raises LdCacheError; the loader has no use for
     such a cache either, so that `build` loses nothing.
     """
+    if not image_cache:
+        return build(additions)
     return write(_with(_without(read(image_cache), drop), additions))
 
 

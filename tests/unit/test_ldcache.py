@@ -301,7 +301,6 @@ def hostile() -> dict[str, tuple[bytes, str]]:
     (extensions,) = struct.unpack_from("<I", new, 32)
     one = ldcache.build(driver("libcuda.so.1"))
     return {
-        "empty": (b"", "does not begin"),
         "text": (b"#!/bin/sh\n", "does not begin"),
         "magic only": (new[:20], "ends in its header"),
         "old magic only": (old[:11], "does not begin"),
@@ -333,6 +332,12 @@ def test_hostile_caches_are_refused(case):
     for use in (ldcache.parse, lambda c: ldcache.merge(c, driver("libcuda.so.1")), lambda c: ldcache.remove(c, {"/x"})):
         with pytest.raises(LdCacheError, match=why):
             use(cache)
+
+
+def test_no_cache_is_an_empty_one_to_merge_alone():
+    assert ldcache.merge(b"", driver("libcuda.so.1")) == ldcache.build(driver("libcuda.so.1"))
+    with pytest.raises(LdCacheError, match="does not begin"):
+        ldcache.parse(b"")
 
 
 def test_strings_that_overlap_do_not_multiply():
