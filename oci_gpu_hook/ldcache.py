@@ -113,7 +113,7 @@ def build(additions: Sequence[Entry]) -> bytes:
 
 
 def merge(image_cache: bytes, additions: Sequence[Entry], drop: Container[str] = ()) -> bytes:
-    """Return the image's cache (b"": it has none) with the additions in front of its entries of the same name and flags.
+    """Return the image's cache, b"" for none, with the additions in front of its entries of the same name and flags.
 
     The image's entries keep their order and their hardware capabilities, less those whose path is in `drop` and those
     that an addition repeats. The loader takes an addition even where the image has a glibc-hwcaps variant of that
