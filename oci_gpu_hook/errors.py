@@ -38,6 +38,10 @@ class AllocationError(HookError):
     """The GPUs asked for cannot be granted now."""
 
 
+class SimulationError(HookError):
+    """A simulated host cannot be made here."""
+
+
 class UnsafeRootfs(HookError):
     """The container's file system would lead an effect astray; refused on purpose."""
 

@@ -1,1 +1,1 @@
-"""`oci-gpu simulate`: a host with NVIDIA GPUs for those who have none."""
+"""`oci-gpu simulate`: a host with NVIDIA GPUs for those who have none. Tests use `simulate.host.make`."""

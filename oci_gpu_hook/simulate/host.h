@@ -1,0 +1,105 @@
+/* The facts of the simulated host, and which of its GPUs the calling process may see.
+ *
+ * Generated for each host: facts.h with SIM_DIRECTORY, SIM_NODES, SIM_DRIVER_VERSION, SIM_NVML_VERSION,
+ * SIM_CUDA_VERSION and SIM_GPU_COUNT, and facts.c with the table sim_gpus.
+ *
+ * On the host itself /dev and /proc of the simulation lie below SIM_DIRECTORY. In a container that directory is not
+ * there, and the container's own /dev and /proc count: just what it was granted. A node that the device cgroup lets
+ * through fails with ENXIO, because no driver answers; one that it refuses fails with EPERM.
+ */
+#ifndef HOST_H
+#define HOST_H
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define SIM_MOST_MIG 7
+
+struct sim_mig {
+    const char *uuid, *profile;
+    unsigned int gpu_instance, compute_instance, gpu_instance_minor, compute_instance_minor;
+    unsigned int compute_slices, multiprocessors;
+    unsigned long long memory; /* MiB */
+};
+
+struct sim_gpu {
+    const char *uuid, *name;
+    unsigned int minor, domain, bus, slot, numa_node, device_id, subsystem_id;
+    unsigned int brand, architecture, capability_major, capability_minor, multiprocessors, nvlinks;
+    int peer; /* index of the GPU at the other end of the NVLinks, -1 for none */
+    unsigned long long memory; /* MiB */
+    unsigned int mig_capable, mig_enabled, mig_count;
+    struct sim_mig mig[SIM_MOST_MIG];
+};
+
+#include "facts.h"
+
+extern const struct sim_gpu sim_gpus[SIM_GPU_COUNT + 1];
+
+static inline int sim_exists(const char *path) { return access(path, F_OK) == 0; }
+
+static inline const char *sim_root(void)
+{
+    return sim_exists(SIM_DIRECTORY "/proc/driver/nvidia/version") ? SIM_DIRECTORY : "";
+}
+
+static inline int sim_let_through(int flags, const char *node)
+{
+    char path[4096];
+    int fd;
+
+    snprintf(path, sizeof path, "%s/dev/%s", sim_root(), node);
+    fd = open(path, flags | O_CLOEXEC | O_NONBLOCK);
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0 || errno == ENXIO || errno == ENODEV || (!SIM_NODES && errno == ENOENT && *sim_root());
+}
+
+static inline int sim_driver_loaded(void) { return sim_let_through(O_RDWR, "nvidiactl"); }
+
+/* Returns the kernel modules' version, or the libraries' own where procfs does not tell. */
+static inline const char *sim_kernel_version(void)
+{
+    static char line[512], version[64];
+    char path[4096];
+    FILE *file;
+    char *at;
+
+    snprintf(path, sizeof path, "%s/proc/driver/nvidia/version", sim_root());
+    file = fopen(path, "re");
+    if (!file)
+        return SIM_DRIVER_VERSION;
+    at = fgets(line, sizeof line, file);
+    fclose(file);
+    at = at ? strstr(at, "  ") : NULL;
+    return at && sscanf(at, " %63s", version) == 1 ? version : SIM_DRIVER_VERSION;
+}
+
+static inline int sim_gpu_visible(const struct sim_gpu *gpu)
+{
+    char path[4096], node[32];
+
+    snprintf(path, sizeof path, "%s/proc/driver/nvidia/gpus", sim_root());
+    if (sim_exists(path)) {
+        size_t length = strlen(path);
+        snprintf(path + length, sizeof path - length, "/%04x:%02x:00.0", gpu->domain, gpu->bus);
+        if (!sim_exists(path))
+            return 0;
+    }
+    snprintf(node, sizeof node, "nvidia%u", gpu->minor);
+    return sim_let_through(O_RDWR, node);
+}
+
+static inline int sim_mig_visible(const struct sim_mig *mig)
+{
+    char instance[64], compute[64];
+
+    snprintf(instance, sizeof instance, "nvidia-caps/nvidia-cap%u", mig->gpu_instance_minor);
+    snprintf(compute, sizeof compute, "nvidia-caps/nvidia-cap%u", mig->compute_instance_minor);
+    return sim_let_through(O_RDONLY, instance) && sim_let_through(O_RDONLY, compute);
+}
+
+#endif
