@@ -22,17 +22,18 @@ if TYPE_CHECKING:
 
 NAME: Final = "50-oci-gpu-hook.conf"  # read after the 50-DeviceAllow.conf of set-property, which empties the list first
 _CONTROL: Final = ("run", "systemd", "system.control")
-# Where units are configured, first come first (systemd.unit(5)); of scopes only the transient ones exist.
+# Where units are configured, first come first (systemd.unit(5)).
 _SEARCH_PATH: Final = (
     "etc/systemd/system.control",
     "run/systemd/system.control",
     "run/systemd/transient",
     "etc/systemd/system",
     "run/systemd/system",
-    "usr/local/lib/systemd/system",
+    "usr/local/lib/systemd/system",  # from here on packages', which know no scope: those are made at run time
     "usr/lib/systemd/system",
     "lib/systemd/system",
 )
+_SCOPE_DIRECTORIES: Final = 5
 _SECTIONS: Final = {".scope": "Scope", ".service": "Service"}
 _NAME_CHARACTERS: Final = frozenset(
     "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ:-_.\\@",  # systemd.unit(5); escapes are \xNN
@@ -144,7 +145,8 @@ def _settings(unit: str, root: str) -> Iterator[str]:
     names = [unit]
     if "@" in unit:
         names.append(unit[: unit.index("@") + 1] + unit[unit.rindex(".") :])  # the template of an instance
-    directories = [os.path.join(root, directory) for directory in _SEARCH_PATH]
+    searched = _SEARCH_PATH[:_SCOPE_DIRECTORIES] if unit.endswith(".scope") else _SEARCH_PATH
+    directories = [os.path.join(root, directory) for directory in searched]
     for name in names:
         fragment = next(filter(os.path.isfile, (f"{directory}/{name}" for directory in directories)), None)
         if fragment is not None:
