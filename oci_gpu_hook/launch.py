@@ -80,7 +80,14 @@ def write(directory: str = "", real_runtime: str = "", interpreter: str = "") ->
     this one's version (default: the distribution's, else this one without its virtual environment).
     Raises HookError where others could write what root would run, or where nothing that starts can be laid.
     """
-    directory = os.path.abspath(directory or default_directory())
+    umask = os.umask(0o022)  # rootless engines run and read what a root with a stricter one lays
+    try:
+        return _write(os.path.abspath(directory or default_directory()), real_runtime, interpreter)
+    finally:
+        os.umask(umask)
+
+
+def _write(directory: str, real_runtime: str, interpreter: str) -> Executables:
     interpreter = usable_interpreter(interpreter)
     real_runtime = find_real_runtime(real_runtime)
     make_directory(directory)
