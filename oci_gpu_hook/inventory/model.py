@@ -47,7 +47,7 @@ class Gpu(Record):
     architecture: compute capability, "9.0". memory: bytes. links: index of a peer → number of NVLinks to it.
     uuid: the bus id stands in where neither /proc nor NVML can tell. proc_name: below /proc/driver/nvidia/gpus.
     brand: NVML's, in the spelling of requirements ("tesla", "geforcertx"). pcie_switch: PCI address of the upstream
-    port of the switch it hangs on, "" where it is on a root port. drm: names below /dev/dri, e.g. ("card1", "renderD128").
+    port of the switch it hangs on, "" where it is on a root port. drm: names in /dev/dri, e.g. ("card1", "renderD128").
     """
 
     index: int

@@ -1,0 +1,86 @@
+"""Paths below the driver root, whose symbolic links count from it: a driver container's `/etc/alternatives` is its own.
+
+The driver root is the host's and trusted; it is resolved here only so that every path names the file itself.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+_MOST_LINKS: Final = 40  # as the kernel, include/linux/namei.h MAXSYMLINKS
+
+
+class DriverRoot:
+    """A directory as if it were `/`. What was looked up once is remembered; it serves one discovery."""
+
+    def __init__(self, path: str) -> None:
+        self._path = os.path.realpath(path).rstrip("/")
+        self._resolved: dict[str, str | None] = {"/": "/"}
+        self._names: dict[str, tuple[str, ...]] = {}
+
+    def host_path(self, path: str) -> str:
+        """Return the host's path of a path of this root."""
+        return f"{self._path}{path}" if path != "/" else self._path or "/"
+
+    def resolve(self, path: str) -> str | None:
+        """Return the path, still of this root, free of symbolic links; None where nothing is there."""
+        return self._resolve(path, [_MOST_LINKS])
+
+    def names(self, directory: str) -> tuple[str, ...]:
+        """Return the names in a directory, in order; none where there is no directory."""
+        resolved = self.resolve(directory)
+        if resolved is None:
+            return ()
+        if resolved not in self._names:
+            try:
+                self._names[resolved] = tuple(sorted(os.listdir(self.host_path(resolved))))
+            except OSError:
+                self._names[resolved] = ()
+        return self._names[resolved]
+
+    def read(self, path: str, limit: int) -> bytes | None:
+        """Return the first `limit` bytes of a file, None where there is none to read."""
+        resolved = self.resolve(path)
+        if resolved is None:
+            return None
+        try:
+            fd = os.open(self.host_path(resolved), os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return None
+        try:
+            return os.read(fd, limit)
+        except OSError:
+            return None
+        finally:
+            os.close(fd)
+
+    def _resolve(self, path: str, links_left: list[int]) -> str | None:
+        if path in self._resolved:
+            return self._resolved[path]
+        above, _, name = path.rstrip("/").rpartition("/")
+        parent = self._resolve(above or "/", links_left)
+        if parent is None:
+            found = None
+        elif name in ("", "."):
+            found = parent
+        elif name == "..":
+            found = os.path.dirname(parent)
+        else:
+            found = self._follow(parent, f"{parent.rstrip('/')}/{name}", links_left)
+        self._resolved[path] = found
+        return found
+
+    def _follow(self, parent: str, path: str, links_left: list[int]) -> str | None:
+        try:
+            target = os.readlink(self.host_path(path))
+        except OSError as error:
+            return path if error.errno == errno.EINVAL else None  # EINVAL: there, and no link
+        links_left[0] -= 1
+        if links_left[0] < 0:
+            return None
+        return self._resolve(target if target.startswith("/") else f"{parent}/{target}", links_left)

@@ -1,0 +1,108 @@
+"""The facts that a stored inventory depends on. They are gathered by stat and /proc alone, at every container's start.
+
+The form is JSON's own (lists, not tuples), so that facts just gathered compare with facts that were stored.
+"""
+
+from __future__ import annotations
+
+import os
+
+from oci_gpu_hook import __version__
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Any, Final
+
+    from oci_gpu_hook.config import Config
+
+FORMAT: Final = 1
+_BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"  # this machine's, whatever proc-root says
+_TICK: Final = 10_000_000  # nanoseconds between two times of a file system, CONFIG_HZ=100
+_TYPE: Final = 0o170000
+_DEVICE_TYPES: Final = (0o020000, 0o060000)
+
+
+def gather(config: Config, minors: Iterable[int], watched: Sequence[str]) -> list[Any]:
+    """Return the facts, those of the watched paths last. minors: of the GPUs; watched: host paths."""
+    return [
+        FORMAT,
+        __version__,
+        _text(f"{config.proc_root}/driver/nvidia/version"),
+        _text(_BOOT_ID),
+        [config.driver_root, config.dev_root, config.proc_root, config.sys_root, *config.library_search_paths],
+        _names(f"{config.proc_root}/driver/nvidia/gpus"),
+        [mig_instances(config.proc_root, minor) for minor in minors],
+        [identity(path) for path in watched],
+    ]
+
+
+def settled(gathered: Sequence[Any], started: int) -> bool:
+    """Tell whether nothing watched has changed since the discovery started (time_ns), which may not have seen it."""
+    from time import time_ns
+
+    now = time_ns()
+    return not any(known and started - _TICK <= known[-1] <= now for known in gathered[-1])
+
+
+def identity(path: str) -> list[int] | None:
+    """Return what changes when the file or directory at a path does, links followed; None where nothing is there.
+
+    A device node counts by its number alone: some drivers set its times whenever it is used. What has no size counts
+    without them too: files of procfs have the time at which they were last brought into memory.
+    """
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    if status.st_mode & _TYPE in _DEVICE_TYPES:
+        return [status.st_rdev]
+    if status.st_size == 0:
+        return [status.st_dev, status.st_ino]
+    return [status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns]
+
+
+def mig_instances(proc_root: str, minor: int) -> list[list[int]]:
+    """Return [GPU instance, compute instance, inode, time] of each MIG device of a GPU, ordered by the first two.
+
+    An instance made anew under an old number has another inode or time. A time also changes when the kernel drops the
+    entry from memory; then the inventory is made again, which costs only time.
+    """
+    if minor < 0:
+        return []
+    directory = f"{proc_root}/driver/nvidia/capabilities/gpu{minor}/mig"
+    found = []
+    for gpu_instance in _numbers(directory, "gi"):
+        below = f"{directory}/gi{gpu_instance}"
+        for compute_instance in _numbers(below, "ci"):
+            try:
+                status = os.stat(f"{below}/ci{compute_instance}")
+            except OSError:
+                continue
+            found.append([gpu_instance, compute_instance, status.st_ino, status.st_mtime_ns])
+    return found
+
+
+def _numbers(directory: str, start: str) -> list[int]:
+    numbers = [name[len(start) :] for name in _names(directory) if name.startswith(start)]
+    return sorted(int(number) for number in numbers if number.isdecimal())
+
+
+def _names(directory: str) -> list[str]:
+    try:
+        return sorted(os.listdir(directory))
+    except OSError:
+        return []
+
+
+def _text(path: str) -> str:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        return os.read(fd, 4096).decode("utf-8", "replace")
+    except OSError:
+        return ""
+    finally:
+        os.close(fd)
