@@ -67,14 +67,14 @@ def read(path: str, limit: int) -> bytes | None:
         os.close(fd)
 
 
-def write(path: str, data: bytes) -> None:
+def write(path: str, data: bytes, mode: int = 0o600) -> None:
     """Put `data` in the place of the file, whole or not at all. Raises OSError."""
     temporary = f"{path}.{os.getpid()}.new"
     try:
-        fd = os.open(temporary, _CREATE, 0o600)
+        fd = os.open(temporary, _CREATE, mode)
     except FileExistsError:  # left behind by a killed process that had this number
         os.unlink(temporary)
-        fd = os.open(temporary, _CREATE, 0o600)
+        fd = os.open(temporary, _CREATE, mode)
     try:
         try:
             view = memoryview(data)

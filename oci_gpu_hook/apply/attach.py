@@ -50,8 +50,10 @@ def attach(plan: Plan, container: Container, process: Process, rootfs: Rootfs, c
         if ld_cache and exchanged:
             cache.exchange(rootfs, ld_cache)
         elif ld_cache:
-            placing.attachments.append(cache.prepare_mount(rootfs, ld_cache, config.state_dir))
+            path = journal.ld_cache_path(config, container.id)
+            placing.attachments.append(cache.prepare_mount(rootfs, ld_cache, path))
         _attach_all(placing.attachments, attached, process, rootfs)
+        journal.drop(journal.ld_cache_path(config, container.id))
         _allow_devices(container, config, entry)
     except BaseException:
         _take_back(entry, attached, process, rootfs)

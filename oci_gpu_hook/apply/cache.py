@@ -13,6 +13,7 @@ from oci_gpu_hook import ldcache, state
 from oci_gpu_hook.apply import mounts, syscalls
 from oci_gpu_hook.apply.mounts import Attachment
 from oci_gpu_hook.apply.rootfs import cannot_create
+from oci_gpu_hook.edits import Mount
 from oci_gpu_hook.errors import ApplyError, reason
 
 TYPE_CHECKING = False
@@ -78,26 +79,16 @@ def restore(rootfs: Rootfs, paths: Sequence[str]) -> None:
             return  # not a cache any more: nothing of the hook's is in it
 
 
-def prepare_mount(rootfs: Rootfs, data: bytes, state_dir: str) -> Attachment:
-    """Return the new file as a mount for the place of the image's, which must exist. Raises ApplyError, StateError.
+def prepare_mount(rootfs: Rootfs, data: bytes, path: str) -> Attachment:
+    """Return the new file as a mount for the place of the image's, which must exist. Raises ApplyError.
 
-    The file is made in the state directory and unlinked at once: it lives as long as the container's mount of it.
+    path: of a state file that holds the data until it is attached, since the kernel attaches nothing that is unlinked;
+    after that the container's mount keeps it.
     """
-    directory = state.directory(state_dir)
-    name = f"ld.so.cache.{os.getpid()}"
-    path = os.path.join(directory, name)
     try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-        try:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(fd, view) :]
-        finally:
-            os.close(fd)
-        try:
-            tree = mounts.clone_descriptor(-1, path, PATH)
-        finally:
-            os.unlink(path)
+        state.write(path, data, mode=0o644)
+        mount = Mount(host_path=path, container_path=PATH, options=("ro", "nosuid", "nodev", "noexec"))
+        tree = mounts.clone_file(mount)
         return Attachment(tree=tree, onto=rootfs.resolve(PATH), path=PATH)
     except OSError as error:
         remedy = "make room in the state directory; [state] dir in config.toml names another"

@@ -89,10 +89,21 @@ def entries(config: Config) -> list[Entry]:
     return [entry for entry in found if entry is not None]
 
 
+def ld_cache_path(config: Config, container_id: str) -> str:
+    """Return where the container's ld cache is kept until it is mounted."""
+    return _path(os.path.join(config.state_dir, DIRECTORY), container_id).removesuffix(".json") + ".ld.so.cache"
+
+
 def forget(config: Config, container_id: str) -> None:
-    """Drop the container's entry, if there is one."""
+    """Drop the container's entry, if there is one, and what belongs to it."""
+    drop(ld_cache_path(config, container_id))
+    drop(_path(os.path.join(config.state_dir, DIRECTORY), container_id))
+
+
+def drop(path: str) -> None:
+    """Remove a state file, if there is one."""
     try:
-        os.unlink(_path(os.path.join(config.state_dir, DIRECTORY), container_id))
+        os.unlink(path)
     except OSError as error:
         if error.errno not in (errno.ENOENT, errno.ENOTDIR):
             raise

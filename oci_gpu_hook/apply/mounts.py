@@ -70,15 +70,6 @@ def clone_node(node: DeviceNode) -> int:
     return _prepared(tree, syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NOEXEC, node.host_path)
 
 
-def clone_descriptor(directory: int, name: str, path: str) -> int:
-    """Return a detached, read-only copy of a file that this process has made below a directory of its own."""
-    try:
-        tree = syscalls.open_tree(directory, name, syscalls.OPEN_TREE_CLONE)
-    except OSError as error:
-        raise _source_failed(path, error) from None
-    return _prepared(tree, attributes_of(("ro", "nosuid", "nodev", "noexec")), path)
-
-
 def make_tmpfs(mount: Mount, files: Sequence[GeneratedFile], others: Sequence[Mount]) -> int:
     """Return a detached tmpfs with those generated files, and those mount points of others, that lie below it."""
     prefix = mount.container_path + "/"
