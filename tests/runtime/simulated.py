@@ -77,5 +77,11 @@ class SimulatedHost:
         return copied
 
     def libraries(self, pattern: str) -> list[Path]:
-        """Return the driver's files of a name pattern, links left out."""
-        return [path for path in self.driver_root.rglob(pattern) if path.is_file() and not path.is_symlink()]
+        """Return the driver's 64-bit libraries of a name pattern, links left out."""
+        files = (path for path in self.driver_root.rglob(pattern) if path.is_file() and not path.is_symlink())
+        return [path for path in files if _is_elf64(path)]
+
+
+def _is_elf64(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return file.read(5) == b"\x7fELF\x02"  # elf.h: EI_MAG0…3, EI_CLASS

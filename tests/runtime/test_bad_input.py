@@ -174,13 +174,31 @@ def test_a_bundle_without_config(call, directory, sandbox):
 def test_a_config_that_is_no_file(call, directory, sandbox, special):
     path = directory / "config.json"
     path.mkdir() if special == "directory" else os.mkfifo(path)
-    assert_refused(call(state(directory, sandbox)), "config.json")
+    wish = {"io.oci-gpu-hook.devices": "0"}
+    assert_refused(call(state(directory, sandbox, annotations=wish)), "config.json")
 
 
-@pytest.mark.parametrize("text", [b"null", b"[]", b"{", b"", b"3", b"{} {}", b"\xff"])
-def test_a_config_that_is_none(call, directory, sandbox, text):
+CONFIGS = [b"null", b"[]", b"{", b"", b"3", b"{} {}", b"\xff"]
+
+
+@pytest.mark.parametrize("text", CONFIGS)
+def test_a_config_that_is_none_where_the_state_asks(call, directory, sandbox, text):
     (directory / "config.json").write_bytes(text)
-    assert_refused(call(state(directory, sandbox)), "config.json")
+    wish = {"io.oci-gpu-hook.devices": "0"}
+    assert_refused(call(state(directory, sandbox, annotations=wish)), "config.json")
+
+
+@pytest.mark.parametrize("text", CONFIGS)
+def test_a_config_that_is_none_where_nothing_asks(call, directory, sandbox, text):
+    (directory / "config.json").write_bytes(text)
+    assert_silent(call(state(directory, sandbox)))
+
+
+def test_a_config_cut_short_that_asks(call, bundle, sandbox):
+    path = bundle()
+    text = (path / "config.json").read_bytes()
+    (path / "config.json").write_bytes(text[:-1])
+    assert_refused(call(state(path, sandbox)), "config.json")
 
 
 def test_a_config_without_root(call, bundle, sandbox):
@@ -217,7 +235,7 @@ def test_a_rootfs_that_is_missing(call, bundle, sandbox):
 def test_wrong_usage(call, bundle, sandbox, arguments):
     done = call(state(bundle(), sandbox), *arguments)
     assert done.returncode == 2
-    assert done.stderr.startswith("oci-gpu-hook: ")
+    assert done.stderr.startswith("usage: oci-gpu-hook ")
 
 
 def test_no_stage(hook):
