@@ -33,13 +33,14 @@ _CHARACTER_DEVICE: Final = 0o020000
 class Held(Record):
     """An inventory as it is stored: without nodes, with what to look for and to check.
 
-    candidates: [path, capabilities, expected] of each node; watched: host paths whose identities are among the facts.
+    candidates: [path, capabilities, expected] of each node; watched, present: host paths, as facts.gather takes them.
     """
 
     inventory: Inventory
     candidates: Sequence[Sequence[Any]]
     watched: Sequence[str]
-    facts: list[object]
+    present: Sequence[str]
+    facts: list[Any]
 
 
 def load(config: Config, *, detailed: bool = False, refresh: bool = False) -> Inventory:
@@ -61,13 +62,11 @@ def _read(config: Config) -> Held | None:
     try:
         document: dict[str, Any] = parse(data, NAME)
         inventory = stored.from_json(document["inventory"])
-        watched = document["watched"]
-        now = facts.gather(config, [gpu.minor for gpu in inventory.gpus], watched)
-        if document["facts"] != now:
-            return None
-        return Held(inventory=inventory, candidates=document["candidates"], watched=watched, facts=now)
+        held = Held(**{**document, "inventory": inventory})
     except (HookError, KeyError, TypeError, AttributeError):
         return None
+    now = facts.gather(config, [gpu.minor for gpu in inventory.gpus], held.watched, held.present)
+    return held if held.facts == now else None
 
 
 def _make(config: Config, *, detailed: bool, refresh: bool) -> Held:

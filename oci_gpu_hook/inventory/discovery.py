@@ -54,13 +54,15 @@ def discover(config: Config) -> Held:
         unclaimed=(*found.unclaimed, *others.unclaimed),
     )
     watched = tuple(dict.fromkeys(watched))
-    held = facts.gather(config, [gpu.minor for gpu in gpus], watched)  # before NVML, which may take its time
+    present = (*others.present, *nodes.present(dev_root))
+    held = facts.gather(config, [gpu.minor for gpu in gpus], watched, present)  # before NVML, which may take its time
     if any(not gpu.uuid or gpu.mig_devices for gpu in gpus):
         inventory = with_details(inventory)
     return Held(
         inventory=_with_stand_in_uuids(inventory),
         candidates=nodes.candidates(dev_root, gpus),
         watched=watched,
+        present=present,
         facts=held,
     )
 

@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 FORMAT: Final = 1
 _BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"  # this machine's, whatever proc-root says
 _TICK: Final = 10_000_000  # nanoseconds between two times of a file system, CONFIG_HZ=100
-_TYPE: Final = 0o170000
-_DEVICE_TYPES: Final = (0o020000, 0o060000)
 
 
-def gather(config: Config, minors: Iterable[int], watched: Sequence[str]) -> list[Any]:
-    """Return the facts, those of the watched paths last. minors: of the GPUs; watched: host paths."""
+def gather(config: Config, minors: Iterable[int], watched: Sequence[str], present: Sequence[str]) -> list[Any]:
+    """Return the facts, those of the watched paths last. minors: of the GPUs.
+
+    watched: host paths that count by their identity; present: those that count by being there.
+    """
     return [
         FORMAT,
         __version__,
@@ -33,6 +34,7 @@ def gather(config: Config, minors: Iterable[int], watched: Sequence[str]) -> lis
         [config.driver_root, config.dev_root, config.proc_root, config.sys_root, *config.library_search_paths],
         _names(f"{config.proc_root}/driver/nvidia/gpus"),
         [mig_instances(config.proc_root, minor) for minor in minors],
+        [presence(path) for path in present],
         [identity(path) for path in watched],
     ]
 
@@ -48,18 +50,24 @@ def settled(gathered: Sequence[Any], started: int) -> bool:
 def identity(path: str) -> list[int] | None:
     """Return what changes when the file or directory at a path does, links followed; None where nothing is there.
 
-    A device node counts by its number alone: some drivers set its times whenever it is used. What has no size counts
-    without them too: files of procfs have the time at which they were last brought into memory.
+    What has no size counts by its inode alone: a file of procfs has the time at which it was last brought into memory.
     """
     try:
         status = os.stat(path)
     except OSError:
         return None
-    if status.st_mode & _TYPE in _DEVICE_TYPES:
-        return [status.st_rdev]
     if status.st_size == 0:
-        return [status.st_dev, status.st_ino]
+        return [status.st_ino]
     return [status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns]
+
+
+def presence(path: str) -> list[int] | None:
+    """Return what kind of thing is at a path and whose, links not followed; None where nothing is there."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return None
+    return [status.st_mode, status.st_uid, status.st_rdev]
 
 
 def mig_instances(proc_root: str, minor: int) -> list[list[int]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-from fnmatch import fnmatchcase
 
 from oci_gpu_hook.inventory.capabilities import (
     BINARIES,
@@ -57,11 +56,15 @@ _FIRMWARE_DIRECTORIES: Final = ("/lib/firmware", "/usr/local/nvidia/firmware")
 
 
 class Files(Record):
-    """What was found. watched: paths whose change may change the answer; unclaimed as for libraries. Host paths."""
+    """What was found. unclaimed: as for libraries.
+
+    watched, present: host paths whose change, or whose coming or going, may change the answer.
+    """
 
     files: tuple[DriverFile, ...]
     links: tuple[Link, ...]
     watched: tuple[str, ...]
+    present: tuple[str, ...]
     unclaimed: tuple[str, ...]
 
 
@@ -76,13 +79,13 @@ def find(root: DriverRoot, version: str, library_directories: Sequence[str], fir
     firmware = _firmware(root, version, firmware_path)
     found = [*programs, *data, *modules, *firmware]
     watched = dict.fromkeys(os.path.dirname(file.host_path) for file in found)
-    special = [*_sockets(root), *_features(root)]
-    watched |= dict.fromkeys(root.host_path(row.path) for row in SOCKETS)
-    watched |= dict.fromkeys(root.host_path(row.name) for row in FEATURE_FILES)
     return Files(
-        files=(*found, *special),
+        files=(*found, *_sockets(root), *_features(root)),
         links=tuple(links),
         watched=tuple(watched),
+        present=tuple(
+            root.host_path(path) for path in (*(row.path for row in SOCKETS), *(row.name for row in FEATURE_FILES))
+        ),
         unclaimed=tuple(_unclaimed_programs(root)),
     )
 
@@ -138,8 +141,11 @@ def _firmware(root: DriverRoot, version: str, firmware_path: str) -> Iterable[Dr
     directories += [f"/lib/firmware/updates/{release}", "/lib/firmware/updates", f"/lib/firmware/{release}"]
     for row in FIRMWARE:
         below, _, pattern = row.name.format(version=version).rpartition("/")
+        start, _, end = pattern.partition("*")
         for directory in (*directories, *_FIRMWARE_DIRECTORIES):
-            names = [name for name in root.names(f"{directory}/{below}") if fnmatchcase(name, pattern)]
+            names = [
+                name for name in root.names(f"{directory}/{below}") if name.startswith(start) and name.endswith(end)
+            ]
             for name in names:
                 path = root.resolve(f"{directory}/{below}/{name}")
                 if path:

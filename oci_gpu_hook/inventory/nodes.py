@@ -40,7 +40,12 @@ def candidates(dev_root: str, gpus: Sequence[Gpu]) -> tuple[Candidate, ...]:
 
 def watched(dev_root: str) -> tuple[str, ...]:
     """Return the host paths whose change may make other candidates."""
-    return tuple(f"{dev_root}{path}" for path in (*DIRECTORIES, *FIRST_NODES))
+    return tuple(f"{dev_root}{path}" for path in DIRECTORIES)
+
+
+def present(dev_root: str) -> tuple[str, ...]:
+    """Return the host paths whose coming or going may make other candidates."""
+    return tuple(f"{dev_root}{path}" for path in FIRST_NODES)
 
 
 def _expanded(dev_root: str, path: str) -> Iterable[str]:
