@@ -98,8 +98,8 @@ def _devices(names: Sequence[str], what: str, warnings: list[str]) -> tuple[str,
             raise refused(name, what)
         if not known:
             warnings.append(
-                f"{what}: {quoted(name)} has no form that a driver gives to a device; names are compared whole, "
-                "a beginning of a UUID names nothing"
+                f"{what}: {quoted(name)} is in no form that drivers name devices by; names are compared whole, so the "
+                "container is refused unless a device is called exactly so"
             )
         if is_profile(known) and len(names) > 1:
             why = f"the MIG profile {quoted(name)} stands beside other devices"

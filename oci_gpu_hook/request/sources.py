@@ -71,6 +71,9 @@ def from_mounts(mounts: Sequence[BundleMount], warnings: list[str]) -> Ask | Non
         elif not name.startswith("imex/"):
             listed += items(name)
     what = f"volume mounts {quoted(','.join(listed))}"
+    if len(listed) > 1 and ("none" in listed or "void" in listed):
+        # In a variable the last word on a line may be the image's; mounts are all of one author, who errs.
+        raise InvalidInput(what, "'none' or 'void' stands beside devices", "mount the devices alone, or the word alone")
     return read_list("mounts", what, listed, warnings) if listed else None
 
 

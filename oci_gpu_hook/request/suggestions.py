@@ -29,6 +29,8 @@ def device(text: str) -> str:
         return bare.lower()
     if text.strip() == "*":
         return "all"
+    if bare[:1] == "-" and digits(bare[1:]) is not None:
+        return "none"  # what CUDA_VISIBLE_DEVICES=-1 means
     first, dash, last = bare.partition("-")
     low, high = digits(first.strip()), digits(last.strip())
     if dash and low is not None and high is not None and low <= high < low + _LONGEST_RANGE:
@@ -36,7 +38,7 @@ def device(text: str) -> str:
     listed = [normal(item) for item in items(bare.replace(";", ",").replace(" ", ","))]
     if listed and all(listed):
         return ",".join(listed)
-    return normal(bare.lstrip("-./")) or _of_index(bare.lower()) or word(bare, _WORDS)
+    return normal(bare.lstrip("./")) or _of_index(bare.lower()) or word(bare, _WORDS)
 
 
 def _of_index(lower: str) -> str:
