@@ -6,6 +6,7 @@ It reads the rootfs through `Rootfs`, so an image can lie about itself but lead 
 from __future__ import annotations
 
 import os
+import stat
 
 from oci_gpu_hook.record import Record
 
@@ -35,10 +36,12 @@ class CompatLibrary(Record):
     """A CUDA forward-compatibility library that the image ships (/usr/local/cuda/compat/libcuda.so.*).
 
     note: the JSON text of its ELF note .note.cuda.fwd_compatibility, "" where it has none.
+    regular: whether it is a file itself, and no symbolic link to one.
     """
 
     path: str
     note: str
+    regular: bool = True
 
 
 class Image(Record):
@@ -110,6 +113,8 @@ def _compat(rootfs: Rootfs) -> tuple[CompatLibrary, ...]:
 def _compat_library(rootfs: Rootfs, path: str) -> CompatLibrary:
     if not os.path.basename(path).startswith("libcuda.so."):
         return CompatLibrary(path=path, note="")
+    if not _is_regular(rootfs, path):
+        return CompatLibrary(path=path, note="", regular=False)
     from oci_gpu_hook import elf
 
     fd = rootfs.open_file(path)
@@ -119,6 +124,17 @@ def _compat_library(rootfs: Rootfs, path: str) -> CompatLibrary:
         return CompatLibrary(path=path, note=elf.forward_compatibility_note(fd))
     except elf.ElfError:
         return CompatLibrary(path=path, note="")
+    finally:
+        os.close(fd)
+
+
+def _is_regular(rootfs: Rootfs, path: str) -> bool:
+    try:
+        fd = rootfs.resolve(path, os.O_PATH | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        return stat.S_ISREG(os.fstat(fd).st_mode)
     finally:
         os.close(fd)
 
