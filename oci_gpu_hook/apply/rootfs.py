@@ -16,10 +16,12 @@ from oci_gpu_hook.errors import ApplyError, UnsafeRootfs, quoted, reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Final, Self
+    from collections.abc import Callable, Sequence
+    from typing import Final, Self, TypeVar
 
     from oci_gpu_hook.edits import DeviceNode
+
+    T = TypeVar("T")
 
 _IN_ROOT: Final = syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_MAGICLINKS
 # A rename anywhere on the machine may make a scoped resolution ask to be repeated (openat2(2), EAGAIN); the bound keeps
@@ -127,7 +129,7 @@ class Rootfs:
     def _make_directory_at(self, parent_fd: int, name: str, unsafe_path: str) -> int:
         self.refuse_volume(parent_fd, unsafe_path)
         try:
-            os.mkdir(name, 0o755, dir_fd=parent_fd)
+            self._make(lambda: os.mkdir(name, 0o755, dir_fd=parent_fd))
         except FileExistsError:
             pass  # a dangling link, or made meanwhile: the open below proves what is there
         except OSError as error:
@@ -144,7 +146,7 @@ class Rootfs:
         self.refuse_volume(parent_fd, unsafe_path)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            fd = os.open(name, flags, 0o644, dir_fd=parent_fd)
+            fd = self._make(lambda: os.open(name, flags, 0o644, dir_fd=parent_fd))
         except FileExistsError:
             raise
         except OSError as error:
@@ -165,7 +167,7 @@ class Rootfs:
         """Create a symbolic link that was not there. Raises FileExistsError, ApplyError."""
         self.refuse_volume(parent_fd, unsafe_path)
         try:
-            os.symlink(target, name, dir_fd=parent_fd)
+            self._make(lambda: os.symlink(target, name, dir_fd=parent_fd))
         except FileExistsError:
             raise
         except OSError as error:
@@ -215,6 +217,22 @@ class Rootfs:
             # A bundle that is only described, not started, has no mounts yet: its volumes are plain directories.
             self._volume_mounts = frozenset(mounts - {syscalls.mount_id(self.fd)})
         return self._volume_mounts
+
+    def _make(self, make: Callable[[], T]) -> T:
+        """Make something; as the container's root where it lies in a file system of the container's user namespace.
+
+        Those have no name for the host's root, and refuse what it makes with EOVERFLOW.
+        """
+        try:
+            return make()
+        except OSError as error:
+            if error.errno != errno.EOVERFLOW or self.owner == (0, 0):
+                raise
+        syscalls.set_fs_ids(*self.owner)
+        try:
+            return make()
+        finally:
+            syscalls.set_fs_ids(os.geteuid(), os.getegid())
 
     def _resolve_or_none(self, unsafe_path: str, flags: int = os.O_PATH) -> int | None:
         try:
