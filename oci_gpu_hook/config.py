@@ -103,7 +103,10 @@ def _parsed(path: str, name: str) -> Config:
         raise ConfigError(quoted(path), error.why, error.remedy) from None
     except OSError as error:
         raise _unreadable(path, error) from None
-    config = parse(text)
+    try:
+        config = parse(text)
+    except ConfigError as error:
+        raise ConfigError(error.what.replace("configuration", quoted(path), 1), error.why, error.remedy) from None
     if _is_settled(identity):
         _store(name, {"made": [__version__, *identity], "values": config.__dict__})
     return config

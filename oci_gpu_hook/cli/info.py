@@ -1,0 +1,104 @@
+"""Show what the host has: the driver, its GPUs, and what keeps containers from using them."""
+
+from __future__ import annotations
+
+import json  # noqa: TID253  a command for people
+
+from oci_gpu_hook import config as configs
+from oci_gpu_hook.inventory import cache
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+    from oci_gpu_hook.inventory.model import Gpu, Inventory, MigDevice
+
+SUMMARY = "show the driver and the GPUs of this host"
+_GIBIBYTE = 1 << 30
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command line."""
+    parser.add_argument("--json", action="store_true", help="print JSON (schemas/info.schema.json)")
+    parser.add_argument("--refresh", action="store_true", help="look at the host anew, whatever is stored")
+    parser.add_argument("--unclaimed", action="store_true", help="list files of the driver that no capability brings")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print what the host has; exit status 0. Raises HookError when it has no usable driver."""
+    inventory = cache.load(configs.load(options.config), detailed=True, refresh=options.refresh)
+    if options.json:
+        print(json.dumps(to_json(inventory, unclaimed=options.unclaimed), indent=2))
+    elif options.unclaimed:
+        for path in inventory.unclaimed:
+            print(path)
+    else:
+        _print(inventory)
+    return 0
+
+
+def to_json(inventory: Inventory, *, unclaimed: bool = False) -> dict[str, object]:
+    """Return the form that `schemas/info.schema.json` describes; what nobody could tell is null."""
+    document: dict[str, object] = {
+        "driver": {
+            "version": inventory.driver_version,
+            "cudaVersion": inventory.cuda_version or None,
+            "libraries": len(inventory.libraries),
+            "files": len(inventory.files),
+            "missingNodes": [path for path, _ in inventory.missing_nodes],
+        },
+        "gpus": [_gpu_to_json(gpu) for gpu in inventory.gpus],
+        "warnings": list(inventory.warnings),
+    }
+    if unclaimed:
+        document["unclaimed"] = list(inventory.unclaimed)
+    return document
+
+
+def _gpu_to_json(gpu: Gpu) -> dict[str, object]:
+    return {
+        "index": gpu.index,
+        "uuid": gpu.uuid,
+        "minor": gpu.minor,
+        "busId": gpu.bus_id,
+        "name": gpu.name,
+        "brand": gpu.brand or None,
+        "architecture": gpu.architecture or None,
+        "memory": gpu.memory or None,
+        "numaNode": gpu.numa_node,
+        "pcieSwitch": gpu.pcie_switch or None,
+        "nvlinks": [{"index": index, "links": links} for index, links in gpu.links],
+        "persistenceMode": gpu.persistence_mode,
+        "migEnabled": gpu.mig_enabled,
+        "migDevices": [_mig_to_json(mig) for mig in gpu.mig_devices],
+    }
+
+
+def _mig_to_json(mig: MigDevice) -> dict[str, object]:
+    return {
+        "index": mig.index,
+        "uuid": mig.uuid,
+        "profile": mig.profile or None,
+        "memory": mig.memory or None,
+        "gpuInstance": mig.gpu_instance,
+        "computeInstance": mig.compute_instance,
+    }
+
+
+def _print(inventory: Inventory) -> None:
+    cuda = f", CUDA {inventory.cuda_version}" if inventory.cuda_version else ""
+    print(f"Driver {inventory.driver_version}{cuda}: {_count(inventory.gpus, 'GPU')}")
+    for gpu in inventory.gpus:
+        memory = f"  {gpu.memory / _GIBIBYTE:.0f} GiB" if gpu.memory else ""
+        print(f"  {gpu.index}: {gpu.name}{memory}  {gpu.bus_id}  {gpu.uuid}")
+        for mig in gpu.mig_devices:
+            print(f"     {gpu.index}:{mig.index}  {mig.profile}  {mig.uuid}")
+    for path, capabilities in inventory.missing_nodes:
+        print(f"note: the host has no {path}, which {'/'.join(capabilities) or 'every container'} would use")
+    for warning in inventory.warnings:
+        print(f"warning: {warning}")
+
+
+def _count(things: Sequence[object], name: str) -> str:
+    return f"{len(things)} {name}" + ("" if len(things) == 1 else "s")
