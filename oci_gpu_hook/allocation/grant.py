@@ -134,7 +134,8 @@ def _in_turn(claim: turn.Claim, inventory: Inventory, config: Config, processes:
     give_up = time.monotonic() + claim.request.wait
     place: Waiter | None = None
     while True:
-        late = time.monotonic() >= give_up
+        ended = processes.lives(claim.holder) is False
+        late = ended or time.monotonic() >= give_up
         with _opened(config.state_dir, processes) as store:
             store.lock()
             found = store.read()
@@ -150,12 +151,13 @@ def _in_turn(claim: turn.Claim, inventory: Inventory, config: Config, processes:
         if not isinstance(outcome, choice.Busy):
             _tell_granted(_without(after.leases, book.leases))
             return outcome
+        if ended:
+            raise AllocationError(
+                f"container {quoted(claim.container)}", "ended while it waited for GPUs", "start it anew"
+            )
         if late:
             raise outcome
         _sleep(config.state_dir, stamp, give_up)
-        if processes.lives(claim.holder) is False:
-            what = f"container {quoted(claim.container)}"
-            raise AllocationError(what, "ended while it waited for GPUs", "start it anew")
 
 
 def _served(
