@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing import Final
 
     from oci_gpu_hook.simulate.gpus import SimulatedGpu
+    from oci_gpu_hook.simulate.layouts import Layout
     from oci_gpu_hook.simulate.model import Settings
 
 SOURCES: Final = os.path.dirname(os.path.abspath(__file__))
@@ -27,18 +28,15 @@ STATIC_COMPILERS: Final = ("musl-gcc", "cc", "gcc", "clang")
 COMPILERS: Final = ("cc", "gcc", "clang")
 
 
-def build(gpus: Sequence[SimulatedGpu], settings: Settings, directory: str) -> dict[str, bytes]:
-    """Return the images of `libnvidia-ml`, `libcuda` and `nvidia-smi`. Raises SimulationError.
-
-    directory: the final place of the host.
-    """
+def build(gpus: Sequence[SimulatedGpu], settings: Settings, layout: Layout) -> dict[str, bytes]:
+    """Return the images of `libnvidia-ml`, `libcuda` and `nvidia-smi`. Raises SimulationError."""
     compiler = next(filter(None, map(shutil.which, COMPILERS)), None)
     if compiler is None:
         remedy = "install one (Debian: apt-get install gcc libc6-dev)"
         raise SimulationError("C compiler", f"none of {', '.join(COMPILERS)} is on PATH", remedy)
     with tempfile.TemporaryDirectory(prefix="oci-gpu-simulate-") as work:
         with open(f"{work}/facts.h", "w", encoding="utf-8") as file:
-            file.write(_facts_header(settings, directory))
+            file.write(_facts_header(settings, layout))
         with open(f"{work}/facts.c", "w", encoding="utf-8") as file:
             file.write(_facts_table(gpus))
         nvml = _link(compiler, work, "libnvidia-ml.so.1", "nvml.c", "nvml_topology.c")
@@ -68,7 +66,7 @@ def _compile(command: Sequence[str], work: str, *sources: str) -> str:
     files = [os.path.join(SOURCES, source) for source in sources]
     arguments = [*command, *WARNINGS, "-O1", "-s", "-D_GNU_SOURCE", f"-I{work}", f"-I{SOURCES}", "-o", f"{work}/image"]
     run = subprocess.run(
-        [*arguments, *files, f"{work}/facts.c"],
+        [*arguments, *files, f"{work}/facts.c", "-ldl"],  # glibc before 2.34 has dladdr there
         capture_output=True,
         text=True,
         check=False,
@@ -85,12 +83,13 @@ def _image(work: str) -> bytes:
         return file.read()
 
 
-def _facts_header(settings: Settings, directory: str) -> str:
+def _facts_header(settings: Settings, layout: Layout) -> str:
     version = settings.driver_version
     major, minor = map(int, settings.cuda.split("."))
     nvml = f"{major}.{version}"  # as nvmlSystemGetNVMLVersion has it: CUDA's major, then the driver's version
     return (
-        f"#define SIM_DIRECTORY {_c_string(directory)}\n"
+        f"#define SIM_LIBRARIES {_c_string(f'/{layout.libraries}')}\n"
+        f"#define SIM_PROGRAMS {_c_string(f'/{layout.programs}')}\n"
         f"#define SIM_NODES {int(settings.device_nodes)}\n"
         f"#define SIM_DRIVER_VERSION {_c_string(version)}\n"
         f"#define SIM_NVML_VERSION {_c_string(nvml)}\n"
@@ -140,8 +139,6 @@ def _gpu_row(gpu: SimulatedGpu) -> str:
 
 
 def _c_string(text: str) -> str:
-    """Return a C literal; every byte that is not plain goes as an octal escape, which is at most three digits long."""
-    plain = "".join(
-        chr(byte) if 32 <= byte < 127 and byte not in b'"\\?' else f"\\{byte:03o}" for byte in os.fsencode(text)
-    )
-    return f'"{plain}"'
+    """Return a C literal of printable ASCII."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'

@@ -1,4 +1,5 @@
 /* libcuda.so of a simulated host: what a program asks before it computes. Prototypes: CUDA Driver API, cuda.h. */
+#define SIM_IS_LIBRARY
 #include "host.h"
 
 #define API __attribute__((visibility("default")))

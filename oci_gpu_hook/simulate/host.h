@@ -1,18 +1,22 @@
 /* The facts of the simulated host, and which of its GPUs the calling process may see.
  *
- * Generated for each host: facts.h with SIM_DIRECTORY, SIM_NODES, SIM_DRIVER_VERSION, SIM_NVML_VERSION,
+ * Generated for each host: facts.h with SIM_LIBRARIES, SIM_PROGRAMS, SIM_NODES, SIM_DRIVER_VERSION, SIM_NVML_VERSION,
  * SIM_CUDA_VERSION and SIM_GPU_COUNT, and facts.c with the table sim_gpus.
  *
- * On the host itself /dev and /proc of the simulation lie below SIM_DIRECTORY. In a container that directory is not
- * there, and the container's own /dev and /proc count: just what it was granted. A node that the device cgroup lets
- * through fails with ENXIO, because no driver answers; one that it refuses fails with EPERM.
+ * Loaded from DIR/driver/…, this code is on the simulated host, whose /dev and /proc lie in DIR. Loaded from anywhere
+ * else it is in a container, whose own /dev and /proc count: just what it was granted. A node that the device cgroup
+ * lets through fails with ENXIO, because no driver answers; one that it refuses fails with EPERM.
  */
 #ifndef HOST_H
 #define HOST_H
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -41,14 +45,47 @@ extern const struct sim_gpu sim_gpus[SIM_GPU_COUNT + 1];
 
 static inline int sim_exists(const char *path) { return access(path, F_OK) == 0; }
 
+/* Writes the path of the file that this code was loaded from. */
+static inline int sim_own_path(char path[PATH_MAX])
+{
+#ifdef SIM_IS_LIBRARY
+    Dl_info own;
+    return dladdr(sim_gpus, &own) && own.dli_fname && realpath(own.dli_fname, path);
+#else
+    return realpath("/proc/self/exe", path) != NULL;
+#endif
+}
+
+/* Returns DIR on the simulated host, "" in a container. */
 static inline const char *sim_root(void)
 {
-    return sim_exists(SIM_DIRECTORY "/proc/driver/nvidia/version") ? SIM_DIRECTORY : "";
+    static char root[PATH_MAX];
+    static int known;
+#ifdef SIM_IS_LIBRARY
+    static const char below[] = "/driver" SIM_LIBRARIES;
+#else
+    static const char below[] = "/driver" SIM_PROGRAMS;
+#endif
+    char *end;
+
+    if (known)
+        return root;
+    known = 1;
+    if (sim_own_path(root)) {
+        end = strrchr(root, '/');
+        *end = 0;
+        if ((size_t)(end - root) >= sizeof below && !strcmp(end - (sizeof below - 1), below)) {
+            end[-(ptrdiff_t)(sizeof below - 1)] = 0;
+            return root;
+        }
+    }
+    root[0] = 0;
+    return root;
 }
 
 static inline int sim_let_through(int flags, const char *node)
 {
-    char path[4096];
+    char path[PATH_MAX + 64];
     int fd;
 
     snprintf(path, sizeof path, "%s/dev/%s", sim_root(), node);
@@ -64,7 +101,7 @@ static inline int sim_driver_loaded(void) { return sim_let_through(O_RDWR, "nvid
 static inline const char *sim_kernel_version(void)
 {
     static char line[512], version[64];
-    char path[4096];
+    char path[PATH_MAX + 64];
     FILE *file;
     char *at;
 
@@ -80,7 +117,7 @@ static inline const char *sim_kernel_version(void)
 
 static inline int sim_gpu_visible(const struct sim_gpu *gpu)
 {
-    char path[4096], node[32];
+    char path[PATH_MAX + 64], node[32];
 
     snprintf(path, sizeof path, "%s/proc/driver/nvidia/gpus", sim_root());
     if (sim_exists(path)) {

@@ -5,8 +5,6 @@
  */
 #include "host.h"
 
-#include <stdlib.h>
-
 enum { EXIT_USAGE = 2, EXIT_NO_DEVICE = 6, EXIT_NO_DRIVER = 9, EXIT_MISMATCH = 18 }; /* as nvidia-smi(1) lists them */
 
 static const struct sim_gpu *visible[SIM_GPU_COUNT + 1];
@@ -61,11 +59,11 @@ static void summary(void)
 {
     static const char rule[] = "+-----------------------------------------------------------------------------------------+";
 
-    printf("%s\n| NVIDIA-SMI %-22s Driver Version: %-18s CUDA Version: %2d.%-7d |\n%s\n", rule, SIM_DRIVER_VERSION,
+    printf("%s\n| NVIDIA-SMI %-20s Driver Version: %-15s CUDA Version: %2d.%-6d |\n%s\n", rule, SIM_DRIVER_VERSION,
            SIM_DRIVER_VERSION, SIM_CUDA_VERSION / 1000, SIM_CUDA_VERSION % 1000 / 10, rule);
-    printf("| GPU  %-32s Bus-Id %22s %-21s |\n%s\n", "Name", "Memory", "", rule);
+    printf("| GPU  %-32s Bus-Id %22s %-19s |\n%s\n", "Name", "Memory", "", rule);
     for (int i = 0; i < count; i++)
-        printf("| %3d  %-32s %08X:%02X:00.0 %9lluMiB %-21s |\n", i, visible[i]->name, visible[i]->domain,
+        printf("| %3d  %-32s %08X:%02X:00.0 %9lluMiB %-19s |\n", i, visible[i]->name, visible[i]->domain,
                visible[i]->bus, visible[i]->memory, visible[i]->mig_enabled ? "MIG enabled" : "");
     printf("%s\nSimulated by oci-gpu: no GPU is behind these names.\n", rule);
 }

@@ -2,6 +2,7 @@
 #ifndef NVML_H
 #define NVML_H
 
+#define SIM_IS_LIBRARY
 #include "host.h"
 
 #define API __attribute__((visibility("default")))
