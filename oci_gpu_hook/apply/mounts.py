@@ -81,6 +81,7 @@ def make_tmpfs(mount: Mount, files: Sequence[GeneratedFile], others: Sequence[Mo
         for file in files:
             if file.path.startswith(prefix):
                 _make_file(tree, file.path[len(prefix) :], file.contents)
+        syscalls.mount_setattr(tree, attributes_of(mount.options), syscalls.MS_PRIVATE)
     except OSError as error:
         raise _source_failed(mount.container_path, error) from None
     return tree
