@@ -48,8 +48,9 @@ def _may_spell(document: bytes) -> bool:
     """Tell whether escapes could spell a letter of a word; those that Go writes for `<`, `>` and `&` could not."""
     at = document.find(b"\\u")
     while at >= 0:
+        code = document[at + 2 : at + 6]
         try:
-            if int(document[at + 2 : at + 6], 16) in LETTERS:
+            if len(code) < 4 or int(code, 16) in LETTERS:
                 return True
         except ValueError:
             return True  # no JSON; whoever parses it has better words for that
