@@ -93,6 +93,16 @@ def tree(root: Path) -> dict[str, tuple]:
     return found
 
 
+def contents(root: Path) -> dict[str, tuple]:
+    """Return what every file below `root` is and holds, whenever and however it came there."""
+    found = {}
+    for name, facts in tree(root).items():
+        path = root / name
+        data = os.readlink(path) if path.is_symlink() else path.read_bytes() if path.is_file() else ""
+        found[name] = (*facts[:3], data)
+    return found
+
+
 def difference(before: dict[str, tuple], after: dict[str, tuple]) -> list[str]:
     """Say in a line each what changed between two trees; nothing when they are the same."""
     lines = [f"+ {name} {after[name]}" for name in sorted(after.keys() - before.keys())]

@@ -155,10 +155,13 @@ static void load(const char *what, const char *name)
 {
 	struct link_map *map = NULL;
 	void *library = dlopen(name, RTLD_NOW | RTLD_LOCAL);
-	if (!library || dlinfo(library, RTLD_DI_LINKMAP, &map))
-		answer(what, 0, dlerror());
-	else
+	if (!library || dlinfo(library, RTLD_DI_LINKMAP, &map)) {
+		char text[1024];
+		snprintf(text, sizeof text, "not loaded: %s", dlerror());
+		answer(what, 0, text);
+	} else {
 		answer(what, 1, map->l_name);
+	}
 }
 #endif
 

@@ -8,7 +8,7 @@ import os
 import subprocess
 import tempfile
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 TIMEOUT = 60
@@ -54,9 +54,11 @@ class Runtime:
         """Run a container of `bundle` to its end; whatever happens, nothing of it stays."""
         name = self._register(bundle)
         try:
-            return self._call("run", "--bundle", bundle.directory, name, timeout=timeout)
+            result = self._call("run", "--bundle", bundle.directory, name, timeout=timeout)
         finally:
             self._remove(name)
+        said = bundle.directory / "hooks-stderr"
+        return replace(result, stderr=result.stderr + said.read_text()) if said.exists() else result
 
     @contextmanager
     def created(self, bundle):
@@ -80,6 +82,10 @@ class Runtime:
     def _register(self, bundle) -> str:
         name = f"gpu-hook-test-{os.getpid()}-{next(_numbers)}"
         bundle.config["linux"]["cgroupsPath"] = f"{self.cgroup}/{name}"
+        if Path(self.binary).name == "crun":
+            # runc shows what a failed hook said; crun throws it away unless it is told where to write it.
+            annotations = bundle.config.setdefault("annotations", {})
+            annotations["run.oci.hooks.stderr"] = str(bundle.directory / "hooks-stderr")
         bundle.write()
         return name
 

@@ -50,6 +50,10 @@ class SimulatedHost:
         return Path(self.settings()["driver"]["proc-root"]) / "driver/nvidia"
 
     @property
+    def module_version(self) -> Path:
+        return Path(self.settings()["driver"]["sys-root"]) / "module/nvidia/version"
+
+    @property
     def state_dir(self) -> Path:
         return Path(self.settings()["state"]["dir"])
 

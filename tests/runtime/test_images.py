@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests.runtime import rootfs as images
-from tests.runtime.host import difference, tree
+from tests.runtime.host import contents, difference, tree
 
 CUDA = "dlopen=libcuda.so.1"
 NVML = "dlopen=libnvidia-ml.so.1"
@@ -17,11 +17,11 @@ NVML = "dlopen=libnvidia-ml.so.1"
 def test_remains_of_other_tools_are_covered_and_kept(runtime, make_bundle, simulated, image):
     bundle = make_bundle(CUDA, NVML, gpus="0", image=image)
     images.leave_driver_remains(bundle.rootfs, image, simulated.driver_version)
-    before = tree(bundle.rootfs)
+    before = contents(bundle.rootfs)
     seen = runtime.run(bundle).seen()
     assert seen[CUDA].startswith("/")
     assert seen[NVML].startswith("/")
-    assert difference(before, tree(bundle.rootfs)) == []
+    assert difference(before, contents(bundle.rootfs)) == []
 
 
 def test_a_library_of_the_images_own_is_covered_and_kept(runtime, make_bundle, simulated):
@@ -85,16 +85,17 @@ def test_overlayfs_as_docker_and_podman_have_it(runtime, machine, make_bundle, s
     layers = f"lowerdir={machine.image('debian')},upperdir={upper},workdir={work}"
     runtime.host.call("mount", "-t", "overlay", "overlay", "-o", layers, merged)
     try:
-        before = tree(runtime.host.path(merged))
+        before = contents(runtime.host.path(merged))
         seen = runtime.run(make_bundle(CUDA, NVML, "open=/dev/nvidia0", gpus="0", rootfs=str(merged))).seen()
         assert seen[CUDA].startswith("/")
         assert seen[NVML].startswith("/")
         assert seen["open=/dev/nvidia0"] == "ENXIO"
-        assert difference(before, tree(runtime.host.path(merged))) == []
+        assert difference(before, contents(runtime.host.path(merged))) == []
     finally:
         runtime.host.call("umount", merged)
-    left = [name for name, facts in tree(upper).items() if not facts[0].startswith("d")]
-    assert left == [], "files or whiteouts would be committed with the image"
+    # What stays in the upper layer is what `docker commit` takes: a cache like the image's at most, no whiteouts.
+    left = {name for name, facts in tree(upper).items() if not facts[0].startswith("d")}
+    assert left <= {"etc/ld.so.cache"}
 
 
 def test_musl_gets_its_devices_and_a_warning(runtime, make_bundle, simulated, directory):

@@ -45,35 +45,43 @@ def test_a_failure_halfway_is_undone(runtime, make_bundle, simulated, image):
     assert difference(before, tree(bundle.rootfs)) == []
 
 
-def test_a_full_file_system_is_said_and_left_as_found(runtime, machine, make_bundle, simulated, directory):
+@pytest.fixture
+def small_rootfs(runtime, machine, directory):
+    """An image alone on a small tmpfs of the runtime's host; yields its path there."""
     rootfs = directory / "small"
     rootfs.mkdir()
     runtime.host.call("mount", "-t", "tmpfs", "-o", "mode=755,nr_inodes=1000", "none", rootfs)
-    try:
-        runtime.host.call("cp", "--archive", f"{machine.image('debian')}/.", rootfs)
-        used = runtime.host.call("sh", "-c", f"stat -f -c '%c %d' {rootfs}").stdout.split()
-        runtime.host.call("mount", "-o", f"remount,nr_inodes={int(used[0]) - int(used[1])}", rootfs)
-        assert runtime.host.call("touch", rootfs / "full", check=False).returncode != 0
-        before = tree(runtime.host.path(rootfs))
-        complaint = runtime.run(make_bundle("list=/", gpus="all", rootfs=str(rootfs))).complaint()
-        assert "No space left on device" in complaint
-        assert difference(before, tree(runtime.host.path(rootfs))) == []
-        # The same image serves whoever asks for nothing.
-        assert runtime.run(make_bundle("list=/", rootfs=str(rootfs), name="quiet")).status == 0
-    finally:
-        runtime.host.call("umount", rootfs)
+    runtime.host.call("cp", "--archive", f"{machine.image('debian')}/.", rootfs)
+    yield rootfs
+    runtime.host.call("umount", rootfs)
 
 
-def test_a_read_only_file_system_is_said_and_left_as_found(runtime, make_bundle, simulated):
-    bundle = make_bundle("list=/", gpus="all")
-    runtime.host.call("mount", "--bind", bundle.rootfs, bundle.rootfs)
-    try:
-        runtime.host.call("mount", "-o", "remount,bind,ro", bundle.rootfs)
-        before = tree(bundle.rootfs)
-        assert "Read-only file system" in runtime.run(bundle).complaint()
-        assert difference(before, tree(bundle.rootfs)) == []
-    finally:
-        runtime.host.call("umount", bundle.rootfs)
+def _leave_no_inode(host, rootfs):
+    total, free = host.call("stat", "-f", "-c", "%c %d", rootfs).stdout.split()
+    host.call("mount", "-o", f"remount,nr_inodes={int(total) - int(free)}", rootfs)
+
+
+def _make_read_only(host, rootfs):
+    # The file system, not the mount: crun makes a read-only bind mount writable again.
+    host.call("mount", "-o", "remount,ro", rootfs)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [(_leave_no_inode, "No space left on device"), (_make_read_only, "Read-only file system")],
+    ids=["full", "read-only"],
+)
+def test_a_file_system_that_takes_nothing_is_said_and_left(
+    runtime, make_bundle, simulated, small_rootfs, spoil, reason
+):
+    spoil(runtime.host, small_rootfs)
+    assert runtime.host.call("touch", small_rootfs / "new", check=False).returncode != 0
+    before = tree(runtime.host.path(small_rootfs))
+    complaint = runtime.run(make_bundle("list=/", gpus="all", rootfs=str(small_rootfs))).complaint()
+    assert reason in complaint
+    assert difference(before, tree(runtime.host.path(small_rootfs))) == []
+    # The same image serves whoever asks for nothing.
+    assert runtime.run(make_bundle("list=/", rootfs=str(small_rootfs), name="quiet")).status == 0
 
 
 def test_a_killed_container_leaves_nothing(runtime, make_bundle, simulated):
