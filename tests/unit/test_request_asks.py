@@ -118,3 +118,9 @@ def test_it_never_says_no_where_parse_says_yes(document, swarm):
         request = "asked for in words that cannot be served"
     if request is not None:
         assert may_ask(document.encode(), bundle.state.encode(), swarm)
+
+
+def test_the_static_front_knows_the_same_words():
+    with open(os.path.join(os.path.dirname(oci_gpu_hook.__file__), "../front/words.c"), "rb") as file:
+        table = file.read().partition(b"WORDS[] = {")[2].partition(b"}")[0]
+    assert tuple(table.replace(b'"', b"").replace(b",", b" ").split()) == WORDS
