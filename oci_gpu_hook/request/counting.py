@@ -67,6 +67,7 @@ def tell_unread(annotations: Mapping[str, str], variables: Mapping[str, str], wh
 def counted(ask: Ask, found: Mapping[str, Setting], warnings: list[str]) -> Counted | None:
     """Return what is asked for with its count, None for no GPU. Raises InvalidInput for what contradicts itself."""
     if ask.devices is None and not ask.count_decides:
+        warnings += [f"{setting.what} is not read: {ask.what} asks for no GPU" for setting in found.values()]
         return None
     devices = ask.devices or ()
     count = _count(ask, found.get("count"))
@@ -77,7 +78,7 @@ def counted(ask: Ask, found: Mapping[str, Setting], warnings: list[str]) -> Coun
         return None
     asks_for_gpus = count is not None or bool(devices)
     if not asks_for_gpus:
-        warnings += [f"{setting.what} is not read: no GPU is asked for" for setting in found.values()]
+        warnings += [f"{setting.what} is not read: {ask.what} asks for no GPU" for setting in found.values()]
         return Counted(devices=())
     exclusive, wait = found.get("exclusive"), found.get("wait")
     return Counted(

@@ -66,6 +66,7 @@ class TestCount:
     def test_beside_void_is_no_request_but_is_said(self):
         env = ["NVIDIA_VISIBLE_DEVICES=void", "OCI_GPU_COUNT=2"]
         assert of(env) is None
+        assert "OCI_GPU_COUNT is not read: NVIDIA_VISIBLE_DEVICES='void' asks for no GPU" in warnings_of(env)
 
     def test_of_a_mig_profile(self):
         request = of(devices="1g.10gb", count="2")
