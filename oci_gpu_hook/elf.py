@@ -198,7 +198,7 @@ def _name(fd: int, strings: int, size: int, offset: int) -> str:
     data = _part(fd, strings + offset, min(_LONGEST_NAME, size - offset), "dynamic strings")
     end = data.find(b"\0")
     if end < 0:
-        raise ElfError(f"the ELF file has a name of more than {_LONGEST_NAME - 1} bytes")
+        raise ElfError(f"the ELF file has a name that does not end within {_LONGEST_NAME - 1} bytes")
     return data[:end].decode("utf-8", "surrogateescape")
 
 
