@@ -140,7 +140,7 @@ def _is_regular(rootfs: Rootfs, path: str) -> bool:
 
 
 def _procfs(container: Container) -> str:
-    """Return where to mount: /proc/driver/nvidia shows the same in every procfs; a simulated host has only its parent."""
+    """Return where to mount: the driver's directory is in every procfs alike; a simulated host has only its parent."""
     if not any(mount.destination == "/proc" for mount in container.mounts):
         return ""
     return next((path for path in _PROC if os.path.isdir(path)), "")

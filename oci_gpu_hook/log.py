@@ -15,6 +15,7 @@ from oci_gpu_hook.document import dump
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import MutableMapping
     from typing import Any, Final
 
     from oci_gpu_hook.config import Config
@@ -54,7 +55,7 @@ def error(event: str, **fields: object) -> None:
     _write(3, event, fields)
 
 
-def render(_logger: object, _method: str, event: dict[str, Any]) -> str:
+def render(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
     """Return an event as a line. Also structlog's final processor, so that every line of the log has one form."""
     return dump({name: _plain(value) for name, value in event.items()}).decode()
 
@@ -94,7 +95,7 @@ def _write(level: int, event: str, fields: dict[str, object]) -> None:
 
 
 def _append(line: str) -> None:
-    """Append one line in one write, so that lines of concurrent hooks never mix. A log that fails fails no container."""
+    """Append one line in one write: lines of concurrent hooks never mix. A log that fails fails no container."""
     try:
         fd = os.open(_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
         try:

@@ -225,7 +225,7 @@ def _procfs(
     here, there = "/proc/driver/nvidia", f"{config.proc_root.rstrip('/')}/driver/nvidia"
     mounts = [Mount(host_path="tmpfs", container_path=image.procfs, options=_OWN_FILE_SYSTEM, type="tmpfs")]
     for granted in gpus:
-        name = _proc_name(granted.gpu.bus_id)
+        name = granted.gpu.proc_name
         mounts.append(Mount(host_path=f"{there}/gpus/{name}", container_path=f"{here}/gpus/{name}"))
         mounts += [
             Mount(host_path=f"{there}/capabilities/{path}", container_path=f"{here}/capabilities/{path}")
@@ -233,12 +233,6 @@ def _procfs(
         ]
     files = [GeneratedFile(path=f"{here}/{name}", contents=text.encode()) for name, text in inventory.proc_files]
     return mounts, files
-
-
-def _proc_name(bus_id: str) -> str:
-    """Return how /proc/driver/nvidia/gpus spells a bus id: its domain in four hex digits where that is enough."""
-    domain, _, rest = bus_id.partition(":")
-    return f"{int(domain, 16):04x}:{rest}"
 
 
 def _capability_files(granted: Granted) -> tuple[str, ...]:
@@ -264,5 +258,11 @@ def _profile(gpus: Sequence[Granted]) -> bytes:
 def _forward_compatibility(
     inventory: Inventory, wanted: frozenset[str], image: Image, config: Config
 ) -> tuple[tuple[CachedLibrary, ...], tuple[str, ...]]:
-    """TEMP."""
-    return (), ()
+    """Return the image's own CUDA libraries that go before the driver's in the ld cache, and the reason."""
+    if not image.compat or "compute" not in wanted:
+        return (), ()
+    from oci_gpu_hook import compat
+
+    made = compat.decide(image.compat, inventory.driver_version, inventory.cuda_version, config.cuda_compat_mode)
+    entries = tuple(CachedLibrary(name=name, path=path) for name, path in made.entries)
+    return entries, (made.reason,) if made.reason else ()

@@ -68,7 +68,7 @@ def needs_details(request: Request) -> bool:
     if request.requirements:
         from oci_gpu_hook.request import requirements
 
-        if requirements.needs_details(request.requirements):
+        if requirements.needs_nvml(request.requirements):
             return True
     return allocation.needs_details(request)
 

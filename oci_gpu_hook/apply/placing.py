@@ -82,7 +82,7 @@ class Placing:
 
     @staticmethod
     def _is_replaceable(link: Symlink, parent: int, name: str) -> bool:
-        """Make way for a link where another link is; the journal remembers where that led. Tell whether to try again."""
+        """Make way for a link where another is, which the journal remembers. Tell whether to try again."""
         try:
             found = os.stat(name, dir_fd=parent, follow_symlinks=False)
             if stat.S_ISREG(found.st_mode):

@@ -6,7 +6,6 @@ an engine starts that bundle now: both take the same steps.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -44,6 +43,8 @@ def run(options: argparse.Namespace) -> int:
     clock = start.Clock(time.perf_counter())
     made = preview(containers.of_bundle(options.bundle), configs.load(options.config), clock)
     if options.json:
+        import json
+
         print(json.dumps(plan.to_json(made) if made else None, indent=2))
     elif made is None:
         print("The container asks for no GPU; the hook would leave it as it is.")
