@@ -125,8 +125,16 @@ def _request(config_json: bytes, state: State, config: Config) -> tuple[Containe
     from oci_gpu_hook.request import parse
 
     container = containers.parse_config(config_json, state)
-    request = parse.parse(container, config)
-    return None if request is None else (container, request)
+    reading = parse.read(container, config)
+    if reading.request is not None:
+        return container, reading.request
+    if reading.warnings and config.log_file:
+        from oci_gpu_hook import log
+
+        log.configure(config, container=container.id)
+        for text in reading.warnings:
+            log.warning("not given", text=text)
+    return None
 
 
 def _read_arguments(arguments: Sequence[str]) -> tuple[str, str]:

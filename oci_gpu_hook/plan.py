@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from oci_gpu_hook.edits import ContainerEdits, DeviceNode, GeneratedFile, Mount, Symlink
 from oci_gpu_hook.edits import to_json as edits_to_json
-from oci_gpu_hook.errors import DriverError, quoted
+from oci_gpu_hook.errors import DriverError, InvalidInput, quoted
 from oci_gpu_hook.record import Record
 from oci_gpu_hook.request.model import to_json as request_to_json
 
@@ -176,12 +176,29 @@ def _nodes(
     for channel in request.imex_channels:
         path = f"/dev/nvidia-caps-imex-channels/channel{channel}"
         nodes[path] = _node_of_host(path, by_path)
-    if request.mig_config_devices or request.mig_monitor_devices:
+    if _manages_mig(request, gpus):
         nodes |= {path: node for path, node in by_path.items() if path.startswith("/dev/nvidia-caps/")}
     for path, capabilities in inventory.missing_nodes:
         if not wanted.isdisjoint(capabilities):
             warnings.append(f"the host has no {path}, which {'/'.join(sorted(wanted & set(capabilities)))} would use")
     return [_given(nodes[path]) for path in sorted(nodes, key=lambda path: (len(path), path))]
+
+
+def _manages_mig(request: Request, gpus: Sequence[Granted]) -> bool:
+    """Tell whether the container is to configure or watch MIG devices. Raises InvalidInput for values NVIDIA refuses."""
+    asked = {
+        "NVIDIA_MIG_CONFIG_DEVICES": request.mig_config_devices,
+        "NVIDIA_MIG_MONITOR_DEVICES": request.mig_monitor_devices,
+    }
+    for variable, value in asked.items():
+        if value and value != "all":
+            raise InvalidInput(
+                f"{variable}={quoted(value)}", "only `all` has a meaning", "set it to all, or not at all"
+            )
+        if value and any(granted.mig for granted in gpus):
+            why = "the container is given single MIG devices, which cannot manage others"
+            raise InvalidInput(f"{variable}=all", why, "ask for whole GPUs beside it")
+    return any(asked.values())
 
 
 def _paths_of(granted: Granted, wanted: frozenset[str], by_path: dict[str, HostNode]) -> Iterable[str]:

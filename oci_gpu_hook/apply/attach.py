@@ -41,7 +41,7 @@ def attach(plan: Plan, container: Container, process: Process, rootfs: Rootfs, c
     os.umask(0)  # modes are set when files are made: see Rootfs.make_node
     ld_cache = cache.merged(plan.image.ld_cache, plan.ld_cache) if plan.image.ld_cache and plan.ld_cache else b""
     exchanged = bool(ld_cache) and cache.is_private(rootfs, read_only=container.root_readonly)
-    entry = _entry(plan, container, rootfs, exchanged=exchanged)
+    entry = _entry(plan, container, rootfs, config, exchanged=exchanged)
     journal.write(config, entry)
     placing = Placing(rootfs, user_namespace="user" in container.namespaces)
     attached: list[Attachment] = []
@@ -78,7 +78,7 @@ def detach(container_id: str, config: Config) -> None:
     journal.forget(config, container_id)
 
 
-def _entry(plan: Plan, container: Container, rootfs: Rootfs, *, exchanged: bool) -> Entry:
+def _entry(plan: Plan, container: Container, rootfs: Rootfs, config: Config, *, exchanged: bool) -> Entry:
     survey = Survey(rootfs)
     try:
         changes = survey.of(plan)
@@ -94,9 +94,15 @@ def _entry(plan: Plan, container: Container, rootfs: Rootfs, *, exchanged: bool)
         rootfs_identity=(status.st_dev, status.st_ino),
         gpus=tuple(granted.uuid for granted in plan.gpus),
         changes=(*changes, Change(kind=FILE, path="/etc/.ld.so.cache.oci-gpu-hook")) if exchanged else changes,
-        cached=tuple(library.path for library in plan.ld_cache) if exchanged else (),
+        cached=_added_paths(plan) if exchanged else (),
         nodes=tuple((node.major, node.minor) for node in plan.edits.device_nodes),
+        exclusive=plan.request.exclusive or config.allocation_policy == "exclusive",
     )
+
+
+def _added_paths(plan: Plan) -> tuple[str, ...]:
+    """Return what the image's own ld cache does not list, and is to be without again."""
+    return tuple(library.path for library in plan.ld_cache if library.path.encode() not in plan.image.ld_cache)
 
 
 def _attach_all(
