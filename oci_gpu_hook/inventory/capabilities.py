@@ -215,13 +215,18 @@ DATA_FILES: Final = (
     ),
     _file("vulkan/icd.d/nvidia_layers.json", GRAPHICS, "/etc/vulkan/icd.d/nvidia_layers.json"),
     _file("vulkan/implicit_layer.d/nvidia_layers.json", GRAPHICS, "/etc/vulkan/implicit_layer.d/nvidia_layers.json"),
-    _file("vulkansc/icd.d/nvidia_icd_vksc.json", GRAPHICS, "/etc/vulkansc/icd.d/nvidia_icd_vksc.json"),
+    _file(
+        "vulkansc/icd.d/nvidia_icd_vksc.json",
+        GRAPHICS,
+        "/etc/vulkansc/icd.d/nvidia_icd_vksc.json",
+        also_named=("vulkansc/icd.d/nvidia_icd_vksc.{machine}.json",),
+    ),
     _file("OpenCL/vendors/nvidia.icd", COMPUTE + GRAPHICS, "/etc/OpenCL/vendors/nvidia.icd"),
     _file(
         "nvidia/nvoptix.bin",
         GRAPHICS,
         "/usr/share/nvidia/nvoptix.bin",
-        also_named=("nvidia/current/nvoptix.bin",),  # Debian, in the library directory
+        also_named=("nvoptix.bin",),  # Debian, beside the libraries
     ),
     _file("X11/xorg.conf.d/10-nvidia.conf", GRAPHICS, "/usr/share/X11/xorg.conf.d/10-nvidia.conf"),
     _file(

@@ -52,7 +52,7 @@ _X_DIRECTORIES: Final = (
 )
 _X_BELOW_LIBRARIES: Final = ("xorg/modules/drivers", "xorg/modules/extensions", "nvidia/xorg")
 _OTHER_PRODUCTS: Final = ("nvidia-container-", "nvidia-ctk", "nvidia-cdi-hook", "nvidia-smi.")
-_FIRMWARE_DIRECTORIES: Final = ("/lib/firmware", "/usr/local/nvidia/firmware")
+_FIRMWARE_DIRECTORIES: Final = ("/lib/firmware", "/usr/lib/firmware", "/usr/local/nvidia/firmware")
 
 
 class Files(Record):
