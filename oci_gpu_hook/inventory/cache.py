@@ -37,7 +37,7 @@ class Held(Record):
     """
 
     inventory: Inventory
-    candidates: Sequence[Sequence[Any]]
+    candidates: Sequence[tuple[str, tuple[str, ...], bool]]
     watched: Sequence[str]
     present: Sequence[str]
     facts: list[Any]
@@ -62,10 +62,11 @@ def _read(config: Config) -> Held | None:
     try:
         document: dict[str, Any] = parse(data, NAME)
         inventory = stored.from_json(document["inventory"])
-        held = Held(**{**document, "inventory": inventory})
-    except (HookError, KeyError, TypeError, AttributeError):
+        candidates = [(f"{path}", tuple(kinds), expected) for path, kinds, expected in document["candidates"]]
+        held = Held(**{**document, "inventory": inventory, "candidates": candidates})
+        now = facts.gather(config, [gpu.minor for gpu in inventory.gpus], held.watched, held.present)
+    except (HookError, KeyError, TypeError, ValueError, AttributeError):
         return None
-    now = facts.gather(config, [gpu.minor for gpu in inventory.gpus], held.watched, held.present)
     return held if held.facts == now else None
 
 
@@ -140,11 +141,11 @@ def _with_nodes(held: Held, dev_root: str) -> Inventory:
     nodes = []
     missing = []
     for path, capabilities, expected in held.candidates:
-        node = _node(path, f"{dev_root}{path}", tuple(capabilities))
+        node = _node(path, f"{dev_root}{path}", capabilities)
         if node is not None:
             nodes.append(node)
         elif expected:
-            missing.append((path, tuple(capabilities)))
+            missing.append((path, capabilities))
     return Inventory(**{**held.inventory.__dict__, "nodes": tuple(nodes), "missing_nodes": tuple(missing)})
 
 
