@@ -61,7 +61,7 @@ def find(root: DriverRoot, version: str, search_paths: Sequence[str]) -> Librari
     search.look_into([*_of_ld_cache(root), *search_paths])
     if not search.is_complete:
         search.look_into(_usual_directories(os.uname().machine))
-    if not search.found:
+    if not any(library.name.endswith(f".{version}") for library in search.found.values()):
         raise _none_found(root, version, search.other_versions)
     libraries = tuple(search.found.values())
     return Libraries(

@@ -147,6 +147,13 @@ def test_libraries_of_another_version_are_an_error_that_says_both(tmp_path):
     assert "reboot or reload" in str(caught.value)
 
 
+def test_libraries_with_versions_of_their_own_make_no_driver(tmp_path):
+    where = trees.driver(tmp_path, "550.54.15")
+    trees.library(f"{where}/libnvidia-egl-gbm.so.1.1.2", "libnvidia-egl-gbm.so.1")
+    with pytest.raises(DriverError, match=r"are of version 550\.54\.15"):
+        find(tmp_path)
+
+
 def test_of_two_versions_the_kernels_counts(tmp_path):
     trees.driver(tmp_path, "550.54.15", "usr/lib64")
     trees.driver(tmp_path, VERSION, "usr/local/nvidia/lib64")
