@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Final
 
-_REMEDY: Final = "correct the configuration file; the reference is in docs/configuration.md"
+_REMEDY: Final = "correct the configuration file; schemas/config.schema.json describes it"
 
 
 def parse(text: str) -> Config:

@@ -95,8 +95,11 @@ def _libraries(config: Config, version: str) -> tuple[DriverRoot, libraries.Libr
 
 
 def _gpus(config: Config) -> Iterable[Gpu]:
-    minors = mig.minors(config.proc_root)
-    for index, gpu in enumerate(procfs.gpus(config.proc_root)):
+    found = procfs.gpus(config.proc_root)
+    # mig-minors has a line for each instance there could be: 4,000 with eight GPUs, which cost more than all the rest.
+    has_mig = any(facts.mig_instances(config.proc_root, gpu.minor) for gpu in found)
+    minors = mig.minors(config.proc_root) if has_mig else {}
+    for index, gpu in enumerate(found):
         place = pci.place(config.sys_root, gpu.bus_id)
         devices = mig.devices(config.proc_root, gpu.minor, minors)
         yield Gpu(
