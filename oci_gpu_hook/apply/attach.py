@@ -15,7 +15,7 @@ from oci_gpu_hook.apply.journal import Entry
 from oci_gpu_hook.apply.placing import Placing
 from oci_gpu_hook.apply.rootfs import Rootfs
 from oci_gpu_hook.apply.survey import Survey
-from oci_gpu_hook.errors import UnsafeRootfs, quoted
+from oci_gpu_hook.errors import UnsafeRootfs, quoted, reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,10 +30,7 @@ if TYPE_CHECKING:
 
 def open_rootfs(container: Container, process: Process) -> Rootfs:
     """Return the rootfs of a container that an engine is starting, or that runs."""
-    volumes = tuple(
-        m.destination for m in container.mounts if "bind" in m.options or "rbind" in m.options or m.type == "bind"
-    )
-    return Rootfs(process.open_rootfs(container.rootfs), _owner(container), volumes)
+    return Rootfs(process.open_rootfs(container.rootfs), _owner(container), process.own_mounts)
 
 
 def attach(plan: Plan, container: Container, process: Process, rootfs: Rootfs, config: Config) -> None:
@@ -55,9 +52,11 @@ def attach(plan: Plan, container: Container, process: Process, rootfs: Rootfs, c
         _attach_all(placing.attachments, attached, process, rootfs)
         journal.drop(journal.ld_cache_path(config, container.id))
         _allow_devices(container, config, entry)
-    except BaseException:
+    except BaseException as error:
         _take_back(entry, attached, process, rootfs)
         journal.forget(config, container.id)
+        if isinstance(error, OSError):
+            raise _unsteady(error) from None
         raise
     finally:
         placing.close()
@@ -177,7 +176,13 @@ def _clean_rootfs(entry: Entry) -> None:
         if (status.st_dev, status.st_ino) == entry.rootfs_identity:
             if entry.cached:
                 cache.restore(rootfs, entry.cached)
-            take_back(rootfs, entry.changes)
+            take_back(rootfs, entry.changes, ended=True)
+
+
+def _unsteady(error: OSError) -> UnsafeRootfs:
+    """Return the refusal of a rootfs in which something that was just looked at is another thing, or gone."""
+    why = f"changed while the GPUs were attached ({reason(error)})"
+    return UnsafeRootfs("container rootfs", why, "stop what renames files in it and start the container again")
 
 
 def _owner(container: Container) -> tuple[int, int]:

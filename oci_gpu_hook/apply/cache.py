@@ -57,10 +57,8 @@ def exchange(rootfs: Rootfs, data: bytes) -> None:
     """Put a new file in the place of the rootfs's cache, atomically. Raises ApplyError."""
     directory = rootfs.make_directory("/etc")
     try:
-        try:
-            os.unlink(_NEW, dir_fd=directory)
-        except FileNotFoundError:
-            pass
+        rootfs.refuse_volume(directory, PATH)
+        _unlink_new(directory)
         rootfs.make_file(directory, _NEW, f"/etc/{_NEW}", data)
         os.rename(_NEW, _NAME, src_dir_fd=directory, dst_dir_fd=directory)
     except OSError as error:
@@ -72,11 +70,31 @@ def exchange(rootfs: Rootfs, data: bytes) -> None:
 def restore(rootfs: Rootfs, paths: Sequence[str]) -> None:
     """Take the libraries out of a cache that was exchanged, whoever has written it since."""
     found = rootfs.read(PATH, _LARGEST)
-    if found:
+    try:
+        kept = ldcache.remove(found, frozenset(paths)) if found else found
+    except ldcache.LdCacheError:
+        kept = found  # not a cache any more: nothing of the hook's is in it
+    if kept != found:
+        exchange(rootfs, kept)
+    else:
+        _drop_new(rootfs)  # of a hook that was killed before it could put it in its place
+
+
+def _drop_new(rootfs: Rootfs) -> None:
+    directory = rootfs.directory("/etc")
+    if directory is not None:
         try:
-            exchange(rootfs, ldcache.remove(found, frozenset(paths)))
-        except ldcache.LdCacheError:
-            return  # not a cache any more: nothing of the hook's is in it
+            if not rootfs.in_volume(directory):
+                _unlink_new(directory)
+        finally:
+            os.close(directory)
+
+
+def _unlink_new(directory: int) -> None:
+    try:
+        os.unlink(_NEW, dir_fd=directory)
+    except FileNotFoundError:
+        pass
 
 
 def prepare_mount(rootfs: Rootfs, data: bytes, path: str) -> Attachment:

@@ -29,6 +29,7 @@ class Change(Record):
     """Something made at `path` of the container.
 
     target: of a link. device: of a node. was: the target of a symbolic link that stood there and comes back.
+    passing: made in a mount of the container's, which ends with it; what the rootfs has there below is the image's.
     """
 
     kind: str
@@ -36,11 +37,17 @@ class Change(Record):
     target: str = ""
     device: int = 0
     was: str = ""
+    passing: bool = False
 
 
-def take_back(rootfs: Rootfs, changes: Sequence[Change]) -> None:
-    """Remove, last first, what is still there of the changes and still the hook's. Never raises for what is not."""
+def take_back(rootfs: Rootfs, changes: Sequence[Change], *, ended: bool = False) -> None:
+    """Remove, last first, what is still there of the changes and still the hook's. Never raises for what is not.
+
+    ended: whether the container has, and its mounts with it.
+    """
     for change in reversed(changes):
+        if ended and change.passing:
+            continue
         unsafe_directory, name = os.path.split(change.path)
         try:
             parent_fd = rootfs.directory(unsafe_directory)
@@ -49,7 +56,8 @@ def take_back(rootfs: Rootfs, changes: Sequence[Change]) -> None:
         if parent_fd is None:
             continue
         try:
-            _take_back_one(change, name, parent_fd)
+            if not rootfs.in_volume(parent_fd):
+                _take_back_one(change, name, parent_fd)
         except OSError:
             continue  # gone, exchanged, in use or read-only: not the hook's any more, or not to be had
         finally:
@@ -60,7 +68,12 @@ def _take_back_one(change: Change, name: str, parent_fd: int) -> None:
     if change.kind == DIRECTORY:
         os.rmdir(name, dir_fd=parent_fd)
         return
-    status = os.stat(name, dir_fd=parent_fd, follow_symlinks=False)
+    try:
+        status = os.stat(name, dir_fd=parent_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        if change.was:  # it made way, and nothing came in its place or that is taken back already
+            os.symlink(change.was, name, dir_fd=parent_fd)
+        return
     if change.kind == FILE:
         ours = stat.S_ISREG(status.st_mode) and status.st_size == 0
     elif change.kind == NODE:

@@ -67,7 +67,9 @@ def clone_node(node: DeviceNode) -> int:
     if not stat.S_ISCHR(status.st_mode) or status.st_rdev != os.makedev(node.major, node.minor):
         why = f"is not the character device {node.major}:{node.minor} any more"
         raise DriverError(f"device node {quoted(node.host_path)}", why, _REFRESH)
-    return _prepared(tree, syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NOEXEC, node.host_path)
+    # Read-only does not keep anybody from writing to the device, but root in the container from a chmod of the host's.
+    attributes = syscalls.MOUNT_ATTR_RDONLY | syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NOEXEC
+    return _prepared(tree, attributes, node.host_path)
 
 
 def make_tmpfs(mount: Mount, files: Sequence[GeneratedFile], others: Sequence[Mount]) -> int:
@@ -111,7 +113,8 @@ def _source_failed(path: str, error: OSError) -> ApplyError | DriverError:
         return DriverError(f"driver file {quoted(path)}", "is not there any more", _REFRESH)
     if error.errno == errno.ENOSYS:
         return ApplyError(f"cannot mount {quoted(path)}", "the kernel lacks the mount calls by descriptor", NEW_KERNEL)
-    return ApplyError(f"cannot mount {quoted(path)}", reason(error), "run the hook as root with CAP_SYS_ADMIN")
+    remedy = "run the hook as root with CAP_SYS_ADMIN, and let no seccomp profile refuse the mount calls to it"
+    return ApplyError(f"cannot mount {quoted(path)}", reason(error), remedy)
 
 
 def _make_directories(tree: int, path: str) -> None:

@@ -31,6 +31,7 @@ class Placing:
     def __init__(self, rootfs: Rootfs, *, user_namespace: bool) -> None:
         self._rootfs = rootfs
         self._user_namespace = user_namespace
+        self._root = os.fstat(rootfs.fd)
         self._directories: dict[str, int] = {}
         self._own: dict[str, int] = {}  # container path → detached tmpfs
         self.attachments: list[Attachment] = []
@@ -80,8 +81,7 @@ class Placing:
             source = sources[target]
             self._place_mount(Mount(host_path=source.host_path, container_path=link.path, options=source.options))
 
-    @staticmethod
-    def _is_replaceable(link: Symlink, parent: int, name: str) -> bool:
+    def _is_replaceable(self, link: Symlink, parent: int, name: str) -> bool:
         """Make way for a link where another is, which the journal remembers. Tell whether to try again."""
         try:
             found = os.stat(name, dir_fd=parent, follow_symlinks=False)
@@ -91,6 +91,7 @@ class Placing:
                 raise _in_the_way(link.path, found)
             if os.readlink(name, dir_fd=parent) == link.target:
                 return False
+            self._rootfs.refuse_volume(parent, link.path)
             os.unlink(name, dir_fd=parent)
         except FileNotFoundError:
             pass
@@ -129,7 +130,7 @@ class Placing:
             if path.startswith(own + "/"):
                 return syscalls.openat2(tree, path[len(own) + 1 :], os.O_PATH, syscalls.RESOLVE_BENEATH)
         if directory:
-            return self._rootfs.make_directory(path)
+            return self._checked(self._rootfs.make_directory(path), path)
         parent, name = self._parent(path)
         for _ in range(_ATTEMPTS):
             try:
@@ -142,13 +143,14 @@ class Placing:
                 continue
             found = os.fstat(fd)
             if stat.S_ISREG(found.st_mode):
-                return fd
+                return self._checked(fd, path)
             os.close(fd)
             if not stat.S_ISLNK(found.st_mode):
                 raise _in_the_way(path, found)
             linked = self._linked_file(path)
             if linked is not None:
                 return linked
+            self._rootfs.refuse_volume(parent, path)
             os.unlink(name, dir_fd=parent)  # a link to nothing: the journal remembers where it led
         raise UnsafeRootfs(f"container path {quoted(path)}", "keeps changing", "stop what renames files in the rootfs")
 
@@ -162,9 +164,26 @@ class Placing:
             raise unsafe(path, error) from None
         found = os.fstat(fd)
         if stat.S_ISREG(found.st_mode):
-            return fd
+            return self._checked(fd, path)
         os.close(fd)
         raise _in_the_way(path, found)
+
+    def _checked(self, fd: int, path: str) -> int:
+        """Refuse a mountpoint that an image led to where the runtime still has to work: / and the kernel's files.
+
+        What is mounted over /proc/PID/attr/exec, say, would swallow the process's confinement (CVE-2019-16884).
+        """
+        found = os.fstat(fd)
+        if (found.st_dev, found.st_ino) == (self._root.st_dev, self._root.st_ino):
+            where = "the root directory"
+        elif found.st_dev != self._root.st_dev and syscalls.file_system_type(fd) in syscalls.KERNEL_FILE_SYSTEMS:
+            where = "the kernel's files"
+        else:
+            return fd
+        if path.startswith("/proc/"):
+            return fd
+        os.close(fd)
+        raise UnsafeRootfs(f"container path {quoted(path)}", f"leads to {where}", "remove the link from the image")
 
     def _parent(self, path: str) -> tuple[int, str]:
         directory, name = os.path.split(path)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
-from oci_gpu_hook.apply import syscalls
+from oci_gpu_hook.apply import mount_table, syscalls
+from oci_gpu_hook.apply.rootfs import NEW_KERNEL
 from oci_gpu_hook.errors import ApplyError, InvalidInput, quoted, reason
 
 TYPE_CHECKING = False
@@ -29,6 +31,7 @@ class Process:
         except OSError as error:
             raise InvalidInput(f"container process {pid}", reason(error), _DIED) from None
         self._inside = inside
+        self._mountinfo: bytes | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -46,37 +49,38 @@ class Process:
         try:
             root = os.open("root", _PATH_DIRECTORY, dir_fd=self._proc)
             theirs, ours = os.fstat(root), os.stat("/")
-            if (theirs.st_dev, theirs.st_ino) != (ours.st_dev, ours.st_ino):
-                return root
+            pivoted = (theirs.st_dev, theirs.st_ino) != (ours.st_dev, ours.st_ino)
             try:
                 # In its root: an absolute link on the way must not lead into this process's namespace.
                 scope = syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_MAGICLINKS
-                fd = syscalls.openat2(root, rootfs, _PATH_DIRECTORY, scope)
+                fd = syscalls.openat2(root, "/" if pivoted else rootfs, _PATH_DIRECTORY, scope)
             finally:
                 os.close(root)
         except OSError as error:
+            if error.errno in (errno.ENOSYS, errno.EPERM):  # EPERM: as seccomp profiles refuse what they do not know
+                raise ApplyError("cannot open the container's files", "openat2 is refused", NEW_KERNEL) from None
             remedy = "check root.path in the bundle's config.json, and that the kernel is Linux 5.12 or later"
             raise InvalidInput(f"container rootfs {quoted(rootfs)}", reason(error), remedy) from None
         found = os.fstat(fd)
-        if (found.st_dev, found.st_ino) == (ours.st_dev, ours.st_ino):
+        if not pivoted and (found.st_dev, found.st_ino) == (ours.st_dev, ours.st_ino):
             os.close(fd)
             why = "is the root directory of the host"
             raise InvalidInput(f"container rootfs {quoted(rootfs)}", why, "give the container a rootfs of its own")
         return fd
 
+    def mountinfo(self) -> bytes:
+        """Return the text of its mountinfo (proc(5)), as it was when it was first asked for."""
+        if self._mountinfo is None:
+            self._mountinfo = _read(os.open("mountinfo", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._proc))
+        return self._mountinfo
+
+    def own_mounts(self, rootfs: int) -> frozenset[int]:
+        """Return the ids of the mounts in its rootfs, given by its mount's id, that show nothing of the host."""
+        return mount_table.own_mounts(self.mountinfo(), rootfs, _own_mountinfo)
+
     def shared_mounts(self) -> frozenset[int]:
-        """Return the ids of the mounts of its namespace that pass what is mounted in them on to others (proc(5))."""
-        fd = os.open("mountinfo", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._proc)
-        try:
-            text = b""
-            while chunk := os.read(fd, 1 << 20):
-                text += chunk
-        finally:
-            os.close(fd)
-        if b" shared:" not in text:
-            return frozenset()
-        lines = (line.split(b" - ")[0] for line in text.splitlines() if b" shared:" in line)
-        return frozenset(int(line.split(b" ", 1)[0]) for line in lines)
+        """Return the ids of the mounts of its namespace that pass what is mounted in them on to others."""
+        return mount_table.shared_mounts(self.mountinfo())
 
     def enter(self) -> None:
         """Enter the mount namespace. From here on nothing may be imported and no path resolved by its text."""
@@ -104,3 +108,17 @@ class Process:
             return
         finally:
             os.chdir("/")
+
+
+def _own_mountinfo() -> bytes:
+    return _read(os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC))
+
+
+def _read(fd: int) -> bytes:
+    try:
+        text = b""
+        while chunk := os.read(fd, 1 << 20):
+            text += chunk
+        return text
+    finally:
+        os.close(fd)

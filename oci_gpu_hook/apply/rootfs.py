@@ -16,7 +16,7 @@ from oci_gpu_hook.errors import ApplyError, UnsafeRootfs, quoted, reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from typing import Final, Self, TypeVar
 
     from oci_gpu_hook.edits import DeviceNode
@@ -27,7 +27,7 @@ _IN_ROOT: Final = syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_MAGICLINKS
 # A rename anywhere on the machine may make a scoped resolution ask to be repeated (openat2(2), EAGAIN); the bound keeps
 # an attacker from making the hook spin. pathrs-lite measured ~0.1 % failures at 128 under constant renames.
 _RETRIES: Final = 128
-_NEW_KERNEL: Final = "use Linux 5.12 or later, and let no seccomp profile refuse openat2 and move_mount to the hook"
+NEW_KERNEL: Final = "use Linux 5.12 or later, and let no seccomp profile refuse openat2 and move_mount to the hook"
 _DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _ABSENT: Final = (errno.ENOENT, errno.ENOTDIR)
 
@@ -36,14 +36,18 @@ class Rootfs:
     """The root directory of a container as an O_PATH descriptor, closed with the `with` block that it opens.
 
     owner: the (uid, gid) that the container's root is on the host; what is created belongs to it.
-    volumes: mount points of the container that show the host's files; nothing is created in those.
+    own_mounts: asked once for the ids of the mounts in it that are the container's own; without it the rootfs is the
+    only one. All others are volumes of the host: nothing is created, exchanged or removed in those.
     """
 
-    def __init__(self, fd: int, owner: tuple[int, int] = (0, 0), volumes: Sequence[str] = ()) -> None:
+    def __init__(
+        self, fd: int, owner: tuple[int, int] = (0, 0), own_mounts: Callable[[int], frozenset[int]] | None = None
+    ) -> None:
         self.fd = fd
         self.owner = owner
-        self._unsafe_volumes = volumes
-        self._volume_mounts: frozenset[int] | None = None
+        self.mount_id = syscalls.mount_id(fd)
+        self._ask_own_mounts = own_mounts
+        self._own_mounts = frozenset({self.mount_id})
 
     def __enter__(self) -> Self:
         return self
@@ -58,7 +62,7 @@ class Rootfs:
                 return syscalls.openat2(self.fd, unsafe_path, flags, _IN_ROOT | restrictions)
             except OSError as error:
                 if error.errno == errno.ENOSYS:
-                    raise ApplyError("cannot open the container's files", "openat2 is refused", _NEW_KERNEL) from None
+                    raise ApplyError("cannot open the container's files", "openat2 is refused", NEW_KERNEL) from None
                 if error.errno != errno.EAGAIN:
                     raise
         why = f"{quoted(unsafe_path)} would not hold still for {_RETRIES} attempts"
@@ -74,25 +78,34 @@ class Rootfs:
 
     def read(self, unsafe_path: str, limit: int) -> bytes:
         """Return a regular file's contents, b"" where there is none or where it is larger than `limit` bytes."""
-        # O_NONBLOCK: a FIFO or device in a file's place must not hold the hook up.
-        fd = self._resolve_or_none(unsafe_path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        fd = self.open_file(unsafe_path)
         if fd is None:
             return b""
         try:
-            status = os.fstat(fd)
-            if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
-                return b""
-            return os.pread(fd, limit, 0)
+            size = os.fstat(fd).st_size
+            return os.pread(fd, size, 0) if size <= limit else b""
+        except OSError:
+            return b""
         finally:
             os.close(fd)
 
     def open_file(self, unsafe_path: str) -> int | None:
-        """Return a read descriptor of a regular file, or None."""
-        fd = self._resolve_or_none(unsafe_path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
-        if fd is not None and not stat.S_ISREG(os.fstat(fd).st_mode):
-            os.close(fd)
+        """Return a read descriptor of a regular file, or None.
+
+        Nothing else is ever opened: an image may have a device node there, and to open one can act on the device
+        (/dev/watchdog resets the machine).
+        """
+        fd = self._resolve_or_none(unsafe_path)
+        if fd is None:
             return None
-        return fd
+        try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                return None
+            return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        except OSError:
+            return None
+        finally:
+            os.close(fd)
 
     def names(self, unsafe_path: str, limit: int = 4096) -> list[str]:
         """Return the names in a directory, at most `limit` of them, sorted; none where there is no such directory."""
@@ -187,36 +200,33 @@ class Rootfs:
             raise UnsafeRootfs(f"device node {quoted(node.path)}", why, "do not run this image")
 
     def refuse_volume(self, parent_fd: int, unsafe_path: str) -> None:
-        """Raise UnsafeRootfs where `parent_fd` lies in a volume: what is created there is created on the host."""
-        if self._unsafe_volumes and syscalls.mount_id(parent_fd) in self._mounts_of_volumes():
+        """Raise UnsafeRootfs where `parent_fd` lies in a volume: what is changed there is changed on the host."""
+        if self.in_volume(parent_fd):
             why = f"{quoted(os.path.dirname(unsafe_path))} is a volume of the host, where the hook creates nothing"
             raise UnsafeRootfs(
                 f"cannot place {quoted(unsafe_path)}", why, "mount the volume elsewhere in the container"
             )
 
+    def in_volume(self, fd: int) -> bool:
+        """Tell whether what the descriptor stands for lies in a volume of the host."""
+        mount = syscalls.mount_id(fd)
+        if mount not in self._own_mounts and self._ask_own_mounts is not None:
+            self._own_mounts = self._ask_own_mounts(self.mount_id)
+            self._ask_own_mounts = None
+        return mount not in self._own_mounts
+
     def is_volume(self, unsafe_path: str) -> bool:
         """Tell whether the path, or the deepest part of it that exists, lies in a volume of the host."""
-        while self._unsafe_volumes:
+        while True:
             fd = self._resolve_or_none(unsafe_path)
             if fd is not None:
                 try:
-                    return syscalls.mount_id(fd) in self._mounts_of_volumes()
+                    return self.in_volume(fd)
                 finally:
                     os.close(fd)
+            if unsafe_path in ("/", ""):
+                return False
             unsafe_path = os.path.dirname(unsafe_path)
-        return False
-
-    def _mounts_of_volumes(self) -> frozenset[int]:
-        if self._volume_mounts is None:
-            mounts = set()
-            for unsafe_path in self._unsafe_volumes:
-                fd = self._resolve_or_none(unsafe_path)
-                if fd is not None:
-                    mounts.add(syscalls.mount_id(fd))
-                    os.close(fd)
-            # A bundle that is only described, not started, has no mounts yet: its volumes are plain directories.
-            self._volume_mounts = frozenset(mounts - {syscalls.mount_id(self.fd)})
-        return self._volume_mounts
 
     def _make(self, make: Callable[[], T]) -> T:
         """Make something; as the container's root where it lies in a file system of the container's user namespace.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import stat
 
+from oci_gpu_hook.apply import syscalls
 from oci_gpu_hook.apply.changes import DIRECTORY, FILE, LINK, NODE, Change
 
 TYPE_CHECKING = False
@@ -22,6 +23,7 @@ class Survey:
     def __init__(self, rootfs: Rootfs) -> None:
         self._rootfs = rootfs
         self._directories: dict[str, int | None] = {}  # None: will be made
+        self._passing: dict[str, bool] = {}  # whether what is made in the directory is made in a mount of the container
         self.changes: list[Change] = []
 
     def of(self, plan: Plan) -> tuple[Change, ...]:
@@ -39,24 +41,37 @@ class Survey:
         for node in plan.edits.device_nodes:
             if self._status(node.path) is None:
                 # A node or, where a node would be useless, an empty file to bind the host's on.
-                self.changes.append(Change(kind=NODE, path=node.path, device=os.makedev(node.major, node.minor)))
-                self.changes.append(Change(kind=FILE, path=node.path))
+                self._add(kind=NODE, path=node.path, device=os.makedev(node.major, node.minor))
+                self._add(kind=FILE, path=node.path)
         return tuple(self.changes)
+
+    def _add(self, *, kind: str, path: str, target: str = "", device: int = 0, was: str = "") -> None:
+        passing = self._is_passing(os.path.dirname(path))
+        self.changes.append(Change(kind=kind, path=path, target=target, device=device, was=was, passing=passing))
+
+    def _is_passing(self, directory: str) -> bool:
+        if directory not in self._passing:
+            fd = self._directory(directory)
+            if fd is None:
+                self._passing[directory] = self._is_passing(os.path.dirname(directory))
+            else:
+                self._passing[directory] = syscalls.mount_id(fd) != self._rootfs.mount_id
+        return self._passing[directory]
 
     def _file(self, path: str) -> None:
         status = self._status(path)
         if status is None:
-            self.changes.append(Change(kind=FILE, path=path))
+            self._add(kind=FILE, path=path)
         elif stat.S_ISLNK(status.st_mode) and not self._rootfs.exists(path):
-            self.changes.append(Change(kind=LINK, path=path, was=self._target(path)))
-            self.changes.append(Change(kind=FILE, path=path))
+            self._add(kind=LINK, path=path, was=self._target(path))
+            self._add(kind=FILE, path=path)
 
     def _link(self, path: str, target: str) -> None:
         status = self._status(path)
         if status is None:
-            self.changes.append(Change(kind=LINK, path=path, target=target))
+            self._add(kind=LINK, path=path, target=target)
         elif stat.S_ISLNK(status.st_mode) and (was := self._target(path)) != target:
-            self.changes.append(Change(kind=LINK, path=path, target=target, was=was))
+            self._add(kind=LINK, path=path, target=target, was=was)
 
     def _directory(self, path: str) -> int | None:
         path = path.rstrip("/") or "/"
@@ -64,7 +79,7 @@ class Survey:
             fd = self._rootfs.directory(path)
             if fd is None:
                 self._directory(os.path.dirname(path))
-                self.changes.append(Change(kind=DIRECTORY, path=path))
+                self._add(kind=DIRECTORY, path=path)
             self._directories[path] = fd
         return self._directories[path]
 
