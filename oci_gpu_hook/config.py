@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from oci_gpu_hook import __version__, state
+from oci_gpu_hook import __version__, rootless, state
 from oci_gpu_hook.document import dump, read_all
 from oci_gpu_hook.document import parse as parse_json
 from oci_gpu_hook.errors import ConfigError, HookError, InvalidInput, quoted, reason
@@ -69,8 +69,15 @@ def load(path: str) -> Config:
     return _compiled(name, identity) or _parsed(path, name)
 
 
+def of_this_user(config: Config) -> Config:
+    """Return the configuration with a state directory that this process can use (`rootless.state_directory`)."""
+    directory = rootless.state_directory(config.state_dir)
+    return config if directory == config.state_dir else Config(**{**config.__dict__, "state_dir": directory})
+
+
 def _compiled(name: str, identity: list[int]) -> Config | None:
-    data = state.read(os.path.join(*COMPILED_DIRECTORY, name), 2 * LARGEST_CONFIG)
+    directory = rootless.state_directory(COMPILED_DIRECTORY[0])
+    data = state.read(os.path.join(directory, COMPILED_DIRECTORY[1], name), 2 * LARGEST_CONFIG)
     if data is None:
         return None
     try:
@@ -114,7 +121,8 @@ def _parsed(path: str, name: str) -> Config:
 
 def _store(name: str, document: dict[str, Any]) -> None:
     try:
-        state.write(os.path.join(state.directory(*COMPILED_DIRECTORY), name), dump(document))
+        directory = rootless.state_directory(COMPILED_DIRECTORY[0])
+        state.write(os.path.join(state.directory(directory, COMPILED_DIRECTORY[1]), name), dump(document))
     except (OSError, HookError):  # a read-only or foreign directory only costs time
         return
 

@@ -120,8 +120,12 @@ def read_config(bundle: str) -> bytes:
 
 def parse_config(data: bytes, state: State) -> Container:
     """Make one value of the state and its bundle's config.json. Raises InvalidInput."""
+    return of_document(parse(data, os.path.join(state.bundle, "config.json")), state)
+
+
+def of_document(config: object, state: State) -> Container:
+    """Do what `parse_config` does, for a config.json that is parsed already. Raises InvalidInput."""
     what = os.path.join(state.bundle, "config.json")
-    config = parse(data, what)
     if type(config) is not dict:
         raise InvalidInput(what, f"expected a JSON object, found {quoted(config)}", _ASK_THE_ENGINE)
     process = member(config, "process", dict, what)

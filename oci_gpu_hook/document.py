@@ -97,7 +97,7 @@ def member(value: object, name: str, kind: type, what: str, default: Any = None)
 
 
 def dump(value: object) -> bytes:
-    """Return a JSON value (dict with string keys, list, tuple, str, int, bool, None) as ASCII bytes, on one line."""
+    """Return a JSON value (dict with string keys, list, tuple, str, number, bool, None) as a line of ASCII."""
     return _dumped(value).encode("ascii")
 
 
@@ -110,8 +110,8 @@ def _dumped(value: object) -> str:
         return "null"
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, int):
-        return str(value)
+    if isinstance(value, int | float) and value - value == 0:  # neither infinite nor NaN
+        return repr(value)
     if isinstance(value, dict):
         return "{" + ", ".join(f"{quote(k)}: {_dumped(v)}" for k, v in value.items()) + "}"
     if isinstance(value, list | tuple):

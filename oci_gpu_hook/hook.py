@@ -67,7 +67,7 @@ def run(arguments: Sequence[str]) -> int:
     except HookError as error:
         return _fail(str(error))
     except Exception as error:  # noqa: BLE001  a bug: engines show one line, so it names the place
-        return _fail(_describe_bug(error))
+        return _fail(describe_bug(error))
     return 0
 
 
@@ -154,7 +154,8 @@ def _fail(message: str) -> int:
     return 1
 
 
-def _describe_bug(error: Exception) -> str:
+def describe_bug(error: Exception) -> str:
+    """Say in a line what went wrong where in this project's code."""
     trace = error.__traceback__
     while trace and trace.tb_next:
         trace = trace.tb_next

@@ -82,6 +82,13 @@ def make(request: Request, inventory: Inventory, gpus: Sequence[Granted], image:
     )
 
 
+def of_devices(request: Request, inventory: Inventory, gpus: Sequence[Granted]) -> ContainerEdits:
+    """Return the part of the plan that needs no rootfs: the nodes, and the groups that may use them."""
+    wanted = frozenset((*request.driver_capabilities, *request.features))
+    nodes = _nodes(request, inventory, gpus, wanted, [])
+    return ContainerEdits(device_nodes=tuple(nodes), additional_gids=_groups(nodes))
+
+
 def to_json(plan: Plan) -> dict[str, object]:
     """Return the form that `schemas/plan.schema.json` describes."""
     document: dict[str, object] = {

@@ -8,7 +8,9 @@ from oci_gpu_hook import image, log, plan
 from oci_gpu_hook.allocation import grant as allocation
 from oci_gpu_hook.apply import attach, journal
 from oci_gpu_hook.apply.process import Process
+from oci_gpu_hook.config import of_this_user
 from oci_gpu_hook.container import check_process
+from oci_gpu_hook.details import needs_details
 from oci_gpu_hook.errors import HookError
 from oci_gpu_hook.inventory import cache as inventories
 
@@ -24,6 +26,7 @@ def start(container: Container, request: Request, config: Config, started: float
 
     started: time.perf_counter() when the hook began. inside: this process is in the container's mount namespace.
     """
+    config = of_this_user(config)
     log.configure(config, container=container.id)
     if not inside:
         check_process(container.pid)
@@ -58,19 +61,10 @@ def start(container: Container, request: Request, config: Config, started: float
 
 def stop(container_id: str, config: Config) -> None:
     """Take back what a container that has ended leaves behind."""
+    config = of_this_user(config)
     log.configure(config, container=container_id)
     attach.detach(container_id, config)
     allocation.release(container_id, config)
-
-
-def needs_details(request: Request) -> bool:
-    """Tell whether the request needs facts that only NVML has."""
-    if request.requirements:
-        from oci_gpu_hook.request import requirements
-
-        if requirements.needs_nvml(request.requirements):
-            return True
-    return allocation.needs_details(request)
 
 
 class Clock:
@@ -93,5 +87,11 @@ class Clock:
 
 
 def _is_attached(container: Container, config: Config) -> bool:
+    """Tell whether the container has its GPUs already; clean up after a former one of its name that nobody stopped."""
     entry = journal.read(config, container.id)
-    return entry is not None and entry.pid == container.pid and entry.is_alive()
+    if entry is None:
+        return False
+    alive = entry.is_alive()
+    if not alive:
+        attach.detach(container.id, config)  # its hook was killed, or no engine ran its poststop
+    return alive and entry.pid == container.pid

@@ -15,6 +15,7 @@ from oci_gpu_hook import container as containers
 from oci_gpu_hook import image, plan, start
 from oci_gpu_hook.allocation import grant as allocation
 from oci_gpu_hook.apply.rootfs import Rootfs
+from oci_gpu_hook.details import needs_details
 from oci_gpu_hook.errors import InvalidInput, quoted, reason
 from oci_gpu_hook.inventory import cache as inventories
 from oci_gpu_hook.request import parse
@@ -62,7 +63,7 @@ def preview(container: Container, config: Config, clock: Clock) -> Plan | None:
     clock.lap("request")
     if request is None:
         return None
-    host = inventories.load(config, detailed=start.needs_details(request))
+    host = inventories.load(config, detailed=needs_details(request))
     clock.lap("inventory")
     gpus = allocation.preview(request, host, config)
     clock.lap("allocation")

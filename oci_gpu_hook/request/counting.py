@@ -1,14 +1,14 @@
 """Requests by count: `io.oci-gpu-hook.count`, `.memory`, `.exclusive`, `.wait`, or OCI_GPU_COUNT and its like.
 
 They read one meaning into the devices that a source names: a count narrows `all`, which nearly every CUDA image sets,
-and beside a list of devices it is an error.
+and beside a list of devices it is an error unless the list is just as long.
 """
 
 from __future__ import annotations
 
 from oci_gpu_hook.errors import InvalidInput, quoted
 from oci_gpu_hook.record import Record
-from oci_gpu_hook.request.model import ANNOTATION_PREFIX
+from oci_gpu_hook.request.model import ANNOTATION_PREFIX, PREPARED
 from oci_gpu_hook.request.names import is_profile
 from oci_gpu_hook.request.values import number, size, truth
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 VARIABLE_PREFIX: Final = "OCI_GPU_"
 _SETTINGS: Final = ("count", "memory", "exclusive", "wait")
-_ANNOTATIONS: Final = ("devices", "capabilities", *_SETTINGS)
+_ANNOTATIONS: Final = ("devices", "capabilities", *_SETTINGS, "volume")
 
 
 class Counted(Record):
@@ -59,6 +59,8 @@ def tell_unread(annotations: Mapping[str, str], variables: Mapping[str, str], wh
         if why and variables.get(variable, "").strip():
             warnings.append(f"{variable}={quoted(variables[variable])} is not read: {why}")
     for key in annotations:
+        if key == PREPARED:
+            continue
         if key.startswith(ANNOTATION_PREFIX) and key.removeprefix(ANNOTATION_PREFIX) not in _ANNOTATIONS:
             known = ", ".join(_ANNOTATIONS)
             warnings.append(f"the annotation {quoted(key)} is not read; {ANNOTATION_PREFIX}* are: {known}")
@@ -71,6 +73,11 @@ def counted(ask: Ask, found: Mapping[str, Setting], warnings: list[str]) -> Coun
         return None
     devices = ask.devices or ()
     count = _count(ask, found.get("count"))
+    if count is None and "count" in found and devices and "memory" in found:
+        # What oci-gpu-runtime has granted, or who wrote both saw to it that they fit.
+        memory = found["memory"]
+        warnings.append(f"{memory.what}={quoted(memory.text)} is not read: {ask.what} names the devices")
+        found = {name: setting for name, setting in found.items() if name != "memory"}
     if count is not None and not is_profile("".join(devices)):
         devices = ()
     if count == 0:
@@ -98,8 +105,8 @@ def _count(ask: Ask, setting: Setting | None) -> int | None:
     count = number(setting.text, setting.what)
     if ask.count_decides or by_profile or ask.devices == ("all",):
         return count
-    if ask.devices == () and count == 0:
-        return None
+    if count == len(ask.devices or ()):
+        return None  # names that are as many as asked for: so oci-gpu-runtime leaves a count that it has answered
     named = "names devices" if ask.devices else "asks for no GPU"
     why = f"it stands beside {ask.what}, which {named}"
     raise InvalidInput(f"{setting.what}={quoted(setting.text)}", why, "ask by count or by name, not by both")

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from typing import Final
 
 ANNOTATION_PREFIX: Final = "io.oci-gpu-hook."
+PREPARED: Final = ANNOTATION_PREFIX + "prepared"  # oci-gpu-runtime's note of what it has put into a bundle
 
 
 class Request(Record):

@@ -1,0 +1,258 @@
+"""oci-gpu-runtime before runc and crun: bundles that nobody registered a hook in."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import os
+import subprocess
+
+import pytest
+
+from tests.runtime.fixtures import HOOK_ENVIRONMENT, oci_gpu
+from tests.runtime.test_devices import assert_reaches, reach
+
+COUNT = {"io.oci-gpu-hook.count": "1"}
+
+
+@pytest.fixture
+def configured(runtime, directory, simulated):
+    """The simulated host's configuration in its usual place, for as long as the test runs."""
+    layers = directory / "etc"
+    layers.mkdir()
+    runtime.host.call("mount", "-t", "tmpfs", "tmpfs", layers)
+    for name in ("upper/oci-gpu-hook", "work"):
+        runtime.host.path(layers / name).mkdir(parents=True)
+    (runtime.host.path(layers) / "upper/oci-gpu-hook/config.toml").write_bytes(simulated.config.read_bytes())
+    options = f"lowerdir=/etc,upperdir={layers}/upper,workdir={layers}/work"
+    runtime.host.call("mount", "-t", "overlay", "overlay", "-o", options, "/etc")
+    yield
+    runtime.host.call("umount", "/etc")
+    runtime.host.call("umount", layers)
+
+
+@pytest.fixture
+def front(runtime, directory, configured):
+    """The runtime of this test run with oci-gpu-runtime before it."""
+    path = oci_gpu("hook-path", "--runtime", "--directory", directory / "libexec", "--real-runtime", runtime.binary)
+    return dataclasses.replace(runtime, binary=path.strip())
+
+
+@pytest.fixture
+def plain_bundle(make_bundle):
+    """Make a bundle as an engine does that knows nothing of hooks."""
+
+    def make(*probe, **options):
+        bundle = make_bundle(*probe, **options)
+        del bundle.config["hooks"]
+        return bundle
+
+    return make
+
+
+def written(bundle) -> dict:
+    return json.loads((bundle.directory / "config.json").read_bytes())
+
+
+def granted_rules(config: dict) -> set:
+    rules = config["linux"]["resources"]["devices"]
+    return {(rule["major"], rule["minor"], rule["access"]) for rule in rules if rule.get("major") == 195}
+
+
+def leases(simulated) -> list[dict]:
+    found = simulated.state_dir / "leases.json"
+    return json.loads(found.read_text())["leases"] if found.exists() else []
+
+
+def test_a_container_gets_its_gpu_and_no_other(front, plain_bundle, simulated):
+    bundle = plain_bundle(*reach(simulated), "dlopen=libcuda.so.1", gpus="0")
+    seen = front.run(bundle).seen()
+    assert_reaches(seen, simulated, (0,))
+    assert seen["dlopen=libcuda.so.1"].endswith("/libcuda.so.1")
+
+
+def test_the_runtime_owns_nodes_and_rules(front, plain_bundle, simulated):
+    bundle = plain_bundle(gpus="1", args=("/bin/true",))
+    front.run(bundle).seen()
+    config = written(bundle)
+    gpu = simulated.gpus()[1]
+    assert granted_rules(config) == {(195, gpu.minor, "rw"), (195, 255, "rw")}
+    assert {gpu.node, "/dev/nvidiactl", "/dev/nvidia-uvm"} <= {entry["path"] for entry in config["linux"]["devices"]}
+    assert f"NVIDIA_VISIBLE_DEVICES={gpu.uuid}" in config["process"]["env"]
+    for stage in ("prestart", "poststop"):
+        (entry,) = config["hooks"][stage]
+        assert entry["args"] == ["oci-gpu-hook", stage]
+        assert entry["env"] == HOOK_ENVIRONMENT
+
+
+def test_nothing_else_of_the_bundle_changes(front, plain_bundle):
+    bundle = plain_bundle(gpus="0", args=("/bin/true",), annotations={"a": "b"})
+    bundle.config["x-vendor"] = {"big": 18446744073709551615, "half": 0.5, "text": "\u00e9\ud83d\ude00"}
+    path = bundle.directory / "config.json"
+    path.touch(mode=0o640)
+    path.chmod(0o640)
+    os.chown(path, 7, 8)
+    front.run(bundle).seen()
+    before, after = copy.deepcopy(bundle.config), written(bundle)
+    for config in (before, after):
+        config.pop("hooks", None)
+        config["linux"].pop("devices", None)
+        config["linux"]["resources"].pop("devices")
+        config["annotations"].pop("io.oci-gpu-hook.prepared", None)
+        config["process"]["env"] = [e for e in config["process"]["env"] if not e.startswith("NVIDIA_VISIBLE_DEVICES")]
+    assert after == before
+    status = path.stat()
+    assert (status.st_mode & 0o7777, status.st_uid, status.st_gid) == (0o640, 7, 8)
+    assert sorted(p.name for p in bundle.directory.iterdir()) == ["config.json", "rootfs"]
+
+
+def test_a_container_without_gpus_is_byte_for_byte_the_bundle_it_was(front, plain_bundle):
+    for name, options in {"plain": {}, "void": {"gpus": "void"}}.items():
+        bundle = plain_bundle("list=/dev", name=name, **options)
+        seen = front.run(bundle).seen()
+        assert not [entry for entry in seen["list=/dev"] if entry.startswith("nvidia")]
+        assert (bundle.directory / "config.json").read_text() == json.dumps(bundle.config)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"annotations": COUNT},
+        {"annotations": COUNT, "gpus": "all"},
+        {"annotations": {**COUNT, "io.oci-gpu-hook.memory": "1GiB"}},
+        {"env": ("OCI_GPU_COUNT=1",)},
+        {"env": ("OCI_GPU_COUNT=1", "OCI_GPU_MEMORY=1GiB"), "gpus": "all"},
+        {"env": ("CUDA_VERSION=9.0", "OCI_GPU_COUNT=1", "NVIDIA_VISIBLE_DEVICES=all")},
+    ],
+    ids=["count", "count-of-all", "memory", "variable", "variables-of-all", "old-image"],
+)
+def test_what_is_asked_by_count_is_granted_once(front, plain_bundle, simulated, asked):
+    asked["env"] = (*asked.get("env", ()), "OCI_GPU_EXCLUSIVE=1") if "env" in asked else ()
+    if "annotations" in asked:
+        asked["annotations"] = {**asked["annotations"], "io.oci-gpu-hook.exclusive": "true"}
+    first = plain_bundle(name="first", **{**asked, "args": ("/bin/sleep", "60")})
+    second = plain_bundle(*reach(simulated), name="second", **asked)
+    with front.started(first) as container:
+        (lease,) = [lease for lease in leases(simulated) if lease["container"] == container.id]
+        assert lease["starting"] is False
+        assert lease["holder"]["pid"] == container.pid
+        config = written(first)
+        visible = [e for e in config["process"]["env"] if e.startswith("NVIDIA_VISIBLE_DEVICES=")]
+        assert visible == [f"NVIDIA_VISIBLE_DEVICES={lease['devices'][0]['gpu']}"]
+        mine = next(gpu for gpu in simulated.gpus() if gpu.uuid == lease["devices"][0]["gpu"])
+        seen = front.run(second).seen()
+        assert_reaches(seen, simulated, (1 - mine.index,))
+
+
+def test_a_bundle_started_again_gets_what_is_free_then(front, plain_bundle, simulated):
+    exclusive = {**COUNT, "io.oci-gpu-hook.exclusive": "true"}
+    again = plain_bundle(*reach(simulated), name="again", annotations=exclusive)
+    assert_reaches(front.run(again).seen(), simulated, (0,))
+    other = plain_bundle(name="other", annotations=exclusive, args=("/bin/sleep", "60"))
+    prepared = written(again)
+    with front.started(other):
+        again.config = prepared
+        assert_reaches(front.run(again).seen(), simulated, (1,))
+    config = written(again)
+    assert granted_rules(config) == {(195, simulated.gpus()[1].minor, "rw"), (195, 255, "rw")}
+    assert [len(config["hooks"][stage]) for stage in ("prestart", "poststop")] == [1, 1]
+    assert len(config["linux"]["devices"]) == len(prepared["linux"]["devices"])
+
+
+def test_a_hook_that_the_engine_registers_stays_alone(front, make_bundle, simulated):
+    bundle = make_bundle(*reach(simulated), gpus="0")
+    hooks = copy.deepcopy(bundle.config["hooks"])
+    assert_reaches(front.run(bundle).seen(), simulated, (0,))
+    assert written(bundle)["hooks"] == hooks
+
+
+def test_nvidias_hook_is_left_to_itself(front, plain_bundle, directory):
+    own = directory / "nvidia-container-runtime-hook"
+    own.write_text("#!/bin/sh\ncat > /dev/null\n")
+    own.chmod(0o755)
+    bundle = plain_bundle("list=/dev", gpus="0")
+    bundle.config["hooks"] = {"prestart": [{"path": str(own), "args": [own.name, "prestart"]}]}
+    seen = front.run(bundle).seen()
+    assert "nvidia0" not in seen["list=/dev"]
+    assert written(bundle) == bundle.config
+
+
+def test_a_user_namespace_gets_rules_and_the_hooks_nodes(front, plain_bundle, simulated):
+    bundle = plain_bundle(*reach(simulated, user_namespace=True), gpus="1", user_namespace=True)
+    assert_reaches(front.run(bundle).seen(), simulated, (1,), own_nodes=False)
+    assert "devices" not in written(bundle)["linux"] or not written(bundle)["linux"]["devices"]
+
+
+def test_groups_of_nodes_that_not_everybody_may_use(front, plain_bundle, simulated, directory):
+    host = simulated.copy(directory / "host")
+    for gpu in host.gpus():
+        node = host.dev / gpu.node.removeprefix("/dev/")
+        os.chown(node, 0, 44)
+        node.chmod(0o660)
+    (front.host.path("/etc/oci-gpu-hook/config.toml")).write_bytes(host.config.read_bytes())
+    bundle = plain_bundle(f"open={host.gpus()[0].node}", gpus="0", user=(1000, 1000), capabilities=())
+    seen = front.run(bundle).seen()
+    assert seen[f"open={host.gpus()[0].node}"] == "ENXIO"
+    assert written(bundle)["process"]["user"]["additionalGids"] == [44]
+
+
+def test_nothing_is_left_after_a_refusal(front, plain_bundle, simulated, directory):
+    bundle = plain_bundle(gpus="7", args=("/bin/true",))
+    before = len(leases(simulated))
+    result = front.run(bundle)
+    assert result.status == 1
+    assert result.stderr.count("oci-gpu-runtime: error: ") == 1
+    assert "7" in result.stderr
+    assert written(bundle) == bundle.config
+    assert len(leases(simulated)) == before
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_a_refusal_is_in_the_log_where_engines_look(front, plain_bundle, directory, form):
+    bundle = plain_bundle(gpus="7", args=("/bin/true",))
+    bundle.write()
+    log = directory / "log"
+    front.host.call(
+        front.binary, "--log", log, "--log-format", form, "create", "--bundle", bundle.directory, "c1", check=False
+    )
+    (line,) = log.read_text().splitlines()
+    if form == "json":
+        entry = json.loads(line)
+        assert entry["level"] == "error"
+        assert entry["msg"].startswith("oci-gpu-runtime: error: ")
+    else:
+        assert " level=error msg=" in line
+
+
+def test_a_real_runtime_that_is_gone_leaves_the_bundle_as_it_was(front, plain_bundle, simulated, directory):
+    bundle = plain_bundle(gpus="0", args=("/bin/true",))
+    bundle.write()
+    gone = directory / "runc"
+    gone.write_text("#!/bin/sh\n")
+    gone.chmod(0o755)
+    runtime = oci_gpu("hook-path", "--runtime", "--directory", directory / "gone", "--real-runtime", gone).strip()
+    gone.unlink()
+    done = front.host.call(runtime, "create", "--bundle", bundle.directory, "c1", check=False)
+    assert done.returncode == 1
+    assert "cannot start the real runtime" in done.stderr
+    assert written(bundle) == bundle.config
+    assert not [lease for lease in leases(simulated) if lease["container"] == "c1"]
+
+
+def test_the_real_runtime_is_started_as_the_engine_would(front, plain_bundle, directory):
+    """Environment, working directory, arguments, descriptors and signals are the engine's."""
+    witness = directory / "witness"
+    witness.write_text(
+        '#!/bin/sh\nprintf "%s\\n" "$@"\npwd\ntr "\\0" "\\n" < /proc/self/environ\ngrep SigIgn /proc/self/status\n'
+        "ls /proc/self/fd | wc -l\n"
+    )
+    witness.chmod(0o755)
+    runtime = oci_gpu("hook-path", "--runtime", "--directory", directory / "w", "--real-runtime", witness).strip()
+    bundle = plain_bundle(gpus="0", args=("/bin/true",))
+    bundle.write()
+    arguments = ["--debug", "create", f"--bundle={bundle.directory}", "--preserve-fds", "1", "a b"]
+    command = front.host.command("env", "-i", "-C", directory, "A=\udcff b", runtime, *arguments)
+    bare = front.host.command("env", "-i", "-C", directory, "A=\udcff b", witness, *arguments)
+    through = subprocess.run(command, capture_output=True, check=True, timeout=30).stdout
+    assert through == subprocess.run(bare, capture_output=True, check=True, timeout=30).stdout
