@@ -53,7 +53,13 @@ class TestCount:
         request = of([*env, "OCI_GPU_COUNT=1"])
         assert (request.devices, request.count) == ((), 1)
 
-    @pytest.mark.parametrize("devices", ["0", "0,1", UUID, "none", "nvidia.com/gpu=0"])
+    def test_beside_a_list_of_that_many_the_list_says_which(self):
+        request = of(["NVIDIA_VISIBLE_DEVICES=0,1", "OCI_GPU_COUNT=2", "OCI_GPU_MEMORY=40GiB", "OCI_GPU_EXCLUSIVE=1"])
+        assert (request.devices, request.count, request.memory) == (("0", "1"), None, 0)
+        assert request.exclusive is True
+        assert any(text.startswith("OCI_GPU_MEMORY='40GiB' is not read") for text in request.warnings)
+
+    @pytest.mark.parametrize("devices", ["0", "0,1,2", UUID, "none", "nvidia.com/gpu=0"])
     def test_beside_a_list_is_an_error(self, devices):
         with pytest.raises(InvalidInput, match=r"OCI_GPU_COUNT='2'.*NVIDIA_VISIBLE_DEVICES"):
             of([f"NVIDIA_VISIBLE_DEVICES={devices}", "OCI_GPU_COUNT=2"])
