@@ -104,7 +104,8 @@ def start_time(pid: int) -> int:
     finally:
         os.close(fd)
     fields = text[text.rfind(b")") + 2 :].split()  # the name in parentheses may hold anything, spaces too
-    if fields[0] in (b"Z", b"X"):
+    # A leader that has ended is a zombie to all who look, while its other threads may have the GPU open.
+    if fields[0] in (b"Z", b"X", b"x") and int(fields[17]) <= 1:
         return 0
     return int(fields[19])
 

@@ -70,24 +70,27 @@ def available(devices: Iterable[Granted], request: Request, held: Sequence[Lease
 def reserved(queue: Iterable[Waiter], inventory: Inventory, held: Sequence[Lease]) -> tuple[Lease, ...]:
     """Return what those who wait have first call on, as leases that later comers must respect.
 
-    A waiter that cannot be served yet keeps what is free of what it needs: otherwise small requests would overtake
-    a large one for ever.
+    A waiter keeps what is free of what it needs, or else small requests would overtake a large one for ever; and of
+    what is held it keeps the next to become free, or else new sharers would come as fast as old ones go.
     """
     kept: list[Lease] = []
     for waiter in queue:
         request = waiter.request
         try:
-            free = available(eligible(request, inventory), request, [*held, *kept])
+            devices = available(eligible(request, inventory), request, kept)
         except InvalidInput:  # its devices vanished while it waited; its own hook will say so
             continue
         if request.count is not None:
-            free = list(_balanced(free, min(request.count, len(free)), [*held, *kept]))
-        devices = tuple(leased(device) for device in free)
+            free = available(devices, request, held)
+            chosen = list(_balanced(free, min(request.count, len(free)), [*held, *kept]))
+            busy = [device for device in devices if device not in free]
+            busy.sort(key=lambda device: (len(holders(device, held)), *_position(device)))
+            devices = [*chosen, *busy[: request.count - len(chosen)]]
         if devices:
             kept.append(
                 Lease(
                     container=waiter.container,
-                    devices=devices,
+                    devices=tuple(leased(device) for device in devices),
                     exclusive=request.exclusive,
                     holder=waiter.holder,
                     since=waiter.since,
@@ -109,6 +112,8 @@ def holders(device: Granted, held: Iterable[Lease]) -> list[Lease]:
 def _overlap(leased: Device, device: Granted) -> bool:
     if leased.mig and device.mig:
         return leased.mig == device.mig.uuid
+    if not leased.gpu:  # made anew from a journal, which knows no parents
+        return any(mig.uuid == leased.mig for mig in device.gpu.mig_devices)
     return leased.gpu == device.gpu.uuid
 
 

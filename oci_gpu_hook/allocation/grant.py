@@ -6,16 +6,16 @@ process, not longer and not shorter: whoever comes next drops the leases of the 
 
 from __future__ import annotations
 
-import os
 import time
 
-from oci_gpu_hook import log
+from oci_gpu_hook import log, state
 from oci_gpu_hook.allocation import choice, names, turn
 from oci_gpu_hook.allocation.holders import Processes
 from oci_gpu_hook.allocation.leases import Book, Lease
 from oci_gpu_hook.allocation.store import Store, stamp_of
 from oci_gpu_hook.errors import AllocationError, HookError, quoted, reason
 from oci_gpu_hook.request.model import Request
+from oci_gpu_hook.state import StateError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,34 +68,34 @@ def preview(request: Request, inventory: Inventory, config: Config) -> tuple[Gra
     """Return what `grant` would choose now, and record nothing. Raises as `grant` does, without waiting."""
     if request.count is None and not request.devices:
         return ()
-    book = current(config)
+    book = _readable(config)
     return turn.choose_in_turn(_under_policy(request, config), inventory, book.leases, book.queue)
 
 
 def current(config: Config) -> Book:
-    """Return the record as it is, without the dead and without changing it; empty where there is none."""
+    """Return the record as it is, without the dead and without changing it. Raises AllocationError if unreadable."""
     try:
         processes = Processes()
         with Store(config.state_dir, processes) as store:
             book = store.read()
-    except FileNotFoundError:
+    except FileNotFoundError:  # nothing was ever granted here
         return Book()
     except OSError as error:
-        log.warning("lease record unreadable", directory=config.state_dir, reason=reason(error))
-        return Book()
+        raise _unusable(config, reason(error)) from None
     _tell_troubles(store)
     return _living(book, processes)
 
 
-def release(container_id: str, config: Config, *, force: bool = False) -> bool:
+def release(container_id: str, config: Config, *, force: bool = False, pid: int = 0) -> bool:
     """Drop the leases of a container that is no more; True when there was one. Raises AllocationError.
 
     A lease whose process lives stays, unless forced: a driver may take seconds to tear a process down, and until
-    then the GPU is in use. Such a lease goes when the process does.
+    then the GPU is in use. Such a lease goes when the process does. With `pid`, only the lease of that process:
+    another runtime may have a container of the same name.
     """
 
     def ended(lease: Lease, processes: Processes) -> bool:
-        if lease.container != container_id:
+        if lease.container != container_id or pid not in (0, lease.holder.pid):
             return False
         return force or lease.starting or processes.lives(lease.holder) is not True
 
@@ -121,12 +121,22 @@ def _recorded(request: Request, inventory: Inventory, container: Container, conf
     claim = turn.Claim(container=container.id, holder=holder, request=request, starting=not container.pid)
     try:
         return _in_turn(claim, inventory, config, processes)
-    except OSError as error:
+    except (OSError, StateError) as error:
+        why = reason(error) if isinstance(error, OSError) else error.why
         if request.exclusive or request.count is not None:
-            raise _unusable(config, error) from None
-        log.warning("lease not recorded", container=container.id, directory=config.state_dir, reason=reason(error))
+            raise _unusable(config, why) from None
+        log.warning("lease not recorded", container=container.id, directory=config.state_dir, reason=why)
         # What is readable still binds: an exclusive holder keeps its GPU even on a host whose disk is full.
-        return choice.choose(request, inventory, current(config).leases)
+        return choice.choose(request, inventory, _readable(config).leases)
+
+
+def _readable(config: Config) -> Book:
+    """Return what can be read of the record, which may be nothing."""
+    try:
+        return current(config)
+    except AllocationError as error:
+        log.warning("lease record unreadable", directory=config.state_dir, reason=error.why)
+        return Book()
 
 
 def _in_turn(claim: turn.Claim, inventory: Inventory, config: Config, processes: Processes) -> tuple[Granted, ...]:
@@ -192,8 +202,7 @@ def _opened(directory: str, processes: Processes) -> Store:
     try:
         return Store(directory, processes)
     except FileNotFoundError:
-        os.mkdir(directory, 0o755)
-        return Store(directory, processes)
+        return Store(state.directory(directory), processes)
 
 
 def _drop(ended: Callable[[Lease, Processes], bool], config: Config, why: str) -> tuple[Lease, ...]:
@@ -209,7 +218,7 @@ def _drop(ended: Callable[[Lease, Processes], bool], config: Config, why: str) -
     except FileNotFoundError:  # nothing was ever granted here
         return ()
     except OSError as error:
-        raise _unusable(config, error) from None
+        raise _unusable(config, reason(error)) from None
     _tell_troubles(store)
     _tell_released(dropped, why)
     return dropped
@@ -231,10 +240,10 @@ def _now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
-def _unusable(config: Config, error: OSError) -> AllocationError:
-    what = f"cannot record who holds which GPU in {quoted(config.state_dir)}"
+def _unusable(config: Config, why: str) -> AllocationError:
+    what = f"cannot use the record of who holds which GPU in {quoted(config.state_dir)}"
     remedy = "make it a directory of root's on a file system with room ([state] dir of the configuration)"
-    return AllocationError(what, reason(error), remedy)
+    return AllocationError(what, why, remedy)
 
 
 def _tell_granted(leases: tuple[Lease, ...]) -> None:

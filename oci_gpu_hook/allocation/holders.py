@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 
 from oci_gpu_hook.record import Record
+from oci_gpu_hook.state import start_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,55 +29,45 @@ class Holder(Record):
 
 
 class Processes:
-    """The processes of this machine as the procfs at `root` shows them."""
+    """The processes of this machine, as this process's /proc numbers them."""
 
-    def __init__(self, root: str = "/proc") -> None:
-        self.root = root
-        self.boot_id = _read(f"{root}/sys/kernel/random/boot_id").strip().decode("ascii", "replace")
+    def __init__(self) -> None:
+        self.boot_id = _read("/proc/sys/kernel/random/boot_id").strip().decode("ascii", "replace")
         # Before a container's own procfs is mounted, /proc may number processes as a parent namespace does.
-        self.own_pid = int(os.readlink(f"{root}/self"))
+        self.own_pid = int(os.readlink("/proc/self"))
         owner = "self" if self.own_pid == os.getpid() else "1"
-        self.pid_namespace = _inode(f"{root}/{owner}/ns/pid")
+        self.pid_namespace = _inode(f"/proc/{owner}/ns/pid")
 
     def holder(self, pid: int) -> Holder | None:
         """Return the process `pid` (this one for 0) as a holder, None when there is no such live process."""
         pid = pid or self.own_pid
-        start_time = self.start_time(pid)
-        if start_time is None:
+        started = self.start_time(pid)
+        if not started:
             return None
-        return Holder(pid=pid, start_time=start_time, boot_id=self.boot_id, pid_namespace=self.pid_namespace)
+        return Holder(pid=pid, start_time=started, boot_id=self.boot_id, pid_namespace=self.pid_namespace)
 
-    def start_time(self, pid: int) -> int | None:
-        """Return the start time of a process in clock ticks since boot, None when it is dead or a zombie."""
-        try:
-            stat = _read(f"{self.root}/{pid}/stat")
-        except OSError:
-            return None
-        fields = stat[stat.rfind(b")") + 2 :].split()  # the name, field 2, may hold blanks and parentheses
-        state, threads, start_time = fields[0], int(fields[17]), int(fields[19])
-        # A zombie leader whose other threads run on still has its GPU open.
-        if state in (b"Z", b"X", b"x") and threads <= 1:
-            return None
-        return start_time
+    def start_time(self, pid: int) -> int:
+        """Return when a process started, in clock ticks since boot, 0 when there is no such live process."""
+        return start_time(pid)
 
     def lives(self, holder: Holder) -> bool | None:
         """Tell whether a holder lives; None when it cannot be known from this pid namespace."""
         if holder.boot_id != self.boot_id:
             return False
         if holder.pid_namespace in (self.pid_namespace, 0):
-            return self.start_time(holder.pid) == holder.start_time
+            return 0 != self.start_time(holder.pid) == holder.start_time
         if self.pid_namespace != INITIAL_PID_NAMESPACE:
             return None
-        return any(self._is(pid, holder) for pid in os.listdir(self.root) if pid.isdecimal())
+        return any(self._is(pid, holder) for pid in os.listdir("/proc") if pid.isdecimal())
 
     def _is(self, pid: str, holder: Holder) -> bool:
         """Tell whether the process that we know as `pid` is the one that its own namespace knows as holder.pid."""
         if self.start_time(int(pid)) != holder.start_time:
             return False
         try:
-            if _inode(f"{self.root}/{pid}/ns/pid") != holder.pid_namespace:
+            if _inode(f"/proc/{pid}/ns/pid") != holder.pid_namespace:
                 return False
-            status = _read(f"{self.root}/{pid}/status")
+            status = _read(f"/proc/{pid}/status")
         except OSError:
             return False
         numbers = status.partition(b"\nNSpid:")[2].partition(b"\n")[0].split()

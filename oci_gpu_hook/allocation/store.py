@@ -30,7 +30,7 @@ RECORD: Final = "leases.json"
 LOCK: Final = "leases.lock"
 JOURNALS: Final = "containers"
 LARGEST_RECORD: Final = 4 << 20
-LARGEST_JOURNAL: Final = 1 << 20
+LARGEST_JOURNAL: Final = 4 << 20
 LOCK_PATIENCE: Final = (
     10.0  # seconds; the lock is held for a millisecond, unless its holder is stopped or the disk hangs
 )

@@ -356,9 +356,20 @@ def waiter(ticket, container, wish):
 def test_those_who_wait_keep_what_is_free_of_what_they_need():
     held = [lease("a", uuid(0), exclusive=True)]
     kept = choice.reserved([waiter(1, "big", request(count=4, exclusive=True))], plain(4), held)
-    assert [device.gpu for device in kept[0].devices] == [uuid(1), uuid(2), uuid(3)]
+    assert [device.gpu for device in kept[0].devices] == [uuid(1), uuid(2), uuid(3), uuid(0)]
     with pytest.raises(choice.Busy, match="'big' exclusively"):
         choice.choose(request(count=1, exclusive=True), plain(4), [*held, *kept])
+
+
+def test_new_sharers_do_not_come_as_fast_as_old_ones_go():
+    """Two GPUs, both shared: who waits for one alone gets the one that fewer share, and nobody new joins there."""
+    held = [lease("a", uuid(0)), lease("b", uuid(0)), lease("c", uuid(1))]
+    kept = choice.reserved([waiter(1, "alone", request(count=1, exclusive=True))], plain(2), held)
+    assert indices(choice.choose(request(count=1), plain(2), [*held, *kept])) == [0]
+    later = choice.reserved(
+        [waiter(1, "alone", request(count=1, exclusive=True)), waiter(2, "next", request("1"))], plain(2), held
+    )
+    assert [one.container for one in later] == ["alone"]
 
 
 def test_those_who_wait_keep_no_more_than_they_need():

@@ -515,7 +515,9 @@ def test_a_full_state_directory_fails_counts_and_lets_names_pass(call, config, s
     b = started("b")
     monkeypatch.setattr(store.os, call, full)
     for wish in (request(count=1), request("1", exclusive=True)):
-        with pytest.raises(AllocationError, match=r"cannot record who holds which GPU in .*: No space left on device"):
+        with pytest.raises(
+            AllocationError, match=r"cannot use the record of who holds which GPU in .*: No space left on device"
+        ):
             grant(wish, b, config)
     assert grant(request("1"), b, config) == [1]
     with pytest.raises(AllocationError, match="'a' holds it exclusively"):
@@ -526,11 +528,27 @@ def test_a_full_state_directory_fails_counts_and_lets_names_pass(call, config, s
 
 
 def test_a_state_directory_that_cannot_be_made_lets_names_pass(config, started, events):
-    nowhere = Config(state_dir=os.path.join(config.state_dir, "deep", "down"))
-    assert grant(request("1"), started("a"), nowhere) == [1]
-    assert [event for event, _ in events] == ["lease not recorded"]
-    with pytest.raises(AllocationError, match="No such file or directory"):
-        grant(request(count=1), started("b"), nowhere)
+    as_text(b"")(config.state_dir)
+    for nowhere in (config, Config(state_dir=os.path.join(config.state_dir, "below"))):
+        assert grant(request("1"), started("a"), nowhere) == [1]
+        assert "lease not recorded" in [event for event, _ in events]
+        with pytest.raises(AllocationError, match="Not a directory"):
+            grant(request(count=1), started("b"), nowhere)
+        events.clear()
+
+
+def test_a_state_directory_is_made_with_those_above_it(config, started):
+    deep = Config(state_dir=os.path.join(config.state_dir, "deep", "down"))
+    assert grant(request(count=1), started("a"), deep) == [0]
+    assert holders(deep) == {"a": [uuid(0)]}
+
+
+def test_a_grant_that_came_to_nothing_is_taken_back_from_its_own_process_only(config, started):
+    one, other = started("same"), bundle("same", started("other").pid)
+    grant(request("0"), one, config)
+    grant(request("1"), other, config)
+    assert story.release("same", config, force=True, pid=other.pid)
+    assert [lease["pid"] for lease in recorded(config)["leases"]] == [one.pid]
 
 
 def test_a_state_directory_that_others_may_write_to_is_not_believed(config, started):
@@ -580,7 +598,7 @@ def test_the_lock_is_for_root_alone(config, started):
         name: os.stat(os.path.join(config.state_dir, name)).st_mode & 0o777 for name in os.listdir(config.state_dir)
     }
     assert modes == {"leases.lock": 0o600, "leases.json": 0o644}
-    assert os.stat(config.state_dir).st_mode & 0o777 == 0o755
+    assert os.stat(config.state_dir).st_mode & 0o777 == 0o700
 
 
 # --- the form of the record ----------------------------------------------------------------------------------------
@@ -654,14 +672,14 @@ def test_start_times_are_those_of_psutil(started):
     ticks = Processes().start_time(container.pid)
     boot = psutil.boot_time()
     assert abs(boot + ticks / os.sysconf("SC_CLK_TCK") - psutil.Process(container.pid).create_time()) < 0.1
-    assert Processes().start_time(1 << 22) is None
+    assert Processes().start_time(1 << 22) == 0
 
 
 def test_a_process_name_cannot_forge_a_start_time(tmp_path):
     target = tmp_path / "x) Z 1 2 3 4 (5"
     target.symlink_to("/bin/sleep")
     with subprocess.Popen([str(target), "60"]) as process:
-        assert Processes().start_time(process.pid) == Processes().start_time(process.pid) is not None
+        assert Processes().start_time(process.pid) > 0
         expected = psutil.Process(process.pid).create_time() - psutil.boot_time()
         assert abs(Processes().start_time(process.pid) / os.sysconf("SC_CLK_TCK") - expected) < 0.1
         process.kill()
