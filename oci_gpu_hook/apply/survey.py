@@ -13,6 +13,8 @@ from oci_gpu_hook.apply.changes import DIRECTORY, FILE, LINK, NODE, Change
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from oci_gpu_hook.apply.rootfs import Rootfs
     from oci_gpu_hook.plan import Plan
 
@@ -26,8 +28,8 @@ class Survey:
         self._passing: dict[str, bool] = {}  # whether what is made in the directory is made in a mount of the container
         self.changes: list[Change] = []
 
-    def of(self, plan: Plan) -> tuple[Change, ...]:
-        """Return what the plan will make."""
+    def of(self, plan: Plan, files: Sequence[str] = ()) -> tuple[Change, ...]:
+        """Return what the plan will make, and what mounts onto `files` will."""
         own = tuple(mount.container_path + "/" for mount in plan.edits.mounts if mount.type == "tmpfs")
         for mount in plan.edits.mounts:
             if mount.container_path.startswith(own):
@@ -39,10 +41,12 @@ class Survey:
         for link in plan.links:
             self._link(link.path, link.target)
         for node in plan.edits.device_nodes:
+            # A node or, where a node would be useless or a link is in its place, an empty file to bind the host's on.
             if self._status(node.path) is None:
-                # A node or, where a node would be useless, an empty file to bind the host's on.
                 self._add(kind=NODE, path=node.path, device=os.makedev(node.major, node.minor))
-                self._add(kind=FILE, path=node.path)
+            self._file(node.path)
+        for path in files:
+            self._file(path)
         return tuple(self.changes)
 
     def _add(self, *, kind: str, path: str, target: str = "", device: int = 0, was: str = "") -> None:
