@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from oci_gpu_hook import state
-from oci_gpu_hook.apply import cache, cgroup, journal, mounts, syscalls, systemd
+from oci_gpu_hook.apply import cache, cgroup, journal, mounts, remains, syscalls, systemd
 from oci_gpu_hook.apply.changes import FILE, Change, take_back
 from oci_gpu_hook.apply.journal import Entry
 from oci_gpu_hook.apply.placing import Placing
@@ -19,8 +19,9 @@ from oci_gpu_hook.errors import UnsafeRootfs, quoted, reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from oci_gpu_hook.apply.cgroup import DeviceCgroup
     from oci_gpu_hook.apply.mounts import Attachment
     from oci_gpu_hook.apply.process import Process
     from oci_gpu_hook.config import Config
@@ -33,80 +34,50 @@ def open_rootfs(container: Container, process: Process) -> Rootfs:
     return Rootfs(process.open_rootfs(container.rootfs), _owner(container), process.own_mounts)
 
 
-def attach(plan: Plan, container: Container, process: Process, rootfs: Rootfs, config: Config) -> None:
-    """Change the container as planned. On any error everything is taken back and the error raised."""
+def attach(  # noqa: PLR0913
+    plan: Plan, container: Container, process: Process, rootfs: Rootfs, config: Config, *, confirm: Callable[[], None]
+) -> None:
+    """Change the container as planned. On any error everything is taken back and the error raised.
+
+    confirm: called once all of the driver's files are held, to raise where they are not what the plan was made of.
+    """
     os.umask(0)  # modes are set when files are made: see Rootfs.make_node
-    ld_cache = cache.merged(plan.image.ld_cache, plan.ld_cache) if plan.image.ld_cache and plan.ld_cache else b""
-    exchanged = bool(ld_cache) and cache.is_private(rootfs, read_only=container.root_readonly)
-    entry = _entry(plan, container, rootfs, config, exchanged=exchanged)
-    journal.write(config, entry)
+    ld_cache, exchangeable = cache.contents(plan)
+    exchanged = exchangeable and cache.is_private(rootfs, read_only=container.root_readonly)
+    devices = cgroup.find(container.pid, container.cgroups_path)
     placing = Placing(rootfs, user_namespace="user" in container.namespaces)
     attached: list[Attachment] = []
+    entry = None
     try:
+        unit = systemd.restricted_unit(devices.path)
+        entry = _entry(plan, container, rootfs, config, exchanged=exchanged, unit=unit)
+        remains.record(config, entry)
         placing.place(plan)
+        confirm()
         if ld_cache and exchanged:
             cache.exchange(rootfs, ld_cache)
         elif ld_cache:
             path = journal.ld_cache_path(config, container.id)
-            placing.attachments.append(cache.prepare_mount(rootfs, ld_cache, path))
-        _attach_all(placing.attachments, attached, process, rootfs)
+            placing.attachments.append(
+                cache.prepare_mount(placing.mountpoint(cache.PATH, directory=False), ld_cache, path)
+            )
+        attach_all(placing.attachments, attached, process, rootfs)
         journal.drop(journal.ld_cache_path(config, container.id))
-        _allow_devices(container, config, entry)
+        _allow_devices(devices, container, entry)
     except BaseException as error:
-        _take_back(entry, attached, process, rootfs)
-        journal.forget(config, container.id)
+        if entry is not None:
+            take_back_all(entry, attached, process, rootfs)
+            journal.forget(config, container.id)
         if isinstance(error, OSError):
             raise _unsteady(error) from None
         raise
     finally:
         placing.close()
+        devices.close()
 
 
-def detach(container_id: str, config: Config) -> None:
-    """Take back what outlives a container: what was made in its rootfs, its drop-in, its journal entry."""
-    entry = journal.read(config, container_id)
-    if entry is None:
-        return
-    heirs = journal.sharers(config, entry)
-    if heirs:
-        journal.hand_over(config, entry, heirs[0])
-    else:
-        _clean_rootfs(entry)
-    if entry.unit:
-        systemd.remove(entry.unit)
-    journal.forget(config, container_id)
-
-
-def _entry(plan: Plan, container: Container, rootfs: Rootfs, config: Config, *, exchanged: bool) -> Entry:
-    survey = Survey(rootfs)
-    try:
-        changes = survey.of(plan)
-    finally:
-        survey.close()
-    status = os.fstat(rootfs.fd)
-    return Entry(
-        id=container.id,
-        pid=container.pid,
-        start_time=state.start_time(container.pid),
-        bundle=container.bundle,
-        rootfs=container.rootfs,
-        rootfs_identity=(status.st_dev, status.st_ino),
-        gpus=tuple(granted.uuid for granted in plan.gpus),
-        changes=(*changes, Change(kind=FILE, path="/etc/.ld.so.cache.oci-gpu-hook")) if exchanged else changes,
-        cached=_added_paths(plan) if exchanged else (),
-        nodes=tuple((node.major, node.minor) for node in plan.edits.device_nodes),
-        exclusive=plan.request.exclusive or config.allocation_policy == "exclusive",
-    )
-
-
-def _added_paths(plan: Plan) -> tuple[str, ...]:
-    """Return what the image's own ld cache does not list, and is to be without again."""
-    return tuple(library.path for library in plan.ld_cache if library.path.encode() not in plan.image.ld_cache)
-
-
-def _attach_all(
-    attachments: Sequence[Attachment], attached: list[Attachment], process: Process, rootfs: Rootfs
-) -> None:
+def attach_all(attachments: Sequence[Attachment], attached: list[Attachment], process: Process, rootfs: Rootfs) -> None:
+    """Attach the mounts in the container's namespace; `attached` takes those that are. Raises HookError."""
     shared = process.shared_mounts()
     rootfs_mount = syscalls.mount_id(rootfs.fd)
     if shared:
@@ -120,6 +91,57 @@ def _attach_all(
             attached.append(attachment)
     finally:
         process.leave()
+
+
+def take_back_all(entry: Entry, attached: Sequence[Attachment], process: Process, rootfs: Rootfs) -> None:
+    """Undo what was done to a container: the mounts, and the changes that the entry has."""
+    if attached:
+        process.enter()
+        try:
+            for attachment in reversed(attached):
+                process.unmount(attachment.tree)  # raises nothing: the namespace ends with the container
+        finally:
+            process.leave()
+    if entry.cached:
+        cache.restore(rootfs, entry.cached)
+    take_back(rootfs, entry.changes)
+
+
+def _entry(  # noqa: PLR0913
+    plan: Plan, container: Container, rootfs: Rootfs, config: Config, *, exchanged: bool, unit: str
+) -> Entry:
+    survey = Survey(rootfs)
+    try:
+        changes = survey.of(plan, () if exchanged else (cache.PATH,))
+    finally:
+        survey.close()
+    if exchanged:
+        changes += (Change(kind=FILE, path=cache.NEW_PATH),)
+    status = os.fstat(rootfs.fd)
+    return Entry(
+        id=container.id,
+        pid=container.pid,
+        start_time=state.start_time(container.pid),
+        bundle=container.bundle,
+        rootfs=container.rootfs,
+        rootfs_identity=(status.st_dev, status.st_ino),
+        gpus=tuple(granted.uuid for granted in plan.gpus),
+        changes=changes,
+        cached=_added_paths(plan) if exchanged else (),
+        nodes=tuple((node.major, node.minor) for node in plan.edits.device_nodes),
+        unit=unit,
+        exclusive=plan.request.exclusive or config.allocation_policy == "exclusive",
+        driver=plan.driver_version,
+        cgroups_path=container.cgroups_path,
+        node_paths=tuple(node.path for node in plan.edits.device_nodes),
+        mounts=tuple(mount.container_path for mount in plan.edits.mounts),
+        ld_cache=tuple(library.path for library in plan.ld_cache) if plan.image.ld_cache else (),
+    )
+
+
+def _added_paths(plan: Plan) -> tuple[str, ...]:
+    """Return what the image's own ld cache does not list, and is to be without again."""
+    return tuple(library.path for library in plan.ld_cache if library.path.encode() not in plan.image.ld_cache)
 
 
 def _refuse_shared(attachments: Sequence[Attachment], shared: frozenset[int]) -> None:
@@ -136,47 +158,16 @@ def _leave_peers(rootfs: Rootfs) -> None:
     syscalls.mount_setattr(rootfs.fd, 0, syscalls.MS_SHARED)
 
 
-def _allow_devices(container: Container, config: Config, entry: Entry) -> None:
-    found = cgroup.find(container.pid, container.cgroups_path)
+def _allow_devices(devices: DeviceCgroup, container: Container, entry: Entry) -> None:
+    """Let the container use its nodes, and first see that systemd does not take that away at its next reload."""
+    if entry.unit:
+        systemd.drop_in(entry.unit, entry.nodes)
     try:
-        unit = systemd.drop_in(found.path, entry.nodes) if found.path else None
-        if unit:
-            journal.write(config, Entry(**{**entry.__dict__, "unit": unit}))
-        try:
-            cgroup.allow(found, entry.nodes, container.device_rules).close()
-        except BaseException:
-            if unit:
-                systemd.remove(unit)
-            raise
-    finally:
-        found.close()
-
-
-def _take_back(entry: Entry, attached: Sequence[Attachment], process: Process, rootfs: Rootfs) -> None:
-    if attached:
-        process.enter()
-        try:
-            for attachment in reversed(attached):
-                process.unmount(attachment.tree)  # raises nothing: the namespace ends with the container
-        finally:
-            process.leave()
-    if entry.cached:
-        cache.restore(rootfs, entry.cached)
-    take_back(rootfs, entry.changes)
-
-
-def _clean_rootfs(entry: Entry) -> None:
-    """Take back what was made in the rootfs, if that is still where it was."""
-    try:
-        fd = os.open(entry.rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:
-        return  # the engine has taken it away already, and the hook's files with it
-    with Rootfs(fd) as rootfs:
-        status = os.fstat(fd)
-        if (status.st_dev, status.st_ino) == entry.rootfs_identity:
-            if entry.cached:
-                cache.restore(rootfs, entry.cached)
-            take_back(rootfs, entry.changes, ended=True)
+        cgroup.allow(devices, entry.nodes, container.device_rules).close()
+    except BaseException:
+        if entry.unit:
+            systemd.remove(entry.unit)
+        raise
 
 
 def _unsteady(error: OSError) -> UnsafeRootfs:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from oci_gpu_hook import ldcache, state
+from oci_gpu_hook import ldcache, log, state
 from oci_gpu_hook.apply import mounts, syscalls
 from oci_gpu_hook.apply.mounts import Attachment
 from oci_gpu_hook.apply.rootfs import cannot_create
@@ -22,22 +22,34 @@ if TYPE_CHECKING:
     from typing import Final
 
     from oci_gpu_hook.apply.rootfs import Rootfs
-    from oci_gpu_hook.plan import CachedLibrary
+    from oci_gpu_hook.plan import Plan
 
 PATH: Final = "/etc/ld.so.cache"
 _NAME: Final = "ld.so.cache"
-_NEW: Final = ".ld.so.cache.oci-gpu-hook"
+NEW_PATH: Final = "/etc/.ld.so.cache.oci-gpu-hook"  # until it takes the other's place
+_NEW: Final = os.path.basename(NEW_PATH)
 _LARGEST: Final = 16 * 1024 * 1024
 
 
-def merged(image_cache: bytes, libraries: Sequence[CachedLibrary]) -> bytes:
-    """Return the image's cache with the libraries in it, before what the image has by the same names."""
+def contents(plan: Plan) -> tuple[bytes, bool]:
+    """Return the cache that the container is to have, b"" for none, and whether the image's may be exchanged for it.
+
+    It is the image's with the plan's libraries first. musl reads no cache; an image of glibc without one gets one.
+    """
+    found = plan.image.ld_cache
+    if not plan.ld_cache or not (found or plan.image.libc == "glibc"):
+        return b"", False
     machine = syscalls.MACHINE
     entries = [
         ldcache.Entry(name=library.name, path=library.path, flags=ldcache.flags_for(machine, library.bits))
-        for library in libraries
+        for library in plan.ld_cache
     ]
-    return ldcache.merge(image_cache, entries)
+    try:
+        return ldcache.merge(found, entries), bool(found)
+    except ldcache.LdCacheError as error:
+        # The loader has no use for such a file either. It stays in the image, under a mount of one that is right.
+        log.warning("image's ld cache is unusable", path=PATH, reason=str(error))
+        return ldcache.build(entries), False
 
 
 def is_private(rootfs: Rootfs, *, read_only: bool) -> bool:
@@ -59,7 +71,7 @@ def exchange(rootfs: Rootfs, data: bytes) -> None:
     try:
         rootfs.refuse_volume(directory, PATH)
         _unlink_new(directory)
-        rootfs.make_file(directory, _NEW, f"/etc/{_NEW}", data)
+        rootfs.make_file(directory, _NEW, NEW_PATH, data)
         os.rename(_NEW, _NAME, src_dir_fd=directory, dst_dir_fd=directory)
     except OSError as error:
         raise cannot_create(PATH, error) from None
@@ -97,8 +109,8 @@ def _unlink_new(directory: int) -> None:
         pass
 
 
-def prepare_mount(rootfs: Rootfs, data: bytes, path: str) -> Attachment:
-    """Return the new file as a mount for the place of the image's, which must exist. Raises ApplyError.
+def prepare_mount(onto: int, data: bytes, path: str) -> Attachment:
+    """Return the new file as a mount for the place of the image's, the descriptor `onto`. Raises ApplyError.
 
     path: of a state file that holds the data until it is attached, since the kernel attaches nothing that is unlinked;
     after that the container's mount keeps it.
@@ -107,7 +119,7 @@ def prepare_mount(rootfs: Rootfs, data: bytes, path: str) -> Attachment:
         state.write(path, data, mode=0o644)
         mount = Mount(host_path=path, container_path=PATH, options=("ro", "nosuid", "nodev", "noexec"))
         tree = mounts.clone_file(mount)
-        return Attachment(tree=tree, onto=rootfs.resolve(PATH), path=PATH)
+        return Attachment(tree=tree, onto=onto, path=PATH)
     except OSError as error:
         remedy = "make room in the state directory; [state] dir in config.toml names another"
         raise ApplyError("cannot write the container's ld cache", reason(error), remedy) from None

@@ -52,7 +52,7 @@ class Placing:
             self._place_node(node)
 
     def _place_tmpfs(self, mount: Mount, plan: Plan) -> None:
-        onto = self._mountpoint(mount.container_path, directory=True)
+        onto = self.mountpoint(mount.container_path, directory=True)
         tree = mounts.make_tmpfs(mount, plan.files, plan.edits.mounts)
         self._own[mount.container_path] = tree
         self.attachments.append(Attachment(tree=tree, onto=onto, path=mount.container_path))
@@ -60,7 +60,7 @@ class Placing:
     def _place_mount(self, mount: Mount) -> None:
         tree = mounts.clone_file(mount)
         self.attachments.append(Attachment(tree=tree, onto=-1, path=mount.container_path))
-        onto = self._mountpoint(mount.container_path, directory=stat.S_ISDIR(os.fstat(tree).st_mode))
+        onto = self.mountpoint(mount.container_path, directory=stat.S_ISDIR(os.fstat(tree).st_mode))
         self.attachments[-1] = Attachment(tree=tree, onto=onto, path=mount.container_path)
 
     def _place_link(self, link: Symlink, sources: dict[str, Mount], targets: dict[str, str]) -> None:
@@ -117,14 +117,14 @@ class Placing:
                 return
         tree = mounts.clone_node(node)
         self.attachments.append(Attachment(tree=tree, onto=-1, path=node.path))
-        onto = self._mountpoint(node.path, directory=False)
+        onto = self.mountpoint(node.path, directory=False)
         self.attachments[-1] = Attachment(tree=tree, onto=onto, path=node.path)
 
     def _nodes_are_useless(self, directory: int) -> bool:
         """Tell whether a node made here could not be opened: the kernel ignores those of a user namespace's mounts."""
         return self._user_namespace or bool(os.fstatvfs(directory).f_flag & _ST_NODEV)
 
-    def _mountpoint(self, path: str, *, directory: bool) -> int:
+    def mountpoint(self, path: str, *, directory: bool) -> int:
         """Return a descriptor of the file or directory at `path`, made empty if missing."""
         for own, tree in self._own.items():
             if path.startswith(own + "/"):
