@@ -1,0 +1,209 @@
+"""`make bench`: what the hook costs, beside the bare interpreter and bare runc, in one run on this machine.
+
+Whole processes are measured from outside (benchmarks/measure.py): CPU time, user and system with children, and wall
+time; medians over interleaved rounds. Bars are those of docs/performance.md. Run it as root; it uses a simulated host,
+and the host's own GPUs too where it has some.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from bed import ALL, COMMANDS, Bed, Created, run
+from chart import draw
+from measure import Case, interleave
+
+PYTHON = "/usr/bin/python3"
+PEER = "nvidia-container-runtime-hook"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--chart", metavar="FILE", help="write an SVG chart")
+    options = parser.parse_args()
+    if os.geteuid() != 0:
+        raise SystemExit("make bench starts containers: run it as root")
+    print(f"machine: {describe_machine()}")
+    print(f"rounds: {options.rounds}, interleaved; medians; spread is the quartiles of CPU time\n")
+    bed = Bed()
+    try:
+        rows = processes(bed, options.rounds)
+        whole_runs(bed, options.rounds)
+        discovery(bed, min(options.rounds, 15))
+        at_once(bed)
+    finally:
+        bed.close()
+    if options.chart:
+        Path(options.chart).write_text(draw("CPU time of a container's hook, against the bare interpreter", rows))
+
+
+def processes(bed: Bed, rounds: int) -> list[tuple[str, float]]:
+    """Measure the hook itself on containers that runc has created."""
+    front, stub = bed.hook(), bed.hook(python=True)
+    one, eight = bed.host(1), bed.host(8)
+    bare = Case("python3 -I -S -c pass", [PYTHON, "-I", "-S", "-c", "pass"])
+    cases = [bare]
+    for name, program, config, env in (
+        ("nothing asked, front", front, one, []),
+        ("nothing asked, Python alone", stub, one, []),
+        ("compute,utility, 1 GPU", front, one, ["NVIDIA_VISIBLE_DEVICES=all"]),
+        ("all capabilities, 8 GPUs", front, eight, ["NVIDIA_VISIBLE_DEVICES=all", ALL]),
+        ("compute,utility, 1 GPU of 8", front, eight, ["NVIDIA_VISIBLE_DEVICES=0"]),
+    ):
+        cases.append(hook_case(bed, name, [program, "--config", config], env))
+    if bed.real:
+        cases.append(hook_case(bed, "compute,utility, real GPUs", [front], ["NVIDIA_VISIBLE_DEVICES=all"]))
+    runtime = run(COMMANDS / "oci-gpu", "hook-path", "--runtime").strip()
+    cases.append(Case("runc state (as --version)", [str(shutil.which("runc")), "--version"]))
+    cases.append(Case("oci-gpu-runtime --version", [runtime, "--version"]))
+    interleave(cases, rounds)
+    bars = {
+        "nothing asked, front": 0.15,
+        "nothing asked, Python alone": 1.25,
+        "compute,utility, 1 GPU": 1.6,
+        "compute,utility, real GPUs": 1.6,
+        "all capabilities, 8 GPUs": 2.0,
+    }
+    print(f"{'process':32} {'CPU ms':>8} {'spread':>12} {'wall ms':>8} {'x bare':>7} {'bar':>5} {'peak MiB':>9}")
+    for case in cases:
+        bar = bars.get(case.name)
+        print(
+            f"{case.name:32} {case.cpu * 1000:8.2f} {case.spread():>12} {case.wall * 1000:8.2f}"
+            f" {case.cpu / bare.cpu:7.2f} {bar or '':>5} {case.peak / 1024:9.1f}"
+        )
+    return [(case.name, case.cpu / bare.cpu) for case in cases[1:-2]]
+
+
+def hook_case(bed: Bed, name: str, command: list[str], env: list[str]) -> Case:
+    """Return the hook's run on a fresh container; what it made is taken back after each run."""
+    container = Created(bed, bed.bundle(name.replace(" ", "-").replace(",", "-"), env))
+
+    def after() -> None:
+        state = f'{{"id":"{container.id}","status":"stopped","pid":0,"bundle":"{container.bundle}"}}'
+        subprocess.run([*command, "poststop"], input=state.encode(), check=True)
+        container.remove()
+
+    return Case(name, [*command, "prestart"], before=container.make, after=after)
+
+
+def whole_runs(bed: Bed, rounds: int) -> None:
+    """Measure `runc run` of true, plain and with the hook, and with a peer's hook where there is one."""
+    hook = [bed.hook()]
+    config = [] if bed.real else ["--config", bed.host(1)]
+    gpu = ["NVIDIA_VISIBLE_DEVICES=all"]
+    kinds = {
+        "runc run, no hook": bed.bundle("run-plain", []),
+        "runc run, hook, nothing asked": bed.bundle("run-nothing", [], [*hook, *config]),
+        "runc run, hook, all GPUs": bed.bundle("run-gpus", gpu, [*hook, *config]),
+    }
+    if not bed.real:
+        kinds["runc run, hook, all of 4 GPUs"] = bed.bundle("run-four", gpu, [*hook, "--config", bed.host(4)])
+    if bed.real and shutil.which(PEER):
+        kinds["runc run, NVIDIA's hook"] = bed.bundle("run-peer", gpu, [str(shutil.which(PEER))])
+    cases = []
+    for name, bundle in kinds.items():
+        case = Case(name, [])
+        case.before = lambda case=case, bundle=bundle: case.command.__setitem__(
+            slice(None), bed.runc("run", "--bundle", bundle, bed.next_id())
+        )
+        cases.append(case)
+    interleave(cases, rounds)
+    plain = cases[0]
+    print(f"\n{'whole container':32} {'CPU ms':>8} {'wall ms':>8} {'min':>8} {'added wall ms':>14}")
+    for case in cases:
+        least = min(sample[1] for sample in case.samples) * 1000
+        print(
+            f"{case.name:32} {case.cpu * 1000:8.1f} {case.wall * 1000:8.1f} {least:8.1f}"
+            f" {(case.wall - plain.wall) * 1000:14.1f}"
+        )
+
+
+def discovery(bed: Bed, rounds: int) -> None:
+    """Measure the first start after a boot: no inventory stored."""
+    config = bed.host(1)
+    front = bed.hook()
+    state = Path(config).with_name("state")
+    cold = hook_case(bed, "cold: no inventory stored", [front, "--config", config], ["NVIDIA_VISIBLE_DEVICES=all"])
+    make = cold.before
+
+    def forget() -> bytes:
+        (state / "inventory.json").unlink(missing_ok=True)
+        return make()
+
+    cold.before = forget
+    bare = Case("python3 -I -S -c pass", [PYTHON, "-I", "-S", "-c", "pass"])
+    smi = shutil.which("nvidia-smi") if bed.real else str(Path(config).with_name("driver") / "usr/bin/nvidia-smi")
+    cases = [bare, cold, Case("nvidia-smi -L", [str(smi), "-L"])]
+    if bed.real:
+        real = hook_case(bed, "cold, real host", [front], ["NVIDIA_VISIBLE_DEVICES=all"])
+        make_real = real.before
+
+        def forget_real() -> bytes:
+            Path("/run/oci-gpu-hook/inventory.json").unlink(missing_ok=True)
+            return make_real()
+
+        real.before = forget_real
+        cases.append(real)
+    interleave(cases, rounds)
+    print(f"\n{'first start':32} {'CPU ms':>8} {'wall ms':>8}")
+    for case in cases:
+        print(f"{case.name:32} {case.cpu * 1000:8.2f} {case.wall * 1000:8.2f}")
+
+
+def at_once(bed: Bed, count: int = 64) -> None:
+    """Start many containers at once, against the same number one after the other."""
+    config = [] if bed.real else ["--config", bed.host(8)]
+    bundle = bed.bundle("at-once", ["NVIDIA_VISIBLE_DEVICES=0"], [bed.hook(), *config])
+
+    def start(_number: int) -> int:
+        return subprocess.run(
+            bed.runc("run", "--bundle", bundle, bed.next_id()),
+            check=False,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        ).returncode
+
+    start(0)
+    one_by_one, together, errors = [], [], 0
+    for _ in range(3):
+        began = os.times()
+        errors += sum(bool(start(number)) for number in range(count))
+        middle = os.times()
+        with ThreadPoolExecutor(count) as pool:
+            errors += sum(map(bool, pool.map(start, range(count))))
+        ended = os.times()
+        for times, first, last in ((one_by_one, began, middle), (together, middle, ended)):
+            times.append((cpu(last) - cpu(first), last.elapsed - first.elapsed))
+    print(f"\n{count} containers with a GPU        CPU s   wall s")
+    for name, times in (("one after the other", one_by_one), ("all at once", together)):
+        print(f"{name:28} {statistics.median(t[0] for t in times):8.2f} {statistics.median(t[1] for t in times):8.2f}")
+    print(f"errors: {errors}")
+
+
+def cpu(times: os.times_result) -> float:
+    return times.children_user + times.children_system
+
+
+def describe_machine() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")
+    gpus = run("nvidia-smi", "-L").count("GPU ") if shutil.which("nvidia-smi") else 0
+    python = run(PYTHON, "--version").strip()
+    return (
+        f"{os.cpu_count()} x {model or platform.machine()}, Linux {platform.release()}, {python}, "
+        f"{run('runc', '--version').splitlines()[0]}, {gpus} GPUs, {time.strftime('%Y-%m-%d')}"
+    )
+
+
+if __name__ == "__main__":
+    main()

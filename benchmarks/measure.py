@@ -1,0 +1,69 @@
+"""Whole processes measured from outside: CPU seconds (user + system, with children) and wall seconds, interleaved."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Case:
+    """A command to measure. `before` and `after` run around each measured run and are not counted; before may return
+    the bytes for stdin. `samples` holds (cpu, wall, peak kilobytes) of each run."""
+
+    name: str
+    command: list[str]
+    before: object = None
+    after: object = None
+    stdin: bytes = b""
+    samples: list[tuple[float, float, int]] = field(default_factory=list)
+
+    def run(self, *, keep: bool = True) -> None:
+        stdin = (self.before() if self.before else None) or self.stdin
+        memory = os.memfd_create("stdin")
+        os.write(memory, stdin)
+        os.lseek(memory, 0, os.SEEK_SET)
+        null = os.open(os.devnull, os.O_WRONLY)
+        actions = [(os.POSIX_SPAWN_DUP2, memory, 0), (os.POSIX_SPAWN_DUP2, null, 1)]
+        started = time.perf_counter()
+        pid = os.posix_spawn(
+            self.command[0], self.command, {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}, file_actions=actions
+        )
+        _, status, usage = os.wait4(pid, 0)
+        wall = time.perf_counter() - started
+        os.close(memory)
+        os.close(null)
+        if self.after:
+            self.after()
+        if status:
+            raise SystemExit(
+                f"{self.name}: {' '.join(self.command)} ended with status {os.waitstatus_to_exitcode(status)}"
+            )
+        if keep:
+            self.samples.append((usage.ru_utime + usage.ru_stime, wall, usage.ru_maxrss))
+
+    @property
+    def cpu(self) -> float:
+        return statistics.median(sample[0] for sample in self.samples)
+
+    @property
+    def wall(self) -> float:
+        return statistics.median(sample[1] for sample in self.samples)
+
+    @property
+    def peak(self) -> int:
+        return max(sample[2] for sample in self.samples)
+
+    def spread(self) -> str:
+        """Return first and third quartile of CPU time in milliseconds."""
+        low, _, high = statistics.quantiles((sample[0] * 1000 for sample in self.samples), n=4)
+        return f"{low:.1f}-{high:.1f}"
+
+
+def interleave(cases: list[Case], rounds: int) -> None:
+    """Run every case once per round, so that a machine whose speed drifts treats all alike; the first round is lost."""
+    for round_number in range(rounds + 1):
+        for case in cases:
+            case.run(keep=round_number > 0)
