@@ -94,7 +94,7 @@ def _programs(root: DriverRoot) -> Iterable[DriverFile]:
     for row in BINARIES:
         if row.capabilities == NOT_GIVEN:
             continue
-        path = _first(root, (f"{directory}/{row.name}" for directory in _BINARY_DIRECTORIES))
+        path = _first_program(root, [f"{directory}/{row.name}" for directory in _BINARY_DIRECTORIES])
         if path:
             yield _file(root, path, f"/usr/bin/{row.name}", row.capabilities)
 
@@ -181,6 +181,23 @@ def _first(root: DriverRoot, paths: Iterable[str]) -> str | None:
         if resolved:
             return resolved
     return None
+
+
+def _first_program(root: DriverRoot, paths: Sequence[str]) -> str | None:
+    """Return the first that is a program itself: some hosts have scripts in front of it that start it by its path."""
+    found = [resolved for path in paths if (resolved := root.resolve(path))]
+    return next((path for path in found if _is_elf(root.host_path(path))), found[0] if found else None)
+
+
+def _is_elf(host_path: str) -> bool:
+    try:
+        fd = os.open(host_path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return os.pread(fd, 4, 0) == b"\x7fELF"
+    finally:
+        os.close(fd)
 
 
 def _file(root: DriverRoot, path: str, container_path: str, capabilities: tuple[str, ...]) -> DriverFile:

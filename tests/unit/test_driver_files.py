@@ -407,3 +407,11 @@ def test_the_table_says_nothing_twice():
         [row.path for row in capabilities.NODES],
     ):
         assert len(table) == len(set(table))
+
+
+def test_a_script_in_front_of_a_program_is_not_the_program(tmp_path):
+    trees.write(f"{tmp_path}/usr/bin/nvidia-smi", b"#!/bin/sh\nexec /usr/local/nvidia/bin/nvidia-smi\n")
+    trees.write(f"{tmp_path}/usr/local/nvidia/bin/nvidia-smi", b"\x7fELF")
+    found = files.find(DriverRoot(str(tmp_path)), VERSION, [], "")
+    smi = next(file for file in found.files if file.container_path == "/usr/bin/nvidia-smi")
+    assert smi.host_path == f"{tmp_path}/usr/local/nvidia/bin/nvidia-smi"
