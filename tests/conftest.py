@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 
@@ -14,6 +15,11 @@ ALLOWED_SKIPS = {
     "crun on cgroup v1": "machines without v1 controllers",
     "runc on cgroup v1": "machines without v1 controllers",
 }
+
+
+def pytest_configure():
+    # A session that is told to end takes its containers and cgroups with it, as on Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def pytest_runtest_setup(item):
