@@ -50,6 +50,7 @@ class Plan(Record):
     ld_cache: tuple[CachedLibrary, ...]
     decisions: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    driver_version: str = ""
 
 
 def make(request: Request, inventory: Inventory, gpus: Sequence[Granted], image: Image, config: Config) -> Plan:

@@ -6,18 +6,20 @@ import time
 
 from oci_gpu_hook import image, log, plan
 from oci_gpu_hook.allocation import grant as allocation
-from oci_gpu_hook.apply import attach, journal
+from oci_gpu_hook.apply import attach, journal, remains
 from oci_gpu_hook.apply.process import Process
 from oci_gpu_hook.config import of_this_user
 from oci_gpu_hook.container import check_process
 from oci_gpu_hook.details import needs_details
-from oci_gpu_hook.errors import HookError
+from oci_gpu_hook.errors import DriverError, HookError
 from oci_gpu_hook.inventory import cache as inventories
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from oci_gpu_hook.config import Config
     from oci_gpu_hook.container import Container
+    from oci_gpu_hook.inventory.cache import Held
+    from oci_gpu_hook.plan import Plan
     from oci_gpu_hook.request.model import Request
 
 
@@ -34,7 +36,8 @@ def start(container: Container, request: Request, config: Config, started: float
         return  # registered for prestart and for createRuntime, or started through the runtime's front as well
     clock = Clock(started)
     try:
-        host = inventories.load(config, detailed=needs_details(request))
+        held = inventories.hold(config, detailed=needs_details(request))
+        host = held.inventory
         clock.lap("inventory")
         gpus = allocation.grant(request, host, container, config)
         clock.lap("allocation")
@@ -47,7 +50,7 @@ def start(container: Container, request: Request, config: Config, started: float
             clock.lap("image")
             made = plan.make(request, host, gpus, facts, config)
             clock.lap("plan")
-            attach.attach(made, container, process, rootfs, config)
+            attach.attach(made, container, process, rootfs, config, confirm=lambda: _confirm(made, held, config))
             clock.lap("apply")
     except BaseException as error:
         log.error("failed", reason=str(error), gpus=[granted.uuid for granted in gpus])
@@ -63,7 +66,7 @@ def stop(container_id: str, config: Config) -> None:
     """Take back what a container that has ended leaves behind."""
     config = of_this_user(config)
     log.configure(config, container=container_id)
-    attach.detach(container_id, config)
+    remains.detach(container_id, config)
     allocation.release(container_id, config)
 
 
@@ -86,6 +89,20 @@ class Clock:
         return {step: f"{duration:.3f}" for step, duration in self.laps}
 
 
+def _confirm(made: Plan, held: Held, config: Config) -> None:
+    """Raise DriverError where the host's driver has been exchanged since the plan was made: its files may be mixed.
+
+    What else has changed is no matter, such as a GPU's persistence daemon that has come up.
+    """
+    if inventories.holds(held, config):
+        return
+    now = inventories.load(config, detailed=held.inventory.detailed)
+    again = plan.make(made.request, now, made.gpus, made.image, config)
+    if (again.edits.mounts, again.driver_version) != (made.edits.mounts, made.driver_version):
+        what = f"NVIDIA driver {made.driver_version}"
+        raise DriverError(what, "was exchanged while the container started", "start the container again")
+
+
 def _is_attached(container: Container, config: Config) -> bool:
     """Tell whether the container has its GPUs already; clean up after a former one of its name that nobody stopped."""
     entry = journal.read(config, container.id)
@@ -93,5 +110,5 @@ def _is_attached(container: Container, config: Config) -> bool:
         return False
     alive = entry.is_alive()
     if not alive:
-        attach.detach(container.id, config)  # its hook was killed, or no engine ran its poststop
+        remains.detach(container.id, config)  # its hook was killed, or no engine ran its poststop
     return alive and entry.pid == container.pid

@@ -135,7 +135,7 @@ def _entry(  # noqa: PLR0913
         cgroups_path=container.cgroups_path,
         node_paths=tuple(node.path for node in plan.edits.device_nodes),
         mounts=tuple(mount.container_path for mount in plan.edits.mounts),
-        ld_cache=tuple(library.path for library in plan.ld_cache) if plan.image.ld_cache else (),
+        ld_cache=tuple(library.path for library in plan.ld_cache) if cache.is_wanted(plan) else (),
     )
 
 

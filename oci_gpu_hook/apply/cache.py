@@ -36,9 +36,9 @@ def contents(plan: Plan) -> tuple[bytes, bool]:
 
     It is the image's with the plan's libraries first. musl reads no cache; an image of glibc without one gets one.
     """
-    found = plan.image.ld_cache
-    if not plan.ld_cache or not (found or plan.image.libc == "glibc"):
+    if not is_wanted(plan):
         return b"", False
+    found = plan.image.ld_cache
     machine = syscalls.MACHINE
     entries = [
         ldcache.Entry(name=library.name, path=library.path, flags=ldcache.flags_for(machine, library.bits))
@@ -50,6 +50,11 @@ def contents(plan: Plan) -> tuple[bytes, bool]:
         # The loader has no use for such a file either. It stays in the image, under a mount of one that is right.
         log.warning("image's ld cache is unusable", path=PATH, reason=str(error))
         return ldcache.build(entries), False
+
+
+def is_wanted(plan: Plan) -> bool:
+    """Tell whether the container is to have an ld cache with the plan's libraries."""
+    return bool(plan.ld_cache) and (bool(plan.image.ld_cache) or plan.image.libc == "glibc")
 
 
 def is_private(rootfs: Rootfs, *, read_only: bool) -> bool:

@@ -31,6 +31,10 @@ class Entry(Record):
 
     cached: paths that the rootfs's own /etc/ld.so.cache was given in place; () where the cache was mounted over.
     nodes: (major, minor) of the devices that its cgroup was told to let through. unit: the systemd unit, "" for none.
+    exclusive: whether the GPUs are for this container alone; a damaged lease record is made anew from it.
+    driver: the version whose files it was given, "" in the entry of an older hook. cgroups_path: of its config.json.
+    node_paths: where each of `nodes` is in the container. mounts: mount points of the host's files in it.
+    ld_cache: paths that its ld cache was to list.
     """
 
     id: str
@@ -44,6 +48,12 @@ class Entry(Record):
     cached: tuple[str, ...] = ()
     nodes: tuple[tuple[int, int], ...] = ()
     unit: str = ""
+    exclusive: bool = False
+    driver: str = ""
+    cgroups_path: str = ""
+    node_paths: tuple[str, ...] = ()
+    mounts: tuple[str, ...] = ()
+    ld_cache: tuple[str, ...] = ()
 
     def is_alive(self) -> bool:
         """Tell whether the container's first process lives."""
@@ -53,9 +63,9 @@ class Entry(Record):
 def write(config: Config, entry: Entry) -> None:
     """Keep the entry. Raises StateError, OSError."""
     document = {
-        "id": entry.id,
-        "pid": entry.pid,
+        "pid": entry.pid,  # these two first: `dead` reads no further
         "startTime": entry.start_time,
+        "id": entry.id,
         "bundle": entry.bundle,
         "rootfs": entry.rootfs,
         "rootfsIdentity": list(entry.rootfs_identity),
@@ -64,6 +74,12 @@ def write(config: Config, entry: Entry) -> None:
         "cached": list(entry.cached),
         "nodes": [list(numbers) for numbers in entry.nodes],
         "unit": entry.unit,
+        "exclusive": entry.exclusive,
+        "driver": entry.driver,
+        "cgroupsPath": entry.cgroups_path,
+        "nodePaths": list(entry.node_paths),
+        "mounts": list(entry.mounts),
+        "ldCache": list(entry.ld_cache),
     }
     state.write(_path(state.directory(config.state_dir, DIRECTORY), entry.id), dump(document))
 
@@ -87,6 +103,32 @@ def entries(config: Config) -> list[Entry]:
         return []
     found = (read(config, name.removesuffix(".json")) for name in names if name.endswith(".json"))
     return [entry for entry in found if entry is not None]
+
+
+def dead(config: Config) -> list[str]:
+    """Return the ids of containers that have an entry and no process any more. Cheap: no entry is parsed."""
+    directory = os.path.join(config.state_dir, DIRECTORY)
+    try:
+        names = os.listdir(directory)
+    except OSError:
+        return []
+    return [name.removesuffix(".json") for name in names if name.endswith(".json") and _is_dead(f"{directory}/{name}")]
+
+
+def _is_dead(path: str) -> bool:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        start = os.read(fd, 64)  # {"pid": 1234, "startTime": 56789, …
+    finally:
+        os.close(fd)
+    try:
+        pid, started = (int(member.partition(b": ")[2]) for member in start.split(b", ")[:2])
+    except ValueError:
+        return False
+    return not 0 != state.start_time(pid) == started
 
 
 def ld_cache_path(config: Config, container_id: str) -> str:
@@ -143,6 +185,12 @@ def _entry(document: dict[str, Any]) -> Entry:
         cached=tuple(map(str, document["cached"])),
         nodes=tuple(_pair(numbers) for numbers in document["nodes"]),
         unit=str(document["unit"]),
+        exclusive=bool(document.get("exclusive")),
+        driver=str(document.get("driver", "")),
+        cgroups_path=str(document.get("cgroupsPath", "")),
+        node_paths=tuple(map(str, document.get("nodePaths", ()))),
+        mounts=tuple(map(str, document.get("mounts", ()))),
+        ld_cache=tuple(map(str, document.get("ldCache", ()))),
     )
 
 

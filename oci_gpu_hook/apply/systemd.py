@@ -11,35 +11,23 @@ import errno
 import os
 import stat
 
+from oci_gpu_hook.apply.unit_settings import device_policy, lines
 from oci_gpu_hook.errors import ApplyError, quoted, reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
     from typing import Final
 
     Node = tuple[int, int]  # major, minor of a character device
 
 NAME: Final = "50-oci-gpu-hook.conf"  # read after the 50-DeviceAllow.conf of set-property, which empties the list first
 _CONTROL: Final = ("run", "systemd", "system.control")
-# Where units are configured, first come first (systemd.unit(5)).
-_SEARCH_PATH: Final = (
-    "etc/systemd/system.control",
-    "run/systemd/system.control",
-    "run/systemd/transient",
-    "etc/systemd/system",
-    "run/systemd/system",
-    "usr/local/lib/systemd/system",  # from here on packages', which know no scope: those are made at run time
-    "usr/lib/systemd/system",
-    "lib/systemd/system",
-)
-_SCOPE_DIRECTORIES: Final = 5
 _SECTIONS: Final = {".scope": "Scope", ".service": "Service"}
 _NAME_CHARACTERS: Final = frozenset(
     "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ:-_.\\@",  # systemd.unit(5); escapes are \xNN
 )
 _LONGEST_NAME: Final = 255
-_LARGEST_FILE: Final = 65536
 _REMEDY: Final = (
     "systemd must own /run/systemd/system.control and be able to write there; without it a reload takes the GPUs"
 )
@@ -59,33 +47,46 @@ def unit_path(cgroup_path: str) -> str:
     return ""
 
 
-def drop_in(cgroup_path: str, nodes: Sequence[Node], root: str = "/") -> str | None:
-    """Leave a drop-in that allows `nodes` for the cgroup's unit; return the unit, to be given to `remove`.
+def restricted_unit(cgroup_path: str, root: str = "/") -> str:
+    """Return the systemd unit that the cgroup belongs to if systemd rewrites its device rules, else "".
 
-    None, and nothing is written, where systemd leaves the devices of the cgroup alone: systemd does not run, the
-    cgroup is of none of its units, the unit has no device policy, or it is below a user's own manager, which has no
-    power over devices (src/core/bpf-devices.c, bpf_devices_supported, asks for root). A DeviceAllow= for a unit without
-    a policy would be the first to restrict it.
-    `root` stands for the host's file system. Raises ApplyError.
+    It leaves the devices of a cgroup alone where systemd does not run, the cgroup is of none of its units, the unit has
+    no device policy, or it is below a user's own manager, which has no power over devices (src/core/bpf-devices.c,
+    bpf_devices_supported, asks for root). `root` stands for the host's file system. Raises ApplyError.
     """
     unit = _unescaped(os.path.basename(unit_path(cgroup_path)))
     if not unit or (unit.startswith("user@") and unit.endswith(".service")):
-        return None
+        return ""
     if not os.path.isdir(os.path.join(root, "run/systemd/system")):  # sd_booted(3)
-        return None
-    if not _has_device_policy(unit, root):
-        return None
+        return ""
+    try:
+        return unit if device_policy(unit, NAME, root) else ""
+    except OSError as error:
+        why = f"{quoted(error.filename)}: {reason(error)}"
+        raise ApplyError(f"cannot read how systemd configures {quoted(unit)}", why, "mend that file") from None
+
+
+def drop_in(unit: str, nodes: Sequence[Node], root: str = "/") -> None:
+    """Leave a drop-in that allows `nodes` for a unit that `restricted_unit` has named. Raises ApplyError.
+
+    For a unit without a device policy, a DeviceAllow= would be the first to restrict it.
+    """
     section = _SECTIONS[unit[unit.rindex(".") :]]
-    lines = [f"[{section}]", *(f"DeviceAllow=/dev/char/{major}:{minor} rw" for major, minor in nodes), ""]
+    settings = [f"[{section}]", *(f"DeviceAllow=/dev/char/{major}:{minor} rw" for major, minor in nodes), ""]
     try:
         directory = _open_directory(root, (*_CONTROL, f"{unit}.d"), make=len(_CONTROL) - 1)
         try:
-            _write(directory, "\n".join(lines).encode("ascii"))
+            _write(directory, "\n".join(settings).encode("ascii"))
         finally:
             os.close(directory)
     except OSError as error:
         raise ApplyError(f"cannot write a drop-in for {quoted(unit)}", reason(error), _REMEDY) from None
-    return unit
+
+
+def covers(unit: str, nodes: Iterable[Node], root: str = "/") -> bool:
+    """Tell whether the unit's drop-in is there and allows `nodes`."""
+    found = frozenset(lines(os.path.join(root, *_CONTROL, f"{unit}.d", NAME)))
+    return all(f"DeviceAllow=/dev/char/{major}:{minor} rw" in found for major, minor in nodes)
 
 
 def remove(unit: str, root: str = "/") -> None:
@@ -105,13 +106,20 @@ def remove(unit: str, root: str = "/") -> None:
 
 
 def units(root: str = "/") -> tuple[str, ...]:
-    """Return the units that have a drop-in of ours, sorted: what reconciliation compares with the leases."""
+    """Return the units that have a drop-in of ours, sorted."""
     control = os.path.join(root, *_CONTROL)
     try:
         names = os.listdir(control)
     except FileNotFoundError:
         return ()
     return tuple(sorted(n[:-2] for n in names if n.endswith(".d") and os.path.lexists(f"{control}/{n}/{NAME}")))
+
+
+def ended_scopes(root: str = "/") -> tuple[str, ...]:
+    """Return the scopes that have a drop-in of ours and are no more: systemd removes a scope's file with the scope."""
+    transient = os.path.join(root, "run/systemd/transient")
+    scopes = (unit for unit in units(root) if unit.endswith(".scope"))
+    return tuple(scope for scope in scopes if not os.path.lexists(f"{transient}/{scope}"))
 
 
 def _is_unit_name(name: str) -> bool:
@@ -122,61 +130,6 @@ def _is_unit_name(name: str) -> bool:
 def _unescaped(component: str) -> str:
     """Undo what systemd does to a unit's name that would clash with a file of the kernel (cg_escape): `_` before it."""
     return component.removeprefix("_")
-
-
-def _has_device_policy(unit: str, root: str) -> bool:
-    """Tell whether the unit's configuration restricts its devices, so that systemd rewrites their rules."""
-    policy = "auto"
-    allowed = private = False
-    for line in _settings(unit, root):
-        key, _, value = line.partition("=")
-        key, value = key.strip(), value.strip()
-        if key == "DevicePolicy":
-            policy = value
-        elif key == "DeviceAllow":
-            allowed = value != ""  # an empty one takes back those before it
-        elif key == "PrivateDevices":
-            private = value.lower() in ("1", "yes", "y", "true", "t", "on")
-    return allowed or private or policy in ("closed", "strict")
-
-
-def _settings(unit: str, root: str) -> Iterator[str]:
-    """Yield the lines of the unit's configuration in the order in which systemd reads them, our own left out."""
-    names = [unit]
-    if "@" in unit:
-        names.append(unit[: unit.index("@") + 1] + unit[unit.rindex(".") :])  # the template of an instance
-    searched = _SEARCH_PATH[:_SCOPE_DIRECTORIES] if unit.endswith(".scope") else _SEARCH_PATH
-    directories = [os.path.join(root, directory) for directory in searched]
-    for name in names:
-        fragment = next(filter(os.path.isfile, (f"{directory}/{name}" for directory in directories)), None)
-        if fragment is not None:
-            yield from _lines(fragment)
-            break
-    drop_ins: dict[str, str] = {}
-    for directory in [f"{directory}/{name}.d" for name in names for directory in directories]:
-        for name in _listed(directory):
-            if name.endswith(".conf") and name != NAME:
-                drop_ins.setdefault(name, f"{directory}/{name}")
-    for name in sorted(drop_ins):
-        yield from _lines(drop_ins[name])
-
-
-def _listed(directory: str) -> list[str]:
-    try:
-        return os.listdir(directory)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-
-
-def _lines(path: str) -> Iterable[str]:
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except FileNotFoundError:
-        return ()
-    try:
-        return os.read(fd, _LARGEST_FILE).decode("utf-8", "replace").splitlines()
-    finally:
-        os.close(fd)
 
 
 def _open_directory(root: str, components: Sequence[str], make: int | None = None) -> int:

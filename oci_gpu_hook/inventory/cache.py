@@ -48,10 +48,21 @@ def load(config: Config, *, detailed: bool = False, refresh: bool = False) -> In
 
     detailed: with what only NVML can tell, unless NVML fails (then a warning in it says why). refresh: made anew.
     """
+    return hold(config, detailed=detailed, refresh=refresh).inventory
+
+
+def hold(config: Config, *, detailed: bool = False, refresh: bool = False) -> Held:
+    """Do what `load` does, and return what `holds` needs to know later whether it is still so."""
     held = None if refresh else _read(config)
     if held is None or (detailed and not held.inventory.detailed):
         held = _make(config, detailed=detailed, refresh=refresh)
-    return _with_nodes(held, config.dev_root.rstrip("/"))
+    return Held(**{**held.__dict__, "inventory": _with_nodes(held, config.dev_root.rstrip("/"))})
+
+
+def holds(held: Held, config: Config) -> bool:
+    """Tell whether the facts that the inventory was made from are the same now."""
+    minors = [gpu.minor for gpu in held.inventory.gpus]
+    return held.facts == facts.gather(config, minors, held.watched, held.present)
 
 
 def _read(config: Config) -> Held | None:
@@ -64,10 +75,9 @@ def _read(config: Config) -> Held | None:
         inventory = stored.from_json(document["inventory"])
         candidates = [(f"{path}", tuple(kinds), expected) for path, kinds, expected in document["candidates"]]
         held = Held(**{**document, "inventory": inventory, "candidates": candidates})
-        now = facts.gather(config, [gpu.minor for gpu in inventory.gpus], held.watched, held.present)
+        return held if holds(held, config) else None
     except (HookError, KeyError, TypeError, ValueError, AttributeError):
         return None
-    return held if held.facts == now else None
 
 
 def _make(config: Config, *, detailed: bool, refresh: bool) -> Held:

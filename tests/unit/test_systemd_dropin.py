@@ -38,6 +38,15 @@ def host(tmp_path):
     return tmp_path
 
 
+def drop_in(cgroup, nodes, root):
+    """Do what a start does: None where systemd leaves the devices alone, else the unit that has a drop-in now."""
+    unit = systemd.restricted_unit(cgroup, root)
+    if not unit:
+        return None
+    systemd.drop_in(unit, nodes, root)
+    return unit
+
+
 def configure(host, text, unit=SCOPE, directory="run/systemd/transient"):
     path = host / directory / unit
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,7 +92,7 @@ class TestUnitPath:
 
 class TestDropIn:
     def test_it_allows_each_node_by_its_number(self, host):
-        assert systemd.drop_in(CGROUP, NODES, str(host)) == SCOPE
+        assert drop_in(CGROUP, NODES, str(host)) == SCOPE
         assert (
             written(host).read_text() == "[Scope]\nDeviceAllow=/dev/char/195:0 rw\nDeviceAllow=/dev/char/195:255 rw\n"
         )
@@ -91,21 +100,21 @@ class TestDropIn:
         assert os.listdir(written(host).parent) == ["50-oci-gpu-hook.conf"]
 
     def test_the_process_may_be_in_a_cgroup_below(self, host):
-        assert systemd.drop_in(f"{CGROUP}/container", NODES, str(host)) == SCOPE
+        assert drop_in(f"{CGROUP}/container", NODES, str(host)) == SCOPE
 
     def test_an_escaped_name_is_written_as_the_units(self, host):
         configure(host, TRANSIENT, "cpu.scope")
-        assert systemd.drop_in("/system.slice/_cpu.scope", NODES, str(host)) == "cpu.scope"
+        assert drop_in("/system.slice/_cpu.scope", NODES, str(host)) == "cpu.scope"
         assert written(host, "cpu.scope").exists()
 
     def test_a_service_has_its_own_section(self, host):
         configure(host, "[Service]\nDevicePolicy=closed\n", "a.service", "etc/systemd/system")
-        assert systemd.drop_in("/system.slice/a.service", NODES, str(host)) == "a.service"
+        assert drop_in("/system.slice/a.service", NODES, str(host)) == "a.service"
         assert written(host, "a.service").read_text().startswith("[Service]\n")
 
     def test_writing_again_replaces_what_was_there(self, host):
-        systemd.drop_in(CGROUP, NODES, str(host))
-        assert systemd.drop_in(CGROUP, [(511, 1)], str(host)) == SCOPE
+        drop_in(CGROUP, NODES, str(host))
+        assert drop_in(CGROUP, [(511, 1)], str(host)) == SCOPE
         assert written(host).read_text() == "[Scope]\nDeviceAllow=/dev/char/511:1 rw\n"
 
     @pytest.mark.parametrize(
@@ -120,13 +129,13 @@ class TestDropIn:
     )
     def test_nothing_is_written_where_systemd_does_not_restrict_the_devices(self, host, cgroup):
         before = files(host)
-        assert systemd.drop_in(cgroup, NODES, str(host)) is None
+        assert drop_in(cgroup, NODES, str(host)) is None
         assert files(host) == before
 
     def test_nothing_is_written_where_systemd_does_not_run(self, host):
         (host / "run/systemd/system").rmdir()
         before = files(host)
-        assert systemd.drop_in(CGROUP, NODES, str(host)) is None
+        assert drop_in(CGROUP, NODES, str(host)) is None
         assert files(host) == before
 
 
@@ -154,7 +163,7 @@ class TestDevicePolicy:
     )
     def test_of_a_fragment(self, host, text, restricted):
         configure(host, text)
-        assert (systemd.drop_in(CGROUP, NODES, str(host)) is not None) is restricted
+        assert (drop_in(CGROUP, NODES, str(host)) is not None) is restricted
 
     @pytest.mark.parametrize(
         ("drop_ins", "restricted"),
@@ -176,22 +185,22 @@ class TestDevicePolicy:
         for name, text in drop_ins.items():
             directory, file = os.path.split(name)
             configure(host, f"[Scope]\n{text}\n", file, f"{directory}/{SCOPE}.d")
-        assert (systemd.drop_in(CGROUP, NODES, str(host)) is not None) is restricted
+        assert (drop_in(CGROUP, NODES, str(host)) is not None) is restricted
 
     def test_of_the_template_of_an_instance(self, host):
         configure(host, "[Service]\nDevicePolicy=closed\n", "a@.service", "usr/lib/systemd/system")
-        assert systemd.drop_in("/system.slice/a@1.service", NODES, str(host)) == "a@1.service"
+        assert drop_in("/system.slice/a@1.service", NODES, str(host)) == "a@1.service"
 
     def test_the_first_fragment_of_the_search_path_counts(self, host):
         configure(host, "[Scope]\nDevicePolicy=auto\n", directory="etc/systemd/system")
-        assert systemd.drop_in(CGROUP, NODES, str(host)) == SCOPE  # the transient one comes first
+        assert drop_in(CGROUP, NODES, str(host)) == SCOPE  # the transient one comes first
 
 
 class TestHostileDirectories:
     def refused(self, host, match):
         before = files(host)
         with pytest.raises(ApplyError, match=match):
-            systemd.drop_in(CGROUP, NODES, str(host))
+            drop_in(CGROUP, NODES, str(host))
         assert files(host) == before
 
     @pytest.mark.parametrize("where", ["run/systemd/system.control", f"run/systemd/system.control/{SCOPE}.d"])
@@ -224,7 +233,7 @@ class TestHostileDirectories:
         target.write_text("precious")
         written(host).parent.mkdir(parents=True)
         written(host).symlink_to(target)
-        systemd.drop_in(CGROUP, NODES, str(host))
+        drop_in(CGROUP, NODES, str(host))
         assert target.read_text() == "precious"
         assert not written(host).is_symlink()
 
@@ -239,19 +248,19 @@ class TestHostileDirectories:
 class TestRemove:
     def test_the_file_and_its_directory_go(self, host):
         before = files(host)
-        systemd.drop_in(CGROUP, NODES, str(host))
+        drop_in(CGROUP, NODES, str(host))
         systemd.remove(SCOPE, str(host))
         assert files(host) == sorted([*before, "run/systemd/system.control"])
 
     def test_what_others_put_there_stays(self, host):
-        systemd.drop_in(CGROUP, NODES, str(host))
+        drop_in(CGROUP, NODES, str(host))
         (written(host).parent / "50-CPUWeight.conf").write_text("[Scope]\nCPUWeight=50\n")
         systemd.remove(SCOPE, str(host))
         assert os.listdir(written(host).parent) == ["50-CPUWeight.conf"]
 
     def test_removing_what_is_not_there_is_no_error(self, host):
         systemd.remove(SCOPE, str(host))
-        systemd.drop_in(CGROUP, NODES, str(host))
+        drop_in(CGROUP, NODES, str(host))
         systemd.remove(SCOPE, str(host))
         systemd.remove(SCOPE, str(host))
 
@@ -272,7 +281,7 @@ class TestRemove:
     def test_units_lists_those_that_have_a_drop_in(self, host):
         assert systemd.units(str(host)) == ()
         configure(host, TRANSIENT, "b.scope")
-        systemd.drop_in("/b.scope", NODES, str(host))
-        systemd.drop_in(CGROUP, NODES, str(host))
+        drop_in("/b.scope", NODES, str(host))
+        drop_in(CGROUP, NODES, str(host))
         (host / "run/systemd/system.control/other.scope.d").mkdir()
         assert systemd.units(str(host)) == ("b.scope", SCOPE)

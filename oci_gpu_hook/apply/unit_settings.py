@@ -1,0 +1,83 @@
+"""How systemd has configured a unit, read from the files that it reads, since asking it would take a message bus."""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Final
+
+# Where units are configured, first come first (systemd.unit(5)).
+_SEARCH_PATH: Final = (
+    "etc/systemd/system.control",
+    "run/systemd/system.control",
+    "run/systemd/transient",
+    "etc/systemd/system",
+    "run/systemd/system",
+    "usr/local/lib/systemd/system",  # from here on packages', which know no scope: those are made at run time
+    "usr/lib/systemd/system",
+    "lib/systemd/system",
+)
+_SCOPE_DIRECTORIES: Final = 5
+_LARGEST_FILE: Final = 65536
+
+
+def device_policy(unit: str, ignored: str, root: str = "/") -> bool:
+    """Tell whether the unit's configuration restricts its devices, so that systemd rewrites their rules.
+
+    ignored: the file name of drop-ins that do not count. `root` stands for the host's file system. Raises OSError.
+    """
+    policy = "auto"
+    allowed = private = False
+    for line in _settings(unit, ignored, root):
+        key, _, value = line.partition("=")
+        key, value = key.strip(), value.strip()
+        if key == "DevicePolicy":
+            policy = value
+        elif key == "DeviceAllow":
+            allowed = value != ""  # an empty one takes back those before it
+        elif key == "PrivateDevices":
+            private = value.lower() in ("1", "yes", "y", "true", "t", "on")
+    return allowed or private or policy in ("closed", "strict")
+
+
+def lines(path: str) -> Iterable[str]:
+    """Return the lines of a unit file or drop-in, none where there is no such file. Raises OSError."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return ()
+    try:
+        return os.read(fd, _LARGEST_FILE).decode("utf-8", "replace").splitlines()
+    finally:
+        os.close(fd)
+
+
+def _settings(unit: str, ignored: str, root: str) -> Iterator[str]:
+    """Yield the lines of the unit's configuration in the order in which systemd reads them."""
+    names = [unit]
+    if "@" in unit:
+        names.append(unit[: unit.index("@") + 1] + unit[unit.rindex(".") :])  # the template of an instance
+    searched = _SEARCH_PATH[:_SCOPE_DIRECTORIES] if unit.endswith(".scope") else _SEARCH_PATH
+    directories = [os.path.join(root, directory) for directory in searched]
+    for name in names:
+        fragment = next(filter(os.path.isfile, (f"{directory}/{name}" for directory in directories)), None)
+        if fragment is not None:
+            yield from lines(fragment)
+            break
+    drop_ins: dict[str, str] = {}
+    for directory in [f"{directory}/{name}.d" for name in names for directory in directories]:
+        for name in _listed(directory):
+            if name.endswith(".conf") and name != ignored:
+                drop_ins.setdefault(name, f"{directory}/{name}")
+    for name in sorted(drop_ins):
+        yield from lines(drop_ins[name])
+
+
+def _listed(directory: str) -> list[str]:
+    try:
+        return os.listdir(directory)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
