@@ -9,8 +9,8 @@ from __future__ import annotations
 import time
 
 from oci_gpu_hook import log, state
-from oci_gpu_hook.allocation import choice, names, turn
-from oci_gpu_hook.allocation.holders import Processes
+from oci_gpu_hook.allocation import audit, choice, names, turn
+from oci_gpu_hook.allocation.holders import Processes, same
 from oci_gpu_hook.allocation.leases import Book, Lease
 from oci_gpu_hook.allocation.store import Store, stamp_of
 from oci_gpu_hook.errors import AllocationError, HookError, quoted, reason
@@ -60,7 +60,7 @@ def grant(request: Request, inventory: Inventory, container: Container, config: 
     try:
         return _recorded(request, inventory, container, config)
     except HookError as error:
-        log.warning("refused", container=container.id, exclusive=request.exclusive, reason=str(error))
+        audit.refused(container.id, request, error)
         raise
 
 
@@ -82,24 +82,38 @@ def current(config: Config) -> Book:
         return Book()
     except OSError as error:
         raise _unusable(config, reason(error)) from None
-    _tell_troubles(store)
+    audit.made_anew(store.troubles)
     return _living(book, processes)
 
 
-def release(container_id: str, config: Config, *, force: bool = False, pid: int = 0) -> bool:
+def release(container_id: str, config: Config, *, force: bool = False) -> bool:
     """Drop the leases of a container that is no more; True when there was one. Raises AllocationError.
 
     A lease whose process lives stays, unless forced: a driver may take seconds to tear a process down, and until
-    then the GPU is in use. Such a lease goes when the process does. With `pid`, only the lease of that process:
-    another runtime may have a container of the same name.
+    then the GPU is in use. Such a lease goes when the process does.
     """
 
     def ended(lease: Lease, processes: Processes) -> bool:
-        if lease.container != container_id or pid not in (0, lease.holder.pid):
+        if lease.container != container_id:
             return False
         return force or lease.starting or processes.lives(lease.holder) is not True
 
     return bool(_drop(ended, config, "asked to" if force else "container ended"))
+
+
+def withdraw(container_id: str, pid: int, config: Config) -> bool:
+    """Take back what was granted to the process `pid` (this one for 0), whose start failed. Raises AllocationError.
+
+    Unlike a forced `release` it leaves alone a living container of the same name, which another runtime may have.
+    """
+
+    def failed(lease: Lease, processes: Processes) -> bool:
+        holder = processes.holder(pid)
+        if lease.container != container_id:
+            return False
+        return processes.lives(lease.holder) is False or (holder is not None and same(lease.holder, holder))
+
+    return bool(_drop(failed, config, "start failed"))
 
 
 def reconcile(config: Config) -> tuple[Lease, ...]:
@@ -156,10 +170,10 @@ def _in_turn(claim: turn.Claim, inventory: Inventory, config: Config, processes:
             if after != found:
                 store.write(after)
             stamp = store.stamp()
-        _tell_troubles(store)
-        _tell_released(_without(found.leases, book.leases), "holder is gone")
+        audit.made_anew(store.troubles)
+        audit.released(_without(found.leases, book.leases), "holder is gone")
         if not isinstance(outcome, choice.Busy):
-            _tell_granted(_without(after.leases, book.leases))
+            audit.granted(_without(after.leases, book.leases))
             return outcome
         if ended:
             raise AllocationError(
@@ -219,8 +233,8 @@ def _drop(ended: Callable[[Lease, Processes], bool], config: Config, why: str) -
         return ()
     except OSError as error:
         raise _unusable(config, reason(error)) from None
-    _tell_troubles(store)
-    _tell_released(dropped, why)
+    audit.made_anew(store.troubles)
+    audit.released(dropped, why)
     return dropped
 
 
@@ -244,26 +258,3 @@ def _unusable(config: Config, why: str) -> AllocationError:
     what = f"cannot use the record of who holds which GPU in {quoted(config.state_dir)}"
     remedy = "make it a directory of root's on a file system with room ([state] dir of the configuration)"
     return AllocationError(what, why, remedy)
-
-
-def _tell_granted(leases: tuple[Lease, ...]) -> None:
-    for lease in leases:
-        log.info("granted", **_facts(lease))
-
-
-def _tell_released(leases: tuple[Lease, ...], why: str) -> None:
-    for lease in leases:
-        log.info("released", **_facts(lease), reason=why)
-
-
-def _tell_troubles(store: Store) -> None:
-    for trouble in store.troubles:
-        log.warning("lease record was not usable and is made anew", **trouble)
-
-
-def _facts(lease: Lease) -> dict[str, object]:
-    return {
-        "container": lease.container,
-        "gpus": [device.uuid for device in lease.devices],
-        "exclusive": lease.exclusive,
-    }

@@ -547,7 +547,11 @@ def test_a_grant_that_came_to_nothing_is_taken_back_from_its_own_process_only(co
     one, other = started("same"), bundle("same", started("other").pid)
     grant(request("0"), one, config)
     grant(request("1"), other, config)
-    assert story.release("same", config, force=True, pid=other.pid)
+    grant(request("2"), bundle("same", 0), config)
+    assert story.withdraw("same", 0, config)
+    assert [lease["pid"] for lease in recorded(config)["leases"]] == [one.pid, other.pid]
+    assert story.withdraw("same", other.pid, config)
+    assert not story.withdraw("same", other.pid, config)
     assert [lease["pid"] for lease in recorded(config)["leases"]] == [one.pid]
 
 
