@@ -102,7 +102,7 @@ def prepare(call: Call, hook: str) -> Prepared | None:
         _replace(path, dump(document))
     except BaseException as error:
         log.error("refused", reason=str(error))
-        allocation.release(container.id, config, force=True)
+        allocation.withdraw(container.id, 0, config)
         raise
     log.info("prepared", gpus=grant.uuids, bundle=call.bundle)
     return Prepared(path=path, before=before, container=container.id, config=config)
@@ -173,7 +173,7 @@ def _take_back(prepared: Prepared) -> None:
     from oci_gpu_hook.allocation import grant as allocation
 
     _replace(prepared.path, prepared.before)
-    allocation.release(prepared.container, prepared.config, force=True)
+    allocation.withdraw(prepared.container, 0, prepared.config)
 
 
 def _replace(path: str, data: bytes) -> None:

@@ -54,7 +54,7 @@ def start(container: Container, request: Request, config: Config, started: float
             clock.lap("apply")
     except BaseException as error:
         log.error("failed", reason=str(error), gpus=[granted.uuid for granted in gpus])
-        allocation.release(container.id, config, force=True)
+        allocation.withdraw(container.id, container.pid, config)
         raise
     for text in made.warnings:
         log.warning("warning", text=text)
