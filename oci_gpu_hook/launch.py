@@ -10,7 +10,9 @@ import os
 import shlex
 import sys
 
+from oci_gpu_hook import hotpath_build
 from oci_gpu_hook.bytecode import compile_package
+from oci_gpu_hook.config import DEFAULT_PATH
 from oci_gpu_hook.errors import HookError, quoted
 from oci_gpu_hook.record import Record
 from oci_gpu_hook.trusted_files import check_owners, make_directory, replace
@@ -37,6 +39,8 @@ _STUB: Final = """\
 # Laid by `oci-gpu hook-path`: starts oci_gpu_hook.{door} from one directory, with nothing else of the host on the path.
 import sys
 sys.path.append({home})
+from oci_gpu_hook.hotpath import use
+use({modules}, "oci_gpu_hook.{door}")
 from oci_gpu_hook.{door} import main
 sys.exit(main({arguments}))
 """
@@ -118,16 +122,18 @@ def _write(directory: str, real_runtime: str, interpreter: str) -> Executables:
     )
 
 
-def write_mesos_front(path: str, real_helper: str, interpreter: str = "") -> str:
+def write_mesos_front(path: str, real_helper: str, interpreter: str = "", config: str = DEFAULT_PATH) -> str:
     """Lay the front of `mesos-containerizer` at `path`, before `real_helper`; returns the path of its stub.
 
-    The stub calls `oci_gpu_hook.mesos.main(arguments, real_helper)` with the number of a descriptor that holds the
-    NUL-ended entries of the environment, then the arguments of the call as they were, its name first. Raises HookError
-    where the front was not built: a script cannot be started from the sealed memory file of a Mesos agent.
+    The stub calls `oci_gpu_hook.mesos.main(arguments, real_helper, path, config)` with the number of a descriptor, then
+    the arguments of the call as they were, its name first. The descriptor holds the numbers of ignored signals, then
+    the entries of the environment, each ended by NUL. Raises HookError where the front was not built: a script cannot
+    be started from the sealed memory file of a Mesos agent.
     """
     interpreter = usable_interpreter(interpreter)
     check_owners(PACKAGE, tree=True)
-    stub = _write_stub(path + ".py", "mesos", f"sys.argv[1:], {real_helper!a}", interpreter)
+    compile_package(PACKAGE, is_checkout=_is_checkout())
+    stub = _write_stub(path + ".py", "mesos", f"sys.argv[1:], {real_helper!a}, {path!a}, {config!a}", interpreter)
     if not write_front(path, "mesos", interpreter, stub, real_helper):
         why = "the static front was not built, and Mesos agents start no script"
         raise HookError(quoted(path), why, "install a C compiler, then reinstall oci-gpu-hook")
@@ -215,6 +221,10 @@ def _write_stub(path: str, door: str, arguments: str, interpreter: str, *, runs_
         raise HookError(
             quoted(interpreter), why, "install a C compiler and reinstall, or use the distribution's python3"
         )
-    text = _STUB.format(door=door, home=ascii(os.path.dirname(PACKAGE)), arguments=arguments)
+    modules = f"{path.removesuffix('.py')}.modules"
+    if door == "hook":
+        hotpath_build.write(modules, interpreter)
+    home = os.path.dirname(PACKAGE)
+    text = _STUB.format(door=door, home=ascii(home), modules=ascii(modules), arguments=arguments)
     replace(path, (shebang if fits else b"") + text.encode("ascii"), 0o755 if fits else 0o644)
     return path

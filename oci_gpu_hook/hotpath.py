@@ -1,0 +1,95 @@
+"""The modules of a container's start out of one file, laid by `oci-gpu hook-path`.
+
+Finding sixty files of byte code and reading each costs a start as much as the interpreter itself. The file has groups
+of modules in the order in which they import each other; importing the head of a group runs it whole. It counts only
+while every source it was made of has the size and time it had; without it everything is imported as usual.
+It lies where only root writes, beside the executables, and is believed like them.
+"""
+
+from __future__ import annotations
+
+import sys
+from marshal import loads
+from posix import stat
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from importlib.machinery import ModuleSpec
+    from types import CodeType, ModuleType
+    from typing import TypeAlias
+
+    # (magic, ((source, size, mtime_ns), …), {head: marshalled ((name, source, is package, code), …)})
+    File: TypeAlias = tuple[bytes, tuple[tuple[str, int, int], ...], dict[str, bytes]]
+    Group: TypeAlias = tuple[tuple[str, str, bool, CodeType], ...]
+
+
+def use(path: str, head: str) -> None:
+    """Import the group of `head` from the file, and leave the other groups to be found when they are imported."""
+    try:
+        with open(path, "rb") as file:
+            read: File = loads(file.read())  # noqa: S302
+        magic, sources, groups = read
+        if magic != _magic() or not _are_unchanged(sources):
+            return
+    except (OSError, ValueError, EOFError, TypeError):
+        return
+    run(loads(groups.pop(head)))  # noqa: S302
+    sys.meta_path.insert(0, Finder(groups))
+
+
+def run(group: Group) -> None:
+    """Make the modules of a group that are not imported yet."""
+    modules = sys.modules
+    missing = [entry for entry in group if entry[0] not in modules]
+    for name, source, is_package, _ in missing:
+        module = type(sys)(name)
+        parent, _, last = name.rpartition(".")
+        module.__file__ = source
+        module.__package__ = name if is_package else parent
+        if is_package:
+            module.__path__ = [source.rpartition("/")[0]]
+        modules[name] = module
+        setattr(modules[parent], last, module)
+    done = 0
+    try:
+        for name, _, _, code in missing:
+            exec(code, modules[name].__dict__)  # noqa: S102  the package's own byte code
+            done += 1
+    finally:
+        for name, *_ in missing[done:]:
+            del modules[name]
+
+
+class Finder:
+    """Finds the heads of groups (importlib.abc.MetaPathFinder and Loader, as far as they are asked)."""
+
+    def __init__(self, groups: dict[str, bytes]) -> None:
+        self._groups = groups
+
+    def find_spec(self, name: str, _path: Sequence[str] | None = None, _target: object = None) -> ModuleSpec | None:
+        """Return a specification for the head of a group."""
+        return type(__spec__)(name, self) if name in self._groups else None  # type: ignore[arg-type]
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        """Import the whole group."""
+        run(loads(self._groups.pop(spec.name)))  # noqa: S302
+        return sys.modules[spec.name]
+
+    def exec_module(self, _module: ModuleType) -> None:
+        """Do nothing: `create_module` has run it."""
+
+
+def _are_unchanged(sources: tuple[tuple[str, int, int], ...]) -> bool:
+    for source, size, mtime in sources:
+        found = stat(source)
+        if found.st_size != size or found.st_mtime_ns != mtime:
+            return False
+    return True
+
+
+def _magic() -> bytes:
+    import _frozen_importlib_external as external  # importlib.util.MAGIC_NUMBER, without importing importlib
+
+    magic: bytes = external.MAGIC_NUMBER
+    return magic

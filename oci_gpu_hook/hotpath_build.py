@@ -1,0 +1,118 @@
+"""Makes the file that `hotpath` reads. Not on the way of a container.
+
+The byte code is that of the sources without what only readers and type checkers use: docstrings, annotations of
+functions and variables, and what stands under TYPE_CHECKING. Line numbers stay.
+"""
+
+from __future__ import annotations
+import __future__
+
+import ast
+import marshal
+import os
+
+from oci_gpu_hook.trusted_files import replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import CodeType
+    from typing import Final
+
+PACKAGE: Final = os.path.dirname(os.path.abspath(__file__))
+# What is imported together: the look whether a container asks; its request; its start; each kind of device cgroup.
+HEADS: Final = (
+    "oci_gpu_hook.hook",
+    "oci_gpu_hook.request.parse",
+    "oci_gpu_hook.start",
+    "oci_gpu_hook.apply.devices_v1",
+    "oci_gpu_hook.apply.devices_v2",
+)
+
+
+def write(path: str, interpreter: str) -> None:
+    """Lay the file for an interpreter of this one's byte code. Raises HookError, OSError."""
+    from importlib.util import MAGIC_NUMBER
+
+    sources: list[tuple[str, int, int]] = []
+    groups = {}
+    seen: set[str] = {"oci_gpu_hook", "oci_gpu_hook.hotpath"}
+    for head in HEADS:
+        group = []
+        for name in _import_order(interpreter, HEADS[: HEADS.index(head) + 1]):
+            if name in seen:
+                continue
+            seen.add(name)
+            source, is_package = _source(name)
+            about = os.stat(source)
+            sources.append((source, about.st_size, about.st_mtime_ns))
+            group.append((name, source, is_package, compiled(source)))
+        groups[head] = marshal.dumps(tuple(group))
+    replace(path, marshal.dumps((MAGIC_NUMBER, tuple(sources), groups)), 0o644)
+
+
+def compiled(source: str) -> CodeType:
+    """Return the lean byte code of a source file."""
+    with open(source, "rb") as file:
+        tree = _Lean().visit(ast.parse(file.read(), source))
+    code: CodeType = compile(
+        ast.fix_missing_locations(tree),
+        source,
+        "exec",
+        flags=__future__.annotations.compiler_flag,
+        dont_inherit=True,
+        optimize=2,
+    )
+    return code
+
+
+def _import_order(interpreter: str, heads: tuple[str, ...]) -> list[str]:
+    """Return this package's modules in the order in which importing the heads completes them."""
+    import subprocess
+
+    program = f"import sys; sys.path.append({os.path.dirname(PACKAGE)!r}); import {', '.join(heads)}"
+    command = [interpreter, "-ISB", "-X", "importtime", "-c", program]
+    said = subprocess.run(command, env={}, capture_output=True, text=True, check=True, timeout=60).stderr
+    names = (line.rpartition("|")[2].strip() for line in said.splitlines() if line.startswith("import time:"))
+    return [name for name in names if name.startswith("oci_gpu_hook.")]
+
+
+def _source(name: str) -> tuple[str, bool]:
+    base = os.path.join(os.path.dirname(PACKAGE), *name.split("."))
+    package = os.path.join(base, "__init__.py")
+    return (package, True) if os.path.exists(package) else (f"{base}.py", False)
+
+
+class _Lean(ast.NodeTransformer):
+    """Takes out what does nothing when it runs. Annotations of classes stay: they are the fields of Records."""
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        node.returns = None
+        arguments = node.args
+        for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs):
+            argument.annotation = None
+        for rest in filter(None, (arguments.vararg, arguments.kwarg)):
+            rest.annotation = None
+        return self._with_body(node)
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        kept = [statement if isinstance(statement, ast.AnnAssign) else self.visit(statement) for statement in node.body]
+        node.body = [statement for statement in kept if statement is not None] or [ast.Pass()]
+        return node
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST | None:
+        if node.value is None:
+            return None
+        return ast.copy_location(ast.Assign(targets=[node.target], value=self.visit(node.value)), node)
+
+    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
+        if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            return [self.visit(statement) for statement in node.orelse] or ast.copy_location(ast.Pass(), node)
+        return self._with_body(node)
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST | None:
+        return None if node.module == "__future__" else node
+
+    def _with_body(self, node: ast.FunctionDef | ast.If) -> ast.AST:
+        self.generic_visit(node)
+        node.body = node.body or [ast.copy_location(ast.Pass(), node)]
+        return node
