@@ -88,6 +88,17 @@ def write(path: str, data: bytes, mode: int = 0o600) -> None:
         raise
 
 
+def drop_unfinished(path: str) -> None:
+    """Remove what killed processes left of their `write` of the file, where nobody can be writing it now."""
+    directory, name = os.path.split(path)
+    try:
+        for found in os.listdir(directory):
+            if found.startswith(name + ".") and found.endswith(".new"):
+                os.unlink(os.path.join(directory, found))
+    except OSError:
+        return  # it costs a file's room, no more
+
+
 def start_time(pid: int) -> int:
     """Return when a process started, in clock ticks since boot (proc(5), stat field 22); 0 if there is none such.
 

@@ -138,8 +138,10 @@ def ld_cache_path(config: Config, container_id: str) -> str:
 
 def forget(config: Config, container_id: str) -> None:
     """Drop the container's entry, if there is one, and what belongs to it."""
-    drop(ld_cache_path(config, container_id))
-    drop(_path(os.path.join(config.state_dir, DIRECTORY), container_id))
+    entry = _path(os.path.join(config.state_dir, DIRECTORY), container_id)
+    for path in (ld_cache_path(config, container_id), entry):
+        drop(path)
+        state.drop_unfinished(path)
 
 
 def drop(path: str) -> None:

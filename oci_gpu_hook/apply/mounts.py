@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from oci_gpu_hook.edits import DeviceNode, GeneratedFile, Mount
 
 NEW_KERNEL: Final = "use Linux 5.12 or later, and let no seccomp profile refuse the mount calls to the hook"
+_PRIVILEGE: Final = "run the hook as root with CAP_SYS_ADMIN, and let no seccomp profile refuse the mount calls to it"
 _HERE: Final = -100  # AT_FDCWD; host paths are absolute
 _REFRESH: Final = "run `oci-gpu info --refresh`; if the file is missing, install the driver again"
 _ATTRIBUTES: Final = {
@@ -94,7 +95,7 @@ def attach(attachment: Attachment) -> None:
     try:
         syscalls.move_mount(attachment.tree, attachment.onto)
     except OSError as error:
-        remedy = NEW_KERNEL if error.errno == errno.ENOSYS else "check that the hook runs with CAP_SYS_ADMIN"
+        remedy = NEW_KERNEL if error.errno == errno.ENOSYS else _PRIVILEGE
         what = f"cannot mount {quoted(attachment.path)} in the container"
         raise ApplyError(what, reason(error), remedy) from None
 
@@ -113,8 +114,7 @@ def _source_failed(path: str, error: OSError) -> ApplyError | DriverError:
         return DriverError(f"driver file {quoted(path)}", "is not there any more", _REFRESH)
     if error.errno == errno.ENOSYS:
         return ApplyError(f"cannot mount {quoted(path)}", "the kernel lacks the mount calls by descriptor", NEW_KERNEL)
-    remedy = "run the hook as root with CAP_SYS_ADMIN, and let no seccomp profile refuse the mount calls to it"
-    return ApplyError(f"cannot mount {quoted(path)}", reason(error), remedy)
+    return ApplyError(f"cannot mount {quoted(path)}", reason(error), _PRIVILEGE)
 
 
 def _make_directories(tree: int, path: str) -> None:

@@ -176,11 +176,13 @@ class Placing:
         found = os.fstat(fd)
         if (found.st_dev, found.st_ino) == (self._root.st_dev, self._root.st_ino):
             where = "the root directory"
-        elif found.st_dev != self._root.st_dev and syscalls.file_system_type(fd) in syscalls.KERNEL_FILE_SYSTEMS:
+        elif (
+            found.st_dev != self._root.st_dev
+            and not path.startswith("/proc/")
+            and syscalls.file_system_type(fd) in syscalls.KERNEL_FILE_SYSTEMS
+        ):
             where = "the kernel's files"
         else:
-            return fd
-        if path.startswith("/proc/"):
             return fd
         os.close(fd)
         raise UnsafeRootfs(f"container path {quoted(path)}", f"leads to {where}", "remove the link from the image")

@@ -32,22 +32,24 @@ def record(config: Config, entry: Entry) -> None:
     Raises StateError, OSError: what goes wrong with the dead is logged and fails nobody.
     """
     state.directory(config.state_dir, journal.DIRECTORY)
-    with _Lock(config):
+    with Lock(config):
         _take_back_dead(config)
         journal.write(config, entry)
 
 
 def detach(container_id: str, config: Config) -> None:
     """Take back what is left of a container. Raises HookError; its entry then stays, for a later try."""
-    with _Lock(config):
+    with Lock(config):
         entry = journal.read(config, container_id)
         if entry is not None:
             _take_back(entry, config)
+        else:
+            journal.forget(config, container_id)  # of a hook that was killed while it wrote the entry
 
 
 def reconcile(config: Config) -> tuple[str, ...]:
     """Take back what is left of every container that ended without `poststop`; return their ids."""
-    with _Lock(config):
+    with Lock(config):
         return _take_back_dead(config)
 
 
@@ -97,7 +99,7 @@ def _clean_rootfs(entry: Entry) -> None:
             take_back(rootfs, entry.changes, ended=True)
 
 
-class _Lock:
+class Lock:
     """The right to take back what is dead, for a `with` block; given up on where its holder does not move."""
 
     def __init__(self, config: Config) -> None:

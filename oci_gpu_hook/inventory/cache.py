@@ -114,7 +114,9 @@ def _with_details(held: Held) -> Held:
 def _write(config: Config, held: Held) -> None:
     document = {**held.__dict__, "inventory": stored.to_json(held.inventory)}
     try:
-        state.write(os.path.join(state.directory(config.state_dir), NAME), dump(document))
+        path = os.path.join(state.directory(config.state_dir), NAME)
+        state.drop_unfinished(path)
+        state.write(path, dump(document))
     except (OSError, HookError):  # a state directory that cannot be written costs time, no more
         return
 
