@@ -73,9 +73,11 @@ def events(monkeypatch):
 def started():
     """Return a function that starts a container, which is a process that sleeps."""
     processes = {}
+    every = []
 
     def start(name):
         processes[name] = subprocess.Popen(["/bin/sleep", "600"])
+        every.append(processes[name])
         return bundle(name, processes[name].pid)
 
     def kill(name):
@@ -85,7 +87,7 @@ def started():
     start.kill = kill
     start.processes = processes
     yield start
-    for process in processes.values():
+    for process in every:
         process.kill()
         process.wait()
 
