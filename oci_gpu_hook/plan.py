@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _BIND: Final = ("bind", "private")
 _READ_ONLY: Final = ("ro", "nosuid", "nodev", *_BIND)
 _OWN_FILE_SYSTEM: Final = ("ro", "nosuid", "nodev", "noexec")
+_ESSENTIAL: Final = (("compute", "libcuda.so."), ("utility", "libnvidia-ml.so."))
 _PROFILES: Final = "/etc/nvidia/nvidia-application-profiles-rc.d"
 
 
@@ -50,7 +51,7 @@ class Plan(Record):
     ld_cache: tuple[CachedLibrary, ...]
     decisions: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
-    driver_version: str = ""
+    driver_version: str
 
 
 def make(request: Request, inventory: Inventory, gpus: Sequence[Granted], image: Image, config: Config) -> Plan:
@@ -58,6 +59,7 @@ def make(request: Request, inventory: Inventory, gpus: Sequence[Granted], image:
     wanted = frozenset((*request.driver_capabilities, *request.features))
     warnings = [*request.warnings, *inventory.warnings, *image.warnings, *config.warnings]
     _check_requirements(request, inventory, gpus)
+    _check_libraries(inventory, wanted)
     mounts, links, cached = _libraries(inventory, wanted, image)
     mounts += _files(inventory, wanted)
     links += _links(inventory, wanted, image)
@@ -80,6 +82,7 @@ def make(request: Request, inventory: Inventory, gpus: Sequence[Granted], image:
         ld_cache=(*compat, *cached),
         decisions=decisions,
         warnings=tuple(warnings),
+        driver_version=inventory.driver_version,
     )
 
 
@@ -125,6 +128,17 @@ def _check_requirements(request: Request, inventory: Inventory, gpus: Sequence[G
         requirements.check(
             request.requirements, inventory.driver_version, inventory.cuda_version, [granted.gpu for granted in gpus]
         )
+
+
+def _check_libraries(inventory: Inventory, wanted: frozenset[str]) -> None:
+    """Raise DriverError where a capability lacks the library without which it is nothing."""
+    names = [library.name for library in inventory.libraries if library.bits == 64]
+    for capability, stem in _ESSENTIAL:
+        if capability in wanted and not any(name.startswith(stem) for name in names):
+            why = f"the host has no {stem}{inventory.driver_version}, which the capability {capability} is made of"
+            raise DriverError(
+                "driver files", why, "install the driver's user-space part of the kernel driver's version"
+            )
 
 
 def _brought(capabilities: tuple[str, ...], wanted: frozenset[str]) -> bool:

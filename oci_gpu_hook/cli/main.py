@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing import Final
 
 # Each is a module of this package with SUMMARY, add_arguments(parser) and run(options) -> exit status.
-COMMANDS: Final = ("request", "plan", "info", "leases", "simulate", "hook-path", "install", "uninstall")
+COMMANDS: Final = ("request", "plan", "info", "verify", "repair", "leases", "simulate", "hook-path", "install", "uninstall")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
