@@ -6,21 +6,21 @@ directory, everything else at its usual path.
 
 from __future__ import annotations
 
-from oci_gpu_hook.edits import ContainerEdits, DeviceNode, GeneratedFile, Mount, Symlink
+from oci_gpu_hook import plan_nodes
+from oci_gpu_hook.edits import ContainerEdits, GeneratedFile, Mount, Symlink
 from oci_gpu_hook.edits import to_json as edits_to_json
-from oci_gpu_hook.errors import DriverError, InvalidInput, quoted
+from oci_gpu_hook.errors import DriverError
 from oci_gpu_hook.record import Record
 from oci_gpu_hook.request.model import to_json as request_to_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from typing import Final
 
     from oci_gpu_hook.allocation.model import Granted
     from oci_gpu_hook.config import Config
     from oci_gpu_hook.image import Image
-    from oci_gpu_hook.inventory.model import DeviceNode as HostNode
     from oci_gpu_hook.inventory.model import Inventory
     from oci_gpu_hook.request.model import Request
 
@@ -63,7 +63,7 @@ def make(request: Request, inventory: Inventory, gpus: Sequence[Granted], image:
     mounts, links, cached = _libraries(inventory, wanted, image)
     mounts += _files(inventory, wanted)
     links += _links(inventory, wanted, image)
-    nodes = _nodes(request, inventory, gpus, wanted, warnings)
+    nodes = plan_nodes.of(request, inventory, gpus, wanted, warnings)
     files: list[GeneratedFile] = []
     if image.procfs:
         proc_mounts, files = _procfs(inventory, gpus, image, config)
@@ -76,7 +76,7 @@ def make(request: Request, inventory: Inventory, gpus: Sequence[Granted], image:
         request=request,
         image=image,
         gpus=tuple(gpus),
-        edits=ContainerEdits(device_nodes=tuple(nodes), mounts=tuple(mounts), additional_gids=_groups(nodes)),
+        edits=ContainerEdits(device_nodes=tuple(nodes), mounts=tuple(mounts), additional_gids=plan_nodes.groups(nodes)),
         links=tuple(links),
         files=tuple(files),
         ld_cache=(*compat, *cached),
@@ -90,7 +90,7 @@ def of_devices(request: Request, inventory: Inventory, gpus: Sequence[Granted]) 
     """Return the part of the plan that needs no rootfs: the nodes, and the groups that may use them."""
     wanted = frozenset((*request.driver_capabilities, *request.features))
     nodes = _nodes(request, inventory, gpus, wanted, [])
-    return ContainerEdits(device_nodes=tuple(nodes), additional_gids=_groups(nodes))
+    return ContainerEdits(device_nodes=tuple(nodes), additional_gids=plan_nodes.groups(nodes))
 
 
 def to_json(plan: Plan) -> dict[str, object]:
@@ -184,77 +184,6 @@ def _links(inventory: Inventory, wanted: frozenset[str], image: Image) -> list[S
             path = link.path if link.path.startswith("/") else f"{base}/{link.path}"
             links.append(Symlink(path=path, target=link.target))
     return links
-
-
-def _nodes(
-    request: Request, inventory: Inventory, gpus: Sequence[Granted], wanted: frozenset[str], warnings: list[str]
-) -> list[DeviceNode]:
-    by_path = {node.path: node for node in inventory.nodes}
-    nodes = {path: node for path, node in by_path.items() if not wanted.isdisjoint(node.capabilities)}
-    nodes["/dev/nvidiactl"] = _node_of_host("/dev/nvidiactl", by_path)
-    for granted in gpus:
-        for path in _paths_of(granted, wanted, by_path):
-            nodes[path] = _node_of_host(path, by_path)
-    for channel in request.imex_channels:
-        path = f"/dev/nvidia-caps-imex-channels/channel{channel}"
-        nodes[path] = _node_of_host(path, by_path)
-    if _manages_mig(request, gpus):
-        nodes |= {path: node for path, node in by_path.items() if path.startswith("/dev/nvidia-caps/")}
-    for path, capabilities in inventory.missing_nodes:
-        if not wanted.isdisjoint(capabilities):
-            warnings.append(f"the host has no {path}, which {'/'.join(sorted(wanted & set(capabilities)))} would use")
-    return [_given(nodes[path]) for path in sorted(nodes, key=lambda path: (len(path), path))]
-
-
-def _manages_mig(request: Request, gpus: Sequence[Granted]) -> bool:
-    """Tell whether the container is to configure or watch MIG devices. Raises InvalidInput for values NVIDIA refuses."""
-    asked = {
-        "NVIDIA_MIG_CONFIG_DEVICES": request.mig_config_devices,
-        "NVIDIA_MIG_MONITOR_DEVICES": request.mig_monitor_devices,
-    }
-    for variable, value in asked.items():
-        if value and value != "all":
-            raise InvalidInput(
-                f"{variable}={quoted(value)}", "only `all` has a meaning", "set it to all, or not at all"
-            )
-        if value and any(granted.mig for granted in gpus):
-            why = "the container is given single MIG devices, which cannot manage others"
-            raise InvalidInput(f"{variable}=all", why, "ask for whole GPUs beside it")
-    return any(asked.values())
-
-
-def _paths_of(granted: Granted, wanted: frozenset[str], by_path: dict[str, HostNode]) -> Iterable[str]:
-    yield f"/dev/nvidia{granted.gpu.minor}"
-    if granted.mig:
-        yield f"/dev/nvidia-caps/nvidia-cap{granted.mig.gpu_instance_minor}"
-        yield f"/dev/nvidia-caps/nvidia-cap{granted.mig.compute_instance_minor}"
-    if "graphics" in wanted or "display" in wanted:
-        # A render node that the host lacks is no reason to fail: compute works without, and graphics says so itself.
-        yield from (path for name in granted.gpu.drm if (path := f"/dev/dri/{name}") in by_path)
-
-
-def _node_of_host(path: str, by_path: dict[str, HostNode]) -> HostNode:
-    if path in by_path:
-        return by_path[path]
-    remedy = "create it: run nvidia-modprobe or nvidia-smi on the host, or enable NVIDIA's udev rules"
-    raise DriverError(f"device node {quoted(path)}", "the host does not have it", remedy)
-
-
-def _given(node: HostNode) -> DeviceNode:
-    return DeviceNode(
-        path=node.path,
-        host_path=node.host_path,
-        major=node.major,
-        minor=node.minor,
-        file_mode=node.mode,
-        uid=node.uid,
-        gid=node.gid,
-    )
-
-
-def _groups(nodes: Sequence[DeviceNode]) -> tuple[int, ...]:
-    """Return the groups that a process needs for nodes that not everybody may read and write."""
-    return tuple(sorted({node.gid for node in nodes if node.gid and node.file_mode & 0o006 != 0o006}))
 
 
 def _procfs(

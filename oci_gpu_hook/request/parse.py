@@ -51,6 +51,7 @@ def read(container: Container, config: Config) -> Reading:
     counting.tell_unread(container.annotations, variables, unread, warnings)
     if ask is None or counted is None:
         return Reading(request=None, warnings=tuple(warnings))
+    sources.check_entries(container.env)
     legacy = sources.is_legacy_image(variables)
     accepted = container.privileged or config.accept_envvar_when_unprivileged
     mounted = sources.mounted_imex_channels(container.mounts) if config.accept_volume_mounts else ()

@@ -38,6 +38,14 @@ def environment(entries: Sequence[str], warnings: list[str]) -> dict[str, str]:
     return variables
 
 
+def check_entries(entries: Sequence[str]) -> None:
+    """Raise InvalidInput for an entry without `=`: what a container asks for by it cannot be known."""
+    for entry in entries:
+        if "=" not in entry:
+            what = f"process.env: the entry {quoted(entry)}"
+            raise InvalidInput(what, "has no '='", "write NAME=VALUE, or remove it from the image")
+
+
 def is_legacy_image(variables: Mapping[str, str]) -> bool:
     """Tell whether the image is from before NVIDIA_REQUIRE_CUDA: such images ask by CUDA_VERSION alone."""
     return bool(variables.get("CUDA_VERSION")) and not variables.get("NVIDIA_REQUIRE_CUDA")

@@ -97,9 +97,9 @@ def test_refusal_is_one_line(command):
 
 
 def test_hostile_text_stays_on_its_line(command):
-    out = command(["NVIDIA_VISIBLE_DEVICES=0", "NVIDIA_REQUIRE_X=\x1b[2J\nroot", "\x1b\n"])[1]
+    out = command(["NVIDIA_VISIBLE_DEVICES=0", "NVIDIA_REQUIRE_X=\x1b[2J\nroot", "\x1b\n=1"])[1]
     assert all(line.isprintable() for line in out.splitlines())
-    assert len(out.splitlines()) == 5
+    assert len(out.splitlines()) == 4
 
 
 def test_a_directory_that_is_no_bundle(monkeypatch, tmp_path, capsys):

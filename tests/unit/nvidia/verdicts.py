@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tests.unit.nvidia import bundles, outcomes
+from tests.unit.nvidia import bundles
 from tests.unit.nvidia.outcomes import NO_GPU, REFUSED
 
 if TYPE_CHECKING:
@@ -70,18 +70,6 @@ def _without(theirs, *names):
     return {**theirs, "devices": theirs["devices"].difference(names), "imex": theirs["imex"].difference(names)}
 
 
-def _without_bad_entries(case, theirs):
-    container = bundles.of_case(case).container()
-    fields = {**container.__dict__, "env": tuple(entry for entry in container.env if "=" in entry)}
-    from oci_gpu_hook.config import Config
-    from oci_gpu_hook.request.parse import parse
-
-    request = parse(type(container)(**fields), Config())
-    if request is None:
-        return NO_GPU
-    return {**outcomes.of_request(request), "rootfs": container.rootfs, "pid": str(container.pid)}
-
-
 def _annotated(case):
     """Return the devices of the one CDI annotation of a blackbox case."""
     values = [value for key, value in _document(case).get("annotations", {}).items() if key.startswith("cdi.k8s.io/")]
@@ -106,12 +94,6 @@ def _state(case):
 
 
 BETTER = (
-    Row(
-        "An environment entry without `=` is passed over with a warning; it does not fail the container.",
-        lambda case, theirs: "entry-without-equals-fails-every-container" in case.get("quirks", ()),
-        _without_bad_entries,
-        "has no '='",
-    ),
     Row(
         "A device or channel that is named twice is given once; no empty name is left that hides all GPUs in CDI mode.",
         lambda case, theirs: bool(

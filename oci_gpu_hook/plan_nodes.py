@@ -1,0 +1,94 @@
+"""The device nodes of a plan: of granted devices, of capabilities, of channels. Pure."""
+
+from __future__ import annotations
+
+from oci_gpu_hook.edits import DeviceNode
+from oci_gpu_hook.errors import DriverError, InvalidInput, quoted
+from oci_gpu_hook.inventory.model import DeviceNode as HostNode
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from oci_gpu_hook.allocation.model import Granted
+    from oci_gpu_hook.inventory.model import Inventory
+    from oci_gpu_hook.request.model import Request
+
+
+def of(
+    request: Request, inventory: Inventory, gpus: Sequence[Granted], wanted: frozenset[str], warnings: list[str]
+) -> list[DeviceNode]:
+    """Return the nodes, shortest paths first, and add what the host lacks to `warnings`. Raises DriverError."""
+    by_path = {node.path: node for node in inventory.nodes}
+    nodes = {path: node for path, node in by_path.items() if not wanted.isdisjoint(node.capabilities)}
+    nodes["/dev/nvidiactl"] = _node_of_host("/dev/nvidiactl", by_path)
+    for granted in gpus:
+        for path in _paths_of(granted, wanted, by_path):
+            nodes[path] = _node_of_host(path, by_path)
+    for channel in request.imex_channels:
+        path = f"/dev/nvidia-caps-imex-channels/channel{channel}"
+        nodes[path] = _imex_channel(channel, path, by_path, inventory.imex_major)
+    if _manages_mig(request, gpus):
+        nodes |= {path: node for path, node in by_path.items() if path.startswith("/dev/nvidia-caps/")}
+    for path, capabilities in inventory.missing_nodes:
+        if not wanted.isdisjoint(capabilities):
+            warnings.append(f"the host has no {path}, which {'/'.join(sorted(wanted & set(capabilities)))} would use")
+    return [_given(nodes[path]) for path in sorted(nodes, key=lambda path: (len(path), path))]
+
+
+def _manages_mig(request: Request, gpus: Sequence[Granted]) -> bool:
+    """Tell whether the container is to configure or watch MIG devices. Raises InvalidInput for what NVIDIA refuses."""
+    asked = {
+        "NVIDIA_MIG_CONFIG_DEVICES": request.mig_config_devices,
+        "NVIDIA_MIG_MONITOR_DEVICES": request.mig_monitor_devices,
+    }
+    for variable, value in asked.items():
+        if value and value != "all":
+            raise InvalidInput(
+                f"{variable}={quoted(value)}", "only `all` has a meaning", "set it to all, or not at all"
+            )
+        if value and any(granted.mig for granted in gpus):
+            why = "the container is given single MIG devices, which cannot manage others"
+            raise InvalidInput(f"{variable}=all", why, "ask for whole GPUs beside it")
+    return any(asked.values())
+
+
+def _paths_of(granted: Granted, wanted: frozenset[str], by_path: dict[str, HostNode]) -> Iterable[str]:
+    yield f"/dev/nvidia{granted.gpu.minor}"
+    if granted.mig:
+        yield f"/dev/nvidia-caps/nvidia-cap{granted.mig.gpu_instance_minor}"
+        yield f"/dev/nvidia-caps/nvidia-cap{granted.mig.compute_instance_minor}"
+    if "graphics" in wanted or "display" in wanted:
+        # A render node that the host lacks is no reason to fail: compute works without, and graphics says so itself.
+        yield from (path for name in granted.gpu.drm if (path := f"/dev/dri/{name}") in by_path)
+
+
+def _node_of_host(path: str, by_path: dict[str, HostNode]) -> HostNode:
+    if path in by_path:
+        return by_path[path]
+    remedy = "create it: run nvidia-modprobe or nvidia-smi on the host, or enable NVIDIA's udev rules"
+    raise DriverError(f"device node {quoted(path)}", "the host does not have it", remedy)
+
+
+def _imex_channel(channel: int, path: str, by_path: dict[str, HostNode], major: int) -> HostNode:
+    """Return the channel's node; the driver numbers channels by minor, so one that the host has not made can be."""
+    if path in by_path or not major:
+        return _node_of_host(path, by_path)
+    return HostNode(path=path, host_path=path, major=major, minor=channel, mode=0o666, uid=0, gid=0)
+
+
+def _given(node: HostNode) -> DeviceNode:
+    return DeviceNode(
+        path=node.path,
+        host_path=node.host_path,
+        major=node.major,
+        minor=node.minor,
+        file_mode=node.mode,
+        uid=node.uid,
+        gid=node.gid,
+    )
+
+
+def groups(nodes: Sequence[DeviceNode]) -> tuple[int, ...]:
+    """Return the groups that a process needs for nodes that not everybody may read and write."""
+    return tuple(sorted({node.gid for node in nodes if node.gid and node.file_mode & 0o006 != 0o006}))
