@@ -89,7 +89,7 @@ def make(request: Request, inventory: Inventory, gpus: Sequence[Granted], image:
 def of_devices(request: Request, inventory: Inventory, gpus: Sequence[Granted]) -> ContainerEdits:
     """Return the part of the plan that needs no rootfs: the nodes, and the groups that may use them."""
     wanted = frozenset((*request.driver_capabilities, *request.features))
-    nodes = _nodes(request, inventory, gpus, wanted, [])
+    nodes = plan_nodes.of(request, inventory, gpus, wanted, [])
     return ContainerEdits(device_nodes=tuple(nodes), additional_gids=plan_nodes.groups(nodes))
 
 
