@@ -46,7 +46,7 @@ def install(target: Target) -> Steps:
     if RUNTIME_NAME in handlers:
         why = f"has another handler of the name {RUNTIME_NAME}"
         raise EngineFileError(quoted(path), why, "rename or remove that handler first")
-    after = _with_block(bare, target.runtime, version, _table(handlers, "runc", "options"))
+    after = _with_block(bare, target.runtime, version, handlers)
     _check(after, path, config, version, target.runtime)
     changes = []
     if after != text:
@@ -133,10 +133,14 @@ def _list(config: dict[str, Any], name: str) -> list[str]:
     return found if type(found) is list else []
 
 
-def _block(runtime: str, version: int, options: dict[str, Any]) -> str:
-    table = f'plugins."{_PLUGINS[version]}".containerd.runtimes.{RUNTIME_NAME}'
-    lines = [
-        _BEGIN,
+def _block(runtime: str, version: int, handlers: dict[str, Any]) -> str:
+    runtimes = f'plugins."{_PLUGINS[version]}".containerd.runtimes'
+    table = f"{runtimes}.{RUNTIME_NAME}"
+    lines = [_BEGIN]
+    if "runc" not in handlers:
+        # containerd 1.6 has its built-in runc handler, which is the default, only while the file names no handler.
+        lines += [f"[{runtimes}.runc]", '  runtime_type = "io.containerd.runc.v2"']
+    lines += [
         f"[{table}]",
         '  runtime_type = "io.containerd.runc.v2"',
         f"  pod_annotations = {_ANNOTATIONS}",
@@ -144,6 +148,7 @@ def _block(runtime: str, version: int, options: dict[str, Any]) -> str:
         f"  [{table}.options]",
         f'    BinaryName = "{_escaped(runtime)}"',
     ]
+    options = _table(handlers, "runc", "options")
     if type(options.get("SystemdCgroup")) is bool:  # the cgroup driver is the kubelet's, whatever the handler
         lines.append(f"    SystemdCgroup = {str(options['SystemdCgroup']).lower()}")
     return "\n".join([*lines, _END, ""])
@@ -153,10 +158,10 @@ def _escaped(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"')
 
 
-def _with_block(text: str, runtime: str, version: int, options: dict[str, Any]) -> str:
+def _with_block(text: str, runtime: str, version: int, handlers: dict[str, Any]) -> str:
     text = text or _FIRST_LINE
     separator = "" if text.endswith("\n") else "\n"
-    return f"{text}{separator}\n{_block(runtime, version, options)}"
+    return f"{text}{separator}\n{_block(runtime, version, handlers)}"
 
 
 def _without_block(text: str, path: str) -> str:
@@ -179,6 +184,8 @@ def _check(after: str, path: str, before: dict[str, Any], version: int, runtime:
         raise EngineFileError(quoted(path), why, "write its runtimes as tables, not inline") from None
     handlers = _table(_runtimes_plugin(config, version), "containerd", "runtimes")
     handler = handlers.pop(RUNTIME_NAME)
+    if "runc" not in _table(_runtimes_plugin(before, version), "containerd", "runtimes"):
+        del handlers["runc"]
     if handler["options"]["BinaryName"] != runtime or _pruned(config) != _pruned(before):
         raise EngineFileError(quoted(path), "would change its meaning", "report this with the file")
 

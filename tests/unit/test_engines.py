@@ -157,6 +157,7 @@ def test_containerd_goes_in_and_out(root, oci_gpu, name):
     assert file.read_text().startswith(CONFIG_TOML[name])
     config = tomllib.loads(file.read_text())
     plugin = config["plugins"]["io.containerd.cri.v1.runtime" if name == "version 3" else "io.containerd.grpc.v1.cri"]
+    assert plugin["containerd"]["runtimes"]["runc"]["runtime_type"] == "io.containerd.runc.v2"
     handler = plugin["containerd"]["runtimes"]["oci-gpu"]
     assert handler["runtime_type"] == "io.containerd.runc.v2"
     assert handler["options"]["BinaryName"] == RUNTIME

@@ -1,0 +1,283 @@
+"""Real engines, each started once a session, on a machine of their own (machine.py)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+
+import pytest
+
+from tests.engines.machine import EngineMachine
+from tests.runtime import machine as machines
+
+USER = 20010
+SUBORDINATE = 300000
+IMAGE = "docker.io/test/image:latest"
+
+
+def needed(*programs: str) -> None:
+    """Skip where a program is not installed."""
+    absent = [program for program in programs if not shutil.which(program)]
+    if absent:
+        pytest.skip(f"not installed: {' '.join(absent)}; run: make test, as root")
+
+
+@dataclass
+class Answer:
+    """How a container ended and what its probe saw."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+    def seen(self) -> dict:
+        assert self.status == 0, f"exit {self.status}\n{self.stdout}\n{self.stderr}"
+        return {answer["do"]: answer["value"] for answer in map(json.loads, self.stdout.splitlines())}
+
+
+@pytest.fixture(scope="session")
+def engines(machine, simulated):
+    """The machine for engines, with this project installed in it but no engine taught."""
+    work = machine.work / "engines"
+    work.mkdir(mode=0o755)
+    made = EngineMachine(work, machine.image("debian"), simulated)
+    yield made
+    made.close()
+    subprocess.run(["rm", "-rf", "--one-file-system", work], check=False)
+
+
+class Docker:
+    """dockerd with its client."""
+
+    def __init__(self, engines: EngineMachine) -> None:
+        self.engines = engines
+        self.directory = engines.work / "docker"
+        self.directory.mkdir()
+        self.socket = f"unix://{self.directory}/socket"
+
+    def start(self) -> None:
+        """Start the daemon with what /etc/docker/daemon.json says, and without a network."""
+        where = self.directory
+        self.daemon = self.engines.start(
+            *("dockerd", "--data-root", where / "data", "--exec-root", where / "exec", "-H", self.socket),
+            *("--iptables=false", "--bridge=none", "--pidfile", where / "pid", "--cgroup-parent", self.engines.cgroup),
+            until=("docker", "-H", self.socket, "info"),
+        )
+        with subprocess.Popen(["tar", "-C", self.engines.image, "-c", "."], stdout=subprocess.PIPE) as tar:
+            self("import", "-", "image", stdin=tar.stdout)
+
+    def __call__(self, *arguments: object, check: bool = True, **options) -> Answer:
+        done = self.engines.run("docker", "-H", self.socket, *arguments, check=check, **options)
+        return Answer(done.returncode, done.stdout, done.stderr)
+
+    def run(self, *options: str, probe: tuple[str, ...] = (), args: tuple[str, ...] = ()) -> Answer:
+        """Run a container of the image to its end."""
+        return self("run", "--rm", "--net=none", *options, "image", *(args or ("/probe", *probe)), check=False)
+
+    def detached(self, *options: str) -> str:
+        """Start a container that sleeps; return its id."""
+        return self("run", "-d", "--net=none", *options, "image", "/bin/sleep", "600").stdout.strip()
+
+    def exec(self, container: str, *probe: str) -> dict:
+        """Return what a probe sees in a running container."""
+        return self("exec", container, "/probe", *probe).seen()
+
+    def remove_all(self) -> None:
+        """Remove every container."""
+        containers = self("ps", "-aq").stdout.split()
+        if containers:
+            self("rm", "-f", *containers)
+
+
+@pytest.fixture(scope="session")
+def docker_daemon(engines):
+    needed("dockerd", "docker")
+    daemon = Docker(engines)
+    engines.write("/etc/docker/daemon.json", '{\n  "debug": false\n}\n')
+    engines.oci_gpu("install", "docker", "--directory", engines.libexec)
+    daemon.start()
+    yield daemon
+    daemon.remove_all()
+
+
+@pytest.fixture
+def docker(docker_daemon):
+    """Docker, taught by `oci-gpu install docker`; without containers before and after."""
+    yield docker_daemon
+    docker_daemon.remove_all()
+
+
+class Podman:
+    """Podman of root or, by a `prefix` that becomes one, of a user."""
+
+    def __init__(self, engines: EngineMachine, *prefix: object, extra: tuple[str, ...] = ()) -> None:
+        self.engines = engines
+        self.runtime = "crun"
+        self._prefix = prefix
+        # A machine with few rights refuses the limits that Podman would raise.
+        self._options = ("--net=none", "--ulimit", "nofile=1000:1000", "--ulimit", "nproc=1000:1000", *extra)
+        with subprocess.Popen(["tar", "-C", engines.image, "-c", "."], stdout=subprocess.PIPE) as tar:
+            self("import", "-", "image", stdin=tar.stdout)
+
+    def __call__(self, *arguments: object, check: bool = True, **options) -> Answer:
+        general = ("--cgroup-manager=cgroupfs", "--runtime", self.runtime)
+        done = self.engines.run(*self._prefix, *general, *arguments, check=check, **options)
+        return Answer(done.returncode, done.stdout, done.stderr)
+
+    def run(self, *options: str, probe: tuple[str, ...] = (), args: tuple[str, ...] = ()) -> Answer:
+        """Run a container of the image to its end."""
+        command = args or ("/probe", *probe)
+        return self("run", "--rm", *self._options, *options, "image", *command, check=False)
+
+    def detached(self, *options: str) -> str:
+        """Start a container that sleeps; return its id."""
+        return self("run", "-d", *self._options, *options, "image", "/bin/sleep", "600").stdout.strip()
+
+    def exec(self, container: str, *probe: str) -> dict:
+        """Return what a probe sees in a running container."""
+        return self("exec", container, "/probe", *probe).seen()
+
+
+@pytest.fixture(scope="session")
+def podman_installed(engines):
+    needed("podman", "conmon")
+    engines.oci_gpu("install", "podman", "--directory", engines.libexec)
+    return engines
+
+
+@pytest.fixture(scope="session")
+def podman_of_root(podman_installed):
+    command = ("podman", "--root", podman_installed.work / "podman")
+    return Podman(podman_installed, *command, extra=("--cgroup-parent", f"/{podman_installed.cgroup}"))
+
+
+@pytest.fixture(params=["crun", "runc"])
+def podman(request, podman_of_root):
+    """Podman of root with each runtime, taught by `oci-gpu install podman`; without containers afterwards."""
+    needed(request.param)
+    podman_of_root.runtime = request.param
+    yield podman_of_root
+    podman_of_root("rm", "-fa", "-t", "0")
+
+
+@pytest.fixture(scope="session")
+def user_podman(podman_installed):
+    """Podman of a user without any right, by Podman's and this project's installation for the whole machine."""
+    needed("newuidmap", "setpriv", "crun")
+    machine = podman_installed
+    for name, line in {
+        "passwd": f"gpu-user:x:{USER}:{USER}::{machine.work}/user:/bin/sh",
+        "group": f"gpu-user:x:{USER}:",
+        "subuid": f"gpu-user:{SUBORDINATE}:65536",
+        "subgid": f"gpu-user:{SUBORDINATE}:65536",
+    }.items():
+        file = machine.path(f"/etc/{name}")
+        file.write_text(f"{file.read_text() if file.exists() else ''}{line}\n")
+    for directory in (machine.work / "user", machine.path(f"/run/user/{USER}")):
+        directory.mkdir(mode=0o700, parents=True)
+        os.chown(directory, USER, USER)
+    environment = (
+        f"HOME={machine.work}/user",
+        f"XDG_RUNTIME_DIR=/run/user/{USER}",
+        "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+    )
+    become = ("setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", "env", "-i", *environment)
+    podman = Podman(machine, *become, "podman", extra=("--cgroups=disabled",))
+    yield podman
+    podman("rm", "-fa", "-t", "0")
+    machine.kill_user(USER)
+
+
+class Containerd:
+    """containerd with ctr."""
+
+    def __init__(self, engines: EngineMachine) -> None:
+        self.engines = engines
+        self.directory = engines.work / "containerd"
+        self.directory.mkdir()
+        self.config = self.directory / "config.toml"
+        self.socket = self.directory / "socket"
+        self.runtime = engines.libexec / "oci-gpu-runtime"
+
+    def start(self) -> None:
+        """Start the daemon with its configuration and import the image."""
+        ctr = ("ctr", "--address", self.socket)
+        self.engines.start("containerd", "--config", self.config, until=(*ctr, "version"))
+        archive = oci_archive(self.engines.image, self.directory)
+        self.engines.run(*ctr, "images", "import", "--base-name", "test", "--no-unpack", archive)
+
+    def run(self, *options: str, probe: tuple[str, ...] = (), name: str = "c1") -> Answer:
+        """Run a probe in a container to its end."""
+        cgroup = ("--cgroup", f"/{self.engines.cgroup}/{name}")
+        runc = ("--runc-binary", self.runtime)
+        done = self.engines.run(
+            *("ctr", "--address", self.socket, "run", "--rm", *cgroup, *runc, *options, IMAGE, name, "/probe", *probe),
+            check=False,
+        )
+        return Answer(done.returncode, done.stdout, done.stderr)
+
+
+def oci_archive(image, directory):
+    """Pack a directory as an image of one layer (OCI image specification 1.0, image-layout.md); return the tar."""
+    layout = directory / "layout"
+    blobs = layout / "blobs/sha256"
+    blobs.mkdir(parents=True)
+
+    def add(data: bytes, kind: str) -> dict:
+        digest = hashlib.sha256(data).hexdigest()
+        (blobs / digest).write_bytes(data)
+        return {"mediaType": f"application/vnd.oci.image.{kind}", "digest": f"sha256:{digest}", "size": len(data)}
+
+    layer = add(subprocess.run(["tar", "-C", image, "-c", "."], capture_output=True, check=True).stdout, "layer.v1.tar")
+    architecture = {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine]
+    rootfs = {"type": "layers", "diff_ids": [layer["digest"]]}
+    settings = {
+        "architecture": architecture,
+        "os": "linux",
+        "config": {"Env": ["PATH=/usr/bin:/bin"]},
+        "rootfs": rootfs,
+    }
+    config = add(json.dumps(settings).encode(), "config.v1+json")
+    manifest = add(json.dumps({"schemaVersion": 2, "config": config, "layers": [layer]}).encode(), "manifest.v1+json")
+    manifest["annotations"] = {"io.containerd.image.name": IMAGE}
+    (layout / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [manifest]}))
+    (layout / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+    archive = directory / "image.tar"
+    subprocess.run(["tar", "-C", layout, "-cf", archive, "."], check=True)
+    return archive
+
+
+@pytest.fixture(scope="session")
+def containerd(engines):
+    """containerd, taught by `oci-gpu install containerd`."""
+    needed("containerd", "ctr")
+    daemon = Containerd(engines)
+    where = daemon.directory
+    daemon.config.write_text(
+        f'version = 2\nroot = "{where}/root"\nstate = "{where}/state"\n'
+        f'\n[grpc]\n  address = "{daemon.socket}" # its own\n'
+    )
+    engines.oci_gpu("install", "containerd", "--file", daemon.config, "--directory", engines.libexec)
+    daemon.start()
+    return daemon
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "engines" in getattr(item, "fixturenames", ()) and os.path.dirname(__file__) in str(item.path):
+            item.add_marker(pytest.mark.root)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_left():
+    """Fail the session when a cgroup of an engine's stays."""
+    yield
+    if not machines.missing():
+        left = [
+            directory for directory, _, _ in os.walk("/sys/fs/cgroup") if f"oci-gpu-engines-{os.getpid()}" in directory
+        ]
+        assert not left
