@@ -43,6 +43,7 @@ bool write_all(int fd, const char *data, size_t size);
 void rewind_file(int fd);
 void move_to_stdin(int fd);
 void close_above_stderr(void);
+bool is_ignored(int signal);
 void go_to_root_directory(void);
 _Noreturn void leave(int status);
 _Noreturn void fail(const char *what, const char *path, const char *why);

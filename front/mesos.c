@@ -1,5 +1,5 @@
-/* mesos-containerizer: a launch that may have a root file system goes to Python; all else to the real helper,
-   with the same arguments, environment and descriptors. */
+/* mesos-containerizer: a launch that may have a root file system goes to Python, and so does what Python has put into
+   such a launch; all else to the real helper, with the same arguments, environment and descriptors. */
 #include "front.h"
 
 /* The launch information is JSON, in a variable (the agent's launches) or an argument (the command executor's). A
@@ -24,13 +24,30 @@ static char *in_decimal(int number) {
     return digit;
 }
 
+/* CPython ignores these two at its start. Whether they were ignored before, the real helper is to find as it was. */
+static bool keep_ignored_signals(int fd) {
+    enum { SIGPIPE_ = 13, SIGXFSZ_ = 25 };
+    return (!is_ignored(SIGPIPE_) || write_all(fd, "13 ", 3)) && (!is_ignored(SIGXFSZ_) || write_all(fd, "25 ", 3)) &&
+           write_all(fd, "", 1);
+}
+
+/* The pre-exec command that Python adds to a launch (oci_gpu_hook/mesos/attach.py). It runs in the helper's environment,
+   which may be the task's own, as root on the host. */
+static _Noreturn void attach_gpus(char **argv) {
+    close_above_stderr();
+    go_to_root_directory();
+    start_python("attach-gpus", argv + 2, false);
+}
+
 _Noreturn void mesos(int argc, char **argv) {
+    if (argc > 1 && same(argv[1], "attach-gpus"))
+        attach_gpus(argv);
     if (argc < 2 || !same(argv[1], "launch") || !may_have_rootfs(argv + 2))
         start_program(argv);
     /* The environment may be the task's own while this runs as root on the host (CVE-2025-23266's shape): no loader
        and no interpreter gets to read it. The real helper gets it back from Python. */
     int fd = memory_file("environment");
-    bool kept = fd >= 0;
+    bool kept = fd >= 0 && keep_ignored_signals(fd);
     for (char **entry = environment; kept && *entry; entry++)
         kept = write_all(fd, *entry, length(*entry) + 1);
     if (!kept)

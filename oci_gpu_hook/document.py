@@ -29,6 +29,8 @@ class _Scanner:
         raise ValueError(f"{name} is no JSON value")
 
 
+SCANNER: Final = _Scanner()
+
 def read_all(fd: int, limit: int, what: str) -> bytes:
     """Read a descriptor to its end. Raises InvalidInput when it holds more than `limit` bytes."""
     chunks = []
@@ -61,7 +63,7 @@ def parse(data: bytes, what: str) -> Any:
 def _scan(text: str) -> Any:
     from _json import make_scanner  # what json.loads runs on, in every CPython
 
-    scan: Callable[[str, int], tuple[Any, int]] = make_scanner(_Scanner())  # type: ignore[arg-type]
+    scan: Callable[[str, int], tuple[Any, int]] = make_scanner(SCANNER)  # type: ignore[arg-type]
     value, end = scan(text, len(text) - len(text.lstrip(_WHITESPACE)))
     if text[end:].strip(_WHITESPACE):
         raise ValueError("trailing data")
@@ -73,7 +75,7 @@ def _complaint(text: str) -> str:
     import json
 
     try:
-        json.loads(text, parse_constant=_Scanner.parse_constant)
+        json.loads(text, parse_constant=SCANNER.parse_constant)
     except ValueError as error:
         return str(error)
     return "the fast scanner refused it"

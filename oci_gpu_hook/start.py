@@ -23,8 +23,12 @@ if TYPE_CHECKING:
     from oci_gpu_hook.request.model import Request
 
 
-def start(container: Container, request: Request, config: Config, started: float, *, inside: bool = False) -> None:
+def start(
+    container: Container, request: Request, config: Config, started: float, *, inside: bool = False
+) -> Plan | None:
     """Give a container that is being started what it asks for. Raises HookError, and then has changed nothing.
+
+    Returns what it was given, None where it had been given it before.
 
     started: time.perf_counter() when the hook began. inside: this process is in the container's mount namespace.
     """
@@ -33,7 +37,7 @@ def start(container: Container, request: Request, config: Config, started: float
     if not inside:
         check_process(container.pid)
     if _is_attached(container, config):
-        return  # registered for prestart and for createRuntime, or started through the runtime's front as well
+        return None  # registered for prestart and for createRuntime, or started through the runtime's front as well
     clock = Clock(started)
     try:
         held = inventories.hold(config, detailed=needs_details(request))
@@ -60,6 +64,7 @@ def start(container: Container, request: Request, config: Config, started: float
         log.warning("warning", text=text)
     uuids = [granted.uuid for granted in gpus]
     log.info("attached", gpus=uuids, mounts=len(made.edits.mounts), milliseconds=clock.milliseconds())
+    return made
 
 
 def stop(container_id: str, config: Config) -> None:

@@ -189,14 +189,14 @@ def _directories(v1: str | None, v2: str | None) -> Iterator[tuple[int, str, str
         yield 1, v1, f"{_MOUNT_POINT}/devices{v1}"
     elif v2 is not None:
         yield 2, v2, f"{_MOUNT_POINT}{v2}"
-    mounts = list(_cgroup_mounts(os.fsdecode(_read("/proc/self/mountinfo"))))
+    mounts = list(cgroup_mounts(os.fsdecode(_read("/proc/self/mountinfo"))))
     for version, path in ((1, v1), (2, v2)):
         for mounted_version, root, mount_point in mounts:
             if path is not None and version == mounted_version and (path + "/").startswith(root.rstrip("/") + "/"):
                 yield version, path, mount_point + path[len(root.rstrip("/")) :]
 
 
-def _cgroup_mounts(mountinfo: str) -> Iterator[tuple[int, str, str]]:
+def cgroup_mounts(mountinfo: str) -> Iterator[tuple[int, str, str]]:
     """Yield version, root and mount point of each mount of v2 or of v1 with `devices` (proc_pid_mountinfo(5))."""
     for line in mountinfo.splitlines():
         before, separator, after = line.partition(" - cgroup")

@@ -13,6 +13,7 @@ from _struct import pack, unpack_from
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any, Final
 
 MACHINE: Final = os.uname().machine
@@ -63,6 +64,8 @@ _NR_FSCONFIG: Final = 431
 _NR_FSMOUNT: Final = 432
 _NR_OPENAT2: Final = 437
 _NR_MOUNT_SETATTR: Final = 442
+_NR_EXECVE: Final = 59 if _X86_64 else 221
+_NR_UNSHARE: Final = 272 if _X86_64 else 97
 _NR_SETNS: Final = 308 if _X86_64 else 268
 _NR_UMOUNT2: Final = 166 if _X86_64 else 39
 _NR_STATX: Final = 332 if _X86_64 else 291
@@ -155,6 +158,18 @@ def new_tmpfs(options: tuple[tuple[str, str], ...], attributes: int) -> int:
 def setns(fd: int, kind: int) -> None:
     """Enter the namespace that `fd` stands for."""
     raw(_NR_SETNS, fd, kind)
+
+
+def unshare(kind: int) -> None:
+    """Leave the namespace of that kind for a copy of it."""
+    raw(_NR_UNSHARE, kind)
+
+
+def execve(path: bytes, arguments: Sequence[bytes], environment: Sequence[bytes]) -> None:
+    """Become another program, with an environment of any entries in any order, which os.execve does not give."""
+    texts = [[Buffer(text + b"\0") for text in each] for each in (arguments, environment)]
+    vectors = [pack(f"{len(each) + 1}Q", *(text.address for text in each), 0) for each in texts]
+    raw(_NR_EXECVE, path, *vectors)
 
 
 def set_fs_ids(uid: int, gid: int) -> None:

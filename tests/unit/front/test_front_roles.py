@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import signal
 import subprocess
 
 import pytest
@@ -129,7 +130,33 @@ def test_mesos(lay, witness, report, case):
     else:
         assert said["argv"][2:] == [lay("mesos", *witness), *arguments]
         assert said["env"] == {}
-        assert said["kept"] == "".join(f"{name}={value}\0" for name, value in environment.items())
+        ignored, kept = said["kept"].split("\0", 1)
+        assert kept == "".join(f"{name}={value}\0" for name, value in environment.items())
+        assert ignored == ""
+
+
+@pytest.mark.parametrize(
+    ("ignored", "kept"),
+    [((), ""), ((signal.SIGPIPE,), "13 "), ((signal.SIGXFSZ,), "25 "), ((signal.SIGPIPE, signal.SIGXFSZ), "13 25 ")],
+)
+def test_mesos_keeps_which_signals_were_ignored(lay, witness, report, ignored, kept):
+    def ignore():
+        for number in (signal.SIGPIPE, signal.SIGXFSZ):
+            signal.signal(number, signal.SIG_IGN if number in ignored else signal.SIG_DFL)
+
+    arguments = ["launch", f"--launch_info={ROOTFS}"]
+    done = start(lay("mesos", *witness), arguments, env={"A": "1"}, preexec_fn=ignore, restore_signals=False)
+    assert report(done)[1]["kept"] == f"{kept}\0A=1\0"
+
+
+def test_mesos_starts_the_hook_with_nothing_of_the_task(lay, witness, report):
+    kept = os.open("/dev/null", os.O_RDONLY)
+    options = {"env": {"LD_PRELOAD": "/x", "PYTHONPATH": "/y"}, "pass_fds": [kept]}
+    answerer, said = report(start(lay("mesos", *witness), ["attach-gpus", "/bundle"], **options))
+    os.close(kept)
+    said["env"].pop("LC_CTYPE", None)
+    assert (answerer, said["argv"][1:], said["env"]) == ("python", ["attach-gpus", "/bundle"], {})
+    assert (said["cwd"], kept in said["fds"]) == ("/", False)
 
 
 @pytest.mark.parametrize("arguments", [["launch"], ["launch", f"--launch_info={ROOTFS}"]])

@@ -128,9 +128,10 @@ def test_mesos_front_hands_over_the_environment(package, template, real, tmp_pat
     path = str(tmp_path / "mesos-containerizer")
     launch.write_mesos_front(path, real)
     answer = said(run(path, "launch", '--launch_info={"rootfs": "/r"}', env={"LD_PRELOAD": ""}))
-    (descriptor, *arguments), helper = answer["arguments"]
+    (descriptor, *arguments), helper, front, config = answer["arguments"]
     assert descriptor.isdecimal()
     assert (arguments, helper) == ([path, "launch", '--launch_info={"rootfs": "/r"}'], real)
+    assert (front, config) == (path, "/etc/oci-gpu-hook/config.toml")
 
 
 def test_mesos_front_needs_the_executable(package, real, tmp_path):
