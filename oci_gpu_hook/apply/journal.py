@@ -91,7 +91,7 @@ def read(config: Config, container_id: str) -> Entry | None:
         return None
     try:
         return _entry(parse(data, "journal"))
-    except (HookError, KeyError, TypeError, ValueError):
+    except (HookError, KeyError, TypeError, ValueError, AttributeError, OverflowError):
         return None
 
 
@@ -183,7 +183,7 @@ def _entry(document: dict[str, Any]) -> Entry:
         rootfs=str(document["rootfs"]),
         rootfs_identity=_pair(document["rootfsIdentity"]),
         gpus=tuple(map(str, document["gpus"])),
-        changes=tuple(Change(**change) for change in document["changes"]),
+        changes=tuple(_change(change) for change in document["changes"]),
         cached=tuple(map(str, document["cached"])),
         nodes=tuple(_pair(numbers) for numbers in document["nodes"]),
         unit=str(document["unit"]),
@@ -193,6 +193,17 @@ def _entry(document: dict[str, Any]) -> Entry:
         node_paths=tuple(map(str, document.get("nodePaths", ()))),
         mounts=tuple(map(str, document.get("mounts", ()))),
         ld_cache=tuple(map(str, document.get("ldCache", ()))),
+    )
+
+
+def _change(document: dict[str, Any]) -> Change:
+    return Change(
+        kind=str(document["kind"]),
+        path=str(document["path"]),
+        target=str(document.get("target", "")),
+        device=int(document.get("device", 0)),
+        was=str(document.get("was", "")),
+        passing=bool(document.get("passing")),
     )
 
 
