@@ -1,7 +1,7 @@
 # Every target does its own set-up on a fresh Debian or Ubuntu machine, and can be repeated.
 BIN := .venv/bin
 
-.PHONY: test lint demo bench setup
+.PHONY: test attack lint demo bench setup
 .DEFAULT_GOAL := test
 
 # Tests of what containers see start real ones: as root all tests run, otherwise these are skipped with a line that says so.
@@ -11,6 +11,11 @@ test: setup
 	@$(BIN)/pytest $(PYTEST); status=$$?; \
 	if [ $$status = 5 ]; then echo "no test was found: $(PYTEST)" >&2; fi; \
 	exit $$status
+
+# All of tests/attack at length, some 15 minutes, as root: every trap at every component, races of a minute, a kill at
+# every system call. `make test` tries some of each. The last lines say what was tried, and what got out.
+attack: setup
+	@OCI_GPU_ATTACK_FULL=1 OCI_GPU_FUZZ_EXAMPLES=$${OCI_GPU_FUZZ_EXAMPLES:-2000} $(BIN)/pytest tests/attack -q --timeout=3600
 
 lint: setup
 	$(BIN)/ruff check .

@@ -61,7 +61,9 @@ class Sandbox:
     id: str = field(default_factory=lambda: f"attack-{os.getpid()}-{next(_numbers)}")
 
     def __enter__(self) -> Self:
-        command = self.host.command("unshare", "--mount", "sh", SCRIPT, self.rootfs, *self.systems)
+        command = self.host.command(
+            "unshare", "--mount", "--propagation", "unchanged", "sh", SCRIPT, self.rootfs, *self.systems
+        )
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 
+from oci_gpu_hook import ldcache
 from tests.runtime import rootfs as images
 from tests.runtime.host import contents, difference
 
@@ -115,6 +116,24 @@ def test_cve_2025_23267_cache_by_way_of_links(runtime, make_bundle, simulated, c
         assert _is_contained(runtime, bundle, canary, tally) is not None
 
 
+def test_cve_2025_23267_cache_of_the_host(runtime, machine, make_bundle, simulated, canary, tally):
+    """The same links read: what the host's cache says is nobody else's business."""
+    libraries = canary.directory / "lib"
+    libraries.mkdir()
+    secret = ldcache.Entry(
+        name="libsecret.so.1", path=f"{libraries}/libsecret.so.1", flags=ldcache.flags_for(images.MACHINE, 64)
+    )
+    (canary.directory / "cache").write_bytes(ldcache.build([secret]))
+    for name, target in (("absolute", canary.directory / "cache"), ("magic", f"/proc/1/root{canary.directory}/cache")):
+        bundle = make_bundle("mountinfo", "dlopen=libcuda.so.1", gpus="all", name=name)
+        (bundle.rootfs / "etc/ld.so.cache").unlink()
+        (bundle.rootfs / "etc/ld.so.cache").symlink_to(target)
+        bundle.config["process"]["args"].append("read=/etc/ld.so.cache")
+        seen = _is_contained(runtime, bundle, canary, tally)
+        assert (seen is None) == (name == "magic")
+        assert seen is None or "libsecret" not in seen["read=/etc/ld.so.cache"]
+
+
 def test_cve_2025_23267_cache_directory_on_an_overlay(runc, machine, make_bundle, simulated, directory, canary, tally):
     """On an overlay the cache is exchanged in place; what is in its way is the image's to lay, and stays its own."""
     upper, work, merged = (directory / name for name in ("upper", "work", "merged"))
@@ -138,8 +157,19 @@ def test_cve_2025_23267_cache_directory_on_an_overlay(runc, machine, make_bundle
 
 def test_cve_2019_16884_mounts_over_the_process_confinement(runtime, make_bundle, simulated, canary, tally):
     """Of runc, and again CVE-2025-52881: what covers /proc/PID/attr takes the container's confinement away."""
-    for name, target in (("attr", "/proc/1/attr/exec"), ("sys", "/proc/sys/kernel/core_pattern"), ("root", "/")):
+    for name, target in (("attr", "/proc/1/attr/exec"), ("sys", "/proc/sys/kernel/core_pattern")):
         bundle = make_bundle("mountinfo", gpus="all", name=name)
-        (bundle.rootfs / LIBRARIES / f"libcuda.so.{simulated.driver_version}").symlink_to(target)
         (bundle.rootfs / "usr/bin/nvidia-smi").symlink_to(target)
-        assert _is_contained(runtime, bundle, canary, tally) is None
+        canary.seal()
+        assert "the kernel's files" in runtime.run(bundle).complaint()
+        tally.count()
+
+
+def test_mounts_over_the_whole_rootfs(runtime, make_bundle, simulated, canary, tally):
+    """A directory of the hook's that the image led to / would stand in the place of the container's root."""
+    bundle = make_bundle("mountinfo", env=("NVIDIA_VISIBLE_DEVICES=all", "NVIDIA_DRIVER_CAPABILITIES=all"))
+    (bundle.rootfs / "etc/nvidia").mkdir()
+    (bundle.rootfs / "etc/nvidia/nvidia-application-profiles-rc.d").symlink_to("/")
+    canary.seal()
+    assert "leads to the root directory" in runtime.run(bundle).complaint()
+    tally.count()

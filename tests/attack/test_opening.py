@@ -1,0 +1,79 @@
+"""What the hook reads of an image it opens only once it is known to be a regular file.
+
+To open a device node can be an act: /dev/watchdog resets the machine, a tape rewinds; a FIFO wakes whoever waits on it.
+The hook runs as root of the host, whose device rules do not stop it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import stat
+import struct
+
+import pytest
+
+from tests.runtime import rootfs as images
+
+_IN_OPEN = 0x20  # include/uapi/linux/inotify.h
+READ = ("etc/ld.so.cache", "usr/local/cuda/compat/libcuda.so.999.1", "etc/debian_version")
+
+
+class Opens:
+    """Counts how often a file is opened; an O_PATH descriptor opens nothing."""
+
+    def __init__(self, path) -> None:
+        libc = ctypes.CDLL(None, use_errno=True)
+        self._fd = libc.inotify_init1(os.O_NONBLOCK)
+        assert libc.inotify_add_watch(self._fd, os.fsencode(path), _IN_OPEN) >= 0
+
+    def seen(self) -> int:
+        try:
+            return len(os.read(self._fd, 65536)) // struct.calcsize("iIII")
+        except BlockingIOError:
+            return 0
+        finally:
+            os.close(self._fd)
+
+
+@pytest.mark.parametrize("path", READ)
+@pytest.mark.parametrize("kind", ["character device", "block device", "FIFO"])
+def test_only_regular_files_are_opened(kind, path, enter, machine, directory, tally):
+    rootfs = images.copy(machine.image("debian"), directory / "rootfs")
+    at = rootfs / path
+    at.parent.mkdir(parents=True, exist_ok=True)
+    at.unlink(missing_ok=True)
+    if kind == "FIFO":
+        os.mkfifo(at)
+    else:
+        os.mknod(at, (stat.S_IFCHR if kind.startswith("char") else stat.S_IFBLK) | 0o666, os.makedev(1, 3))
+    opens = Opens(at)
+    with enter(rootfs) as sandbox:
+        tally.count(sandbox.attach())
+    sandbox.release()
+    assert opens.seen() == 0
+
+
+def test_the_watch_sees_an_open(directory):
+    node = directory / "null"
+    os.mknod(node, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    opens = Opens(node)
+    os.close(os.open(node, os.O_PATH))
+    os.close(os.open(node, os.O_RDONLY))
+    assert opens.seen() == 1
+
+
+def test_files_that_never_end(enter, machine, directory, tally):
+    """Sparse files of a terabyte, and a directory of thousands of candidates: the hook reads little of either."""
+    rootfs = images.copy(machine.image("debian"), directory / "rootfs")
+    compat = rootfs / "usr/local/cuda/compat"
+    compat.mkdir(parents=True)
+    header = (rootfs / "lib64" / os.listdir(rootfs / "lib64")[0]).read_bytes()[:4096]
+    for path in (rootfs / "etc/ld.so.cache", compat / "libcuda.so.1"):
+        path.write_bytes(header)
+        os.truncate(path, 1 << 40)
+    for number in range(5000):
+        (compat / f"libcuda.so.999.{number}").write_bytes(header)
+    with enter(rootfs) as sandbox:
+        tally.count(sandbox.attach(timeout=20))
+    sandbox.release()
