@@ -34,6 +34,7 @@ class Config(Record):
     proc_root: str = "/proc"
     sys_root: str = "/sys"
     library_search_paths: tuple[str, ...] = ()
+    driver_volume: str = ""
 
     accept_envvar_when_unprivileged: bool = True
     accept_volume_mounts: bool = False

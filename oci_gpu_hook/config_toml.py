@@ -152,6 +152,7 @@ _SECTIONS: Final = {
         "proc-root": _key("proc_root", _path),
         "sys-root": _key("sys_root", _path),
         "library-search-paths": _key("library_search_paths", _paths),
+        "volume": _key("driver_volume", _path_or_nothing),
     },
     "request": {
         "accept-nvidia-visible-devices-envvar-when-unprivileged": _key("accept_envvar_when_unprivileged", _boolean),

@@ -49,6 +49,7 @@ class Image(Record):
 
     libc: "glibc", "musl" or "" (neither loader found). ld_cache: the bytes of /etc/ld.so.cache, b"" without one.
     procfs: where a file system in the place of /proc/driver/nvidia is mounted, "" where the container has no /proc.
+    volume: the directory of nvidia-docker 1's volume, "" where none is asked for.
     """
 
     libc: str
@@ -57,6 +58,7 @@ class Image(Record):
     ld_cache: bytes = b""
     compat: tuple[CompatLibrary, ...] = ()
     procfs: str = ""
+    volume: str = ""
     warnings: tuple[str, ...] = ()
 
 
@@ -71,8 +73,20 @@ def look(rootfs: Rootfs, container: Container, config: Config) -> Image:
         ld_cache=rootfs.read("/etc/ld.so.cache", _LARGEST_CACHE),
         compat=() if config.cuda_compat_mode == "disabled" else _compat(rootfs),
         procfs=_procfs(container),
+        volume=_volume(container, config),
         warnings=warnings,
     )
+
+
+def _volume(container: Container, config: Config) -> str:
+    asks = (
+        any("OCI_GPU_VOLUME" in entry for entry in container.env) or "io.oci-gpu-hook.volume" in container.annotations
+    )
+    if not (asks or config.driver_volume):
+        return ""
+    from oci_gpu_hook import volume
+
+    return volume.asked(container, config)
 
 
 def _libc(rootfs: Rootfs) -> str:

@@ -62,6 +62,10 @@ def make(request: Request, inventory: Inventory, gpus: Sequence[Granted], image:
     _check_libraries(inventory, wanted)
     mounts, links, cached = _libraries(inventory, wanted, image)
     mounts += _files(inventory, wanted)
+    if image.volume:
+        from oci_gpu_hook import volume
+
+        links += volume.links(mounts, links, image)
     links += _links(inventory, wanted, image)
     nodes = plan_nodes.of(request, inventory, gpus, wanted, warnings)
     files: list[GeneratedFile] = []
