@@ -9,7 +9,7 @@ It lies where only root writes, beside the executables, and is believed like the
 from __future__ import annotations
 
 import sys
-from marshal import loads
+from marshal import load, loads
 from posix import stat
 
 TYPE_CHECKING = False
@@ -17,25 +17,23 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from importlib.machinery import ModuleSpec
     from types import CodeType, ModuleType
-    from typing import TypeAlias
+    from typing import BinaryIO, TypeAlias
 
-    # (magic, ((source, size, mtime_ns), …), {head: marshalled ((name, source, is package, code), …)})
-    File: TypeAlias = tuple[bytes, tuple[tuple[str, int, int], ...], dict[str, bytes]]
+    # ((source, size, mtime_ns), …), {head: marshalled ((name, source, is package, code), …)}
+    Contents: TypeAlias = tuple[tuple[tuple[str, int, int], ...], dict[str, bytes]]
     Group: TypeAlias = tuple[tuple[str, str, bool, CodeType], ...]
 
 
-def use(path: str, head: str) -> None:
-    """Import the group of `head` from the file, and leave the other groups to be found when they are imported."""
-    try:
-        with open(path, "rb") as file:
-            read: File = loads(file.read())  # noqa: S302
-        magic, sources, groups = read
-        if magic != _magic() or not _are_unchanged(sources):
-            return
-    except (OSError, ValueError, EOFError, TypeError):
-        return
-    run(loads(groups.pop(head)))  # noqa: S302
-    sys.meta_path.insert(0, Finder(groups))
+def use(file: BinaryIO, head: str) -> None:
+    """Import the group of `head`, and leave the other groups to be found when they are imported.
+
+    The stub has read the first object of the file, which is this module: it is not searched for either.
+    """
+    contents: Contents = load(file)  # noqa: S302
+    sources, groups = contents
+    if _are_unchanged(sources):
+        run(loads(groups.pop(head)))  # noqa: S302
+        sys.meta_path.insert(0, Finder(groups))
 
 
 def run(group: Group) -> None:
@@ -50,7 +48,8 @@ def run(group: Group) -> None:
         if is_package:
             module.__path__ = [source.rpartition("/")[0]]
         modules[name] = module
-        setattr(modules[parent], last, module)
+        if parent:
+            setattr(modules[parent], last, module)
     done = 0
     try:
         for name, _, _, code in missing:
@@ -69,7 +68,7 @@ class Finder:
 
     def find_spec(self, name: str, _path: Sequence[str] | None = None, _target: object = None) -> ModuleSpec | None:
         """Return a specification for the head of a group."""
-        return type(__spec__)(name, self) if name in self._groups else None  # type: ignore[arg-type]
+        return type(sys.__spec__)(name, self) if name in self._groups else None  # type: ignore[arg-type]
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         """Import the whole group."""
@@ -81,15 +80,11 @@ class Finder:
 
 
 def _are_unchanged(sources: tuple[tuple[str, int, int], ...]) -> bool:
-    for source, size, mtime in sources:
-        found = stat(source)
-        if found.st_size != size or found.st_mtime_ns != mtime:
-            return False
+    try:
+        for source, size, mtime in sources:
+            found = stat(source)
+            if found.st_size != size or found.st_mtime_ns != mtime:
+                return False
+    except OSError:
+        return False
     return True
-
-
-def _magic() -> bytes:
-    import _frozen_importlib_external as external  # importlib.util.MAGIC_NUMBER, without importing importlib
-
-    magic: bytes = external.MAGIC_NUMBER
-    return magic

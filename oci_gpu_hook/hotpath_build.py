@@ -15,13 +15,12 @@ from oci_gpu_hook.trusted_files import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import CodeType
     from typing import Final
 
-PACKAGE: Final = os.path.dirname(os.path.abspath(__file__))
-# What is imported together: the look whether a container asks; its request; its start; each kind of device cgroup.
+# What is imported together after the door: a container's request; its start; each kind of device cgroup.
 HEADS: Final = (
-    "oci_gpu_hook.hook",
     "oci_gpu_hook.request.parse",
     "oci_gpu_hook.start",
     "oci_gpu_hook.apply.devices_v1",
@@ -29,25 +28,26 @@ HEADS: Final = (
 )
 
 
-def write(path: str, interpreter: str) -> None:
-    """Lay the file for an interpreter of this one's byte code. Raises HookError, OSError."""
-    from importlib.util import MAGIC_NUMBER
-
+def write(path: str, interpreter: str, package: str, door: str) -> None:
+    """Lay the file for the modules that a door imports. Raises HookError, OSError, CalledProcessError."""
     sources: list[tuple[str, int, int]] = []
     groups = {}
-    seen: set[str] = {"oci_gpu_hook", "oci_gpu_hook.hotpath"}
-    for head in HEADS:
+    seen: set[str] = set()
+    heads: list[str] = []
+    for head in (name for name in (door, *HEADS) if os.path.exists(_source(name, package)[0])):
+        heads.append(head)
         group = []
-        for name in _import_order(interpreter, HEADS[: HEADS.index(head) + 1]):
+        for name in _import_order(interpreter, heads, package):
             if name in seen:
                 continue
             seen.add(name)
-            source, is_package = _source(name)
+            source, is_package = _source(name, package)
             about = os.stat(source)
             sources.append((source, about.st_size, about.st_mtime_ns))
             group.append((name, source, is_package, compiled(source)))
         groups[head] = marshal.dumps(tuple(group))
-    replace(path, marshal.dumps((MAGIC_NUMBER, tuple(sources), groups)), 0o644)
+    reader = compiled(os.path.join(os.path.dirname(__file__), "hotpath.py"))
+    replace(path, marshal.dumps(reader) + marshal.dumps((tuple(sources), groups)), 0o644)
 
 
 def compiled(source: str) -> CodeType:
@@ -65,21 +65,21 @@ def compiled(source: str) -> CodeType:
     return code
 
 
-def _import_order(interpreter: str, heads: tuple[str, ...]) -> list[str]:
-    """Return this package's modules in the order in which importing the heads completes them."""
+def _import_order(interpreter: str, heads: Sequence[str], package: str) -> list[str]:
+    """Return the package's modules in the order in which importing the heads completes them, packages first."""
     import subprocess
 
-    program = f"import sys; sys.path.append({os.path.dirname(PACKAGE)!r}); import {', '.join(heads)}"
+    program = f"import sys; sys.path.append({os.path.dirname(package)!r}); import {', '.join(heads)}"
     command = [interpreter, "-ISB", "-X", "importtime", "-c", program]
     said = subprocess.run(command, env={}, capture_output=True, text=True, check=True, timeout=60).stderr
     names = (line.rpartition("|")[2].strip() for line in said.splitlines() if line.startswith("import time:"))
-    return [name for name in names if name.startswith("oci_gpu_hook.")]
+    return [name for name in names if name.split(".")[0] == "oci_gpu_hook"]
 
 
-def _source(name: str) -> tuple[str, bool]:
-    base = os.path.join(os.path.dirname(PACKAGE), *name.split("."))
-    package = os.path.join(base, "__init__.py")
-    return (package, True) if os.path.exists(package) else (f"{base}.py", False)
+def _source(name: str, package: str) -> tuple[str, bool]:
+    base = os.path.join(os.path.dirname(package), *name.split("."))
+    init = os.path.join(base, "__init__.py")
+    return (init, True) if os.path.exists(init) else (f"{base}.py", False)
 
 
 class _Lean(ast.NodeTransformer):

@@ -37,10 +37,11 @@ _REAL_RUNTIMES: Final = ("runc", "crun")
 
 _STUB: Final = """\
 # Laid by `oci-gpu hook-path`: starts oci_gpu_hook.{door} from one directory, with nothing else of the host on the path.
-import sys
+import marshal, sys
 sys.path.append({home})
-from oci_gpu_hook.hotpath import use
-use({modules}, "oci_gpu_hook.{door}")
+with open({modules}, "rb") as file:  # the modules of a start; oci_gpu_hook/hotpath.py
+    exec(marshal.load(file), scope := {{"__name__": "oci_gpu_hook.hotpath"}})
+    scope["use"](file, "oci_gpu_hook.{door}")
 from oci_gpu_hook.{door} import main
 sys.exit(main({arguments}))
 """
@@ -222,8 +223,7 @@ def _write_stub(path: str, door: str, arguments: str, interpreter: str, *, runs_
             quoted(interpreter), why, "install a C compiler and reinstall, or use the distribution's python3"
         )
     modules = f"{path.removesuffix('.py')}.modules"
-    if door == "hook":
-        hotpath_build.write(modules, interpreter)
+    hotpath_build.write(modules, interpreter, PACKAGE, f"oci_gpu_hook.{door}")
     home = os.path.dirname(PACKAGE)
     text = _STUB.format(door=door, home=ascii(home), modules=ascii(modules), arguments=arguments)
     replace(path, (shebang if fits else b"") + text.encode("ascii"), 0o755 if fits else 0o644)

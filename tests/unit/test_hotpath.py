@@ -1,0 +1,101 @@
+"""The one file of modules: it saves the search, changes nothing, and is passed over when a source is newer."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+
+import pytest
+
+from oci_gpu_hook import hotpath_build
+
+DOOR = '''"""Says something."""
+from __future__ import annotations
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from nowhere import Nothing
+from demo_package.oci_gpu_hook_part import VALUE
+LIMIT: Nothing = 3
+def main(first: Nothing, *rest: Nothing, key: Nothing = None) -> Nothing:
+    """Add."""
+    local: Nothing = VALUE
+    return local + LIMIT + len(rest)
+'''
+
+
+@pytest.fixture
+def package(tmp_path):
+    home = tmp_path / "site" / "oci_gpu_hook"
+    (home / "apply").mkdir(parents=True)
+    (home / "__init__.py").write_text("")
+    (home / "apply" / "__init__.py").write_text("")
+    (home / "apply" / "part.py").write_text("VALUE = 4\n")
+    (home / "hook.py").write_text(DOOR.replace("demo_package.oci_gpu_hook_part", "oci_gpu_hook.apply.part"))
+    return home
+
+
+def start(package, modules, program):
+    text = (
+        f"import marshal, sys\nsys.path.append({str(package.parent)!r})\n"
+        f"with open({str(modules)!r}, 'rb') as file:\n"
+        "    exec(marshal.load(file), scope := {'__name__': 'oci_gpu_hook.hotpath'})\n"
+        "    scope['use'](file, 'oci_gpu_hook.hook')\n"
+        f"{program}\n"
+    )
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", text], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_modules_come_out_of_the_file(package, tmp_path):
+    modules = tmp_path / "modules"
+    hotpath_build.write(str(modules), sys.executable, str(package), "oci_gpu_hook.hook")
+    program = (
+        "from oci_gpu_hook import hook; from oci_gpu_hook.apply import part; "
+        "print(hook.main(1, 2, 3), part.__spec__, part.__file__)"
+    )
+    assert start(package, modules, program) == f"9 None {package}/apply/part.py"
+
+
+def test_a_source_that_has_changed_is_imported_as_usual(package, tmp_path):
+    modules = tmp_path / "modules"
+    hotpath_build.write(str(modules), sys.executable, str(package), "oci_gpu_hook.hook")
+    (package / "apply" / "part.py").write_text("VALUE = 50\n")
+    assert start(package, modules, "from oci_gpu_hook import hook; print(hook.main(1))") == "53"
+
+
+def test_a_source_that_has_gone_is_imported_as_usual(package, tmp_path):
+    modules = tmp_path / "modules"
+    hotpath_build.write(str(modules), sys.executable, str(package), "oci_gpu_hook.hook")
+    (package / "apply" / "part.py").unlink()
+    program = "try:\n    import oci_gpu_hook.hook\nexcept ModuleNotFoundError as error:\n    print(error.name)"
+    assert start(package, modules, program) == "oci_gpu_hook.apply.part"
+
+
+def test_lean_code_has_neither_docstrings_nor_annotations(package):
+    code = hotpath_build.compiled(str(package / "hook.py"))
+    scope = {"__name__": "lean"}
+    with pytest.raises(ModuleNotFoundError):
+        exec(code, scope)  # imports what the other file has
+    names = [name for constant in code.co_consts if hasattr(constant, "co_names") for name in constant.co_names]
+    assert "Nothing" not in code.co_names
+    assert "Nothing" not in names
+
+
+def test_every_hot_module_is_lean_without_a_change_of_meaning():
+    package = os.path.dirname(os.path.abspath(hotpath_build.__file__))
+    for name in ("record.py", "container.py", "request/model.py", "edits.py"):
+        source = os.path.join(package, name)
+        with open(source) as file:
+            tree = hotpath_build._Lean().visit(ast.parse(file.read()))
+        fields = fields_of(tree)
+        with open(source) as file:
+            whole = ast.parse(file.read())
+        assert fields == fields_of(whole)
+
+
+def fields_of(tree):
+    classes = [statement for statement in tree.body if isinstance(statement, ast.ClassDef)]
+    return [s.target.id for each in classes for s in each.body if isinstance(s, ast.AnnAssign)]
