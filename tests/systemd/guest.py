@@ -1,0 +1,203 @@
+"""What is done on the machine that systemd boots; run there by a service, with this machine's Python and nothing else.
+
+    guest.py SETTINGS.json
+
+SETTINGS: work (directory, the same inside and outside), repository, config (of the hook), bundles (name → directory),
+podman (arguments before its command, or null). It writes WORK/report.json: one entry a step, in order, with what the
+container's watcher got after it, and what else is worth asserting. What was got meanwhile is in the watchers' logs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+CONTROL = Path("/run/systemd/system.control")
+DROP_IN = "50-oci-gpu-hook.conf"
+PATIENCE = 20  # seconds
+
+
+class Guest:
+    """The machine, from the inside."""
+
+    def __init__(self, settings: dict) -> None:
+        self.settings = settings
+        self.work = Path(settings["work"])
+        self.report: list[dict] = []
+
+    def note(self, container: str, step: str, **more: object) -> None:
+        """Write down what the container's watcher gets from now on."""
+        since = time.monotonic()
+        granted, neighbour = self.await_attempts(container, since)
+        entry = {"container": container, "step": step, "since": since, "granted": granted, "neighbour": neighbour}
+        self.report.append({**entry, "drop-ins": drop_ins(), **more})
+
+    def await_attempts(self, container: str, since: float) -> tuple[str, str]:
+        log = self.work / "logs" / container / "log"
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            lines = [line.split() for line in log.read_text().splitlines()[-3:]] if log.exists() else []
+            if len(lines) == 3 and all(len(line) == 3 and float(line[0]) > since for line in lines):
+                return lines[-1][1], lines[-1][2]
+            time.sleep(0.02)
+        raise RuntimeError(f"the watcher of {container} is silent")
+
+    def oci_gpu(self, *arguments: str) -> dict:
+        command = ["/usr/bin/python3", "-m", "oci_gpu_hook.cli.main", "--config", self.settings["config"], *arguments]
+        done = subprocess.run(
+            command,
+            check=False,
+            capture_output=True,
+            text=True,
+            cwd="/",
+            env={"PYTHONPATH": self.settings["repository"]},
+            timeout=60,
+        )
+        return {"status": done.returncode, "stdout": done.stdout, "stderr": done.stderr}
+
+    def start(self, name: str) -> int:
+        """Start a container of a prepared bundle with systemd's cgroup driver; return its pid."""
+        bundle = self.settings["bundles"][name]
+        run("runc", "--systemd-cgroup", "run", "--no-new-keyring", "--detach", "--bundle", bundle, name)
+        return json.loads(run("runc", "state", name))["pid"]
+
+
+def run(*command: str) -> str:
+    """Run a command to its end; files, not pipes: what a container inherits stays open."""
+    out = Path(f"/tmp/output-{os.getpid()}")
+    with out.open("w") as file:
+        done = subprocess.run(
+            command, check=False, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, timeout=60
+        )
+    said = out.read_text()
+    if done.returncode:
+        raise RuntimeError(f"{command}: {said}")
+    return said
+
+
+def reload() -> None:
+    run("systemctl", "daemon-reload")
+
+
+def drop_ins() -> list[str]:
+    """Return the units that have a drop-in of the hook's."""
+    return sorted(path.parent.name.removesuffix(".d") for path in CONTROL.glob(f"*/{DROP_IN}"))
+
+
+def lose_and_repair(guest: Guest) -> None:
+    """The trouble first: without the drop-in, a reload takes the access away. Then the cure for who has it already."""
+    guest.start("lost")
+    guest.note("lost", "started")
+    shutil.rmtree(CONTROL / "gpu-lost.scope.d")  # from here on it is as with a hook that leaves no drop-in
+    guest.note("lost", "drop-in removed", verify=guest.oci_gpu("verify", "lost", "--json"))
+    reload()
+    guest.note("lost", "reloaded", verify=guest.oci_gpu("verify", "lost", "--json"))
+    guest.note("lost", "repaired", repair=guest.oci_gpu("repair", "lost"))
+    reload()
+    guest.note("lost", "reloaded after repair", verify=guest.oci_gpu("verify", "lost", "--json"))
+    run("runc", "delete", "--force", "lost")
+    guest.report.append({"container": "lost", "step": "deleted", "drop-ins": drop_ins()})
+
+
+def keep(guest: Guest) -> None:
+    """With the drop-in nothing that systemd or the runtime does takes the access away."""
+    pid = guest.start("kept")
+    scope = scope_of(pid)
+    guest.note("kept", "started", unit=scope)
+    for number in (1, 2, 3):
+        reload()
+        guest.note("kept", f"reloaded {number}")
+    run("systemctl", "daemon-reexec")
+    guest.note("kept", "reexecuted")
+    run("systemctl", "set-property", "--runtime", scope, "CPUWeight=77")
+    guest.note("kept", "property set")
+    run("systemctl", "set-property", "--runtime", scope, "DeviceAllow=/dev/fuse rw")
+    guest.note("kept", "device allowed to the unit")
+    reload()
+    guest.note("kept", "reloaded after that")
+    run("runc", "update", "--resources", resources(guest.work / "resources.json"), "kept")
+    guest.note("kept", "updated by runc")
+    reload()
+    guest.note("kept", "reloaded after the update", verify=guest.oci_gpu("verify", "kept", "--json"))
+    os.kill(pid, signal.SIGKILL)  # and nobody runs poststop
+    await_end(scope)
+    guest.report.append({"container": "kept", "step": "killed", "drop-ins": drop_ins()})
+
+
+def resources(path: Path) -> str:
+    """Write what `runc update` shall set: a limit, on a machine with controllers of cgroup v2; else no more than is."""
+    path.write_text(json.dumps({"pids": {"limit": 100}} if has_controllers() else {}))
+    return str(path)
+
+
+def has_controllers() -> bool:
+    """Tell whether limits can be set; on a machine of cgroup v1 those of v2 have no controllers but for devices."""
+    return "pids" in Path("/sys/fs/cgroup/cgroup.controllers").read_text().split()
+
+
+def scope_of(pid: int) -> str:
+    lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    return next(line for line in lines if line.startswith(("0::", "1:name=systemd:"))).rpartition("/")[2]
+
+
+def await_end(scope: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while subprocess.run(["systemctl", "is-active", "--quiet", scope], check=False).returncode == 0:
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{scope} does not end")
+        time.sleep(0.05)
+
+
+def free(guest: Guest) -> None:
+    """A container that may use every device has no policy, so nothing is left for it; and it cleans up after kept."""
+    guest.start("free")
+    guest.note("free", "started")
+    reload()
+    guest.note("free", "reloaded")
+    for name in ("free", "kept"):
+        run("runc", "delete", "--force", name)
+    guest.report.append({"container": "free", "step": "deleted", "drop-ins": drop_ins()})
+
+
+def podman(guest: Guest) -> None:
+    """The same through Podman with its systemd cgroup manager."""
+    command = guest.settings["podman"]
+    run(*command["create"])
+    guest.note("podman", "started")
+    for number in (1, 2, 3):
+        reload()
+        guest.note("podman", f"reloaded {number}")
+    run("systemctl", "daemon-reexec")
+    guest.note("podman", "reexecuted")
+    try:
+        run(*command["update"])  # runc tells systemd first, and then fails where the limit cannot be set
+    except RuntimeError:
+        if has_controllers():
+            raise
+    guest.note("podman", "updated")
+    reload()
+    guest.note("podman", "reloaded after the update")
+    run(*command["remove"])
+    guest.report.append({"container": "podman", "step": "removed", "drop-ins": drop_ins()})
+
+
+def main() -> None:
+    guest = Guest(json.loads(Path(sys.argv[1]).read_text()))
+    failure = ""
+    try:
+        for act in (lose_and_repair, keep, free, podman):
+            act(guest)
+    except Exception as error:  # noqa: BLE001  it is raised again outside
+        failure = f"{type(error).__name__}: {error}"
+    systemd = run("systemctl", "--version").splitlines()[0]
+    document = {"steps": guest.report, "failure": failure, "systemd": systemd}
+    (guest.work / "report.json").write_text(json.dumps(document, indent=1))
+
+
+main()

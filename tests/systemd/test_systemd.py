@@ -1,0 +1,130 @@
+"""GPUs that stay, on a real systemd: with the drop-in its reloads take nothing away; without it they do.
+
+One boot does all steps (guest.py); each test reads what was seen. A granted node that the device cgroup lets through
+fails with ENXIO, because no driver is behind it; one that it refuses with EPERM.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+
+import pytest
+
+from oci_gpu_hook.simulate.host import make
+from tests.runtime.fixtures import oci_gpu
+from tests.systemd import machine as machines
+from tests.systemd import root
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(1200)]
+GRANTED = str(errno.ENXIO)
+REFUSED = str(errno.EPERM)
+
+
+@pytest.fixture(scope="session")
+def booted():
+    """The machine after all of the guest's work, and the report of it."""
+    if reason := machines.missing() or root.missing():
+        pytest.skip(reason)
+    machine = machines.Machine(root.build(), oci_gpu("hook-path").strip())
+    try:
+        machine.prepare(make(str(machine.work / "host"), gpus=2).config)
+        machine.report = machine.boot()
+        yield machine
+    finally:
+        machine.close()
+
+
+@pytest.fixture
+def steps(booted):
+    """The steps of one container, by name, in order."""
+
+    def of(container: str) -> dict[str, dict]:
+        assert booted.report["failure"] == "", booted.report["failure"]
+        return {step["step"]: step for step in booted.report["steps"] if step["container"] == container}
+
+    return of
+
+
+def seen(steps: dict[str, dict]) -> dict[str, str]:
+    return {name: step["granted"] for name, step in steps.items() if "granted" in step}
+
+
+def findings(step: dict) -> list[str]:
+    (document,) = json.loads(step["verify"]["stdout"])
+    assert step["verify"]["status"] == (1 if document["findings"] else 0)
+    return [finding["kind"] for finding in document["findings"]]
+
+
+def test_without_the_drop_in_a_reload_takes_the_gpu_away(steps):
+    seen_ = seen(steps("lost"))
+    assert seen_["started"] == GRANTED
+    assert seen_["drop-in removed"] == GRANTED, "systemd does not look before it reloads"
+    assert seen_["reloaded"] == REFUSED, "the trouble; if this fails, systemd has mended it and the drop-in may go"
+
+
+def test_verify_sees_it_coming_and_sees_it_come(steps):
+    lost = steps("lost")
+    assert findings(lost["drop-in removed"]) == ["drop-in"]
+    assert findings(lost["reloaded"]) == ["rights", "drop-in"]
+
+
+def test_repair_gives_it_back_for_good(steps):
+    lost = steps("lost")
+    assert lost["repaired"]["repair"]["status"] == 0, lost["repaired"]["repair"]
+    assert lost["repaired"]["granted"] == GRANTED
+    assert lost["reloaded after repair"]["granted"] == GRANTED
+    assert findings(lost["reloaded after repair"]) == []
+
+
+@pytest.mark.parametrize("container", ["kept", "podman", "free"])
+def test_with_the_drop_in_nothing_takes_it_away(booted, steps, container):
+    after = seen(steps(container))
+    assert {*after.values()} == {GRANTED}, after
+    attempts = booted.log(container)
+    assert len(attempts) > 3 * len(after)
+    assert [attempt for attempt in attempts if attempt[1] != GRANTED] == [], "not for a moment"
+
+
+def test_the_steps_were_those_that_hurt(steps):
+    assert [*seen(steps("kept"))] == [
+        "started",
+        *(f"reloaded {number}" for number in (1, 2, 3)),
+        "reexecuted",
+        "property set",
+        "device allowed to the unit",
+        "reloaded after that",
+        "updated by runc",
+        "reloaded after the update",
+    ]
+    assert findings(steps("kept")["reloaded after the update"]) == []
+
+
+@pytest.mark.parametrize("container", ["lost", "kept", "podman"])
+def test_the_neighbour_stays_refused(booted, steps, container):
+    assert steps(container)
+    assert {attempt[2] for attempt in booted.log(container)} == {REFUSED}
+
+
+def test_units_without_a_device_policy_get_no_drop_in(booted, steps):
+    assert "gpu-free.scope" not in steps("free")["reloaded"]["drop-ins"]
+    assert GRANTED in {attempt[2] for attempt in booted.log("free")}, "privileged: systemd restricts nothing"
+
+
+def test_a_unit_with_an_escaped_name(steps):
+    started = steps("kept")["started"]
+    assert started["unit"] == r"gpu-kept\x2dname.scope"
+    assert started["drop-ins"] == [started["unit"]]
+
+
+def test_poststop_removes_the_drop_in(steps):
+    assert steps("lost")["started"]["drop-ins"] == ["gpu-lost.scope"]
+    assert steps("lost")["deleted"]["drop-ins"] == []
+    (unit,) = steps("podman")["started"]["drop-ins"]
+    assert unit.startswith("libpod-")
+    assert steps("podman")["removed"]["drop-ins"] == []
+
+
+def test_the_next_start_removes_the_drop_in_of_a_killed_container(steps):
+    assert steps("kept")["killed"]["drop-ins"] == [r"gpu-kept\x2dname.scope"]
+    assert steps("free")["started"]["drop-ins"] == []
