@@ -14,7 +14,6 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "demo")]
 import demo  # noqa: E402
 
-COMMANDS = Path(sys.executable).parent
 PATH = "PATH=/usr/sbin:/usr/bin:/sbin:/bin"
 ALL = "NVIDIA_DRIVER_CAPABILITIES=all"
 
@@ -26,6 +25,12 @@ def run(*command: object) -> str:
     if done.returncode:
         raise SystemExit(f"{' '.join(map(str, command))}: {done.stderr}")
     return done.stdout
+
+
+def oci_gpu(*arguments: object) -> str:
+    """Run a command of this checkout."""
+    command = [sys.executable, "-m", "oci_gpu_hook.cli.main", *map(str, arguments)]
+    return subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
 
 
 class Bed:
@@ -48,11 +53,11 @@ class Bed:
         """Return the configuration of a simulated host with so many GPUs."""
         directory = self.work / f"host{gpus}"
         if not directory.exists():
-            run(COMMANDS / "oci-gpu", "simulate", directory, "--gpus", gpus)
+            oci_gpu("simulate", directory, "--gpus", gpus)
         return str(directory / "config.toml")
 
     def hook(self, *, python: bool = False) -> str:
-        return run(COMMANDS / "oci-gpu", "hook-path", *(["--python"] if python else [])).strip()
+        return oci_gpu("hook-path", *(["--python"] if python else [])).strip()
 
     def bundle(self, name: str, env: list[str], hook: list[str] | None = None) -> Path:
         """Write a bundle whose container runs busybox's true; `hook` is the command line to register."""

@@ -17,7 +17,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from bed import ALL, COMMANDS, Bed, Created, run
+from bed import ALL, Bed, Created, oci_gpu, run
 from chart import draw
 from measure import Case, interleave
 
@@ -62,7 +62,7 @@ def processes(bed: Bed, rounds: int) -> list[tuple[str, float]]:
         cases.append(hook_case(bed, name, [program, "--config", config], env))
     if bed.real:
         cases.append(hook_case(bed, "compute,utility, real GPUs", [front], ["NVIDIA_VISIBLE_DEVICES=all"]))
-    runtime = run(COMMANDS / "oci-gpu", "hook-path", "--runtime").strip()
+    runtime = oci_gpu("hook-path", "--runtime").strip()
     cases.append(Case("runc state (as --version)", [str(shutil.which("runc")), "--version"]))
     cases.append(Case("oci-gpu-runtime --version", [runtime, "--version"]))
     interleave(cases, rounds)

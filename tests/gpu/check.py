@@ -1,6 +1,6 @@
 """Proof on a host with real NVIDIA GPUs: containers under runc, with the hook, from an image without driver files.
 
-    python3 tests/gpu/check.py [--runc PATH] [--python PATH]
+    python3 tests/gpu/check.py [--runc PATH] [--torch-python PATH]
 
 Needs root, runc and an NVIDIA driver. The image is the host's own root directory under an overlay, with every driver
 file and link removed, so that what the host has for CUDA programs (PyTorch) runs in the container. Prints each command
@@ -27,22 +27,26 @@ TORCH = (
     "print(f'torch {torch.__version__}: {n} GPU(s), {torch.cuda.get_device_name(0)}, matmul error {e:.1e}'); "
     "assert e < 1e-2"
 )
-OPEN = (
-    "import os,sys,errno\n"
-    "def t(p):\n"
-    "  try: os.close(os.open(p, os.O_RDWR)); return 'opens'\n"
-    "  except OSError as e: return errno.errorcode[e.errno]\n"
-    "os.system('mkdir -p /tmp/n')\n"
-    "for m in map(int, sys.argv[1:]):\n"
-    "  p=f'/tmp/n/{m}'; os.mknod(p, 0o20666, os.makedev(195, m)); print(f'/dev/nvidia{m}', os.path.exists(f'/dev/nvidia{m}'), 'own node', t(p))\n"
-)
+OPEN = """
+import errno, os, sys
+def attempt(path):
+    try:
+        os.close(os.open(path, os.O_RDWR))
+    except OSError as error:
+        return errno.errorcode[error.errno]
+    return "opens"
+os.makedirs("/tmp/n")
+for minor in map(int, sys.argv[1:]):
+    own = f"/tmp/n/{minor}"
+    os.mknod(own, 0o20666, os.makedev(195, minor))
+    print(f"/dev/nvidia{minor}", os.path.exists(f"/dev/nvidia{minor}"), "own node", attempt(own))
+"""
 failures: list[str] = []
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runc", default=shutil.which("runc"))
-    parser.add_argument("--python", default="/usr/bin/python3", help="interpreter of the hook")
     parser.add_argument("--torch-python", default=shutil.which("python3"), help="interpreter that has PyTorch")
     options = parser.parse_args()
     work = Path(tempfile.mkdtemp(prefix="gpu-check-", dir="/dev/shm"))
@@ -65,12 +69,9 @@ class Host:
         self.work = work
         self.options = options
         self.count = len(list(Path("/proc/driver/nvidia/gpus").iterdir()))
-        self.stub = work / "oci-gpu-hook"
-        self.stub.write_text(
-            f"#!{options.python} -ISB\nimport sys\nsys.path.append({str(REPOSITORY)!r})\n"
-            "from oci_gpu_hook.hook import main\nmain(sys.argv)\n"
-        )
-        self.stub.chmod(0o755)
+        command = [sys.executable, "-m", "oci_gpu_hook.cli.main", "hook-path", "--directory", str(work / "libexec")]
+        laid = subprocess.run(command, check=True, capture_output=True, text=True, cwd=REPOSITORY)
+        self.hook = laid.stdout.strip()
         self.number = 0
 
     def describe(self) -> None:
@@ -163,7 +164,7 @@ class Host:
         return bundle / "rootfs"
 
     def config(self, rootfs: Path, args, env: str, capabilities) -> dict:
-        hook = {"path": str(self.stub), "env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"]}
+        hook = {"path": self.hook, "env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"]}
         quiet = ["nosuid", "noexec", "nodev"]
         held = ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_SETUID", "CAP_SETGID", *capabilities]
         return {
