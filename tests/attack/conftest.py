@@ -115,7 +115,11 @@ def host_as_before(request):
     if canary and canary.sealed and not canary.is_untouched():
         _tally.escapes += 1
         pytest.fail("the canary was changed: an escape")
-    assert after == before
+    for what, was in before.items():
+        if after[what] != was:
+            lines = [f"- {each}" for each in was if each not in after[what]]
+            lines += [f"+ {each}" for each in after[what] if each not in was]
+            pytest.fail(f"the host's {what} changed: {lines}")
 
 
 @dataclass

@@ -54,9 +54,9 @@ def points(sandbox, directory, *, full: bool) -> list[tuple[str, int]]:
     chosen = []
     for call in dict.fromkeys(made):
         count = made.count(call)
-        numbers = range(1, count + 1) if full else sorted({1, (count + 1) // 2, count})
+        numbers = range(1, count + 1) if full else sorted({1, count})
         if call == "openat" and not full:
-            numbers = range(count // 2, count + 1, 7)  # the first half is the interpreter's
+            numbers = range(count // 2, count + 1, 20)  # the first half is the interpreter's
         chosen += [(call, number) for number in numbers]
     return chosen
 
@@ -82,6 +82,7 @@ def _kill_everywhere(rootfs, runc, enter, simulated, directory, tally, *, full: 
             chosen = points(sandbox, directory, full=full)
         assert sandbox.release() == Outcome("")
     kept = _state_files(simulated)
+    killed = 0
     for number, (call, nth) in enumerate(chosen):
         with enter(rootfs, env=UTILITY) as sandbox:
             status = _run_traced(
@@ -89,6 +90,10 @@ def _kill_everywhere(rootfs, runc, enter, simulated, directory, tally, *, full: 
             )
             tally.count()
         said = f"killed at {call} number {nth}: {status}"
+        if status == 0:  # it made fewer calls than the one that was counted: its inventory was made by another
+            assert sandbox.release() == Outcome(""), said
+            continue
+        killed += 1
         assert status == -signal.SIGKILL, said
         if number % 2:
             with enter(rootfs, env=UTILITY, id=sandbox.id) as again:
@@ -99,6 +104,7 @@ def _kill_everywhere(rootfs, runc, enter, simulated, directory, tally, *, full: 
         assert _state_files(simulated) <= kept, said
         leases = (simulated.state_dir / "leases.json").read_text()
         assert sandbox.id not in leases or number % 2 == 0, said
+    assert killed > len(chosen) * 0.9
     # What a killed hook could not take back of its lease is void, because its container is no more.
     with enter(rootfs, env=UTILITY) as sandbox:
         assert sandbox.attach() == Outcome("")
