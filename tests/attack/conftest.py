@@ -111,6 +111,9 @@ def host_as_before(request):
     before = seen.now()
     yield
     after = seen.now()
+    # Whoever removes a mountpoint's directory, in any namespace, takes the mount away in all: no doing of the hook's.
+    kept = [line for line in before["mounts"] if os.path.lexists(seen.host.path(line.split()[4]))]
+    before["mounts"] = [line for line in before["mounts"] if line in kept or line in after["mounts"]]
     _tally.host_changes += before != after
     if canary and canary.sealed and not canary.is_untouched():
         _tally.escapes += 1
