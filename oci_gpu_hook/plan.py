@@ -61,16 +61,17 @@ def make(request: Request, inventory: Inventory, gpus: Sequence[Granted], image:
     _check_requirements(request, inventory, gpus)
     _check_libraries(inventory, wanted)
     mounts, links, cached = _libraries(inventory, wanted, image)
-    mounts += _files(inventory, wanted)
+    mounts += _files(inventory, wanted.difference(plan_nodes.missing_features(request, inventory)))
     if image.volume:
         from oci_gpu_hook import volume
 
         links += volume.links(mounts, links, image)
     links += _links(inventory, wanted, image)
     nodes = plan_nodes.of(request, inventory, gpus, wanted, warnings)
+    links += plan_nodes.links(gpus, nodes)
     files: list[GeneratedFile] = []
     if image.procfs:
-        proc_mounts, files = _procfs(inventory, gpus, image, config)
+        proc_mounts, files = _procfs(inventory, request, gpus, image, config)
         mounts += proc_mounts
     if "graphics" in wanted or "display" in wanted:
         mounts.append(Mount(host_path="tmpfs", container_path=_PROFILES, options=_OWN_FILE_SYSTEM, type="tmpfs"))
@@ -191,18 +192,17 @@ def _links(inventory: Inventory, wanted: frozenset[str], image: Image) -> list[S
 
 
 def _procfs(
-    inventory: Inventory, gpus: Sequence[Granted], image: Image, config: Config
+    inventory: Inventory, request: Request, gpus: Sequence[Granted], image: Image, config: Config
 ) -> tuple[list[Mount], list[GeneratedFile]]:
     """Return what stands in the place of /proc/driver/nvidia: the granted GPUs, and no leave to make device nodes."""
     here, there = "/proc/driver/nvidia", f"{config.proc_root.rstrip('/')}/driver/nvidia"
     mounts = [Mount(host_path="tmpfs", container_path=image.procfs, options=_OWN_FILE_SYSTEM, type="tmpfs")]
-    for granted in gpus:
-        name = granted.gpu.proc_name
-        mounts.append(Mount(host_path=f"{there}/gpus/{name}", container_path=f"{here}/gpus/{name}"))
-        mounts += [
-            Mount(host_path=f"{there}/capabilities/{path}", container_path=f"{here}/capabilities/{path}")
-            for path in _capability_files(granted)
-        ]
+    names = [f"gpus/{granted.gpu.proc_name}" for granted in gpus]
+    if plan_nodes.manages_mig(request, gpus):
+        names += ["capabilities"] if plan_nodes.has_mig_nodes(inventory) else []
+    else:
+        names += [f"capabilities/{path}" for granted in gpus for path in _capability_files(granted)]
+    mounts += [Mount(host_path=f"{there}/{name}", container_path=f"{here}/{name}") for name in dict.fromkeys(names)]
     files = [GeneratedFile(path=f"{here}/{name}", contents=text.encode()) for name, text in inventory.proc_files]
     return mounts, files
 

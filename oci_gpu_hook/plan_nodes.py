@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from oci_gpu_hook.edits import DeviceNode
+from oci_gpu_hook.edits import DeviceNode, Symlink
 from oci_gpu_hook.errors import DriverError, InvalidInput, quoted
 from oci_gpu_hook.inventory.model import DeviceNode as HostNode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from typing import Final
 
     from oci_gpu_hook.allocation.model import Granted
     from oci_gpu_hook.inventory.model import Inventory
     from oci_gpu_hook.request.model import Request
+
+_MIG_NODES: Final = "/dev/nvidia-caps/"
 
 
 def of(
@@ -28,29 +31,66 @@ def of(
     for channel in request.imex_channels:
         path = f"/dev/nvidia-caps-imex-channels/channel{channel}"
         nodes[path] = _imex_channel(channel, path, by_path, inventory.imex_major)
-    if _manages_mig(request, gpus):
-        nodes |= {path: node for path, node in by_path.items() if path.startswith("/dev/nvidia-caps/")}
+    if manages_mig(request, gpus):
+        nodes |= {path: node for path, node in by_path.items() if path.startswith(_MIG_NODES)}
+        if not has_mig_nodes(inventory):
+            warnings.append(f"the host has no {_MIG_NODES}, which managing MIG devices would use")
     for path, capabilities in inventory.missing_nodes:
         if not wanted.isdisjoint(capabilities):
             warnings.append(f"the host has no {path}, which {'/'.join(sorted(wanted & set(capabilities)))} would use")
+    warnings += [
+        f"{feature} is asked for, but the host has no device of it" for feature in missing_features(request, inventory)
+    ]
     return [_given(nodes[path]) for path in sorted(nodes, key=lambda path: (len(path), path))]
 
 
-def _manages_mig(request: Request, gpus: Sequence[Granted]) -> bool:
-    """Tell whether the container is to configure or watch MIG devices. Raises InvalidInput for what NVIDIA refuses."""
+def has_mig_nodes(inventory: Inventory) -> bool:
+    """Tell whether the host's driver guards MIG devices by nodes, as those of GPUs that can be partitioned do."""
+    return any(node.path.startswith(_MIG_NODES) for node in inventory.nodes)
+
+
+def missing_features(request: Request, inventory: Inventory) -> list[str]:
+    """Return the features asked for that no device node of the host belongs to."""
+    present = {capability for node in inventory.nodes for capability in node.capabilities}
+    return [feature for feature in request.features if feature not in present]
+
+
+def links(gpus: Sequence[Granted], nodes: Sequence[DeviceNode]) -> list[Symlink]:
+    """Return the names that udev gives DRM nodes after the place of their GPU (systemd, 60-drm.rules)."""
+    given = {node.path for node in nodes}
+    kinds = (("card", "card"), ("renderD", "render"))
+    return [
+        Symlink(path=f"/dev/dri/by-path/pci-{granted.gpu.bus_id.removeprefix('0000')}-{kind}", target=f"../{name}")
+        for granted in {granted.gpu.index: granted for granted in gpus}.values()
+        for name in granted.gpu.drm
+        for start, kind in kinds
+        if name.startswith(start) and f"/dev/dri/{name}" in given
+    ]
+
+
+def manages_mig(request: Request, gpus: Sequence[Granted]) -> bool:
+    """Tell whether the container is to configure or watch MIG devices. Raises InvalidInput for what NVIDIA refuses.
+
+    Source: libnvidia-container, src/cli/common.c (select_mig_config_devices): a comma-separated list, any letter case.
+    """
     asked = {
         "NVIDIA_MIG_CONFIG_DEVICES": request.mig_config_devices,
         "NVIDIA_MIG_MONITOR_DEVICES": request.mig_monitor_devices,
     }
     for variable, value in asked.items():
-        if value and value != "all":
+        named = [name for name in (value or "").split(",") if name]
+        if named and named[0].lower() != "all":
             raise InvalidInput(
                 f"{variable}={quoted(value)}", "only `all` has a meaning", "set it to all, or not at all"
             )
-        if value and any(granted.mig for granted in gpus):
+        if named and not _all(request) and any(granted.mig for granted in gpus):
             why = "the container is given single MIG devices, which cannot manage others"
-            raise InvalidInput(f"{variable}=all", why, "ask for whole GPUs beside it")
-    return any(asked.values())
+            raise InvalidInput(f"{variable}=all", why, "ask for whole GPUs, or all, beside it")
+    return any((value or "").strip(",") for value in asked.values())
+
+
+def _all(request: Request) -> bool:
+    return any(name.lower() == "all" for name in request.devices)
 
 
 def _paths_of(granted: Granted, wanted: frozenset[str], by_path: dict[str, HostNode]) -> Iterable[str]:
@@ -58,9 +98,14 @@ def _paths_of(granted: Granted, wanted: frozenset[str], by_path: dict[str, HostN
     if granted.mig:
         yield f"/dev/nvidia-caps/nvidia-cap{granted.mig.gpu_instance_minor}"
         yield f"/dev/nvidia-caps/nvidia-cap{granted.mig.compute_instance_minor}"
-    if "graphics" in wanted or "display" in wanted:
+    if ("graphics" in wanted or "display" in wanted) and _draws(granted):
         # A render node that the host lacks is no reason to fail: compute works without, and graphics says so itself.
         yield from (path for name in granted.gpu.drm if (path := f"/dev/dri/{name}") in by_path)
+
+
+def _draws(granted: Granted) -> bool:
+    """Tell whether a device can do graphics: of MIG devices those of a profile such as 1g.24gb+gfx."""
+    return granted.mig is None or "gfx" in granted.mig.profile.partition("+")[2]
 
 
 def _node_of_host(path: str, by_path: dict[str, HostNode]) -> HostNode:

@@ -106,7 +106,7 @@ class _Search:
             if row is None:
                 if suffix.endswith(self._ending) and stem not in _X_MODULES:
                     self.unclaimed[self._root.host_path(f"{directory}/{name}")] = None
-            elif suffix and row.capabilities != NOT_GIVEN:
+            elif suffix[:1] == "." and row.capabilities != NOT_GIVEN:
                 self._take(row, f"{directory}/{name}", suffix, f"{stem}.so" in names)
         for path in (f"{directory}/{_WINE}/{name}" for name in WINE_LIBRARIES):
             if self._root.resolve(path):

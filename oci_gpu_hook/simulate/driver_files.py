@@ -226,6 +226,7 @@ VULKAN_LAYERS: Final = """{
     }
 }
 """
+CUFILE: Final = '{ "properties": { "allow_compat_mode": true } }\n'  # what GPUDirect Storage reads
 X_OUTPUT_CLASS: Final = """Section "OutputClass"
     Identifier     "nvidia"
     MatchDriver    "nvidia-drm"

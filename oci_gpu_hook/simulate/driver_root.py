@@ -51,7 +51,7 @@ def _libraries(tree: Tree, driver: Driver, layout: Layout, compiled: Mapping[str
         if library.bits32 and driver.machine == "x86_64":
             _install(tree, layout.libraries32, driver, library, _image(driver, library, "i386"))
         if layout.library_links and not library.directory:
-            for name in dict.fromkeys((driver.soname(library), driver.file_name(library))):
+            for name in filter(None, dict.fromkeys((driver.soname(library), driver.file_name(library)))):
                 tree.link(f"{layout.library_links}/{name}", f"/{layout.libraries}/{name}")
     tree.link(f"{layout.libraries}/gbm/nvidia-drm_gbm.so", "../libnvidia-allocator.so.1")
     x_driver, x_extension = (name.format(version=driver.version) for name in driver_files.X_MODULES)
@@ -98,6 +98,8 @@ def _firmware_and_configuration(tree: Tree, driver: Driver, layout: Layout) -> N
         tree.write(f"{layout.share}/vulkansc/icd.d/{name}", icd)
     tree.write(f"{layout.share}/X11/xorg.conf.d/{layout.x_output_class}", driver_files.X_OUTPUT_CLASS)
     tree.write("etc/OpenCL/vendors/nvidia.icd", "libnvidia-opencl.so.1\n")
+    tree.write("etc/cufile.json", driver_files.CUFILE)
+    tree.directory("run/udev/data")
 
 
 def _ld_cache(tree: Tree, layout: Layout) -> None:
