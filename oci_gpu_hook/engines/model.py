@@ -19,7 +19,8 @@ class Target(Record):
 
     root: of the file system that has the engine, "/" or that of an image being built. hook, runtime: the executables,
     as paths in it; runtime is "" where there is no runc and no crun. file: the engine's configuration file where it is
-    not the usual one. hooks_directory: likewise. default: make the runtime the engine's default.
+    not the usual one. hooks_directory: likewise. default: make the runtime the engine's default. launcher_directory,
+    output: of Mesos, its own and the one to make of it.
     """
 
     root: str = "/"
@@ -28,6 +29,8 @@ class Target(Record):
     file: str = ""
     hooks_directory: str = ""
     default: bool = False
+    launcher_directory: str = ""
+    output: str = ""
 
     def path(self, path: str) -> str:
         """Return where a path of the target's file system is for this process."""

@@ -31,7 +31,7 @@ def require(root: str, name: str, oldest: tuple[int, int], needs: str) -> None:
     """
     path = find(root, name)
     if not path:
-        remedy = "install it first; for a configuration file elsewhere name it with --file"
+        remedy = "install it first, or name where its configuration is (--file, --hooks-directory)"
         raise HookError(name, f"is not installed below {quoted(root)}", remedy)
     if root != "/":
         return

@@ -111,9 +111,14 @@ def test_an_image_committed_of_a_stopped_container_has_nothing_of_the_driver(doc
     assert [path for path in changes if "nvidia" in path or "libcuda" in path] == []
 
 
-def test_an_image_committed_of_a_running_container_works_again(docker, simulated):
-    """The places of mounts are part of the layer while they are in use; a container of such an image gets its GPU."""
-    container = docker.detached(*RUNTIME, "-e", "NVIDIA_VISIBLE_DEVICES=all")
+@pytest.mark.parametrize("kept_by", ["running", "--gpus"])
+def test_an_image_that_has_places_of_mounts_works_again(docker, simulated, kept_by):
+    """They are in the layer while the container runs, and after `--gpus` alone, for which dockerd calls no poststop."""
+    if kept_by == "running":
+        container = docker.detached(*RUNTIME, "-e", "NVIDIA_VISIBLE_DEVICES=all")
+    else:
+        container = docker.detached("--gpus", "all")
+        docker("stop", "-t", "0", container)
     docker("commit", container, "committed")
     docker("rm", "-f", container)
     assert driver_remains(docker, "committed", simulated) != []  # so the search is one that finds

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 import subprocess
+import sys
 
 import pytest
 
@@ -255,3 +256,32 @@ def test_the_real_runtime_is_started_as_the_engine_would(front, plain_bundle, di
     bare = front.host.command("env", "-i", "-C", directory, "A=\udcff b", witness, *arguments)
     through = subprocess.run(command, capture_output=True, check=True, timeout=30).stdout
     assert through == subprocess.run(bare, capture_output=True, check=True, timeout=30).stdout
+
+
+ALLOW = """
+import json, sys
+from oci_gpu_hook.apply import cgroup
+found = cgroup.find(int(sys.argv[1]))
+nodes = [tuple(node) for node in json.loads(sys.argv[2])]
+print(json.dumps([[cgroup.allows(found, *node) for node in nodes], len(cgroup.allow(found, nodes, ()).changes)]))
+"""
+
+
+def test_what_the_runtime_owns_leaves_the_hook_no_rule_to_change(front, runtime, plain_bundle, simulated, directory):
+    """No hook has run here: the bundle is prepared, and its hooks are taken out before the start."""
+    runtime_alone = oci_gpu("hook-path", "--runtime", "--directory", directory / "w", "--real-runtime", "/bin/true")
+    bundle = plain_bundle(gpus="0", args=("/bin/sleep", "60"))
+    bundle.write()
+    front.host.call(runtime_alone.strip(), "create", "--bundle", bundle.directory, "prepared")
+    bundle.config = written(bundle)
+    del bundle.config["hooks"]
+    nodes = [[entry["major"], entry["minor"]] for entry in bundle.config["linux"]["devices"]]
+    assert [195, simulated.gpus()[0].minor] in nodes
+    with runtime.started(bundle) as container:
+        done = front.host.call(sys.executable, "-c", ALLOW, container.pid, json.dumps(nodes))
+        allowed, changes = json.loads(done.stdout)
+        assert allowed == [True] * len(nodes)
+        assert changes == 0
+        other = [[195, simulated.gpus()[1].minor]]
+        done = front.host.call(sys.executable, "-c", ALLOW, container.pid, json.dumps(other))
+        assert json.loads(done.stdout) == [[False], 1]
