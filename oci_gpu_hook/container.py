@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 LARGEST_STATE: Final = 1024 * 1024
 LARGEST_CONFIG: Final = 16 * 1024 * 1024
+_LONGEST_ID: Final = 220  # bytes; a file name has 255, and the state directory's add a suffix
 _LARGEST_PID: Final = 1 << 22  # include/linux/threads.h, PID_MAX_LIMIT
 # These releases of the specification had process.capabilities as a flat list.
 _FLAT_CAPABILITIES: Final = ("1.0.0-rc1", "1.0.0-rc2", "1.0.0-rc3", "1.0.0-rc4")
@@ -241,15 +242,23 @@ def _id_mapping(entry: object, what: str) -> IdMapping:
 
 def _identifier(text: str) -> str:
     """Return the container's id; it becomes a file name in the state directory, so it may be nothing else."""
-    if "/" in text or "\0" in text or text in (".", "..") or len(text) > 255:
+    if "/" in text or text in (".", "..") or not 0 <= _encoded_length(text) <= _LONGEST_ID:
         raise InvalidInput("OCI state: id", f"{quoted(text)} cannot name a container", _ASK_THE_ENGINE)
     return text
 
 
 def _usable_path(text: str, name: str) -> str:
-    if "\0" in text:
-        raise InvalidInput(f"OCI state: {name}", f"{quoted(text)} contains a NUL byte", _ASK_THE_ENGINE)
+    if _encoded_length(text) < 0:
+        raise InvalidInput(f"OCI state: {name}", f"{quoted(text)} cannot be a path", _ASK_THE_ENGINE)
     return text
+
+
+def _encoded_length(text: str) -> int:
+    """Return the length in bytes as the name of a file, -1 for what can be none: a NUL, half of a surrogate pair."""
+    try:
+        return -1 if "\0" in text else len(os.fsencode(text))
+    except UnicodeEncodeError:
+        return -1
 
 
 def _strings(values: list[object], what: str) -> tuple[str, ...]:

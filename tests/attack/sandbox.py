@@ -59,6 +59,7 @@ class Sandbox:
     systems: tuple[str, ...] = ("proc", "dev")
     env: tuple[str, ...] = ASKING
     id: str = field(default_factory=lambda: f"attack-{os.getpid()}-{next(_numbers)}")
+    cgroup_name: str = ""
 
     def __enter__(self) -> Self:
         command = self.host.command(
@@ -77,7 +78,7 @@ class Sandbox:
         self._process.wait(timeout=10)
         self._process.stdout.close()
         self._process.stderr.close()
-        self.host.remove_cgroups(self.id)
+        self.host.remove_cgroups(self.cgroup_name or self.id)
 
     @property
     def pid(self) -> int:
@@ -117,7 +118,11 @@ class Sandbox:
 
     def _join_cgroup(self) -> None:
         tree = self.host.path("/sys/fs/cgroup")
-        directory = (tree / "devices" if (tree / "devices").is_dir() else tree) / self.cgroup.strip("/") / self.id
+        directory = (
+            (tree / "devices" if (tree / "devices").is_dir() else tree)
+            / self.cgroup.strip("/")
+            / (self.cgroup_name or self.id)
+        )
         directory.mkdir(parents=True)
         (directory / "cgroup.procs").write_text(str(self.pid))
 

@@ -46,7 +46,7 @@ def test_state_of_release_candidates_says_bundle_path():
         ({}, "has no bundle"),
         ({"bundle": 7}, "bundle: expected a string"),
         ({"bundle": "relative"}, "is not an absolute path"),
-        ({"bundle": "/b\0/x"}, "contains a NUL byte"),
+        ({"bundle": "/b\0/x"}, "cannot be a path"),
         ({"bundle": "/b", "pid": "1"}, "pid: expected an integer"),
         ({"bundle": "/b", "pid": True}, "pid: expected an integer"),
         ({"bundle": "/b", "id": "../../x"}, "cannot name a container"),
