@@ -31,6 +31,7 @@ class _Scanner:
 
 SCANNER: Final = _Scanner()
 
+
 def read_all(fd: int, limit: int, what: str) -> bytes:
     """Read a descriptor to its end. Raises InvalidInput when it holds more than `limit` bytes."""
     chunks = []
@@ -99,23 +100,16 @@ def member(value: object, name: str, kind: type, what: str, default: Any = None)
 
 
 def dump(value: object) -> bytes:
-    """Return a JSON value (dict with string keys, list, tuple, str, number, bool, None) as a line of ASCII."""
-    return _dumped(value).encode("ascii")
+    """Return a JSON value (dict with string keys, list, tuple, str, number, bool, None) as a line of ASCII.
+
+    Raises TypeError for what is none, ValueError for infinite numbers.
+    """
+    from _json import encode_basestring_ascii, make_encoder  # what json.dumps runs on, in every CPython
+
+    # (markers, default, encoder, indent, key separator, item separator, sort keys, skip keys, allow NaN)
+    encode = make_encoder(None, _refuse, encode_basestring_ascii, None, ": ", ", ", False, False, False)
+    return "".join(encode(value, 0)).encode("ascii")
 
 
-def _dumped(value: object) -> str:
-    from _json import encode_basestring_ascii as quote  # the C function behind json.dumps
-
-    if isinstance(value, str):
-        return quote(value)
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | float) and value - value == 0:  # neither infinite nor NaN
-        return repr(value)
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{quote(k)}: {_dumped(v)}" for k, v in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_dumped, value)) + "]"
+def _refuse(value: object) -> str:
     raise TypeError(f"no JSON value: {value!r}")

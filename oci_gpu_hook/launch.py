@@ -37,7 +37,8 @@ _REAL_RUNTIMES: Final = ("runc", "crun")
 
 _STUB: Final = """\
 # Laid by `oci-gpu hook-path`: starts oci_gpu_hook.{door} from one directory, with nothing else of the host on the path.
-import marshal, sys
+import gc, marshal, sys
+gc.disable()
 sys.path.append({home})
 with open({modules}, "rb") as file:  # the modules of a start; oci_gpu_hook/hotpath.py
     exec(marshal.load(file), scope := {{"__name__": "oci_gpu_hook.hotpath"}})
@@ -65,6 +66,15 @@ class Executables(Record):
     runtime: str
     runtime_stub: str
     warnings: tuple[str, ...]
+
+
+class Front(Record):
+    """What a laid front says of itself; is_current: whether its code is that of the front that would be laid now."""
+
+    interpreter: str
+    stub: str
+    program: str
+    is_current: bool
 
 
 def default_directory() -> str:
@@ -97,7 +107,7 @@ def _write(directory: str, real_runtime: str, interpreter: str) -> Executables:
     real_runtime = find_real_runtime(real_runtime)
     make_directory(directory)
     warnings = [*check_owners(PACKAGE, tree=True), *check_owners(interpreter), *check_owners(directory)]
-    warnings += compile_package(PACKAGE, is_checkout=_is_checkout())
+    warnings += compile_package(PACKAGE, is_checkout=is_checkout())
 
     hook = os.path.join(directory, "oci-gpu-hook")
     hook_stub = _write_stub(hook + ".py", "hook", "sys.argv", interpreter)
@@ -126,15 +136,15 @@ def _write(directory: str, real_runtime: str, interpreter: str) -> Executables:
 def write_mesos_front(path: str, real_helper: str, interpreter: str = "", config: str = DEFAULT_PATH) -> str:
     """Lay the front of `mesos-containerizer` at `path`, before `real_helper`; returns the path of its stub.
 
-    The stub calls `oci_gpu_hook.mesos.main(arguments, real_helper, path, config)` with the number of a descriptor, then
-    the arguments of the call as they were, its name first. The descriptor holds the numbers of ignored signals, then
-    the entries of the environment, each ended by NUL. Raises HookError where the front was not built: a script cannot
-    be started from the sealed memory file of a Mesos agent.
+    The stub calls `oci_gpu_hook.mesos.door.main(arguments, real_helper, path, config)` with the number of a descriptor,
+    then the arguments of the call as they were, its name first. The descriptor holds the numbers of ignored signals,
+    then the entries of the environment, each ended by NUL. Raises HookError where the front was not built: a script
+    cannot be started from the sealed memory file of a Mesos agent.
     """
     interpreter = usable_interpreter(interpreter)
     check_owners(PACKAGE, tree=True)
-    compile_package(PACKAGE, is_checkout=_is_checkout())
-    stub = _write_stub(path + ".py", "mesos", f"sys.argv[1:], {real_helper!a}, {path!a}, {config!a}", interpreter)
+    compile_package(PACKAGE, is_checkout=is_checkout())
+    stub = _write_stub(path + ".py", "mesos.door", f"sys.argv[1:], {real_helper!a}, {path!a}, {config!a}", interpreter)
     if not write_front(path, "mesos", interpreter, stub, real_helper):
         why = "the static front was not built, and Mesos agents start no script"
         raise HookError(quoted(path), why, "install a C compiler, then reinstall oci-gpu-hook")
@@ -157,6 +167,22 @@ def write_front(path: str, role: str, interpreter: str, stub: str, program: str 
         raise HookError(quoted(TEMPLATE), "is not this version's front", "reinstall oci-gpu-hook")
     replace(path, before + block + after[len(block) - len(_MAGIC) :], 0o755)
     return True
+
+
+def read_front(path: str) -> Front | None:
+    """Return what a front was laid with, None for what is no front. Raises OSError."""
+    with open(path, "rb") as file:
+        before, magic, rest = file.read().partition(_MAGIC)
+    if not magic:
+        return None
+    start = _ROLE_SIZE
+    paths = [rest[at : at + _PATH_SIZE] for at in range(start, start + 3 * _PATH_SIZE, _PATH_SIZE)]
+    interpreter, stub, program = (os.fsdecode(each.rstrip(b"\0")) for each in paths)
+    with open(TEMPLATE, "rb") as file:
+        current = file.read().partition(_MAGIC)
+    after = start + 3 * _PATH_SIZE
+    is_current = (before, rest[after:]) == (current[0], current[2][after:])
+    return Front(interpreter=interpreter, stub=stub, program=program, is_current=is_current)
 
 
 def usable_interpreter(chosen: str = "") -> str:
@@ -206,7 +232,8 @@ def _is_ours(path: str) -> bool:
     return _MAGIC in start or b"oci-gpu hook-path" in start
 
 
-def _is_checkout() -> bool:
+def is_checkout() -> bool:
+    """Tell whether this package is edited where it lies, beside its pyproject.toml."""
     return os.path.exists(os.path.join(os.path.dirname(PACKAGE), "pyproject.toml"))
 
 
