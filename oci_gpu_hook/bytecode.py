@@ -29,9 +29,7 @@ def compile_package(package: str, *, is_checkout: bool) -> list[str]:
 
     mode = PycInvalidationMode.TIMESTAMP if is_checkout else PycInvalidationMode.UNCHECKED_HASH
     for source in _modules(package):
-        # Not importlib's cache_from_source: it heeds PYTHONPYCACHEPREFIX, and the isolated hook does not.
-        directory, name = os.path.split(source)
-        target = os.path.join(directory, "__pycache__", f"{name[:-3]}.{sys.implementation.cache_tag}.pyc")
+        target = _target(source)
         try:
             if not _is_current(source, target, is_checkout=is_checkout):
                 compile_file(source, target, doraise=True, invalidation_mode=mode)
@@ -39,6 +37,17 @@ def compile_package(package: str, *, is_checkout: bool) -> list[str]:
             why = reason(error) if isinstance(error, OSError) else "does not compile"
             return [f"{quoted(source)}: no byte code ({why}); the hook starts slowly"]
     return []
+
+
+def stale(package: str, *, is_checkout: bool) -> list[str]:
+    """Return the modules whose byte code is missing or not that of their source. Raises OSError."""
+    return [source for source in _modules(package) if not _is_current(source, _target(source), is_checkout=is_checkout)]
+
+
+def _target(source: str) -> str:
+    # Not importlib's cache_from_source: it heeds PYTHONPYCACHEPREFIX, and the isolated hook does not.
+    directory, name = os.path.split(source)
+    return os.path.join(directory, "__pycache__", f"{name[:-3]}.{sys.implementation.cache_tag}.pyc")
 
 
 def _modules(package: str) -> Iterator[str]:

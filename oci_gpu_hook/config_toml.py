@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Final
 
-_REMEDY: Final = "correct the configuration file; schemas/config.schema.json describes it"
+_REMEDY: Final = "correct the configuration file; docs/configuration.md has its keys"
 
 
 def parse(text: str) -> Config:
@@ -41,7 +41,7 @@ def parse(text: str) -> Config:
     for name, key in _SECTIONS["request"].items():
         if name not in document:
             continue
-        value = key.read(name, document[name])
+        value = _value(text, "", name, key, document[name])
         if key.field in values:
             warnings.append(f"{_place(text, '', name)}{name} is also set in [request], which wins")
         values.setdefault(key.field, value)
@@ -54,9 +54,18 @@ def _read_section(text: str, section: str, value: object, values: dict[str, Any]
     keys = _SECTIONS[section]
     for name, found in value.items():
         if name in keys:
-            values[keys[name].field] = keys[name].read(f"[{section}] {name}", found)
+            values[keys[name].field] = _value(text, section, name, keys[name], found)
         else:
             warnings.append(_unknown(text, section, name, keys))
+
+
+def _value(text: str, section: str, name: str, key: _Key, found: object) -> Any:
+    """Return a key's value. Raises ConfigError that says on which line it stands."""
+    try:
+        return key.read(f"[{section}] {name}" if section else name, found)
+    except ConfigError as error:
+        place = _place(text, section, name).removesuffix(": ")
+        raise ConfigError(error.what, error.why + (f" ({place})" if place else ""), error.remedy) from None
 
 
 def _unknown(text: str, section: str, name: str, known: object) -> str:

@@ -12,6 +12,7 @@ import time
 from oci_gpu_hook import config as configs
 from oci_gpu_hook.allocation import choice, grant, names
 from oci_gpu_hook.allocation.model import Granted
+from oci_gpu_hook.cli.console import console
 from oci_gpu_hook.errors import AllocationError, HookError, InvalidInput, one_line, quoted
 from oci_gpu_hook.inventory import cache as inventories
 from oci_gpu_hook.record import Record
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Final
 
-    from rich.console import Console, Group
+    from rich.console import Group
 
     from oci_gpu_hook.allocation.leases import Book, Device, Lease
     from oci_gpu_hook.config import Config
@@ -67,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
     elif options.watch:
         _watch(config)
     else:
-        _console().print(_picture(config))
+        console().print(_picture(config))
     return 0
 
 
@@ -177,19 +178,12 @@ _COLUMNS: Final[dict[str, dict[str, object]]] = {
 }
 
 
-def _console() -> Console:
-    """Return where the table goes: as wide as the terminal, or as it needs to be in a file or pipe, without colour."""
-    from rich.console import Console
-
-    return Console() if sys.stdout.isatty() else Console(width=200, no_color=True, highlight=False)
-
-
 def _watch(config: Config) -> None:
     """Redraw the table until interrupted."""
     from rich.live import Live
 
     try:
-        with Live(_picture(config), console=_console(), screen=sys.stdout.isatty(), auto_refresh=False) as live:
+        with Live(_picture(config), console=console(), screen=sys.stdout.isatty(), auto_refresh=False) as live:
             while True:
                 time.sleep(_REDRAW)
                 live.update(_picture(config), refresh=True)

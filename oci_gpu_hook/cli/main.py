@@ -1,53 +1,68 @@
-"""`oci-gpu [--config FILE] COMMAND`: finds the command's module and runs it."""
+"""`oci-gpu [--config FILE] COMMAND`: imports the command's module, that one alone, and runs it."""
 
 from __future__ import annotations
 
-import argparse  # noqa: TID253
+import os
 import sys
-from importlib import import_module
 
-from oci_gpu_hook import __version__
-from oci_gpu_hook.config import DEFAULT_PATH
-from oci_gpu_hook.errors import HookError
+from oci_gpu_hook.errors import HookError, one_line, quoted, reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from argparse import Namespace
     from collections.abc import Sequence
     from typing import Final
 
 # Each is a module of this package with SUMMARY, add_arguments(parser) and run(options) -> exit status.
-COMMANDS: Final = ("request", "plan", "info", "verify", "repair", "leases", "simulate", "hook-path", "install", "uninstall")
+COMMANDS: Final = (
+    "info",
+    "doctor",
+    "request",
+    "plan",
+    "leases",
+    "verify",
+    "repair",
+    "install",
+    "uninstall",
+    "hook-path",
+    "simulate",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command. Exit status: 0 done, 1 failed with a reason on stderr, 2 wrong usage."""
-    options = _parser().parse_args(arguments)
+    """Run a command. Exit status: 0 done, 1 failed with a reason on stderr, 2 wrong usage; doctor has its own."""
+    from oci_gpu_hook.cli import arguments as command_line
+
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    chosen = command_line.command_of(given)
+    options = command_line.parser((chosen,) if chosen in COMMANDS else COMMANDS).parse_args(given)
     try:
         status: int = options.run(options)
+        sys.stdout.flush()
     except HookError as error:
-        print(f"oci-gpu: error: {error}", file=sys.stderr)
-        return 1
+        return _fail(str(error), options)
     except BrokenPipeError:  # the reader of our output, such as head(1), has seen enough
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
         return 130
+    except OSError as error:
+        where = f"{quoted(os.fsdecode(error.filename))}: " if isinstance(error.filename, str | bytes) else ""
+        remedy = "" if os.geteuid() == 0 else "; run it as root"
+        return _fail(f"{where}{reason(error)}{remedy}", options)
+    except Exception as error:  # noqa: BLE001  a bug: people get a line of it, and all of it by --debug
+        remedy = "please report it with what `oci-gpu --debug` and the same command prints"
+        return _fail(f"internal error: {type(error).__name__}: {error}; {remedy}", options)
     return status
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="oci-gpu", description="Look at, explain and mend what containers get of the host's GPUs."
-    )
-    parser.add_argument("--version", action="version", version=f"oci-gpu {__version__}")
-    parser.add_argument("--config", metavar="FILE", default=DEFAULT_PATH, help="configuration (default: %(default)s)")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for name in COMMANDS:
-        module = import_module(f"oci_gpu_hook.cli.{name.replace('-', '_')}")
-        command = commands.add_parser(name, help=module.SUMMARY, description=module.__doc__)
-        module.add_arguments(command)
-        command.set_defaults(run=module.run)
-    return parser
+def _fail(message: str, options: Namespace) -> int:
+    if options.debug:
+        import traceback
+
+        traceback.print_exc()
+    print(f"oci-gpu: error: {one_line(message)}", file=sys.stderr)
+    return 1
 
 
 if __name__ == "__main__":

@@ -329,7 +329,9 @@ def test_errors_of_a_file_name_it(tmp_path, compiled):
     (tmp_path / "config.toml").write_text("disable-require = 1")
     with pytest.raises(ConfigError) as caught:
         load(str(tmp_path / "config.toml"))
-    assert str(caught.value).startswith(f"'{tmp_path}/config.toml': disable-require: expected true or false, found 1; ")
+    assert str(caught.value).startswith(
+        f"'{tmp_path}/config.toml': disable-require: expected true or false, found 1 (line 1); "
+    )
 
 
 def test_a_path_with_a_nul_byte_is_an_error(compiled):

@@ -1,0 +1,59 @@
+"""Where commands write: a terminal gets colour and its own width, a file or pipe plain text as wide as it needs."""
+
+from __future__ import annotations
+
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Final, Self
+
+    from rich.console import Console
+
+_NO_TERMINAL: Final = 200  # columns
+
+
+def console() -> Console:
+    """Return the console of stdout."""
+    from rich.console import Console
+
+    if sys.stdout.isatty():
+        return Console(highlight=False, emoji=False, markup=False)
+    return Console(width=_NO_TERMINAL, no_color=True, highlight=False, emoji=False, markup=False)
+
+
+class Working:
+    """Shows on a terminal that work goes on, and what it is; elsewhere nothing. For a `with` block."""
+
+    def __init__(self, what: str) -> None:
+        self._status = None
+        if sys.stderr.isatty():
+            from rich.console import Console
+
+            self._status = Console(stderr=True).status(what)
+
+    def __enter__(self) -> Self:
+        if self._status:
+            self._status.start()
+        return self
+
+    def now(self, what: str) -> None:
+        """Say what is done next."""
+        if self._status:
+            self._status.update(what)
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        if self._status:
+            self._status.stop()
+
+
+def hanging(out: Console, mark: str, text: str, style: str = "") -> None:
+    """Print a mark, and beside it a text that keeps its distance from the left where it takes several lines."""
+    from rich.text import Text
+
+    for number, line in enumerate(Text(text).wrap(out, max(out.width - len(mark), 20))):
+        line.rstrip()
+        out.print(Text.assemble((mark if number == 0 else " " * len(mark), style), line))

@@ -1,0 +1,65 @@
+"""Examples of each command, for its help and its man page: command line, and what it does."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Final
+
+EXAMPLES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
+    "": (
+        ("oci-gpu doctor", "is this host fit to give containers its GPUs?"),
+        ("oci-gpu install docker", "teach Docker to do so"),
+        ("oci-gpu plan BUNDLE", "what would this container get, and why?"),
+        ("oci-gpu leases", "who holds which GPU?"),
+    ),
+    "info": (
+        ("oci-gpu info", "the driver and the GPUs"),
+        ("oci-gpu info --files", "every file of the driver, and what brings it"),
+        ("oci-gpu info --json", "for scripts"),
+    ),
+    "doctor": (
+        ("oci-gpu doctor", "look at everything that must be right"),
+        ("sudo oci-gpu doctor --run", "and start a container to see"),
+        ("oci-gpu doctor --json", "for monitoring; exit status 0 well, 1 warnings, 2 errors"),
+    ),
+    "request": (("oci-gpu request /run/containerd/…/ID", "what does this bundle ask for?"),),
+    "plan": (
+        ("oci-gpu plan BUNDLE", "what it gets, why, and what is skipped"),
+        ("oci-gpu plan BUNDLE --files", "with every single file"),
+        ("oci-gpu plan BUNDLE --json", "the same as CDI edits"),
+    ),
+    "leases": (
+        ("oci-gpu leases", "GPUs and who holds them"),
+        ("oci-gpu leases --watch", "redrawn every second"),
+        ("oci-gpu leases release 3f2a", "drop the lease of a container that is gone"),
+    ),
+    "verify": (
+        ("oci-gpu verify", "all running containers"),
+        ("oci-gpu verify 3f2a", "one, by the start of its id"),
+        ("oci-gpu verify 4711", "one, by a process in it"),
+    ),
+    "repair": (
+        ("oci-gpu repair 3f2a", "put back what this container lost"),
+        ("oci-gpu repair --all", "after a driver upgrade or systemctl daemon-reload"),
+    ),
+    "install": (
+        ("oci-gpu install docker --dry-run", "show what would change"),
+        ("oci-gpu install podman", "register the hook"),
+    ),
+    "uninstall": (("oci-gpu uninstall docker", "put daemon.json back as it was"),),
+    "hook-path": (
+        ("oci-gpu hook-path", "after each upgrade of the package or of Python"),
+        ("oci-gpu hook-path --runtime", "the runtime for Docker and containerd"),
+    ),
+    "simulate": (
+        ("oci-gpu simulate /var/lib/gpu-host --gpus 2", "two H100 for a machine without GPUs"),
+        ("oci-gpu simulate DIR --product A100 --mig", "partitioned GPUs"),
+    ),
+    "completion": (
+        ("oci-gpu completion bash > /etc/bash_completion.d/oci-gpu", "for every user"),
+        ("source <(oci-gpu completion zsh)", "for this shell"),
+        ("oci-gpu completion fish | source", "likewise"),
+    ),
+}

@@ -1,0 +1,45 @@
+"""`oci-gpu doctor --run` under a real runtime, on a simulated host in order and on one that is not."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+OCI_GPU = Path(sys.executable).with_name("oci-gpu")
+
+
+def trial(machine, simulated, *arguments):
+    """Return what the trial found on a host where runc works, by runtime."""
+    runtime = next((runtime for name, runtime in machine.runtimes.items() if name.startswith("runc")), None)
+    if runtime is None:
+        pytest.skip("no runc works here")
+    done = runtime.host.call(OCI_GPU, "--config", simulated.config, "doctor", "--run", "--json", check=False)
+    return {f["what"].split(" ")[3]: f for f in json.loads(done.stdout) if f["check"] == "trial"}
+
+
+def test_a_container_gets_its_gpu(machine, simulated, hook):
+    found = trial(machine, simulated)["runc"]
+    assert found["severity"] == "ok", found
+    assert simulated.gpus()[0].uuid in found["what"]
+
+
+def test_it_says_what_the_hook_said(machine, simulated, hook):
+    node = simulated.directory / "dev/nvidia0"
+    node.rename(simulated.directory / "dev/away")
+    try:
+        found = trial(machine, simulated)["runc"]
+    finally:
+        (simulated.directory / "dev/away").rename(node)
+    assert found["severity"] == "error"
+    assert "oci-gpu-hook: error: device node '/dev/nvidia0': the host does not have it" in found["why"]
+
+
+def test_nothing_is_left(machine, simulated, hook):
+    before = {path.name for path in Path("/var/tmp").glob("oci-gpu-doctor-*")}
+    trial(machine, simulated)
+    assert {path.name for path in Path("/var/tmp").glob("oci-gpu-doctor-*")} == before
+    assert subprocess.run(["pgrep", "-f", "oci-gpu-doctor-"], capture_output=True, check=False).stdout == b""
