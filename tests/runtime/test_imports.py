@@ -1,0 +1,50 @@
+"""What a container's start imports, against a list: each name more is paid by every container of the host.
+
+No clock: `docs/performance.md` has the prices, this holds the line.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+# What the bare interpreter brings (python3 -I -S -c pass), in whatever version.
+INTERPRETER = set(
+    ["_abc", "_codecs", "_frozen_importlib_external", "_io", "_signal", "_thread", "_warnings", "_weakref", "abc", "codecs", "encodings", "encodings.aliases", "encodings.cp437", "encodings.utf_8", "io", "marshal", "posix", "time", "winreg", "zipimport"]
+)
+OS = {"os", "stat", "_stat", "posixpath", "genericpath", "_collections_abc"}
+NOTHING_ASKED = INTERPRETER | OS | {"gc", "_json"}
+GPU = NOTHING_ASKED | {"_ctypes", "_struct", "errno", "fcntl", "itertools", "struct"}
+
+
+def imported(hook_stub, state, *arguments):
+    """Return the modules that a run of the hook imports, this package's aside."""
+    with open(hook_stub) as file:
+        interpreter, options = file.readline().removeprefix("#!").split()
+    command = [interpreter, options, "-X", "importtime", str(hook_stub), *map(str, arguments), "prestart"]
+    done = subprocess.run(command, input=json.dumps(state), capture_output=True, text=True, check=False, env={})
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
+    names = {line.rpartition("|")[2].strip() for line in lines} - {"imported package"}
+    return {name for name in names if name.split(".")[0] != "oci_gpu_hook"}
+
+
+def state_of(container):
+    known = container.state()
+    return {name: known[name] for name in ("ociVersion", "id", "pid", "bundle")} | {"status": "creating"}
+
+
+def test_a_container_that_asks_for_nothing(runtime, make_bundle, simulated, hook):
+    with runtime.created(make_bundle("list=/", gpus=None)) as container:
+        for _ in range(2):  # the first compiles the configuration, if nobody has yet
+            found = imported(f"{hook}.py", state_of(container), "--config", simulated.config)
+    assert found <= NOTHING_ASKED, found - NOTHING_ASKED
+
+
+def test_a_container_that_gets_a_gpu(runtime, make_bundle, simulated, hook):
+    for name in ("first", "second"):  # the first makes the inventory, if nobody has yet
+        bundle = make_bundle("list=/", gpus="0", name=name)
+        bundle.config["hooks"].pop("prestart")  # this test is the engine
+        with runtime.created(bundle) as container:
+            found = imported(f"{hook}.py", state_of(container), "--config", simulated.config)
+    assert found <= GPU, found - GPU
