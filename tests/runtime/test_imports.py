@@ -9,9 +9,11 @@ import json
 import subprocess
 
 # What the bare interpreter brings (python3 -I -S -c pass), in whatever version.
-INTERPRETER = set(
-    ["_abc", "_codecs", "_frozen_importlib_external", "_io", "_signal", "_thread", "_warnings", "_weakref", "abc", "codecs", "encodings", "encodings.aliases", "encodings.cp437", "encodings.utf_8", "io", "marshal", "posix", "time", "winreg", "zipimport"]
-)
+INTERPRETER = {
+    "_abc", "_codecs", "_frozen_importlib_external", "_io", "_signal", "_thread", "_warnings", "_weakref",
+    "abc", "codecs", "encodings", "encodings.aliases", "encodings.cp437", "encodings.utf_8", "io", "marshal",
+    "posix", "time", "winreg", "zipimport",
+}  # fmt: skip
 OS = {"os", "stat", "_stat", "posixpath", "genericpath", "_collections_abc"}
 NOTHING_ASKED = INTERPRETER | OS | {"gc", "_json"}
 GPU = NOTHING_ASKED | {"_ctypes", "_struct", "errno", "fcntl", "itertools", "struct"}
