@@ -22,14 +22,18 @@ _MKNOD = {"allow": True, "type": "c", "access": "m"}
 
 
 class Machine:
-    """A directory that the guest shares, with what it needs; `boot` returns what happened there."""
+    """A directory that the guest shares, with what it needs; `boot` returns what happened there.
+
+    Its systemd runs with cgroup v2, also where the machine's are v1: of those systemd-nspawn passes the device
+    controller on read-only, and a systemd that cannot write device rules takes nothing away.
+    """
 
     def __init__(self, root: Path, hook: Path) -> None:
         self.work = Path(tempfile.mkdtemp(prefix="oci-gpu-hook-systemd-", dir="/var/tmp"))
         self.work.chmod(0o755)
         self._root = root
         self._hook = hook
-        self._cgroup = _cgroup2() / f"oci-gpu-hook-systemd-{os.getpid()}"
+        self._name = f"oci-gpu-hook-systemd-{os.getpid()}"
 
     def prepare(self, config: Path) -> None:
         """Write bundles, hook registrations and settings. `config` is the hook's, of a host below `work`."""
@@ -50,7 +54,7 @@ class Machine:
             "[Unit]\nDescription=Steps of a test\nAfter=dbus.socket\nWants=dbus.socket\n"
             f"[Service]\nType=oneshot\nExecStart=/usr/bin/python3 {__file__.replace('machine.py', 'guest.py')} "
             f"{self.work}/settings.json\n"
-            "ExecStopPost=/bin/systemctl poweroff --force --force\n"
+            "KillMode=process\nExecStopPost=/bin/systemctl poweroff --force --force\n"
             f"StandardOutput=file:{self.work}/output\nStandardError=file:{self.work}/output\n"
         )
 
@@ -107,7 +111,7 @@ class Machine:
         create += ["--security-opt=seccomp=unconfined", "--rootfs", str(rootfs), "/watch", "/log/log", "/dev/nvidia0"]
         return {
             "create": [*podman, *create],
-            "update": [*podman, "update", "--pids-limit=100", "podman"],
+            "update": [*podman, "update", "--cpu-shares=512", "podman"],
             "remove": [*podman, "rm", "--force", "--time=0", "podman"],
         }
 
@@ -132,10 +136,11 @@ class Machine:
             "systemd.wants=guest.service",
             "systemd.log_target=null",
         ]
-        self._cgroup.mkdir()
+        cgroup = _cgroup2() / self._name
+        cgroup.mkdir()
         console = self.work / "console"
         started = time.monotonic()
-        enter = f'echo $$ > {self._cgroup}/cgroup.procs && exec "$@"'
+        enter = f'echo $$ > {cgroup}/cgroup.procs && exec "$@"'
         environment = os.environ | {"SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1", "SYSTEMD_LOG_LEVEL": "warning"}
         with console.open("wb") as file:
             process = subprocess.Popen(
@@ -161,8 +166,8 @@ class Machine:
 
     def close(self) -> None:
         """Leave nothing behind."""
-        for path, _, _ in os.walk(self._cgroup, topdown=False):
-            os.rmdir(path)
+        for path in _cgroup_mounts():  # systemd-nspawn makes some in each hierarchy, and leaves them
+            _remove(path / self._name)
         subprocess.run(["rm", "-rf", "--one-file-system", self.work], check=True)
 
 
@@ -177,8 +182,28 @@ def missing() -> str:
 
 
 def _cgroup2() -> Path | None:
+    return next((path for path, kind in _cgroup_mounts().items() if kind == "cgroup2"), None)
+
+
+def _cgroup_mounts() -> dict[Path, str]:
+    """Return the mounts of cgroup file systems: mount point → type."""
+    found = {}
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         before, _, after = line.partition(" - ")
-        if after.startswith("cgroup2 "):
-            return Path(before.split()[4])
-    return None
+        kind = after.split(" ")[0]
+        if kind in ("cgroup", "cgroup2"):
+            found[Path(before.split()[4])] = kind
+    return found
+
+
+def _remove(cgroup: Path) -> None:
+    """Remove a cgroup and those in it; what died in them is let go by the kernel a moment later."""
+    deadline = time.monotonic() + 5
+    while cgroup.exists():
+        try:
+            for directory, _, _ in os.walk(cgroup, topdown=False):
+                os.rmdir(directory)
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
