@@ -27,7 +27,8 @@ _Noreturn void hook(int argc, char **argv) {
         toml = argv[1] + sizeof "--config=" - 1;
     else if (argc != 2)
         ask_python(argv);
-    if (*toml != '/' || (!same(stage, "prestart") && !same(stage, "createRuntime")))
+    /* What has asked for nothing has been given nothing: there is nothing to take back at poststop either. */
+    if (*toml != '/' || (!same(stage, "prestart") && !same(stage, "createRuntime") && !same(stage, "poststop")))
         ask_python(argv);
 
     struct text json = {state, 0}, bundle;

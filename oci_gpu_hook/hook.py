@@ -104,9 +104,9 @@ def release(config_path: str) -> None:
 
 
 def _release(state: State, config: Config) -> None:
-    from oci_gpu_hook import start
+    from oci_gpu_hook import stop
 
-    start.stop(state.id, config)
+    stop.stop(state.id, config)
 
 
 def _load_config(path: str) -> tuple[Config, ConfigError | None]:

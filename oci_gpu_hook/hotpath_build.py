@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from types import CodeType
     from typing import Final
 
-# What is imported together after the door: a container's request; its start; each kind of device cgroup.
+# What is imported together after the door: a container's end; its request; its start; each kind of device cgroup.
 HEADS: Final = (
+    "oci_gpu_hook.stop",
     "oci_gpu_hook.request.parse",
     "oci_gpu_hook.start",
     "oci_gpu_hook.apply.devices_v1",

@@ -1,4 +1,4 @@
-"""The start and the end of a container that asks for GPUs: inventory, allocation, plan, apply; and back."""
+"""The start of a container that asks for GPUs: inventory, allocation, plan, apply."""
 
 from __future__ import annotations
 
@@ -65,14 +65,6 @@ def start(
     uuids = [granted.uuid for granted in gpus]
     log.info("attached", gpus=uuids, mounts=len(made.edits.mounts), milliseconds=clock.milliseconds())
     return made
-
-
-def stop(container_id: str, config: Config) -> None:
-    """Take back what a container that has ended leaves behind."""
-    config = of_this_user(config)
-    log.configure(config, container=container_id)
-    remains.detach(container_id, config)
-    allocation.release(container_id, config)
 
 
 class Clock:

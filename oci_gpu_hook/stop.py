@@ -1,0 +1,20 @@
+"""The end of a container: what it leaves behind is taken back, and its GPUs are free again."""
+
+from __future__ import annotations
+
+from oci_gpu_hook import log
+from oci_gpu_hook.allocation import grant as allocation
+from oci_gpu_hook.apply import remains
+from oci_gpu_hook.config import of_this_user
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from oci_gpu_hook.config import Config
+
+
+def stop(container_id: str, config: Config) -> None:
+    """Take back what a container that has ended leaves behind. Raises HookError."""
+    config = of_this_user(config)
+    log.configure(config, container=container_id)
+    remains.detach(container_id, config)
+    allocation.release(container_id, config)
