@@ -36,7 +36,7 @@ class CompatLibrary(Record):
     """A CUDA forward-compatibility library that the image ships (/usr/local/cuda/compat/libcuda.so.*).
 
     note: the JSON text of its ELF note .note.cuda.fwd_compatibility, "" where it has none.
-    regular: whether it is a file itself, and no symbolic link to one.
+    regular: whether it is a library itself, no symbolic link to one and nothing else.
     """
 
     path: str
@@ -71,7 +71,7 @@ def look(rootfs: Rootfs, container: Container, config: Config) -> Image:
         library_directory=directory,
         library_directory_32=_library_directory_32(rootfs),
         ld_cache=rootfs.read("/etc/ld.so.cache", _LARGEST_CACHE),
-        compat=() if config.cuda_compat_mode == "disabled" else _compat(rootfs),
+        compat=_compat(rootfs, look_inside=config.cuda_compat_mode != "disabled"),
         procfs=_procfs(container),
         volume=_volume(container, config),
         warnings=warnings,
@@ -119,9 +119,10 @@ def _library_directory_32(rootfs: Rootfs) -> str:
     return "/usr/lib32" if rootfs.exists("/usr/lib32") else "/usr/lib"
 
 
-def _compat(rootfs: Rootfs) -> tuple[CompatLibrary, ...]:
+def _compat(rootfs: Rootfs, *, look_inside: bool) -> tuple[CompatLibrary, ...]:
     names = [name for name in rootfs.names(_COMPAT_DIRECTORY) if name.startswith("lib") and ".so." in name]
-    return tuple(_compat_library(rootfs, f"{_COMPAT_DIRECTORY}/{name}") for name in names)
+    paths = [f"{_COMPAT_DIRECTORY}/{name}" for name in names]
+    return tuple(_compat_library(rootfs, path) if look_inside else CompatLibrary(path=path, note="") for path in paths)
 
 
 def _compat_library(rootfs: Rootfs, path: str) -> CompatLibrary:
@@ -137,7 +138,7 @@ def _compat_library(rootfs: Rootfs, path: str) -> CompatLibrary:
     try:
         return CompatLibrary(path=path, note=elf.forward_compatibility_note(fd))
     except elf.ElfError:
-        return CompatLibrary(path=path, note="")
+        return CompatLibrary(path=path, note="", regular=False)  # no loader would take it
     finally:
         os.close(fd)
 
