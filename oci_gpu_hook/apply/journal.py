@@ -86,13 +86,16 @@ def write(config: Config, entry: Entry) -> None:
 
 def read(config: Config, container_id: str) -> Entry | None:
     """Return the container's entry; None where there is none, or none that can be read."""
-    data = state.read(_path(os.path.join(config.state_dir, DIRECTORY), container_id), _LARGEST)
+    path = _path(os.path.join(config.state_dir, DIRECTORY), container_id)
+    data = state.read(path, _LARGEST)
     if data is None:
         return None
     try:
-        return _entry(parse(data, "journal"))
+        entry = _entry(parse(data, "journal"))
     except (HookError, KeyError, TypeError, ValueError, AttributeError, OverflowError):
         return None
+    # The id names files that cleanup removes: no other may stand in an entry than the one it was found under.
+    return entry if entry.id in (container_id, "") and _path(os.path.dirname(path), entry.id) == path else None
 
 
 def entries(config: Config) -> list[Entry]:
