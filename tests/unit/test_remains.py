@@ -1,0 +1,173 @@
+"""What containers leave behind, and who takes it back: the entry, the rootfs, the drop-in, also after a kill."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import threading
+import time
+
+import pytest
+
+from oci_gpu_hook import state
+from oci_gpu_hook.apply import journal, remains, systemd
+from oci_gpu_hook.apply.changes import FILE, Change
+from oci_gpu_hook.apply.journal import Entry
+from oci_gpu_hook.config import Config
+from oci_gpu_hook.errors import ApplyError
+
+
+@pytest.fixture
+def config(tmp_path):
+    return Config(state_dir=str(tmp_path / "state"))
+
+
+@pytest.fixture(autouse=True)
+def removed(monkeypatch):
+    """The units whose drop-ins were removed; no real one is touched."""
+    units = []
+    monkeypatch.setattr(systemd, "remove", units.append)
+    monkeypatch.setattr(systemd, "ended_scopes", lambda: ())
+    return units
+
+
+@pytest.fixture
+def dead_pid():
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return process.pid
+
+
+def entry(name, rootfs, pid=0, started=None, **fields):
+    pid = pid or os.getpid()
+    status = os.stat(rootfs)
+    (rootfs / f"made-for-{name}").touch()
+    return Entry(
+        id=name,
+        pid=pid,
+        start_time=state.start_time(pid) if started is None else started,
+        bundle="/bundle",
+        rootfs=str(rootfs),
+        rootfs_identity=(status.st_dev, status.st_ino),
+        gpus=(),
+        changes=(Change(kind=FILE, path=f"/made-for-{name}"),),
+        **fields,
+    )
+
+
+@pytest.fixture
+def rootfs(tmp_path):
+    (tmp_path / "rootfs").mkdir()
+    return tmp_path / "rootfs"
+
+
+def test_the_entry_comes_back_as_it_was_written(config, rootfs):
+    written = entry(
+        "a",
+        rootfs,
+        unit="x.scope",
+        nodes=((195, 0),),
+        node_paths=("/dev/nvidia0",),
+        driver="580.1",
+        cgroups_path="/docker/a",
+        mounts=("/usr/lib/libcuda.so.580.1",),
+        ld_cache=("/usr/lib/libcuda.so.1",),
+        exclusive=True,
+    )
+    remains.record(config, written)
+    assert journal.read(config, "a") == written
+
+
+def test_who_starts_takes_back_what_the_dead_left(config, rootfs, dead_pid, removed):
+    remains.record(config, entry("killed", rootfs, dead_pid, 1, unit="killed.scope"))
+    remains.record(config, entry("next", rootfs))
+    assert [found.id for found in journal.entries(config)] == ["next"]
+    assert sorted(os.listdir(rootfs)) == ["made-for-next"]
+    assert removed == ["killed.scope"]
+
+
+def test_a_number_that_is_used_again_does_not_keep_an_entry(config, rootfs):
+    remains.record(config, entry("former", rootfs, os.getpid(), 12345))
+    assert journal.dead(config) == ["former"]
+    assert remains.reconcile(config) == ("former",)
+    assert journal.entries(config) == []
+
+
+def test_the_living_are_left_alone(config, rootfs, removed):
+    remains.record(config, entry("lives", rootfs, unit="lives.scope"))
+    assert journal.dead(config) == []
+    assert remains.reconcile(config) == ()
+    assert sorted(os.listdir(rootfs)) == ["made-for-lives"]
+    assert removed == []
+
+
+def test_no_entry_is_parsed_to_see_that_all_live(config, rootfs, monkeypatch):
+    remains.record(config, entry("lives", rootfs))
+    monkeypatch.setattr(journal, "parse", None)
+    assert remains.reconcile(config) == ()
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"null", b'{"id": "x"}', b'{"pid": "x", "startTime": 1}', b"\xff" * 100])
+def test_a_file_that_is_no_entry_harms_nobody(config, rootfs, text):
+    remains.record(config, entry("a", rootfs))
+    path = os.path.join(config.state_dir, journal.DIRECTORY, "broken.json")
+    with open(path, "wb") as file:
+        file.write(text)
+    assert remains.reconcile(config) == ()
+    remains.record(config, entry("b", rootfs))
+    assert [found.id for found in journal.entries(config)] == ["a", "b"]
+
+
+def test_an_entry_of_the_dead_that_cannot_be_read_goes(config, rootfs, dead_pid):
+    remains.record(config, entry("a", rootfs))
+    path = os.path.join(config.state_dir, journal.DIRECTORY, "cut.json")
+    with open(path, "wb") as file:
+        file.write(b'{"pid": %d, "startTime": 1, "id": "cu' % dead_pid)
+    assert remains.reconcile(config) == ("cut",)
+    assert not os.path.exists(path)
+
+
+def test_what_cannot_be_taken_back_now_fails_no_start_and_stays_for_later(config, rootfs, dead_pid, monkeypatch):
+    def read_only(_unit):
+        raise ApplyError("cannot remove the drop-in", "Read-only file system", "mend it")
+
+    remains.record(config, entry("killed", rootfs, dead_pid, 1, unit="killed.scope"))
+    monkeypatch.setattr(systemd, "remove", read_only)
+    remains.record(config, entry("next", rootfs))
+    assert [found.id for found in journal.entries(config)] == ["killed", "next"]
+    with pytest.raises(ApplyError, match="Read-only"):
+        remains.detach("killed", config)
+
+
+def test_drop_ins_of_scopes_that_are_no_more_go_without_an_entry(config, rootfs, monkeypatch, removed):
+    monkeypatch.setattr(systemd, "ended_scopes", lambda: ("orphan.scope",))
+    remains.record(config, entry("a", rootfs))
+    assert removed == ["orphan.scope"]
+
+
+def test_detaching_what_never_was_is_no_error(config):
+    remains.detach("never-was", config)
+    assert remains.reconcile(config) == ()
+
+
+def test_a_start_waits_for_who_cleans_up(config, rootfs):
+    """Else the other could take for dead, and take back, what was just written under the same name."""
+    remains.record(config, entry("a", rootfs))
+    with remains.Lock(config):
+        thread = threading.Thread(target=remains.record, args=(config, entry("b", rootfs)))
+        thread.start()
+        time.sleep(0.1)
+        assert journal.read(config, "b") is None
+    thread.join()
+    assert journal.read(config, "b") is not None
+
+
+def test_a_lock_that_is_never_released_holds_no_start_for_ever(config, rootfs, monkeypatch):
+    monkeypatch.setattr(remains, "_PATIENCE", 0.05)
+    remains.record(config, entry("a", rootfs))
+    fd = os.open(os.path.join(config.state_dir, journal.DIRECTORY, ".lock"), os.O_RDWR)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    remains.record(config, entry("b", rootfs))
+    os.close(fd)
+    assert journal.read(config, "b") is not None
