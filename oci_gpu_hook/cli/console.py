@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from typing import Final, Self
 
     from rich.console import Console
+    from rich.table import Table
 
 _NO_TERMINAL: Final = 200  # columns
 
@@ -48,6 +49,24 @@ class Working:
     ) -> None:
         if self._status:
             self._status.stop()
+
+
+def new_table() -> Table:
+    """Return a table of columns two spaces apart and no lines, so that a screen of 80 columns holds much of it."""
+    from rich.table import Table
+
+    return Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+
+
+def print_table(out: Console, table: Table) -> None:
+    """Print a table; in a file or pipe without the blanks at the ends of lines."""
+    if out.is_terminal:
+        out.print(table)
+        return
+    with out.capture() as captured:
+        out.print(table)
+    for line in captured.get().splitlines():
+        print(line.rstrip())
 
 
 def hanging(out: Console, mark: str, text: str, style: str = "") -> None:

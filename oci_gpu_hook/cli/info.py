@@ -5,36 +5,48 @@ from __future__ import annotations
 import json  # noqa: TID253  a command for people
 
 from oci_gpu_hook import config as configs
-from oci_gpu_hook.inventory import cache
+from oci_gpu_hook.cli import picture
+from oci_gpu_hook.cli.console import Working, console
+from oci_gpu_hook.errors import DriverError, one_line
+from oci_gpu_hook.inventory import cache, procfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
 
+    from oci_gpu_hook.config import Config
     from oci_gpu_hook.inventory.model import Gpu, Inventory, MigDevice
 
 SUMMARY = "show the driver and the GPUs of this host"
-_GIBIBYTE = 1 << 30
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line."""
     parser.add_argument("--json", action="store_true", help="print JSON (schemas/info.schema.json)")
+    parser.add_argument("--files", action="store_true", help="list the driver's files: capabilities, kind, path")
     parser.add_argument("--refresh", action="store_true", help="look at the host anew, whatever is stored")
     parser.add_argument("--unclaimed", action="store_true", help="list files of the driver that no capability brings")
 
 
 def run(options: argparse.Namespace) -> int:
     """Print what the host has; exit status 0. Raises HookError when it has no usable driver."""
-    inventory = cache.load(configs.load(options.config), detailed=True, refresh=options.refresh)
+    config = configs.of_this_user(configs.load(options.config))
+    try:
+        with Working("looking at the driver and asking NVML"):
+            inventory = cache.load(config, detailed=True, refresh=options.refresh)
+    except DriverError:
+        if not options.json:
+            _show_half(config)
+        raise
     if options.json:
         print(json.dumps(to_json(inventory, unclaimed=options.unclaimed), indent=2))
     elif options.unclaimed:
         for path in inventory.unclaimed:
             print(path)
+    elif options.files:
+        picture.show_files(inventory)
     else:
-        _print(inventory)
+        picture.show(inventory, console())
     return 0
 
 
@@ -86,19 +98,11 @@ def _mig_to_json(mig: MigDevice) -> dict[str, object]:
     }
 
 
-def _print(inventory: Inventory) -> None:
-    cuda = f", CUDA {inventory.cuda_version}" if inventory.cuda_version else ""
-    print(f"Driver {inventory.driver_version}{cuda}: {_count(inventory.gpus, 'GPU')}")
-    for gpu in inventory.gpus:
-        memory = f"  {gpu.memory / _GIBIBYTE:.0f} GiB" if gpu.memory else ""
-        print(f"  {gpu.index}: {gpu.name}{memory}  {gpu.bus_id}  {gpu.uuid}")
-        for mig in gpu.mig_devices:
-            print(f"     {gpu.index}:{mig.index}  {mig.profile}  {mig.uuid}")
-    for path, capabilities in inventory.missing_nodes:
-        print(f"note: the host has no {path}, which {'/'.join(capabilities) or 'every container'} would use")
-    for warning in inventory.warnings:
-        print(f"warning: {warning}")
-
-
-def _count(things: Sequence[object], name: str) -> str:
-    return f"{len(things)} {name}" + ("" if len(things) == 1 else "s")
+def _show_half(config: Config) -> None:
+    """Print what the kernel's part of the driver says, where its files are not fit for containers."""
+    text = procfs.read_text(f"{config.proc_root}/driver/nvidia/version")
+    if text is None:
+        return
+    print(f"NVIDIA kernel driver {procfs.driver_version(text)}")
+    for index, gpu in enumerate(procfs.gpus(config.proc_root)):
+        print(f"  GPU {index}: {one_line(gpu.name)}  {gpu.bus_id}  {one_line(gpu.uuid)}")

@@ -1,7 +1,8 @@
 """Show what a container would get, and why, without changing anything.
 
 BUNDLE is the directory of an OCI bundle (config.json and the rootfs it names). What is shown is what the hook does when
-an engine starts that bundle now: both take the same steps.
+an engine starts that bundle now: both take the same steps. Exit status 1: the container would not start, and the line
+shown is what its engine would be told.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from oci_gpu_hook import container as containers
 from oci_gpu_hook import image, plan, start
 from oci_gpu_hook.allocation import grant as allocation
 from oci_gpu_hook.apply.rootfs import Rootfs
+from oci_gpu_hook.cli import narrative
+from oci_gpu_hook.cli.narrative import Preview
 from oci_gpu_hook.details import needs_details
-from oci_gpu_hook.errors import InvalidInput, quoted, reason
+from oci_gpu_hook.errors import ConfigError, HookError, InvalidInput, quoted, reason
 from oci_gpu_hook.inventory import cache as inventories
 from oci_gpu_hook.request import parse
 
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.config import Config
     from oci_gpu_hook.container import Container
-    from oci_gpu_hook.plan import Plan
+    from oci_gpu_hook.request.model import Request
     from oci_gpu_hook.start import Clock
 
 SUMMARY = "show what a container would get, and why"
@@ -35,34 +38,46 @@ SUMMARY = "show what a container would get, and why"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line."""
     parser.add_argument("bundle", metavar="BUNDLE", help="directory with config.json")
+    parser.add_argument("--files", action="store_true", help="list every mount, link and entry of the ld cache")
     parser.add_argument("--json", action="store_true", help="print the plan as JSON (schemas/plan.schema.json)")
     parser.add_argument("--timings", action="store_true", help="print what each step took, in milliseconds")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the plan; exit status 0, also for a container that asks for nothing."""
+    """Print the plan; exit status 0, also for a container that asks for nothing, 1 where it would not start."""
     clock = start.Clock(time.perf_counter())
-    made = preview(containers.of_bundle(options.bundle), configs.load(options.config), clock)
+    container = containers.of_bundle(options.bundle)
+    config, trouble = _config(options.config)
+    request = None
+    try:
+        reading = parse.read(container, config)
+        request = reading.request
+        clock.lap("request")
+        if request is not None and trouble:
+            raise trouble
+        seen = preview(container, request, config, clock) if request else None
+    except HookError as error:
+        if options.json:
+            raise
+        narrative.show_failure(container, config, request, error)
+        return 1
     if options.json:
         import json
 
-        print(json.dumps(plan.to_json(made) if made else None, indent=2))
-    elif made is None:
-        print("The container asks for no GPU; the hook would leave it as it is.")
+        print(json.dumps(plan.to_json(seen.plan) if seen else None, indent=2))
+    elif seen is None:
+        narrative.show_nothing(container, config, (*reading.warnings, *([str(trouble)] if trouble else [])))
     else:
-        _explain(made)
+        narrative.show(seen, files=options.files)
     if options.timings:
         for step, duration in clock.laps:
             print(f"{step:12} {duration:8.3f} ms", file=sys.stderr)
     return 0
 
 
-def preview(container: Container, config: Config, clock: Clock) -> Plan | None:
-    """Return the plan for a bundle that no engine has started; None where it asks for nothing. Raises HookError."""
-    request = parse.parse(container, config)
-    clock.lap("request")
-    if request is None:
-        return None
+def preview(container: Container, request: Request, config: Config, clock: Clock) -> Preview:
+    """Return the plan for a bundle that no engine has started. Raises HookError."""
+    config = configs.of_this_user(config)
     host = inventories.load(config, detailed=needs_details(request))
     clock.lap("inventory")
     gpus = allocation.preview(request, host, config)
@@ -77,26 +92,13 @@ def preview(container: Container, config: Config, clock: Clock) -> Plan | None:
     clock.lap("image")
     made = plan.make(request, host, gpus, facts, config)
     clock.lap("plan")
-    return made
+    held = allocation.current(config).leases if gpus else ()
+    return Preview(container=container, config=config, inventory=host, held=held, plan=made)
 
 
-def _explain(made: Plan) -> None:
-    asked = "no GPU" if not made.gpus else ", ".join(f"GPU {g.gpu.index} ({g.uuid})" for g in made.gpus)
-    capabilities = ", ".join(made.request.driver_capabilities) or "none"
-    print(f"Asked for by: {made.request.source}")
-    print(f"Gets:         {asked}")
-    print(f"Capabilities: {capabilities}")
-    for decision in made.decisions:
-        print(f"Decided:      {decision}")
-    for warning in made.warnings:
-        print(f"Warning:      {warning}")
-    print("\nDevice nodes")
-    for node in made.edits.device_nodes:
-        print(f"  {node.path}  {node.major}:{node.minor} {node.permissions}")
-    print("\nMounts")
-    for mount in made.edits.mounts:
-        print(f"  {mount.container_path}  from {mount.host_path} ({','.join(mount.options)})")
-    print("\nLinks")
-    for link in made.links:
-        print(f"  {link.path} -> {link.target}")
-    print(f"\nLibraries in the ld cache: {len(made.ld_cache)}")
+def _config(path: str) -> tuple[Config, ConfigError | None]:
+    """Return the configuration, or as the hook does the defaults and what is wrong with it."""
+    try:
+        return configs.load(path), None
+    except ConfigError as error:
+        return configs.Config(), error

@@ -44,14 +44,15 @@ def run(options: argparse.Namespace) -> int:
 
         print(json.dumps(to_json(reading.request) if reading.request else None))
         return 0
-    for line in _described(reading.request) if reading.request else ("The container asks for no GPU.",):
+    for line in described(reading.request) if reading.request else ("The container asks for no GPU.",):
         print(one_line(line))
     for warning in reading.warnings:
         print(one_line(f"warning: {warning}"))
     return 0
 
 
-def _described(request: Request) -> Iterator[str]:
+def described(request: Request) -> Iterator[str]:
+    """Yield what is asked for, a line each."""
     yield f"GPUs:                 {_gpus(request)}"
     yield f"asked for by:         {_SOURCES[request.source]}"
     yield f"driver capabilities:  {', '.join(request.driver_capabilities) or 'none'}"

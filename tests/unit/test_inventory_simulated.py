@@ -132,7 +132,7 @@ def test_info_as_json_matches_its_schema(request, capsys, which):
 def test_info_for_people(mig_host, capsys):
     status, output = run(capsys, "--config", mig_host.config, "info", "--refresh")
     assert status == 0
-    assert output.out.startswith("Driver 580.159.04, CUDA 13.0: 2 GPUs\n")
+    assert output.out.startswith("NVIDIA driver 580.159.04, CUDA 13.0, 2 GPUs\n")
     for gpu in mig_host.gpus:
         assert gpu.uuid in output.out
         assert all(mig.uuid in output.out for mig in gpu.mig_devices)
