@@ -20,32 +20,35 @@ if TYPE_CHECKING:
     from typing import Final
 
 # What is imported together after the door: a container's end; its request; its start; each kind of device cgroup.
-HEADS: Final = (
-    "oci_gpu_hook.stop",
-    "oci_gpu_hook.request.parse",
-    "oci_gpu_hook.start",
-    "oci_gpu_hook.apply.devices_v1",
-    "oci_gpu_hook.apply.devices_v2",
-)
+# head → the heads that a door imports before it, whose modules its own group need not hold.
+HEADS: Final = {
+    "oci_gpu_hook.stop": (),
+    "oci_gpu_hook.request.parse": (),
+    "oci_gpu_hook.start": ("oci_gpu_hook.request.parse",),
+    "oci_gpu_hook.apply.devices_v1": ("oci_gpu_hook.request.parse", "oci_gpu_hook.start"),
+    "oci_gpu_hook.apply.devices_v2": ("oci_gpu_hook.request.parse", "oci_gpu_hook.start"),
+}
 
 
 def write(path: str, interpreter: str, package: str, door: str) -> None:
     """Lay the file for the modules that a door imports. Raises HookError, OSError, CalledProcessError."""
     sources: list[tuple[str, int, int]] = []
     groups = {}
-    seen: set[str] = set()
-    heads: list[str] = []
-    for head in (name for name in (door, *HEADS) if os.path.exists(_source(name, package)[0])):
-        heads.append(head)
+    code: dict[str, CodeType] = {}
+    for head, before in {door: (), **HEADS}.items():
+        if not os.path.exists(_source(head, package)[0]):
+            continue
+        there = () if head == door else _import_order(interpreter, (door, *before), package)
         group = []
-        for name in _import_order(interpreter, heads, package):
-            if name in seen:
+        for name in _import_order(interpreter, (door, *before, head), package):
+            if name in there:
                 continue
-            seen.add(name)
             source, is_package = _source(name, package)
-            about = os.stat(source)
-            sources.append((source, about.st_size, about.st_mtime_ns))
-            group.append((name, source, is_package, compiled(source)))
+            if name not in code:
+                code[name] = compiled(source)
+                about = os.stat(source)
+                sources.append((source, about.st_size, about.st_mtime_ns))
+            group.append((name, source, is_package, code[name]))
         groups[head] = marshal.dumps(tuple(group))
     reader = compiled(os.path.join(os.path.dirname(__file__), "hotpath.py"))
     replace(path, marshal.dumps(reader) + marshal.dumps((tuple(sources), groups)), 0o644)

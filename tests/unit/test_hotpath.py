@@ -6,6 +6,7 @@ import ast
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -99,3 +100,13 @@ def test_every_hot_module_is_lean_without_a_change_of_meaning():
 def fields_of(tree):
     classes = [statement for statement in tree.body if isinstance(statement, ast.ClassDef)]
     return [s.target.id for each in classes for s in each.body if isinstance(s, ast.AnnAssign)]
+
+
+@pytest.mark.parametrize("head", hotpath_build.HEADS)
+def test_each_group_can_be_the_first_one_that_is_needed(tmp_path, head):
+    """A container's start does not import what only its end does, and the other way round."""
+    package = Path(hotpath_build.__file__).parent
+    modules = tmp_path / "modules"
+    hotpath_build.write(str(modules), sys.executable, str(package), "oci_gpu_hook.hook")
+    program = f"import {head} as head; print(type(head.__spec__.loader).__name__)"
+    assert start(package, modules, program) == "Finder"
