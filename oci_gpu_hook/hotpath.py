@@ -49,7 +49,7 @@ def run(group: Group) -> None:
             module.__path__ = [source.rpartition("/")[0]]
         modules[name] = module
         if parent:
-            setattr(modules[parent], last, module)
+            setattr(modules.get(parent) or __import__(parent, fromlist=[last]), last, module)
     done = 0
     try:
         for name, _, _, code in missing:
