@@ -39,7 +39,7 @@ _STUB: Final = """\
 # Laid by `oci-gpu hook-path`: starts oci_gpu_hook.{door} from one directory, with nothing else of the host on the path.
 import gc, marshal, sys
 gc.disable()
-sys.path.append({home})
+sys.path += {directories}
 with open({modules}, "rb") as file:  # the modules of a start; oci_gpu_hook/hotpath.py
     exec(marshal.load(file), scope := {{"__name__": "oci_gpu_hook.hotpath"}})
     scope["use"](file, "oci_gpu_hook.{door}")
@@ -237,6 +237,16 @@ def is_checkout() -> bool:
     return os.path.exists(os.path.join(os.path.dirname(PACKAGE), "pyproject.toml"))
 
 
+def _directories() -> list[str]:
+    """Return where the hook's modules are: the package's place and, where that is another, nvidia-ml-py's."""
+    from importlib.util import find_spec
+
+    home = os.path.dirname(PACKAGE)
+    found = find_spec("pynvml")
+    beside = os.path.dirname(found.origin) if found and found.origin else home
+    return [home] if beside == home else [home, beside]
+
+
 def _write_stub(path: str, door: str, arguments: str, interpreter: str, *, runs_alone: bool = False) -> str:
     """Write the script that starts a door of this package, and return its path.
 
@@ -251,7 +261,6 @@ def _write_stub(path: str, door: str, arguments: str, interpreter: str, *, runs_
         )
     modules = f"{path.removesuffix('.py')}.modules"
     hotpath_build.write(modules, interpreter, PACKAGE, f"oci_gpu_hook.{door}")
-    home = os.path.dirname(PACKAGE)
-    text = _STUB.format(door=door, home=ascii(home), modules=ascii(modules), arguments=arguments)
+    text = _STUB.format(door=door, directories=ascii(_directories()), modules=ascii(modules), arguments=arguments)
     replace(path, (shebang if fits else b"") + text.encode("ascii"), 0o755 if fits else 0o644)
     return path
