@@ -222,12 +222,22 @@ def _open_if_holding(directory: str, pid: int) -> int | None:
     except OSError:
         return None
     try:
-        if b"%d" % pid in _read("cgroup.procs", fd).split():
+        held = _read("cgroup.procs", fd).split()
+        if b"%d" % pid in held or _innermost_number(pid) in held:
             return fd
     except OSError:
         pass
     os.close(fd)
     return None
+
+
+def _innermost_number(pid: int) -> bytes:
+    """Return the number of a process in its own pid namespace.
+
+    cgroup.procs has the numbers of its reader's, which under Mesos may be the container's while /proc is the host's.
+    """
+    numbers = _read(f"/proc/{pid}/status").partition(b"\nNSpid:")[2].partition(b"\n")[0].split()
+    return numbers[-1] if numbers else b""
 
 
 def _with_own_ancestors(version: int, path: str, directory: int, cgroups_path: str) -> DeviceCgroup:

@@ -9,9 +9,10 @@ import sys
 from importlib import import_module
 
 from oci_gpu_hook import launch
-from oci_gpu_hook.engines import files
+from oci_gpu_hook.engines import files, mesos
 from oci_gpu_hook.engines.model import BACKUP_SUFFIX, Steps, Target
 from oci_gpu_hook.errors import HookError
+from oci_gpu_hook.trusted_files import check_owners, make_directory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 SUMMARY: Final = "teach a container engine to give containers their GPUs"
 # Each is a module of oci_gpu_hook.engines with install(target), uninstall(target) -> Steps, check(root) -> [Finding].
-ENGINES: Final = ("docker", "podman", "crio", "containerd")
+ENGINES: Final = ("docker", "podman", "crio", "containerd", "mesos")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -39,6 +40,8 @@ def add_common_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--file", metavar="FILE", default="", help="the engine's configuration file, if not the usual")
     parser.add_argument("--hooks-directory", metavar="DIR", default="", help="of podman and crio, if not the usual")
     parser.add_argument("--directory", metavar="DIR", default="", help="where the executables are, or are laid")
+    parser.add_argument("--launcher-dir", metavar="DIR", default="", help="of mesos: the agent's (/usr/libexec/mesos)")
+    parser.add_argument("--output", metavar="DIR", default="", help="of mesos: the launcher directory to make")
 
 
 def run(options: Namespace) -> int:
@@ -50,7 +53,14 @@ def run(options: Namespace) -> int:
     steps = engine(options.engine).install(target)
     files.check(steps.changes)
     warnings = [*steps.warnings]
-    if options.root == "/" and not options.dry_run:
+    if options.engine == "mesos":
+        front, helper = mesos.front_of(target)
+        if not options.dry_run:
+            make_directory(os.path.dirname(front))
+            warnings += check_owners(os.path.dirname(front))
+            launch.write_mesos_front(front, helper, config=os.path.abspath(options.config))
+            print(f"laid {front} before {helper}")
+    elif options.root == "/" and not options.dry_run:
         warnings += launch.write(options.directory, options.real_runtime).warnings
     elif not os.access(target.path(target.hook), os.X_OK):
         where = f" in {options.root}" if options.root != "/" else ""
@@ -72,6 +82,8 @@ def target_of(options: Namespace) -> Target:
         file=options.file if in_image or not options.file else os.path.abspath(options.file),
         hooks_directory=options.hooks_directory,
         default=getattr(options, "default", False),
+        launcher_directory=options.launcher_dir,
+        output=options.output,
     )
 
 

@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 def run(arguments: Sequence[str], config_path: str) -> int:
     """Do it; return the exit status."""
     from oci_gpu_hook.hook import describe_bug
-    from oci_gpu_hook.mesos import complain
+    from oci_gpu_hook.mesos.door import complain
 
     try:
-        (bundle,) = arguments  # as `mesos.with_hook` has written them
+        (bundle,) = arguments  # as `door.with_hook` has written them
         attach(bundle, config_path)
     except HookError as error:
         complain(str(error))
@@ -56,7 +56,7 @@ def attach(bundle: str, config_path: str) -> None:
     if request is None:
         return  # the configuration was changed since, and does not let it ask any more
 
-    from oci_gpu_hook import start
+    from oci_gpu_hook import start, stop
     from oci_gpu_hook.allocation import grant as allocation
 
     try:
@@ -71,7 +71,7 @@ def attach(bundle: str, config_path: str) -> None:
     try:
         _offer_volume(plan, container)
     except BaseException:
-        start.stop(container.id, config)
+        stop.stop(container.id, config)
         raise
 
 
@@ -112,13 +112,12 @@ def _within_isolation(request: Request, container: Container, config: Config) ->
     if minors is None:
         return request
 
+    from oci_gpu_hook import details
     from oci_gpu_hook.allocation import grant as allocation
     from oci_gpu_hook.allocation import names
-    from oci_gpu_hook.details import needs_details
-    from oci_gpu_hook.inventory import cache as inventories
     from oci_gpu_hook.inventory.model import Inventory
 
-    host = inventories.load(config, detailed=needs_details(request))
+    host = details.hold(request, config).inventory
     own = Inventory(**{**host.__dict__, "gpus": tuple(gpu for gpu in host.gpus if gpu.minor in minors)})
     remedy = "ask for `all`, which is what it has given; or give the task more `gpus`"
     if request.count is None and request.devices != ("all",):

@@ -1,0 +1,201 @@
+"""Fixtures: a launcher directory with the front installed over stand-ins of Mesos' programs, and agents that use it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import tarfile
+import time
+import uuid
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+
+from tests.runtime.fixtures import oci_gpu
+
+HERE = Path(__file__).parent
+STAND_INS = {"mesos-containerizer": "helper.py", "mesos-executor": "executor.py"}
+CUDA = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "NVIDIA_VISIBLE_DEVICES": "all",
+    "NVIDIA_DRIVER_CAPABILITIES": "compute,utility",
+}
+
+
+@pytest.fixture(scope="session")
+def host(machine):
+    """A mount namespace with cgroup v1, in which the agents run."""
+    for runtime in machine.runtimes.values():
+        if runtime.host.layout == "v1":
+            return runtime.host
+    pytest.skip("cgroup v1 on cgroup v2 only machine")
+
+
+@pytest.fixture(scope="session")
+def real_launcher(machine) -> Path:
+    """What packages of Mesos install as /usr/libexec/mesos: here, stand-ins."""
+    directory = machine.work / "libexec-mesos"
+    directory.mkdir()
+    for module in ("linux.py", *STAND_INS.values()):
+        shutil.copy(HERE / module, directory)
+    for name, module in STAND_INS.items():
+        text = (HERE / module).read_text()
+        (directory / name).write_text(f"#!/usr/bin/python3 -ISB\n{text}")
+        (directory / name).chmod(0o755)
+    (directory / "mesos-fetcher").write_text("#!/bin/sh\n")
+    (directory / "mesos-fetcher").chmod(0o755)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def launcher(machine, real_launcher, simulated) -> Path:
+    """The launcher directory that the product installs."""
+    directory = machine.work / "libexec-mesos-gpu"
+    arguments = ("install", "mesos", "--launcher-dir", real_launcher, "--output", directory)
+    oci_gpu("--config", simulated.config, *arguments)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def image(machine):
+    """Make a docker-archive tar of an image: image(variant, environment) -> its path."""
+
+    def image(variant: str = "debian", environment: dict[str, str] | None = None) -> str:
+        environment = CUDA if environment is None else environment
+        path = machine.work / f"{variant}-{abs(hash(json.dumps(environment)))}.tar"
+        if not path.exists():
+            layer = BytesIO()
+            with tarfile.open(fileobj=layer, mode="w") as archive:
+                archive.add(machine.image(variant), arcname=".")
+            config = {"config": {"Env": [f"{name}={value}" for name, value in environment.items()]}}
+            members = {"layer.tar": layer.getvalue(), "config.json": json.dumps(config).encode()}
+            manifest = [{"Config": "config.json", "RepoTags": ["test:latest"], "Layers": ["layer.tar"]}]
+            with tarfile.open(path, "w") as archive:
+                for name, data in {**members, "manifest.json": json.dumps(manifest).encode()}.items():
+                    info = tarfile.TarInfo(name)
+                    info.size = len(data)
+                    archive.addfile(info, BytesIO(data))
+        return str(path)
+
+    return image
+
+
+@dataclass
+class Ended:
+    """A container that has ended."""
+
+    id: str
+    status: int
+    stdout: str
+    stderr: str
+
+    def seen(self) -> dict:
+        """Return the probe's answers by what it was asked. Fails the test when the container did not end well."""
+        assert self.status == 0, f"exit {self.status}\nstdout: {self.stdout}\nstderr: {self.stderr}"
+        answers = [json.loads(line) for line in self.stdout.splitlines() if line.startswith("{")]
+        return {answer["do"]: answer["value"] for answer in answers}
+
+    def complaint(self) -> str:
+        """Return the one line of the failure. Fails the test when the container's command was started."""
+        assert self.status != 0, f"the container ran\nstdout: {self.stdout}\nstderr: {self.stderr}"
+        assert self.stderr.count("oci-gpu-hook: error: ") == 1, self.stderr
+        assert "Traceback" not in self.stderr, self.stderr
+        return self.stderr.partition("oci-gpu-hook: error: ")[2].splitlines()[0]
+
+
+@dataclass
+class Running:
+    """An agent at work on a container."""
+
+    process: subprocess.Popen
+    directory: Path
+    id: str
+
+    def stdout(self) -> str:
+        found = [*self.directory.rglob(f"runs/{self.id}/stdout")]
+        return found[0].read_text() if found else ""
+
+    def wait_for(self, text: str, seconds: float = 20) -> str:
+        """Wait until the container has written something."""
+        deadline = time.monotonic() + seconds
+        while text not in self.stdout():
+            assert self.process.poll() is None, self.process.communicate()
+            assert time.monotonic() < deadline, self.stdout()
+            time.sleep(0.02)
+        return self.stdout()
+
+    def end(self, timeout: float = 60) -> list[Ended]:
+        """Wait for the end, and return the containers in the order in which they ended."""
+        stdout, stderr = self.process.communicate(timeout=timeout)
+        assert self.process.returncode == 0, stderr
+        assert "Traceback" not in stderr, stderr
+        return [Ended(**json.loads(line)) for line in stdout.splitlines()]
+
+    def kill(self) -> list[Ended]:
+        """Kill the container, and return what the agent says of its end."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.end()
+
+
+@dataclass
+class Mesos:
+    """Launches containers as an agent does, in a directory of the test's."""
+
+    host: object
+    directory: Path
+    launcher: Path
+    simulated: object
+    image: object
+    started: list[Running] = field(default_factory=list)
+
+    def start(self, *probe: str, seal: bool = False, launcher: Path | None = None, **options) -> Running:
+        """Start a container whose process is the probe with these arguments; options are those of agent.Container."""
+        container = {"id": str(uuid.uuid4()), "image": self.image(), **options}
+        container = self.filled(container, probe)
+        nested = [{"kind": "custom", **each} for each in container.get("nested", [])]
+        container["nested"] = [self.filled(each, each.pop("probe", ())) for each in nested]
+        nodes = sorted(
+            str(path) for path in self.simulated.dev.iterdir() if path.name.startswith("nvidia") and not path.is_dir()
+        )
+        spec = {"directory": str(self.directory), "launcher": str(launcher or self.launcher), "seal": seal}
+        path = self.directory / f"{container['id']}.json"
+        path.write_text(json.dumps({**spec, "nodes": nodes, "container": container}))
+        command = self.host.command("/usr/bin/python3", "-ISB", HERE / "agent.py", path)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.started.append(Running(process, self.directory, container["id"]))
+        return self.started[-1]
+
+    def filled(self, container: dict, probe: tuple[str, ...]) -> dict:
+        command = {"shell": False, "value": "/probe", "arguments": ["/probe", *probe]}
+        return {"command": command, **container}
+
+    def run(self, *probe: str, **options) -> Ended:
+        """Run a container to its end."""
+        return self.start(*probe, **options).end()[-1]
+
+
+@pytest.fixture
+def mesos(host, directory, launcher, simulated, image):
+    """See Mesos. Afterwards no container, cgroup, mount or bundle of it is left."""
+    mounts = host.mounts()
+    mesos = Mesos(host, directory, launcher, simulated, image)
+    yield mesos
+    for running in mesos.started:
+        if running.process.poll() is None:
+            running.process.kill()
+            running.process.wait()
+    assert host.mounts() == mounts
+    for hierarchy in ("freezer", "devices"):
+        assert not any(
+            host.path(f"/sys/fs/cgroup/{hierarchy}/mesos/{running.id}").exists() for running in mesos.started
+        )
+
+
+def leases(simulated) -> dict[str, list[str]]:
+    """Return who holds which GPU."""
+    found = json.loads(oci_gpu("--config", simulated.config, "leases", "--json"))
+    return {lease["container"]: lease["gpus"] for lease in found}
