@@ -10,17 +10,15 @@ from __future__ import annotations
 import os
 
 from oci_gpu_hook import container as containers
-from oci_gpu_hook import image, plan, verify
+from oci_gpu_hook import details, image, plan, verify
 from oci_gpu_hook.allocation.model import Granted
 from oci_gpu_hook.apply import attach, cache, cgroup, condition, journal, remains, systemd
 from oci_gpu_hook.apply.changes import FILE, Change
 from oci_gpu_hook.apply.placing import Placing
 from oci_gpu_hook.apply.process import Process
 from oci_gpu_hook.apply.survey import Survey
-from oci_gpu_hook.details import needs_details
 from oci_gpu_hook.edits import ContainerEdits
 from oci_gpu_hook.errors import DriverError, InvalidInput, quoted
-from oci_gpu_hook.inventory import cache as inventories
 from oci_gpu_hook.request import parse
 
 TYPE_CHECKING = False
@@ -50,7 +48,7 @@ def repair(entry: Entry, config: Config) -> tuple[Finding, ...]:
     if request is None:
         why = "its config.json asks for none now, or the configuration lets it have none"
         raise InvalidInput(f"container {quoted(entry.id)} was given GPUs", why, "restart the container")
-    inventory = inventories.load(config, detailed=needs_details(request))
+    inventory = details.hold(request, config).inventory
     granted = _granted(entry, inventory)
     with remains.Lock(config), Process(entry.pid) as process:
         verify.check_alive(entry)

@@ -26,9 +26,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import NoReturn
 
+    from oci_gpu_hook.allocation.model import Granted
     from oci_gpu_hook.bundle import Grant
     from oci_gpu_hook.config import Config
     from oci_gpu_hook.container import Container
+    from oci_gpu_hook.inventory.model import Inventory
     from oci_gpu_hook.request.model import Request
     from oci_gpu_hook.runtime_call import Call
 
@@ -94,29 +96,31 @@ def prepare(call: Call, hook: str) -> Prepared | None:
     config = configs.of_this_user(config)
     log.configure(config, container=container.id)
 
+    from oci_gpu_hook import details
     from oci_gpu_hook.allocation import grant as allocation
 
     try:
-        grant = _grant(container, request, config, hook)
+        host = details.hold(request, config).inventory
+    except HookError as error:
+        log.error("refused", reason=str(error))
+        raise
+    gpus = allocation.grant(request, host, container, config)  # logs a refusal of its own
+    try:
+        grant = _grant(container, request, host, gpus, hook)
         bundle.prepare(document, grant)
         _replace(path, dump(document))
     except BaseException as error:
-        log.error("refused", reason=str(error))
+        log.error("failed", reason=str(error), gpus=[granted.uuid for granted in gpus])
         allocation.withdraw(container.id, 0, config)
         raise
     log.info("prepared", gpus=grant.uuids, bundle=call.bundle)
     return Prepared(path=path, before=before, container=container.id, config=config)
 
 
-def _grant(container: Container, request: Request, config: Config, hook: str) -> Grant:
+def _grant(container: Container, request: Request, host: Inventory, gpus: Sequence[Granted], hook: str) -> Grant:
     from oci_gpu_hook import plan
-    from oci_gpu_hook.allocation import grant as allocation
     from oci_gpu_hook.bundle import Grant
-    from oci_gpu_hook.details import needs_details
-    from oci_gpu_hook.inventory import cache as inventories
 
-    host = inventories.load(config, detailed=needs_details(request))
-    gpus = allocation.grant(request, host, container, config)
     return Grant(
         uuids=tuple(granted.uuid for granted in gpus),
         edits=plan.of_devices(request, host, gpus),

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 
-from oci_gpu_hook import image, log, plan
+from oci_gpu_hook import details, image, log, plan
 from oci_gpu_hook.allocation import grant as allocation
 from oci_gpu_hook.apply import attach, journal, remains
 from oci_gpu_hook.apply.process import Process
 from oci_gpu_hook.config import of_this_user
 from oci_gpu_hook.container import check_process
-from oci_gpu_hook.details import needs_details
 from oci_gpu_hook.errors import DriverError, HookError
 from oci_gpu_hook.inventory import cache as inventories
 
@@ -40,14 +39,14 @@ def start(
         return None  # registered for prestart and for createRuntime, or started through the runtime's front as well
     clock = Clock(started)
     try:
-        held = inventories.hold(config, detailed=needs_details(request))
-        host = held.inventory
-        clock.lap("inventory")
-        gpus = allocation.grant(request, host, container, config)
-        clock.lap("allocation")
+        held = details.hold(request, config)
     except HookError as error:
         log.error("refused", reason=str(error))
         raise
+    host = held.inventory
+    clock.lap("inventory")
+    gpus = allocation.grant(request, host, container, config)  # logs a refusal of its own
+    clock.lap("allocation")
     try:
         with Process(container.pid, inside=inside) as process, attach.open_rootfs(container, process) as rootfs:
             facts = image.look(rootfs, container, config)

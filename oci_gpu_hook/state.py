@@ -121,6 +121,18 @@ def start_time(pid: int) -> int:
     return int(fields[19])
 
 
+def boot_id() -> str:
+    """Return what names this boot of the machine (random(4)), "" where /proc does not tell."""
+    try:
+        fd = os.open("/proc/sys/kernel/random/boot_id", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        return os.read(fd, 64).strip().decode("ascii", "replace")
+    finally:
+        os.close(fd)
+
+
 def _make_parents(path: str) -> None:
     if not os.path.isdir(path):
         _make_parents(os.path.dirname(path))

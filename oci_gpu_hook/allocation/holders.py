@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 from oci_gpu_hook.record import Record
-from oci_gpu_hook.state import start_time
+from oci_gpu_hook.state import boot_id, start_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Processes:
     """The processes of this machine, as this process's /proc numbers them."""
 
     def __init__(self) -> None:
-        self.boot_id = _read("/proc/sys/kernel/random/boot_id").strip().decode("ascii", "replace")
+        self.boot_id = boot_id()
         # Before a container's own procfs is mounted, /proc may number processes as a parent namespace does.
         self.own_pid = int(os.readlink("/proc/self"))
         owner = "self" if self.own_pid == os.getpid() else "1"

@@ -7,6 +7,7 @@ change, the mounts come after the last look at a path, device access comes last.
 from __future__ import annotations
 
 import os
+import time
 
 from oci_gpu_hook import state
 from oci_gpu_hook.apply import cache, cgroup, journal, mounts, remains, syscalls, systemd
@@ -136,6 +137,8 @@ def _entry(  # noqa: PLR0913
         node_paths=tuple(node.path for node in plan.edits.device_nodes),
         mounts=tuple(mount.container_path for mount in plan.edits.mounts),
         ld_cache=tuple(library.path for library in plan.ld_cache) if cache.is_wanted(plan) else (),
+        boot_id=state.boot_id(),
+        since=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     )
 
 

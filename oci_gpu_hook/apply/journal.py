@@ -35,6 +35,8 @@ class Entry(Record):
     driver: the version whose files it was given, "" in the entry of an older hook. cgroups_path: of its config.json.
     node_paths: where each of `nodes` is in the container. mounts: mount points of the host's files in it.
     ld_cache: paths that its ld cache was to list.
+    boot_id: of the boot that pid and start_time are of. since: when it was given its GPUs, RFC 3339, UTC. Both "" in
+    the entry of an older hook.
     """
 
     id: str
@@ -54,17 +56,22 @@ class Entry(Record):
     node_paths: tuple[str, ...] = ()
     mounts: tuple[str, ...] = ()
     ld_cache: tuple[str, ...] = ()
+    boot_id: str = ""
+    since: str = ""
 
     def is_alive(self) -> bool:
         """Tell whether the container's first process lives."""
+        if self.boot_id not in ("", state.boot_id()):
+            return False
         return self.start_time != 0 and state.start_time(self.pid) == self.start_time
 
 
 def write(config: Config, entry: Entry) -> None:
     """Keep the entry. Raises StateError, OSError."""
     document = {
-        "pid": entry.pid,  # these two first: `dead` reads no further
+        "pid": entry.pid,  # these three first: `dead` reads no further
         "startTime": entry.start_time,
+        **({"bootId": entry.boot_id, "since": entry.since} if entry.boot_id else {}),
         "id": entry.id,
         "bundle": entry.bundle,
         "rootfs": entry.rootfs,
@@ -124,13 +131,19 @@ def _is_dead(path: str) -> bool:
     except OSError:
         return False
     try:
-        start = os.read(fd, 64)  # {"pid": 1234, "startTime": 56789, …
+        start = os.read(
+            fd, 128
+        )  # {"pid": 1234, "startTime": 56789, "bootId": "f81d4fae-7dec-11d0-a765-00a0c91e6bf6", …
     finally:
         os.close(fd)
     try:
-        pid, started = (int(member.partition(b": ")[2]) for member in start.split(b", ")[:2])
+        first, second, third = start.split(b", ", 3)[:3]
+        pid, started = (int(member.partition(b": ")[2]) for member in (first, second))
     except ValueError:
         return False
+    name, _, boot_id = third.partition(b": ")
+    if name == b'"bootId"' and boot_id != f'"{state.boot_id()}"'.encode():
+        return True
     return not 0 != state.start_time(pid) == started
 
 
@@ -196,6 +209,8 @@ def _entry(document: dict[str, Any]) -> Entry:
         node_paths=tuple(map(str, document.get("nodePaths", ()))),
         mounts=tuple(map(str, document.get("mounts", ()))),
         ld_cache=tuple(map(str, document.get("ldCache", ()))),
+        boot_id=str(document.get("bootId", "")),
+        since=str(document.get("since", "")),
     )
 
 

@@ -13,14 +13,12 @@ import time
 
 from oci_gpu_hook import config as configs
 from oci_gpu_hook import container as containers
-from oci_gpu_hook import image, plan, start
+from oci_gpu_hook import details, image, plan, start
 from oci_gpu_hook.allocation import grant as allocation
 from oci_gpu_hook.apply.rootfs import Rootfs
 from oci_gpu_hook.cli import narrative
 from oci_gpu_hook.cli.narrative import Preview
-from oci_gpu_hook.details import needs_details
 from oci_gpu_hook.errors import ConfigError, HookError, InvalidInput, quoted, reason
-from oci_gpu_hook.inventory import cache as inventories
 from oci_gpu_hook.request import parse
 
 TYPE_CHECKING = False
@@ -78,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
 def preview(container: Container, request: Request, config: Config, clock: Clock) -> Preview:
     """Return the plan for a bundle that no engine has started. Raises HookError."""
     config = configs.of_this_user(config)
-    host = inventories.load(config, detailed=needs_details(request))
+    host = details.hold(request, config).inventory
     clock.lap("inventory")
     gpus = allocation.preview(request, host, config)
     clock.lap("allocation")

@@ -74,9 +74,12 @@ def test_the_entry_comes_back_as_it_was_written(config, rootfs):
         mounts=("/usr/lib/libcuda.so.580.1",),
         ld_cache=("/usr/lib/libcuda.so.1",),
         exclusive=True,
+        boot_id=state.boot_id(),
+        since="2026-01-01T00:00:00Z",
     )
     remains.record(config, written)
     assert journal.read(config, "a") == written
+    assert written.is_alive()
 
 
 def test_who_starts_takes_back_what_the_dead_left(config, rootfs, dead_pid, removed):
@@ -92,6 +95,17 @@ def test_a_number_that_is_used_again_does_not_keep_an_entry(config, rootfs):
     assert journal.dead(config) == ["former"]
     assert remains.reconcile(config) == ("former",)
     assert journal.entries(config) == []
+
+
+def test_nobody_lives_on_from_an_earlier_boot(config, rootfs):
+    """Numbers and start times begin anew: a state directory that outlasts a boot must not be misled by them."""
+    earlier = entry("former", rootfs, boot_id="6ba7b810-9dad-11d1-80b4-00c04fd430c8")
+    remains.record(config, earlier)
+    assert not earlier.is_alive()
+    assert journal.dead(config) == ["former"]
+    remains.record(config, entry("now", rootfs, boot_id=state.boot_id()))
+    assert [found.id for found in journal.entries(config)] == ["now"]
+    assert journal.dead(config) == []
 
 
 def test_the_living_are_left_alone(config, rootfs, removed):
