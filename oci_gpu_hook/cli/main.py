@@ -26,6 +26,7 @@ COMMANDS: Final = (
     "uninstall",
     "hook-path",
     "simulate",
+    "completion",
 )
 
 
