@@ -53,16 +53,16 @@ def test_what_has_all_that_it_was_given_is_fine():
             {"refused": ((195, 0),)},
             "rights",
             (
-                "the device cgroup refuses /dev/nvidia0 (195:0): its rules were rewritten since: by a reload of systemd, "
-                "or an update of the container by its engine; run `oci-gpu repair c1`"
+                "the device cgroup refuses /dev/nvidia0 (195:0): its rules were rewritten since: by a reload of "
+                "systemd, or an update of the container by its engine; run `oci-gpu repair c1`"
             ),
         ),
         (
             {"unit": "docker-1.scope", "covered": False},
             "drop-in",
             (
-                "docker-1.scope has no drop-in for its GPUs: systemd restricts its devices, and its next reload will take "
-                "the GPUs away; run `oci-gpu repair c1`"
+                "docker-1.scope has no drop-in for its GPUs: systemd restricts its devices, and its next reload will "
+                "take the GPUs away; run `oci-gpu repair c1`"
             ),
         ),
         (
