@@ -1,0 +1,29 @@
+"""`docker update` and `podman update`: the GPUs stay, by the hook alone and through the runtime."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.engines.test_docker import RUNTIME
+from tests.runtime.test_devices import assert_reaches, reach
+
+LIMIT = ("--memory=200m", "--memory-swap=400m", "--cpu-shares=512")
+
+
+@pytest.mark.parametrize(
+    "asked", [("--gpus", "1"), (*RUNTIME, "-e", "NVIDIA_VISIBLE_DEVICES=0")], ids=["hook", "runtime"]
+)
+def test_docker_update(docker, simulated, asked):
+    container = docker.detached(*asked)
+    for _ in range(2):
+        docker("update", *LIMIT, container)
+        assert_reaches(docker.exec(container, *reach(simulated)), simulated, (0,))
+    assert docker.engines.oci_gpu("verify", container[:12]) == f"{container}: has what it was given\n"
+
+
+def test_podman_update(podman, simulated):
+    container = podman.detached("-e", "NVIDIA_VISIBLE_DEVICES=0")
+    for _ in range(2):
+        podman("update", "--cpu-shares=512", container)
+        seen = podman.exec(container, *reach(simulated, user_namespace=True))
+        assert_reaches(seen, simulated, (0,), own_nodes=False)
