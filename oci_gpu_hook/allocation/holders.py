@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing import Final
 
 INITIAL_PID_NAMESPACE: Final = 0xEFFFFFFC  # include/linux/proc_ns.h, PROC_PID_INIT_INO
+_MOST_ANCESTORS: Final = 64
 
 
 class Holder(Record):
@@ -33,10 +34,9 @@ class Processes:
 
     def __init__(self) -> None:
         self.boot_id = boot_id()
-        # Before a container's own procfs is mounted, /proc may number processes as a parent namespace does.
+        # Where a container's own procfs is not mounted, /proc may number processes as a parent namespace does.
         self.own_pid = int(os.readlink("/proc/self"))
-        owner = "self" if self.own_pid == os.getpid() else "1"
-        self.pid_namespace = _inode(f"/proc/{owner}/ns/pid")
+        self.pid_namespace = _namespace_of_proc()
 
     def holder(self, pid: int) -> Holder | None:
         """Return the process `pid` (this one for 0) as a holder, None when there is no such live process."""
@@ -70,7 +70,7 @@ class Processes:
             status = _read(f"/proc/{pid}/status")
         except OSError:
             return False
-        numbers = status.partition(b"\nNSpid:")[2].partition(b"\n")[0].split()
+        numbers = _field(status, b"NSpid").split()
         return bool(numbers) and int(numbers[-1]) == holder.pid
 
 
@@ -87,6 +87,26 @@ def _read(path: str) -> bytes:
         return os.read(fd, 16384)
     finally:
         os.close(fd)
+
+
+def _namespace_of_proc() -> int:
+    """Return the inode of the pid namespace that /proc numbers processes in, 0 where that cannot be known.
+
+    It is that of the nearest ancestor with no other number than the one that /proc gives it (proc(5), NSpid).
+    """
+    pid = "self"
+    for _ in range(_MOST_ANCESTORS):
+        status = _read(f"/proc/{pid}/status")
+        if len(_field(status, b"NSpid").split()) == 1:
+            return _inode(f"/proc/{pid}/ns/pid")
+        pid = _field(status, b"PPid").decode("ascii")
+        if pid == "0":
+            break
+    return _inode("/proc/1/ns/pid")
+
+
+def _field(status: bytes, name: bytes) -> bytes:
+    return status.partition(b"\n" + name + b":")[2].partition(b"\n")[0].strip()
 
 
 def _inode(path: str) -> int:
