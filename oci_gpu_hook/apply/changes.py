@@ -51,14 +51,14 @@ def take_back(rootfs: Rootfs, changes: Sequence[Change], *, ended: bool = False)
         unsafe_directory, name = os.path.split(change.path)
         try:
             parent_fd = rootfs.directory(unsafe_directory)
-        except HookError:
+        except (HookError, ValueError):  # ValueError: a damaged entry, whose path no file can have
             continue
         if parent_fd is None:
             continue
         try:
             if not rootfs.in_volume(parent_fd):
                 _take_back_one(change, name, parent_fd)
-        except OSError:
+        except (OSError, ValueError):
             continue  # gone, exchanged, in use or read-only: not the hook's any more, or not to be had
         finally:
             os.close(parent_fd)

@@ -105,6 +105,7 @@ TRAPS: dict[str, Callable[[Place], None]] = {
     "link to null": lambda place: place.link("/dev/null"),
     "dangling link": lambda place: place.link("/nowhere/at/all"),
     "link of odd bytes": lambda place: place.link("/\x1b[2J\noci-gpu-hook: error: forged"),
+    "link of no text": lambda place: os.symlink(b"/\xff\xfe\xed\xa0\x80", place.at),
     "link too long": lambda place: place.link("a/" * 2000),
     "FIFO": lambda place: os.mkfifo(place.at),
     "socket": Place.make_socket,
