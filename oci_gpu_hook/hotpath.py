@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from types import CodeType, ModuleType
     from typing import BinaryIO, TypeAlias
 
-    # ((source, size, mtime_ns), …), {head: marshalled ((name, source, is package, code), …)}
-    Contents: TypeAlias = tuple[tuple[tuple[str, int, int], ...], dict[str, bytes]]
-    Group: TypeAlias = tuple[tuple[str, str, bool, CodeType], ...]
+    # head → where its group begins behind the index, and its size in bytes
+    Index: TypeAlias = dict[str, tuple[int, int]]
+    # ((source, size, mtime_ns), …), ((name, source, is package, code), …)
+    Group: TypeAlias = tuple[tuple[tuple[str, int, int], ...], tuple[tuple[str, str, bool, CodeType], ...]]
 
 
 def use(file: BinaryIO, head: str) -> None:
@@ -29,17 +30,18 @@ def use(file: BinaryIO, head: str) -> None:
 
     The stub has read the first object of the file, which is this module: it is not searched for either.
     """
-    contents: Contents = load(file)  # noqa: S302
-    sources, groups = contents
-    if _are_unchanged(sources):
-        run(loads(groups.pop(head)))  # noqa: S302
-        sys.meta_path.insert(0, Finder(groups))
+    index: Index = load(file)  # noqa: S302
+    finder = Finder(file.name, file.tell(), index)
+    group = finder.read(file, head)
+    if _are_unchanged(group[0]):
+        run(group)
+        sys.meta_path.insert(0, finder)
 
 
 def run(group: Group) -> None:
     """Make the modules of a group that are not imported yet."""
     modules = sys.modules
-    missing = [entry for entry in group if entry[0] not in modules]
+    missing = [entry for entry in group[1] if entry[0] not in modules]
     for name, source, is_package, _ in missing:
         module = type(sys)(name)
         parent, _, last = name.rpartition(".")
@@ -63,16 +65,30 @@ def run(group: Group) -> None:
 class Finder:
     """Finds the heads of groups (importlib.abc.MetaPathFinder and Loader, as far as they are asked)."""
 
-    def __init__(self, groups: dict[str, bytes]) -> None:
-        self._groups = groups
+    def __init__(self, path: str, base: int, index: Index) -> None:
+        self._path = path
+        self._base = base
+        self._index = index
+        self._group: Group = ((), ())
+
+    def read(self, file: BinaryIO, head: str) -> Group:
+        """Return a group, which is then no longer to be found here."""
+        start, size = self._index.pop(head)
+        file.seek(self._base + start)
+        group: Group = loads(file.read(size))  # noqa: S302
+        return group
 
     def find_spec(self, name: str, _path: Sequence[str] | None = None, _target: object = None) -> ModuleSpec | None:
-        """Return a specification for the head of a group."""
-        return type(sys.__spec__)(name, self) if name in self._groups else None  # type: ignore[arg-type]
+        """Return a specification for the head of a group whose sources are as they were."""
+        if name not in self._index:
+            return None
+        with open(self._path, "rb") as file:
+            self._group = self.read(file, name)
+        return type(sys.__spec__)(name, self) if _are_unchanged(self._group[0]) else None  # type: ignore[arg-type]
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        """Import the whole group."""
-        run(loads(self._groups.pop(spec.name)))  # noqa: S302
+        """Import the whole group that was found."""
+        run(self._group)
         return sys.modules[spec.name]
 
     def exec_module(self, _module: ModuleType) -> None:

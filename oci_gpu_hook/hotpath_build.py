@@ -32,26 +32,25 @@ HEADS: Final = {
 
 def write(path: str, interpreter: str, package: str, door: str) -> None:
     """Lay the file for the modules that a door imports. Raises HookError, OSError, CalledProcessError."""
-    sources: list[tuple[str, int, int]] = []
-    groups = {}
-    code: dict[str, CodeType] = {}
+    index: dict[str, tuple[int, int]] = {}
+    groups = b""
     for head, before in {door: (), **HEADS}.items():
         if not os.path.exists(_source(head, package)[0]):
             continue
         there = () if head == door else _import_order(interpreter, (door, *before), package)
-        group = []
-        for name in _import_order(interpreter, (door, *before, head), package):
-            if name in there:
-                continue
+        names = [name for name in _import_order(interpreter, (door, *before, head), package) if name not in there]
+        sources = []
+        modules = []
+        for name in names:
             source, is_package = _source(name, package)
-            if name not in code:
-                code[name] = compiled(source)
-                about = os.stat(source)
-                sources.append((source, about.st_size, about.st_mtime_ns))
-            group.append((name, source, is_package, code[name]))
-        groups[head] = marshal.dumps(tuple(group))
+            about = os.stat(source)
+            sources.append((source, about.st_size, about.st_mtime_ns))
+            modules.append((name, source, is_package, compiled(source)))
+        group = marshal.dumps((tuple(sources), tuple(modules)))
+        index[head] = (len(groups), len(group))
+        groups += group
     reader = compiled(os.path.join(os.path.dirname(__file__), "hotpath.py"))
-    replace(path, marshal.dumps(reader) + marshal.dumps((tuple(sources), groups)), 0o644)
+    replace(path, marshal.dumps(reader) + marshal.dumps(index) + groups, 0o644)
 
 
 def compiled(source: str) -> CodeType:
