@@ -37,6 +37,7 @@ def main() -> None:
     bed = Bed()
     try:
         rows = processes(bed, options.rounds)
+        breakdown(bed, options.rounds)
         whole_runs(bed, options.rounds)
         discovery(bed, min(options.rounds, 15))
         at_once(bed)
@@ -81,6 +82,33 @@ def processes(bed: Bed, rounds: int) -> list[tuple[str, float]]:
             f" {case.cpu / bare.cpu:7.2f} {bar or '':>5} {case.peak / 1024:9.1f}"
         )
     return [(case.name, case.cpu / bare.cpu) for case in cases[1:-2]]
+
+
+def breakdown(bed: Bed, rounds: int) -> None:
+    """Measure how far into a start the time goes: the interpreter, its own modules, the hook's, and the work."""
+    stub = Path(bed.hook(python=True))
+    loaded = stub.read_text().rpartition("from oci_gpu_hook.hook import main")[0]
+    steps = {
+        "interpreter alone": "import os; os._exit(0)\n",
+        "+ os, _json, _ctypes": "import os, _json, _ctypes; os._exit(0)\n",
+        "+ the hook's first modules": f"{loaded}\nimport os; os._exit(0)\n",
+        "+ all modules of a start": f"{loaded}\nfrom oci_gpu_hook import hook\nfrom oci_gpu_hook.request import parse\n"
+        "from oci_gpu_hook import start\nimport os; os._exit(0)\n",
+    }
+    interpreter, flags = loaded.splitlines()[0].removeprefix("#!").split()
+    cases = []
+    for number, (name, text) in enumerate(steps.items()):
+        path = bed.work / f"step{number}.py"
+        path.write_text(text)
+        cases.append(Case(name, [interpreter, flags, str(path)]))
+    env = ["NVIDIA_VISIBLE_DEVICES=all"]
+    cases.append(hook_case(bed, "+ the work: a GPU attached", [str(stub), "--config", bed.host(1)], env))
+    interleave(cases, rounds)
+    print(f"\n{'where it goes':32} {'CPU ms':>8} {'added':>8}")
+    before = 0.0
+    for case in cases:
+        print(f"{case.name:32} {case.cpu * 1000:8.2f} {(case.cpu - before) * 1000:8.2f}")
+        before = case.cpu
 
 
 def hook_case(bed: Bed, name: str, command: list[str], env: list[str]) -> Case:
