@@ -10,7 +10,7 @@ from oci_gpu_hook.errors import InvalidInput, quoted
 from oci_gpu_hook.record import Record
 from oci_gpu_hook.request.model import ANNOTATION_PREFIX, PREPARED
 from oci_gpu_hook.request.names import is_profile
-from oci_gpu_hook.request.values import number, size, truth
+from oci_gpu_hook.request.values import duration, number, size, truth
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def counted(ask: Ask, found: Mapping[str, Setting], warnings: list[str]) -> Coun
         count=count,
         memory=_memory(ask, found.get("memory"), count),
         exclusive=truth(exclusive.text, exclusive.what) if exclusive else False,
-        wait=number(wait.text, wait.what) if wait else 0,
+        wait=duration(wait.text, wait.what) if wait else 0,
     )
 
 

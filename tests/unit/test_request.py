@@ -46,6 +46,15 @@ class TestCount:
         assert (request.devices, request.count, request.memory) == ((), 2, 16 * GIB)
         assert (request.exclusive, request.wait, request.source) == (True, 5, "environment")
 
+    @pytest.mark.parametrize(("text", "seconds"), [("0", 0), ("30", 30), ("30s", 30), (" 5m ", 300), ("1h", 3600)])
+    def test_wait_is_a_time(self, text, seconds):
+        assert of(count="1", wait=text).wait == seconds
+
+    @pytest.mark.parametrize("text", ["s", "-1s", "1.5m", "1d", "1h30m", "٣s", "1000000000s", "1 s"])
+    def test_what_is_no_time(self, text):
+        with pytest.raises(InvalidInput, match=r"io.oci-gpu-hook.wait=.* is no time"):
+            of(count="1", wait=text)
+
     @pytest.mark.parametrize(
         "env", [["NVIDIA_VISIBLE_DEVICES=all"], ["NVIDIA_VISIBLE_DEVICES="], ["CUDA_VERSION=9.0"], []]
     )
