@@ -1,7 +1,7 @@
 # Every target does its own set-up on a fresh Debian or Ubuntu machine, and can be repeated.
 BIN := .venv/bin
 
-.PHONY: test attack lint demo bench setup
+.PHONY: test attack stress lint demo bench setup
 .DEFAULT_GOAL := test
 
 # Tests of what containers see start real ones: as root all tests run, otherwise these are skipped with a line that says so.
@@ -16,6 +16,11 @@ test: setup
 # every system call. `make test` tries some of each. The last lines say what was tried, and what got out.
 attack: setup
 	@OCI_GPU_ATTACK_FULL=1 OCI_GPU_FUZZ_EXAMPLES=$${OCI_GPU_FUZZ_EXAMPLES:-2000} $(BIN)/pytest tests/attack -q --timeout=3600
+
+# 200 containers on a host with eight GPUs, started and killed at random; who held what, and that none is lost. As root.
+#   make stress CONTAINERS=1000
+stress: setup
+	@OCI_GPU_STRESS_CONTAINERS=$(or $(CONTAINERS),200) $(BIN)/pytest tests/runtime/test_lease_stress.py -q --timeout=3600
 
 lint: setup
 	$(BIN)/ruff check .

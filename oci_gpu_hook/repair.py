@@ -138,7 +138,8 @@ class _Repair:
             cgroup.allow(devices, entry.nodes, self._container.device_rules).close()
         except BaseException:
             undone = journal.Entry(**{**entry.__dict__, "changes": changes, "cached": cached})
-            attach.take_back_all(undone, attached, self._process, self._rootfs)
+            attach.detach_all(attached, self._process)
+            remains.clean(self._rootfs, undone)
             journal.write(config, entry)
             raise
         finally:

@@ -11,7 +11,7 @@ import time
 
 from oci_gpu_hook import state
 from oci_gpu_hook.apply import cache, cgroup, journal, mounts, remains, syscalls, systemd
-from oci_gpu_hook.apply.changes import FILE, Change, take_back
+from oci_gpu_hook.apply.changes import FILE, Change
 from oci_gpu_hook.apply.journal import Entry
 from oci_gpu_hook.apply.placing import Placing
 from oci_gpu_hook.apply.rootfs import Rootfs
@@ -51,8 +51,7 @@ def attach(  # noqa: PLR0913
     entry = None
     try:
         unit = systemd.restricted_unit(devices.path)
-        entry = _entry(plan, container, rootfs, config, exchanged=exchanged, unit=unit)
-        remains.record(config, entry)
+        entry = remains.record(config, lambda: _entry(plan, container, rootfs, config, exchanged=exchanged, unit=unit))
         placing.place(plan)
         confirm()
         if ld_cache and exchanged:
@@ -67,8 +66,8 @@ def attach(  # noqa: PLR0913
         _allow_devices(devices, container, entry)
     except BaseException as error:
         if entry is not None:
-            take_back_all(entry, attached, process, rootfs)
-            journal.forget(config, container.id)
+            detach_all(attached, process)
+            remains.undo(config, entry, rootfs)
         if isinstance(error, OSError):
             raise _unsteady(error) from None
         raise
@@ -94,8 +93,8 @@ def attach_all(attachments: Sequence[Attachment], attached: list[Attachment], pr
         process.leave()
 
 
-def take_back_all(entry: Entry, attached: Sequence[Attachment], process: Process, rootfs: Rootfs) -> None:
-    """Undo what was done to a container: the mounts, and the changes that the entry has."""
+def detach_all(attached: Sequence[Attachment], process: Process) -> None:
+    """Undo what `attach_all` did."""
     if attached:
         process.enter()
         try:
@@ -103,9 +102,6 @@ def take_back_all(entry: Entry, attached: Sequence[Attachment], process: Process
                 process.unmount(attachment.tree)  # raises nothing: the namespace ends with the container
         finally:
             process.leave()
-    if entry.cached:
-        cache.restore(rootfs, entry.cached)
-    take_back(rootfs, entry.changes)
 
 
 def _entry(  # noqa: PLR0913
@@ -138,6 +134,7 @@ def _entry(  # noqa: PLR0913
         mounts=tuple(mount.container_path for mount in plan.edits.mounts),
         ld_cache=tuple(library.path for library in plan.ld_cache) if cache.is_wanted(plan) else (),
         boot_id=state.boot_id(),
+        hook=(os.getpid(), state.start_time(os.getpid())),
         since=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     )
 

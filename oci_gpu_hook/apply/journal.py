@@ -36,7 +36,7 @@ class Entry(Record):
     node_paths: where each of `nodes` is in the container. mounts: mount points of the host's files in it.
     ld_cache: paths that its ld cache was to list.
     boot_id: of the boot that pid and start_time are of. since: when it was given its GPUs, RFC 3339, UTC. Both "" in
-    the entry of an older hook.
+    the entry of an older hook. hook: (pid, start time) of the hook that does what the entry says.
     """
 
     id: str
@@ -58,20 +58,23 @@ class Entry(Record):
     ld_cache: tuple[str, ...] = ()
     boot_id: str = ""
     since: str = ""
+    hook: tuple[int, int] = (0, 0)
 
     def is_alive(self) -> bool:
         """Tell whether the container's first process lives."""
-        if self.boot_id not in ("", state.boot_id()):
-            return False
-        return self.start_time != 0 and state.start_time(self.pid) == self.start_time
+        return self.boot_id in ("", state.boot_id()) and _lives(self.pid, self.start_time)
+
+    def is_active(self) -> bool:
+        """Tell whether the container lives, or what is made for it: a hook may outlive a runtime that was killed."""
+        return self.is_alive() or (self.boot_id == state.boot_id() and _lives(*self.hook))
 
 
 def write(config: Config, entry: Entry) -> None:
     """Keep the entry. Raises StateError, OSError."""
     document = {
-        "pid": entry.pid,  # these three first: `dead` reads no further
+        "pid": entry.pid,  # these five first: `dead` reads no further
         "startTime": entry.start_time,
-        **({"bootId": entry.boot_id, "since": entry.since} if entry.boot_id else {}),
+        **_of_boot(entry),
         "id": entry.id,
         "bundle": entry.bundle,
         "rootfs": entry.rootfs,
@@ -89,6 +92,13 @@ def write(config: Config, entry: Entry) -> None:
         "ldCache": list(entry.ld_cache),
     }
     state.write(_path(state.directory(config.state_dir, DIRECTORY), entry.id), dump(document))
+
+
+def _of_boot(entry: Entry) -> dict[str, object]:
+    if not entry.boot_id:
+        return {}
+    pid, started = entry.hook
+    return {"bootId": entry.boot_id, "hookPid": pid, "hookStartTime": started, "since": entry.since}
 
 
 def read(config: Config, container_id: str) -> Entry | None:
@@ -116,7 +126,7 @@ def entries(config: Config) -> list[Entry]:
 
 
 def dead(config: Config) -> list[str]:
-    """Return the ids of containers that have an entry and no process any more. Cheap: no entry is parsed."""
+    """Return the ids of containers that have an entry and neither process nor hook any more. Cheap: none is parsed."""
     directory = os.path.join(config.state_dir, DIRECTORY)
     try:
         names = os.listdir(directory)
@@ -131,20 +141,22 @@ def _is_dead(path: str) -> bool:
     except OSError:
         return False
     try:
-        start = os.read(
-            fd, 128
-        )  # {"pid": 1234, "startTime": 56789, "bootId": "f81d4fae-7dec-11d0-a765-00a0c91e6bf6", …
+        start = os.read(fd, 256)  # {"pid": 1, "startTime": 2, "bootId": "…", "hookPid": 3, "hookStartTime": 4, …
     finally:
         os.close(fd)
+    members = dict(member.partition(b": ")[::2] for member in start.lstrip(b"{").split(b", ")[:5])
     try:
-        first, second, third = start.split(b", ", 3)[:3]
-        pid, started = (int(member.partition(b": ")[2]) for member in (first, second))
-    except ValueError:
+        container = int(members[b'"pid"']), int(members[b'"startTime"'])
+        hook = int(members.get(b'"hookPid"', 0)), int(members.get(b'"hookStartTime"', 0))
+    except (KeyError, ValueError):
         return False
-    name, _, boot_id = third.partition(b": ")
-    if name == b'"bootId"' and boot_id != f'"{state.boot_id()}"'.encode():
+    if members.get(b'"bootId"', b"").strip(b'"') not in (b"", state.boot_id().encode()):
         return True
-    return not 0 != state.start_time(pid) == started
+    return not (_lives(*container) or _lives(*hook))
+
+
+def _lives(pid: int, started: int) -> bool:
+    return 0 != state.start_time(pid) == started
 
 
 def ld_cache_path(config: Config, container_id: str) -> str:
@@ -170,11 +182,11 @@ def drop(path: str) -> None:
 
 
 def sharers(config: Config, entry: Entry) -> list[Entry]:
-    """Return the entries of other living containers on the same root directory."""
+    """Return the entries of other containers on the same root directory that live, or are being made."""
     return [
         other
         for other in entries(config)
-        if other.id != entry.id and other.rootfs_identity == entry.rootfs_identity and other.is_alive()
+        if other.id != entry.id and other.rootfs_identity == entry.rootfs_identity and other.is_active()
     ]
 
 
@@ -211,6 +223,7 @@ def _entry(document: dict[str, Any]) -> Entry:
         ld_cache=tuple(map(str, document.get("ldCache", ()))),
         boot_id=str(document.get("bootId", "")),
         since=str(document.get("since", "")),
+        hook=(int(document.get("hookPid", 0)), int(document.get("hookStartTime", 0))),
     )
 
 

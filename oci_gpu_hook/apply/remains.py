@@ -17,6 +17,7 @@ from oci_gpu_hook.errors import HookError, reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Final, Self
 
     from oci_gpu_hook.apply.journal import Entry
@@ -26,15 +27,36 @@ _LOCK: Final = ".lock"
 _PATIENCE: Final = 5.0  # seconds; it is held for milliseconds, unless its holder is stopped
 
 
-def record(config: Config, entry: Entry) -> None:
-    """Write the entry of a container that starts, once nothing dead is left under its name or any other.
+def record(config: Config, entry_of: Callable[[], Entry]) -> Entry:
+    """Write and return the entry of a container that starts, once nothing dead is left under its name or any other.
 
-    Raises StateError, OSError: what goes wrong with the dead is logged and fails nobody.
+    entry_of: looks at the rootfs for it, while nobody takes back what another container on the same rootfs had made.
+    Raises StateError, OSError and what `entry_of` does: what goes wrong with the dead is logged and fails nobody.
     """
     state.directory(config.state_dir, journal.DIRECTORY)
     with Lock(config):
         _take_back_dead(config)
+        entry = entry_of()
         journal.write(config, entry)
+    return entry
+
+
+def undo(config: Config, entry: Entry, rootfs: Rootfs) -> None:
+    """Take back what was made for a container whose start failed. Raises HookError, OSError."""
+    with Lock(config):
+        heirs = journal.sharers(config, entry)
+        if heirs:
+            journal.hand_over(config, entry, heirs[0])
+        else:
+            clean(rootfs, entry)
+        journal.forget(config, entry.id)
+
+
+def clean(rootfs: Rootfs, entry: Entry, *, ended: bool = False) -> None:
+    """Undo the changes of an entry. ended: whether the container has, and its mounts with it."""
+    if entry.cached:
+        cache.restore(rootfs, entry.cached)
+    take_back(rootfs, entry.changes, ended=ended)
 
 
 def detach(container_id: str, config: Config) -> None:
@@ -94,9 +116,7 @@ def _clean_rootfs(entry: Entry) -> None:
     with Rootfs(fd) as rootfs:
         status = os.fstat(fd)
         if (status.st_dev, status.st_ino) == entry.rootfs_identity:
-            if entry.cached:
-                cache.restore(rootfs, entry.cached)
-            take_back(rootfs, entry.changes, ended=True)
+            clean(rootfs, entry, ended=True)
 
 
 class Lock:
