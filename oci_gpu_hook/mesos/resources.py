@@ -9,6 +9,7 @@ include/mesos/mesos.proto.
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from _struct import unpack_from
 
@@ -41,13 +42,13 @@ def directory_of_ancestors(container: str) -> str:
     for _ in range(_MOST_ANCESTORS):
         try:
             entries = _read(f"/proc/{pid}/environ").split(b"\0")
-            stat = _read(f"/proc/{pid}/stat")
+            status = _read(f"/proc/{pid}/stat")
         except OSError:
             return found
         for entry in entries:
             if entry.startswith(_DIRECTORY) and os.path.basename(entry) == os.fsencode(container):
                 found = os.fsdecode(entry[len(_DIRECTORY) :])
-        pid = int(stat[stat.rfind(b")") + 2 :].split()[1])
+        pid = int(status[status.rfind(b")") + 2 :].split()[1])
     return found
 
 
@@ -64,8 +65,9 @@ def gpus(directory: str) -> int | None:
     except OSError as error:
         raise InvalidInput(quoted(path), reason(error), _REMEDY) from None
     try:
-        if not is_trusted(os.fstat(fd)):
-            raise InvalidInput(quoted(path), "could be written by others than root", "look who changed it")
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode) or not is_trusted(found):
+            raise InvalidInput(quoted(path), "is no file that only root could have written", "look who changed it")
         return read_gpus(read_all(fd, LARGEST, path), path)
     finally:
         os.close(fd)

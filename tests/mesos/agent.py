@@ -48,6 +48,7 @@ class Container:
 
     image: a docker-archive tar, "" for the host's file system. gpus: resource, 0 for none. granted: minors that the
     stock isolator has given, None where it is off. volume: its copy of the driver. own_cgroup: share_cgroups=false.
+    more: other members of the launch information. fill: bytes that it is to have as an entry of the environment.
     """
 
     kind: str = "command"
@@ -65,6 +66,8 @@ class Container:
     pre_exec: list[dict] = field(default_factory=list)
     nested: list[dict] = field(default_factory=list)
     checkpoint: bool = True
+    more: dict = field(default_factory=dict)
+    fill: int = 0
 
 
 class Agent:
@@ -146,12 +149,15 @@ class Launched:
         for number, layer in enumerate(image["Layers"]):
             at = store / f"{Path(self.container.image).name}-{number}"
             if not at.exists():
-                at.mkdir(parents=True)
+                unpacked = at.with_name(f"{at.name}.{os.getpid()}")  # another agent of the test may be at it, too
+                unpacked.mkdir(parents=True)
                 with (
                     tarfile.open(self.container.image) as archive,
                     tarfile.open(fileobj=archive.extractfile(layer)) as files,
                 ):
-                    files.extractall(at, **AS_IT_IS)
+                    files.extractall(unpacked, **AS_IT_IS)
+                if not at.exists():
+                    unpacked.rename(at)
             layers.insert(0, str(at))
         name = str(uuid.uuid4())
         backend = (
@@ -271,6 +277,7 @@ class Launched:
             info["mounts"] = [*self.mounts(), *([] if by_executor else self.cgroup_mounts()), *proc]
         elif proc:
             info["mounts"] = proc
+        info |= container.more
         if container.pre_exec and not by_executor:
             info["pre_exec_commands"] = container.pre_exec
         if container.image and not by_executor:
@@ -306,9 +313,13 @@ class Launched:
 
     def environment(self, read: int, write: int) -> dict[str, str]:
         """Return the environment of the helper: the agent's own, and its flags."""
+        info = self.launch_info()
+        if self.container.fill:
+            named = len(f"MESOS_CONTAINERIZER_LAUNCH_INFO={json.dumps(info | {'fill': ''}, separators=(',', ':'))}")
+            info["fill"] = "x" * (self.container.fill - named)
         flags = {
             "HELP": "false",
-            "LAUNCH_INFO": json.dumps(self.launch_info(), separators=(",", ":")),
+            "LAUNCH_INFO": json.dumps(info, separators=(",", ":")),
             "PIPE_READ": str(read),
             "PIPE_WRITE": str(write),
             "RUNTIME_DIRECTORY": str(self.runtime),

@@ -116,8 +116,8 @@ class Running:
     id: str
 
     def stdout(self) -> str:
-        found = [*self.directory.rglob(f"runs/{self.id}/stdout")]
-        return found[0].read_text() if found else ""
+        path = self.directory / "agent/slaves/S0/frameworks/F0/executors/e/runs" / self.id / "stdout"
+        return path.read_text() if path.exists() else ""
 
     def wait_for(self, text: str, seconds: float = 20) -> str:
         """Wait until the container has written something."""
@@ -186,8 +186,8 @@ def mesos(host, directory, launcher, simulated, image):
     yield mesos
     for running in mesos.started:
         if running.process.poll() is None:
-            running.process.kill()
-            running.process.wait()
+            running.process.terminate()
+            running.process.wait(timeout=30)
     assert host.mounts() == mounts
     for hierarchy in ("freezer", "devices"):
         assert not any(
