@@ -46,9 +46,8 @@ def demonstrate(work: Path) -> int:
     hook = run(COMMANDS / "oci-gpu", "hook-path").strip()
     print(f"1. The host: {kind}")
     print("   " + run(COMMANDS / "oci-gpu", "--config", config, "info").replace("\n", "\n   ").rstrip())
-    print(
-        f"\n2. runc starts containers with {hook} as their prestart hook.\n   Their image has busybox and the C library, no driver."
-    )
+    print(f"\n2. runc starts containers with {hook} as their prestart hook.")
+    print("   Their image has busybox and the C library, no driver.")
     make_image(work / "rootfs")
     seen = {}
     for title, request in (

@@ -20,7 +20,8 @@ DOOR = """
 import json, os, sys
 def main(*arguments):
     print(json.dumps({"arguments": arguments, "flags": [sys.flags.isolated, sys.flags.no_site, sys.flags.utf8_mode,
-        sys.flags.dont_write_bytecode], "path": sys.path, "cached": globals().get("__cached__", "laid"), "env": dict(os.environ)}))
+        sys.flags.dont_write_bytecode], "path": sys.path, "cached": globals().get("__cached__", "laid"),
+        "env": dict(os.environ)}))
     return 5
 """
 ASKING = '{"process": {"env": ["NVIDIA_VISIBLE_DEVICES=all"]}}'
