@@ -1,7 +1,7 @@
 # Every target does its own set-up on a fresh Debian or Ubuntu machine, and can be repeated.
 BIN := .venv/bin
 
-.PHONY: test attack stress lint demo bench setup
+.PHONY: test attack stress lint demo bench setup man deb
 .DEFAULT_GOAL := test
 
 # Tests of what containers see start real ones: as root all tests run, otherwise these are skipped with a line that says so.
@@ -37,3 +37,11 @@ bench: setup
 
 setup:
 	@.ci/setup
+
+# The man pages, in build/man.
+man: setup
+	@$(BIN)/python package/manuals.py build/man
+
+# The Debian package, in dist; needs dpkg-deb, and no root.
+deb: setup
+	@package/deb.sh dist

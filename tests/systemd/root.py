@@ -11,6 +11,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 CACHE = Path("/var/cache/oci-gpu-hook-tests")
@@ -24,16 +25,19 @@ def missing() -> str:
     return f"not installed: {' '.join(absent)}; run: make test, as root" if absent else ""
 
 
-def build() -> Path:
-    """Return the file system's directory, made first where it is missing. Raises RuntimeError with what failed."""
+def build(packages: Sequence[str] = PACKAGES) -> Path:
+    """Return the directory of a file system with these packages, made first where it is missing.
+
+    Raises RuntimeError with what failed.
+    """
     release = platform.freedesktop_os_release()["VERSION_CODENAME"]
-    wanted = hashlib.sha256(" ".join((*PACKAGES, "1")).encode()).hexdigest()[:8]
+    wanted = hashlib.sha256(" ".join((*packages, "1")).encode()).hexdigest()[:8]
     root = CACHE / f"{release}-{wanted}"
     if not root.exists():
         CACHE.mkdir(parents=True, exist_ok=True)
         making = Path(tempfile.mkdtemp(prefix="making-", dir=CACHE))
         try:
-            _debootstrap(release, making)
+            _debootstrap(release, making, packages)
             making.chmod(0o755)
             making.rename(root)
         except BaseException:
@@ -42,9 +46,9 @@ def build() -> Path:
     return root
 
 
-def _debootstrap(release: str, target: Path) -> None:
+def _debootstrap(release: str, target: Path, packages: Sequence[str]) -> None:
     mirror, components, keyring = _source(release)
-    command = ["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", f"--components={components}"]
+    command = ["debootstrap", "--variant=minbase", f"--include={','.join(packages)}", f"--components={components}"]
     if keyring:
         command.append(f"--keyring={keyring}")
     done = subprocess.run(
