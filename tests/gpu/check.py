@@ -65,10 +65,10 @@ def main() -> int:
 
 
 class Host:
-    def __init__(self, work: Path, options: argparse.Namespace) -> None:
+    def __init__(self, work: Path, options: argparse.Namespace, count: int | None = None) -> None:
         self.work = work
         self.options = options
-        self.count = len(list(Path("/proc/driver/nvidia/gpus").iterdir()))
+        self.count = len(list(Path("/proc/driver/nvidia/gpus").iterdir())) if count is None else count
         command = [sys.executable, "-m", "oci_gpu_hook.cli.main", "hook-path", "--directory", str(work / "libexec")]
         laid = subprocess.run(command, check=True, capture_output=True, text=True, cwd=REPOSITORY)
         self.hook = laid.stdout.strip()
