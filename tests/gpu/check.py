@@ -41,6 +41,39 @@ for minor in map(int, sys.argv[1:]):
     os.mknod(own, 0o20666, os.makedev(195, minor))
     print(f"/dev/nvidia{minor}", os.path.exists(f"/dev/nvidia{minor}"), "own node", attempt(own))
 """
+# Asks EGL's device platform (no display, no X) who the vendor is: that needs libEGL_nvidia and its vendor file.
+EGL = """
+import ctypes
+egl = ctypes.CDLL("libEGL.so.1")
+egl.eglGetProcAddress.restype = ctypes.c_void_p
+def function(name, result, *arguments):
+    return ctypes.CFUNCTYPE(result, *arguments)(egl.eglGetProcAddress(name))
+devices, count = (ctypes.c_void_p * 16)(), ctypes.c_int()
+query = function(b"eglQueryDevicesEXT", ctypes.c_uint, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+assert query(16, devices, ctypes.byref(count))
+display = function(b"eglGetPlatformDisplayEXT", ctypes.c_void_p, ctypes.c_uint, ctypes.c_void_p, ctypes.c_void_p)
+egl.eglQueryString.restype = ctypes.c_char_p
+for device in devices[: count.value]:
+    found = ctypes.c_void_p(display(0x313F, device, None))
+    if egl.eglInitialize(found, None, None):
+        print("EGL:", egl.eglQueryString(found, 0x3053).decode(), egl.eglQueryString(found, 0x3054).decode())
+"""
+# Counts Vulkan's physical devices and names them: that needs the ICD's JSON file and libGLX_nvidia.
+VULKAN = """
+import ctypes, struct
+vk = ctypes.CDLL("libvulkan.so.1")
+info = ctypes.create_string_buffer(struct.pack("IxxxxQIxxxxQIxxxxQIxxxxQ", 1, 0, 0, 0, 0, 0, 0, 0))
+instance = ctypes.c_void_p()
+assert vk.vkCreateInstance(info, None, ctypes.byref(instance)) == 0
+count = ctypes.c_uint()
+vk.vkEnumeratePhysicalDevices(instance, ctypes.byref(count), None)
+devices = (ctypes.c_void_p * count.value)()
+vk.vkEnumeratePhysicalDevices(instance, ctypes.byref(count), devices)
+for device in devices:
+    properties = ctypes.create_string_buffer(4096)
+    vk.vkGetPhysicalDeviceProperties(ctypes.c_void_p(device), properties)
+    print("Vulkan:", properties.raw[20:276].split(b"\\0")[0].decode())
+"""
 failures: list[str] = []
 
 
@@ -57,6 +90,7 @@ def main() -> int:
         host.check_one_gpu()
         host.check_all()
         host.check_neighbour()
+        host.check_graphics()
     finally:
         subprocess.run(["umount", "-l", work], check=True)
         work.rmdir()
@@ -116,7 +150,21 @@ class Host:
             out = self.container(["nvidia-smi", "-L"], f"NVIDIA_VISIBLE_DEVICES={minor}")
             expect(f"nvidia-smi lists GPU {minor} alone", out.count("UUID") == 1)
 
-    def container(self, args, env, *, status: int | None = 0, quiet=False, capabilities=()) -> str:
+    def check_graphics(self) -> None:
+        """Run what the loaders on this host allow; the loaders themselves are no part of the driver."""
+        everything = "NVIDIA_DRIVER_CAPABILITIES=all"
+        known = subprocess.run(["ldconfig", "-p"], capture_output=True, text=True, check=True).stdout
+        for library, program, answer in (
+            ("libEGL.so.1", EGL, "EGL: NVIDIA"),
+            ("libvulkan.so.1", VULKAN, "Vulkan: NVIDIA"),
+        ):
+            if f"{library} " not in known:
+                print(f"\nnot tried: the host has no {library}")
+                continue
+            out = self.container(["/usr/bin/python3", "-c", program], "NVIDIA_VISIBLE_DEVICES=0", everything)
+            expect(f"{library} finds the driver", answer in out)
+
+    def container(self, args, *env, status: int | None = 0, quiet=False, capabilities=()) -> str:
         self.number += 1
         bundle = self.work / f"bundle{self.number}"
         rootfs = self.rootfs(bundle)
@@ -138,7 +186,7 @@ class Host:
             subprocess.run(["umount", "-l", rootfs], check=True)
         if not quiet:
             print(
-                f"\n$ container {env}: {' '.join(map(str, args))[:200]}\n{done.stdout}{done.stderr}".rstrip(),
+                f"\n$ container {' '.join(env)}: {' '.join(map(str, args))[:200]}\n{done.stdout}{done.stderr}".rstrip(),
                 flush=True,
             )
         if status is not None:
@@ -163,7 +211,7 @@ class Host:
         subprocess.run(["ldconfig", "-r", bundle / "rootfs"], check=True, capture_output=True)
         return bundle / "rootfs"
 
-    def config(self, rootfs: Path, args, env: str, capabilities) -> dict:
+    def config(self, rootfs: Path, args, env: tuple[str, ...], capabilities) -> dict:
         hook = {"path": self.hook, "env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"]}
         quiet = ["nosuid", "noexec", "nodev"]
         held = ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_SETUID", "CAP_SETGID", *capabilities]
@@ -173,7 +221,7 @@ class Host:
                 "args": [str(a) for a in args],
                 "cwd": "/",
                 "user": {"uid": 0, "gid": 0},
-                "env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/tmp", env],
+                "env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/tmp", *env],
                 "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), held),
                 "noNewPrivileges": True,
             },
