@@ -5,6 +5,7 @@ from __future__ import annotations
 from oci_gpu_hook.edits import DeviceNode, Symlink
 from oci_gpu_hook.errors import DriverError, InvalidInput, quoted
 from oci_gpu_hook.inventory.model import DeviceNode as HostNode
+from oci_gpu_hook.inventory.model import pci_address
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def links(gpus: Sequence[Granted], nodes: Sequence[DeviceNode]) -> list[Symlink]
     given = {node.path for node in nodes}
     kinds = (("card", "card"), ("renderD", "render"))
     return [
-        Symlink(path=f"/dev/dri/by-path/pci-{granted.gpu.bus_id.removeprefix('0000')}-{kind}", target=f"../{name}")
+        Symlink(path=f"/dev/dri/by-path/pci-{pci_address(granted.gpu.bus_id)}-{kind}", target=f"../{name}")
         for granted in {granted.gpu.index: granted for granted in gpus}.values()
         for name in granted.gpu.drm
         for start, kind in kinds

@@ -6,6 +6,7 @@ driver has not initialised, and MIG devices.
 
 from __future__ import annotations
 
+from oci_gpu_hook import log
 from oci_gpu_hook.errors import HookError
 from oci_gpu_hook.inventory import facts, files, libraries, mig, nodes, pci, procfs
 from oci_gpu_hook.inventory.cache import Held
@@ -33,6 +34,7 @@ def discover(config: Config) -> Held:
     root, found = _libraries(config, version)
     firmware_path = procfs.read_text(f"{config.sys_root}/module/firmware_class/parameters/path") or ""
     others = files.find(root, version, found.directories, firmware_path.strip())
+    log.debug("not shipped by the driver", version=version, files=[*found.missing, *others.missing])
     gpus = tuple(_gpus(config))
     dev_root = config.dev_root.rstrip("/")
     watched = (

@@ -56,7 +56,7 @@ _FIRMWARE_DIRECTORIES: Final = ("/lib/firmware", "/usr/lib/firmware", "/usr/loca
 
 
 class Files(Record):
-    """What was found. unclaimed: as for libraries.
+    """What was found. unclaimed, missing: as for libraries.
 
     watched, present: host paths whose change, or whose coming or going, may change the answer.
     """
@@ -66,6 +66,7 @@ class Files(Record):
     watched: tuple[str, ...]
     present: tuple[str, ...]
     unclaimed: tuple[str, ...]
+    missing: tuple[str, ...]
 
 
 def find(root: DriverRoot, version: str, library_directories: Sequence[str], firmware_path: str) -> Files:
@@ -73,8 +74,8 @@ def find(root: DriverRoot, version: str, library_directories: Sequence[str], fir
 
     library_directories: where its libraries are, paths of the root. firmware_path: the kernel's own setting, or "".
     """
-    programs = _programs(root)
-    data = _data(root, version, library_directories)
+    programs = tuple(_programs(root))
+    data = tuple(_data(root, version, library_directories))
     modules, links = _x_modules(root, version, library_directories)
     firmware = _firmware(root, version, firmware_path)
     found = [*programs, *data, *modules, *firmware]
@@ -87,6 +88,7 @@ def find(root: DriverRoot, version: str, library_directories: Sequence[str], fir
             root.host_path(path) for path in (*(row.path for row in SOCKETS), *(row.name for row in FEATURE_FILES))
         ),
         unclaimed=tuple(_unclaimed_programs(root)),
+        missing=tuple(_missing(version, {file.container_path for file in (*programs, *data)})),
     )
 
 
@@ -97,6 +99,15 @@ def _programs(root: DriverRoot) -> Iterable[DriverFile]:
         path = _first_program(root, [f"{directory}/{row.name}" for directory in _BINARY_DIRECTORIES])
         if path:
             yield _file(root, path, f"/usr/bin/{row.name}", row.capabilities)
+
+
+def _missing(version: str, found: set[str]) -> Iterable[str]:
+    for row in BINARIES:
+        if row.capabilities != NOT_GIVEN and f"/usr/bin/{row.name}" not in found:
+            yield row.name
+    for row in DATA_FILES:
+        if row.container_path.format(version=version) not in found:
+            yield row.name.format(version=version)
 
 
 def _unclaimed_programs(root: DriverRoot) -> Iterable[str]:

@@ -46,13 +46,14 @@ _MULTIARCH: Final = {"x86_64": ("x86_64-linux-gnu", "i386-linux-gnu"), "aarch64"
 class Libraries(Record):
     """What was found. directories: those looked into, paths of the driver root.
 
-    unclaimed: host paths of the files that no row of the table claims.
+    unclaimed: host paths of the files that no row of the table claims. missing: names of the rows that have no file.
     """
 
     libraries: tuple[Library, ...]
     links: tuple[Link, ...]
     directories: tuple[str, ...]
     unclaimed: tuple[str, ...]
+    missing: tuple[str, ...]
 
 
 def find(root: DriverRoot, version: str, search_paths: Sequence[str]) -> Libraries:
@@ -69,6 +70,9 @@ def find(root: DriverRoot, version: str, search_paths: Sequence[str]) -> Librari
         links=_gbm_backends(libraries),
         directories=tuple(search.directories),
         unclaimed=tuple(search.unclaimed),
+        missing=tuple(
+            row.stem for row in LIBRARIES if row.capabilities != NOT_GIVEN and (row.stem, 64) not in search.found
+        ),
     )
 
 

@@ -68,6 +68,15 @@ class Gpu(Record):
     persistence_mode: bool | None = None
 
 
+def pci_address(bus_id: str) -> str:
+    """Return a bus id as sysfs and udev write it, 0000:00:06.0: the domain in four digits, or in more if it needs them.
+
+    Source: Linux drivers/pci/probe.c, pci_setup_device.
+    """
+    domain, _, rest = bus_id.partition(":")
+    return f"{domain.lstrip('0'):0>4}:{rest}"
+
+
 class Library(Record):
     """A shared library of the driver.
 

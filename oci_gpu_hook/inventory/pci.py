@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 
+from oci_gpu_hook.inventory.model import pci_address
 from oci_gpu_hook.inventory.procfs import read_text
 from oci_gpu_hook.record import Record
 
@@ -21,7 +22,7 @@ class Place(Record):
 
 def place(sys_root: str, bus_id: str) -> Place:
     """Return the place of the PCI device with that address (domain in eight hex digits)."""
-    device = f"{sys_root}/bus/pci/devices/{bus_id.removeprefix('0000')}"
+    device = f"{sys_root}/bus/pci/devices/{pci_address(bus_id)}"
     node = (read_text(f"{device}/numa_node") or "").strip()
     return Place(
         numa_node=int(node) if node.isdecimal() else None,  # -1: the firmware does not tell

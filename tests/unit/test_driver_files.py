@@ -415,3 +415,16 @@ def test_a_script_in_front_of_a_program_is_not_the_program(tmp_path):
     found = files.find(DriverRoot(str(tmp_path)), VERSION, [], "")
     smi = next(file for file in found.files if file.container_path == "/usr/bin/nvidia-smi")
     assert smi.host_path == f"{tmp_path}/usr/local/nvidia/bin/nvidia-smi"
+
+
+def test_what_the_driver_does_not_ship_is_said_to_who_looks_for_a_cause(tmp_path, monkeypatch):
+    trees.driver(tmp_path / "driver", VERSION)
+    trees.write(f"{tmp_path}/driver/usr/bin/nvidia-smi", b"\x7fELF")
+    trees.proc(tmp_path / "proc", VERSION)
+    said = []
+    monkeypatch.setattr(discovery.log, "debug", lambda event, **fields: said.append((event, fields)))
+    discovery.discover(trees.config(tmp_path))
+    ((event, fields),) = said
+    assert event == "not shipped by the driver"
+    assert {"libnvidia-nvvm", "nvidia-persistenced", "vulkan/icd.d/nvidia_icd.json"} <= set(fields["files"])
+    assert not {"libcuda", "libnvidia-ml", "nvidia-smi", "libGL", "nvidia-settings"} & set(fields["files"])

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from oci_gpu_hook.errors import DriverError
 from oci_gpu_hook.inventory import pci, procfs
+from oci_gpu_hook.inventory.model import pci_address
 from tests.unit import driver_trees as trees
 
 with open(os.path.join(trees.DATA, "inventory_cases.json")) as file:
@@ -162,3 +163,12 @@ def test_place_of_a_gpu_on_a_root_port(tmp_path):
 
 def test_place_where_sysfs_does_not_tell(tmp_path):
     assert pci.place(str(tmp_path), "00000000:01:00.0") == pci.Place()
+
+
+@pytest.mark.parametrize(
+    ("bus_id", "address"),
+    [("00000000:1b:00.0", "0000:1b:00.0"), ("00000001:00:00.0", "0001:00:00.0"), ("00010000:01:00.0", "10000:01:00.0")],
+)
+def test_the_address_that_sysfs_has(bus_id, address):
+    """A domain behind a bridge of Intel's VMD or a hypervisor's has five digits and more, and no zeros before them."""
+    assert pci_address(bus_id) == address
