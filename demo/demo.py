@@ -6,7 +6,6 @@ directory; nothing is left behind.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -14,13 +13,18 @@ import sys
 import tempfile
 from pathlib import Path
 
+from oci_gpu_hook.doctor import tiny
+
 GPUS = 2
 COMMANDS = Path(sys.executable).parent
-HOOK_ENVIRONMENT = ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"]
+# Builtins of the shell and what the hook brings: the image has no other program.
 LOOK_AROUND = r"""
-echo "  nodes:        $(ls -1 /dev | grep nvidia | tr '\n' ' ')"
-echo "  libcuda:      $(ls -1 /usr/lib/*/libcuda.so.1 /usr/lib64/libcuda.so.1 2>/dev/null)"
-echo "  nvidia-smi:   $(nvidia-smi -L)"
+first() { for path in "$@"; do [ -e "$path" ] && echo "$path" && return; done; }
+nodes=
+for node in /dev/nvidia*; do [ -e "$node" ] && nodes="$nodes ${node#/dev/}"; done
+echo "  nodes:       $nodes "
+echo "  libcuda:      $(first /usr/lib/*/libcuda.so.1 /usr/lib64/libcuda.so.1)"
+echo "  nvidia-smi:   $(nvidia-smi -L 2>&1)"
 """
 
 
@@ -47,8 +51,8 @@ def demonstrate(work: Path) -> int:
     print(f"1. The host: {kind}")
     print("   " + run(COMMANDS / "oci-gpu", "--config", config, "info").replace("\n", "\n   ").rstrip())
     print(f"\n2. runc starts containers with {hook} as their prestart hook.")
-    print("   Their image has busybox and the C library, no driver.")
-    make_image(work / "rootfs")
+    print("   Their image has a shell and the C library, no driver.")
+    tiny.make_rootfs(str(work / "rootfs"))
     seen = {}
     for title, request in (
         ("asks for nothing", []),
@@ -76,63 +80,13 @@ def find_host(work: Path) -> tuple[str, str]:
     return str(work / "host/config.toml"), f"no NVIDIA GPU here, so {GPUS} simulated ones (oci-gpu simulate)"
 
 
-def make_image(rootfs: Path) -> None:
-    """Make a Debian-like root directory of busybox, the host's C library and nothing else."""
-    for directory in ("bin", "etc", "dev", "proc", "sys", "tmp", "usr/bin", "usr/lib"):
-        (rootfs / directory).mkdir(parents=True)
-    shutil.copy("/bin/busybox", rootfs / "bin/busybox")
-    for applet in ("sh", "ls", "cat", "grep", "tr", "echo"):
-        (rootfs / "bin" / applet).symlink_to("busybox")
-    (rootfs / "etc/debian_version").write_text("12\n")
-    for line in run("ldd", "/bin/bash").splitlines():
-        for path in (word for word in line.split() if word.startswith("/")):
-            copy_to(rootfs, path)
-    for name in ("libpthread.so.0", "libdl.so.2", "librt.so.1", "libm.so.6"):
-        for directory in ("/lib/x86_64-linux-gnu", "/lib/aarch64-linux-gnu", "/lib64"):
-            if os.path.exists(f"{directory}/{name}"):
-                copy_to(rootfs, f"{directory}/{name}")
-    run("ldconfig", "-r", rootfs)
-
-
-def copy_to(rootfs: Path, path: str) -> None:
-    """Copy a file of the host to the same place in the image."""
-    target = rootfs / path.lstrip("/")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if not target.exists():
-        shutil.copy(path, target)
-
-
 def start_container(work: Path, hook: str, config: str, request: list[str]) -> str:
     """Run a container to its end and return what it printed."""
-    entry = {"path": hook, "env": HOOK_ENVIRONMENT}
-    arguments = ["oci-gpu-hook", "--config", config]
-    held = ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_MKNOD", "CAP_SETGID", "CAP_SETUID"]
-    quiet = ["nosuid", "noexec", "nodev"]
-    bundle = {
-        "ociVersion": "1.0.2",
-        "process": {
-            "args": ["/bin/sh", "-c", LOOK_AROUND],
-            "cwd": "/",
-            "user": {"uid": 0, "gid": 0},
-            "env": ["PATH=/usr/bin:/bin", *request],
-            "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), held),
-        },
-        "root": {"path": "rootfs"},
-        "mounts": [
-            {"destination": "/proc", "type": "proc", "source": "proc", "options": quiet},
-            {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755"]},
-        ],
-        "hooks": {
-            "prestart": [{**entry, "args": [*arguments, "prestart"]}],
-            "poststop": [{**entry, "args": [*arguments, "poststop"]}],
-        },
-        "linux": {
-            "resources": {"devices": [{"allow": False, "access": "rwm"}]},
-            "namespaces": [{"type": kind} for kind in ("pid", "ipc", "uts", "mount", "network")],
-        },
-    }
-    (work / "config.json").write_text(json.dumps(bundle))
-    return run("runc", "--root", work / "runc", "run", "--bundle", work, f"oci-gpu-hook-demo-{os.getpid()}")
+    (work / "config.json").write_text(tiny.config_json(LOOK_AROUND, hook, config, request))
+    outcome = tiny.run("runc", str(work), f"oci-gpu-hook-demo-{os.getpid()}")
+    if outcome.status:
+        sys.exit(f"demo: the container failed:\n{outcome.output}{outcome.errors}")
+    return outcome.output
 
 
 def run(*command: object) -> str:

@@ -44,18 +44,18 @@ def sayings(container: Container, config: Config) -> Iterator[str]:
             yield f"process.env: {name}={quoted(value)}"
 
 
-def gpus(request: Request, inventory: Inventory, granted: Sequence[Granted], held: Sequence[Lease]) -> Iterator[str]:
-    """Yield a line for each granted device, and after it the reasons, each indented."""
+def gpus(
+    request: Request, inventory: Inventory, granted: Sequence[Granted], held: Sequence[Lease] | None
+) -> Iterator[str]:
+    """Yield a line for each granted device, and after it the reasons, each indented. held None: nobody can tell."""
     for device in granted:
         size = memory(device.mig.memory if device.mig else device.gpu.memory)
         product = f"MIG {device.mig.profile} of {device.gpu.name}" if device.mig else device.gpu.name
         yield "  ".join(filter(None, (names.label(device), product, size, device.uuid)))
-        holders = [quoted(lease.container) for lease in choice.holders(device, held)]
-        shared = f"held by {', '.join(holders[:_LISTED])} too" if holders else "held by nobody else"
-        yield f"  {_chosen(request)}; {shared}{', then by this container alone' if request.exclusive else ''}"
+        yield f"  {_chosen(request)}; {_shared(device, held)}{', then by this container alone' if request.exclusive else ''}"
     if request.count is not None:
         candidates = choice.eligible(request, inventory)
-        free = choice.available(candidates, request, held)
+        free = choice.available(candidates, request, held or ())
         least = f" with {memory(request.memory)} or more" if request.memory else ""
         yield f"of {len(candidates)} on this host{least}, {len(free)} can be granted now; the fewest holders come first"
         if len(granted) > 1 and not any(device.mig for device in granted):
@@ -118,6 +118,13 @@ def skipped(made: Plan, inventory: Inventory, config: Config) -> Iterator[tuple[
     render = [path for device in made.gpus for name in device.gpu.drm if (path := f"/dev/dri/{name}")]
     if render and wanted.isdisjoint((*GRAPHICS, *DISPLAY)):
         yield f"{len(render)} nodes in /dev/dri", _why_not(("graphics", "display"), config)
+
+
+def _shared(device: Granted, held: Sequence[Lease] | None) -> str:
+    if held is None:
+        return "only root can see who else holds it"
+    holders = [quoted(lease.container) for lease in choice.holders(device, held)]
+    return f"held by {', '.join(holders[:_LISTED])} too" if holders else "held by nobody else"
 
 
 def _chosen(request: Request) -> str:

@@ -6,6 +6,7 @@ from a container that lives, unless forced: the container would still use it.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 
@@ -59,6 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Show the leases, or release one. Raises HookError when the record cannot be used."""
     config = configs.of_this_user(configs.load(options.config))
+    if os.path.isdir(config.state_dir) and not os.access(config.state_dir, os.R_OK | os.X_OK):
+        raise AllocationError(f"cannot read {quoted(config.state_dir)}", "it is root's alone", "run this as root")
     if options.container is not None:
         return _release(options.container, config, force=options.force)
     if options.json:

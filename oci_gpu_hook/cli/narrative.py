@@ -27,12 +27,12 @@ _LABEL: Final = 21  # columns, as `oci-gpu request` has them
 
 
 class Preview(Record):
-    """A plan, and what it was made from. held: the leases of others."""
+    """A plan, and what it was made from. held: the leases of others, None where they cannot be read."""
 
     container: Container
     config: Config
     inventory: Inventory
-    held: tuple[Lease, ...]
+    held: tuple[Lease, ...] | None
     plan: Plan
 
 

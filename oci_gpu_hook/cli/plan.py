@@ -18,13 +18,14 @@ from oci_gpu_hook.allocation import grant as allocation
 from oci_gpu_hook.apply.rootfs import Rootfs
 from oci_gpu_hook.cli import narrative
 from oci_gpu_hook.cli.narrative import Preview
-from oci_gpu_hook.errors import ConfigError, HookError, InvalidInput, quoted, reason
+from oci_gpu_hook.errors import AllocationError, ConfigError, HookError, InvalidInput, quoted, reason
 from oci_gpu_hook.request import parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 
+    from oci_gpu_hook.allocation.leases import Lease
     from oci_gpu_hook.config import Config
     from oci_gpu_hook.container import Container
     from oci_gpu_hook.request.model import Request
@@ -90,7 +91,10 @@ def preview(container: Container, request: Request, config: Config, clock: Clock
     clock.lap("image")
     made = plan.make(request, host, gpus, facts, config)
     clock.lap("plan")
-    held = allocation.current(config).leases if gpus else ()
+    try:
+        held: tuple[Lease, ...] | None = allocation.current(config).leases
+    except AllocationError:  # a record that this user may not read; the choice was made without it too
+        held = None
     return Preview(container=container, config=config, inventory=host, held=held, plan=made)
 
 

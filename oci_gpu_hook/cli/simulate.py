@@ -5,6 +5,7 @@ replaces the host; its state directory stays. Needs a C compiler and, for the no
 
 from __future__ import annotations
 
+from oci_gpu_hook.cli.console import Working
 from oci_gpu_hook.simulate.host import make
 from oci_gpu_hook.simulate.layouts import DEFAULT_LAYOUT, LAYOUTS
 from oci_gpu_hook.simulate.model import DEFAULT_DRIVER_VERSION
@@ -60,18 +61,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Make the host and say what it is."""
-    host = make(
-        options.directory,
-        gpus=options.gpus,
-        product=options.product,
-        driver_version=options.driver_version,
-        kernel_driver_version=options.kernel_driver_version,
-        cuda=options.cuda,
-        mig=options.mig_profiles or options.mig,
-        layout=options.layout,
-        seed=options.seed,
-        device_nodes=not options.no_device_nodes,
-    )
+    with Working("compiling the driver's libraries"):
+        host = make(
+            options.directory,
+            gpus=options.gpus,
+            product=options.product,
+            driver_version=options.driver_version,
+            kernel_driver_version=options.kernel_driver_version,
+            cuda=options.cuda,
+            mig=options.mig_profiles or options.mig,
+            layout=options.layout,
+            seed=options.seed,
+            device_nodes=not options.no_device_nodes,
+        )
     if options.json:
         import json
 

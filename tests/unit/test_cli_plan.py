@@ -262,3 +262,19 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly(host):
     command = f"{OCI_GPU} --config {host.config} info --json | head -1"
     done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("{\n", "")
+
+
+def test_who_shares_a_gpu_is_named_where_it_can_be_known():
+    from oci_gpu_hook.allocation.holders import Processes
+    from oci_gpu_hook.allocation.leases import Device, Lease
+    from oci_gpu_hook.allocation.model import Granted
+    from oci_gpu_hook.cli import explain
+    from oci_gpu_hook.inventory.model import Inventory
+    from oci_gpu_hook.request.model import Request
+
+    one = gpu(0, name="H100")
+    host = Inventory(driver_version="580.1", gpus=(one,), libraries=(), files=(), nodes=())
+    asked = Request(devices=("0",), driver_capabilities=(), source="environment")
+    lease = Lease(container="db\n", devices=(Device(gpu="GPU-0"),), holder=Processes().holder(0), since="")
+    for held, words in (((lease,), "held by 'db\\n' too"), ((), "held by nobody else"), (None, "only root can see")):
+        assert words in list(explain.gpus(asked, host, (Granted(gpu=one),), held))[1]

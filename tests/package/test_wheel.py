@@ -1,0 +1,93 @@
+"""The wheel and the source archive: what is in them, and that what is installed from them starts."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """A copy of what is under version control, so that nothing built before gets in."""
+    copy = tmp_path_factory.mktemp("source")
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False).stdout.decode()
+    if not listed:
+        pytest.skip("no checkout")
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).is_file() and not name.startswith("tests/"):
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, copy / name)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def sdist(source, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("sdist")
+    program = f"from setuptools.build_meta import build_sdist; build_sdist({str(directory)!r})"
+    isolated = directory / "setuptools"
+    pip("install", "--target", isolated, "setuptools>=77")
+    environment = {**os.environ, "PYTHONPATH": str(isolated)}
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, env=environment, cwd=source)
+    return next(directory.glob("*.tar.gz"))
+
+
+@pytest.fixture(scope="module")
+def wheel(sdist, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("wheel")
+    pip("wheel", "--no-deps", "--wheel-dir", directory, sdist)
+    return next(directory.glob("*.whl"))
+
+
+def pip(*arguments):
+    command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *map(str, arguments)]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def test_the_source_archive_has_all_that_is_built_from(sdist):
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {
+        "front/build.sh",
+        "front/start.c",
+        "package/deb.sh",
+        "docs/configuration.md",
+        "schemas/plan.schema.json",
+    } <= names
+    assert not [name for name in names if name.startswith("tests/")]
+
+
+def test_the_wheel_has_the_package_and_nothing_else(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    assert "oci_gpu_hook/simulate/nvml.c" in names
+    assert {name.partition("/")[0] for name in names} == {
+        "oci_gpu_hook",
+        f"{wheel.name.rpartition('-py3')[0]}.dist-info",
+    }
+    if shutil.which("cc"):
+        assert "oci_gpu_hook/front.elf" in names
+        assert wheel.name.endswith(f"linux_{os.uname().machine}.whl")
+
+
+def test_what_is_installed_from_it_starts(wheel, tmp_path):
+    venv.create(tmp_path / "venv", with_pip=False, system_site_packages=False)
+    python = tmp_path / "venv/bin/python"
+    where = [python, "-c", "import site; print(site.getsitepackages()[0])"]
+    site = subprocess.run(where, capture_output=True, text=True, check=True)
+    zipfile.ZipFile(wheel).extractall(site.stdout.strip())
+    laid = subprocess.run(
+        [python, "-m", "oci_gpu_hook.cli.main", "hook-path"], capture_output=True, text=True, check=True
+    )
+    hook = laid.stdout.strip()
+    assert hook.startswith(str(tmp_path / "venv/libexec"))
+    done = subprocess.run([hook, "prestart"], input="{}", capture_output=True, text=True, check=False)
+    assert done.stderr.startswith("oci-gpu-hook: error: OCI state: has no bundle")
