@@ -74,7 +74,7 @@ class Machine(Host):
         bundle = self.work / f"bundle{self.number}"
         env = [f"OCI_GPU_{name.upper()}={value}" for name, value in asked.items()]
         rootfs = self.rootfs(bundle)
-        document = self.config(rootfs, ["/bin/sh", "-c", LOOK], "NVIDIA_DRIVER_CAPABILITIES=compute,utility", ())
+        document = self.config(rootfs, ["/bin/sh", "-c", LOOK], ("NVIDIA_DRIVER_CAPABILITIES=compute,utility",), ())
         document["process"]["env"] += env
         if Path(self.options.config).exists():
             for entry in (entry for stage in document["hooks"].values() for entry in stage):
