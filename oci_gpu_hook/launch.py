@@ -178,8 +178,10 @@ def read_front(path: str) -> Front | None:
     start = _ROLE_SIZE
     paths = [rest[at : at + _PATH_SIZE] for at in range(start, start + 3 * _PATH_SIZE, _PATH_SIZE)]
     interpreter, stub, program = (os.fsdecode(each.rstrip(b"\0")) for each in paths)
-    with open(TEMPLATE, "rb") as file:
-        current = file.read().partition(_MAGIC)
+    current: tuple[bytes, ...] = (b"", b"", b"")  # of a package that was built without a compiler
+    if os.path.exists(TEMPLATE):
+        with open(TEMPLATE, "rb") as file:
+            current = file.read().partition(_MAGIC)
     after = start + 3 * _PATH_SIZE
     is_current = (before, rest[after:]) == (current[0], current[2][after:])
     return Front(interpreter=interpreter, stub=stub, program=program, is_current=is_current)

@@ -52,7 +52,8 @@ def gpus(
         size = memory(device.mig.memory if device.mig else device.gpu.memory)
         product = f"MIG {device.mig.profile} of {device.gpu.name}" if device.mig else device.gpu.name
         yield "  ".join(filter(None, (names.label(device), product, size, device.uuid)))
-        yield f"  {_chosen(request)}; {_shared(device, held)}{', then by this container alone' if request.exclusive else ''}"
+        alone = ", then by this container alone" if request.exclusive else ""
+        yield f"  {_chosen(request)}; {_shared(device, held)}{alone}"
     if request.count is not None:
         candidates = choice.eligible(request, inventory)
         free = choice.available(candidates, request, held or ())
