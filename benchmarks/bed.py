@@ -11,8 +11,8 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "demo")]
-import demo  # noqa: E402
+sys.path.insert(0, str(ROOT))
+from oci_gpu_hook.doctor import tiny  # noqa: E402
 
 PATH = "PATH=/usr/sbin:/usr/bin:/sbin:/bin"
 ALL = "NVIDIA_DRIVER_CAPABILITIES=all"
@@ -41,7 +41,7 @@ class Bed:
         run("mount", "--bind", self.work, self.work)
         run("mount", "-o", "remount,bind,dev,suid,exec", self.work)
         self.image = self.work / "image"
-        demo.make_image(self.image)
+        tiny.make_rootfs(str(self.image))
         self.real = os.path.exists("/proc/driver/nvidia/version")
         self.number = 0
 
@@ -60,7 +60,7 @@ class Bed:
         return oci_gpu("hook-path", *(["--python"] if python else [])).strip()
 
     def bundle(self, name: str, env: list[str], hook: list[str] | None = None) -> Path:
-        """Write a bundle whose container runs busybox's true; `hook` is the command line to register."""
+        """Write a bundle whose container runs a shell that does nothing; `hook` is the command line to register."""
         directory = self.work / name
         directory.mkdir(exist_ok=True)
         quiet = ["nosuid", "noexec", "nodev"]
@@ -68,7 +68,7 @@ class Bed:
         config = {
             "ociVersion": "1.0.2",
             "process": {
-                "args": ["/bin/busybox", "true"],
+                "args": ["/bin/sh", "-c", ":"],
                 "cwd": "/",
                 "user": {"uid": 0, "gid": 0},
                 "env": ["PATH=/usr/bin:/bin", *env],
