@@ -43,3 +43,13 @@ def test_nothing_is_left(machine, simulated, hook):
     trial(machine, simulated)
     assert {path.name for path in Path("/var/tmp").glob("oci-gpu-doctor-*")} == before
     assert subprocess.run(["pgrep", "-f", "oci-gpu-doctor-"], capture_output=True, check=False).stdout == b""
+
+
+def test_what_a_running_container_lost_is_found(runtime, make_bundle, simulated, hook):
+    bundle = make_bundle(args=("/bin/sleep", "60"), gpus="0")
+    with runtime.started(bundle) as container:
+        target = container.path("/dev/nvidia0")
+        target.unlink()
+        done = runtime.host.call(OCI_GPU, "--config", simulated.config, "doctor", "--json", check=False)
+    found = [f for f in json.loads(done.stdout) if f["check"] == "remains" and f["severity"] == "warning"]
+    assert any("/dev/nvidia0" in f["what"] and "oci-gpu repair" in f["remedy"] for f in found), found
