@@ -22,21 +22,16 @@ if TYPE_CHECKING:
     from oci_gpu_hook.request.model import Request
 
 
-def start(
-    container: Container, request: Request, config: Config, started: float, *, inside: bool = False
-) -> Plan | None:
+def start(container: Container, request: Request, config: Config, started: float) -> None:
     """Give a container that is being started what it asks for. Raises HookError, and then has changed nothing.
 
-    Returns what it was given, None where it had been given it before.
-
-    started: time.perf_counter() when the hook began. inside: this process is in the container's mount namespace.
+    started: time.perf_counter() when the hook began.
     """
     config = of_this_user(config)
     log.configure(config, container=container.id)
-    if not inside:
-        check_process(container.pid)
+    check_process(container.pid)
     if _is_attached(container, config):
-        return None  # registered for prestart and for createRuntime, or started through the runtime's front as well
+        return  # registered for prestart and for createRuntime, or started through the runtime's front as well
     clock = Clock(started)
     try:
         held = details.hold(request, config)
@@ -48,7 +43,7 @@ def start(
     gpus = allocation.grant(request, host, container, config)  # logs a refusal of its own
     clock.lap("allocation")
     try:
-        with Process(container.pid, inside=inside) as process, attach.open_rootfs(container, process) as rootfs:
+        with Process(container.pid) as process, attach.open_rootfs(container, process) as rootfs:
             facts = image.look(rootfs, container, config)
             clock.lap("image")
             made = plan.make(request, host, gpus, facts, config)
@@ -63,7 +58,6 @@ def start(
         log.warning("warning", text=text)
     uuids = [granted.uuid for granted in gpus]
     log.info("attached", gpus=uuids, mounts=len(made.edits.mounts), milliseconds=clock.milliseconds())
-    return made
 
 
 class Clock:

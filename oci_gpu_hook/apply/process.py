@@ -18,9 +18,9 @@ _DIED: Final = "the container died before its GPUs were attached; see the engine
 
 
 class Process:
-    """A process and its mount namespace. `inside`: this process is in that namespace already (Mesos)."""
+    """A process and its mount namespace."""
 
-    def __init__(self, pid: int, *, inside: bool = False) -> None:
+    def __init__(self, pid: int) -> None:
         self.pid = pid
         try:
             self._proc = os.open(f"/proc/{pid}", _PATH_DIRECTORY)
@@ -30,7 +30,6 @@ class Process:
             self._descriptors = os.open("/proc/self/fd", _PATH_DIRECTORY)
         except OSError as error:
             raise InvalidInput(f"container process {pid}", reason(error), _DIED) from None
-        self._inside = inside
         self._mountinfo: bytes | None = None
 
     def __enter__(self) -> Self:
@@ -91,8 +90,6 @@ class Process:
         self._switch(self._own_namespace)
 
     def _switch(self, namespace: int) -> None:
-        if self._inside:
-            return
         try:
             syscalls.setns(namespace, syscalls.CLONE_NEWNS)
         except OSError as error:

@@ -24,9 +24,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from oci_gpu_hook.apply.process import Process
+    from oci_gpu_hook.apply.rootfs import Rootfs
     from oci_gpu_hook.config import Config
     from oci_gpu_hook.container import Container
-    from oci_gpu_hook.plan import Plan
 
 
 def run(arguments: Sequence[str], config_path: str) -> int:
@@ -56,22 +57,14 @@ def attach(bundle: str, config_path: str) -> None:
     if request is None:
         return  # the configuration was changed since, and does not let it ask any more
 
-    from oci_gpu_hook import start, stop
+    from oci_gpu_hook import start
     from oci_gpu_hook.allocation import grant as allocation
 
     try:
         request = _within_isolation(request, container, config)
-        _close_device_cgroup(container)
-        plan = start.start(container, request, config, started)
+        start.start(_prepared(container, config), request, config, started)
     except BaseException:
         allocation.release(container.id, config, force=True)
-        raise
-    if plan is None:
-        return
-    try:
-        _offer_volume(plan, container)
-    except BaseException:
-        stop.stop(container.id, config)
         raise
 
 
@@ -133,38 +126,38 @@ def _within_isolation(request: Request, container: Container, config: Config) ->
     return Request(**{**request.__dict__, "devices": uuids, "count": None, "memory": 0})
 
 
-def _close_device_cgroup(container: Container) -> None:
-    """Take from the container the file by which its root could let it use every device of the host."""
+def _prepared(container: Container, config: Config) -> Container:
+    """Undo what stock Mesos does to a container that gets GPUs, and return the container as it is then."""
     from oci_gpu_hook.apply import attach as applying
     from oci_gpu_hook.apply.process import Process
-
-    with Process(container.pid) as process, applying.open_rootfs(container, process) as rootfs:
-        mountinfo = os.fsdecode(process.mountinfo())
-        closed = []
-        try:
-            for version, _root, point in device_cgroups.cgroup_mounts(mountinfo):
-                if version == 1 and point.startswith(container.rootfs + "/"):
-                    closed.append(rootfs.resolve(point.removeprefix(container.rootfs)))
-                    if syscalls.file_system_type(closed[-1]) != syscalls.CGROUP_SUPER_MAGIC:
-                        raise ApplyError(quoted(point), "is hidden by another mount", "do not mount over it")
-            process.enter()
-            try:
-                for fd in closed:
-                    syscalls.mount_setattr(fd, syscalls.MOUNT_ATTR_RDONLY)
-            finally:
-                process.leave()
-        except OSError as error:
-            what = "cannot make the container's device cgroup read-only"
-            raise ApplyError(what, reason(error), "use Linux 5.12 or later") from None
-        finally:
-            for fd in closed:
-                os.close(fd)
-
-
-def _offer_volume(plan: Plan, container: Container) -> None:
     from oci_gpu_hook.mesos import volume
 
-    volume.offer(plan, container)
+    with Process(container.pid) as process, applying.open_rootfs(container, process) as rootfs:
+        _close_device_cgroup(container, process, rootfs)
+        return volume.replace(container, process, rootfs, config)
+
+
+def _close_device_cgroup(container: Container, process: Process, rootfs: Rootfs) -> None:
+    """Take from the container the file by which its root could let it use every device of the host."""
+    closed = []
+    try:
+        for version, _root, point in device_cgroups.cgroup_mounts(os.fsdecode(process.mountinfo())):
+            if version == 1 and point.startswith(container.rootfs + "/"):
+                closed.append(rootfs.resolve(point.removeprefix(container.rootfs)))
+                if syscalls.file_system_type(closed[-1]) != syscalls.CGROUP_SUPER_MAGIC:
+                    raise ApplyError(quoted(point), "is hidden by another mount", "do not mount over it")
+        process.enter()
+        try:
+            for fd in closed:
+                syscalls.mount_setattr(fd, syscalls.MOUNT_ATTR_RDONLY)
+        finally:
+            process.leave()
+    except OSError as error:
+        what = "cannot make the container's device cgroup read-only"
+        raise ApplyError(what, reason(error), "use Linux 5.12 or later") from None
+    finally:
+        for fd in closed:
+            os.close(fd)
 
 
 def _read(path: str) -> bytes:

@@ -1,8 +1,8 @@
-"""/usr/local/nvidia in a container: the place of the driver's files for images of before ld caches were written.
+"""/usr/local/nvidia in a Mesos container, where images made for Mesos look for the driver.
 
-Mesos' gpu/nvidia isolator mounts a copy of the driver there that it made when the agent started, and puts it first in
-LD_LIBRARY_PATH: after an upgrade of the driver that is a driver which the kernel refuses. In its place comes a
-directory of links to what the hook has attached, and likewise where an image names the place and has nothing there.
+The gpu/nvidia isolator mounts a copy of the driver there that it made when the agent started, and puts it first in
+LD_LIBRARY_PATH: after an upgrade it is a driver that the kernel refuses. It is hidden, and the container is given links
+to the running driver's files in its place (oci_gpu_hook.volume), as is one that names the place and has nothing there.
 """
 
 from __future__ import annotations
@@ -12,45 +12,38 @@ import os
 from oci_gpu_hook.apply import attach as applying
 from oci_gpu_hook.apply import syscalls
 from oci_gpu_hook.apply.mounts import Attachment, attributes_of
-from oci_gpu_hook.apply.process import Process
+from oci_gpu_hook.container import Container
 from oci_gpu_hook.errors import ApplyError, quoted, reason
+from oci_gpu_hook.volume import ANNOTATION, USUAL, VARIABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
+    from oci_gpu_hook.apply.process import Process
     from oci_gpu_hook.apply.rootfs import Rootfs
-    from oci_gpu_hook.container import Container
-    from oci_gpu_hook.plan import Plan
+    from oci_gpu_hook.config import Config
 
-PATH: Final = "/usr/local/nvidia"
-_VARIABLES: Final = ("LD_LIBRARY_PATH=", "PATH=")
-_BINARIES: Final = "/usr/bin/"
-_SIZE: Final = "1048576"  # bytes; a link takes an inode, a directory entry none
+_SEARCH_PATHS: Final = ("LD_LIBRARY_PATH=", "PATH=")
+_SIZE: Final = "1048576"  # bytes; links take none of them
 
 
-def offer(plan: Plan, container: Container) -> None:
-    """Put links to the driver's files where the container looks for them. Raises HookError."""
-    with Process(container.pid) as process, applying.open_rootfs(container, process) as rootfs:
-        if not (_is_mounted(rootfs) or _is_wanted(container, rootfs)):
-            return
-        onto = rootfs.make_directory(PATH)
-        try:
-            tree = _links(plan)
-        except OSError as error:
-            os.close(onto)
-            raise ApplyError(f"cannot make {quoted(PATH)}", reason(error), "see that the kernel has tmpfs") from None
-        try:
-            applying.attach_all([Attachment(tree=tree, onto=onto, path=PATH)], [], process, rootfs)
-        finally:
-            os.close(tree)
-            os.close(onto)
+def replace(container: Container, process: Process, rootfs: Rootfs, config: Config) -> Container:
+    """Hide the isolator's volume, and return the container as one that asks for links there. Raises HookError."""
+    mounted = _is_mounted(rootfs)
+    if mounted:
+        _hide(process, rootfs)
+    decided = bool(config.driver_volume) or any(entry.startswith(VARIABLE + "=") for entry in container.env)
+    if decided or not (mounted or _is_looked_for(container, rootfs)):
+        return container
+    annotations = {**container.annotations, ANNOTATION: USUAL}
+    return Container(**{**container.__dict__, "annotations": annotations})
 
 
 def _is_mounted(rootfs: Rootfs) -> bool:
     """Tell whether something is mounted just there."""
     mounts = []
-    for path in (PATH, os.path.dirname(PATH)):
+    for path in (USUAL, os.path.dirname(USUAL)):
         fd = rootfs.directory(path)
         if fd is None:
             return False
@@ -59,29 +52,22 @@ def _is_mounted(rootfs: Rootfs) -> bool:
     return mounts[0] != mounts[1]
 
 
-def _is_wanted(container: Container, rootfs: Rootfs) -> bool:
-    """Tell whether the container looks for something there and has nothing."""
-    texts = [entry.partition("=")[2] for entry in container.env if entry.startswith(_VARIABLES)]
-    named = any(part == PATH or part.startswith(PATH + "/") for text in texts for part in text.split(":"))
-    return named and not rootfs.names(PATH)
+def _is_looked_for(container: Container, rootfs: Rootfs) -> bool:
+    """Tell whether the container's search paths name the place, and nothing is there."""
+    texts = [entry.partition("=")[2] for entry in container.env if entry.startswith(_SEARCH_PATHS)]
+    named = any(part == USUAL or part.startswith(USUAL + "/") for text in texts for part in text.split(":"))
+    return named and not rootfs.names(USUAL)
 
 
-def _links(plan: Plan) -> int:
-    """Return a detached file system with the directories of the isolator's volume, full of links. Raises OSError."""
-    tree = syscalls.new_tmpfs((("mode", "0755"), ("size", _SIZE)), attributes_of(("nosuid", "nodev", "noexec")))
+def _hide(process: Process, rootfs: Rootfs) -> None:
+    onto = rootfs.make_directory(USUAL)
     try:
-        links = [(f"lib{library.bits}".removesuffix("32"), library.name, library.path) for library in plan.ld_cache]
-        paths = [mount.container_path for mount in plan.edits.mounts]
-        links += [("bin", os.path.basename(path), path) for path in paths if path.startswith(_BINARIES)]
-        for directory in ("bin", "lib", "lib64"):
-            os.mkdir(directory, 0o755, dir_fd=tree)
-        for directory, name, path in links:
-            try:
-                os.symlink(path, f"{directory}/{name}", dir_fd=tree)
-            except FileExistsError:
-                continue  # the ld cache's first entry of a name is the one that counts
-        syscalls.mount_setattr(tree, attributes_of(("ro",)), syscalls.MS_PRIVATE)
-    except BaseException:
+        tree = syscalls.new_tmpfs((("mode", "0755"), ("size", _SIZE)), attributes_of(("nosuid", "nodev", "noexec")))
+    except OSError as error:
+        os.close(onto)
+        raise ApplyError(f"cannot make {quoted(USUAL)}", reason(error), "see that the kernel has tmpfs") from None
+    try:
+        applying.attach_all([Attachment(tree=tree, onto=onto, path=USUAL)], [], process, rootfs)
+    finally:
         os.close(tree)
-        raise
-    return tree
+        os.close(onto)
