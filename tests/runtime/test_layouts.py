@@ -109,8 +109,10 @@ def hosts(machine):
     return host_of
 
 
-@pytest.mark.parametrize("image", ["debian", "rhel"])
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(
+    ("layout", "image"),
+    [*((layout, "debian") for layout in LAYOUTS), ("debian-alternatives", "rhel"), ("nixos", "rhel")],
+)
 def test_the_same_container_comes_of_every_layout(runtime, make_bundle, hosts, layout, image):
     host = hosts(layout)
     version = host.driver_version

@@ -175,7 +175,11 @@ def test_who_may_not_manage(runtime, make_bundle, partitioned, role, devices_ask
 
 
 def test_info_shows_them(partitioned, devices):
-    shown = oci_gpu("--config", partitioned.config, "info")
+    """To people: index and profile of each in the row above its UUID."""
+    lines = oci_gpu("--config", partitioned.config, "info").splitlines()
     for device in devices:
-        index = f"{device['gpu']['index']}:{device['mig']['index']}"
-        assert f"{index}  {device['mig']['profile']}  {device['mig']['uuid']}" in shown
+        mig = device["mig"]
+        (number,) = [number for number, line in enumerate(lines) if mig["uuid"] in line]
+        row = " ".join(lines[number - 1 : number + 1])
+        assert mig["profile"] in row
+        assert f"{device['gpu']['index']}:{mig['index']}" in row.split()
