@@ -114,6 +114,7 @@ def _entry(  # noqa: PLR0913
         survey.close()
     if exchanged:
         changes += (Change(kind=FILE, path=cache.NEW_PATH),)
+    own_pid = int(os.readlink("/proc/self"))  # under Mesos getpid() is the container's number, and /proc the host's
     status = os.fstat(rootfs.fd)
     return Entry(
         id=container.id,
@@ -134,7 +135,7 @@ def _entry(  # noqa: PLR0913
         mounts=tuple(mount.container_path for mount in plan.edits.mounts),
         ld_cache=tuple(library.path for library in plan.ld_cache) if cache.is_wanted(plan) else (),
         boot_id=state.boot_id(),
-        hook=(os.getpid(), state.start_time(os.getpid())),
+        hook=(own_pid, state.start_time(own_pid)),
         since=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     )
 

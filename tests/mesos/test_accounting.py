@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 
 import pytest
@@ -57,6 +58,17 @@ def test_task_waits_for_a_gpu_that_comes_back_late(mesos):
     time.sleep(1)
     first.kill()
     assert gpus(second.end()[-1].seen()) == {"nvidia0", "nvidia1"}
+
+
+@pytest.mark.parametrize("pid_namespace", [False, True], ids=["", "pid-namespace"])
+def test_what_is_kept_of_a_container_goes_with_a_later_one(mesos, simulated, pid_namespace):
+    first = mesos.start(command=SLEEP, gpus=1, pid_namespace=pid_namespace)
+    has(first)
+    assert first.id in oci_gpu("--config", simulated.config, "verify")
+    first.kill()
+    assert mesos.run(*REACH, gpus=1, pid_namespace=pid_namespace).status == 0
+    for directory in ("mesos", "containers"):
+        assert not [name for name in os.listdir(simulated.state_dir / directory) if first.id in name]
 
 
 def test_nested_tasks_of_one_gpu_get_one_each(mesos):
