@@ -11,63 +11,24 @@ import json
 import os
 import shutil
 import signal
-import struct
 import sys
 import tarfile
 import time
 import uuid
-from dataclasses import dataclass, field
 from pathlib import Path
 
 sys.path.append(os.path.dirname(os.path.realpath(__file__)))
+import launch_infos
 import linux
+from container import Container, container_config
 from executor import sealed
+from launch_infos import HIERARCHIES, NODES, SANDBOX
 
-NODES = {"full": (1, 7), "null": (1, 3), "random": (1, 8), "tty": (5, 0), "urandom": (1, 9), "zero": (1, 5)}
 WHITELIST = (
     *("c *:* m", "b *:* m", "c 5:1 rwm", "c 4:0 rwm", "c 4:1 rwm", "c 136:* rwm", "c 5:2 rwm", "c 10:200 rwm"),
     *("c 1:3 rwm", "c 1:5 rwm", "c 1:7 rwm", "c 5:0 rwm", "c 1:9 rwm", "c 1:8 rwm"),
 )
-MASKED_IN_PROC = "acpi asound kcore keys key-users latency_stats sched_debug scsi timer_list timer_stats"
-MASKED = (*(f"proc/{name}" for name in MASKED_IN_PROC.split(" ")), "sys/firmware")
-READ_ONLY = ("bus", "fs", "irq", "sys", "sysrq-trigger")
-HIERARCHIES = Path("/sys/fs/cgroup")
 AS_IT_IS = {"filter": "fully_trusted"} if hasattr(tarfile, "fully_trusted_filter") else {}
-SANDBOX = "/mnt/mesos/sandbox"
-AGENT_ENVIRONMENT = {
-    "LIBPROCESS_IP": "127.0.0.1",
-    "LIBPROCESS_MEMORY_PROFILING": "false",
-    "LIBPROCESS_PORT": "5051",
-    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-}
-
-
-@dataclass
-class Container:
-    """What is launched. kind: command (a task, by mesos-executor), custom (an executor or nested task), debug.
-
-    image: a docker-archive tar, "" for the host's file system. gpus: resource, 0 for none. granted: minors that the
-    stock isolator has given, None where it is off. volume: its copy of the driver. own_cgroup: share_cgroups=false.
-    more: other members of the launch information. fill: bytes that it is to have as an entry of the environment.
-    """
-
-    kind: str = "command"
-    id: str = field(default_factory=lambda: str(uuid.uuid4()))
-    image: str = ""
-    command: dict = field(default_factory=dict)
-    environment: dict = field(default_factory=dict)
-    user: str = "root"
-    gpus: float = 0
-    granted: list[int] | None = None
-    volume: str = ""
-    pid_namespace: bool = False
-    own_cgroup: bool = False
-    capabilities: list[str] | None = None
-    pre_exec: list[dict] = field(default_factory=list)
-    nested: list[dict] = field(default_factory=list)
-    checkpoint: bool = True
-    more: dict = field(default_factory=dict)
-    fill: int = 0
 
 
 class Agent:
@@ -173,162 +134,6 @@ class Launched:
         linux.mount("overlay", str(rootfs), "overlay", 0, options)
         return str(rootfs)
 
-    def image_environment(self) -> dict[str, str]:
-        if not self.container.image:
-            return {}
-        with tarfile.open(self.container.image) as archive:
-            image = json.loads(archive.extractfile("manifest.json").read())[0]
-            config = json.loads(archive.extractfile(image["Config"]).read())
-        environment = dict(entry.split("=", 1) for entry in config["config"]["Env"])
-        if self.container.volume and environment.get("NVIDIA_VISIBLE_DEVICES", "void") != "void":
-            environment["PATH"] += ":/usr/local/nvidia/bin"
-            environment["LD_LIBRARY_PATH"] = "/usr/local/cuda/compat:/usr/local/nvidia/lib:/usr/local/nvidia/lib64"
-        return environment
-
-    def mounts(self) -> list[dict]:
-        root = self.rootfs
-        mounts = [{"flags": 20480, "source": root, "target": root}]
-        mounts.append({"flags": 14, "source": "proc", "target": f"{root}/proc", "type": "proc"})
-        for name in READ_ONLY:
-            path = f"{root}/proc/{name}"
-            if os.path.exists(f"/proc/{name}"):
-                mounts.append({"flags": 4111, "source": path, "target": path})
-        mounts += [
-            {"flags": 15, "source": "sysfs", "target": f"{root}/sys", "type": "sysfs"},
-            {"flags": 14, "options": "mode=755", "source": "tmpfs", "target": f"{root}/sys/fs/cgroup", "type": "tmpfs"},
-            {"flags": 16777226, "options": "mode=755", "source": "tmpfs", "target": f"{root}/dev", "type": "tmpfs"},
-            {
-                "flags": 10,
-                "options": "newinstance,ptmxmode=0666,mode=0620,gid=5",
-                "source": "devpts",
-                "target": f"{root}/dev/pts",
-                "type": "devpts",
-            },
-            {
-                "flags": 16777222,
-                "options": "mode=1777",
-                "source": "tmpfs",
-                "target": f"{root}/dev/shm",
-                "type": "tmpfs",
-            },
-        ]
-        devices = [(f"{self.runtime}/devices/{name}", name) for name in sorted(NODES)]
-        if self.container.granted is not None:
-            devices += [(self._copied_node(path), os.path.basename(path)) for path in self.agent.nodes]
-        mounts += [{"flags": 4096, "source": path, "target": f"{root}/dev/{name}"} for path, name in devices]
-        mounts.append({"flags": 20480, "source": str(self.sandbox), "target": f"{root}{SANDBOX}"})
-        if self.container.volume:
-            target = f"{root}/usr/local/nvidia"
-            mounts.append({"flags": 20481, "source": self.container.volume, "target": target})
-        return mounts
-
-    def _copied_node(self, path: str) -> str:
-        found = os.stat(path)
-        copy = self.runtime / "devices" / os.path.basename(path)
-        os.mknod(copy, 0o020666, found.st_rdev)
-        copy.chmod(0o666)
-        return str(copy)
-
-    def cgroup_mounts(self) -> list[dict]:
-        target = f"{self.rootfs}/sys/fs/cgroup"
-        pairs = (("devices", self.devices_path), ("freezer", self.path))
-        return [{"flags": 20480, "source": f"{HIERARCHIES}/{n}{p}", "target": f"{target}/{n}"} for n, p in pairs]
-
-    def launch_info(self) -> dict:
-        """Return what the isolators and the agent have put together."""
-        container = self.container
-        if container.kind == "debug":
-            above = self.parent.launch_info()
-            return {
-                "command": container.command,
-                "enter_namespaces": [linux.CLONE_NEWNS, *above.get("enter_namespaces", [])],
-                "environment": above["environment"],
-                "task_environment": {},
-                "user": "root",
-                "working_directory": SANDBOX,
-            }
-        namespaces = [linux.CLONE_NEWNS] + [linux.CLONE_NEWPID] * container.pid_namespace
-        info: dict = {"clone_namespaces": namespaces}
-        if self.parent and container.pid_namespace:
-            info["enter_namespaces"] = [linux.CLONE_NEWPID]
-        image = self.image_environment()
-        own = {"MESOS_SANDBOX": SANDBOX if container.image else str(self.sandbox)}
-        if not self.parent:
-            own |= {"LIBPROCESS_IP": "127.0.0.1", "MESOS_EXECUTOR_ID": "e", "MESOS_FRAMEWORK_ID": "F0"}
-        by_executor = container.kind == "command" and container.image
-        environment = own | container.environment if by_executor else own | image | container.environment
-        proc = [{"flags": 14, "source": "proc", "target": "/proc", "type": "proc"}] * container.pid_namespace
-        info |= {
-            "command": self._executor(image) if by_executor else container.command,
-            "environment": variables(environment),
-            "task_environment": variables(image) if by_executor else {},
-            "user": "root" if by_executor else container.user,
-            "working_directory": str(self.sandbox) if by_executor or not container.image else SANDBOX,
-        }
-        if container.image:
-            root = self.rootfs
-            links = {"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1"}
-            links |= {"stderr": "/proc/self/fd/2", "ptmx": "pts/ptmx"}
-            info["file_operations"] = [
-                {"operation": "SYMLINK", "symlink": {"source": source, "target": f"{root}/dev/{name}"}}
-                for name, source in links.items()
-            ]
-            info["masked_paths"] = [f"{root}/{path}" for path in MASKED]
-            info["mounts"] = [*self.mounts(), *([] if by_executor else self.cgroup_mounts()), *proc]
-        elif proc:
-            info["mounts"] = proc
-        info |= container.more
-        if container.pre_exec and not by_executor:
-            info["pre_exec_commands"] = container.pre_exec
-        if container.image and not by_executor:
-            info["rootfs"] = self.rootfs
-            if container.capabilities is not None:
-                info["bounding_capabilities"] = {"capabilities": container.capabilities}
-        return info
-
-    def _executor(self, image: dict[str, str]) -> dict:
-        container = self.container
-        info = {"clone_namespaces": [linux.CLONE_NEWNS], "mounts": self.cgroup_mounts()}
-        if container.pre_exec:
-            info["pre_exec_commands"] = container.pre_exec
-        arguments = {
-            "launcher_dir": self.agent.launcher,
-            "sandbox_directory": SANDBOX,
-            "user": container.user,
-            "task_command": json.dumps(container.command | {"environment": variables(container.environment)}),
-            "task_launch_info": json.dumps(info),
-            "task_environment": json.dumps(variables(image)),
-            "rootfs": self.rootfs,
-        }
-        if container.capabilities is not None:
-            arguments["bounding_capabilities"] = json.dumps({"capabilities": container.capabilities})
-        if self.agent.seal:
-            arguments["sealed"] = "1"
-        value = os.path.realpath(os.path.join(self.agent.launcher, "mesos-executor"))
-        return {
-            "shell": False,
-            "value": value,
-            "arguments": ["mesos-executor", *(f"--{name}={text}" for name, text in arguments.items())],
-        }
-
-    def environment(self, read: int, write: int) -> dict[str, str]:
-        """Return the environment of the helper: the agent's own, and its flags."""
-        info = self.launch_info()
-        if self.container.fill:
-            named = len(f"MESOS_CONTAINERIZER_LAUNCH_INFO={json.dumps(info | {'fill': ''}, separators=(',', ':'))}")
-            info["fill"] = "x" * (self.container.fill - named)
-        flags = {
-            "HELP": "false",
-            "LAUNCH_INFO": json.dumps(info, separators=(",", ":")),
-            "PIPE_READ": str(read),
-            "PIPE_WRITE": str(write),
-            "RUNTIME_DIRECTORY": str(self.runtime),
-            "UNSHARE_NAMESPACE_MNT": "false",
-        }
-        if self.container.kind == "debug":
-            flags["NAMESPACE_MNT_TARGET"] = str(self.parent.pid)
-        return AGENT_ENVIRONMENT | {f"MESOS_CONTAINERIZER_{name}": text for name, text in flags.items()}
-
     def _launch(self) -> int | None:
         """Fork, isolate, let go. Returns how the container ended, None where it hosts nested ones."""
         gate, let_go = os.pipe()
@@ -399,7 +204,7 @@ class Launched:
                 signal.signal(number, signal.SIG_DFL)
             path = os.path.join(self.agent.launcher, "mesos-containerizer")
             program = self.agent.program(path)
-            os.execve(program, [path, "launch"], self.environment(read, write))
+            os.execve(program, [path, "launch"], launch_infos.environment(self, read, write))
         except BaseException as error:  # noqa: BLE001  a forked child: nobody above may go on with it
             os.write(2, f"agent: {error!r}\n".encode())
         finally:
@@ -440,30 +245,6 @@ def remove_cgroup(cgroup: Path) -> None:
                 break
             except OSError:
                 time.sleep(0.01)
-
-
-def variables(environment: dict[str, str]) -> dict:
-    return {"variables": [{"name": name, "type": "VALUE", "value": value} for name, value in environment.items()]}
-
-
-def container_config(container: Container, sandbox: str) -> bytes:
-    """Return the agent's checkpoint of what was launched: a length and a ContainerConfig (numbers: its .proto)."""
-
-    def varint(value: int) -> bytes:
-        return bytes([value]) if value < 0x80 else bytes([value & 0x7F | 0x80]) + varint(value >> 7)
-
-    def text(number: int, value: bytes) -> bytes:
-        return varint(number << 3 | 2) + varint(len(value)) + value
-
-    def resource(name: str, amount: float) -> bytes:
-        scalar = varint(1 << 3 | 1) + struct.pack("<d", amount)
-        return text(1, name.encode()) + varint(2 << 3) + varint(0) + text(3, scalar) + text(6, b"*")
-
-    given = {"cpus": 0.1, "mem": 32.0} | ({"gpus": container.gpus} if container.gpus else {})
-    message = text(3, sandbox.encode()) + text(4, b"root") + text(11, text(3, b"x" * 300))
-    message += b"".join(text(13, resource(name, amount)) for name, amount in given.items())
-    message += varint(14 << 3) + varint(1)
-    return struct.pack("=I", len(message)) + message
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from oci_gpu_hook.errors import InvalidInput
 from oci_gpu_hook.mesos import cgroups, resources
-from tests.mesos.agent import Container, container_config
+from tests.mesos.container import Container, container_config
 
 
 def varint(value: int) -> bytes:
