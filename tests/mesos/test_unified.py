@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 
 import pytest
@@ -148,8 +149,18 @@ def test_task_ignores_no_signal_and_holds_no_descriptor(mesos):
     command = {"shell": True, "value": "cat /proc/self/status; exec /probe fds"}
     ended = mesos.run(kind="custom", command=command)
     ignored = next(line.split()[1] for line in ended.stdout.splitlines() if line.startswith("SigIgn"))
-    assert int(ignored, 16) == 0
+    # Whoever started the tests may have had some ignored; Python adds two, which the front is to have taken back.
+    assert int(ignored, 16) & (_bit(signal.SIGPIPE) | _bit(signal.SIGXFSZ) | ~_ignored_here()) == 0
     assert len(ended.seen()["fds"]) <= 4
+
+
+def _bit(number):
+    return 1 << (number - 1)
+
+
+def _ignored_here():
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1], 16) for line in file if line.startswith("SigIgn"))
 
 
 def test_commands_that_are_no_launch_reach_the_real_helper(mesos):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
 import pytest
 
+import oci_gpu_hook
 from oci_gpu_hook.config import Config
 from oci_gpu_hook.container import BundleMount
 from oci_gpu_hook.errors import InvalidInput
@@ -303,6 +305,7 @@ def test_mig_access_is_for_the_privileged():
 
 
 def test_reading_a_request_loads_no_dear_module():
-    lines = "import oci_gpu_hook.request.parse, sys; print(*sorted(sys.modules))"
+    home = os.path.dirname(os.path.dirname(oci_gpu_hook.__file__))
+    lines = f"import sys; sys.path.append({home!r}); import oci_gpu_hook.request.parse; print(*sorted(sys.modules))"
     found = subprocess.run([sys.executable, "-S", "-c", lines], capture_output=True, text=True, check=True)
     assert not {"re", "enum", "json", "typing", "functools", "collections", "difflib"} & {*found.stdout.split()}
