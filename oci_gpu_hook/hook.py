@@ -67,6 +67,9 @@ def run(arguments: Sequence[str]) -> int:
     except HookError as error:
         return _fail(str(error))
     except Exception as error:  # noqa: BLE001  a bug: engines show one line, so it names the place
+        from oci_gpu_hook import log
+
+        log.error("internal error", exc_info=True)
         return _fail(describe_bug(error))
     return 0
 

@@ -1,8 +1,8 @@
 """The log: JSON lines in the file that config.toml names; where it names none, nothing is written.
 
-Each line has `event`, `level`, `timestamp` (UTC, ISO 8601) and the event's own fields. A container's start writes its
-lines with this project's own JSON writer; structlog, which renders the same lines through `structured`, costs a start
-ten interpreters and serves the commands of people.
+Each line has `event`, `level`, `timestamp` (UTC, ISO 8601) and the event's own fields. Errors go through structlog, a
+bug's with its traceback. It costs as much as ten interpreters, which a container that fails can wait for and one that
+starts should not: all other lines are written here, in the same form, which a test holds.
 """
 
 from __future__ import annotations
@@ -51,8 +51,14 @@ def warning(event: str, **fields: object) -> None:
 
 
 def error(event: str, **fields: object) -> None:
-    """Log what failed."""
-    _write(3, event, fields)
+    """Log what failed; with exc_info=True also where."""
+    if not _file:
+        return
+    try:
+        _structured().error(event, **fields)
+    except ImportError:  # the hook's isolated interpreter has this package's directory only
+        fields.pop("exc_info", None)
+        _write(3, event, fields)
 
 
 def render(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
@@ -60,30 +66,27 @@ def render(_logger: object, _method: str, event: MutableMapping[str, Any]) -> st
     return dump({name: _plain(value) for name, value in event.items()}).decode()
 
 
-def structured() -> Any:
-    """Return a structlog logger that writes to the same file in the same form. For commands of people."""
+def _structured() -> Any:
+    """Return a structlog logger that writes to the same file in the same form."""
     import structlog
 
     return structlog.wrap_logger(
         _Lines(),
         processors=[
-            structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
             render,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[_lowest]),
+        wrapper_class=structlog.BoundLogger,
     ).bind(**_context)
 
 
 class _Lines:
     """What structlog hands rendered lines to."""
 
-    def msg(self, line: str) -> None:
+    def error(self, line: str) -> None:
         _append(line)
-
-    debug = info = warning = error = msg
 
 
 def _write(level: int, event: str, fields: dict[str, object]) -> None:
