@@ -69,7 +69,8 @@ def read(path: str, limit: int) -> bytes | None:
 
 def write(path: str, data: bytes, mode: int = 0o600) -> None:
     """Put `data` in the place of the file, whole or not at all. Raises OSError."""
-    temporary = f"{path}.{os.getpid()}.new"
+    # Two hooks may have one number, each in a pid namespace of its own.
+    temporary = f"{path}.{os.getpid()}-{os.stat('/proc/self/ns/pid').st_ino}.new"
     try:
         fd = os.open(temporary, _CREATE, mode)
     except FileExistsError:  # left behind by a killed process that had this number
