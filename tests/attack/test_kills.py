@@ -14,6 +14,8 @@ from contextlib import contextmanager
 
 import pytest
 
+from oci_gpu_hook import config as configs
+from oci_gpu_hook.doctor import model, remains
 from tests.attack.sandbox import ENVIRONMENT, Outcome
 from tests.runtime import rootfs as images
 from tests.runtime.host import contents, difference
@@ -102,6 +104,7 @@ def _kill_everywhere(rootfs, runc, enter, simulated, directory, tally, *, full: 
         assert sandbox.release() == Outcome(""), said
         assert difference(before, contents(seen)) == [], said
         assert _state_files(simulated) <= kept, said
+        assert _what_doctor_finds(simulated) == [], said
         leases = (simulated.state_dir / "leases.json").read_text()
         assert sandbox.id not in leases or number % 2 == 0, said
     assert killed > len(chosen) * 0.9
@@ -110,6 +113,12 @@ def _kill_everywhere(rootfs, runc, enter, simulated, directory, tally, *, full: 
         assert sandbox.attach() == Outcome("")
     assert sandbox.release() == Outcome("")
     assert "attack-" not in (simulated.state_dir / "leases.json").read_text()
+
+
+def _what_doctor_finds(simulated) -> list[str]:
+    """Return what `oci-gpu doctor` has to say about remains that somebody should do something about."""
+    host = model.Host(config=configs.load(str(simulated.config)), config_path=str(simulated.config))
+    return [found.what for found in remains.check(host) if found.severity not in (model.OK, model.NOTE)]
 
 
 def _state_files(simulated) -> set[str]:
