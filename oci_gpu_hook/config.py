@@ -44,6 +44,7 @@ class Config(Record):
     cuda_compat_mode: str = "ldconfig"
 
     allocation_policy: str = "shared"
+    allocation_indices: str = "names"
     state_dir: str = "/run/oci-gpu-hook"
     log_level: str = "info"
     log_file: str = ""

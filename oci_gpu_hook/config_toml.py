@@ -171,7 +171,10 @@ _SECTIONS: Final = {
         "disable-require": _key("disable_require", _boolean),
         "cuda-compat-mode": _key("cuda_compat_mode", _one_of("ldconfig", "mount", "disabled", "hook")),
     },
-    "allocation": {"policy": _key("allocation_policy", _one_of("shared", "exclusive"))},
+    "allocation": {
+        "policy": _key("allocation_policy", _one_of("shared", "exclusive")),
+        "indices": _key("allocation_indices", _one_of("names", "count")),
+    },
     "state": {"dir": _key("state_dir", _path)},
     "log": {
         "level": _key("log_level", _one_of("debug", "info", "warning", "error")),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from oci_gpu_hook.errors import InvalidInput, quoted
 from oci_gpu_hook.record import Record
+from oci_gpu_hook.request.ask import Ask
 from oci_gpu_hook.request.model import ANNOTATION_PREFIX, PREPARED
 from oci_gpu_hook.request.names import is_profile
 from oci_gpu_hook.request.values import duration, number, size, truth
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Final
 
-    from oci_gpu_hook.request.ask import Ask
 
 VARIABLE_PREFIX: Final = "OCI_GPU_"
 _SETTINGS: Final = ("count", "memory", "exclusive", "wait")
@@ -50,6 +50,20 @@ def settings(annotations: Mapping[str, str], variables: Mapping[str, str]) -> di
                 found[name] = Setting(what=key, text=values[key])
                 break
     return found
+
+
+def from_indices(ask: Ask, found: dict[str, Setting]) -> Ask:
+    """Read the indices 0 to N-1, which Docker makes of `--gpus N`, as the count N: `[allocation] indices = "count"`.
+
+    Adds the count to `found` and returns the ask for any GPU; both are as they were for other names, or beside a count.
+    """
+    names = ask.devices or ()
+    if ask.source != "environment" or "count" in found or not names:
+        return ask
+    if names != tuple(map(str, range(len(names)))):
+        return ask
+    found["count"] = Setting(what=ask.what, text=str(len(names)))
+    return Ask(**{**ask.__dict__, "devices": ("all",)})
 
 
 def tell_unread(annotations: Mapping[str, str], variables: Mapping[str, str], why: str, warnings: list[str]) -> None:

@@ -46,6 +46,8 @@ def read(container: Container, config: Config) -> Reading:
     ask = _ask(container, config, variables, warnings)
     by_variables = ask is not None and ask.source not in ("annotations", "mounts")
     settings = counting.settings(container.annotations, variables if by_variables else {})
+    if ask and config.allocation_indices == "count":
+        ask = counting.from_indices(ask, settings)
     counted = counting.counted(ask, settings, warnings) if ask else None
     unread = "" if by_variables else f"{ask.source} go before it" if ask else "no GPU is asked for"
     counting.tell_unread(container.annotations, variables, unread, warnings)

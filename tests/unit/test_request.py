@@ -70,6 +70,26 @@ class TestCount:
         assert request.exclusive is True
         assert any(text.startswith("OCI_GPU_MEMORY='40GiB' is not read") for text in request.warnings)
 
+    @pytest.mark.parametrize(("devices", "count"), [("0", 1), ("0,1", 2), ("0,1,2,3", 4)])
+    def test_indices_of_dockers_are_a_count_where_policy_says_so(self, devices, count):
+        env = [f"NVIDIA_VISIBLE_DEVICES={devices}", "OCI_GPU_MEMORY=40GiB", "OCI_GPU_EXCLUSIVE=1"]
+        request = of(env, config=Config(allocation_indices="count"))
+        assert (request.devices, request.count, request.memory, request.exclusive) == ((), count, 40 * GIB, True)
+
+    @pytest.mark.parametrize("devices", ["1", "1,0", "0,2", UUID, f"0,{UUID}"])
+    def test_other_names_are_names_whatever_the_policy(self, devices):
+        request = of([f"NVIDIA_VISIBLE_DEVICES={devices}"], config=Config(allocation_indices="count"))
+        assert (request.devices, request.count) == (tuple(devices.split(",")), None)
+
+    def test_indices_of_an_annotation_are_names_whatever_the_policy(self):
+        request = of(devices="0,1", config=Config(allocation_indices="count"))
+        assert (request.devices, request.count) == (("0", "1"), None)
+
+    @pytest.mark.parametrize("devices", ["all", "none"])
+    def test_all_and_none_are_what_they_are_whatever_the_policy(self, devices):
+        env = [f"NVIDIA_VISIBLE_DEVICES={devices}"]
+        assert of(env, config=Config(allocation_indices="count")) == of(env)
+
     @pytest.mark.parametrize("devices", ["0", "0,1,2", UUID, "none", "nvidia.com/gpu=0"])
     def test_beside_a_list_is_an_error(self, devices):
         with pytest.raises(InvalidInput, match=r"OCI_GPU_COUNT='2'.*NVIDIA_VISIBLE_DEVICES"):
