@@ -38,7 +38,8 @@ class Record:
         return type(self) is type(other) and self.__dict__ == other.__dict__
 
     def __hash__(self) -> int:
-        return hash((type(self), *self.__dict__.values()))
+        # In the order of the class, not of the call: equal records are made in many ways.
+        return hash((type(self), *(self.__dict__[name] for name in type(self).__annotations__)))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.__dict__.items())})"

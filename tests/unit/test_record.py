@@ -1,0 +1,26 @@
+"""Records are values: equal ones are one key, however they were made."""
+
+from __future__ import annotations
+
+import pytest
+
+from oci_gpu_hook.record import Record
+
+
+class Pair(Record):
+    first: int
+    second: int = 2
+
+
+def test_equal_records_are_one_key():
+    assert {Pair(first=1, second=3), Pair(second=3, first=1)} == {Pair(second=3, first=1)}
+    assert hash(Pair(first=1)) == hash(Pair(second=2, first=1))
+
+
+def test_fields_are_checked_and_kept():
+    with pytest.raises(TypeError, match="unknown field 'third'"):
+        Pair(first=1, third=3)
+    with pytest.raises(AttributeError, match="first"):
+        Pair(second=1)
+    with pytest.raises(AttributeError, match="immutable"):
+        Pair(first=1).first = 2
