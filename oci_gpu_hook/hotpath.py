@@ -3,7 +3,8 @@
 Finding sixty files of byte code and reading each costs a start as much as the interpreter itself. The file has groups
 of modules in the order in which they import each other; importing the head of a group runs it whole. It counts only
 while every source it was made of has the size and time it had; without it everything is imported as usual.
-It lies where only root writes, beside the executables, and is believed like them.
+It lies where only root writes, beside the executables, and is believed like them. It has, in this order: this module,
+the lean `os`, the index, the groups.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from importlib.machinery import ModuleSpec
     from types import CodeType, ModuleType
-    from typing import BinaryIO, TypeAlias
+    from typing import Any, BinaryIO, TypeAlias
 
-    # head → where its group begins behind the index, and its size in bytes
-    Index: TypeAlias = dict[str, tuple[int, int]]
+    # head → where its group begins behind the index, and its size in bytes; extension module of the interpreter → path
+    Index: TypeAlias = tuple[dict[str, tuple[int, int]], dict[str, str]]
     # ((source, size, mtime_ns), …), ((name, source, is package, code), …)
     Group: TypeAlias = tuple[tuple[tuple[str, int, int], ...], tuple[tuple[str, str, bool, CodeType], ...]]
+
+_specification: Any = type(sys.__spec__)  # importlib.machinery.ModuleSpec, which would have to be imported
 
 
 def use(file: BinaryIO, head: str) -> None:
@@ -30,6 +33,9 @@ def use(file: BinaryIO, head: str) -> None:
 
     The stub has read the first object of the file, which is this module: it is not searched for either.
     """
+    lean_os: dict[str, Any] = {"__name__": "oci_gpu_hook.lean_os"}
+    exec(load(file), lean_os)  # noqa: S102, S302
+    lean_os["install"]()
     index: Index = load(file)  # noqa: S302
     finder = Finder(file.name, file.tell(), index)
     group = finder.read(file, head)
@@ -63,12 +69,15 @@ def run(group: Group) -> None:
 
 
 class Finder:
-    """Finds the heads of groups (importlib.abc.MetaPathFinder and Loader, as far as they are asked)."""
+    """Finds the heads of groups (importlib.abc.MetaPathFinder and Loader, as far as they are asked).
+
+    It also knows where the interpreter's own extension modules are, which else takes reading their directory.
+    """
 
     def __init__(self, path: str, base: int, index: Index) -> None:
         self._path = path
         self._base = base
-        self._index = index
+        self._index, self._extensions = index
         self._group: Group = ((), ())
 
     def read(self, file: BinaryIO, head: str) -> Group:
@@ -80,11 +89,14 @@ class Finder:
 
     def find_spec(self, name: str, _path: Sequence[str] | None = None, _target: object = None) -> ModuleSpec | None:
         """Return a specification for the head of a group whose sources are as they were."""
+        if name in self._extensions:
+            return _extension(name, self._extensions[name])
         if name not in self._index:
             return None
         with open(self._path, "rb") as file:
             self._group = self.read(file, name)
-        return type(sys.__spec__)(name, self) if _are_unchanged(self._group[0]) else None  # type: ignore[arg-type]
+        found: ModuleSpec | None = _specification(name, self) if _are_unchanged(self._group[0]) else None
+        return found
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         """Import the whole group that was found."""
@@ -93,6 +105,16 @@ class Finder:
 
     def exec_module(self, _module: ModuleType) -> None:
         """Do nothing: `create_module` has run it."""
+
+
+def _extension(name: str, path: str) -> ModuleSpec | None:
+    try:
+        stat(path)
+    except OSError:
+        return None  # of an interpreter that was exchanged: to be searched for
+    loader = sys.modules["_frozen_importlib_external"].ExtensionFileLoader(name, path)
+    found: ModuleSpec = _specification(name, loader, origin=path)
+    return found
 
 
 def _are_unchanged(sources: tuple[tuple[str, int, int], ...]) -> bool:

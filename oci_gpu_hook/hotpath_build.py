@@ -16,6 +16,7 @@ from oci_gpu_hook.trusted_files import replace
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from subprocess import CompletedProcess
     from types import CodeType
     from typing import Final
 
@@ -28,6 +29,8 @@ HEADS: Final = {
     "oci_gpu_hook.apply.devices_v1": ("oci_gpu_hook.request.parse", "oci_gpu_hook.start"),
     "oci_gpu_hook.apply.devices_v2": ("oci_gpu_hook.request.parse", "oci_gpu_hook.start"),
 }
+
+EXTENSIONS: Final = ("_ctypes", "_json")
 
 
 def write(path: str, interpreter: str, package: str, door: str) -> None:
@@ -49,8 +52,9 @@ def write(path: str, interpreter: str, package: str, door: str) -> None:
         group = marshal.dumps((tuple(sources), tuple(modules)))
         index[head] = (len(groups), len(group))
         groups += group
-    reader = compiled(os.path.join(os.path.dirname(__file__), "hotpath.py"))
-    replace(path, marshal.dumps(reader) + marshal.dumps(index) + groups, 0o644)
+    here = os.path.dirname(__file__)
+    readers = [marshal.dumps(compiled(os.path.join(here, name))) for name in ("hotpath.py", "lean_os.py")]
+    replace(path, b"".join((*readers, marshal.dumps((index, _extensions(interpreter))), groups)), 0o644)
 
 
 def compiled(source: str) -> CodeType:
@@ -68,15 +72,27 @@ def compiled(source: str) -> CodeType:
     return code
 
 
+def _extensions(interpreter: str) -> dict[str, str]:
+    """Return where the interpreter has those of the extension modules of a start that are files."""
+    program = f"import {', '.join(EXTENSIONS)}"
+    program += f"\nfor module in {', '.join(EXTENSIONS)}: print(getattr(module, '__file__', ''))"
+    paths = _said(interpreter, program).stdout.splitlines()
+    return {name: path for name, path in zip(EXTENSIONS, paths, strict=True) if path}
+
+
 def _import_order(interpreter: str, heads: Sequence[str], package: str) -> list[str]:
     """Return the package's modules in the order in which importing the heads completes them, packages first."""
-    import subprocess
-
     program = f"import sys; sys.path.append({os.path.dirname(package)!r}); import {', '.join(heads)}"
-    command = [interpreter, "-ISB", "-X", "importtime", "-c", program]
-    said = subprocess.run(command, env={}, capture_output=True, text=True, check=True, timeout=60).stderr
+    said = _said(interpreter, program, "-X", "importtime").stderr
     names = (line.rpartition("|")[2].strip() for line in said.splitlines() if line.startswith("import time:"))
     return [name for name in names if name.split(".")[0] == "oci_gpu_hook"]
+
+
+def _said(interpreter: str, program: str, *options: str) -> CompletedProcess[str]:
+    import subprocess
+
+    command = [interpreter, "-ISB", *options, "-c", program]
+    return subprocess.run(command, env={}, capture_output=True, text=True, check=True, timeout=60)
 
 
 def _source(name: str, package: str) -> tuple[str, bool]:
