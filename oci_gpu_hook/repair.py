@@ -14,6 +14,7 @@ from oci_gpu_hook import details, image, plan, verify
 from oci_gpu_hook.allocation.model import Granted
 from oci_gpu_hook.apply import attach, cache, cgroup, condition, journal, remains, systemd
 from oci_gpu_hook.apply.changes import FILE, Change
+from oci_gpu_hook.apply.directory import Directories
 from oci_gpu_hook.apply.placing import Placing
 from oci_gpu_hook.apply.process import Process
 from oci_gpu_hook.apply.survey import Survey
@@ -41,7 +42,7 @@ def repair(entry: Entry, config: Config) -> tuple[Finding, ...]:
 
     Raises HookError, also where only a restart helps: then the driver or its nodes are not those it was given.
     """
-    os.umask(0)  # modes are set when files are made: see Rootfs.make_node
+    os.umask(0)  # modes are set when files are made: see Directory.make_node
     containers.check_process(entry.pid)
     container = _container(entry)
     request = parse.parse(container, config)
@@ -114,14 +115,18 @@ class _Repair:
         self._unmount(found.stale)
         ld_cache, exchangeable = cache.contents(made)
         exchanged = exchangeable and cache.is_private(self._rootfs, read_only=self._container.root_readonly)
-        changes = self._changes(made, (cache.PATH,) if ld_cache and not exchanged else ())
-        if exchanged:
-            changes += (Change(kind=FILE, path=cache.NEW_PATH),)
         cached = found.uncached if exchanged else ()
         devices = cgroup.find(entry.pid, entry.cgroups_path)
-        placing = Placing(self._rootfs, user_namespace="user" in self._container.namespaces)
+        directories = Directories(self._rootfs)
+        survey = Survey(self._rootfs, directories)
+        user_namespace = "user" in self._container.namespaces
+        placing = Placing(self._rootfs, directories, survey.absent, user_namespace=user_namespace)
         attached: list[Attachment] = []
+        changes: tuple[Change, ...] = ()
         try:
+            changes = survey.of(made, (cache.PATH,) if ld_cache and not exchanged else ())
+            if exchanged:
+                changes += (Change(kind=FILE, path=cache.NEW_PATH),)
             verify.check_alive(entry)  # so that the cgroup found is its own
             journal.write(config, _extended(entry, changes, cached, found.unit))
             placing.place(made)
@@ -144,14 +149,8 @@ class _Repair:
             raise
         finally:
             placing.close()
+            directories.close()
             devices.close()
-
-    def _changes(self, made: Plan, mounted_onto: tuple[str, ...]) -> tuple[Change, ...]:
-        survey = Survey(self._rootfs)
-        try:
-            return survey.of(made, mounted_onto)
-        finally:
-            survey.close()
 
     def _unmount(self, paths: Iterable[str]) -> None:
         """Take away mounts of what the host has deleted: nothing can be mounted onto them."""

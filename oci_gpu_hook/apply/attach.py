@@ -12,6 +12,7 @@ import time
 from oci_gpu_hook import state
 from oci_gpu_hook.apply import cache, cgroup, journal, mounts, remains, syscalls, systemd
 from oci_gpu_hook.apply.changes import FILE, Change
+from oci_gpu_hook.apply.directory import Directories
 from oci_gpu_hook.apply.journal import Entry
 from oci_gpu_hook.apply.placing import Placing
 from oci_gpu_hook.apply.rootfs import Rootfs
@@ -42,16 +43,20 @@ def attach(  # noqa: PLR0913
 
     confirm: called once all of the driver's files are held, to raise where they are not what the plan was made of.
     """
-    os.umask(0)  # modes are set when files are made: see Rootfs.make_node
+    os.umask(0)  # modes are set when files are made: see Directory.make_node
     ld_cache, exchangeable = cache.contents(plan)
     exchanged = exchangeable and cache.is_private(rootfs, read_only=container.root_readonly)
     devices = cgroup.find(container.pid, container.cgroups_path)
-    placing = Placing(rootfs, user_namespace="user" in container.namespaces)
+    directories = Directories(rootfs)
+    survey = Survey(rootfs, directories)
+    placing = Placing(rootfs, directories, survey.absent, user_namespace="user" in container.namespaces)
     attached: list[Attachment] = []
     entry = None
     try:
         unit = systemd.restricted_unit(devices.path)
-        entry = remains.record(config, lambda: _entry(plan, container, rootfs, config, exchanged=exchanged, unit=unit))
+        entry = remains.record(
+            config, lambda: _entry(plan, container, rootfs, config, survey, exchanged=exchanged, unit=unit)
+        )
         placing.place(plan)
         confirm()
         if ld_cache and exchanged:
@@ -73,6 +78,7 @@ def attach(  # noqa: PLR0913
         raise
     finally:
         placing.close()
+        directories.close()
         devices.close()
 
 
@@ -105,13 +111,9 @@ def detach_all(attached: Sequence[Attachment], process: Process) -> None:
 
 
 def _entry(  # noqa: PLR0913
-    plan: Plan, container: Container, rootfs: Rootfs, config: Config, *, exchanged: bool, unit: str
+    plan: Plan, container: Container, rootfs: Rootfs, config: Config, survey: Survey, *, exchanged: bool, unit: str
 ) -> Entry:
-    survey = Survey(rootfs)
-    try:
-        changes = survey.of(plan, () if exchanged else (cache.PATH,))
-    finally:
-        survey.close()
+    changes = survey.of(plan, () if exchanged else (cache.PATH,))
     if exchanged:
         changes += (Change(kind=FILE, path=cache.NEW_PATH),)
     own_pid = int(os.readlink("/proc/self"))  # under Mesos getpid() is the container's number, and /proc the host's

@@ -11,8 +11,8 @@ import os
 
 from oci_gpu_hook import ldcache, log, state
 from oci_gpu_hook.apply import mounts, syscalls
+from oci_gpu_hook.apply.directory import Directories, cannot_create
 from oci_gpu_hook.apply.mounts import Attachment
-from oci_gpu_hook.apply.rootfs import cannot_create
 from oci_gpu_hook.edits import Mount
 from oci_gpu_hook.errors import ApplyError, reason
 
@@ -72,16 +72,15 @@ def is_private(rootfs: Rootfs, *, read_only: bool) -> bool:
 
 def exchange(rootfs: Rootfs, data: bytes) -> None:
     """Put a new file in the place of the rootfs's cache, atomically. Raises ApplyError."""
-    directory = rootfs.make_directory("/etc")
-    try:
-        rootfs.refuse_volume(directory, PATH)
-        _unlink_new(directory)
-        rootfs.make_file(directory, _NEW, NEW_PATH, data)
-        os.rename(_NEW, _NAME, src_dir_fd=directory, dst_dir_fd=directory)
-    except OSError as error:
-        raise cannot_create(PATH, error) from None
-    finally:
-        os.close(directory)
+    with Directories(rootfs) as directories:
+        etc = directories.make("/etc")
+        etc.refuse_volume(_NAME)
+        try:
+            _unlink_new(etc.fd)
+            os.close(etc.make_file(_NEW, data))
+            os.rename(_NEW, _NAME, src_dir_fd=etc.fd, dst_dir_fd=etc.fd)
+        except OSError as error:
+            raise cannot_create(PATH, error) from None
 
 
 def restore(rootfs: Rootfs, paths: Sequence[str]) -> None:

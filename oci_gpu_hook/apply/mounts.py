@@ -32,6 +32,8 @@ _ATTRIBUTES: Final = {
     "noexec": syscalls.MOUNT_ATTR_NOEXEC,
 }
 
+_known: dict[tuple[str, ...], int] = {}  # options → attributes
+
 
 class Attachment(Record):
     """A detached mount and the descriptor that it will be attached to."""
@@ -51,11 +53,13 @@ def attributes_of(options: Sequence[str]) -> int:
 
 def clone_file(mount: Mount) -> int:
     """Return a detached, private copy of the mount at a host file or directory. Raises DriverError, ApplyError."""
+    if mount.options not in _known:  # a hundred mounts have two kinds of options
+        _known[mount.options] = attributes_of(mount.options)
     try:
         tree = syscalls.open_tree(_HERE, mount.host_path, syscalls.OPEN_TREE_CLONE)
     except OSError as error:
         raise _source_failed(mount.host_path, error) from None
-    return _prepared(tree, attributes_of(mount.options), mount.host_path)
+    return _prepared(tree, _known[mount.options], mount.host_path)
 
 
 def clone_node(node: DeviceNode) -> int:
@@ -78,12 +82,17 @@ def make_tmpfs(mount: Mount, files: Sequence[GeneratedFile], others: Sequence[Mo
     prefix = mount.container_path + "/"
     try:
         tree = syscalls.new_tmpfs((("mode", "0555"), ("size", "262144")), attributes_of(("nosuid", "nodev", "noexec")))
+        made: set[str] = set()
         for other in others:
             if other.container_path.startswith(prefix):
-                _make_mountpoint(tree, other.container_path[len(prefix) :], other.host_path)
+                path = other.container_path[len(prefix) :]
+                if other.directory:
+                    _make_directories(tree, path, made)
+                else:
+                    _make_file(tree, path, b"", made)
         for file in files:
             if file.path.startswith(prefix):
-                _make_file(tree, file.path[len(prefix) :], file.contents)
+                _make_file(tree, file.path[len(prefix) :], file.contents, made)
         syscalls.mount_setattr(tree, attributes_of(mount.options), syscalls.MS_PRIVATE)
     except OSError as error:
         raise _source_failed(mount.container_path, error) from None
@@ -117,26 +126,15 @@ def _source_failed(path: str, error: OSError) -> ApplyError | DriverError:
     return ApplyError(f"cannot mount {quoted(path)}", reason(error), _PRIVILEGE)
 
 
-def _make_directories(tree: int, path: str) -> None:
-    made = ""
-    for name in path.split("/"):
-        made = f"{made}/{name}" if made else name
-        try:
-            os.mkdir(made, 0o555, dir_fd=tree)
-        except FileExistsError:
-            pass
+def _make_directories(tree: int, path: str, made: set[str]) -> None:
+    if path and path not in made:
+        _make_directories(tree, path.rpartition("/")[0], made)
+        os.mkdir(path, 0o555, dir_fd=tree)
+        made.add(path)
 
 
-def _make_mountpoint(tree: int, path: str, host_path: str) -> None:
-    if os.path.isdir(host_path):
-        _make_directories(tree, path)
-    else:
-        _make_file(tree, path, b"")
-
-
-def _make_file(tree: int, path: str, contents: bytes) -> None:
-    if "/" in path:
-        _make_directories(tree, os.path.dirname(path))
+def _make_file(tree: int, path: str, contents: bytes, made: set[str]) -> None:
+    _make_directories(tree, path.rpartition("/")[0], made)
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444, dir_fd=tree)
     try:
         os.write(fd, contents)

@@ -7,8 +7,9 @@ import os
 import stat
 
 from oci_gpu_hook.apply import mounts, syscalls
+from oci_gpu_hook.apply.directory import cannot_create
 from oci_gpu_hook.apply.mounts import Attachment
-from oci_gpu_hook.apply.rootfs import cannot_create, unsafe
+from oci_gpu_hook.apply.rootfs import unsafe
 from oci_gpu_hook.edits import Mount
 from oci_gpu_hook.errors import UnsafeRootfs, quoted
 
@@ -16,24 +17,31 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
+    from oci_gpu_hook.apply.directory import Directories, Directory
     from oci_gpu_hook.apply.rootfs import Rootfs
     from oci_gpu_hook.edits import DeviceNode, Symlink
     from oci_gpu_hook.plan import Plan
 
-_ST_NODEV: Final = 4  # include/linux/statfs.h
 _ENTRY: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _ATTEMPTS: Final = 4  # what is looked at may be made or removed by a container on the same rootfs before it is used
 
 
 class Placing:
-    """Prepares attachments; all descriptors are this object's until `close`."""
+    """Prepares attachments. Their descriptors are this object's until `close`, the directories' somebody else's.
 
-    def __init__(self, rootfs: Rootfs, *, user_namespace: bool) -> None:
+    absent: paths where a look has found nothing; what is to be there is made without another.
+    """
+
+    def __init__(
+        self, rootfs: Rootfs, directories: Directories, absent: set[str] | frozenset[str], *, user_namespace: bool
+    ) -> None:
         self._rootfs = rootfs
+        self._directories = directories
+        self._absent = absent
         self._user_namespace = user_namespace
         self._root = os.fstat(rootfs.fd)
-        self._directories: dict[str, int] = {}
-        self._own: dict[str, int] = {}  # container path → detached tmpfs
+        self._own: tuple[tuple[str, int], ...] = ()  # container path with a slash, detached tmpfs
+        self._opened: list[int] = []
         self.attachments: list[Attachment] = []
 
     def place(self, plan: Plan) -> None:
@@ -53,23 +61,22 @@ class Placing:
 
     def _place_tmpfs(self, mount: Mount, plan: Plan) -> None:
         onto = self.mountpoint(mount.container_path, directory=True)
-        tree = mounts.make_tmpfs(mount, plan.files, plan.edits.mounts)
-        self._own[mount.container_path] = tree
+        tree = self._held(mounts.make_tmpfs(mount, plan.files, plan.edits.mounts))
+        self._own += ((mount.container_path + "/", tree),)
         self.attachments.append(Attachment(tree=tree, onto=onto, path=mount.container_path))
 
     def _place_mount(self, mount: Mount) -> None:
-        tree = mounts.clone_file(mount)
-        self.attachments.append(Attachment(tree=tree, onto=-1, path=mount.container_path))
-        onto = self.mountpoint(mount.container_path, directory=stat.S_ISDIR(os.fstat(tree).st_mode))
-        self.attachments[-1] = Attachment(tree=tree, onto=onto, path=mount.container_path)
+        tree = self._held(mounts.clone_file(mount))
+        onto = self.mountpoint(mount.container_path, directory=mount.directory)
+        self.attachments.append(Attachment(tree=tree, onto=onto, path=mount.container_path))
 
     def _place_link(self, link: Symlink, sources: dict[str, Mount], targets: dict[str, str]) -> None:
-        parent, name = self._parent(link.path)
+        directory, name = self._place(link.path)
         for _ in range(_ATTEMPTS):
             try:
-                self._rootfs.make_link(parent, name, link.target, link.path)
+                directory.make_link(name, link.target)
             except FileExistsError:
-                if not self._is_replaceable(link, parent, name):
+                if not self._is_replaceable(link, directory, name):
                     break
             else:
                 return
@@ -77,22 +84,22 @@ class Placing:
         target = link.path
         while target in targets:
             target = targets[target]
-        if target in sources and stat.S_ISREG(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
+        if target in sources and stat.S_ISREG(os.stat(name, dir_fd=directory.fd, follow_symlinks=False).st_mode):
             source = sources[target]
             self._place_mount(Mount(host_path=source.host_path, container_path=link.path, options=source.options))
 
-    def _is_replaceable(self, link: Symlink, parent: int, name: str) -> bool:
+    def _is_replaceable(self, link: Symlink, directory: Directory, name: str) -> bool:
         """Make way for a link where another is, which the journal remembers. Tell whether to try again."""
         try:
-            found = os.stat(name, dir_fd=parent, follow_symlinks=False)
+            found = os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
             if stat.S_ISREG(found.st_mode):
                 return False
             if not stat.S_ISLNK(found.st_mode):
                 raise _in_the_way(link.path, found)
-            if os.readlink(name, dir_fd=parent) == link.target:
+            if os.readlink(name, dir_fd=directory.fd) == link.target:
                 return False
-            self._rootfs.refuse_volume(parent, link.path)
-            os.unlink(name, dir_fd=parent)
+            directory.refuse_volume(name)
+            os.unlink(name, dir_fd=directory.fd)
         except FileNotFoundError:
             pass
         except OSError as error:
@@ -100,75 +107,67 @@ class Placing:
         return True
 
     def _place_node(self, node: DeviceNode) -> None:
-        parent, name = self._parent(node.path)
-        try:
-            found = os.stat(name, dir_fd=parent, follow_symlinks=False)
-        except FileNotFoundError:
-            if not self._nodes_are_useless(parent):
-                try:
-                    self._rootfs.make_node(parent, name, node)
-                except OSError as error:
-                    if error.errno not in (errno.EPERM, errno.EEXIST):  # no CAP_MKNOD: bind the host's; made meanwhile
-                        raise cannot_create(node.path, error) from None
-                else:
+        directory, name = self._place(node.path)
+        if node.path not in self._absent and _is_node(directory, name, node):
+            return
+        # The kernel ignores nodes in the mounts of a user namespace.
+        if not self._user_namespace and directory.takes_nodes():
+            try:
+                directory.make_node(name, node)
+            except FileExistsError:
+                if _is_node(directory, name, node):
                     return
-        else:
-            if stat.S_ISCHR(found.st_mode) and found.st_rdev == os.makedev(node.major, node.minor):
+            except OSError as error:
+                if error.errno != errno.EPERM:  # no CAP_MKNOD: the host's is bound
+                    raise cannot_create(node.path, error) from None
+            else:
                 return
-        tree = mounts.clone_node(node)
-        self.attachments.append(Attachment(tree=tree, onto=-1, path=node.path))
+        tree = self._held(mounts.clone_node(node))
         onto = self.mountpoint(node.path, directory=False)
-        self.attachments[-1] = Attachment(tree=tree, onto=onto, path=node.path)
-
-    def _nodes_are_useless(self, directory: int) -> bool:
-        """Tell whether a node made here could not be opened: the kernel ignores those of a user namespace's mounts."""
-        return self._user_namespace or bool(os.fstatvfs(directory).f_flag & _ST_NODEV)
+        self.attachments.append(Attachment(tree=tree, onto=onto, path=node.path))
 
     def mountpoint(self, path: str, *, directory: bool) -> int:
         """Return a descriptor of the file or directory at `path`, made empty if missing."""
-        for own, tree in self._own.items():
-            if path.startswith(own + "/"):
-                return syscalls.openat2(tree, path[len(own) + 1 :], os.O_PATH, syscalls.RESOLVE_BENEATH)
+        for own, tree in self._own:
+            if path.startswith(own):
+                return self._held(syscalls.openat2(tree, path[len(own) :], os.O_PATH, syscalls.RESOLVE_BENEATH))
         if directory:
-            return self._checked(self._rootfs.make_directory(path), path)
-        parent, name = self._parent(path)
+            fd = self._directories.make(path).fd
+            self._refuse_odd(fd, path)
+            return fd
+        place, name = self._place(path)
+        is_new = path in self._absent
         for _ in range(_ATTEMPTS):
             try:
-                fd = os.open(name, _ENTRY, dir_fd=parent)
+                return self._held(place.make_file(name)) if is_new else self._image_file(place, name, path)
+            except FileExistsError:
+                is_new = False
             except FileNotFoundError:
-                try:
-                    self._rootfs.make_file(parent, name, path)
-                except FileExistsError:
-                    pass
-                continue
-            found = os.fstat(fd)
-            if stat.S_ISREG(found.st_mode):
-                return self._checked(fd, path)
-            os.close(fd)
-            if not stat.S_ISLNK(found.st_mode):
-                raise _in_the_way(path, found)
-            linked = self._linked_file(path)
-            if linked is not None:
-                return linked
-            self._rootfs.refuse_volume(parent, path)
-            os.unlink(name, dir_fd=parent)  # a link to nothing: the journal remembers where it led
+                is_new = True
         raise UnsafeRootfs(f"container path {quoted(path)}", "keeps changing", "stop what renames files in the rootfs")
 
-    def _linked_file(self, path: str) -> int | None:
-        """Return the regular file of the image that a link leads to, None where it leads to nothing."""
-        try:
-            fd = self._rootfs.resolve(path)
-        except OSError as error:
-            if error.errno == errno.ENOENT:
-                return None
-            raise unsafe(path, error) from None
+    def _image_file(self, place: Directory, name: str, path: str) -> int:
+        """Return the file that is there. Raises FileNotFoundError where none is, after a link to nothing made way."""
+        fd = self._held(os.open(name, _ENTRY, dir_fd=place.fd))
         found = os.fstat(fd)
-        if stat.S_ISREG(found.st_mode):
-            return self._checked(fd, path)
-        os.close(fd)
-        raise _in_the_way(path, found)
+        if not stat.S_ISREG(found.st_mode):
+            if not stat.S_ISLNK(found.st_mode):
+                raise _in_the_way(path, found)
+            try:
+                fd = self._held(self._rootfs.resolve(path))
+            except FileNotFoundError:
+                place.refuse_volume(name)
+                os.unlink(name, dir_fd=place.fd)  # the journal remembers where it led
+                raise
+            except OSError as error:
+                raise unsafe(path, error) from None
+            found = os.fstat(fd)
+            if not stat.S_ISREG(found.st_mode):
+                raise _in_the_way(path, found)
+        self._refuse_odd(fd, path)
+        return fd
 
-    def _checked(self, fd: int, path: str) -> int:
+    def _refuse_odd(self, fd: int, path: str) -> None:
         """Refuse a mountpoint that an image led to where the runtime still has to work: / and the kernel's files.
 
         What is mounted over /proc/PID/attr/exec, say, would swallow the process's confinement (CVE-2019-16884).
@@ -183,24 +182,29 @@ class Placing:
         ):
             where = "the kernel's files"
         else:
-            return fd
-        os.close(fd)
+            return
         raise UnsafeRootfs(f"container path {quoted(path)}", f"leads to {where}", "remove the link from the image")
 
-    def _parent(self, path: str) -> tuple[int, str]:
-        directory, name = os.path.split(path)
-        if directory not in self._directories:
-            self._directories[directory] = self._rootfs.make_directory(directory)
-        return self._directories[directory], name
+    def _place(self, path: str) -> tuple[Directory, str]:
+        directory, _, name = path.rpartition("/")
+        return self._directories.make(directory), name
+
+    def _held(self, fd: int) -> int:
+        self._opened.append(fd)
+        return fd
 
     def close(self) -> None:
         """Close every descriptor; attached mounts stay."""
-        for attachment in self.attachments:
-            os.close(attachment.tree)
-            if attachment.onto >= 0:
-                os.close(attachment.onto)
-        for fd in self._directories.values():
+        for fd in self._opened:
             os.close(fd)
+
+
+def _is_node(directory: Directory, name: str, node: DeviceNode) -> bool:
+    try:
+        found = os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return stat.S_ISCHR(found.st_mode) and found.st_rdev == os.makedev(node.major, node.minor)
 
 
 def _in_the_way(path: str, found: os.stat_result) -> UnsafeRootfs:

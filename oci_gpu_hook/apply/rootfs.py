@@ -17,18 +17,13 @@ from oci_gpu_hook.errors import ApplyError, UnsafeRootfs, quoted, reason
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Final, Self, TypeVar
-
-    from oci_gpu_hook.edits import DeviceNode
-
-    T = TypeVar("T")
+    from typing import Final, Self
 
 _IN_ROOT: Final = syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_MAGICLINKS
 # A rename anywhere on the machine may make a scoped resolution ask to be repeated (openat2(2), EAGAIN); the bound keeps
 # an attacker from making the hook spin. pathrs-lite measured ~0.1 % failures at 128 under constant renames.
 _RETRIES: Final = 128
 NEW_KERNEL: Final = "use Linux 5.12 or later, and let no seccomp profile refuse openat2 and move_mount to the hook"
-_DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _ABSENT: Final = (errno.ENOENT, errno.ENOTDIR)
 
 
@@ -127,89 +122,12 @@ class Rootfs:
                 return None
             raise unsafe(unsafe_path, error) from None
 
-    def make_directory(self, unsafe_path: str) -> int:
-        """Return a descriptor of the directory, made with its parents if missing. Raises UnsafeRootfs, ApplyError."""
-        found = self.directory(unsafe_path)
-        if found is not None:
-            return found
-        parent, name = os.path.split(unsafe_path.rstrip("/"))
-        parent_fd = self.make_directory(parent or "/")
-        try:
-            return self._make_directory_at(parent_fd, name, unsafe_path)
-        finally:
-            os.close(parent_fd)
-
-    def _make_directory_at(self, parent_fd: int, name: str, unsafe_path: str) -> int:
-        self.refuse_volume(parent_fd, unsafe_path)
-        try:
-            self._make(lambda: os.mkdir(name, 0o755, dir_fd=parent_fd))
-        except FileExistsError:
-            pass  # a dangling link, or made meanwhile: the open below proves what is there
-        except OSError as error:
-            raise cannot_create(unsafe_path, error) from None
-        try:
-            fd = os.open(name, _DIRECTORY, dir_fd=parent_fd)
-        except OSError as error:
-            raise unsafe(unsafe_path, error) from None
-        self._own(name, parent_fd)
-        return fd
-
-    def make_file(self, parent_fd: int, name: str, unsafe_path: str, contents: bytes = b"") -> None:
-        """Create a regular file of mode 0644 that was not there. Raises FileExistsError, ApplyError."""
-        self.refuse_volume(parent_fd, unsafe_path)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        try:
-            fd = self._make(lambda: os.open(name, flags, 0o644, dir_fd=parent_fd))
-        except FileExistsError:
-            raise
-        except OSError as error:
-            raise cannot_create(unsafe_path, error) from None
-        try:
-            if self.owner != (0, 0):
-                os.fchown(fd, *self.owner)
-            written = 0
-            while written < len(contents):
-                written += os.write(fd, contents[written:])
-        except OSError as error:
-            os.unlink(name, dir_fd=parent_fd)
-            raise cannot_create(unsafe_path, error) from None
-        finally:
-            os.close(fd)
-
-    def make_link(self, parent_fd: int, name: str, target: str, unsafe_path: str) -> None:
-        """Create a symbolic link that was not there. Raises FileExistsError, ApplyError."""
-        self.refuse_volume(parent_fd, unsafe_path)
-        try:
-            self._make(lambda: os.symlink(target, name, dir_fd=parent_fd))
-        except FileExistsError:
-            raise
-        except OSError as error:
-            raise cannot_create(unsafe_path, error) from None
-        self._own(name, parent_fd)
-
-    def make_node(self, parent_fd: int, name: str, node: DeviceNode) -> None:
-        """Create a character device node and look at what came of it. Raises OSError (mknod's), UnsafeRootfs."""
-        self.refuse_volume(parent_fd, node.path)
-        device = os.makedev(node.major, node.minor)
-        # The umask is 0 (`attach`): mknod sets the exact mode; a chmod by name would follow a link put in its place.
-        os.mknod(name, stat.S_IFCHR | node.file_mode, device, dir_fd=parent_fd)
-        os.chown(name, node.uid, node.gid, dir_fd=parent_fd, follow_symlinks=False)
-        found = os.stat(name, dir_fd=parent_fd, follow_symlinks=False)
-        if not stat.S_ISCHR(found.st_mode) or found.st_rdev != device:
-            why = "was exchanged while it was made"
-            raise UnsafeRootfs(f"device node {quoted(node.path)}", why, "do not run this image")
-
-    def refuse_volume(self, parent_fd: int, unsafe_path: str) -> None:
-        """Raise UnsafeRootfs where `parent_fd` lies in a volume: what is changed there is changed on the host."""
-        if self.in_volume(parent_fd):
-            why = f"{quoted(os.path.dirname(unsafe_path))} is a volume of the host, where the hook creates nothing"
-            raise UnsafeRootfs(
-                f"cannot place {quoted(unsafe_path)}", why, "mount the volume elsewhere in the container"
-            )
-
     def in_volume(self, fd: int) -> bool:
         """Tell whether what the descriptor stands for lies in a volume of the host."""
-        mount = syscalls.mount_id(fd)
+        return self.is_of_host(syscalls.mount_id(fd))
+
+    def is_of_host(self, mount: int) -> bool:
+        """Tell whether the mount with that id is a volume of the host."""
         if mount not in self._own_mounts and self._ask_own_mounts is not None:
             self._own_mounts = self._ask_own_mounts(self.mount_id)
             self._ask_own_mounts = None
@@ -228,31 +146,11 @@ class Rootfs:
                 return False
             unsafe_path = os.path.dirname(unsafe_path)
 
-    def _make(self, make: Callable[[], T]) -> T:
-        """Make something; as the container's root where it lies in a file system of the container's user namespace.
-
-        Those have no name for the host's root, and refuse what it makes with EOVERFLOW.
-        """
-        try:
-            return make()
-        except OSError as error:
-            if error.errno != errno.EOVERFLOW or self.owner == (0, 0):
-                raise
-        syscalls.set_fs_ids(*self.owner)
-        try:
-            return make()
-        finally:
-            syscalls.set_fs_ids(os.geteuid(), os.getegid())
-
     def _resolve_or_none(self, unsafe_path: str, flags: int = os.O_PATH) -> int | None:
         try:
             return self.resolve(unsafe_path, flags)
         except OSError:  # absent, a loop, a socket, no permission: to a reader all the same
             return None
-
-    def _own(self, name: str, parent_fd: int) -> None:
-        if self.owner != (0, 0):
-            os.chown(name, *self.owner, dir_fd=parent_fd, follow_symlinks=False)
 
 
 def unsafe(unsafe_path: str, error: OSError) -> UnsafeRootfs:
@@ -262,13 +160,3 @@ def unsafe(unsafe_path: str, error: OSError) -> UnsafeRootfs:
         errno.ENOTDIR: "leads through something that is not a directory",
     }.get(error.errno or 0, reason(error))
     return UnsafeRootfs(f"container path {quoted(unsafe_path)}", why, "remove it from the image")
-
-
-def cannot_create(unsafe_path: str, error: OSError) -> ApplyError:
-    """Return the error for a file that the container's file system does not take."""
-    remedy = {
-        errno.EROFS: "make the container's file system writable at this path, or ship the file in the image",
-        errno.ENOSPC: "free space on the file system of the container's rootfs",
-        errno.EDQUOT: "free space on the file system of the container's rootfs",
-    }.get(error.errno or 0, "look at the permissions of the container's rootfs")
-    return ApplyError(f"cannot create {quoted(unsafe_path)} in the container", reason(error), remedy)

@@ -8,33 +8,38 @@ from __future__ import annotations
 import os
 import stat
 
-from oci_gpu_hook.apply import syscalls
 from oci_gpu_hook.apply.changes import DIRECTORY, FILE, LINK, NODE, Change
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from oci_gpu_hook.apply.directory import Directories, Directory
     from oci_gpu_hook.apply.rootfs import Rootfs
     from oci_gpu_hook.plan import Plan
 
 
 class Survey:
-    """Changes that a plan will make to a rootfs, in order. Raises UnsafeRootfs for directories that are none."""
+    """Changes that a plan will make to a rootfs, in order. Raises UnsafeRootfs for directories that are none.
 
-    def __init__(self, rootfs: Rootfs) -> None:
+    absent: the paths of files, links and nodes that were not there: who places the plan makes them without a look.
+    """
+
+    def __init__(self, rootfs: Rootfs, directories: Directories) -> None:
         self._rootfs = rootfs
-        self._directories: dict[str, int | None] = {}  # None: will be made
+        self._directories = directories
+        self._new_directories: set[str] = set()
         self._passing: dict[str, bool] = {}  # whether what is made in the directory is made in a mount of the container
+        self.absent: set[str] = set()
         self.changes: list[Change] = []
 
     def of(self, plan: Plan, files: Sequence[str] = ()) -> tuple[Change, ...]:
         """Return what the plan will make, and what mounts onto `files` will."""
-        own = tuple(mount.container_path + "/" for mount in plan.edits.mounts if mount.type == "tmpfs")
+        own = tuple([mount.container_path + "/" for mount in plan.edits.mounts if mount.type == "tmpfs"])
         for mount in plan.edits.mounts:
             if mount.container_path.startswith(own):
                 continue  # in a file system of the hook's own, which leaves nothing behind
-            if mount.type == "tmpfs" or os.path.isdir(mount.host_path):
+            if mount.directory:
                 self._directory(mount.container_path)
             else:
                 self._file(mount.container_path)
@@ -42,67 +47,65 @@ class Survey:
             self._link(link.path, link.target)
         for node in plan.edits.device_nodes:
             # A node or, where a node would be useless or a link is in its place, an empty file to bind the host's on.
-            if self._status(node.path) is None:
-                self._add(kind=NODE, path=node.path, device=os.makedev(node.major, node.minor))
-            self._file(node.path)
+            if self._look(node.path) is None:
+                self._add(NODE, node.path, device=os.makedev(node.major, node.minor))
+                self._add(FILE, node.path)
+            else:
+                self._file(node.path)
         for path in files:
             self._file(path)
         return tuple(self.changes)
 
-    def _add(self, *, kind: str, path: str, target: str = "", device: int = 0, was: str = "") -> None:
-        passing = self._is_passing(os.path.dirname(path))
+    def _add(self, kind: str, path: str, target: str = "", *, device: int = 0, was: str = "") -> None:
+        passing = self._is_passing(path.rpartition("/")[0])
         self.changes.append(Change(kind=kind, path=path, target=target, device=device, was=was, passing=passing))
 
-    def _is_passing(self, directory: str) -> bool:
-        if directory not in self._passing:
-            fd = self._directory(directory)
-            if fd is None:
-                self._passing[directory] = self._is_passing(os.path.dirname(directory))
+    def _is_passing(self, path: str) -> bool:
+        if path not in self._passing:
+            found = self._directory(path)
+            if found is None:
+                self._passing[path] = self._is_passing(path.rpartition("/")[0])
             else:
-                self._passing[directory] = syscalls.mount_id(fd) != self._rootfs.mount_id
-        return self._passing[directory]
+                self._passing[path] = found.mount_id != self._rootfs.mount_id
+        return self._passing[path]
 
     def _file(self, path: str) -> None:
-        status = self._status(path)
-        if status is None:
-            self._add(kind=FILE, path=path)
-        elif stat.S_ISLNK(status.st_mode) and not self._rootfs.exists(path):
-            self._add(kind=LINK, path=path, was=self._target(path))
-            self._add(kind=FILE, path=path)
+        place = self._look(path)
+        if place is None:
+            self._add(FILE, path)
+        elif _is_link(*place) and not self._rootfs.exists(path):
+            self._add(LINK, path, was=_target(*place))
+            self._add(FILE, path)
 
     def _link(self, path: str, target: str) -> None:
-        status = self._status(path)
-        if status is None:
-            self._add(kind=LINK, path=path, target=target)
-        elif stat.S_ISLNK(status.st_mode) and (was := self._target(path)) != target:
-            self._add(kind=LINK, path=path, target=target, was=was)
+        place = self._look(path)
+        if place is None:
+            self._add(LINK, path, target)
+        elif _is_link(*place) and (was := _target(*place)) != target:
+            self._add(LINK, path, target, was=was)
 
-    def _directory(self, path: str) -> int | None:
-        path = path.rstrip("/") or "/"
-        if path not in self._directories:
-            fd = self._rootfs.directory(path)
-            if fd is None:
-                self._directory(os.path.dirname(path))
-                self._add(kind=DIRECTORY, path=path)
-            self._directories[path] = fd
-        return self._directories[path]
+    def _look(self, path: str) -> tuple[Directory, str] | None:
+        """Return where something is: its directory and its name there. None where nothing is."""
+        directory, _, name = path.rpartition("/")
+        found = self._directory(directory)
+        # access() does not raise: an exception costs more than the call, and nearly all is absent.
+        if found is not None and os.access(name, os.F_OK, dir_fd=found.fd, follow_symlinks=False):
+            return found, name
+        self.absent.add(path)
+        return None
 
-    def _status(self, path: str) -> os.stat_result | None:
-        directory, name = os.path.split(path)
-        fd = self._directory(directory)
-        if fd is None:
-            return None
-        try:
-            return os.stat(name, dir_fd=fd, follow_symlinks=False)
-        except FileNotFoundError:
-            return None
+    def _directory(self, path: str) -> Directory | None:
+        found = self._directories.find(path)
+        if found is None and path not in self._new_directories:
+            self._new_directories.add(path)
+            self._directory(path.rpartition("/")[0])
+            self._add(DIRECTORY, path)
+        return found
 
-    def _target(self, path: str) -> str:
-        directory, name = os.path.split(path)
-        return os.readlink(name, dir_fd=self._directory(directory))
 
-    def close(self) -> None:
-        """Close the directories looked at."""
-        for fd in self._directories.values():
-            if fd is not None:
-                os.close(fd)
+def _is_link(directory: Directory, name: str) -> bool:
+    return stat.S_ISLNK(os.stat(name, dir_fd=directory.fd, follow_symlinks=False).st_mode)
+
+
+def _target(directory: Directory, name: str) -> str:
+    return os.readlink(name, dir_fd=directory.fd)

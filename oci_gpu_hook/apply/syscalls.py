@@ -96,25 +96,28 @@ class Buffer:
     def __init__(self, contents: int | bytes) -> None:
         size = contents if isinstance(contents, int) else len(contents)
         array_type: Any = _Char * size
-        self._array: Any = array_type()
+        self._as_parameter_: Any = array_type()  # what ctypes passes, by address
         if isinstance(contents, bytes):
-            self._array.raw = contents
-        self.address: int = addressof(self._array)
+            self._as_parameter_.raw = contents
+        self.address: int = addressof(self._as_parameter_)
 
     @property
     def raw(self) -> bytes:
         """What the memory holds now."""
-        contents: bytes = self._array.raw
+        contents: bytes = self._as_parameter_.raw
         return contents
 
 
+_statx: Final = Buffer(_STATX_SIZE)
+
+
 def raw(number: int, *arguments: int | bytes | Buffer) -> int:
-    """Make a system call. Integers are passed as longs, bytes and Buffers by address. Raises OSError."""
-    converted = [
-        _Long(argument) if isinstance(argument, int) else argument._array if isinstance(argument, Buffer) else argument  # noqa: SLF001
-        for argument in arguments
-    ]
-    result: int = _syscall(_Long(number), *converted)
+    """Make a system call. Integers are passed as C's int, bytes and Buffers by address. Raises OSError.
+
+    libffi extends an int to the register's 64 bits by its sign. That is right for what calls have here: descriptors,
+    flags, sizes and ids of 32 bits at most. A pointer is a Buffer or inside one.
+    """
+    result: int = _syscall(number, *arguments)
     if result < 0:
         error = get_errno()
         raise OSError(error, os.strerror(error))
@@ -185,9 +188,8 @@ def umount2(path: bytes, flags: int) -> None:
 
 def mount_id(fd: int) -> int:
     """Return the id of the mount that the descriptor's file is reached by, as /proc/PID/mountinfo has it."""
-    buffer = Buffer(_STATX_SIZE)
-    raw(_NR_STATX, fd, b"", AT_EMPTY_PATH, _STATX_MNT_ID, buffer)
-    (number,) = unpack_from("Q", buffer.raw, _STATX_MNT_ID_OFFSET)
+    raw(_NR_STATX, fd, b"", AT_EMPTY_PATH, _STATX_MNT_ID, _statx)
+    (number,) = unpack_from("Q", _statx.raw, _STATX_MNT_ID_OFFSET)
     return int(number)
 
 

@@ -11,6 +11,7 @@ import os
 
 from oci_gpu_hook.apply import attach as applying
 from oci_gpu_hook.apply import syscalls
+from oci_gpu_hook.apply.directory import Directories
 from oci_gpu_hook.apply.mounts import Attachment, attributes_of
 from oci_gpu_hook.container import Container
 from oci_gpu_hook.errors import ApplyError, quoted, reason
@@ -60,14 +61,13 @@ def _is_looked_for(container: Container, rootfs: Rootfs) -> bool:
 
 
 def _hide(process: Process, rootfs: Rootfs) -> None:
-    onto = rootfs.make_directory(USUAL)
-    try:
-        tree = syscalls.new_tmpfs((("mode", "0755"), ("size", _SIZE)), attributes_of(("nosuid", "nodev", "noexec")))
-    except OSError as error:
-        os.close(onto)
-        raise ApplyError(f"cannot make {quoted(USUAL)}", reason(error), "see that the kernel has tmpfs") from None
-    try:
-        applying.attach_all([Attachment(tree=tree, onto=onto, path=USUAL)], [], process, rootfs)
-    finally:
-        os.close(tree)
-        os.close(onto)
+    with Directories(rootfs) as directories:
+        onto = directories.make(USUAL).fd
+        try:
+            tree = syscalls.new_tmpfs((("mode", "0755"), ("size", _SIZE)), attributes_of(("nosuid", "nodev", "noexec")))
+        except OSError as error:
+            raise ApplyError(f"cannot make {quoted(USUAL)}", reason(error), "see that the kernel has tmpfs") from None
+        try:
+            applying.attach_all([Attachment(tree=tree, onto=onto, path=USUAL)], [], process, rootfs)
+        finally:
+            os.close(tree)

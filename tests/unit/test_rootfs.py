@@ -9,6 +9,7 @@ import stat
 import pytest
 
 from oci_gpu_hook.apply.changes import DIRECTORY, FILE, LINK, Change, take_back
+from oci_gpu_hook.apply.directory import Directories
 from oci_gpu_hook.apply.rootfs import Rootfs
 from oci_gpu_hook.errors import UnsafeRootfs
 
@@ -27,6 +28,11 @@ def tree(tmp_path):
 def rootfs(tree):
     with Rootfs(os.open(tree, os.O_PATH | os.O_DIRECTORY)) as opened:
         yield opened
+
+
+def make_directory(rootfs, path):
+    with Directories(rootfs) as directories:
+        directories.make(path)
 
 
 def snapshot(directory):
@@ -57,14 +63,14 @@ def test_links_lead_to_nothing_outside(tree, rootfs, target):
     before = snapshot(outside)
     assert rootfs.read("/trap/secret", 100) == b""
     with pytest.raises(UnsafeRootfs):
-        os.close(rootfs.make_directory("/trap/made"))
+        make_directory(rootfs, "/trap/made")
     assert snapshot(outside) == before
 
 
 def test_absolute_links_are_the_containers(tree, rootfs):
     (tree / "lib").symlink_to("/usr/lib")
     assert rootfs.read("/lib/file", 100) == b"inside"
-    os.close(rootfs.make_directory("/lib/new/deeper"))
+    make_directory(rootfs, "/lib/new/deeper")
     assert (tree / "usr/lib/new/deeper").is_dir()
 
 
@@ -82,7 +88,7 @@ def test_loops_are_refused(tree, rootfs):
 
 def test_files_where_directories_belong_are_refused(tree, rootfs):
     with pytest.raises(UnsafeRootfs, match="not a directory"):
-        rootfs.make_directory("/usr/lib/file/x")
+        make_directory(rootfs, "/usr/lib/file/x")
 
 
 @pytest.mark.parametrize("kind", ["fifo", "socket", "directory", "large"])
@@ -101,13 +107,12 @@ def test_only_regular_files_of_sensible_size_are_read(tree, rootfs, kind, monkey
 
 
 def test_a_file_is_made_with_its_exact_mode(tree, rootfs):
-    parent = rootfs.make_directory("/usr/lib")
     old = os.umask(0)
     try:
-        rootfs.make_file(parent, "made", "/usr/lib/made", b"contents")
+        with Directories(rootfs) as directories:
+            os.close(directories.make("/usr/lib").make_file("made", b"contents"))
     finally:
         os.umask(old)
-        os.close(parent)
     assert (tree / "usr/lib/made").read_bytes() == b"contents"
     assert stat.S_IMODE((tree / "usr/lib/made").stat().st_mode) == 0o644
 
@@ -115,12 +120,12 @@ def test_a_file_is_made_with_its_exact_mode(tree, rootfs):
 def test_taking_back_leaves_the_tree_as_it_was(tree, rootfs):
     (tree / "usr/lib/old").symlink_to("was-here")
     before = {path: facts[:2] for path, facts in snapshot(tree).items()}
-    parent = rootfs.make_directory("/opt/driver")
-    rootfs.make_file(parent, "file", "/opt/driver/file")
-    rootfs.make_link(parent, "link", "file", "/opt/driver/link")
+    with Directories(rootfs) as directories:
+        parent = directories.make("/opt/driver")
+        os.close(parent.make_file("file"))
+        parent.make_link("link", "file")
     os.unlink(tree / "usr/lib/old")
     (tree / "usr/lib/old").symlink_to("ours")
-    os.close(parent)
     take_back(
         rootfs,
         [
