@@ -20,8 +20,9 @@ def install() -> None:
     if "os" in sys.modules:
         return
     lean = type(sys)("os")
-    lean.__dict__.update({name: value for name, value in posix.__dict__.items() if name[:2] != "__"})
-    lean.__dict__.update(name="posix", devnull="/dev/null", fsencode=_fsencode, fsdecode=_fsdecode)
+    lean.__dict__.update({name: value for name, value in posix.__dict__.items() if name[:1] != "_"})
+    del lean.__dict__["environ"]  # of bytes
+    lean.__dict__.update(_exit=posix._exit, fsencode=_fsencode, fsdecode=_fsdecode)  # noqa: SLF001
     lean.__dict__["__getattr__"] = lambda name: _whole(lean, name)
     sys.modules["os"] = lean
     import posixpath  # it imports os, and asks nothing of it yet
