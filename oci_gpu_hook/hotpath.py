@@ -3,42 +3,43 @@
 Finding sixty files of byte code and reading each costs a start as much as the interpreter itself. The file has groups
 of modules in the order in which they import each other; importing the head of a group runs it whole. It counts only
 while every source it was made of has the size and time it had; without it everything is imported as usual.
-It lies where only root writes, beside the executables, and is believed like them. It has, in this order: this module,
-the lean `os`, the index, the groups.
+It lies where only root writes, beside the executables, and is believed like them. It begins with the size of its head
+(8 bytes, little-endian) and the head: this module, the lean `os`, the index, where extension modules are.
 """
 
 from __future__ import annotations
 
 import sys
-from marshal import load, loads
-from posix import stat
+from marshal import loads
+from posix import pread, stat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from importlib.machinery import ModuleSpec
     from types import CodeType, ModuleType
-    from typing import Any, BinaryIO, TypeAlias
+    from typing import Any, TypeAlias
 
-    # head → where its group begins behind the index, and its size in bytes; extension module of the interpreter → path
-    Index: TypeAlias = tuple[dict[str, tuple[int, int]], dict[str, str]]
+    # head of a group → where it begins in the file behind the file's head, and its size in bytes
+    Index: TypeAlias = dict[str, tuple[int, int]]
+    Head: TypeAlias = tuple[CodeType, CodeType, Index, dict[str, str]]
     # ((source, size, mtime_ns), …), ((name, source, is package, code), …)
     Group: TypeAlias = tuple[tuple[tuple[str, int, int], ...], tuple[tuple[str, str, bool, CodeType], ...]]
 
 _specification: Any = type(sys.__spec__)  # importlib.machinery.ModuleSpec, which would have to be imported
 
 
-def use(file: BinaryIO, head: str) -> None:
-    """Import the group of `head`, and leave the other groups to be found when they are imported.
+def use(file: int, base: int, head: Head, name: str) -> None:
+    """Import the group of `name`, and leave the other groups to be found when they are imported.
 
-    The stub has read the first object of the file, which is this module: it is not searched for either.
+    file: a descriptor, which stays open: another file may be laid in its place. base: where its groups begin.
     """
-    lean_os: dict[str, Any] = {"__name__": "oci_gpu_hook.lean_os"}
-    exec(load(file), lean_os)  # noqa: S102, S302
-    lean_os["install"]()
-    index: Index = load(file)  # noqa: S302
-    finder = Finder(file.name, file.tell(), index)
-    group = finder.read(file, head)
+    _, lean_os, index, extensions = head
+    scope: dict[str, Any] = {"__name__": "oci_gpu_hook.lean_os"}
+    exec(lean_os, scope)  # noqa: S102
+    scope["install"]()
+    finder = Finder(file, base, index, extensions)
+    group = finder.read(name)
     if _are_unchanged(group[0]):
         run(group)
         sys.meta_path.insert(0, finder)
@@ -74,17 +75,17 @@ class Finder:
     It also knows where the interpreter's own extension modules are, which else takes reading their directory.
     """
 
-    def __init__(self, path: str, base: int, index: Index) -> None:
-        self._path = path
+    def __init__(self, file: int, base: int, index: Index, extensions: dict[str, str]) -> None:
+        self._file = file
         self._base = base
-        self._index, self._extensions = index
+        self._index = index
+        self._extensions = extensions
         self._group: Group = ((), ())
 
-    def read(self, file: BinaryIO, head: str) -> Group:
+    def read(self, name: str) -> Group:
         """Return a group, which is then no longer to be found here."""
-        start, size = self._index.pop(head)
-        file.seek(self._base + start)
-        group: Group = loads(file.read(size))  # noqa: S302
+        start, size = self._index.pop(name)
+        group: Group = loads(pread(self._file, size, self._base + start))  # noqa: S302
         return group
 
     def find_spec(self, name: str, _path: Sequence[str] | None = None, _target: object = None) -> ModuleSpec | None:
@@ -93,8 +94,7 @@ class Finder:
             return _extension(name, self._extensions[name])
         if name not in self._index:
             return None
-        with open(self._path, "rb") as file:
-            self._group = self.read(file, name)
+        self._group = self.read(name)
         found: ModuleSpec | None = _specification(name, self) if _are_unchanged(self._group[0]) else None
         return found
 

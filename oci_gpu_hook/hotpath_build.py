@@ -53,8 +53,9 @@ def write(path: str, interpreter: str, package: str, door: str) -> None:
         index[head] = (len(groups), len(group))
         groups += group
     here = os.path.dirname(__file__)
-    readers = [marshal.dumps(compiled(os.path.join(here, name))) for name in ("hotpath.py", "lean_os.py")]
-    replace(path, b"".join((*readers, marshal.dumps((index, _extensions(interpreter))), groups)), 0o644)
+    readers = [compiled(os.path.join(here, name)) for name in ("hotpath.py", "lean_os.py")]
+    first = marshal.dumps((*readers, index, _extensions(interpreter)))
+    replace(path, len(first).to_bytes(8, "little") + first + groups, 0o644)
 
 
 def compiled(source: str) -> CodeType:

@@ -37,12 +37,14 @@ _REAL_RUNTIMES: Final = ("runc", "crun")
 
 _STUB: Final = """\
 # Laid by `oci-gpu hook-path`: starts oci_gpu_hook.{door} from one directory, with nothing else of the host on the path.
-import gc, marshal, sys
+import gc, marshal, posix, sys
 gc.disable()
 sys.path += {directories}
-with open({modules}, "rb") as file:  # the modules of a start; oci_gpu_hook/hotpath.py
-    exec(marshal.load(file), scope := {{"__name__": "oci_gpu_hook.hotpath"}})
-    scope["use"](file, "oci_gpu_hook.{door}")
+file = posix.open({modules}, posix.O_CLOEXEC)  # the modules of a start; oci_gpu_hook/hotpath.py
+size = int.from_bytes(posix.read(file, 8), "little")
+head = marshal.loads(posix.read(file, size))
+exec(head[0], scope := {{"__name__": "oci_gpu_hook.hotpath"}})
+scope["use"](file, 8 + size, head, "oci_gpu_hook.{door}")
 from oci_gpu_hook.{door} import main
 sys.exit(main({arguments}))
 """

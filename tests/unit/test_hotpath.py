@@ -39,10 +39,12 @@ def package(tmp_path):
 
 def start(package, modules, program):
     text = (
-        f"import marshal, sys\nsys.path.append({str(package.parent)!r})\n"
-        f"with open({str(modules)!r}, 'rb') as file:\n"
-        "    exec(marshal.load(file), scope := {'__name__': 'oci_gpu_hook.hotpath'})\n"
-        "    scope['use'](file, 'oci_gpu_hook.hook')\n"
+        f"import marshal, posix, sys\nsys.path.append({str(package.parent)!r})\n"
+        f"file = posix.open({str(modules)!r}, posix.O_RDONLY)\n"
+        "size = int.from_bytes(posix.read(file, 8), 'little')\n"
+        "head = marshal.loads(posix.read(file, size))\n"
+        "exec(head[0], scope := {'__name__': 'oci_gpu_hook.hotpath'})\n"
+        "scope['use'](file, 8 + size, head, 'oci_gpu_hook.hook')\n"
         f"{program}\n"
     )
     done = subprocess.run([sys.executable, "-I", "-S", "-c", text], capture_output=True, text=True, check=False)

@@ -39,7 +39,7 @@ print(said == [(os.fsencode(name), os.fsdecode(name)) for name in names])
 
 @pytest.mark.parametrize("encoding", ["-Xutf8", "-Xutf8=0"])
 def test_names_are_encoded_as_the_whole_module_does(encoding):
-    program = "import importlib\nfirst = os.fsencode('\\udcff\\xe9')\nos.walk\nprint(first == os.fsencode('\\udcff\\xe9'))"
+    program = "name = '\\udcff\\xe9'\nfirst = os.fsencode(name)\nos.walk\nprint(first == os.fsencode(name))"
     assert answer(program, encoding) == "True"
 
 
