@@ -51,7 +51,7 @@ def repair(entry: Entry, config: Config) -> tuple[Finding, ...]:
         raise InvalidInput(f"container {quoted(entry.id)} was given GPUs", why, "restart the container")
     inventory = details.hold(request, config).inventory
     granted = _granted(entry, inventory)
-    with remains.Lock(config), Process(entry.pid) as process:
+    with journal.Lock(config), Process(entry.pid) as process:
         verify.check_alive(entry)
         with attach.open_rootfs(container, process) as rootfs:
             found = condition.look(entry, process, rootfs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from oci_gpu_hook.apply import journal
+from oci_gpu_hook.apply import entries
 from oci_gpu_hook.errors import InvalidInput, quoted
 
 TYPE_CHECKING = False
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def everything(config: Config) -> list[Entry]:
     """Return the entries of all containers that run and were given something, by id."""
-    return [entry for entry in journal.entries(config) if entry.is_alive()]
+    return [entry for entry in entries.read_all(config) if entry.is_alive()]
 
 
 def named(name: str, config: Config) -> Entry:

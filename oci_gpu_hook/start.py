@@ -6,7 +6,7 @@ import time
 
 from oci_gpu_hook import details, image, log, plan
 from oci_gpu_hook.allocation import grant as allocation
-from oci_gpu_hook.apply import attach, journal, remains
+from oci_gpu_hook.apply import attach, journal
 from oci_gpu_hook.apply.process import Process
 from oci_gpu_hook.config import of_this_user
 from oci_gpu_hook.container import check_process
@@ -95,7 +95,11 @@ def _confirm(made: Plan, held: Held, config: Config) -> None:
 
 def _is_attached(container: Container, config: Config) -> bool:
     """Tell whether the container has its GPUs already; clean up after a former one of its name that nobody stopped."""
-    entry = journal.read(config, container.id)
+    if not journal.has_entry(config, container.id):
+        return False
+    from oci_gpu_hook.apply import entries, remains
+
+    entry = entries.read(config, container.id)
     if entry is None:
         return False
     alive = entry.is_alive()

@@ -10,7 +10,7 @@ import os
 import time
 
 from oci_gpu_hook import state
-from oci_gpu_hook.apply import cache, cgroup, journal, mounts, remains, syscalls, systemd
+from oci_gpu_hook.apply import cache, cgroup, journal, mounts, syscalls, units
 from oci_gpu_hook.apply.changes import FILE, Change
 from oci_gpu_hook.apply.directory import Directories
 from oci_gpu_hook.apply.journal import Entry
@@ -53,8 +53,8 @@ def attach(  # noqa: PLR0913
     attached: list[Attachment] = []
     entry = None
     try:
-        unit = systemd.restricted_unit(devices.path)
-        entry = remains.record(
+        unit = _restricted_unit(devices)
+        entry = journal.record(
             config, lambda: _entry(plan, container, rootfs, config, survey, exchanged=exchanged, unit=unit)
         )
         placing.place(plan)
@@ -71,6 +71,8 @@ def attach(  # noqa: PLR0913
         _allow_devices(devices, container, entry)
     except BaseException as error:
         if entry is not None:
+            from oci_gpu_hook.apply import remains
+
             detach_all(attached, process)
             remains.undo(config, entry, rootfs)
         if isinstance(error, OSError):
@@ -161,15 +163,26 @@ def _leave_peers(rootfs: Rootfs) -> None:
     syscalls.mount_setattr(rootfs.fd, 0, syscalls.MS_SHARED)
 
 
+def _restricted_unit(devices: DeviceCgroup) -> str:
+    if not units.unit_path(devices.path):
+        return ""
+    from oci_gpu_hook.apply import systemd
+
+    return systemd.restricted_unit(devices.path)
+
+
 def _allow_devices(devices: DeviceCgroup, container: Container, entry: Entry) -> None:
     """Let the container use its nodes, and first see that systemd does not take that away at its next reload."""
-    if entry.unit:
-        systemd.drop_in(entry.unit, entry.nodes)
+    if not entry.unit:
+        cgroup.allow(devices, entry.nodes, container.device_rules).close()
+        return
+    from oci_gpu_hook.apply import systemd
+
+    systemd.drop_in(entry.unit, entry.nodes)
     try:
         cgroup.allow(devices, entry.nodes, container.device_rules).close()
     except BaseException:
-        if entry.unit:
-            systemd.remove(entry.unit)
+        systemd.remove(entry.unit)
         raise
 
 

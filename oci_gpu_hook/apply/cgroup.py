@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 
-from oci_gpu_hook.apply import systemd
+from oci_gpu_hook.apply import units
 from oci_gpu_hook.errors import ApplyError, quoted, reason
 from oci_gpu_hook.record import Record
 
@@ -257,7 +257,7 @@ def _own_top(path: str, cgroups_path: str) -> str:
     That is its systemd scope (Podman and a systemd inside make cgroups below it), or what the bundle names. A service
     may hold the engine's own processes, so its access is not the container's to widen.
     """
-    unit = systemd.unit_path(path)
+    unit = units.unit_path(path)
     if unit.endswith(".scope"):
         return unit
     configured = "/" + cgroups_path.strip("/")

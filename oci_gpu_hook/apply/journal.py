@@ -1,29 +1,32 @@
 """What was done to each container, one file a container in the state directory, written before it is done.
 
-It serves rollback after a crash, `poststop`, and whoever asks later what a container holds. A rootfs may serve several
-containers at once; what one of them made for it goes away with the last.
+It serves rollback after a crash, `poststop`, and whoever asks later what a container holds: `entries` reads it back.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import time
 
-from oci_gpu_hook import state
-from oci_gpu_hook.apply.changes import Change
+from oci_gpu_hook import log, state
+from oci_gpu_hook.apply import units
 from oci_gpu_hook.apply.changes import to_json as change_to_json
-from oci_gpu_hook.document import dump, parse
-from oci_gpu_hook.errors import HookError
+from oci_gpu_hook.document import dump
+from oci_gpu_hook.errors import reason
 from oci_gpu_hook.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Final
+    from collections.abc import Callable
+    from typing import Final, Self
 
+    from oci_gpu_hook.apply.changes import Change
     from oci_gpu_hook.config import Config
 
 DIRECTORY: Final = "containers"
-_LARGEST: Final = 4 * 1024 * 1024
+_LOCK: Final = ".lock"
+_PATIENCE: Final = 5.0  # seconds; it is held for milliseconds, unless its holder is stopped
 
 
 class Entry(Record):
@@ -69,6 +72,23 @@ class Entry(Record):
         return self.is_alive() or (self.boot_id == state.boot_id() and _lives(*self.hook))
 
 
+def record(config: Config, entry_of: Callable[[], Entry]) -> Entry:
+    """Write and return the entry of a container that starts, once nothing dead is left under its name or any other.
+
+    entry_of: looks at the rootfs for it, while nobody takes back what another container on the same rootfs had made.
+    Raises StateError, OSError and what `entry_of` does: what goes wrong with the dead is logged and fails nobody.
+    """
+    state.directory(config.state_dir, DIRECTORY)
+    with Lock(config):
+        if dead(config) or units.ended_scopes():
+            from oci_gpu_hook.apply import remains
+
+            remains.take_back_dead(config)
+        entry = entry_of()
+        write(config, entry)
+    return entry
+
+
 def write(config: Config, entry: Entry) -> None:
     """Keep the entry. Raises StateError, OSError."""
     document = {
@@ -91,7 +111,7 @@ def write(config: Config, entry: Entry) -> None:
         "mounts": list(entry.mounts),
         "ldCache": list(entry.ld_cache),
     }
-    state.write(_path(state.directory(config.state_dir, DIRECTORY), entry.id), dump(document))
+    state.write(path_in(state.directory(config.state_dir, DIRECTORY), entry.id), dump(document))
 
 
 def _of_boot(entry: Entry) -> dict[str, object]:
@@ -101,28 +121,9 @@ def _of_boot(entry: Entry) -> dict[str, object]:
     return {"bootId": entry.boot_id, "hookPid": pid, "hookStartTime": started, "since": entry.since}
 
 
-def read(config: Config, container_id: str) -> Entry | None:
-    """Return the container's entry; None where there is none, or none that can be read."""
-    path = _path(os.path.join(config.state_dir, DIRECTORY), container_id)
-    data = state.read(path, _LARGEST)
-    if data is None:
-        return None
-    try:
-        entry = _entry(parse(data, "journal"))
-    except (HookError, KeyError, TypeError, ValueError, AttributeError, OverflowError):
-        return None
-    # The id names files that cleanup removes: no other may stand in an entry than the one it was found under.
-    return entry if entry.id in (container_id, "") and _path(os.path.dirname(path), entry.id) == path else None
-
-
-def entries(config: Config) -> list[Entry]:
-    """Return the entries of all containers, by id."""
-    try:
-        names = sorted(os.listdir(os.path.join(config.state_dir, DIRECTORY)))
-    except OSError:
-        return []
-    found = (read(config, name.removesuffix(".json")) for name in names if name.endswith(".json"))
-    return [entry for entry in found if entry is not None]
+def has_entry(config: Config, container_id: str) -> bool:
+    """Tell whether there is a file for the container, whatever is in it."""
+    return os.access(path_in(os.path.join(config.state_dir, DIRECTORY), container_id), os.F_OK, follow_symlinks=False)
 
 
 def dead(config: Config) -> list[str]:
@@ -161,12 +162,12 @@ def _lives(pid: int, started: int) -> bool:
 
 def ld_cache_path(config: Config, container_id: str) -> str:
     """Return where the container's ld cache is kept until it is mounted."""
-    return _path(os.path.join(config.state_dir, DIRECTORY), container_id).removesuffix(".json") + ".ld.so.cache"
+    return path_in(os.path.join(config.state_dir, DIRECTORY), container_id).removesuffix(".json") + ".ld.so.cache"
 
 
 def forget(config: Config, container_id: str) -> None:
     """Drop the container's entry, if there is one, and what belongs to it."""
-    entry = _path(os.path.join(config.state_dir, DIRECTORY), container_id)
+    entry = path_in(os.path.join(config.state_dir, DIRECTORY), container_id)
     for path in (ld_cache_path(config, container_id), entry):
         drop(path)
         state.drop_unfinished(path)
@@ -181,63 +182,40 @@ def drop(path: str) -> None:
             raise
 
 
-def sharers(config: Config, entry: Entry) -> list[Entry]:
-    """Return the entries of other containers on the same root directory that live, or are being made."""
-    return [
-        other
-        for other in entries(config)
-        if other.id != entry.id and other.rootfs_identity == entry.rootfs_identity and other.is_active()
-    ]
-
-
-def hand_over(config: Config, entry: Entry, heir: Entry) -> None:
-    """Make the changes of an entry another's to take back."""
-    added = [change for change in entry.changes if change not in heir.changes]
-    cached = [path for path in entry.cached if path not in heir.cached]
-    fields = {**heir.__dict__, "changes": (*added, *heir.changes), "cached": (*cached, *heir.cached)}
-    write(config, Entry(**fields))
-
-
-def _path(directory: str, container_id: str) -> str:
+def path_in(directory: str, container_id: str) -> str:
+    """Return the path of a container's entry."""
     return os.path.join(directory, f"{container_id or 'unnamed'}.json")
 
 
-def _entry(document: dict[str, Any]) -> Entry:
-    return Entry(
-        id=str(document["id"]),
-        pid=int(document["pid"]),
-        start_time=int(document["startTime"]),
-        bundle=str(document["bundle"]),
-        rootfs=str(document["rootfs"]),
-        rootfs_identity=_pair(document["rootfsIdentity"]),
-        gpus=tuple(map(str, document["gpus"])),
-        changes=tuple(_change(change) for change in document["changes"]),
-        cached=tuple(map(str, document["cached"])),
-        nodes=tuple(_pair(numbers) for numbers in document["nodes"]),
-        unit=str(document["unit"]),
-        exclusive=bool(document.get("exclusive")),
-        driver=str(document.get("driver", "")),
-        cgroups_path=str(document.get("cgroupsPath", "")),
-        node_paths=tuple(map(str, document.get("nodePaths", ()))),
-        mounts=tuple(map(str, document.get("mounts", ()))),
-        ld_cache=tuple(map(str, document.get("ldCache", ()))),
-        boot_id=str(document.get("bootId", "")),
-        since=str(document.get("since", "")),
-        hook=(int(document.get("hookPid", 0)), int(document.get("hookStartTime", 0))),
-    )
+class Lock:
+    """The right to take back what is dead, for a `with` block; given up on where its holder does not move."""
 
+    def __init__(self, config: Config) -> None:
+        self._path = os.path.join(config.state_dir, DIRECTORY, _LOCK)
+        self._fd = -1
 
-def _change(document: dict[str, Any]) -> Change:
-    return Change(
-        kind=str(document["kind"]),
-        path=str(document["path"]),
-        target=str(document.get("target", "")),
-        device=int(document.get("device", 0)),
-        was=str(document.get("was", "")),
-        passing=bool(document.get("passing")),
-    )
+    def __enter__(self) -> Self:
+        from fcntl import LOCK_EX, LOCK_NB, flock
 
+        try:
+            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:
+            return self  # no container was ever given anything
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                flock(self._fd, LOCK_EX | LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    log.warning("lock not had", path=self._path, seconds=_PATIENCE)
+                    return self
+                time.sleep(0.001)
+            except OSError as error:
+                log.warning("lock not had", path=self._path, reason=reason(error))
+                return self
+            else:
+                return self
 
-def _pair(numbers: Any) -> tuple[int, int]:
-    first, second = numbers
-    return int(first), int(second)
+    def __exit__(self, *_exception: object) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)

@@ -1,52 +1,35 @@
-"""What outlives a container: what was made in its rootfs, its systemd drop-in, its journal entry. And taking it back.
+"""Taking back what was made for a container: on a failed start, at `poststop`, and for containers that ended without.
 
 `poststop` does it for containers that end as they should. For those whose runtime was killed, whoever starts next does
-it: the journal says who is dead. One lock keeps that apart from a start under the same name.
+it: the journal says who is dead.
 """
 
 from __future__ import annotations
 
 import os
-import time
+import stat
 
-from oci_gpu_hook import log, state
-from oci_gpu_hook.apply import cache, journal, systemd
-from oci_gpu_hook.apply.changes import take_back
+from oci_gpu_hook import log
+from oci_gpu_hook.apply import entries, journal, units
+from oci_gpu_hook.apply.changes import DIRECTORY, FILE, NODE
 from oci_gpu_hook.apply.rootfs import Rootfs
-from oci_gpu_hook.errors import HookError, reason
+from oci_gpu_hook.errors import HookError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Final, Self
+    from collections.abc import Sequence
 
+    from oci_gpu_hook.apply.changes import Change
     from oci_gpu_hook.apply.journal import Entry
     from oci_gpu_hook.config import Config
-
-_LOCK: Final = ".lock"
-_PATIENCE: Final = 5.0  # seconds; it is held for milliseconds, unless its holder is stopped
-
-
-def record(config: Config, entry_of: Callable[[], Entry]) -> Entry:
-    """Write and return the entry of a container that starts, once nothing dead is left under its name or any other.
-
-    entry_of: looks at the rootfs for it, while nobody takes back what another container on the same rootfs had made.
-    Raises StateError, OSError and what `entry_of` does: what goes wrong with the dead is logged and fails nobody.
-    """
-    state.directory(config.state_dir, journal.DIRECTORY)
-    with Lock(config):
-        _take_back_dead(config)
-        entry = entry_of()
-        journal.write(config, entry)
-    return entry
 
 
 def undo(config: Config, entry: Entry, rootfs: Rootfs) -> None:
     """Take back what was made for a container whose start failed. Raises HookError, OSError."""
-    with Lock(config):
-        heirs = journal.sharers(config, entry)
+    with journal.Lock(config):
+        heirs = entries.sharers(config, entry)
         if heirs:
-            journal.hand_over(config, entry, heirs[0])
+            entries.hand_over(config, entry, heirs[0])
         else:
             clean(rootfs, entry)
         journal.forget(config, entry.id)
@@ -55,14 +38,16 @@ def undo(config: Config, entry: Entry, rootfs: Rootfs) -> None:
 def clean(rootfs: Rootfs, entry: Entry, *, ended: bool = False) -> None:
     """Undo the changes of an entry. ended: whether the container has, and its mounts with it."""
     if entry.cached:
+        from oci_gpu_hook.apply import cache  # with all that knows the form of an ld cache
+
         cache.restore(rootfs, entry.cached)
     take_back(rootfs, entry.changes, ended=ended)
 
 
 def detach(container_id: str, config: Config) -> None:
     """Take back what is left of a container. Raises HookError; its entry then stays, for a later try."""
-    with Lock(config):
-        entry = journal.read(config, container_id)
+    with journal.Lock(config):
+        entry = entries.read(config, container_id)
         if entry is not None:
             _take_back(entry, config)
         else:
@@ -71,14 +56,15 @@ def detach(container_id: str, config: Config) -> None:
 
 def reconcile(config: Config) -> tuple[str, ...]:
     """Take back what is left of every container that ended without `poststop`; return their ids."""
-    with Lock(config):
-        return _take_back_dead(config)
+    with journal.Lock(config):
+        return take_back_dead(config)
 
 
-def _take_back_dead(config: Config) -> tuple[str, ...]:
+def take_back_dead(config: Config) -> tuple[str, ...]:
+    """Do what `reconcile` does, under a lock that is held already. What goes wrong is logged and fails nobody."""
     taken = []
     for container_id in journal.dead(config):
-        entry = journal.read(config, container_id)
+        entry = entries.read(config, container_id)
         try:
             if entry is None:
                 journal.forget(config, container_id)
@@ -88,23 +74,29 @@ def _take_back_dead(config: Config) -> tuple[str, ...]:
             log.warning("remains not taken back", of=container_id, reason=str(error))
         else:
             taken.append(container_id)
-    for scope in systemd.ended_scopes():
+    for scope in units.ended_scopes():
         try:
-            systemd.remove(scope)
+            _remove_drop_in(scope)
         except HookError as error:
             log.warning("drop-in not removed", unit=scope, reason=str(error))
     return tuple(taken)
 
 
 def _take_back(entry: Entry, config: Config) -> None:
-    heirs = journal.sharers(config, entry)
+    heirs = entries.sharers(config, entry)
     if heirs:
-        journal.hand_over(config, entry, heirs[0])
+        entries.hand_over(config, entry, heirs[0])
     else:
         _clean_rootfs(entry)
     if entry.unit:
-        systemd.remove(entry.unit)
+        _remove_drop_in(entry.unit)
     journal.forget(config, entry.id)
+
+
+def _remove_drop_in(unit: str) -> None:
+    from oci_gpu_hook.apply import systemd  # few containers have one
+
+    systemd.remove(unit)
 
 
 def _clean_rootfs(entry: Entry) -> None:
@@ -119,35 +111,47 @@ def _clean_rootfs(entry: Entry) -> None:
             clean(rootfs, entry, ended=True)
 
 
-class Lock:
-    """The right to take back what is dead, for a `with` block; given up on where its holder does not move."""
+def take_back(rootfs: Rootfs, changes: Sequence[Change], *, ended: bool = False) -> None:
+    """Remove, last first, what is still there of the changes and still the hook's. Never raises for what is not.
 
-    def __init__(self, config: Config) -> None:
-        self._path = os.path.join(config.state_dir, journal.DIRECTORY, _LOCK)
-        self._fd = -1
-
-    def __enter__(self) -> Self:
-        from fcntl import LOCK_EX, LOCK_NB, flock
-
+    ended: whether the container has, and its mounts with it.
+    """
+    for change in reversed(changes):
+        if ended and change.passing:
+            continue
+        unsafe_directory, name = os.path.split(change.path)
         try:
-            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        except FileNotFoundError:
-            return self  # no container was ever given anything
-        deadline = time.monotonic() + _PATIENCE
-        while True:
-            try:
-                flock(self._fd, LOCK_EX | LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    log.warning("lock not had", path=self._path, seconds=_PATIENCE)
-                    return self
-                time.sleep(0.001)
-            except OSError as error:
-                log.warning("lock not had", path=self._path, reason=reason(error))
-                return self
-            else:
-                return self
+            parent_fd = rootfs.directory(unsafe_directory)
+        except (HookError, ValueError):  # ValueError: a damaged entry, whose path no file can have
+            continue
+        if parent_fd is None:
+            continue
+        try:
+            if not rootfs.in_volume(parent_fd):
+                _take_back_one(change, name, parent_fd)
+        except (OSError, ValueError):
+            continue  # gone, exchanged, in use or read-only: not the hook's any more, or not to be had
+        finally:
+            os.close(parent_fd)
 
-    def __exit__(self, *_exception: object) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
+
+def _take_back_one(change: Change, name: str, parent_fd: int) -> None:
+    if change.kind == DIRECTORY:
+        os.rmdir(name, dir_fd=parent_fd)
+        return
+    try:
+        status = os.stat(name, dir_fd=parent_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        if change.was:  # it made way, and nothing came in its place or that is taken back already
+            os.symlink(change.was, name, dir_fd=parent_fd)
+        return
+    if change.kind == FILE:
+        ours = stat.S_ISREG(status.st_mode) and status.st_size == 0
+    elif change.kind == NODE:
+        ours = stat.S_ISCHR(status.st_mode) and status.st_rdev == change.device
+    else:
+        ours = stat.S_ISLNK(status.st_mode) and os.readlink(name, dir_fd=parent_fd) == change.target
+    if ours:
+        os.unlink(name, dir_fd=parent_fd)
+        if change.was:
+            os.symlink(change.was, name, dir_fd=parent_fd)

@@ -12,6 +12,7 @@ import os
 import stat
 
 from oci_gpu_hook.apply.unit_settings import device_policy, lines
+from oci_gpu_hook.apply.units import CONTROL, NAME, SECTIONS, is_name, unescaped, unit_path
 from oci_gpu_hook.errors import ApplyError, quoted, reason
 
 TYPE_CHECKING = False
@@ -21,30 +22,9 @@ if TYPE_CHECKING:
 
     Node = tuple[int, int]  # major, minor of a character device
 
-NAME: Final = "50-oci-gpu-hook.conf"  # read after the 50-DeviceAllow.conf of set-property, which empties the list first
-_CONTROL: Final = ("run", "systemd", "system.control")
-_SECTIONS: Final = {".scope": "Scope", ".service": "Service"}
-_NAME_CHARACTERS: Final = frozenset(
-    "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ:-_.\\@",  # systemd.unit(5); escapes are \xNN
-)
-_LONGEST_NAME: Final = 255
 _REMEDY: Final = (
     "systemd must own /run/systemd/system.control and be able to write there; without it a reload takes the GPUs"
 )
-
-
-def unit_path(cgroup_path: str) -> str:
-    """Return the path of the cgroup of the systemd unit that the cgroup belongs to, "" where it belongs to none.
-
-    As systemd itself reads a path: slices come first, and what follows them is the unit. What is below the unit is not
-    this systemd's, also where it is named like a unit (a systemd in the container makes `init.scope` there).
-    """
-    path = ""
-    for component in cgroup_path.strip("/").split("/"):
-        path += "/" + component
-        if not component.endswith(".slice"):
-            return path if _is_unit_name(_unescaped(component)) else ""
-    return ""
 
 
 def restricted_unit(cgroup_path: str, root: str = "/") -> str:
@@ -54,7 +34,7 @@ def restricted_unit(cgroup_path: str, root: str = "/") -> str:
     no device policy, or it is below a user's own manager, which has no power over devices (src/core/bpf-devices.c,
     bpf_devices_supported, asks for root). `root` stands for the host's file system. Raises ApplyError.
     """
-    unit = _unescaped(os.path.basename(unit_path(cgroup_path)))
+    unit = unescaped(os.path.basename(unit_path(cgroup_path)))
     if not unit or (unit.startswith("user@") and unit.endswith(".service")):
         return ""
     if not os.path.isdir(os.path.join(root, "run/systemd/system")):  # sd_booted(3)
@@ -71,10 +51,10 @@ def drop_in(unit: str, nodes: Sequence[Node], root: str = "/") -> None:
 
     For a unit without a device policy, a DeviceAllow= would be the first to restrict it.
     """
-    section = _SECTIONS[unit[unit.rindex(".") :]]
+    section = SECTIONS[unit[unit.rindex(".") :]]
     settings = [f"[{section}]", *(f"DeviceAllow=/dev/char/{major}:{minor} rw" for major, minor in nodes), ""]
     try:
-        directory = _open_directory(root, (*_CONTROL, f"{unit}.d"), make=len(_CONTROL) - 1)
+        directory = _open_directory(root, (*CONTROL, f"{unit}.d"), make=len(CONTROL) - 1)
         try:
             _write(directory, "\n".join(settings).encode("ascii"))
         finally:
@@ -85,16 +65,16 @@ def drop_in(unit: str, nodes: Sequence[Node], root: str = "/") -> None:
 
 def covers(unit: str, nodes: Iterable[Node], root: str = "/") -> bool:
     """Tell whether the unit's drop-in is there and allows `nodes`."""
-    found = frozenset(lines(os.path.join(root, *_CONTROL, f"{unit}.d", NAME)))
+    found = frozenset(lines(os.path.join(root, *CONTROL, f"{unit}.d", NAME)))
     return all(f"DeviceAllow=/dev/char/{major}:{minor} rw" in found for major, minor in nodes)
 
 
 def remove(unit: str, root: str = "/") -> None:
     """Remove the unit's drop-in, and its directory if that was all it held. Raises ApplyError."""
-    if not _is_unit_name(unit):
+    if not is_name(unit):
         raise ApplyError("cannot remove a drop-in", f"{quoted(unit)} is no name of a unit", "name a scope or service")
     try:
-        control = _open_directory(root, _CONTROL)
+        control = _open_directory(root, CONTROL)
         try:
             _remove(control, f"{unit}.d")
         finally:
@@ -103,33 +83,6 @@ def remove(unit: str, root: str = "/") -> None:
         return
     except OSError as error:
         raise ApplyError(f"cannot remove the drop-in of {quoted(unit)}", reason(error), _REMEDY) from None
-
-
-def units(root: str = "/") -> tuple[str, ...]:
-    """Return the units that have a drop-in of ours, sorted."""
-    control = os.path.join(root, *_CONTROL)
-    try:
-        names = os.listdir(control)
-    except FileNotFoundError:
-        return ()
-    return tuple(sorted(n[:-2] for n in names if n.endswith(".d") and os.path.lexists(f"{control}/{n}/{NAME}")))
-
-
-def ended_scopes(root: str = "/") -> tuple[str, ...]:
-    """Return the scopes that have a drop-in of ours and are no more: systemd removes a scope's file with the scope."""
-    transient = os.path.join(root, "run/systemd/transient")
-    scopes = (unit for unit in units(root) if unit.endswith(".scope"))
-    return tuple(scope for scope in scopes if not os.path.lexists(f"{transient}/{scope}"))
-
-
-def _is_unit_name(name: str) -> bool:
-    stem, suffix = os.path.splitext(name)
-    return bool(stem) and suffix in _SECTIONS and len(name) <= _LONGEST_NAME and _NAME_CHARACTERS.issuperset(name)
-
-
-def _unescaped(component: str) -> str:
-    """Undo what systemd does to a unit's name that would clash with a file of the kernel (cg_escape): `_` before it."""
-    return component.removeprefix("_")
 
 
 def _open_directory(root: str, components: Sequence[str], make: int | None = None) -> int:

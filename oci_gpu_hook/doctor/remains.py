@@ -7,7 +7,7 @@ import os
 from oci_gpu_hook import verify
 from oci_gpu_hook.allocation.holders import Processes
 from oci_gpu_hook.allocation.store import RECORD, Store
-from oci_gpu_hook.apply import journal, systemd
+from oci_gpu_hook.apply import entries, journal, units
 from oci_gpu_hook.doctor.model import NOTE, OK, WARNING, Finding, Host
 from oci_gpu_hook.errors import quoted
 
@@ -31,11 +31,11 @@ def check(host: Host) -> Iterator[Finding]:
         what = f"{_containers(dead)} ended without poststop"
         why = "what was made for them is still in their root directories; the next start takes it back"
         yield Finding(check=_NAME, severity=NOTE, what=what, why=why, remedy="oci-gpu repair --all does it now")
-    scopes = systemd.ended_scopes(host.root)
+    scopes = units.ended_scopes(host.root)
     if scopes:
         what = f"drop-ins are left of {len(scopes)} ended systemd scopes"
         yield Finding(check=_NAME, severity=NOTE, what=what, remedy="oci-gpu repair --all removes them")
-    living = [entry for entry in journal.entries(host.config) if entry.is_alive()]
+    living = [entry for entry in entries.read_all(host.config) if entry.is_alive()]
     for entry in living:
         for lost in verify.verify(entry, host.config):
             what = f"container {quoted(entry.id)}: {lost.what}"

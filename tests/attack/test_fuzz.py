@@ -21,8 +21,8 @@ from oci_gpu_hook import container as containers
 from oci_gpu_hook import state
 from oci_gpu_hook.allocation import leases
 from oci_gpu_hook.allocation.holders import Holder
-from oci_gpu_hook.apply import journal
-from oci_gpu_hook.apply.changes import take_back
+from oci_gpu_hook.apply import entries, journal
+from oci_gpu_hook.apply.remains import take_back
 from oci_gpu_hook.apply.rootfs import Rootfs
 from oci_gpu_hook.config import Config
 from oci_gpu_hook.document import dump, parse
@@ -233,7 +233,7 @@ def test_the_state_and_config_json(state_document, config_document, state_is_val
         with pytest.raises(HookError):
             containers.read_config(found.bundle + "/nowhere")
         container = containers.parse_config(config_json, found)
-        journal.read(settings_, container.id)
+        entries.read(settings_, container.id)
         os.path.lexists(container.rootfs)
         requests.parse(container, settings_)
 
@@ -271,7 +271,7 @@ def test_a_journal_entry(own_state, document):
     settings_ = Config(state_dir=own_state)
 
     def work() -> None:
-        for entry in (journal.read(settings_, "fuzz"), *journal.entries(settings_)):
+        for entry in (entries.read(settings_, "fuzz"), *entries.read_all(settings_)):
             if entry is not None:
                 entry.is_alive()
                 with Rootfs(os.open(own_state, os.O_PATH)) as rootfs:  # what cleanup does with such an entry

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from oci_gpu_hook import state
-from oci_gpu_hook.apply import journal, remains, systemd
+from oci_gpu_hook.apply import entries, journal, remains, systemd, units
 from oci_gpu_hook.apply.changes import FILE, Change
 from oci_gpu_hook.apply.journal import Entry
 from oci_gpu_hook.apply.rootfs import Rootfs
@@ -27,10 +27,10 @@ def config(tmp_path):
 @pytest.fixture(autouse=True)
 def removed(monkeypatch):
     """The units whose drop-ins were removed; no real one is touched."""
-    units = []
-    monkeypatch.setattr(systemd, "remove", units.append)
-    monkeypatch.setattr(systemd, "ended_scopes", lambda: ())
-    return units
+    removed = []
+    monkeypatch.setattr(systemd, "remove", removed.append)
+    monkeypatch.setattr(units, "ended_scopes", lambda: ())
+    return removed
 
 
 @pytest.fixture
@@ -78,61 +78,61 @@ def test_the_entry_comes_back_as_it_was_written(config, rootfs):
         boot_id=state.boot_id(),
         since="2026-01-01T00:00:00Z",
     )
-    remains.record(config, lambda: written)
-    assert journal.read(config, "a") == written
+    journal.record(config, lambda: written)
+    assert entries.read(config, "a") == written
     assert written.is_alive()
 
 
 def test_who_starts_takes_back_what_the_dead_left(config, rootfs, dead_pid, removed):
-    remains.record(config, lambda: entry("killed", rootfs, dead_pid, 1, unit="killed.scope"))
-    remains.record(config, lambda: entry("next", rootfs))
-    assert [found.id for found in journal.entries(config)] == ["next"]
+    journal.record(config, lambda: entry("killed", rootfs, dead_pid, 1, unit="killed.scope"))
+    journal.record(config, lambda: entry("next", rootfs))
+    assert [found.id for found in entries.read_all(config)] == ["next"]
     assert sorted(os.listdir(rootfs)) == ["made-for-next"]
     assert removed == ["killed.scope"]
 
 
 def test_a_number_that_is_used_again_does_not_keep_an_entry(config, rootfs):
-    remains.record(config, lambda: entry("former", rootfs, os.getpid(), 12345))
+    journal.record(config, lambda: entry("former", rootfs, os.getpid(), 12345))
     assert journal.dead(config) == ["former"]
     assert remains.reconcile(config) == ("former",)
-    assert journal.entries(config) == []
+    assert entries.read_all(config) == []
 
 
 def test_nobody_lives_on_from_an_earlier_boot(config, rootfs):
     """Numbers and start times begin anew: a state directory that outlasts a boot must not be misled by them."""
     earlier = entry("former", rootfs, boot_id="6ba7b810-9dad-11d1-80b4-00c04fd430c8")
-    remains.record(config, lambda: earlier)
+    journal.record(config, lambda: earlier)
     assert not earlier.is_alive()
     assert journal.dead(config) == ["former"]
-    remains.record(config, lambda: entry("now", rootfs, boot_id=state.boot_id()))
-    assert [found.id for found in journal.entries(config)] == ["now"]
+    journal.record(config, lambda: entry("now", rootfs, boot_id=state.boot_id()))
+    assert [found.id for found in entries.read_all(config)] == ["now"]
     assert journal.dead(config) == []
 
 
 def test_an_entry_is_kept_while_its_hook_works(config, rootfs, dead_pid):
     """A runtime that is killed takes the container with it, not the hook, which goes on making files for a while."""
     works = (os.getpid(), state.start_time(os.getpid()))
-    remains.record(config, lambda: entry("a", rootfs, dead_pid, 1, boot_id=state.boot_id(), hook=works))
+    journal.record(config, lambda: entry("a", rootfs, dead_pid, 1, boot_id=state.boot_id(), hook=works))
     assert journal.dead(config) == []
     assert remains.reconcile(config) == ()
-    remains.record(config, lambda: entry("a", rootfs, dead_pid, 1, boot_id=state.boot_id(), hook=(dead_pid, 2)))
+    journal.record(config, lambda: entry("a", rootfs, dead_pid, 1, boot_id=state.boot_id(), hook=(dead_pid, 2)))
     assert remains.reconcile(config) == ("a",)
     assert os.listdir(rootfs) == []
 
 
 def test_a_start_that_fails_leaves_alone_what_another_container_found_made(config, rootfs):
-    failed = remains.record(config, lambda: entry("failed", rootfs))
-    remains.record(config, lambda: entry("lives", rootfs))  # on the same rootfs: it uses what `failed` has made
+    failed = journal.record(config, lambda: entry("failed", rootfs))
+    journal.record(config, lambda: entry("lives", rootfs))  # on the same rootfs: it uses what `failed` has made
     with Rootfs(os.open(rootfs, os.O_PATH | os.O_DIRECTORY)) as opened:
         remains.undo(config, failed, opened)
     assert sorted(os.listdir(rootfs)) == ["made-for-failed", "made-for-lives"]
-    assert [found.id for found in journal.entries(config)] == ["lives"]
+    assert [found.id for found in entries.read_all(config)] == ["lives"]
     remains.detach("lives", config)
     assert os.listdir(rootfs) == []
 
 
 def test_the_living_are_left_alone(config, rootfs, removed):
-    remains.record(config, lambda: entry("lives", rootfs, unit="lives.scope"))
+    journal.record(config, lambda: entry("lives", rootfs, unit="lives.scope"))
     assert journal.dead(config) == []
     assert remains.reconcile(config) == ()
     assert sorted(os.listdir(rootfs)) == ["made-for-lives"]
@@ -140,24 +140,24 @@ def test_the_living_are_left_alone(config, rootfs, removed):
 
 
 def test_no_entry_is_parsed_to_see_that_all_live(config, rootfs, monkeypatch):
-    remains.record(config, lambda: entry("lives", rootfs))
-    monkeypatch.setattr(journal, "parse", None)
+    journal.record(config, lambda: entry("lives", rootfs))
+    monkeypatch.setattr(entries, "parse", None)
     assert remains.reconcile(config) == ()
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"null", b'{"id": "x"}', b'{"pid": "x", "startTime": 1}', b"\xff" * 100])
 def test_a_file_that_is_no_entry_harms_nobody(config, rootfs, text):
-    remains.record(config, lambda: entry("a", rootfs))
+    journal.record(config, lambda: entry("a", rootfs))
     path = os.path.join(config.state_dir, journal.DIRECTORY, "broken.json")
     with open(path, "wb") as file:
         file.write(text)
     assert remains.reconcile(config) == ()
-    remains.record(config, lambda: entry("b", rootfs))
-    assert [found.id for found in journal.entries(config)] == ["a", "b"]
+    journal.record(config, lambda: entry("b", rootfs))
+    assert [found.id for found in entries.read_all(config)] == ["a", "b"]
 
 
 def test_an_entry_of_the_dead_that_cannot_be_read_goes(config, rootfs, dead_pid):
-    remains.record(config, lambda: entry("a", rootfs))
+    journal.record(config, lambda: entry("a", rootfs))
     path = os.path.join(config.state_dir, journal.DIRECTORY, "cut.json")
     with open(path, "wb") as file:
         file.write(b'{"pid": %d, "startTime": 1, "id": "cu' % dead_pid)
@@ -169,17 +169,17 @@ def test_what_cannot_be_taken_back_now_fails_no_start_and_stays_for_later(config
     def read_only(_unit):
         raise ApplyError("cannot remove the drop-in", "Read-only file system", "mend it")
 
-    remains.record(config, lambda: entry("killed", rootfs, dead_pid, 1, unit="killed.scope"))
+    journal.record(config, lambda: entry("killed", rootfs, dead_pid, 1, unit="killed.scope"))
     monkeypatch.setattr(systemd, "remove", read_only)
-    remains.record(config, lambda: entry("next", rootfs))
-    assert [found.id for found in journal.entries(config)] == ["killed", "next"]
+    journal.record(config, lambda: entry("next", rootfs))
+    assert [found.id for found in entries.read_all(config)] == ["killed", "next"]
     with pytest.raises(ApplyError, match="Read-only"):
         remains.detach("killed", config)
 
 
 def test_drop_ins_of_scopes_that_are_no_more_go_without_an_entry(config, rootfs, monkeypatch, removed):
-    monkeypatch.setattr(systemd, "ended_scopes", lambda: ("orphan.scope",))
-    remains.record(config, lambda: entry("a", rootfs))
+    monkeypatch.setattr(units, "ended_scopes", lambda: ("orphan.scope",))
+    journal.record(config, lambda: entry("a", rootfs))
     assert removed == ["orphan.scope"]
 
 
@@ -190,21 +190,21 @@ def test_detaching_what_never_was_is_no_error(config):
 
 def test_a_start_waits_for_who_cleans_up(config, rootfs):
     """Else the other could take for dead, and take back, what was just written under the same name."""
-    remains.record(config, lambda: entry("a", rootfs))
-    with remains.Lock(config):
-        thread = threading.Thread(target=remains.record, args=(config, lambda: entry("b", rootfs)))
+    journal.record(config, lambda: entry("a", rootfs))
+    with journal.Lock(config):
+        thread = threading.Thread(target=journal.record, args=(config, lambda: entry("b", rootfs)))
         thread.start()
         time.sleep(0.1)
-        assert journal.read(config, "b") is None
+        assert entries.read(config, "b") is None
     thread.join()
-    assert journal.read(config, "b") is not None
+    assert entries.read(config, "b") is not None
 
 
 def test_a_lock_that_is_never_released_holds_no_start_for_ever(config, rootfs, monkeypatch):
-    monkeypatch.setattr(remains, "_PATIENCE", 0.05)
-    remains.record(config, lambda: entry("a", rootfs))
+    monkeypatch.setattr(journal, "_PATIENCE", 0.05)
+    journal.record(config, lambda: entry("a", rootfs))
     fd = os.open(os.path.join(config.state_dir, journal.DIRECTORY, ".lock"), os.O_RDWR)
     fcntl.flock(fd, fcntl.LOCK_EX)
-    remains.record(config, lambda: entry("b", rootfs))
+    journal.record(config, lambda: entry("b", rootfs))
     os.close(fd)
-    assert journal.read(config, "b") is not None
+    assert entries.read(config, "b") is not None

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from oci_gpu_hook.apply import systemd
+from oci_gpu_hook.apply import systemd, units
 from oci_gpu_hook.errors import ApplyError
 
 NODES = ((195, 0), (195, 255))
@@ -87,7 +87,7 @@ class TestUnitPath:
         ],
     )
     def test_the_unit_is_what_follows_the_slices(self, cgroup, unit):
-        assert systemd.unit_path(cgroup) == (cgroup if unit is None else unit)
+        assert units.unit_path(cgroup) == (cgroup if unit is None else unit)
 
 
 class TestDropIn:
@@ -279,9 +279,9 @@ class TestRemove:
         assert os.listdir(elsewhere) == ["50-oci-gpu-hook.conf"]
 
     def test_units_lists_those_that_have_a_drop_in(self, host):
-        assert systemd.units(str(host)) == ()
+        assert units.units(str(host)) == ()
         configure(host, TRANSIENT, "b.scope")
         drop_in("/b.scope", NODES, str(host))
         drop_in(CGROUP, NODES, str(host))
         (host / "run/systemd/system.control/other.scope.d").mkdir()
-        assert systemd.units(str(host)) == ("b.scope", SCOPE)
+        assert units.units(str(host)) == ("b.scope", SCOPE)
