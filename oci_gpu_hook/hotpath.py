@@ -2,7 +2,7 @@
 
 Finding sixty files of byte code and reading each costs a start as much as the interpreter itself. The file has groups
 of modules in the order in which they import each other; importing the head of a group runs it whole. It counts only
-while every source it was made of has the size and time it had; without it everything is imported as usual.
+while the sources it was made of have the size and time they had; without it everything is imported as usual.
 It lies where only root writes, beside the executables, and is believed like them. It begins with the size of its head
 (8 bytes, little-endian) and the head: this module, the lean `os`, the index, where extension modules are.
 """

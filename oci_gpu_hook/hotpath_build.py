@@ -33,8 +33,12 @@ HEADS: Final = {
 EXTENSIONS: Final = ("_ctypes", "_json")
 
 
-def write(path: str, interpreter: str, package: str, door: str) -> None:
-    """Lay the file for the modules that a door imports. Raises HookError, OSError, CalledProcessError."""
+def write(path: str, interpreter: str, package: str, door: str, *, is_checkout: bool = True) -> None:
+    """Lay the file for the modules that a door imports. Raises HookError, OSError, CalledProcessError.
+
+    Of a checkout every source is looked at, at each start; installed code changes as a whole, as its byte code says too
+    (bytecode.py), and one look at its first file is enough.
+    """
     index: dict[str, tuple[int, int]] = {}
     groups = b""
     for head, before in {door: (), **HEADS}.items():
@@ -46,8 +50,9 @@ def write(path: str, interpreter: str, package: str, door: str) -> None:
         modules = []
         for name in names:
             source, is_package = _source(name, package)
-            about = os.stat(source)
-            sources.append((source, about.st_size, about.st_mtime_ns))
+            if is_checkout or name == "oci_gpu_hook":
+                about = os.stat(source)
+                sources.append((source, about.st_size, about.st_mtime_ns))
             modules.append((name, source, is_package, compiled(source)))
         group = marshal.dumps((tuple(sources), tuple(modules)))
         index[head] = (len(groups), len(group))

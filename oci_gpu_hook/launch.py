@@ -264,7 +264,7 @@ def _write_stub(path: str, door: str, arguments: str, interpreter: str, *, runs_
             quoted(interpreter), why, "install a C compiler and reinstall, or use the distribution's python3"
         )
     modules = f"{path.removesuffix('.py')}.modules"
-    hotpath_build.write(modules, interpreter, PACKAGE, f"oci_gpu_hook.{door}")
+    hotpath_build.write(modules, interpreter, PACKAGE, f"oci_gpu_hook.{door}", is_checkout=is_checkout())
     text = _STUB.format(door=door, directories=ascii(_directories()), modules=ascii(modules), arguments=arguments)
     replace(path, (shebang if fits else b"") + text.encode("ascii"), 0o755 if fits else 0o644)
     return path

@@ -69,6 +69,16 @@ def test_a_source_that_has_changed_is_imported_as_usual(package, tmp_path):
     assert start(package, modules, "from oci_gpu_hook import hook; print(hook.main(1))") == "53"
 
 
+def test_installed_code_changes_as_a_whole(package, tmp_path):
+    modules = tmp_path / "modules"
+    hotpath_build.write(str(modules), sys.executable, str(package), "oci_gpu_hook.hook", is_checkout=False)
+    program = "from oci_gpu_hook import hook; print(hook.main(1))"
+    (package / "apply" / "part.py").write_text("VALUE = 50\n")
+    assert start(package, modules, program) == "7"
+    (package / "__init__.py").write_text("# another version\n")
+    assert start(package, modules, program) == "53"
+
+
 def test_a_source_that_has_gone_is_imported_as_usual(package, tmp_path):
     modules = tmp_path / "modules"
     hotpath_build.write(str(modules), sys.executable, str(package), "oci_gpu_hook.hook")
