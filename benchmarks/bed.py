@@ -18,47 +18,63 @@ PATH = "PATH=/usr/sbin:/usr/bin:/sbin:/bin"
 ALL = "NVIDIA_DRIVER_CAPABILITIES=all"
 
 
-def run(*command: object) -> str:
+def run(*command: object, cwd: Path | None = None) -> str:
     done = subprocess.run(
-        list(map(str, command)), capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+        list(map(str, command)), capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, cwd=cwd
     )
     if done.returncode:
         raise SystemExit(f"{' '.join(map(str, command))}: {done.stderr}")
     return done.stdout
 
 
-def oci_gpu(*arguments: object) -> str:
-    """Run a command of this checkout."""
-    command = [sys.executable, "-m", "oci_gpu_hook.cli.main", *map(str, arguments)]
-    return subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
-
-
 class Bed:
-    """A directory in which devices can be opened; gone at the end."""
+    """A small file system in which devices can be opened, with the package installed in it; gone at the end.
+
+    In memory: what a file costs on a disk's file system depends on what was made and removed there before. `disk` is a
+    directory on the disk, for the one row that shows that.
+    """
 
     def __init__(self) -> None:
         self.work = Path(tempfile.mkdtemp(prefix="oci-gpu-hook-bench-", dir="/var/tmp"))
         run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", self.work)
-        self.image = self.work / "image"
-        tiny.make_rootfs(str(self.image))
+        self.disk = Path(tempfile.mkdtemp(prefix="oci-gpu-hook-bench-", dir="/var/tmp"))
+        # Not the checkout, where every source is looked at at each start for changes.
+        shutil.copytree(ROOT / "oci_gpu_hook", self.work / "site" / "oci_gpu_hook")
+        for image in (self.work / "image", self.disk / "image"):
+            tiny.make_rootfs(str(image))
         self.real = os.path.exists("/proc/driver/nvidia/version")
         self.number = 0
 
     def close(self) -> None:
         run("umount", "--lazy", self.work)
-        shutil.rmtree(self.work, ignore_errors=True)
+        for directory in (self.work, self.disk):
+            shutil.rmtree(directory, ignore_errors=True)
+
+    def oci_gpu(self, *arguments: object) -> str:
+        """Run a command of the installed package."""
+        command = [sys.executable, "-m", "oci_gpu_hook.cli.main", *map(str, arguments)]
+        return run(*command, cwd=self.work / "site")
 
     def host(self, gpus: int) -> str:
         """Return the configuration of a simulated host with so many GPUs."""
         directory = self.work / f"host{gpus}"
         if not directory.exists():
-            oci_gpu("simulate", directory, "--gpus", gpus)
+            self.oci_gpu("simulate", directory, "--gpus", gpus)
         return str(directory / "config.toml")
 
-    def hook(self, *, python: bool = False) -> str:
-        return oci_gpu("hook-path", *(["--python"] if python else [])).strip()
+    def hook(self, *options: str) -> str:
+        """Return what `oci-gpu hook-path` prints with the options."""
+        return self.oci_gpu("hook-path", "--directory", self.work / "libexec", *options).strip()
 
-    def bundle(self, name: str, env: list[str], hook: list[str] | None = None) -> Path:
+    def bundle(
+        self,
+        name: str,
+        env: list[str],
+        hook: list[str] | None = None,
+        stages: tuple[str, ...] = ("prestart", "poststop"),
+        *,
+        on_disk: bool = False,
+    ) -> Path:
         """Write a bundle whose container runs a shell that does nothing; `hook` is the command line to register."""
         directory = self.work / name
         directory.mkdir(exist_ok=True)
@@ -73,7 +89,7 @@ class Bed:
                 "env": ["PATH=/usr/bin:/bin", *env],
                 "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), held),
             },
-            "root": {"path": str(self.image)},
+            "root": {"path": str((self.disk if on_disk else self.work) / "image")},
             "mounts": [
                 {"destination": "/proc", "type": "proc", "source": "proc", "options": quiet},
                 {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755"]},
@@ -85,10 +101,7 @@ class Bed:
         }
         if hook:
             entry = {"path": hook[0], "env": [PATH]}
-            config["hooks"] = {
-                "prestart": [{**entry, "args": [*hook, "prestart"]}],
-                "poststop": [{**entry, "args": [*hook, "poststop"]}],
-            }
+            config["hooks"] = {stage: [{**entry, "args": [*hook, stage]}] for stage in stages}
         (directory / "config.json").write_text(json.dumps(config))
         return directory
 
@@ -119,6 +132,10 @@ class Created:
         state = json.loads(run(*self.bed.runc("state", self.id)))
         kept = {name: state[name] for name in ("ociVersion", "id", "pid", "bundle")}
         return json.dumps({**kept, "status": "creating"}).encode()
+
+    def stopped(self) -> bytes:
+        """Return the state that poststop reads."""
+        return json.dumps({"id": self.id, "status": "stopped", "pid": 0, "bundle": str(self.bundle)}).encode()
 
     def remove(self) -> None:
         run(*self.bed.runc("delete", "--force", self.id))

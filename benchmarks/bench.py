@@ -17,7 +17,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from bed import ALL, Bed, Created, oci_gpu, run
+from bed import ALL, Bed, Created, run
 from chart import draw
 from measure import Case, interleave
 
@@ -33,7 +33,7 @@ def main() -> None:
     if os.geteuid() != 0:
         raise SystemExit("make bench starts containers: run it as root")
     print(f"machine: {describe_machine()}")
-    print(f"rounds: {options.rounds}, interleaved; medians; spread is the quartiles of CPU time\n")
+    print(f"rounds: {options.rounds}, interleaved; medians; spread is the quartiles of CPU time; images in memory\n")
     bed = Bed()
     try:
         rows = processes(bed, options.rounds)
@@ -49,7 +49,7 @@ def main() -> None:
 
 def processes(bed: Bed, rounds: int) -> list[tuple[str, float]]:
     """Measure the hook itself on containers that runc has created."""
-    front, stub = bed.hook(), bed.hook(python=True)
+    front, stub = bed.hook(), bed.hook("--python")
     one, eight = bed.host(1), bed.host(8)
     bare = Case("python3 -I -S -c pass", [PYTHON, "-I", "-S", "-c", "pass"])
     cases = [bare]
@@ -59,11 +59,15 @@ def processes(bed: Bed, rounds: int) -> list[tuple[str, float]]:
         ("compute,utility, 1 GPU", front, one, ["NVIDIA_VISIBLE_DEVICES=all"]),
         ("all capabilities, 8 GPUs", front, eight, ["NVIDIA_VISIBLE_DEVICES=all", ALL]),
         ("compute,utility, 1 GPU of 8", front, eight, ["NVIDIA_VISIBLE_DEVICES=0"]),
+        ("compute,utility, any 2 of 8", front, eight, ["OCI_GPU_COUNT=2"]),
     ):
         cases.append(hook_case(bed, name, [program, "--config", config], env))
+    gpu = ["NVIDIA_VISIBLE_DEVICES=all"]
+    cases.append(hook_case(bed, "1 GPU, image on the disk", [front, "--config", one], gpu, on_disk=True))
+    cases.append(stop_case(bed, "1 GPU, poststop", [front, "--config", one], gpu))
     if bed.real:
         cases.append(hook_case(bed, "compute,utility, real GPUs", [front], ["NVIDIA_VISIBLE_DEVICES=all"]))
-    runtime = oci_gpu("hook-path", "--runtime").strip()
+    runtime = bed.hook("--runtime")
     cases.append(Case("runc state (as --version)", [str(shutil.which("runc")), "--version"]))
     cases.append(Case("oci-gpu-runtime --version", [runtime, "--version"]))
     interleave(cases, rounds)
@@ -74,23 +78,52 @@ def processes(bed: Bed, rounds: int) -> list[tuple[str, float]]:
         "compute,utility, real GPUs": 1.6,
         "all capabilities, 8 GPUs": 2.0,
     }
-    print(f"{'process':32} {'CPU ms':>8} {'spread':>12} {'wall ms':>8} {'x bare':>7} {'bar':>5} {'peak MiB':>9}")
+    print(f"{'process':32} {'CPU ms':>8} {'spread':>12} {'wall ms':>8} {'x bare':>7} {'bar':>5}")
     for case in cases:
         bar = bars.get(case.name)
         print(
             f"{case.name:32} {case.cpu * 1000:8.2f} {case.spread():>12} {case.wall * 1000:8.2f}"
-            f" {case.cpu / bare.cpu:7.2f} {bar or '':>5} {case.peak / 1024:9.1f}"
+            f" {case.cpu / bare.cpu:7.2f} {bar or '':>5}"
         )
+    peaks = [peak(bed, stub, env, config) for env, config in ((gpu, one), ([*gpu, ALL], eight))]
+    print(
+        f"peak memory: 1 GPU {peaks[0] / 1024:.1f} MiB, all capabilities of 8 GPUs {peaks[1] / 1024:.1f} MiB (bar 20)"
+    )
     return [(case.name, case.cpu / bare.cpu) for case in cases[1:-2]]
+
+
+def peak(bed: Bed, stub: str, env: list[str], config: str) -> int:
+    """Return the peak memory of a start in KiB, asked of the process itself as it ends (proc(5), VmHWM).
+
+    What wait4 tells is at least the memory of the process that it was forked from.
+    """
+    program = bed.work / "peak.py"
+    program.write_text(
+        "import posix, sys\n"
+        "leave = posix._exit\n"
+        "def tell(status):\n"
+        "    text = open('/proc/self/status').read()\n"
+        "    posix.write(1, text.partition('VmHWM:')[2].split()[0].encode())\n"
+        "    leave(status)\n"
+        "posix._exit = tell\n"
+        f"sys.argv[0] = {stub!r}\n"
+        f"exec(compile(open({stub!r}).read(), {stub!r}, 'exec'))\n"
+    )
+    interpreter, options = Path(stub).read_text().splitlines()[0].removeprefix("#!").split()
+    case = hook_case(bed, "peak", [stub, "--config", config], env)
+    command = [interpreter, options, str(program), "--config", config, "prestart"]
+    said = subprocess.run(command, input=case.before(), capture_output=True, check=True).stdout
+    case.after()
+    return int(said)
 
 
 def breakdown(bed: Bed, rounds: int) -> None:
     """Measure how far into a start the time goes: the interpreter, its own modules, the hook's, and the work."""
-    stub = Path(bed.hook(python=True))
+    stub = Path(bed.hook("--python"))
     loaded = stub.read_text().rpartition("from oci_gpu_hook.hook import main")[0]
     steps = {
-        "interpreter alone": "import os; os._exit(0)\n",
-        "+ os, _json, _ctypes": "import os, _json, _ctypes; os._exit(0)\n",
+        "interpreter alone": "import posix; posix._exit(0)\n",
+        "+ _json, _ctypes": "import posix, _json, _ctypes; posix._exit(0)\n",
         "+ the hook's first modules": f"{loaded}\nimport os; os._exit(0)\n",
         "+ all modules of a start": f"{loaded}\nfrom oci_gpu_hook import hook\nfrom oci_gpu_hook.request import parse\n"
         "from oci_gpu_hook import start\nimport os; os._exit(0)\n",
@@ -111,16 +144,27 @@ def breakdown(bed: Bed, rounds: int) -> None:
         before = case.cpu
 
 
-def hook_case(bed: Bed, name: str, command: list[str], env: list[str]) -> Case:
+def hook_case(bed: Bed, name: str, command: list[str], env: list[str], *, on_disk: bool = False) -> Case:
     """Return the hook's run on a fresh container; what it made is taken back after each run."""
-    container = Created(bed, bed.bundle(name.replace(" ", "-").replace(",", "-"), env))
+    container = Created(bed, bed.bundle(name.replace(" ", "-").replace(",", "-"), env, on_disk=on_disk))
 
     def after() -> None:
-        state = f'{{"id":"{container.id}","status":"stopped","pid":0,"bundle":"{container.bundle}"}}'
-        subprocess.run([*command, "poststop"], input=state.encode(), check=True)
+        subprocess.run([*command, "poststop"], input=container.stopped(), check=True)
         container.remove()
 
     return Case(name, [*command, "prestart"], before=container.make, after=after)
+
+
+def stop_case(bed: Bed, name: str, command: list[str], env: list[str]) -> Case:
+    """Return the hook's run on a container that had GPUs and has ended."""
+    container = Created(bed, bed.bundle(name.replace(" ", "-").replace(",", "-"), env))
+
+    def before() -> bytes:
+        subprocess.run([*command, "prestart"], input=container.make(), check=True)
+        container.remove()
+        return container.stopped()
+
+    return Case(name, [*command, "poststop"], before=before)
 
 
 def whole_runs(bed: Bed, rounds: int) -> None:
@@ -131,10 +175,13 @@ def whole_runs(bed: Bed, rounds: int) -> None:
     kinds = {
         "runc run, no hook": bed.bundle("run-plain", []),
         "runc run, hook, nothing asked": bed.bundle("run-nothing", [], [*hook, *config]),
-        "runc run, hook, all GPUs": bed.bundle("run-gpus", gpu, [*hook, *config]),
+        "runc run, prestart, all GPUs": bed.bundle("run-prestart", gpu, [*hook, *config], ("prestart",)),
+        "runc run, poststop too": bed.bundle("run-both", gpu, [*hook, *config]),
     }
     if not bed.real:
-        kinds["runc run, hook, all of 4 GPUs"] = bed.bundle("run-four", gpu, [*hook, "--config", bed.host(4)])
+        kinds["runc run, prestart, all of 4"] = bed.bundle(
+            "run-four", gpu, [*hook, "--config", bed.host(4)], ("prestart",)
+        )
     if bed.real and shutil.which(PEER):
         kinds["runc run, NVIDIA's hook"] = bed.bundle("run-peer", gpu, [str(shutil.which(PEER))])
     cases = []

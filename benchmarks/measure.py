@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 @dataclass
 class Case:
     """A command to measure. `before` and `after` run around each measured run and are not counted; before may return
-    the bytes for stdin. `samples` holds (cpu, wall, peak kilobytes) of each run."""
+    the bytes for stdin. `samples` holds (cpu, wall) of each run."""
 
     name: str
     command: list[str]
     before: object = None
     after: object = None
     stdin: bytes = b""
-    samples: list[tuple[float, float, int]] = field(default_factory=list)
+    samples: list[tuple[float, float]] = field(default_factory=list)
 
     def run(self, *, keep: bool = True) -> None:
         stdin = (self.before() if self.before else None) or self.stdin
@@ -42,7 +42,7 @@ class Case:
                 f"{self.name}: {' '.join(self.command)} ended with status {os.waitstatus_to_exitcode(status)}"
             )
         if keep:
-            self.samples.append((usage.ru_utime + usage.ru_stime, wall, usage.ru_maxrss))
+            self.samples.append((usage.ru_utime + usage.ru_stime, wall))
 
     @property
     def cpu(self) -> float:
@@ -51,10 +51,6 @@ class Case:
     @property
     def wall(self) -> float:
         return statistics.median(sample[1] for sample in self.samples)
-
-    @property
-    def peak(self) -> int:
-        return max(sample[2] for sample in self.samples)
 
     def spread(self) -> str:
         """Return first and third quartile of CPU time in milliseconds."""
