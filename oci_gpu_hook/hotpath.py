@@ -54,6 +54,7 @@ def run(group: Group) -> None:
         parent, _, last = name.rpartition(".")
         module.__file__ = source
         module.__package__ = name if is_package else parent
+        module.__dict__["__linked__"] = linked
         if is_package:
             module.__path__ = [source.rpartition("/")[0]]
         modules[name] = module
@@ -67,6 +68,13 @@ def run(group: Group) -> None:
     finally:
         for name, *_ in missing[done:]:
             del modules[name]
+
+
+def linked(name: str) -> ModuleType:
+    """Return a module of the package, mostly one that is there; byte code of this file has it for import statements."""
+    if name not in sys.modules:
+        __import__(name)
+    return sys.modules[name]
 
 
 class Finder:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import os
 import subprocess
 import sys
@@ -88,8 +89,8 @@ def test_a_source_that_has_gone_is_imported_as_usual(package, tmp_path):
 
 
 def test_lean_code_has_neither_docstrings_nor_annotations(package):
-    code = hotpath_build.compiled(str(package / "hook.py"))
-    scope = {"__name__": "lean"}
+    code = hotpath_build.compiled(str(package / "hook.py"), str(package))
+    scope = {"__name__": "lean", "__linked__": importlib.import_module}
     with pytest.raises(ModuleNotFoundError):
         exec(code, scope)  # imports what the other file has
     names = [name for constant in code.co_consts if hasattr(constant, "co_names") for name in constant.co_names]
@@ -112,6 +113,26 @@ def test_every_hot_module_is_lean_without_a_change_of_meaning():
 def fields_of(tree):
     classes = [statement for statement in tree.body if isinstance(statement, ast.ClassDef)]
     return [s.target.id for each in classes for s in each.body if isinstance(s, ast.AnnAssign)]
+
+
+def test_linked_modules_are_those_that_imports_would_find(package, tmp_path):
+    (package / "apply" / "other.py").write_text(
+        "from oci_gpu_hook.apply import part\nfrom oci_gpu_hook.apply.part import VALUE as value, VALUE\n"
+    )
+    (package / "hook.py").write_text("from oci_gpu_hook.apply import other as renamed\nmain = renamed\n")
+    modules = tmp_path / "modules"
+    hotpath_build.write(str(modules), sys.executable, str(package), "oci_gpu_hook.hook")
+    program = (
+        "from oci_gpu_hook import hook; import oci_gpu_hook.apply.part as part; other = hook.main; "
+        "print(other.part is part, other.value, other.VALUE, hook.renamed.__name__)"
+    )
+    assert start(package, modules, program) == "True 4 4 oci_gpu_hook.apply.other"
+
+
+def test_a_linked_module_has_the_line_of_its_import(package):
+    (package / "hook.py").write_text("\n\nfrom oci_gpu_hook.apply.part import VALUE\n")
+    code = hotpath_build.compiled(str(package / "hook.py"), str(package))
+    assert {line for _, _, line in code.co_lines() if line} == {3}
 
 
 @pytest.mark.parametrize("head", hotpath_build.HEADS)
