@@ -6,6 +6,7 @@ the same time. A checkout gets the usual time-stamped ones, so that edits are se
 
 from __future__ import annotations
 
+import marshal
 import os
 import sys
 
@@ -37,6 +38,14 @@ def compile_package(package: str, *, is_checkout: bool) -> list[str]:
             why = reason(error) if isinstance(error, OSError) else "does not compile"
             return [f"{quoted(source)}: no byte code ({why}); the hook starts slowly"]
     return []
+
+
+def byte_code(source: str, path: str) -> bytes:
+    """Return what a `.pyc` file of a script holds (PEP 552), for interpreters that are given that file to run."""
+    from importlib.util import MAGIC_NUMBER, source_hash
+
+    code = compile(source, path, "exec", dont_inherit=True)
+    return MAGIC_NUMBER + _UNCHECKED_HASH.to_bytes(4, "little") + source_hash(source.encode()) + marshal.dumps(code)
 
 
 def stale(package: str, *, is_checkout: bool) -> list[str]:

@@ -81,7 +81,7 @@ def compiled(source: str, package: str) -> CodeType:
 
 
 def _linked(statement: ast.stmt, package: str) -> list[ast.stmt]:
-    """Return what takes a module's statement's place: that of `from MODULE import NAME` take calls of hotpath.linked."""
+    """Return what a statement of a module becomes: of `from MODULE import NAME` come calls of hotpath.linked."""
     if not isinstance(statement, ast.ImportFrom) or (statement.module or "").split(".")[0] != "oci_gpu_hook":
         return [statement]
     module = str(statement.module)

@@ -11,7 +11,7 @@ import shlex
 import sys
 
 from oci_gpu_hook import hotpath_build
-from oci_gpu_hook.bytecode import compile_package
+from oci_gpu_hook.bytecode import byte_code, compile_package
 from oci_gpu_hook.config import DEFAULT_PATH
 from oci_gpu_hook.errors import HookError, quoted
 from oci_gpu_hook.record import Record
@@ -113,14 +113,14 @@ def _write(directory: str, real_runtime: str, interpreter: str) -> Executables:
 
     hook = os.path.join(directory, "oci-gpu-hook")
     hook_stub = _write_stub(hook + ".py", "hook", "sys.argv", interpreter)
-    if not write_front(hook, "hook", interpreter, hook_stub):
+    if not write_front(hook, "hook", interpreter, hook_stub + "c"):
         _write_stub(hook, "hook", "sys.argv", interpreter, runs_alone=True)
     runtime = runtime_stub = ""
     if real_runtime:
         runtime = os.path.join(directory, "oci-gpu-runtime")
         arguments = f"sys.argv, {real_runtime!a}"
         runtime_stub = _write_stub(runtime + ".py", "runtime", arguments, interpreter)
-        if not write_front(runtime, "runtime", interpreter, runtime_stub, real_runtime):
+        if not write_front(runtime, "runtime", interpreter, runtime_stub + "c", real_runtime):
             python = f"{shlex.quote(interpreter)} {INTERPRETER_OPTIONS}"
             text = _RUNTIME_IN_SH.format(
                 python=python, stub=shlex.quote(runtime_stub), program=shlex.quote(real_runtime)
@@ -147,7 +147,7 @@ def write_mesos_front(path: str, real_helper: str, interpreter: str = "", config
     check_owners(PACKAGE, tree=True)
     compile_package(PACKAGE, is_checkout=is_checkout())
     stub = _write_stub(path + ".py", "mesos.door", f"sys.argv[1:], {real_helper!a}, {path!a}, {config!a}", interpreter)
-    if not write_front(path, "mesos", interpreter, stub, real_helper):
+    if not write_front(path, "mesos", interpreter, stub + "c", real_helper):
         why = "the static front was not built, and Mesos agents start no script"
         raise HookError(quoted(path), why, "install a C compiler, then reinstall oci-gpu-hook")
     return stub
@@ -252,7 +252,7 @@ def _directories() -> list[str]:
 
 
 def _write_stub(path: str, door: str, arguments: str, interpreter: str, *, runs_alone: bool = False) -> str:
-    """Write the script that starts a door of this package, and return its path.
+    """Write the script that starts a door of this package, and return its path; `c` behind it, its byte code.
 
     Raises HookError where only a #! line could start it and the interpreter's path does not fit one.
     """
@@ -267,4 +267,5 @@ def _write_stub(path: str, door: str, arguments: str, interpreter: str, *, runs_
     hotpath_build.write(modules, interpreter, PACKAGE, f"oci_gpu_hook.{door}", is_checkout=is_checkout())
     text = _STUB.format(door=door, directories=ascii(_directories()), modules=ascii(modules), arguments=arguments)
     replace(path, (shebang if fits else b"") + text.encode("ascii"), 0o755 if fits else 0o644)
+    replace(path + "c", byte_code(text, path), 0o644)
     return path

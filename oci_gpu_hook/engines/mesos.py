@@ -59,7 +59,7 @@ def uninstall(target: Target) -> Steps:
     changes = [
         Change(path=path, before=_target(path), after=None, link=True) for path in _paths(output, _links(output))
     ]
-    for path in (front, f"{front}.py", f"{front}.modules"):
+    for path in (front, f"{front}.py", f"{front}.pyc", f"{front}.modules"):
         contents = files.read(path)
         if contents is not None:
             changes.append(Change(path=path, before=contents, after=None))

@@ -83,7 +83,8 @@ def test_stub_starts_by_itself(laid):
 
 def test_runtime_sends_create_to_python_and_the_rest_to_the_real_one(laid, real, bundle):
     answer = said(run(laid.runtime, "create", "--bundle", bundle(ASKING), "a b", env={"A": "1"}))
-    assert answer["arguments"] == [[laid.runtime_stub, "create", "--bundle", bundle(ASKING), "a b"], real]
+    started = laid.runtime_stub + ("c" if launch.read_front(laid.runtime) else "")  # the front starts its byte code
+    assert answer["arguments"] == [[started, "create", "--bundle", bundle(ASKING), "a b"], real]
     assert answer["env"]["A"] == "1"
     assert run(laid.runtime, "state", "a b").stdout == b"real state a b\n"
 
@@ -159,7 +160,7 @@ def test_interpreter_that_no_shebang_can_name(package, request, real, tmp_path, 
         launch.write(str(tmp_path / "libexec"), real, str(interpreter))
     (package / "front.elf").symlink_to(request.getfixturevalue("template"))
     laid = launch.write(str(tmp_path / "libexec"), real, str(interpreter))
-    assert said(run(laid.hook, "poststop"))["arguments"] == [[laid.hook_stub, "poststop"]]
+    assert said(run(laid.hook, "poststop"))["arguments"] == [[laid.hook_stub + "c", "poststop"]]
 
 
 @pytest.mark.parametrize("interpreter", ["/nonexistent/python3", "/bin/true", "/bin/cat"])
