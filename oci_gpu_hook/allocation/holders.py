@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from typing import Final
 
 INITIAL_PID_NAMESPACE: Final = 0xEFFFFFFC  # include/linux/proc_ns.h, PROC_PID_INIT_INO
-_MOST_ANCESTORS: Final = 64
 
 
 class Holder(Record):
@@ -67,19 +66,11 @@ class Processes:
             return 0 != self.start_time(holder.pid) == holder.start_time
         if self.pid_namespace != INITIAL_PID_NAMESPACE:
             return None
-        return any(self._is(pid, holder) for pid in os.listdir("/proc") if pid.isdecimal())
+        from oci_gpu_hook.allocation import pid_namespaces
 
-    def _is(self, pid: str, holder: Holder) -> bool:
-        """Tell whether the process that we know as `pid` is the one that its own namespace knows as holder.pid."""
-        if self.start_time(int(pid)) != holder.start_time:
-            return False
-        if _inode(f"/proc/{pid}/ns/pid") != holder.pid_namespace:
-            return False
-        try:
-            numbers = _field(_read(f"/proc/{pid}/status"), b"NSpid").split()
-        except OSError:
-            return False
-        return bool(numbers) and int(numbers[-1]) == holder.pid
+        return pid_namespaces.has(
+            holder.pid_namespace, holder.pid, lambda pid: self.start_time(pid) == holder.start_time
+        )
 
 
 def same(one: Holder, other: Holder) -> bool:
@@ -89,40 +80,14 @@ def same(one: Holder, other: Holder) -> bool:
     return one.start_time == other.start_time and one.boot_id == other.boot_id
 
 
-def _inode(path: str) -> int:
-    try:
-        return os.stat(path).st_ino
-    except OSError:  # another user's process, seen by a rootless engine
-        return 0
-
-
 def _namespace_of_proc() -> int:
-    """Return the inode of the pid namespace that /proc numbers processes in, 0 where that cannot be known.
-
-    It is that of /proc/1, the first process of the namespace. Who may not look at that asks for the nearest ancestor
-    with no other number than the one that /proc gives it (proc(5), NSpid).
-    """
-    found = _inode("/proc/1/ns/pid")
-    if found:
-        return found
-    pid = "self"
-    for _ in range(_MOST_ANCESTORS):
-        status = _read(f"/proc/{pid}/status")
-        if len(_field(status, b"NSpid").split()) == 1:
-            return _inode(f"/proc/{pid}/ns/pid")
-        pid = _field(status, b"PPid").decode("ascii")
-        if pid == "0":
-            break
-    return 0
-
-
-def _field(status: bytes, name: bytes) -> bytes:
-    return status.partition(b"\n" + name + b":")[2].partition(b"\n")[0].strip()
-
-
-def _read(path: str) -> bytes:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    """Return the inode of the pid namespace that /proc numbers processes in, 0 where that cannot be known."""
     try:
-        return os.read(fd, 16384)
-    finally:
-        os.close(fd)
+        # No namespace is above the initial one, and no process of it is in the /proc of another.
+        if os.stat("/proc/self/ns/pid").st_ino == INITIAL_PID_NAMESPACE:
+            return INITIAL_PID_NAMESPACE
+    except OSError:
+        pass
+    from oci_gpu_hook.allocation import pid_namespaces
+
+    return pid_namespaces.of_proc()
