@@ -117,7 +117,7 @@ def start_time(pid: int) -> int:
         return 0
     finally:
         os.close(fd)
-    fields = text[text.rfind(b")") + 2 :].split()  # the name in parentheses may hold anything, spaces too
+    fields = text[text.rfind(b")") + 2 :].split(None, 20)  # the name in parentheses may hold anything, spaces too
     # A leader that has ended is a zombie to all who look, while its other threads may have the GPU open.
     if fields[0] in (b"Z", b"X", b"x") and int(fields[17]) <= 1:
         return 0

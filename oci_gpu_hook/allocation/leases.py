@@ -125,8 +125,13 @@ def from_json(document: Any) -> tuple[Book, list[str]]:
 
 def holder_of(entry: Any) -> Holder:
     """Return the holder in an entry with nothing wrong."""
-    return Holder(
-        pid=entry["pid"], start_time=entry["startTime"], boot_id=entry["bootId"], pid_namespace=entry["pidNamespace"]
+    return Holder.of(
+        {
+            "pid": entry["pid"],
+            "start_time": entry["startTime"],
+            "boot_id": entry["bootId"],
+            "pid_namespace": entry["pidNamespace"],
+        }
     )
 
 
@@ -161,13 +166,15 @@ def _wrong_lease(entry: Any) -> str:
 
 
 def _lease(entry: Any) -> Lease:
-    return Lease(
-        container=entry["container"],
-        devices=tuple([Device(gpu=device["gpu"], mig=device["mig"]) for device in entry["devices"]]),
-        exclusive=entry["exclusive"],
-        holder=holder_of(entry),
-        since=entry["since"],
-        starting=entry["starting"],
+    return Lease.of(
+        {
+            "container": entry["container"],
+            "devices": tuple([Device.of({"gpu": device["gpu"], "mig": device["mig"]}) for device in entry["devices"]]),
+            "exclusive": entry["exclusive"],
+            "holder": holder_of(entry),
+            "since": entry["since"],
+            "starting": entry["starting"],
+        }
     )
 
 
