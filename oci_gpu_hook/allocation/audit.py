@@ -11,10 +11,9 @@ if TYPE_CHECKING:
     from oci_gpu_hook.allocation.leases import Lease
 
 
-def granted(leases: Iterable[Lease]) -> None:
-    """Tell of new leases."""
-    for lease in leases:
-        log.info("granted", **_facts(lease))
+def granted(lease: Lease) -> None:
+    """Tell of a new lease."""
+    log.info("granted", **_facts(lease))
 
 
 def released(leases: Iterable[Lease], why: str) -> None:

@@ -18,7 +18,7 @@ from oci_gpu_hook.state import StateError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from oci_gpu_hook.allocation.leases import Lease
+    from oci_gpu_hook.allocation.leases import Book, Lease
     from oci_gpu_hook.allocation.model import Granted
     from oci_gpu_hook.allocation.waiting import Wait
     from oci_gpu_hook.config import Config
@@ -95,9 +95,10 @@ def _in_turn(claim: turn.Claim, inventory: Inventory, config: Config, processes:
         if store.troubles:
             store.tell_troubles()
         if book is not found:
-            audit.released(_without(found.leases, book.leases), "holder is gone")
+            audit.released(_dropped(found, book), "holder is gone")
         if refusal is None:
-            audit.granted(_without(after.leases, book.leases))
+            if granted and after is not book:
+                audit.granted(after.leases[-1])  # where `serve` puts it
             return granted
         if wait is None:
             raise refusal
@@ -117,6 +118,6 @@ def _opened(directory: str, processes: Processes) -> Store:
         return Store(state.directory(directory), processes)
 
 
-def _without(leases: tuple[Lease, ...], others: tuple[Lease, ...]) -> list[Lease]:
-    kept = {id(lease) for lease in others}  # what was read once is compared as it was read: equality would be quadratic
-    return [lease for lease in leases if id(lease) not in kept]
+def _dropped(found: Book, book: Book) -> list[Lease]:
+    kept = {id(lease) for lease in book.leases}  # those kept are as they were read: equality would be quadratic
+    return [lease for lease in found.leases if id(lease) not in kept]

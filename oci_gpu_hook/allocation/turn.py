@@ -34,7 +34,7 @@ class Claim(Record):
 def serve(
     book: Book, claim: Claim, inventory: Inventory, now: str, place: Waiter | None = None
 ) -> tuple[tuple[Granted, ...], Book]:
-    """Return the devices of a claim and the record with its lease, the very same record where nothing changed.
+    """Return the devices of a claim and the record with its lease as the last, or the very same where nothing changed.
 
     place: where the container waits in the queue. Raises what `choice.choose` raises, AllocationError also when a
     device granted before is gone.
@@ -56,7 +56,7 @@ def serve(
     if place:
         queue = tuple([waiter for waiter in queue if waiter != place])
     if not granted:  # `all` of no GPU
-        return granted, with_changes(book, leases=tuple(others), queue=queue)
+        return granted, with_changes(book, leases=tuple(others), queue=queue) if own or place else book
     lease = Lease(
         container=claim.container,
         devices=tuple([choice.leased(device) for device in granted]),
