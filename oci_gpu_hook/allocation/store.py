@@ -32,6 +32,7 @@ LARGEST_RECORD: Final = 4 << 20
 LOCK_PATIENCE: Final = (
     10.0  # seconds; the lock is held for a millisecond, unless its holder is stopped or the disk hangs
 )
+JUDGED: Final = 8  # leases whose processes a start looks at, though they do not matter to it
 READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -97,20 +98,22 @@ class Store:
     def living(self, book: Book, request: Request | None = None) -> Book:
         """Return the record without the dead; who cannot be judged from this pid namespace counts as alive.
 
-        To a plain request by name only exclusive leases matter, and those of runtimes that may be its own. It judges
-        the others by their pid alone: one that is dead, but whose pid is taken again, goes when it matters to somebody.
+        To a plain request by name only exclusive leases matter, and those of runtimes that may be its own. Of the rest
+        it judges the first few by the process, and has them go to the end, so that all have their turn; and the others
+        by the pid alone, which keeps a start cheap on a host with hundreds of containers.
         """
-        plain = request is not None and request.count is None and not request.exclusive
+        few = JUDGED if request is not None and request.count is None and not request.exclusive else len(book.leases)
         lives, may_live = self.processes.lives, self.processes.may_live
+        judged = [lease for lease in book.leases[:few] if lives(lease.holder) is not False]
         leases = []
-        for lease in book.leases:
-            by_pid = plain and not lease.exclusive and not lease.starting
-            if may_live(lease.holder) if by_pid else lives(lease.holder) is not False:
+        for lease in book.leases[few:]:
+            matters = lease.exclusive or lease.starting
+            if lives(lease.holder) is not False if matters else may_live(lease.holder):
                 leases.append(lease)
         queue = tuple([waiter for waiter in book.queue if lives(waiter.holder) is not False])
-        if len(leases) == len(book.leases) and len(queue) == len(book.queue):
+        if len(judged) == len(book.leases) and len(queue) == len(book.queue):
             return book
-        return with_changes(book, leases=tuple(leases), queue=queue)
+        return with_changes(book, leases=(*leases, *judged), queue=queue)
 
     def write(self, book: Book) -> None:
         """Replace the record; readers without the lock see the old or the new one, never a part."""

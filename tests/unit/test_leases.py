@@ -205,22 +205,30 @@ def test_a_reused_pid_is_no_holder(config, started):
     assert grant(request(count=1), started("b"), config) == [0]
 
 
-def test_a_plain_request_leaves_a_reused_pid_to_those_whom_it_concerns(config, started):
-    grant(request("0"), started("shared"), config)
+def test_among_many_leases_a_plain_request_drops_the_dead_that_matter_and_some_others(config, started):
+    for number in range(store.JUDGED * 2):
+        grant(request("0"), started(f"shared{number}"), config)
     grant(request("1", exclusive=True), started("alone"), config)
-    edit(config, lambda lease: lease.update(startTime=lease["startTime"] - 1))
+    started("gone")
+    grant(request("0"), bundle("gone", started.processes["gone"].pid), config)
+    edit(config, lambda lease: lease.update(startTime=lease["startTime"] - 1))  # other processes have their pids by now
+    started.kill("gone")
     assert grant(request("1"), started("b"), config) == [1], "nobody is kept from a GPU by the dead"
-    assert [lease["container"] for lease in recorded(config)["leases"]] == ["shared", "b"]
+    left = [lease["container"] for lease in recorded(config)["leases"]]
+    assert len(left) == store.JUDGED + 1
+    assert not {"alone", "gone"} & set(left)
     assert holders(config) == {"b": [uuid(1)]}
-    assert grant(request("0", exclusive=True), started("c"), config) == [0]
-    assert [lease["container"] for lease in recorded(config)["leases"]] == ["b", "c"]
+    grant(request("2"), started("c"), config)
+    assert {lease["container"] for lease in recorded(config)["leases"]} == {"b", "c"}, "all have their turn"
 
 
-def test_a_plain_request_drops_those_whose_pid_is_nobodys(config, started):
-    grant(request("0"), started("a"), config)
-    started.kill("a")
-    grant(request("1"), started("b"), config)
-    assert [lease["container"] for lease in recorded(config)["leases"]] == ["b"]
+def test_the_living_stay_where_there_are_many(config, started):
+    names = [f"c{number}" for number in range(store.JUDGED + 3)]
+    for name in names:
+        grant(request("0"), started(name), config)
+    assert sorted(holders(config)) == sorted(names)
+    with pytest.raises(AllocationError, match="holds it too"):
+        grant(request("0", exclusive=True), started("alone"), config)
 
 
 def test_another_boot_voids_every_lease(config, started):
