@@ -2,33 +2,40 @@
 
 from __future__ import annotations
 
-from oci_gpu_hook.allocation import grant as allocation
+from oci_gpu_hook.allocation.names import of_mig
 from oci_gpu_hook.inventory import cache
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from oci_gpu_hook.config import Config
     from oci_gpu_hook.inventory.cache import Held
+    from oci_gpu_hook.inventory.model import Inventory
     from oci_gpu_hook.request.model import Request
 
 
 def hold(request: Request, config: Config) -> Held:
-    """Return the inventory, with what only NVML knows where the request needs it. Raises DriverError.
-
-    Whether it does may depend on the host: `all` names MIG devices where there are any, and NVML knows their UUIDs.
-    """
+    """Return the inventory, with what only NVML knows where the request needs it. Raises DriverError."""
     needed = needs_details(request)
     held = cache.hold(config, detailed=needed)
-    if not needed and allocation.needs_details(request, held.inventory):
+    if not needed and needs_details(request, held.inventory):
         held = cache.hold(config, detailed=True)
     return held
 
 
-def needs_details(request: Request) -> bool:
-    """Tell whether the request needs facts that only NVML has, whatever the host."""
+def needs_details(request: Request, inventory: Inventory | None = None) -> bool:
+    """Tell whether the request needs what only NVML knows: memory, NVLinks, MIG devices, some of its requirements.
+
+    It may depend on the host: `all` names MIG devices where there are GPUs in MIG mode, which the inventory tells.
+    """
     if request.requirements:
         from oci_gpu_hook.request import requirements
 
         if requirements.needs_nvml(request.requirements):
             return True
-    return allocation.needs_details(request)
+    if request.count is not None:
+        return bool(request.devices) or request.memory > 0 or request.count > 1
+    if True in [of_mig(name) for name in request.devices]:
+        return True
+    if inventory is None or inventory.detailed or True not in [gpu.mig_enabled for gpu in inventory.gpus]:
+        return False
+    return "all" in [name.lower() for name in request.devices]

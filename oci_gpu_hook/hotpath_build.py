@@ -21,12 +21,15 @@ if TYPE_CHECKING:
     from types import CodeType
     from typing import Final
 
-# What is imported together after the door: a container's end; its request; its start; each kind of device cgroup.
+# What is imported together after the door: a container's end; its request; its start; of that a choice by count, for
+# one GPU and for several; each kind of device cgroup.
 # head → the heads that a door imports before it, whose modules its own group need not hold.
 HEADS: Final = {
     "oci_gpu_hook.stop": (),
     "oci_gpu_hook.request.parse": (),
     "oci_gpu_hook.start": ("oci_gpu_hook.request.parse",),
+    "oci_gpu_hook.allocation.counting": ("oci_gpu_hook.request.parse", "oci_gpu_hook.start"),
+    "oci_gpu_hook.allocation.topology": ("oci_gpu_hook.request.parse", "oci_gpu_hook.start"),
     "oci_gpu_hook.apply.devices_v1": ("oci_gpu_hook.request.parse", "oci_gpu_hook.start"),
     "oci_gpu_hook.apply.devices_v2": ("oci_gpu_hook.request.parse", "oci_gpu_hook.start"),
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import dataclass_transform
+    from typing import Any, Self, dataclass_transform
 else:
 
     def dataclass_transform(**_options):  # noqa: ANN003, ANN201
@@ -30,6 +30,13 @@ class Record:
             unknown = next(iter(fields.keys() - names.keys()))
             raise TypeError(f"{cls.__name__}: unknown field {unknown!r}")
         self.__dict__.update(fields)
+
+    @classmethod
+    def of(cls, fields: dict[str, Any]) -> Self:
+        """Return a record of all its fields, at less than half the price: unchecked, for records by the hundred."""
+        made = object.__new__(cls)
+        made.__dict__.update(fields)
+        return made
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"{type(self).__name__} is immutable")

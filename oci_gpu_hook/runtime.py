@@ -110,8 +110,10 @@ def prepare(call: Call, hook: str) -> Prepared | None:
         bundle.prepare(document, grant)
         _replace(path, dump(document))
     except BaseException as error:
+        from oci_gpu_hook.allocation import release
+
         log.error("failed", reason=str(error), gpus=[granted.uuid for granted in gpus])
-        allocation.withdraw(container.id, 0, config)
+        release.withdraw(container.id, 0, config)
         raise
     log.info("prepared", gpus=grant.uuids, bundle=call.bundle)
     return Prepared(path=path, before=before, container=container.id, config=config)
@@ -174,10 +176,10 @@ def _was_given(variable: str) -> bool:
 
 
 def _take_back(prepared: Prepared) -> None:
-    from oci_gpu_hook.allocation import grant as allocation
+    from oci_gpu_hook.allocation import release
 
     _replace(prepared.path, prepared.before)
-    allocation.withdraw(prepared.container, 0, prepared.config)
+    release.withdraw(prepared.container, 0, prepared.config)
 
 
 def _replace(path: str, data: bytes) -> None:

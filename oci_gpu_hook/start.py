@@ -6,6 +6,7 @@ import time
 
 from oci_gpu_hook import details, image, log, plan
 from oci_gpu_hook.allocation import grant as allocation
+from oci_gpu_hook.allocation import release
 from oci_gpu_hook.apply import attach, journal
 from oci_gpu_hook.apply.process import Process
 from oci_gpu_hook.config import of_this_user
@@ -52,7 +53,7 @@ def start(container: Container, request: Request, config: Config, started: float
             clock.lap("apply")
     except BaseException as error:
         log.error("failed", reason=str(error), gpus=[granted.uuid for granted in gpus])
-        allocation.withdraw(container.id, container.pid, config)
+        release.withdraw(container.id, container.pid, config)
         raise
     for text in made.warnings:
         log.warning("warning", text=text)

@@ -19,6 +19,8 @@ _WRITABLE_BY_OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
+_boot_id = ""
+
 
 class StateError(HookError):
     """The state directory cannot be used."""
@@ -62,7 +64,7 @@ def read(path: str, limit: int) -> bytes | None:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode) or not is_trusted(status) or status.st_size > limit:
             return None
-        return os.read(fd, limit)
+        return os.read(fd, status.st_size)
     finally:
         os.close(fd)
 
@@ -115,7 +117,7 @@ def start_time(pid: int) -> int:
         return 0
     finally:
         os.close(fd)
-    fields = text[text.rfind(b")") + 2 :].split()  # the name in parentheses may hold anything, spaces too
+    fields = text[text.rfind(b")") + 2 :].split(None, 20)  # the name in parentheses may hold anything, spaces too
     # A leader that has ended is a zombie to all who look, while its other threads may have the GPU open.
     if fields[0] in (b"Z", b"X", b"x") and int(fields[17]) <= 1:
         return 0
@@ -123,15 +125,18 @@ def start_time(pid: int) -> int:
 
 
 def boot_id() -> str:
-    """Return what names this boot of the machine (random(4)), "" where /proc does not tell."""
-    try:
-        fd = os.open("/proc/sys/kernel/random/boot_id", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return ""
-    try:
-        return os.read(fd, 64).strip().decode("ascii", "replace")
-    finally:
-        os.close(fd)
+    """Return what names this boot of the machine (random(4)), "" where /proc does not tell. It is read once."""
+    global _boot_id
+    if not _boot_id:
+        try:
+            fd = os.open("/proc/sys/kernel/random/boot_id", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return ""
+        try:
+            _boot_id = os.read(fd, 64).strip().decode("ascii", "replace")
+        finally:
+            os.close(fd)
+    return _boot_id
 
 
 def _make_parents(path: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from oci_gpu_hook import log
-from oci_gpu_hook.allocation import grant as allocation
+from oci_gpu_hook.allocation import release
 from oci_gpu_hook.apply import remains
 from oci_gpu_hook.config import of_this_user
 
@@ -17,4 +17,4 @@ def stop(container_id: str, config: Config) -> None:
     config = of_this_user(config)
     log.configure(config, container=container_id)
     remains.detach(container_id, config)
-    allocation.release(container_id, config)
+    release.release(container_id, config)

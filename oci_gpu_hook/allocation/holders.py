@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from typing import Final
 
 INITIAL_PID_NAMESPACE: Final = 0xEFFFFFFC  # include/linux/proc_ns.h, PROC_PID_INIT_INO
-_MOST_ANCESTORS: Final = 64
 
 
 class Holder(Record):
@@ -34,13 +33,12 @@ class Processes:
 
     def __init__(self) -> None:
         self.boot_id = boot_id()
-        # Where a container's own procfs is not mounted, /proc may number processes as a parent namespace does.
-        self.own_pid = int(os.readlink("/proc/self"))
         self.pid_namespace = _namespace_of_proc()
 
     def holder(self, pid: int) -> Holder | None:
         """Return the process `pid` (this one for 0) as a holder, None when there is no such live process."""
-        pid = pid or self.own_pid
+        # Where a container's own procfs is not mounted, /proc may number processes as a parent namespace does.
+        pid = pid or int(os.readlink("/proc/self"))
         started = self.start_time(pid)
         if not started:
             return None
@@ -50,6 +48,16 @@ class Processes:
         """Return when a process started, in clock ticks since boot, 0 when there is no such live process."""
         return start_time(pid)
 
+    def is_taken(self, pid: int) -> bool:
+        """Tell whether there is a process of that number, alive or a zombie; a tenth of the price of `start_time`."""
+        return os.access(f"/proc/{pid}", os.F_OK)
+
+    def may_live(self, holder: Holder) -> bool:
+        """Tell whether a holder may live: cheaply, for `lives` alone sees that its pid is another process's by now."""
+        if holder.boot_id != self.boot_id:
+            return False
+        return holder.pid_namespace not in (self.pid_namespace, 0) or self.is_taken(holder.pid)
+
     def lives(self, holder: Holder) -> bool | None:
         """Tell whether a holder lives; None when it cannot be known from this pid namespace."""
         if holder.boot_id != self.boot_id:
@@ -58,20 +66,11 @@ class Processes:
             return 0 != self.start_time(holder.pid) == holder.start_time
         if self.pid_namespace != INITIAL_PID_NAMESPACE:
             return None
-        return any(self._is(pid, holder) for pid in os.listdir("/proc") if pid.isdecimal())
+        from oci_gpu_hook.allocation import pid_namespaces
 
-    def _is(self, pid: str, holder: Holder) -> bool:
-        """Tell whether the process that we know as `pid` is the one that its own namespace knows as holder.pid."""
-        if self.start_time(int(pid)) != holder.start_time:
-            return False
-        try:
-            if _inode(f"/proc/{pid}/ns/pid") != holder.pid_namespace:
-                return False
-            status = _read(f"/proc/{pid}/status")
-        except OSError:
-            return False
-        numbers = _field(status, b"NSpid").split()
-        return bool(numbers) and int(numbers[-1]) == holder.pid
+        return pid_namespaces.has(
+            holder.pid_namespace, holder.pid, lambda pid: self.start_time(pid) == holder.start_time
+        )
 
 
 def same(one: Holder, other: Holder) -> bool:
@@ -81,36 +80,14 @@ def same(one: Holder, other: Holder) -> bool:
     return one.start_time == other.start_time and one.boot_id == other.boot_id
 
 
-def _read(path: str) -> bytes:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return os.read(fd, 16384)
-    finally:
-        os.close(fd)
-
-
 def _namespace_of_proc() -> int:
-    """Return the inode of the pid namespace that /proc numbers processes in, 0 where that cannot be known.
-
-    It is that of the nearest ancestor with no other number than the one that /proc gives it (proc(5), NSpid).
-    """
-    pid = "self"
-    for _ in range(_MOST_ANCESTORS):
-        status = _read(f"/proc/{pid}/status")
-        if len(_field(status, b"NSpid").split()) == 1:
-            return _inode(f"/proc/{pid}/ns/pid")
-        pid = _field(status, b"PPid").decode("ascii")
-        if pid == "0":
-            break
-    return _inode("/proc/1/ns/pid")
-
-
-def _field(status: bytes, name: bytes) -> bytes:
-    return status.partition(b"\n" + name + b":")[2].partition(b"\n")[0].strip()
-
-
-def _inode(path: str) -> int:
+    """Return the inode of the pid namespace that /proc numbers processes in, 0 where that cannot be known."""
     try:
-        return os.stat(path).st_ino
-    except OSError:  # another user's init, seen by a rootless engine
-        return 0
+        # No namespace is above the initial one, and no process of it is in the /proc of another.
+        if os.stat("/proc/self/ns/pid").st_ino == INITIAL_PID_NAMESPACE:
+            return INITIAL_PID_NAMESPACE
+    except OSError:
+        pass
+    from oci_gpu_hook.allocation import pid_namespaces
+
+    return pid_namespaces.of_proc()

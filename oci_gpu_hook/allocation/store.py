@@ -14,31 +14,26 @@ import os
 import stat
 import time
 
-from oci_gpu_hook import document
-from oci_gpu_hook.allocation.leases import Book, from_journal, from_json, to_json
+from oci_gpu_hook import document, log
+from oci_gpu_hook.allocation.leases import Book, from_json, to_json, with_changes
 from oci_gpu_hook.errors import HookError, reason
-from oci_gpu_hook.state import is_trusted
+from oci_gpu_hook.state import StateError, is_trusted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final, Self
 
     from oci_gpu_hook.allocation.holders import Processes
-    from oci_gpu_hook.allocation.leases import Lease
+    from oci_gpu_hook.request.model import Request
 
 RECORD: Final = "leases.json"
 LOCK: Final = "leases.lock"
-JOURNALS: Final = "containers"
 LARGEST_RECORD: Final = 4 << 20
-LARGEST_JOURNAL: Final = 4 << 20
 LOCK_PATIENCE: Final = (
     10.0  # seconds; the lock is held for a millisecond, unless its holder is stopped or the disk hangs
 )
-_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-
-
-class Untrusted(Exception):
-    """The record is not one that this project wrote; the text says why."""
+JUDGED: Final = 8  # leases whose processes a start looks at, though they do not matter to it
+READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Store:
@@ -92,16 +87,33 @@ class Store:
     def read(self) -> Book:
         """Return the record; one that cannot be trusted is set aside (under the lock) and made anew."""
         try:
-            data = self._bytes(RECORD, LARGEST_RECORD, self._dir)
-        except FileNotFoundError:
-            return Book(leases=tuple(self._journals()))
-        except Untrusted as error:
-            return self._anew(str(error), Book())
-        try:
+            data = read_trusted(RECORD, LARGEST_RECORD, self._dir)
             book, complaints = from_json(document.parse(data, RECORD))
+        except FileNotFoundError:
+            return self._completed(Book())
         except HookError as error:
             return self._anew(error.why, Book())
         return self._anew("; ".join(complaints), book) if complaints else book
+
+    def living(self, book: Book, request: Request | None = None) -> Book:
+        """Return the record without the dead; who cannot be judged from this pid namespace counts as alive.
+
+        To a plain request by name only exclusive leases matter, and those of runtimes that may be its own. Of the rest
+        it judges the first few by the process, and has them go to the end, so that all have their turn; and the others
+        by the pid alone, which keeps a start cheap on a host with hundreds of containers.
+        """
+        few = JUDGED if request is not None and request.count is None and not request.exclusive else len(book.leases)
+        lives, may_live = self.processes.lives, self.processes.may_live
+        judged = [lease for lease in book.leases[:few] if lives(lease.holder) is not False]
+        leases = []
+        for lease in book.leases[few:]:
+            matters = lease.exclusive or lease.starting
+            if lives(lease.holder) is not False if matters else may_live(lease.holder):
+                leases.append(lease)
+        queue = tuple([waiter for waiter in book.queue if lives(waiter.holder) is not False])
+        if len(judged) == len(book.leases) and len(queue) == len(book.queue):
+            return book
+        return with_changes(book, leases=(*leases, *judged), queue=queue)
 
     def write(self, book: Book) -> None:
         """Replace the record; readers without the lock see the old or the new one, never a part."""
@@ -119,6 +131,11 @@ class Store:
         finally:
             os.close(fd)
 
+    def tell_troubles(self) -> None:
+        """Tell the log, loudly, of a record that could not be trusted, and where it is kept."""
+        for trouble in self.troubles:
+            log.warning("lease record was not usable and is made anew", **trouble)
+
     def stamp(self) -> tuple[int, int]:
         """Return what changes when the record is replaced."""
         return stamp_of(self.directory)
@@ -131,61 +148,51 @@ class Store:
             return False
         return there.st_ino == os.fstat(fd).st_ino
 
-    def _bytes(self, name: str, limit: int, directory: int) -> bytes:
-        """Read a file that this project wrote. Raises Untrusted for what is no such file."""
-        try:
-            fd = os.open(name, _READ, dir_fd=directory)
-        except OSError as error:
-            if error.errno in (errno.ELOOP, errno.ENXIO):  # a symlink; a socket
-                raise Untrusted(f"is no regular file ({reason(error)})") from None
-            raise
-        try:
-            found = os.fstat(fd)
-            if not stat.S_ISREG(found.st_mode):
-                raise Untrusted("is no regular file")
-            if not is_trusted(found):
-                raise Untrusted(f"could be written by others (owner {found.st_uid}, mode {found.st_mode & 0o777:o})")
-            if found.st_size > limit:
-                raise Untrusted(f"is larger than {limit} bytes")
-            return document.read_all(fd, limit, name)
-        finally:
-            os.close(fd)
-
     def _anew(self, why: str, readable: Book) -> Book:
-        """Set the record aside and return what can still be known: its readable entries and the journals."""
-        known = {(lease.container, lease.holder.start_time) for lease in readable.leases}
-        journals = [lease for lease in self._journals() if (lease.container, lease.holder.start_time) not in known]
-        book = Book(leases=(*readable.leases, *journals), queue=readable.queue, next_ticket=readable.next_ticket)
+        book = self._completed(readable)
         aside = ""
         if self._lock is not None:
-            aside = f"{RECORD}.corrupt-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{time.time_ns() % 10**9:09d}"
-            os.rename(RECORD, aside, src_dir_fd=self._dir, dst_dir_fd=self._dir)
+            from oci_gpu_hook.allocation import rebuilding
+
+            aside = rebuilding.set_aside(RECORD, self._dir)
             self.write(book)
         path = os.path.join(self.directory, RECORD)
         self.troubles.append({"file": path, "reason": why, "kept_as": aside, "leases": len(book.leases)})
         return book
 
-    def _journals(self) -> list[Lease]:
-        """Return the leases that the journals of changed containers attest; unreadable ones attest nothing."""
-        try:
-            directory = os.open(JOURNALS, _READ | os.O_DIRECTORY, dir_fd=self._dir)
-        except OSError:
-            return []
-        leases = []
-        try:
-            for name in sorted(os.listdir(directory)):
-                if not name.endswith(".json"):
-                    continue
-                try:
-                    entry = document.parse(self._bytes(name, LARGEST_JOURNAL, directory), name)
-                    lease = from_journal(entry, self.processes.boot_id, self.processes.pid_namespace)
-                except (HookError, OSError, Untrusted):
-                    continue
-                if lease.devices and lease.holder.pid:
-                    leases.append(lease)
-        finally:
-            os.close(directory)
-        return leases
+    def _completed(self, readable: Book) -> Book:
+        from oci_gpu_hook.allocation import rebuilding
+
+        return rebuilding.completed(readable, self._dir, self.processes)
+
+
+def read_trusted(name: str, limit: int, directory: int) -> bytes:
+    """Read a file that this project wrote, and replaces as a whole. Raises StateError for what is none, OSError.
+
+    directory: descriptor of the directory that it is in.
+    """
+    try:
+        fd = os.open(name, READ, dir_fd=directory)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):  # a symlink; a socket
+            raise _untrusted(name, f"is no regular file ({reason(error)})") from None
+        raise
+    try:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            raise _untrusted(name, "is no regular file")
+        if not is_trusted(found):
+            owner, mode = found.st_uid, found.st_mode & 0o777
+            raise _untrusted(name, f"could be written by others (owner {owner}, mode {mode:o})")
+        if found.st_size > limit:
+            raise _untrusted(name, f"is larger than {limit} bytes")
+        return os.read(fd, found.st_size)
+    finally:
+        os.close(fd)
+
+
+def _untrusted(name: str, why: str) -> StateError:
+    return StateError(f"state file {name}", why, "find out who wrote there")
 
 
 def stamp_of(directory: str) -> tuple[int, int]:

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 from oci_gpu_hook.allocation import choice, names
 from oci_gpu_hook.allocation.holders import Holder, same
-from oci_gpu_hook.allocation.leases import Book, Lease, Waiter
+from oci_gpu_hook.allocation.leases import Lease, with_changes
 from oci_gpu_hook.errors import AllocationError, InvalidInput, quoted
 from oci_gpu_hook.record import Record
-from oci_gpu_hook.request.model import Request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from oci_gpu_hook.allocation.leases import Book
     from oci_gpu_hook.allocation.model import Granted
+    from oci_gpu_hook.allocation.waiters import Waiter
     from oci_gpu_hook.inventory.model import Inventory
+    from oci_gpu_hook.request.model import Request
 
 
 class Claim(Record):
@@ -30,25 +34,33 @@ class Claim(Record):
 def serve(
     book: Book, claim: Claim, inventory: Inventory, now: str, place: Waiter | None = None
 ) -> tuple[tuple[Granted, ...], Book]:
-    """Return the devices of a claim and the record with its lease, the very same record where nothing changed.
+    """Return the devices of a claim and the record with its lease as the last, or the very same where nothing changed.
 
     place: where the container waits in the queue. Raises what `choice.choose` raises, AllocationError also when a
     device granted before is gone.
     """
-    own = next((lease for lease in book.leases if _is_own(lease, claim)), None)
-    others = tuple(lease for lease in book.leases if lease is not own)
-    granted = _again(own, claim.request, inventory) if own else None
+    own = None
+    others = []
+    for lease in book.leases:
+        if own is None and _is_own(lease, claim):
+            own = lease
+        else:
+            others.append(lease)
+    request = claim.request
+    granted = _again(own, request, inventory) if own else None
+    queue = book.queue
     if granted is None:
         ticket = place.ticket if place else book.next_ticket
-        ahead = tuple(waiter for waiter in book.queue if waiter.ticket < ticket)
-        granted = choose_in_turn(claim.request, inventory, others, ahead)
-    queue = tuple(waiter for waiter in book.queue if waiter != place)
+        ahead = tuple([waiter for waiter in queue if waiter.ticket < ticket])
+        granted = choose_in_turn(request, inventory, others, ahead)
+    if place:
+        queue = tuple([waiter for waiter in queue if waiter != place])
     if not granted:  # `all` of no GPU
-        return granted, with_changes(book, leases=others, queue=queue)
+        return granted, with_changes(book, leases=tuple(others), queue=queue) if own or place else book
     lease = Lease(
         container=claim.container,
-        devices=tuple(choice.leased(device) for device in granted),
-        exclusive=claim.request.exclusive or (own is not None and own.exclusive),
+        devices=tuple([choice.leased(device) for device in granted]),
+        exclusive=request.exclusive or (own is not None and own.exclusive),
         holder=own.holder if own and same(own.holder, claim.holder) else claim.holder,
         since=own.since if own else now,
         starting=claim.starting,
@@ -61,41 +73,17 @@ def serve(
 
 
 def choose_in_turn(
-    request: Request, inventory: Inventory, held: tuple[Lease, ...], ahead: tuple[Waiter, ...]
+    request: Request, inventory: Inventory, held: Sequence[Lease], ahead: Sequence[Waiter]
 ) -> tuple[Granted, ...]:
     """Choose, with respect for those who wait and came first.
 
     A plain request by name is not held up by them: it shares, as NVIDIA's interface has it, and has no other choice.
     """
-    if request.count is not None or request.exclusive:
-        held = (*held, *choice.reserved(ahead, inventory, held))
+    if ahead and (request.count is not None or request.exclusive):
+        from oci_gpu_hook.allocation import counting
+
+        held = (*held, *counting.reserved(ahead, inventory, held))
     return choice.choose(request, inventory, held)
-
-
-def enqueue(book: Book, claim: Claim, hook: Holder, now: str) -> tuple[Waiter, Book]:
-    """Return a place at the end of the queue, kept by the waiting process `hook`, and the record with it."""
-    waiter = Waiter(
-        ticket=book.next_ticket, container=claim.container, holder=hook, request=_chosen_by(claim.request), since=now
-    )
-    return waiter, keep_place(book, waiter)
-
-
-def keep_place(book: Book, waiter: Waiter) -> Book:
-    """Return the record with the waiter at its place, where it lost it because the record had to be made anew."""
-    if waiter in book.queue:
-        return book
-    queue = sorted((*book.queue, waiter), key=lambda other: other.ticket)
-    return with_changes(book, queue=tuple(queue), next_ticket=max(book.next_ticket, waiter.ticket + 1))
-
-
-def leave(book: Book, waiter: Waiter) -> Book:
-    """Return the record without a place in the queue."""
-    return with_changes(book, queue=tuple(other for other in book.queue if other != waiter))
-
-
-def with_changes(book: Book, **changes: object) -> Book:
-    """Return the record with some of its fields replaced."""
-    return Book(**{**book.__dict__, **changes})
 
 
 def _is_own(lease: Lease, claim: Claim) -> bool:
@@ -121,15 +109,3 @@ def _again(own: Lease, request: Request, inventory: Inventory) -> tuple[Granted,
         return granted if request.count == len(granted) else None
     named = names.resolve(request.devices, inventory)
     return named if {device.uuid for device in named} == {device.uuid for device in granted} else None
-
-
-def _chosen_by(request: Request) -> Request:
-    """Return the part of a request that decides about devices, as the record keeps it."""
-    return Request(
-        devices=request.devices,
-        count=request.count,
-        memory=request.memory,
-        exclusive=request.exclusive,
-        driver_capabilities=(),
-        source="queue",
-    )

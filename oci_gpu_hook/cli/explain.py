@@ -6,7 +6,7 @@ pay for them.
 
 from __future__ import annotations
 
-from oci_gpu_hook.allocation import choice, names
+from oci_gpu_hook.allocation import choice, counting, names
 from oci_gpu_hook.cli.picture import memory, relation
 from oci_gpu_hook.errors import quoted
 from oci_gpu_hook.inventory.capabilities import DISPLAY, GRAPHICS
@@ -55,8 +55,8 @@ def gpus(
         alone = ", then by this container alone" if request.exclusive else ""
         yield f"  {_chosen(request)}; {_shared(device, held)}{alone}"
     if request.count is not None:
-        candidates = choice.eligible(request, inventory)
-        free = choice.available(candidates, request, held or ())
+        candidates = counting.eligible(request, inventory)
+        free = counting.available(candidates, request, held or ())
         least = f" with {memory(request.memory)} or more" if request.memory else ""
         yield f"of {len(candidates)} on this host{least}, {len(free)} can be granted now; the fewest holders come first"
         if len(granted) > 1 and not any(device.mig for device in granted):

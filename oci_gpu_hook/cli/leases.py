@@ -11,7 +11,7 @@ import sys
 import time
 
 from oci_gpu_hook import config as configs
-from oci_gpu_hook.allocation import choice, grant, names
+from oci_gpu_hook.allocation import choice, names, release, view
 from oci_gpu_hook.allocation.model import Granted
 from oci_gpu_hook.cli.console import console
 from oci_gpu_hook.errors import AllocationError, HookError, InvalidInput, one_line, quoted
@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         import json
 
-        print(json.dumps(to_json(grant.current(config)), indent=2))
+        print(json.dumps(to_json(view.current(config)), indent=2))
     elif options.watch:
         _watch(config)
     else:
@@ -151,7 +151,7 @@ def _picture(config: Config) -> Group:
         gpus = inventories.load(config, detailed=True).gpus
     except HookError as error:  # without a driver the leases are still worth seeing
         notes.append(f"warning: {error}")
-    book = grant.current(config)
+    book = view.current(config)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     for heading, options in _COLUMNS.items():
         table.add_column(heading, **options)  # type: ignore[arg-type]
@@ -210,17 +210,17 @@ def _age(since: str) -> str:
 
 def _release(text: str, config: Config, *, force: bool) -> int:
     """Drop the lease of a container, so that its GPUs can be granted to others."""
-    held = dict.fromkeys(lease.container for lease in grant.current(config).leases)
+    held = dict.fromkeys(lease.container for lease in view.current(config).leases)
     meant = [text] if text in held else [container for container in held if text and container.startswith(text)]
     if len(meant) > 1:
         why = f"could be any of {', '.join(map(quoted, meant))}"
         raise InvalidInput(f"container {quoted(text)}", why, "give more of the id")
     if not meant:
-        if grant.release(text, config, force=force):  # its process had ended, so it was not shown any more
+        if release.release(text, config, force=force):  # its process had ended, so it was not shown any more
             return 0
         known = ", ".join(map(quoted, held)) or "nobody"
         raise InvalidInput(f"container {quoted(text)}", "has no lease", f"those have: {known}")
-    if not grant.release(meant[0], config, force=force):
+    if not release.release(meant[0], config, force=force):
         why = "lives, and would go on using its GPUs"
         raise AllocationError(f"container {quoted(meant[0])}", why, "stop it, or use --force")
     print(f"released the GPUs of container {quoted(meant[0])}")

@@ -14,7 +14,7 @@ import time
 from oci_gpu_hook import config as configs
 from oci_gpu_hook import container as containers
 from oci_gpu_hook import details, image, plan, start
-from oci_gpu_hook.allocation import grant as allocation
+from oci_gpu_hook.allocation import view
 from oci_gpu_hook.apply.rootfs import Rootfs
 from oci_gpu_hook.cli import narrative
 from oci_gpu_hook.cli.narrative import Preview
@@ -79,7 +79,7 @@ def preview(container: Container, request: Request, config: Config, clock: Clock
     config = configs.of_this_user(config)
     host = details.hold(request, config).inventory
     clock.lap("inventory")
-    gpus = allocation.preview(request, host, config)
+    gpus = view.preview(request, host, config)
     clock.lap("allocation")
     try:
         fd = os.open(container.rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -92,7 +92,7 @@ def preview(container: Container, request: Request, config: Config, clock: Clock
     made = plan.make(request, host, gpus, facts, config)
     clock.lap("plan")
     try:
-        held: tuple[Lease, ...] | None = allocation.current(config).leases
+        held: tuple[Lease, ...] | None = view.current(config).leases
     except AllocationError:  # a record that this user may not read; the choice was made without it too
         held = None
     return Preview(container=container, config=config, inventory=host, held=held, plan=made)

@@ -58,13 +58,13 @@ def attach(bundle: str, config_path: str) -> None:
         return  # the configuration was changed since, and does not let it ask any more
 
     from oci_gpu_hook import start
-    from oci_gpu_hook.allocation import grant as allocation
+    from oci_gpu_hook.allocation import release
 
     try:
         request = _within_isolation(request, container, config)
         start.start(_prepared(container, config), request, config, started)
     except BaseException:
-        allocation.release(container.id, config, force=True)
+        release.release(container.id, config, force=True)
         raise
 
 

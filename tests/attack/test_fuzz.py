@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from oci_gpu_hook import config as configs
 from oci_gpu_hook import container as containers
 from oci_gpu_hook import state
-from oci_gpu_hook.allocation import leases
+from oci_gpu_hook.allocation import leases, waiters
 from oci_gpu_hook.allocation.holders import Holder
 from oci_gpu_hook.apply import entries, journal
 from oci_gpu_hook.apply.remains import take_back
@@ -98,7 +98,7 @@ BOOK = leases.to_json(
             ),
         ),
         queue=(
-            leases.Waiter(
+            waiters.Waiter(
                 ticket=3,
                 container="b",
                 holder=HOLDER,

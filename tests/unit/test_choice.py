@@ -6,10 +6,11 @@ from itertools import combinations
 
 import pytest
 
-from oci_gpu_hook.allocation import choice, names, topology
-from oci_gpu_hook.allocation.grant import needs_details
+from oci_gpu_hook.allocation import choice, counting, names, topology
 from oci_gpu_hook.allocation.holders import Holder
-from oci_gpu_hook.allocation.leases import Device, Lease, Waiter
+from oci_gpu_hook.allocation.leases import Device, Lease
+from oci_gpu_hook.allocation.waiters import Waiter
+from oci_gpu_hook.details import needs_details
 from oci_gpu_hook.errors import AllocationError, InvalidInput
 from oci_gpu_hook.inventory.model import Gpu, Inventory, MigDevice
 from oci_gpu_hook.request.model import Request
@@ -355,7 +356,7 @@ def waiter(ticket, container, wish):
 
 def test_those_who_wait_keep_what_is_free_of_what_they_need():
     held = [lease("a", uuid(0), exclusive=True)]
-    kept = choice.reserved([waiter(1, "big", request(count=4, exclusive=True))], plain(4), held)
+    kept = counting.reserved([waiter(1, "big", request(count=4, exclusive=True))], plain(4), held)
     assert [device.gpu for device in kept[0].devices] == [uuid(1), uuid(2), uuid(3), uuid(0)]
     with pytest.raises(choice.Busy, match="'big' exclusively"):
         choice.choose(request(count=1, exclusive=True), plain(4), [*held, *kept])
@@ -364,21 +365,21 @@ def test_those_who_wait_keep_what_is_free_of_what_they_need():
 def test_new_sharers_do_not_come_as_fast_as_old_ones_go():
     """Two GPUs, both shared: who waits for one alone gets the one that fewer share, and nobody new joins there."""
     held = [lease("a", uuid(0)), lease("b", uuid(0)), lease("c", uuid(1))]
-    kept = choice.reserved([waiter(1, "alone", request(count=1, exclusive=True))], plain(2), held)
+    kept = counting.reserved([waiter(1, "alone", request(count=1, exclusive=True))], plain(2), held)
     assert indices(choice.choose(request(count=1), plain(2), [*held, *kept])) == [0]
-    later = choice.reserved(
+    later = counting.reserved(
         [waiter(1, "alone", request(count=1, exclusive=True)), waiter(2, "next", request("1"))], plain(2), held
     )
     assert [one.container for one in later] == ["alone"]
 
 
 def test_those_who_wait_keep_no_more_than_they_need():
-    kept = choice.reserved([waiter(1, "one", request("2", exclusive=True, wait=5))], plain(4), [])
+    kept = counting.reserved([waiter(1, "one", request("2", exclusive=True, wait=5))], plain(4), [])
     assert indices(choice.choose(request(count=3, exclusive=True), plain(4), kept)) == [0, 1, 3]
 
 
 def test_a_waiter_whose_device_vanished_keeps_nothing():
-    assert choice.reserved([waiter(1, "x", request("7", exclusive=True))], plain(2), []) == ()
+    assert counting.reserved([waiter(1, "x", request("7", exclusive=True))], plain(2), []) == ()
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import jsonschema
 import pytest
 
 from oci_gpu_hook.allocation import grant as story
+from oci_gpu_hook.allocation import release, view
 from oci_gpu_hook.cli import leases as command
 from oci_gpu_hook.cli.main import main
 from oci_gpu_hook.config import Config
@@ -75,7 +76,7 @@ def test_json_is_what_the_schema_says(host, capsys):
 
 
 def test_the_table_shows_free_and_held_devices_without_colour_in_a_pipe(host, capsys):
-    story.release(LONG, host.config, force=True)
+    release.release(LONG, host.config, force=True)
     assert host() == 0
     text = capsys.readouterr().out
     lines = [line.split() for line in text.splitlines() if line.strip()]
@@ -123,8 +124,8 @@ def test_what_lives_is_released_by_force_only(host, capsys):
     assert host("release", "c") == 1
     assert "lives, and would go on using its GPUs" in capsys.readouterr().err
     assert host("release", "3f5a3f", "--force") == 0
-    assert "c" in {lease.container for lease in story.current(host.config).leases}
-    assert LONG not in {lease.container for lease in story.current(host.config).leases}
+    assert "c" in {lease.container for lease in view.current(host.config).leases}
+    assert LONG not in {lease.container for lease in view.current(host.config).leases}
 
 
 def test_releasing_what_holds_nothing_is_an_error_that_names_the_holders(host, capsys):
@@ -135,7 +136,7 @@ def test_releasing_what_holds_nothing_is_an_error_that_names_the_holders(host, c
 
 
 def test_those_who_wait_are_shown_below(host, capsys):
-    from oci_gpu_hook.allocation import store, turn
+    from oci_gpu_hook.allocation import store, turn, waiters
     from oci_gpu_hook.allocation.holders import Processes
 
     processes = Processes()
@@ -143,7 +144,7 @@ def test_those_who_wait_are_shown_below(host, capsys):
     claim = turn.Claim(container="batch", holder=processes.holder(0), request=wish)
     with store.Store(host.config.state_dir, processes) as opened:
         opened.lock()
-        opened.write(turn.enqueue(opened.read(), claim, claim.holder, "")[1])
+        opened.write(waiters.enqueue(opened.read(), claim, claim.holder, "")[1])
     host()
     assert "waiting, 1: batch for 2" in capsys.readouterr().out
 

@@ -18,7 +18,7 @@ import pytest
 
 from oci_gpu_hook import document
 from oci_gpu_hook.allocation import grant as story
-from oci_gpu_hook.allocation import leases, store
+from oci_gpu_hook.allocation import leases, release, store, view, waiters
 from oci_gpu_hook.allocation.holders import INITIAL_PID_NAMESPACE, Holder, Processes, same
 from oci_gpu_hook.config import Config
 from oci_gpu_hook.container import Container
@@ -102,7 +102,7 @@ def recorded(config):
 
 
 def holders(config):
-    return {lease.container: [device.uuid for device in lease.devices] for lease in story.current(config).leases}
+    return {lease.container: [device.uuid for device in lease.devices] for lease in view.current(config).leases}
 
 
 def kept_aside(config):
@@ -119,11 +119,11 @@ def test_a_container_granted_twice_gets_the_same(config, started, events):
     a = started("a")
     grant(request(count=1), started("other"), config)
     first = grant(request(count=2, exclusive=True), a, config)
-    since = story.current(config).leases[-1].since
+    since = view.current(config).leases[-1].since
     assert grant(request(count=2, exclusive=True), a, config) == first == [1, 2]
     assert grant(request(*[uuid(i) for i in first]), a, config) == first
-    assert [lease.since for lease in story.current(config).leases if lease.container == "a"] == [since]
-    assert story.current(config).leases[-1].exclusive, "asking again by name must not soften the lease"
+    assert [lease.since for lease in view.current(config).leases if lease.container == "a"] == [since]
+    assert view.current(config).leases[-1].exclusive, "asking again by name must not soften the lease"
     assert [event for event, _ in events] == ["granted", "granted"]
 
 
@@ -148,7 +148,7 @@ def test_two_living_containers_of_one_name_are_two(config, started):
     assert grant(request(count=1, exclusive=True), other, config) != first
     assert len(recorded(config)["leases"]) == 2
     started.kill("other")
-    assert story.release("same", config)
+    assert release.release("same", config)
     assert [lease["pid"] for lease in recorded(config)["leases"]] == [one.pid]
 
 
@@ -205,6 +205,32 @@ def test_a_reused_pid_is_no_holder(config, started):
     assert grant(request(count=1), started("b"), config) == [0]
 
 
+def test_among_many_leases_a_plain_request_drops_the_dead_that_matter_and_some_others(config, started):
+    for number in range(store.JUDGED * 2):
+        grant(request("0"), started(f"shared{number}"), config)
+    grant(request("1", exclusive=True), started("alone"), config)
+    started("gone")
+    grant(request("0"), bundle("gone", started.processes["gone"].pid), config)
+    edit(config, lambda lease: lease.update(startTime=lease["startTime"] - 1))  # other processes have their pids by now
+    started.kill("gone")
+    assert grant(request("1"), started("b"), config) == [1], "nobody is kept from a GPU by the dead"
+    left = [lease["container"] for lease in recorded(config)["leases"]]
+    assert len(left) == store.JUDGED + 1
+    assert not {"alone", "gone"} & set(left)
+    assert holders(config) == {"b": [uuid(1)]}
+    grant(request("2"), started("c"), config)
+    assert {lease["container"] for lease in recorded(config)["leases"]} == {"b", "c"}, "all have their turn"
+
+
+def test_the_living_stay_where_there_are_many(config, started):
+    names = [f"c{number}" for number in range(store.JUDGED + 3)]
+    for name in names:
+        grant(request("0"), started(name), config)
+    assert sorted(holders(config)) == sorted(names)
+    with pytest.raises(AllocationError, match="holds it too"):
+        grant(request("0", exclusive=True), started("alone"), config)
+
+
 def test_another_boot_voids_every_lease(config, started):
     grant(request(count=4, exclusive=True), started("a"), config)
     edit(config, lambda lease: lease.update(bootId="00000000-0000-0000-0000-000000000000"))
@@ -221,18 +247,18 @@ def edit(config, change):
 
 def test_poststop_releases_what_has_ended_and_nothing_that_lives(config, started):
     grant(request("0"), started("a"), config)
-    assert not story.release("a", config)
+    assert not release.release("a", config)
     assert holders(config) == {"a": [uuid(0)]}
     started.kill("a")
-    assert story.release("a", config)
+    assert release.release("a", config)
     assert recorded(config)["leases"] == []
-    assert not story.release("a", config)
-    assert not story.release("never was", config)
+    assert not release.release("a", config)
+    assert not release.release("never was", config)
 
 
 def test_people_can_release_what_lives(config, started, events):
     grant(request("0"), started("a"), config)
-    assert story.release("a", config, force=True)
+    assert release.release("a", config, force=True)
     assert holders(config) == {}
     assert events[-1][0] == "released"
 
@@ -241,18 +267,18 @@ def test_reconcile_drops_the_dead_and_names_them(config, started):
     grant(request("0"), started("a"), config)
     grant(request("1"), started("b"), config)
     started.kill("a")
-    assert [lease.container for lease in story.reconcile(config)] == ["a"]
+    assert [lease.container for lease in release.reconcile(config)] == ["a"]
     assert [lease["container"] for lease in recorded(config)["leases"]] == ["b"]
 
 
 def test_a_preview_shows_the_choice_and_records_nothing(config, started):
-    assert [device.gpu.index for device in story.preview(request(count=1), HOST, config)] == [0]
+    assert [device.gpu.index for device in view.preview(request(count=1), HOST, config)] == [0]
     assert not os.path.exists(config.state_dir)
     grant(request("0"), started("a"), config)
     before = store.stamp_of(config.state_dir)
-    assert [device.gpu.index for device in story.preview(request(count=1), HOST, config)] == [1]
+    assert [device.gpu.index for device in view.preview(request(count=1), HOST, config)] == [1]
     with pytest.raises(AllocationError):
-        story.preview(request("0", exclusive=True), HOST, config)
+        view.preview(request("0", exclusive=True), HOST, config)
     assert store.stamp_of(config.state_dir) == before
 
 
@@ -310,7 +336,7 @@ def until(condition):
 
 
 def queue(config):
-    return [waiter.container for waiter in story.current(config).queue]
+    return [waiter.container for waiter in view.current(config).queue]
 
 
 def test_waiting_ends_with_the_grant_and_keeps_the_order(config, started):
@@ -323,7 +349,7 @@ def test_waiting_ends_with_the_grant_and_keeps_the_order(config, started):
         )
         until(lambda: queue(config)[-1:] == [name])  # noqa: B023
     assert queue(config) == ["large", "small", "last"]
-    assert story.release("a", config, force=True)
+    assert release.release("a", config, force=True)
     until(lambda: len(results) == 2)
     assert sorted(results) == [("large", [0, 1, 2]), ("small", [3])]
     started.kill("large")
@@ -459,7 +485,7 @@ def test_a_record_that_cannot_be_trusted_is_kept_aside_and_made_anew(kind, confi
     if "writable" not in kind and "foreign" not in kind:
         os.unlink(path)
     HOSTILE[kind](path)
-    assert [device.gpu.index for device in story.preview(request(count=1), HOST, config)] == [1]
+    assert [device.gpu.index for device in view.preview(request(count=1), HOST, config)] == [1]
     assert kept_aside(config) == [], "looking changes nothing"
     assert grant(request(count=1), started("b"), config) == [1]
     assert holders(config) == {"a": [uuid(0)], "b": [uuid(1)]}
@@ -550,10 +576,10 @@ def test_a_grant_that_came_to_nothing_is_taken_back_from_its_own_process_only(co
     grant(request("0"), one, config)
     grant(request("1"), other, config)
     grant(request("2"), bundle("same", 0), config)
-    assert story.withdraw("same", 0, config)
+    assert release.withdraw("same", 0, config)
     assert [lease["pid"] for lease in recorded(config)["leases"]] == [one.pid, other.pid]
-    assert story.withdraw("same", other.pid, config)
-    assert not story.withdraw("same", other.pid, config)
+    assert release.withdraw("same", other.pid, config)
+    assert not release.withdraw("same", other.pid, config)
     assert [lease["pid"] for lease in recorded(config)["leases"]] == [one.pid]
 
 
@@ -588,8 +614,8 @@ def test_no_descriptor_is_left_open(config, started):
     before = psutil.Process().num_fds()
     for _ in range(3):
         grant(request(count=1), bundle("b", started.processes["a"].pid), config)
-        story.release("b", config, force=True)
-        story.current(config)
+        release.release("b", config, force=True)
+        view.current(config)
     assert psutil.Process().num_fds() == before
 
 
@@ -624,7 +650,7 @@ def a_book():
     devices = (leases.Device(gpu=uuid(0)), leases.Device(gpu=uuid(1), mig=mig.uuid))
     lease = leases.Lease(container="a", devices=devices, exclusive=True, holder=holder, since="2026-01-01T00:00:00Z")
     wish = Request(devices=("0",), count=None, memory=1, exclusive=False, driver_capabilities=(), source="queue")
-    waiter = leases.Waiter(ticket=3, container="w", holder=holder, request=wish, since="2026-01-01T00:00:00Z")
+    waiter = waiters.Waiter(ticket=3, container="w", holder=holder, request=wish, since="2026-01-01T00:00:00Z")
     return leases.Book(leases=(lease,), queue=(waiter,), next_ticket=4)
 
 
@@ -724,7 +750,7 @@ def test_a_lease_made_inside_a_pid_namespace_is_judged_from_the_host(config, sta
         inside.stdin.close()
         inside.wait()
     assert set(holders(config)) == {"outside"}
-    assert [lease.container for lease in story.reconcile(config)] == ["inside"]
+    assert [lease.container for lease in release.reconcile(config)] == ["inside"]
 
 
 # --- everything at once --------------------------------------------------------------------------------------------
@@ -749,7 +775,7 @@ def hammer(seed, config, size):
             process.kill()
             process.wait()
         if rng.random() < 0.5:
-            story.release(name, config)
+            release.release(name, config)
 
 
 def test_processes_that_die_at_random_never_share_an_exclusive_gpu_nor_lose_one(config):
@@ -777,7 +803,7 @@ def test_processes_that_die_at_random_never_share_an_exclusive_gpu_nor_lose_one(
                     grant(
                         request(count=1, exclusive=True, wait=5), bundle(f"victim{os.getpid()}", 0), config, host(size)
                     )
-                    story.release(f"victim{os.getpid()}", config, force=True)
+                    release.release(f"victim{os.getpid()}", config, force=True)
             finally:
                 os._exit(1)
         time.sleep(rng.random() * 0.02)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from oci_gpu_hook.allocation import grant as story
-from oci_gpu_hook.allocation import store, turn
+from oci_gpu_hook.allocation import release, store, turn, view, waiters
 from oci_gpu_hook.allocation.holders import Processes
 from oci_gpu_hook.config import Config
 from oci_gpu_hook.container import Container
@@ -116,11 +116,13 @@ class FakeProcesses(Processes):
 
     def __init__(self):
         self.boot_id = f"boot-{self.world.boot}"
-        self.own_pid = 1
         self.pid_namespace = 7
 
     def start_time(self, pid):
         return self.world.alive.get(pid, 0)
+
+    def is_taken(self, pid):
+        return pid in self.world.alive
 
 
 class Held:
@@ -137,7 +139,8 @@ class Leases(RuleBasedStateMachine):
         self.config = Config(state_dir=os.path.join(self.directory, "state"))
         self.world = FakeProcesses.world = World()
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr(story, "Processes", FakeProcesses)
+        for module in (story, release, view):
+            self.patch.setattr(module, "Processes", FakeProcesses)
         self.living = []
         self.waiting = []
         self.dead_pids = []
@@ -257,12 +260,12 @@ class Leases(RuleBasedStateMachine):
     def stop(self, number):
         one = self.one(number)
         self.end(one)
-        assert story.release(one.name, self.config) is True
+        assert release.release(one.name, self.config) is True
 
     @somebody_lives
     @rule(number=numbers)
     def poststop_of_what_lives(self, number):
-        assert story.release(self.one(number).name, self.config) is False
+        assert release.release(self.one(number).name, self.config) is False
 
     @somebody_lives
     @rule(number=numbers, wish=wishes, told=st.booleans())
@@ -270,7 +273,7 @@ class Leases(RuleBasedStateMachine):
         one = self.one(number)
         self.end(one)
         if told:
-            story.release(one.name, self.config)
+            release.release(one.name, self.config)
         self.start_named(one.name, self.world.start(), wish)
 
     def one(self, number):
@@ -285,7 +288,7 @@ class Leases(RuleBasedStateMachine):
 
     @rule()
     def reconcile(self):
-        story.reconcile(self.config)
+        release.reconcile(self.config)
         if os.path.exists(self.path()):
             with open(self.path()) as file:
                 names = sorted(lease["container"] for lease in json.load(file)["leases"])
@@ -300,7 +303,7 @@ class Leases(RuleBasedStateMachine):
         claim = turn.Claim(container=self.new_name(), holder=holder, request=wish)
         with story._opened(self.config.state_dir, processes) as opened:
             opened.lock()
-            waiter, book = turn.enqueue(opened.read(), claim, holder, "")
+            waiter, book = waiters.enqueue(opened.read(), claim, holder, "")
             opened.write(book)
         self.waiting.append(waiter)
 
@@ -341,7 +344,7 @@ class Leases(RuleBasedStateMachine):
     def the_record_says_what_is(self):
         if not hasattr(self, "directory"):
             return
-        book = story.current(self.config)
+        book = view.current(self.config)
         recorded = {(lease.container, frozenset(device.uuid for device in lease.devices)) for lease in book.leases}
         assert recorded == {(one.name, frozenset(one.granted)) for one in self.living}
         assert {waiter.ticket for waiter in book.queue} == {waiter.ticket for waiter in self.waiting}

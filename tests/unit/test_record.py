@@ -24,3 +24,9 @@ def test_fields_are_checked_and_kept():
         Pair(second=1)
     with pytest.raises(AttributeError, match="immutable"):
         Pair(first=1).first = 2
+
+
+def test_a_record_of_all_its_fields_is_one_like_others():
+    assert Pair.of({"first": 1, "second": 2}) == Pair(first=1)
+    with pytest.raises(AttributeError, match="immutable"):
+        Pair.of({"first": 1, "second": 2}).first = 2
