@@ -24,12 +24,16 @@ class DeviceNode(Record):
 
 
 class Mount(Record):
-    """A bind of a host file or directory, or (type "tmpfs") a small file system of this project's own."""
+    """A bind of a host file or directory, or (type "tmpfs") a small file system of this project's own.
+
+    directory: whether it goes onto a directory; CDI has no word for it.
+    """
 
     host_path: str
     container_path: str
     options: tuple[str, ...] = ("ro", "nosuid", "nodev", "bind", "private")
     type: str = ""
+    directory: bool = False
 
 
 class Symlink(Record):

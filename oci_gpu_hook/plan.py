@@ -74,7 +74,7 @@ def make(request: Request, inventory: Inventory, gpus: Sequence[Granted], image:
         proc_mounts, files = _procfs(inventory, request, gpus, image, config)
         mounts += proc_mounts
     if "graphics" in wanted or "display" in wanted:
-        mounts.append(Mount(host_path="tmpfs", container_path=_PROFILES, options=_OWN_FILE_SYSTEM, type="tmpfs"))
+        mounts.append(_own_file_system(_PROFILES))
         files.append(GeneratedFile(path=f"{_PROFILES}/10-container.conf", contents=_profile(gpus)))
     compat, decisions = _forward_compatibility(inventory, wanted, image, config)
     return Plan(
@@ -175,7 +175,12 @@ def _libraries(
 
 def _files(inventory: Inventory, wanted: frozenset[str]) -> list[Mount]:
     return [
-        Mount(host_path=file.host_path, container_path=file.container_path, options=(*file.options, *_BIND))
+        Mount(
+            host_path=file.host_path,
+            container_path=file.container_path,
+            options=(*file.options, *_BIND),
+            directory=file.directory,
+        )
         for file in inventory.files
         if _brought(file.capabilities, wanted)
     ]
@@ -196,15 +201,22 @@ def _procfs(
 ) -> tuple[list[Mount], list[GeneratedFile]]:
     """Return what stands in the place of /proc/driver/nvidia: the granted GPUs, and no leave to make device nodes."""
     here, there = "/proc/driver/nvidia", f"{config.proc_root.rstrip('/')}/driver/nvidia"
-    mounts = [Mount(host_path="tmpfs", container_path=image.procfs, options=_OWN_FILE_SYSTEM, type="tmpfs")]
-    names = [f"gpus/{granted.gpu.proc_name}" for granted in gpus]
-    if plan_nodes.manages_mig(request, gpus):
-        names += ["capabilities"] if plan_nodes.has_mig_nodes(inventory) else []
-    else:
-        names += [f"capabilities/{path}" for granted in gpus for path in _capability_files(granted)]
-    mounts += [Mount(host_path=f"{there}/{name}", container_path=f"{here}/{name}") for name in dict.fromkeys(names)]
+    names = {f"gpus/{granted.gpu.proc_name}": True for granted in gpus}  # name: whether it is a directory
+    if not plan_nodes.manages_mig(request, gpus):
+        names |= {f"capabilities/{path}": False for granted in gpus for path in _capability_files(granted)}
+    elif plan_nodes.has_mig_nodes(inventory):
+        names["capabilities"] = True
+    mounts = [_own_file_system(image.procfs)]
+    mounts += [
+        Mount(host_path=f"{there}/{name}", container_path=f"{here}/{name}", directory=directory)
+        for name, directory in names.items()
+    ]
     files = [GeneratedFile(path=f"{here}/{name}", contents=text.encode()) for name, text in inventory.proc_files]
     return mounts, files
+
+
+def _own_file_system(path: str) -> Mount:
+    return Mount(host_path="tmpfs", container_path=path, options=_OWN_FILE_SYSTEM, type="tmpfs", directory=True)
 
 
 def _capability_files(granted: Granted) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.config import Config
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 _BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"  # this machine's, whatever proc-root says
 _TICK: Final = 10_000_000  # nanoseconds between two times of a file system, CONFIG_HZ=100
 

@@ -175,7 +175,11 @@ def _sockets(root: DriverRoot) -> Iterable[DriverFile]:
             continue
         if stat.S_ISDIR(status.st_mode) and (status.st_uid == 0 or not row.path.startswith("/tmp/")):  # noqa: S108
             yield DriverFile(
-                host_path=path, container_path=row.container_path, options=row.options, capabilities=row.capabilities
+                host_path=path,
+                container_path=row.container_path,
+                options=row.options,
+                capabilities=row.capabilities,
+                directory=True,
             )
 
 
@@ -212,4 +216,10 @@ def _is_elf(host_path: str) -> bool:
 
 
 def _file(root: DriverRoot, path: str, container_path: str, capabilities: tuple[str, ...]) -> DriverFile:
-    return DriverFile(host_path=root.host_path(path), container_path=container_path, capabilities=capabilities)
+    host_path = root.host_path(path)
+    return DriverFile(
+        host_path=host_path,
+        container_path=container_path,
+        capabilities=capabilities,
+        directory=os.path.isdir(host_path),
+    )

@@ -101,12 +101,14 @@ class DriverFile(Record):
     """Any other file or directory of the driver, bound at container_path: binaries, firmware, configuration.
 
     capabilities: driver capabilities and features any one of which brings it; empty: every container gets it.
+    directory: whether it is one.
     """
 
     host_path: str
     container_path: str
     options: tuple[str, ...] = ("ro", "nosuid", "nodev")
     capabilities: tuple[str, ...]
+    directory: bool = False
 
 
 class Link(Record):

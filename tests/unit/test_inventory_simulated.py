@@ -9,9 +9,14 @@ import jsonschema
 import pytest
 
 from oci_gpu_hook import config as configs
+from oci_gpu_hook import plan
+from oci_gpu_hook.allocation.model import Granted
 from oci_gpu_hook.cli import main as cli
 from oci_gpu_hook.errors import DriverError
+from oci_gpu_hook.image import Image
 from oci_gpu_hook.inventory import cache
+from oci_gpu_hook.request.cdi import FEATURE_CLASSES
+from oci_gpu_hook.request.model import Request
 from oci_gpu_hook.simulate.host import make
 from oci_gpu_hook.simulate.layouts import LAYOUTS
 
@@ -99,6 +104,28 @@ def _minor(path):
     with open(path) as file:
         (line,) = [line for line in file if line.startswith("DeviceFileMinor:")]
     return int(line.split(":")[1])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="device nodes need root")
+@pytest.mark.parametrize("mig", [{}, {"NVIDIA_MIG_CONFIG_DEVICES": "all"}])
+def test_a_plan_knows_its_directories(tmp_path, mig):
+    simulated = make(str(tmp_path / "sim"), gpus=2, mig=True)
+    config = configs.load(simulated.config)
+    found = cache.load(config, detailed=True)
+    request = Request(
+        devices=("all",),
+        driver_capabilities=config.supported_driver_capabilities,
+        features=FEATURE_CLASSES,
+        mig_config_devices=mig.get("NVIDIA_MIG_CONFIG_DEVICES"),
+        source="environment",
+    )
+    granted = [Granted(gpu=gpu, mig=None if mig else gpu.mig_devices[0]) for gpu in found.gpus if gpu.mig_devices]
+    image = Image(libc="glibc", library_directory="/usr/lib64", procfs="/proc/driver")
+    mounts = plan.make(request, found, granted, image, config).edits.mounts
+    wrong = [mount for mount in mounts if mount.directory != (mount.type == "tmpfs" or os.path.isdir(mount.host_path))]
+    assert wrong == []
+    kinds = {mount.directory for mount in mounts if "/run/" in mount.host_path or "/capabilities" in mount.host_path}
+    assert True in kinds
 
 
 def test_kernel_and_libraries_of_two_versions(tmp_path):
