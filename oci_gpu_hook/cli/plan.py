@@ -77,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
 def preview(container: Container, request: Request, config: Config, clock: Clock) -> Preview:
     """Return the plan for a bundle that no engine has started. Raises HookError."""
     config = configs.of_this_user(config)
-    host = details.hold(request, config).inventory
+    host = details.hold(request, config, whole=True).inventory
     clock.lap("inventory")
     gpus = allocation.preview(request, host, config)
     clock.lap("allocation")
