@@ -47,6 +47,7 @@ _FLAGS: Final = {
     ("aarch64", 32): 0x0903,
     ("arm", 32): 0x0903,  # hard-float
 }
+_KINDS: Final = b"." * 48 + b"0" * 10 + b"." * 198  # of bytes: a digit is 0, all else is a dot
 _UNSIGNED_CHAR: Final = (0x0903, 0x0A03)  # flags of machines where C's char is; it is signed on x86
 
 
@@ -146,28 +147,38 @@ def _without(table: Table, paths: Container[str]) -> Table:
 
 def _with(table: Table, additions: Sequence[Entry]) -> Table:
     """Return the table with the additions, each before whatever the loader might take in its stead."""
-    signed = not any(addition.flags in _UNSIGNED_CHAR for addition in additions)
+    signed = {addition.flags for addition in additions}.isdisjoint(_UNSIGNED_CHAR)
     end = table.base + len(table.strings)
     strings = bytearray()
     placed = []
+    names: dict[str, tuple[bytes, tuple[int, ...]]] = {}  # libraries of 64 and of 32 bits have the same
     for addition in additions:
         if addition.hwcap:
             raise LdCacheError(f"{quoted(addition.path)} has hardware capabilities, which an addition cannot have")
-        name, path = _encode(addition.name, LONGEST_NAME), _encode(addition.path, LONGEST_STRING - 1)
+        if addition.name not in names:
+            name = _encode(addition.name, LONGEST_NAME)
+            names[addition.name] = name, _order(name, signed=signed)
+        name, order = names[addition.name]
+        path = _encode(addition.path, LONGEST_STRING - 1)
         value = end + len(strings)
-        strings += path + b"\0"
+        strings += path
+        strings.append(0)
         if path.endswith(name):  # as in ldconfig's files, a name may be the end of a path
             key = value + len(path) - len(name)
         else:
             key = end + len(strings)
-            strings += name + b"\0"
-        placed.append((_order(name, signed=signed), (addition.flags, key, value, addition.os_version, 0), path))
-    placed.sort(key=lambda addition: (addition[0], addition[1][FLAGS]), reverse=True)
+            strings += name
+            strings.append(0)
+        flags = addition.flags
+        placed.append((order, flags, (flags, key, value, addition.os_version, 0), path))
+    placed.sort(key=lambda addition: addition[:2], reverse=True)
     return table.replace(_inserted(table, placed, signed=signed), table.strings + strings)
 
 
-def _inserted(table: Table, placed: list[tuple[tuple[int, ...], RawEntry, bytes]], *, signed: bool) -> list[RawEntry]:
-    """Return the table's entries with those of (order, entry, path) that are sorted as the table is.
+def _inserted(
+    table: Table, placed: list[tuple[tuple[int, ...], int, RawEntry, bytes]], *, signed: bool
+) -> list[RawEntry]:
+    """Return the table's entries with those of (order, flags, entry, path) that are sorted as the table is.
 
     The table falls by name, and within a name by flags. Only the additions' places are looked for: to sort an image's
     whole table would cost more than all the rest.
@@ -189,13 +200,18 @@ def _inserted(table: Table, placed: list[tuple[tuple[int, ...], RawEntry, bytes]
 
     merged: list[RawEntry] = []
     copied = 0  # entries of the table that are in `merged`
-    for wanted, addition, path in placed:
-        place = end_of_run(_search(order, wanted, copied, len(entries)), wanted, addition[FLAGS].__lt__)
-        rivals = slice(place, end_of_run(place, wanted, addition[FLAGS].__eq__))
-        entries[rivals] = [entry for entry in entries[rivals] if table.string(entry[VALUE]) != path]
-        merged += entries[copied:place]
+    for wanted, flags, addition, path in placed:
+        place = copied  # where one driver library goes, the next mostly goes too
+        if place < len(entries) and order(place) > wanted:
+            place = _search(order, wanted, place + 1, len(entries))
+        if place < len(entries) and order(place) == wanted:
+            place = end_of_run(place, wanted, flags.__lt__)
+            rivals = slice(place, end_of_run(place, wanted, flags.__eq__))
+            entries[rivals] = [entry for entry in entries[rivals] if table.string(entry[VALUE]) != path]
+        if place > copied:
+            merged += entries[copied:place]
+            copied = place
         merged.append(addition)
-        copied = place
     return merged + entries[copied:]
 
 
@@ -216,18 +232,19 @@ def _order(name: bytes, *, signed: bool) -> tuple[int, ...]:
     signed: whether char is. A number is a C int, which wraps. What follows the longest file name is left out: it
     decides nothing, and this bounds the work.
     """
-    order = []
-    number = -1
-    for byte in name[: LONGEST_NAME + 1]:
-        if 48 <= byte <= 57:
-            number = byte - 48 if number < 0 else number * 10 + byte - 48
-            continue
-        if number >= 0:
-            order.append(256 + (number + 2**31) % 2**32)
-            number = -1
-        order.append(byte - 256 if signed and byte > 127 else byte)
-    if number >= 0:
-        order.append(256 + (number + 2**31) % 2**32)
+    name = name[: LONGEST_NAME + 1]
+    kinds = name.translate(_KINDS)
+    order: list[int] = []
+    done = 0
+    while (digits := kinds.find(b"0", done)) >= 0:
+        order += name[done:digits]
+        done = kinds.find(b".", digits)
+        if done < 0:
+            done = len(name)
+        order.append(256 + (int(name[digits:done]) + 2**31) % 2**32)
+    order += name[done:]
+    if signed and not name.isascii():
+        order = [value - 256 if 127 < value < 256 else value for value in order]
     order.append(0)
     return tuple(order)
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import dataclass_transform
+    from typing import Any, TypeVar, dataclass_transform
+
+    R = TypeVar("R", bound="Record")
 else:
 
     def dataclass_transform(**_options):  # noqa: ANN003, ANN201
@@ -43,3 +45,13 @@ class Record:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.__dict__.items())})"
+
+
+def of_fields(kind: type[R], fields: dict[str, Any]) -> R:
+    """Return the record that has just these fields, which must be all and are its own from now on.
+
+    Nothing is checked: for where a hundred constructors would cost a start as much as all the rest.
+    """
+    record = object.__new__(kind)
+    object.__setattr__(record, "__dict__", fields)
+    return record

@@ -7,6 +7,7 @@ What is read back is this project's own (oci_gpu_hook.state answers for that), s
 from __future__ import annotations
 
 from oci_gpu_hook.inventory.model import DriverFile, Gpu, Inventory, Library, Link, MigDevice
+from oci_gpu_hook.record import Record, of_fields
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from typing import Any, Final, TypeVar
 
     from oci_gpu_hook.inventory.model import DeviceNode
-    from oci_gpu_hook.record import Record
 
     R = TypeVar("R", bound=Record)
 
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 LIBRARY: Final = ("host_path", "name", "soname", "links", "directory", "bits", "cached")
 FILE: Final = ("options", "host_path", "container_path", "directory")
 LINK: Final = ("path", "target", "bits")
-
-_set: Final = object.__setattr__
 
 
 def from_json(
@@ -68,16 +66,12 @@ def _records(
     words: Sequence[tuple[str, ...]],
     brought: Sequence[bool],
 ) -> tuple[R, ...]:
-    """Make records of rows. A hundred by way of their constructor would cost as much as all the rest."""
     made = []
-    new = kind.__new__
     for at, *values in rows:
         if brought[at]:
-            record = new(kind)
             fields = dict(zip(names, values, strict=True))
             fields["capabilities"] = words[at]
-            _set(record, "__dict__", fields)
-            made.append(record)
+            made.append(of_fields(kind, fields))
     return tuple(made)
 
 
@@ -85,6 +79,4 @@ def _gpu(fields: dict[str, Any]) -> Gpu:
     fields["drm"] = tuple(fields["drm"])
     fields["links"] = tuple(map(tuple, fields["links"]))
     fields["mig_devices"] = tuple([MigDevice(**mig) for mig in fields["mig_devices"]])
-    gpu = Gpu.__new__(Gpu)
-    _set(gpu, "__dict__", fields)
-    return gpu
+    return of_fields(Gpu, fields)
