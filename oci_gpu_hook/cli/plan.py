@@ -63,7 +63,9 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         import json
 
-        print(json.dumps(plan.to_json(seen.plan) if seen else None, indent=2))
+        from oci_gpu_hook import plan_json
+
+        print(json.dumps(plan_json.to_json(seen.plan) if seen else None, indent=2))
     elif seen is None:
         narrative.show_nothing(container, config, (*reading.warnings, *([str(trouble)] if trouble else [])))
     else:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from oci_gpu_hook import config, container
 from oci_gpu_hook.errors import one_line, quoted
 from oci_gpu_hook.request import parse
-from oci_gpu_hook.request.model import to_json
+from oci_gpu_hook.request.json_form import to_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -53,7 +53,7 @@ def _ours(case):
 
 
 def _json_of(request):
-    from oci_gpu_hook.request.model import to_json
+    from oci_gpu_hook.request.json_form import to_json
 
     return json.loads(json.dumps(to_json(request)))
 
