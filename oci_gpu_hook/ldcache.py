@@ -152,12 +152,17 @@ def _with(table: Table, additions: Sequence[Entry]) -> Table:
     strings = bytearray()
     placed = []
     names: dict[str, tuple[bytes, tuple[int, ...]]] = {}  # libraries of 64 and of 32 bits have the same
+    endings: dict[bytes, tuple[int, ...]] = {}  # ".so.1", ".so.580.95.05": few for many names
     for addition in additions:
         if addition.hwcap:
             raise LdCacheError(f"{quoted(addition.path)} has hardware capabilities, which an addition cannot have")
         if addition.name not in names:
             name = _encode(addition.name, LONGEST_NAME)
-            names[addition.name] = name, _order(name, signed=signed)
+            stem, dot, version = name.partition(b".")
+            ending = dot + version
+            if ending not in endings:
+                endings[ending] = _order(ending, signed=signed)
+            names[addition.name] = name, _order(stem, signed=signed)[:-1] + endings[ending]
         name, order = names[addition.name]
         path = _encode(addition.path, LONGEST_STRING - 1)
         value = end + len(strings)
@@ -234,6 +239,8 @@ def _order(name: bytes, *, signed: bool) -> tuple[int, ...]:
     """
     name = name[: LONGEST_NAME + 1]
     kinds = name.translate(_KINDS)
+    if b"0" not in kinds and name.isascii():
+        return (*name, 0)
     order: list[int] = []
     done = 0
     while (digits := kinds.find(b"0", done)) >= 0:

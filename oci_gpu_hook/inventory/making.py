@@ -65,7 +65,7 @@ def to_json(inventory: Inventory) -> dict[str, Any]:
             for name in ("capabilities", "options"):
                 if name in fields:
                     fields[name] = words.setdefault(fields[name], len(words))
-            found.append([fields[name] for name in ("capabilities", *names)])
+            found.append([fields[name] for name in names])
         return found
 
     document = dict(inventory.__dict__)

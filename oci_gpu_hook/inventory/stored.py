@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
     R = TypeVar("R", bound=Record)
 
-# What a row holds after its capabilities.
-LIBRARY: Final = ("host_path", "name", "soname", "links", "directory", "bits", "cached")
-FILE: Final = ("options", "host_path", "container_path", "directory")
-LINK: Final = ("path", "target", "bits")
+# What a row holds.
+LIBRARY: Final = ("capabilities", "host_path", "name", "soname", "links", "directory", "bits", "cached")
+FILE: Final = ("capabilities", "options", "host_path", "container_path", "directory")
+LINK: Final = ("capabilities", "path", "target", "bits")
 
 
 def from_json(
@@ -67,9 +67,10 @@ def _records(
     brought: Sequence[bool],
 ) -> tuple[R, ...]:
     made = []
-    for at, *values in rows:
+    for row in rows:
+        at = row[0]
         if brought[at]:
-            fields = dict(zip(names, values, strict=True))
+            fields = dict(zip(names, row, strict=True))
             fields["capabilities"] = words[at]
             made.append(of_fields(kind, fields))
     return tuple(made)
