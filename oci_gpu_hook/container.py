@@ -156,16 +156,6 @@ def of_document(config: object, state: State) -> Container:
     )
 
 
-def of_bundle(bundle: str) -> Container:
-    """Return the container that a bundle on disk describes and no engine has started: what people ask about."""
-    bundle = os.path.abspath(bundle)
-    if not os.path.lexists(os.path.join(bundle, "config.json")):
-        remedy = "name the directory that an engine hands to its runtime (docs/getting-started.md)"
-        raise InvalidInput(f"bundle {quoted(bundle)}", "has no config.json", remedy)
-    state = State(id=os.path.basename(bundle), pid=0, bundle=bundle, root="", annotations={})
-    return parse_config(read_config(bundle), state)
-
-
 def check_process(pid: int) -> None:
     """Raise InvalidInput unless `pid` is a live process of another mount namespace than this one's.
 

@@ -11,7 +11,6 @@ from oci_gpu_hook.errors import quoted
 from oci_gpu_hook.ldcache_format import (
     FLAGS,
     KEY,
-    LARGEST_CACHE,
     LONGEST_STRING,
     VALUE,
     LdCacheError,
@@ -28,13 +27,9 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.ldcache_format import RawEntry
 
-__all__ = ["Entry", "LdCacheError", "build", "flags_for", "merge", "parse", "remove"]
+__all__ = ["Entry", "LdCacheError", "build", "flags_for", "merge", "remove"]
 
 LONGEST_NAME: Final = 255  # bytes: include/uapi/linux/limits.h, NAME_MAX
-
-_HWCAP_EXTENSION: Final = 1 << 62  # the low 32 bits of hwcap are an index into the names of subdirectories
-_HWCAP_ISA_LEVEL: Final = 0x3FF << 32  # bits that may be set beside it
-_HWCAP_INDEX: Final = 0xFFFF_FFFF
 
 # sysdeps/generic/ldconfig.h: FLAG_ELF_LIBC6 (3), and the ABI in the second byte. i386 has none.
 _FLAGS: Final = {
@@ -72,40 +67,6 @@ def flags_for(machine: str, bits: int) -> int:
         return _FLAGS[machine, bits]
     except KeyError:
         raise LdCacheError(f"no ld cache flags are known for {bits}-bit libraries of {quoted(machine)}") from None
-
-
-def parse(data: bytes) -> tuple[Entry, ...]:
-    """Return the entries of a cache in the order in which it holds them. Raises LdCacheError."""
-    table = read(data)
-    texts: dict[int, str] = {}
-    room = LARGEST_CACHE  # strings may overlap: without a limit a small file could hold 100,000 long ones
-
-    def text(offset: int) -> str:
-        nonlocal room
-        if offset not in texts:
-            string = table.string(offset)
-            room -= len(string)
-            if room < 0:
-                raise LdCacheError(f"the strings of the ld cache are larger than {LARGEST_CACHE} bytes")
-            texts[offset] = _decode(string)
-        return texts[offset]
-
-    def subdirectory(hwcap: int) -> str:
-        named = hwcap & ~(_HWCAP_ISA_LEVEL | _HWCAP_INDEX) == _HWCAP_EXTENSION
-        index = hwcap & _HWCAP_INDEX
-        return text(table.hwcaps[index]) if named and index < len(table.hwcaps) else ""
-
-    return tuple(
-        Entry(
-            name=text(key),
-            path=text(value),
-            flags=flags,
-            os_version=os_version,
-            hwcap=hwcap,
-            subdirectory=subdirectory(hwcap),
-        )
-        for flags, key, value, os_version, hwcap in table.entries
-    )
 
 
 def build(additions: Sequence[Entry]) -> bytes:

@@ -12,11 +12,10 @@ import sys
 import time
 
 from oci_gpu_hook import config as configs
-from oci_gpu_hook import container as containers
 from oci_gpu_hook import details, image, plan, start
 from oci_gpu_hook.allocation import grant as allocation
 from oci_gpu_hook.apply.rootfs import Rootfs
-from oci_gpu_hook.cli import narrative
+from oci_gpu_hook.cli import bundle, narrative
 from oci_gpu_hook.cli.narrative import Preview
 from oci_gpu_hook.errors import AllocationError, ConfigError, HookError, InvalidInput, quoted, reason
 from oci_gpu_hook.request import parse
@@ -45,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the plan; exit status 0, also for a container that asks for nothing, 1 where it would not start."""
     clock = start.Clock(time.perf_counter())
-    container = containers.of_bundle(options.bundle)
+    container = bundle.read(options.bundle)
     config, trouble = _config(options.config)
     request = None
     try:
