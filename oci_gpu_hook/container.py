@@ -142,7 +142,7 @@ def of_document(config: object, state: State) -> Container:
         bundle=state.bundle,
         rootfs=_rootfs(state, member(root, "path", str, what, "")),
         root_readonly=member(root, "readonly", bool, what, False),
-        env=_strings(member(process, "env", list, what, []), f"{what}: process.env"),
+        env=_strings(member(process, "env", list, what, []), what, "process.env"),
         mounts=tuple(_mount(entry, what) for entry in member(config, "mounts", list, what, [])),
         annotations={**_texts(member(config, "annotations", dict, what, {}), what), **state.annotations},
         privileged=_is_privileged(process, member(config, "ociVersion", str, what, ""), what),
@@ -154,16 +154,6 @@ def of_document(config: object, state: State) -> Container:
         cgroups_path=member(linux, "cgroupsPath", str, what, ""),
         device_rules=tuple(_device_rule(entry, what) for entry in member(resources, "devices", list, what, [])),
     )
-
-
-def of_bundle(bundle: str) -> Container:
-    """Return the container that a bundle on disk describes and no engine has started: what people ask about."""
-    bundle = os.path.abspath(bundle)
-    if not os.path.lexists(os.path.join(bundle, "config.json")):
-        remedy = "name the directory that an engine hands to its runtime (docs/getting-started.md)"
-        raise InvalidInput(f"bundle {quoted(bundle)}", "has no config.json", remedy)
-    state = State(id=os.path.basename(bundle), pid=0, bundle=bundle, root="", annotations={})
-    return parse_config(read_config(bundle), state)
 
 
 def check_process(pid: int) -> None:
@@ -215,12 +205,13 @@ def _is_privileged(process: dict[str, Any], version: str, what: str) -> bool:
 
 
 def _mount(entry: object, what: str) -> BundleMount:
-    return BundleMount(
-        destination=member(entry, "destination", str, what, ""),
-        source=member(entry, "source", str, what, ""),
-        type=member(entry, "type", str, what, ""),
-        options=_strings(member(entry, "options", list, what, []), f"{what}: mounts: options"),
-    )
+    fields = {
+        "destination": member(entry, "destination", str, what, ""),
+        "source": member(entry, "source", str, what, ""),
+        "type": member(entry, "type", str, what, ""),
+        "options": _strings(member(entry, "options", list, what, []), what, "mounts: options"),
+    }
+    return BundleMount.of(fields)  # a container of Kubernetes has twenty
 
 
 def _device_rule(entry: object, what: str) -> DeviceRule:
@@ -264,10 +255,10 @@ def _encoded_length(text: str) -> int:
         return -1
 
 
-def _strings(values: list[object], what: str) -> tuple[str, ...]:
+def _strings(values: list[object], what: str, where: str) -> tuple[str, ...]:
     for value in values:
         if type(value) is not str:
-            raise InvalidInput(what, f"expected strings, found {quoted(value)}", _ASK_THE_ENGINE)
+            raise InvalidInput(f"{what}: {where}", f"expected strings, found {quoted(value)}", _ASK_THE_ENGINE)
     return tuple(values)  # type: ignore[arg-type]
 
 

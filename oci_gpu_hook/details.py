@@ -13,12 +13,17 @@ if TYPE_CHECKING:
     from oci_gpu_hook.request.model import Request
 
 
-def hold(request: Request, config: Config) -> Held:
-    """Return the inventory, with what only NVML knows where the request needs it. Raises DriverError."""
+def hold(request: Request, config: Config, *, whole: bool = False) -> Held:
+    """Return the inventory, with what only NVML knows where the request needs it. Raises DriverError.
+
+    Whether it does may depend on the host: `all` names MIG devices where there are any, and NVML knows their UUIDs.
+    whole: also with what cannot be in the request's plan.
+    """
     needed = needs_details(request)
-    held = cache.hold(config, detailed=needed)
+    served = None if whole else request
+    held = cache.hold(config, detailed=needed, request=served)
     if not needed and needs_details(request, held.inventory):
-        held = cache.hold(config, detailed=True)
+        held = cache.hold(config, detailed=True, request=served)
     return held
 
 

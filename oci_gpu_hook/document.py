@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from typing import Any, Final
 
 LARGEST_DOCUMENT: Final = 16 * 1024 * 1024
+_PIECE: Final = 1 << 16  # bytes; for much more the allocator would ask the kernel for memory at every read
 _WHITESPACE: Final = " \t\n\r"
 
 
@@ -36,7 +37,7 @@ def read_all(fd: int, limit: int, what: str) -> bytes:
     """Read a descriptor to its end. Raises InvalidInput when it holds more than `limit` bytes."""
     chunks = []
     size = 0
-    while size <= limit and (chunk := os.read(fd, min(limit + 1 - size, 1 << 20))):
+    while size <= limit and (chunk := os.read(fd, min(limit + 1 - size, _PIECE))):
         chunks.append(chunk)
         size += len(chunk)
     if size > limit:

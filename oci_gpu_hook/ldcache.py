@@ -11,7 +11,6 @@ from oci_gpu_hook.errors import quoted
 from oci_gpu_hook.ldcache_format import (
     FLAGS,
     KEY,
-    LARGEST_CACHE,
     LONGEST_STRING,
     VALUE,
     LdCacheError,
@@ -28,13 +27,9 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.ldcache_format import RawEntry
 
-__all__ = ["Entry", "LdCacheError", "build", "flags_for", "merge", "parse", "remove"]
+__all__ = ["Entry", "LdCacheError", "build", "flags_for", "merge", "remove"]
 
 LONGEST_NAME: Final = 255  # bytes: include/uapi/linux/limits.h, NAME_MAX
-
-_HWCAP_EXTENSION: Final = 1 << 62  # the low 32 bits of hwcap are an index into the names of subdirectories
-_HWCAP_ISA_LEVEL: Final = 0x3FF << 32  # bits that may be set beside it
-_HWCAP_INDEX: Final = 0xFFFF_FFFF
 
 # sysdeps/generic/ldconfig.h: FLAG_ELF_LIBC6 (3), and the ABI in the second byte. i386 has none.
 _FLAGS: Final = {
@@ -47,6 +42,7 @@ _FLAGS: Final = {
     ("aarch64", 32): 0x0903,
     ("arm", 32): 0x0903,  # hard-float
 }
+_KINDS: Final = b"." * 48 + b"0" * 10 + b"." * 198  # of bytes: a digit is 0, all else is a dot
 _UNSIGNED_CHAR: Final = (0x0903, 0x0A03)  # flags of machines where C's char is; it is signed on x86
 
 
@@ -71,40 +67,6 @@ def flags_for(machine: str, bits: int) -> int:
         return _FLAGS[machine, bits]
     except KeyError:
         raise LdCacheError(f"no ld cache flags are known for {bits}-bit libraries of {quoted(machine)}") from None
-
-
-def parse(data: bytes) -> tuple[Entry, ...]:
-    """Return the entries of a cache in the order in which it holds them. Raises LdCacheError."""
-    table = read(data)
-    texts: dict[int, str] = {}
-    room = LARGEST_CACHE  # strings may overlap: without a limit a small file could hold 100,000 long ones
-
-    def text(offset: int) -> str:
-        nonlocal room
-        if offset not in texts:
-            string = table.string(offset)
-            room -= len(string)
-            if room < 0:
-                raise LdCacheError(f"the strings of the ld cache are larger than {LARGEST_CACHE} bytes")
-            texts[offset] = _decode(string)
-        return texts[offset]
-
-    def subdirectory(hwcap: int) -> str:
-        named = hwcap & ~(_HWCAP_ISA_LEVEL | _HWCAP_INDEX) == _HWCAP_EXTENSION
-        index = hwcap & _HWCAP_INDEX
-        return text(table.hwcaps[index]) if named and index < len(table.hwcaps) else ""
-
-    return tuple(
-        Entry(
-            name=text(key),
-            path=text(value),
-            flags=flags,
-            os_version=os_version,
-            hwcap=hwcap,
-            subdirectory=subdirectory(hwcap),
-        )
-        for flags, key, value, os_version, hwcap in table.entries
-    )
 
 
 def build(additions: Sequence[Entry]) -> bytes:
@@ -146,28 +108,43 @@ def _without(table: Table, paths: Container[str]) -> Table:
 
 def _with(table: Table, additions: Sequence[Entry]) -> Table:
     """Return the table with the additions, each before whatever the loader might take in its stead."""
-    signed = not any(addition.flags in _UNSIGNED_CHAR for addition in additions)
+    signed = {addition.flags for addition in additions}.isdisjoint(_UNSIGNED_CHAR)
     end = table.base + len(table.strings)
     strings = bytearray()
     placed = []
+    names: dict[str, tuple[bytes, tuple[int, ...]]] = {}  # libraries of 64 and of 32 bits have the same
+    endings: dict[bytes, tuple[int, ...]] = {}  # ".so.1", ".so.580.95.05": few for many names
     for addition in additions:
         if addition.hwcap:
             raise LdCacheError(f"{quoted(addition.path)} has hardware capabilities, which an addition cannot have")
-        name, path = _encode(addition.name, LONGEST_NAME), _encode(addition.path, LONGEST_STRING - 1)
+        if addition.name not in names:
+            name = _encode(addition.name, LONGEST_NAME)
+            stem, dot, version = name.partition(b".")
+            ending = dot + version
+            if ending not in endings:
+                endings[ending] = _order(ending, signed=signed)
+            names[addition.name] = name, _order(stem, signed=signed)[:-1] + endings[ending]
+        name, order = names[addition.name]
+        path = _encode(addition.path, LONGEST_STRING - 1)
         value = end + len(strings)
-        strings += path + b"\0"
+        strings += path
+        strings.append(0)
         if path.endswith(name):  # as in ldconfig's files, a name may be the end of a path
             key = value + len(path) - len(name)
         else:
             key = end + len(strings)
-            strings += name + b"\0"
-        placed.append((_order(name, signed=signed), (addition.flags, key, value, addition.os_version, 0), path))
-    placed.sort(key=lambda addition: (addition[0], addition[1][FLAGS]), reverse=True)
+            strings += name
+            strings.append(0)
+        flags = addition.flags
+        placed.append((order, flags, (flags, key, value, addition.os_version, 0), path))
+    placed.sort(key=lambda addition: addition[:2], reverse=True)
     return table.replace(_inserted(table, placed, signed=signed), table.strings + strings)
 
 
-def _inserted(table: Table, placed: list[tuple[tuple[int, ...], RawEntry, bytes]], *, signed: bool) -> list[RawEntry]:
-    """Return the table's entries with those of (order, entry, path) that are sorted as the table is.
+def _inserted(
+    table: Table, placed: list[tuple[tuple[int, ...], int, RawEntry, bytes]], *, signed: bool
+) -> list[RawEntry]:
+    """Return the table's entries with those of (order, flags, entry, path) that are sorted as the table is.
 
     The table falls by name, and within a name by flags. Only the additions' places are looked for: to sort an image's
     whole table would cost more than all the rest.
@@ -189,13 +166,18 @@ def _inserted(table: Table, placed: list[tuple[tuple[int, ...], RawEntry, bytes]
 
     merged: list[RawEntry] = []
     copied = 0  # entries of the table that are in `merged`
-    for wanted, addition, path in placed:
-        place = end_of_run(_search(order, wanted, copied, len(entries)), wanted, addition[FLAGS].__lt__)
-        rivals = slice(place, end_of_run(place, wanted, addition[FLAGS].__eq__))
-        entries[rivals] = [entry for entry in entries[rivals] if table.string(entry[VALUE]) != path]
-        merged += entries[copied:place]
+    for wanted, flags, addition, path in placed:
+        place = copied  # where one driver library goes, the next mostly goes too
+        if place < len(entries) and order(place) > wanted:
+            place = _search(order, wanted, place + 1, len(entries))
+        if place < len(entries) and order(place) == wanted:
+            place = end_of_run(place, wanted, flags.__lt__)
+            rivals = slice(place, end_of_run(place, wanted, flags.__eq__))
+            entries[rivals] = [entry for entry in entries[rivals] if table.string(entry[VALUE]) != path]
+        if place > copied:
+            merged += entries[copied:place]
+            copied = place
         merged.append(addition)
-        copied = place
     return merged + entries[copied:]
 
 
@@ -216,18 +198,21 @@ def _order(name: bytes, *, signed: bool) -> tuple[int, ...]:
     signed: whether char is. A number is a C int, which wraps. What follows the longest file name is left out: it
     decides nothing, and this bounds the work.
     """
-    order = []
-    number = -1
-    for byte in name[: LONGEST_NAME + 1]:
-        if 48 <= byte <= 57:
-            number = byte - 48 if number < 0 else number * 10 + byte - 48
-            continue
-        if number >= 0:
-            order.append(256 + (number + 2**31) % 2**32)
-            number = -1
-        order.append(byte - 256 if signed and byte > 127 else byte)
-    if number >= 0:
-        order.append(256 + (number + 2**31) % 2**32)
+    name = name[: LONGEST_NAME + 1]
+    kinds = name.translate(_KINDS)
+    if b"0" not in kinds and name.isascii():
+        return (*name, 0)
+    order: list[int] = []
+    done = 0
+    while (digits := kinds.find(b"0", done)) >= 0:
+        order += name[done:digits]
+        done = kinds.find(b".", digits)
+        if done < 0:
+            done = len(name)
+        order.append(256 + (int(name[digits:done]) + 2**31) % 2**32)
+    order += name[done:]
+    if signed and not name.isascii():
+        order = [value - 256 if 127 < value < 256 else value for value in order]
     order.append(0)
     return tuple(order)
 

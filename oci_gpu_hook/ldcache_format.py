@@ -107,7 +107,10 @@ def write(table: Table) -> bytes:
     base = _NEW_HEADER.size + len(table.entries) * _NEW_ENTRY.size
     shift = base - table.base
     record = _NEW_ENTRY.pack
-    entries = [record(flags, key + shift, value + shift, *rest) for flags, key, value, *rest in table.entries]
+    entries = [
+        record(flags, key + shift, value + shift, os_version, hwcap)
+        for flags, key, value, os_version, hwcap in table.entries
+    ]
     end = base + len(table.strings)
     padding = b"" if not table.generator and not table.hwcaps else bytes(-end % 4)
     extensions = _extensions(table, shift, end + len(padding))

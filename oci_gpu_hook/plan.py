@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from oci_gpu_hook import plan_nodes
 from oci_gpu_hook.edits import ContainerEdits, GeneratedFile, Mount, Symlink
-from oci_gpu_hook.edits import to_json as edits_to_json
 from oci_gpu_hook.errors import DriverError
+from oci_gpu_hook.image import MACHINE
+from oci_gpu_hook.ldcache import Entry, flags_for
 from oci_gpu_hook.record import Record
-from oci_gpu_hook.request.model import to_json as request_to_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,16 +31,11 @@ _ESSENTIAL: Final = (("compute", "libcuda.so."), ("utility", "libnvidia-ml.so.")
 _PROFILES: Final = "/etc/nvidia/nvidia-application-profiles-rc.d"
 
 
-class CachedLibrary(Record):
-    """A library for the container's ld cache: the name that programs load it by, its path there, 64 or 32 bits."""
-
-    name: str
-    path: str
-    bits: int = 64
-
-
 class Plan(Record):
-    """What is done to a container whose image is `image`; `decisions` say what was chosen and why, a sentence each."""
+    """What is done to a container whose image is `image`; `decisions` say what was chosen and why, a sentence each.
+
+    ld_cache: the libraries that its ld cache is to list.
+    """
 
     request: Request
     image: Image
@@ -48,7 +43,7 @@ class Plan(Record):
     edits: ContainerEdits
     links: tuple[Symlink, ...]
     files: tuple[GeneratedFile, ...]
-    ld_cache: tuple[CachedLibrary, ...]
+    ld_cache: tuple[Entry, ...]
     decisions: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     driver_version: str
@@ -98,34 +93,6 @@ def of_devices(request: Request, inventory: Inventory, gpus: Sequence[Granted]) 
     return ContainerEdits(device_nodes=tuple(nodes), additional_gids=plan_nodes.groups(nodes))
 
 
-def to_json(plan: Plan) -> dict[str, object]:
-    """Return the form that `schemas/plan.schema.json` describes."""
-    document: dict[str, object] = {
-        "request": request_to_json(plan.request),
-        "gpus": [_gpu_to_json(granted) for granted in plan.gpus],
-        "containerEdits": edits_to_json(plan.edits),
-        "links": [{"path": link.path, "target": link.target} for link in plan.links],
-        "ldCache": [library.path for library in plan.ld_cache],
-        "warnings": list(plan.warnings),
-    }
-    if plan.files:
-        document["files"] = [{"path": f.path, "contents": f.contents.decode("utf-8", "replace")} for f in plan.files]
-    if plan.decisions:
-        document["decisions"] = list(plan.decisions)
-    return document
-
-
-def _gpu_to_json(granted: Granted) -> dict[str, object]:
-    gpu, mig = granted.gpu, granted.mig
-    return {
-        "index": gpu.index,
-        "uuid": gpu.uuid,
-        "minor": gpu.minor,
-        "busId": gpu.bus_id,
-        "mig": mig and {"index": mig.index, "uuid": mig.uuid, "profile": mig.profile},
-    }
-
-
 def _check_requirements(request: Request, inventory: Inventory, gpus: Sequence[Granted]) -> None:
     if request.requirements:
         from oci_gpu_hook.request import requirements
@@ -137,13 +104,18 @@ def _check_requirements(request: Request, inventory: Inventory, gpus: Sequence[G
 
 def _check_libraries(inventory: Inventory, wanted: frozenset[str]) -> None:
     """Raise DriverError where a capability lacks the library without which it is nothing."""
-    names = [library.name for library in inventory.libraries if library.bits == 64]
     for capability, stem in _ESSENTIAL:
-        if capability in wanted and not any(name.startswith(stem) for name in names):
-            why = f"the host has no {stem}{inventory.driver_version}, which the capability {capability} is made of"
-            raise DriverError(
-                "driver files", why, "install the driver's user-space part of the kernel driver's version"
-            )
+        if capability in wanted:
+            for library in inventory.libraries:
+                if library.bits == 64 and library.name.startswith(stem):
+                    break
+            else:
+                raise _lacks(capability, stem, inventory)
+
+
+def _lacks(capability: str, stem: str, inventory: Inventory) -> DriverError:
+    why = f"the host has no {stem}{inventory.driver_version}, which the capability {capability} is made of"
+    return DriverError("driver files", why, "install the driver's user-space part of the kernel driver's version")
 
 
 def _brought(capabilities: tuple[str, ...], wanted: frozenset[str]) -> bool:
@@ -156,31 +128,40 @@ def _library_directory(bits: int, image: Image) -> str:
 
 def _libraries(
     inventory: Inventory, wanted: frozenset[str], image: Image
-) -> tuple[list[Mount], list[Symlink], list[CachedLibrary]]:
+) -> tuple[list[Mount], list[Symlink], list[Entry]]:
     mounts, links, cached = [], [], []
+    flags = {64: flags_for(MACHINE, 64), 32: flags_for(MACHINE, 32)}
     for library in inventory.libraries:
-        base = _library_directory(library.bits, image)
-        if not base or not _brought(library.capabilities, wanted) or (library.bits == 32 and "compat32" not in wanted):
+        bits = library.bits
+        base = _library_directory(bits, image)
+        if not base or not _brought(library.capabilities, wanted) or (bits == 32 and "compat32" not in wanted):
             continue
-        directory = f"{base}/{library.directory}" if library.directory else base
-        path = f"{directory}/{library.name}"
-        mounts.append(Mount(host_path=library.host_path, container_path=path, options=_READ_ONLY))
-        links += [Symlink(path=f"{directory}/{name}", target=target) for name, target in library.links]
-        if library.cached:
-            names = [library.name] if library.soname == library.name else []
-            names += [name for name, _ in library.links]
-            cached += [CachedLibrary(name=name, path=f"{directory}/{name}", bits=library.bits) for name in names]
+        directory = f"{base}/{library.directory}/" if library.directory else f"{base}/"
+        file = library.name
+        mounts.append(_bind(library.host_path, directory + file, _READ_ONLY))
+        if library.cached and library.soname == file:
+            cached.append(_entry(file, directory + file, flags[bits]))
+        for name, target in library.links:
+            path = directory + name
+            links.append(Symlink.of({"path": path, "target": target}))
+            if library.cached:
+                cached.append(_entry(name, path, flags[bits]))
     return mounts, links, cached
+
+
+def _bind(host_path: str, path: str, options: tuple[str, ...], *, directory: bool = False) -> Mount:
+    fields = {"host_path": host_path, "container_path": path, "options": options, "type": "", "directory": directory}
+    return Mount.of(fields)
+
+
+def _entry(name: str, path: str, flags: int) -> Entry:
+    fields = {"name": name, "path": path, "flags": flags, "os_version": 0, "hwcap": 0, "subdirectory": ""}
+    return Entry.of(fields)
 
 
 def _files(inventory: Inventory, wanted: frozenset[str]) -> list[Mount]:
     return [
-        Mount(
-            host_path=file.host_path,
-            container_path=file.container_path,
-            options=(*file.options, *_BIND),
-            directory=file.directory,
-        )
+        _bind(file.host_path, file.container_path, (*file.options, *_BIND), directory=file.directory)
         for file in inventory.files
         if _brought(file.capabilities, wanted)
     ]
@@ -241,12 +222,12 @@ def _profile(gpus: Sequence[Granted]) -> bytes:
 
 def _forward_compatibility(
     inventory: Inventory, wanted: frozenset[str], image: Image, config: Config
-) -> tuple[tuple[CachedLibrary, ...], tuple[str, ...]]:
+) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
     """Return the image's own CUDA libraries that go before the driver's in the ld cache, and the reason."""
     if not image.compat or "compute" not in wanted:
         return (), ()
     from oci_gpu_hook import compat
 
     made = compat.decide(image.compat, inventory.driver_version, inventory.cuda_version, config.cuda_compat_mode)
-    entries = tuple(CachedLibrary(name=name, path=path) for name, path in made.entries)
+    entries = tuple(_entry(name, path, flags_for(MACHINE, 64)) for name, path in made.entries)
     return entries, (made.reason,) if made.reason else ()

@@ -52,13 +52,17 @@ def has_mig_nodes(inventory: Inventory) -> bool:
 
 def missing_features(request: Request, inventory: Inventory) -> list[str]:
     """Return the features asked for that no device node of the host belongs to."""
+    if not request.features:
+        return []
     present = {capability for node in inventory.nodes for capability in node.capabilities}
     return [feature for feature in request.features if feature not in present]
 
 
 def links(gpus: Sequence[Granted], nodes: Sequence[DeviceNode]) -> list[Symlink]:
     """Return the names that udev gives DRM nodes after the place of their GPU (systemd, 60-drm.rules)."""
-    given = {node.path for node in nodes}
+    given = {node.path for node in nodes if node.path.startswith("/dev/dri/")}
+    if not given:
+        return []
     kinds = (("card", "card"), ("renderD", "render"))
     return [
         Symlink(path=f"/dev/dri/by-path/pci-{pci_address(granted.gpu.bus_id)}-{kind}", target=f"../{name}")
@@ -74,6 +78,8 @@ def manages_mig(request: Request, gpus: Sequence[Granted]) -> bool:
 
     Source: libnvidia-container, src/cli/common.c (select_mig_config_devices): a comma-separated list, any letter case.
     """
+    if not (request.mig_config_devices or request.mig_monitor_devices):
+        return False
     asked = {
         "NVIDIA_MIG_CONFIG_DEVICES": request.mig_config_devices,
         "NVIDIA_MIG_MONITOR_DEVICES": request.mig_monitor_devices,
@@ -124,15 +130,18 @@ def _imex_channel(channel: int, path: str, by_path: dict[str, HostNode], major: 
 
 
 def _given(node: HostNode) -> DeviceNode:
-    return DeviceNode(
-        path=node.path,
-        host_path=node.host_path,
-        major=node.major,
-        minor=node.minor,
-        file_mode=node.mode,
-        uid=node.uid,
-        gid=node.gid,
-    )
+    fields = {
+        "path": node.path,
+        "host_path": node.host_path,
+        "type": "c",
+        "major": node.major,
+        "minor": node.minor,
+        "file_mode": node.mode,
+        "uid": node.uid,
+        "gid": node.gid,
+        "permissions": "rw",
+    }
+    return DeviceNode.of(fields)
 
 
 def groups(nodes: Sequence[DeviceNode]) -> tuple[int, ...]:

@@ -33,9 +33,12 @@ class Record:
 
     @classmethod
     def of(cls, fields: dict[str, Any]) -> Self:
-        """Return a record of all its fields, at less than half the price: unchecked, for records by the hundred."""
+        """Return the record that has just these fields, which must be all and are its own from now on.
+
+        Nothing is checked: for where a hundred constructors would cost a start as much as all the rest.
+        """
         made = object.__new__(cls)
-        made.__dict__.update(fields)
+        object.__setattr__(made, "__dict__", fields)
         return made
 
     def __setattr__(self, name: str, value: object) -> None:

@@ -64,7 +64,7 @@ def read(path: str, limit: int) -> bytes | None:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode) or not is_trusted(status) or status.st_size > limit:
             return None
-        return os.read(fd, status.st_size)
+        return os.read(fd, status.st_size)  # whole: `write` puts a file there in one step
     finally:
         os.close(fd)
 

@@ -39,17 +39,12 @@ def contents(plan: Plan) -> tuple[bytes, bool]:
     if not is_wanted(plan):
         return b"", False
     found = plan.image.ld_cache
-    machine = syscalls.MACHINE
-    entries = [
-        ldcache.Entry(name=library.name, path=library.path, flags=ldcache.flags_for(machine, library.bits))
-        for library in plan.ld_cache
-    ]
     try:
-        return ldcache.merge(found, entries), bool(found)
+        return ldcache.merge(found, plan.ld_cache), bool(found)
     except ldcache.LdCacheError as error:
         # The loader has no use for such a file either. It stays in the image, under a mount of one that is right.
         log.warning("image's ld cache is unusable", path=PATH, reason=str(error))
-        return ldcache.build(entries), False
+        return ldcache.build(plan.ld_cache), False
 
 
 def is_wanted(plan: Plan) -> bool:

@@ -12,11 +12,10 @@ import sys
 import time
 
 from oci_gpu_hook import config as configs
-from oci_gpu_hook import container as containers
 from oci_gpu_hook import details, image, plan, start
 from oci_gpu_hook.allocation import view
 from oci_gpu_hook.apply.rootfs import Rootfs
-from oci_gpu_hook.cli import narrative
+from oci_gpu_hook.cli import bundle, narrative
 from oci_gpu_hook.cli.narrative import Preview
 from oci_gpu_hook.errors import AllocationError, ConfigError, HookError, InvalidInput, quoted, reason
 from oci_gpu_hook.request import parse
@@ -45,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the plan; exit status 0, also for a container that asks for nothing, 1 where it would not start."""
     clock = start.Clock(time.perf_counter())
-    container = containers.of_bundle(options.bundle)
+    container = bundle.read(options.bundle)
     config, trouble = _config(options.config)
     request = None
     try:
@@ -63,7 +62,9 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         import json
 
-        print(json.dumps(plan.to_json(seen.plan) if seen else None, indent=2))
+        from oci_gpu_hook import plan_json
+
+        print(json.dumps(plan_json.to_json(seen.plan) if seen else None, indent=2))
     elif seen is None:
         narrative.show_nothing(container, config, (*reading.warnings, *([str(trouble)] if trouble else [])))
     else:
@@ -77,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
 def preview(container: Container, request: Request, config: Config, clock: Clock) -> Preview:
     """Return the plan for a bundle that no engine has started. Raises HookError."""
     config = configs.of_this_user(config)
-    host = details.hold(request, config).inventory
+    host = details.hold(request, config, whole=True).inventory
     clock.lap("inventory")
     gpus = view.preview(request, host, config)
     clock.lap("allocation")

@@ -5,10 +5,11 @@ It reads the bundle's config.json and the configuration, and needs no driver.
 
 from __future__ import annotations
 
-from oci_gpu_hook import config, container
+from oci_gpu_hook import config
+from oci_gpu_hook.cli import bundle
 from oci_gpu_hook.errors import one_line, quoted
 from oci_gpu_hook.request import parse
-from oci_gpu_hook.request.model import to_json
+from oci_gpu_hook.request.json_form import to_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the request. Raises HookError when it cannot be served as written."""
-    reading = parse.read(container.of_bundle(options.bundle), config.load(options.config))
+    reading = parse.read(bundle.read(options.bundle), config.load(options.config))
     if options.json:
         import json
 

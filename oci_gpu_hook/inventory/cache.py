@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from oci_gpu_hook import state
-from oci_gpu_hook.document import dump, parse
+from oci_gpu_hook.document import parse
 from oci_gpu_hook.errors import HookError
 from oci_gpu_hook.inventory import facts, stored
 from oci_gpu_hook.inventory.model import DeviceNode, Inventory
@@ -17,27 +17,27 @@ from oci_gpu_hook.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any, Final
 
     from oci_gpu_hook.config import Config
+    from oci_gpu_hook.request.model import Request
 
 NAME: Final = "inventory.json"
-LARGEST: Final = 4 * 1024 * 1024  # bytes; 100 files and 8 GPUs make 40 KB
-_LOCK_NAME: Final = "inventory.lock"
-_PATIENCE: Final = 90.0  # seconds to wait for another's discovery, which may ask NVML
+LARGEST: Final = 4 * 1024 * 1024  # bytes; 100 files and 8 GPUs make 30 KB
 _TYPE: Final = 0o170000
 _CHARACTER_DEVICE: Final = 0o020000
 
 
 class Held(Record):
-    """An inventory as it is stored: without nodes, with what to look for and to check.
+    """An inventory, with what to look for and to check.
 
-    candidates: [path, capabilities, expected] of each node; watched, present: host paths, as facts.gather takes them.
+    candidates: the nodes to look for, as inventory.nodes has them; watched, present: host paths, as facts.gather takes
+    them.
     """
 
     inventory: Inventory
-    candidates: Sequence[tuple[str, tuple[str, ...], bool]]
+    candidates: Mapping[str, Sequence[Any]]
     watched: Sequence[str]
     present: Sequence[str]
     facts: list[Any]
@@ -51,12 +51,21 @@ def load(config: Config, *, detailed: bool = False, refresh: bool = False) -> In
     return hold(config, detailed=detailed, refresh=refresh).inventory
 
 
-def hold(config: Config, *, detailed: bool = False, refresh: bool = False) -> Held:
-    """Do what `load` does, and return what `holds` needs to know later whether it is still so."""
-    held = None if refresh else _read(config)
+def hold(config: Config, *, detailed: bool = False, refresh: bool = False, request: Request | None = None) -> Held:
+    """Do what `load` does, and return what `holds` needs to know later whether it is still so.
+
+    request: whose plan it is for; what cannot be in that may be left out, files of other capabilities and nodes.
+    """
+    held = None if refresh else read(config, request)
     if held is None or (detailed and not held.inventory.detailed):
-        held = _make(config, detailed=detailed, refresh=refresh)
-    return Held(**{**held.__dict__, "inventory": _with_nodes(held, config.dev_root.rstrip("/"))})
+        from oci_gpu_hook.inventory import making
+
+        held = making.make(config, detailed=detailed, refresh=refresh)
+        has_mig = any(gpu.mig_devices for gpu in held.inventory.gpus)
+        nodes, missing = _look(held.candidates, config, request, has_mig=has_mig)
+        inventory = {**held.inventory.__dict__, "nodes": tuple(nodes), "missing_nodes": tuple(missing)}
+        held = Held(**{**held.__dict__, "inventory": Inventory(**inventory)})
+    return held
 
 
 def holds(held: Held, config: Config) -> bool:
@@ -65,116 +74,81 @@ def holds(held: Held, config: Config) -> bool:
     return held.facts == facts.gather(config, minors, held.watched, held.present)
 
 
-def _read(config: Config) -> Held | None:
-    """Return what is stored if its facts hold."""
-    data = state.read(os.path.join(config.state_dir, NAME), LARGEST)
+def read(config: Config, request: Request | None = None) -> Held | None:
+    """Return what is stored if its facts hold. request: as in `hold`."""
+    data = state.read(f"{config.state_dir}/{NAME}", LARGEST)
     if data is None:
         return None
     try:
         document: dict[str, Any] = parse(data, NAME)
-        inventory = stored.from_json(document["inventory"])
-        candidates = [(f"{path}", tuple(kinds), expected) for path, kinds, expected in document["candidates"]]
-        held = Held(**{**document, "inventory": inventory, "candidates": candidates})
-        return held if holds(held, config) else None
-    except (HookError, KeyError, TypeError, ValueError, AttributeError):
-        return None
-
-
-def _make(config: Config, *, detailed: bool, refresh: bool) -> Held:
-    """Make the inventory, or what is missing of the stored one, and store it. One process at a time does so."""
-    lock = _lock(config)
-    try:
-        held = None if refresh else _read(config)  # another process may have made it meanwhile
-        if held is None:
-            from time import time_ns
-
-            from oci_gpu_hook.inventory.discovery import discover
-
-            started = time_ns()
-            held = discover(config)
-            storable = facts.settled(held.facts, started)
-        else:
-            storable = True
-        if detailed and not held.inventory.detailed:
-            held = _with_details(held)
-        if storable:
-            _write(config, held)
-        return held
-    finally:
-        if lock is not None:
-            os.close(lock)
-
-
-def _with_details(held: Held) -> Held:
-    from oci_gpu_hook.inventory.discovery import with_details
-
-    return Held(**{**held.__dict__, "inventory": with_details(held.inventory)})
-
-
-def _write(config: Config, held: Held) -> None:
-    document = {**held.__dict__, "inventory": stored.to_json(held.inventory)}
-    try:
-        path = os.path.join(state.directory(config.state_dir), NAME)
-        state.drop_unfinished(path)
-        state.write(path, dump(document))
-    except (OSError, HookError):  # a state directory that cannot be written costs time, no more
-        return
-
-
-def _lock(config: Config) -> int | None:
-    """Return the descriptor of the lock, None where there is none to be had: then the work is done twice."""
-    from fcntl import LOCK_EX, LOCK_NB, flock
-    from time import monotonic, sleep
-
-    try:
-        path = os.path.join(state.directory(config.state_dir), _LOCK_NAME)
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    except (OSError, HookError):
-        return None
-    deadline = monotonic() + _PATIENCE
-    pause = 0.001
-    while True:
-        try:
-            flock(lock, LOCK_EX | LOCK_NB)
-        except BlockingIOError:
-            if monotonic() >= deadline:
-                os.close(lock)
-                return None
-            sleep(pause)
-            pause = min(2 * pause, 0.02)
-        except OSError:
-            os.close(lock)
+        inventory = document["inventory"]
+        gpus = inventory["gpus"]
+        watched, present = document["watched"], document["present"]
+        if document["facts"] != facts.gather(config, [gpu["minor"] for gpu in gpus], watched, present):
             return None
-        else:
-            return lock
+        has_mig = any(gpu["mig_devices"] for gpu in gpus)
+        nodes, missing = _look(document["candidates"], config, request, has_mig=has_mig)
+        return Held(
+            inventory=stored.from_json(inventory, _wanted(request), nodes, missing),
+            candidates=document["candidates"],
+            watched=watched,
+            present=present,
+            facts=document["facts"],
+        )
+    except (HookError, LookupError, TypeError, ValueError, AttributeError):
+        return None
 
 
-def _with_nodes(held: Held, dev_root: str) -> Inventory:
-    nodes = []
+def _wanted(request: Request | None) -> frozenset[str] | None:
+    return None if request is None else frozenset((*request.driver_capabilities, *request.features))
+
+
+def _look(
+    candidates: Mapping[str, Sequence[Any]], config: Config, request: Request | None, *, has_mig: bool
+) -> tuple[list[DeviceNode], list[tuple[str, tuple[str, ...]]]]:
+    """Return the nodes that are there, of those that could be in the request's plan, and those that are missing."""
+    wanted = _wanted(request)
+    dev_root = config.dev_root.rstrip("/")
+    nodes: list[DeviceNode] = []
     missing = []
-    for path, capabilities, expected in held.candidates:
-        node = _node(path, f"{dev_root}{path}", capabilities)
-        if node is not None:
-            nodes.append(node)
-        elif expected:
+    for path, listed, expected in candidates["of_capabilities"]:
+        capabilities = tuple(listed)
+        if wanted is not None and capabilities and wanted.isdisjoint(capabilities):
+            continue
+        if not _add_node(path, dev_root, capabilities, nodes) and expected:
             missing.append((path, capabilities))
-    return Inventory(**{**held.inventory.__dict__, "nodes": tuple(nodes), "missing_nodes": tuple(missing)})
+    paths = [*candidates["of_gpus"]]
+    if request is None or wanted is None or "graphics" in wanted or "display" in wanted:
+        paths += candidates["of_displays"]
+    if request is None or has_mig or request.mig_config_devices or request.mig_monitor_devices:
+        paths += candidates["of_mig"]
+    if request is None or request.imex_channels:
+        paths += candidates["of_imex"]
+    for path in paths:
+        _add_node(path, dev_root, (), nodes)
+    return nodes, missing
 
 
-def _node(path: str, host_path: str, capabilities: tuple[str, ...]) -> DeviceNode | None:
+def _add_node(path: str, dev_root: str, capabilities: tuple[str, ...], nodes: list[DeviceNode]) -> bool:
+    host_path = dev_root + path
     try:
         status = os.stat(host_path)
     except OSError:
-        return None
-    if status.st_mode & _TYPE != _CHARACTER_DEVICE:  # Docker makes a directory of a device that a bind did not find
-        return None
-    return DeviceNode(
-        path=path,
-        host_path=host_path,
-        major=os.major(status.st_rdev),
-        minor=os.minor(status.st_rdev),
-        mode=status.st_mode & 0o7777,
-        uid=status.st_uid,
-        gid=status.st_gid,
-        capabilities=capabilities,
+        return False
+    mode = status.st_mode
+    if mode & _TYPE != _CHARACTER_DEVICE:  # Docker makes a directory of a device that a bind did not find
+        return False
+    number = status.st_rdev
+    nodes.append(
+        DeviceNode(
+            path=path,
+            host_path=host_path,
+            major=os.major(number),
+            minor=os.minor(number),
+            mode=mode & 0o7777,
+            uid=status.st_uid,
+            gid=status.st_gid,
+            capabilities=capabilities,
+        )
     )
+    return True

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 FORMAT: Final = 2
 _BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"  # this machine's, whatever proc-root says
-_TICK: Final = 10_000_000  # nanoseconds between two times of a file system, CONFIG_HZ=100
+TICK: Final = 10_000_000  # nanoseconds between two times of a file system, CONFIG_HZ=100
 
 
 def gather(config: Config, minors: Iterable[int], watched: Sequence[str], present: Sequence[str]) -> list[Any]:
@@ -34,40 +34,43 @@ def gather(config: Config, minors: Iterable[int], watched: Sequence[str], presen
         [config.driver_root, config.dev_root, config.proc_root, config.sys_root, *config.library_search_paths],
         _names(f"{config.proc_root}/driver/nvidia/gpus"),
         [mig_instances(config.proc_root, minor) for minor in minors],
-        [presence(path) for path in present],
-        [identity(path) for path in watched],
+        _presences(present),
+        _identities(watched),
     ]
 
 
-def settled(gathered: Sequence[Any], started: int) -> bool:
-    """Tell whether nothing watched has changed since the discovery started (time_ns), which may not have seen it."""
-    from time import time_ns
-
-    now = time_ns()
-    return not any(known and started - _TICK <= known[-1] <= now for known in gathered[-1])
-
-
-def identity(path: str) -> list[int] | None:
+def _identities(paths: Sequence[str]) -> list[list[int] | None]:
     """Return what changes when the file or directory at a path does, links followed; None where nothing is there.
 
     What has no size counts by its inode alone: a file of procfs has the time at which it was last brought into memory.
     """
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    if status.st_size == 0:
-        return [status.st_ino]
-    return [status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns]
+    found: list[list[int] | None] = []
+    stat = os.stat
+    for path in paths:
+        try:
+            status = stat(path)
+        except OSError:
+            found.append(None)
+            continue
+        size = status.st_size
+        if size:
+            found.append([status.st_dev, status.st_ino, size, status.st_mtime_ns])
+        else:
+            found.append([status.st_ino])
+    return found
 
 
-def presence(path: str) -> list[int] | None:
+def _presences(paths: Sequence[str]) -> list[list[int] | None]:
     """Return what kind of thing is at a path and whose, links not followed; None where nothing is there."""
-    try:
-        status = os.lstat(path)
-    except OSError:
-        return None
-    return [status.st_mode, status.st_uid, status.st_rdev]
+    found: list[list[int] | None] = []
+    for path in paths:
+        try:
+            status = os.lstat(path)
+        except OSError:
+            found.append(None)
+            continue
+        found.append([status.st_mode, status.st_uid, status.st_rdev])
+    return found
 
 
 def mig_instances(proc_root: str, minor: int) -> list[list[int]]:
@@ -79,10 +82,13 @@ def mig_instances(proc_root: str, minor: int) -> list[list[int]]:
     if minor < 0:
         return []
     directory = f"{proc_root}/driver/nvidia/capabilities/gpu{minor}/mig"
-    found = []
-    for gpu_instance in _numbers(directory, "gi"):
+    found: list[list[int]] = []
+    names = _names(directory)
+    if not names:
+        return found
+    for gpu_instance in _numbers(names, "gi"):
         below = f"{directory}/gi{gpu_instance}"
-        for compute_instance in _numbers(below, "ci"):
+        for compute_instance in _numbers(_names(below), "ci"):
             try:
                 status = os.stat(f"{below}/ci{compute_instance}")
             except OSError:
@@ -91,8 +97,8 @@ def mig_instances(proc_root: str, minor: int) -> list[list[int]]:
     return found
 
 
-def _numbers(directory: str, start: str) -> list[int]:
-    numbers = [name[len(start) :] for name in _names(directory) if name.startswith(start)]
+def _numbers(names: Sequence[str], start: str) -> list[int]:
+    numbers = [name[len(start) :] for name in names if name.startswith(start)]
     return sorted(int(number) for number in numbers if number.isdecimal())
 
 

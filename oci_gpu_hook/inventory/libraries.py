@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from oci_gpu_hook import elf, ldcache
+from oci_gpu_hook import elf, ldcache_entries
 from oci_gpu_hook.errors import DriverError, quoted
 from oci_gpu_hook.inventory.capabilities import (
     DRIVER_VERSION,
@@ -21,6 +21,7 @@ from oci_gpu_hook.inventory.capabilities import (
     X_MODULES,
 )
 from oci_gpu_hook.inventory.model import Library, Link
+from oci_gpu_hook.ldcache_format import LdCacheError
 from oci_gpu_hook.record import Record
 
 TYPE_CHECKING = False
@@ -192,8 +193,8 @@ def _of_ld_cache(root: DriverRoot) -> Iterable[str]:
     data = root.read(LD_CACHE, _LARGEST_LD_CACHE)
     directories: dict[str, None] = {}
     try:
-        entries = ldcache.parse(data) if data else ()
-    except ldcache.LdCacheError:  # the directories will do
+        entries = ldcache_entries.parse(data) if data else ()
+    except LdCacheError:  # the directories will do
         return ()
     for entry in entries:
         if entry.name.partition(".so")[0] in _ROWS:

@@ -8,7 +8,7 @@ from oci_gpu_hook.inventory.capabilities import NODES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from typing import Final
 
     from oci_gpu_hook.inventory.model import Gpu
@@ -21,21 +21,23 @@ DIRECTORIES: Final = ("/dev/nvidia-caps", "/dev/nvidia-caps-imex-channels", "/de
 FIRST_NODES: Final = ("/dev/nvidia-fs0", "/dev/nvidia-nvswitchctl", "/dev/gdrdrv")
 
 
-def candidates(dev_root: str, gpus: Sequence[Gpu]) -> tuple[Candidate, ...]:
-    """Return (path as containers see it, capabilities that bring it, whether it is expected) of each node."""
-    found: dict[str, tuple[tuple[str, ...], bool]] = {}
+def candidates(dev_root: str, gpus: Sequence[Gpu]) -> dict[str, Sequence[Candidate] | Sequence[str]]:
+    """Return the nodes, by what in a request brings them; paths are as containers see them.
+
+    of_capabilities: (path, capabilities that bring it, whether it is expected). of_gpus, of_displays, of_mig, of_imex:
+    paths of nodes that come with a grant; displays are for graphics and display.
+    """
+    found: dict[str, Candidate] = {}
     for row in NODES:
         for path in _expanded(dev_root, row.path):
-            found.setdefault(path, (row.capabilities, row.expected))
-    for gpu in gpus:
-        if gpu.minor >= 0:
-            found[f"/dev/nvidia{gpu.minor}"] = ((), False)
-        for name in gpu.drm:
-            found[f"/dev/dri/{name}"] = ((), False)
-    for path in ("/dev/nvidia-caps/nvidia-cap*", "/dev/nvidia-caps-imex-channels/channel*"):
-        for node in _expanded(dev_root, path):
-            found[node] = ((), False)
-    return tuple((path, *rest) for path, rest in found.items())
+            found.setdefault(path, (path, row.capabilities, row.expected))
+    return {
+        "of_capabilities": tuple(found.values()),
+        "of_gpus": [f"/dev/nvidia{gpu.minor}" for gpu in gpus if gpu.minor >= 0],
+        "of_displays": [f"/dev/dri/{name}" for gpu in gpus for name in gpu.drm],
+        "of_mig": _expanded(dev_root, "/dev/nvidia-caps/nvidia-cap*"),
+        "of_imex": _expanded(dev_root, "/dev/nvidia-caps-imex-channels/channel*"),
+    }
 
 
 def watched(dev_root: str) -> tuple[str, ...]:
@@ -48,7 +50,7 @@ def present(dev_root: str) -> tuple[str, ...]:
     return tuple(f"{dev_root}{path}" for path in FIRST_NODES)
 
 
-def _expanded(dev_root: str, path: str) -> Iterable[str]:
+def _expanded(dev_root: str, path: str) -> Sequence[str]:
     """Return the paths that a `*` at the end stands for: what is there with a number in its place, in that order."""
     if not path.endswith("*"):
         return [path]

@@ -1,6 +1,7 @@
-"""The inventory on paper: JSON with the names of the records' fields, for the state directory.
+"""The inventory on paper: JSON for the state directory, in rows, since names of fields would cost every start.
 
 What is read back is this project's own (oci_gpu_hook.state answers for that), so fields go into records as they are.
+`capabilities` and `options` of a row are indices into `words`, so that what few rows bring is passed over at once.
 """
 
 from __future__ import annotations
@@ -9,59 +10,74 @@ from oci_gpu_hook.inventory.model import DriverFile, Gpu, Inventory, Library, Li
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from typing import Any, TypeVar
+    from collections.abc import Iterable, Mapping, Sequence
+    from typing import Any, Final, TypeVar
 
+    from oci_gpu_hook.inventory.model import DeviceNode
     from oci_gpu_hook.record import Record
 
     R = TypeVar("R", bound=Record)
 
-
-def to_json(inventory: Inventory) -> dict[str, Any]:
-    """Return the form that `schemas/inventory.schema.json` describes; it has no nodes, which are never stored."""
-    document = dict(inventory.__dict__)
-    del document["nodes"], document["missing_nodes"]
-    document["gpus"] = [
-        {**gpu.__dict__, "mig_devices": [mig.__dict__ for mig in gpu.mig_devices]} for gpu in inventory.gpus
-    ]
-    for name in ("libraries", "files", "links"):
-        document[name] = [record.__dict__ for record in document[name]]
-    return document
+# What a row holds.
+LIBRARY: Final = ("capabilities", "host_path", "name", "soname", "links", "directory", "bits", "cached")
+FILE: Final = ("capabilities", "options", "host_path", "container_path", "directory")
+LINK: Final = ("capabilities", "path", "target", "bits")
 
 
-def from_json(document: Mapping[str, Any]) -> Inventory:
-    """Return the inventory, without nodes. Raises KeyError, TypeError or AttributeError for another form."""
+def from_json(
+    document: Mapping[str, Any],
+    wanted: frozenset[str] | None = None,
+    nodes: Sequence[DeviceNode] = (),
+    missing_nodes: Sequence[tuple[str, tuple[str, ...]]] = (),
+) -> Inventory:
+    """Return the inventory with these nodes and, of libraries, files and links, what `wanted` brings; None is all.
+
+    Raises LookupError, TypeError, ValueError or AttributeError for another form.
+    """
+    words = [tuple(listed) for listed in document["words"]]
+    brought = [wanted is None or not listed or not wanted.isdisjoint(listed) for listed in words]
+    libraries = _records(Library, LIBRARY, document["libraries"], words, brought)
+    for library in libraries:
+        library.__dict__["links"] = tuple(map(tuple, library.links))
+    files = _records(DriverFile, FILE, document["files"], words, brought)
+    for file in files:
+        file.__dict__["options"] = words[file.options]  # type: ignore[call-overload]
     return Inventory(
-        **{
-            **document,
-            "gpus": tuple(_gpu(gpu) for gpu in document["gpus"]),
-            "libraries": _records(Library, document["libraries"]),
-            "files": _records(DriverFile, document["files"]),
-            "links": _records(Link, document["links"]),
-            "proc_files": _tupled(document["proc_files"]),
-            "unclaimed": _tupled(document["unclaimed"]),
-            "warnings": _tupled(document["warnings"]),
-            "nodes": (),
-        }
+        driver_version=document["driver_version"],
+        cuda_version=document["cuda_version"],
+        gpus=tuple(map(_gpu, document["gpus"])),
+        libraries=libraries,
+        files=files,
+        links=_records(Link, LINK, document["links"], words, brought),
+        nodes=tuple(nodes),
+        missing_nodes=tuple(missing_nodes),
+        imex_major=document["imex_major"],
+        proc_files=tuple(map(tuple, document["proc_files"])),
+        detailed=document["detailed"],
+        unclaimed=tuple(document["unclaimed"]),
+        warnings=tuple(document["warnings"]),
     )
 
 
-def _gpu(document: Mapping[str, Any]) -> Gpu:
-    (gpu,) = _records(Gpu, ({**document, "mig_devices": _records(MigDevice, document["mig_devices"])},))
-    return gpu
-
-
-def _records(kind: type[R], documents: Iterable[Mapping[str, Any]]) -> tuple[R, ...]:
-    """Make records of stored fields. A hundred by way of their constructor would cost as much as all the rest."""
+def _records(
+    kind: type[R],
+    names: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    words: Sequence[tuple[str, ...]],
+    brought: Sequence[bool],
+) -> tuple[R, ...]:
     made = []
-    for document in documents:
-        record = kind.__new__(kind)
-        fields = record.__dict__
-        for name, value in document.items():
-            fields[name] = _tupled(value) if type(value) is list else value
-        made.append(record)
+    for row in rows:
+        at = row[0]
+        if brought[at]:
+            fields = dict(zip(names, row, strict=True))
+            fields["capabilities"] = words[at]
+            made.append(kind.of(fields))
     return tuple(made)
 
 
-def _tupled(values: Iterable[Any]) -> tuple[Any, ...]:
-    return tuple([_tupled(value) if type(value) is list else value for value in values])
+def _gpu(fields: dict[str, Any]) -> Gpu:
+    fields["drm"] = tuple(fields["drm"])
+    fields["links"] = tuple(map(tuple, fields["links"]))
+    fields["mig_devices"] = tuple([MigDevice(**mig) for mig in fields["mig_devices"]])
+    return Gpu.of(fields)

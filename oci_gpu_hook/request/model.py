@@ -1,4 +1,4 @@
-"""The value of a request; the design's `oci-gpu request --json` is its form on paper."""
+"""The value of a request; request/json_form.py has its form on paper."""
 
 from __future__ import annotations
 
@@ -37,27 +37,3 @@ class Request(Record):
     features: tuple[str, ...] = ()
     source: str
     warnings: tuple[str, ...] = ()
-
-
-def to_json(request: Request) -> dict[str, object]:
-    """Return the form that `schemas/request.schema.json` describes; by-count refinements appear only where set."""
-    document: dict[str, object] = {
-        "devices": list(request.devices),
-        "count": request.count,
-        "driverCapabilities": list(request.driver_capabilities),
-        "requirements": list(request.requirements),
-        "migConfigDevices": request.mig_config_devices,
-        "migMonitorDevices": request.mig_monitor_devices,
-        "imexChannels": list(request.imex_channels),
-        "features": list(request.features),
-        "source": request.source,
-    }
-    if request.memory:
-        document["memory"] = request.memory
-    if request.exclusive:
-        document["exclusive"] = True
-    if request.wait:
-        document["wait"] = request.wait
-    if request.warnings:
-        document["warnings"] = list(request.warnings)
-    return document

@@ -15,7 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oci_gpu_hook import config as configs
-from oci_gpu_hook.config import Config, load, parse
+from oci_gpu_hook import config_source
+from oci_gpu_hook.config import Config, load
+from oci_gpu_hook.config_toml import parse
 from oci_gpu_hook.errors import ConfigError
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -244,7 +246,7 @@ def test_load_compiles_once(tmp_path, compiled, monkeypatch):
     path = write(tmp_path / "a%b.toml", EVERY_KEY + "[zzz]\n")
     first = load(path)
     assert os.listdir(compiled) == [path.replace("%", "%25").replace("/", "%2F") + ".json"]
-    monkeypatch.setattr(configs, "parse", None)
+    monkeypatch.setattr(config_source, "load", None)
     assert load(path) == first
     assert first.warnings
     assert first.driver_root == "/run/nvidia/driver"

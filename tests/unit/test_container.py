@@ -9,6 +9,7 @@ import subprocess
 import pytest
 
 from oci_gpu_hook import container
+from oci_gpu_hook.cli import bundle
 from oci_gpu_hook.errors import InvalidInput
 
 RUNC = {"ociVersion": "1.0.2-dev", "id": "c1", "status": "creating", "pid": 4242, "bundle": "/run/b"}
@@ -152,4 +153,4 @@ def test_a_bundle_without_configuration_is_refused(tmp_path):
 def test_a_fifo_in_place_of_the_configuration_does_not_hold_the_hook_up(tmp_path):
     os.mkfifo(tmp_path / "config.json")
     with pytest.raises(InvalidInput, match="is empty"):
-        container.of_bundle(str(tmp_path))
+        bundle.read(str(tmp_path))

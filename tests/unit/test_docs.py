@@ -12,7 +12,7 @@ import pytest
 from oci_gpu_hook import config_toml
 from oci_gpu_hook.cli import main
 from oci_gpu_hook.cli.examples import EXAMPLES
-from oci_gpu_hook.config import Config, parse
+from oci_gpu_hook.config import Config
 
 ROOT = Path(__file__).parents[2]
 DOCS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -51,7 +51,7 @@ def test_every_key_is_documented_with_its_default():
         for key in keys:
             (default,) = re.findall(rf"^### {key}\n\nDefault: `(.+?)`\.", part, re.MULTILINE)
             section_text = f"[{section}]\n{key} = {default}\n"
-            assert parse(section_text) == Config(), key
+            assert config_toml.parse(section_text) == Config(), key
 
 
 def test_the_configuration_shown_is_the_defaults():
@@ -59,7 +59,7 @@ def test_the_configuration_shown_is_the_defaults():
     assert blocks
     for block in blocks:
         tomllib.loads(block)
-        assert parse(block) == Config()
+        assert config_toml.parse(block) == Config()
 
 
 @pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)

@@ -14,7 +14,7 @@ from oci_gpu_hook import launch
 from oci_gpu_hook.cli import doctor as command
 from oci_gpu_hook.cli import main as cli
 from oci_gpu_hook.config import Config
-from oci_gpu_hook.config import parse as parse_config
+from oci_gpu_hook.config_toml import parse as parse_config
 from oci_gpu_hook.doctor import (
     cgroups,
     checkup,

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from oci_gpu_hook import compat, elf, ldcache
+from oci_gpu_hook import compat, elf, ldcache, ldcache_entries
 from oci_gpu_hook.image import CompatLibrary
 
 DATA = os.path.join(os.path.dirname(__file__), "..", "data")
@@ -81,15 +81,15 @@ ADDITIONS = [
 @given(st.one_of(mutated(CACHES), st.binary(max_size=300), st.binary(max_size=300).map(lambda b: CACHES[0][:20] + b)))
 def test_an_ld_cache(data):
     try:
-        entries = ldcache.parse(data)
+        entries = ldcache_entries.parse(data)
     except ldcache.LdCacheError:
         return
     merged = ldcache.merge(data, ADDITIONS, drop={"/usr/lib/libfoo.so.1"})
     kept = [entry for entry in entries if entry.path != "/usr/lib/libfoo.so.1" and not entry.path.startswith("/drv")]
-    assert [entry for entry in ldcache.parse(merged) if entry not in ADDITIONS] == kept
-    assert set(ADDITIONS) <= set(ldcache.parse(merged))
+    assert [entry for entry in ldcache_entries.parse(merged) if entry not in ADDITIONS] == kept
+    assert set(ADDITIONS) <= set(ldcache_entries.parse(merged))
     restored = ldcache.remove(merged, {entry.path for entry in ADDITIONS})
-    assert list(ldcache.parse(restored)) == kept
+    assert list(ldcache_entries.parse(restored)) == kept
 
 
 @fuzzed
@@ -145,10 +145,10 @@ def test_the_largest_caches_cost_seconds_and_megabytes_at_most(string):
     started = time.process_time()
     merged = ldcache.merge(data, additions, drop={"/nowhere"})
     restored = ldcache.remove(merged, {addition.path for addition in additions})
-    assert ldcache.parse(restored) == ldcache.parse(data)
+    assert ldcache_entries.parse(restored) == ldcache_entries.parse(data)
     assert time.process_time() - started < 10
     with pytest.raises(ldcache.LdCacheError, match="strings of the ld cache are larger"):
-        ldcache.parse(largest_cache(string, 131))
+        ldcache_entries.parse(largest_cache(string, 131))
     tracemalloc.start()
     try:
         ldcache.merge(data, additions)

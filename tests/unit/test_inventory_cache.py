@@ -15,6 +15,7 @@ import pytest
 from oci_gpu_hook.errors import DriverError
 from oci_gpu_hook.inventory import cache, discovery, facts, nvml
 from oci_gpu_hook.inventory.model import Gpu, Inventory, MigDevice
+from oci_gpu_hook.request.model import Request
 from tests.unit import driver_trees as trees
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -315,6 +316,36 @@ def test_a_feature_that_comes_later_is_noticed(host, tmp_path):
     for name in ("nvidia-fs0", "nvidia-fs1"):
         os.mknod(tmp_path / "dev/dev" / name, 0o020666, os.makedev(240, 0))
     assert [node.path for node in cache.load(host).nodes] == ["/dev/nvidia-fs0", "/dev/nvidia-fs1"]
+
+
+@needs_root
+def test_a_request_is_served_what_can_be_in_its_plan(host, tmp_path):
+    for directory in ("dri", "nvidia-caps", "nvidia-caps-imex-channels"):
+        (tmp_path / "dev/dev" / directory).mkdir()
+    for name in ("nvidiactl", "nvidia0", "nvidia-fs0", "nvidia-modeset", "nvidia-caps/nvidia-cap1",
+                 "nvidia-caps-imex-channels/channel0"):  # fmt: skip
+        os.mknod(tmp_path / "dev/dev" / name, 0o020666, os.makedev(240, 0))
+    settle(tmp_path)
+    whole = cache.load(host)
+
+    def served(*capabilities, **fields):
+        request = Request(driver_capabilities=capabilities, source="environment", **fields)
+        found = cache.hold(host, request=request).inventory
+        assert [node for node in whole.nodes if node in found.nodes] == list(found.nodes)
+        return found
+
+    found = served("utility")
+    assert {node.path for node in found.nodes} == {"/dev/nvidiactl", "/dev/nvidia0"}
+    assert served("ngx").libraries == ()
+    assert not dict(found.missing_nodes)
+    assert "/dev/nvidia-uvm" in dict(served("compute").missing_nodes)
+    assert served("display", features=("gds",)).nodes[1:] == tuple(
+        node for node in whole.nodes if node.path in ("/dev/nvidia-modeset", "/dev/nvidia-fs0", "/dev/nvidia0")
+    )
+    assert "/dev/nvidia-caps/nvidia-cap1" in {node.path for node in served(mig_config_devices="all").nodes}
+    channel = "/dev/nvidia-caps-imex-channels/channel0"
+    assert channel in {node.path for node in served(imex_channels=(0,)).nodes}
+    assert cache.load(host) == whole
 
 
 # No driver

@@ -106,6 +106,17 @@ def _minor(path):
     return int(line.split(":")[1])
 
 
+@pytest.mark.parametrize("capability", configs.DRIVER_CAPABILITIES)
+def test_a_request_is_served_the_files_of_its_capabilities(host, capability):
+    whole = load(host)
+    request = Request(driver_capabilities=(capability,), source="environment")
+    found = cache.hold(configs.load(host.config), request=request).inventory
+    for name in ("libraries", "files", "links"):
+        brought = [each for each in getattr(whole, name) if not each.capabilities or capability in each.capabilities]
+        assert list(getattr(found, name)) == brought
+    assert found.gpus == whole.gpus
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="device nodes need root")
 @pytest.mark.parametrize("mig", [{}, {"NVIDIA_MIG_CONFIG_DEVICES": "all"}])
 def test_a_plan_knows_its_directories(tmp_path, mig):

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oci_gpu_hook import ldcache, ldcache_format
+from oci_gpu_hook import ldcache, ldcache_entries, ldcache_format
 from oci_gpu_hook.ldcache import Entry, LdCacheError
 
 DATA = os.path.join(os.path.dirname(__file__), "..", "data", "ldcache")
@@ -63,7 +63,7 @@ def numbers(name: str) -> list[int]:
 
 def loaded(cache: bytes, name: str, flags: int, subdirectories: tuple[str, ...] = ()) -> str | None:
     """Find a name as the loader does (glibc 2.43 elf/dl-cache.c, search_cache), on a machine with these variants."""
-    entries = ldcache.parse(cache)
+    entries = ldcache_entries.parse(cache)
     wanted = order(name)
     left, right = 0, len(entries) - 1
     while left <= right:
@@ -95,15 +95,15 @@ def loaded(cache: bytes, name: str, flags: int, subdirectories: tuple[str, ...] 
 @pytest.mark.parametrize("name", FILES)
 def test_reads_what_ldconfig_shows(name, tmp_path):
     expected = printed(data(name), tmp_path)
-    entries = shown(ldcache.parse(data(name)))
+    entries = shown(ldcache_entries.parse(data(name)))
     assert len(entries) > 20
     if name == "compat.cache":  # where ldconfig -p looks for the names of hwcaps in the wrong place
-        expected = shown(ldcache.parse(data("new.cache")))
+        expected = shown(ldcache_entries.parse(data("new.cache")))
     assert entries == expected
 
 
 def test_the_formats_of_one_tree_agree():
-    new, compat, old = (ldcache.parse(data(f"{name}.cache")) for name in ("new", "compat", "old"))
+    new, compat, old = (ldcache_entries.parse(data(f"{name}.cache")) for name in ("new", "compat", "old"))
     assert compat == new
     assert [(e.name, e.path, e.flags) for e in old] == [(e.name, e.path, e.flags) for e in new]
     assert [e.subdirectory for e in new if e.subdirectory] == ["x86-64-v3", "x86-64-v2", "x86-64-v3", "x86-64-v3"]
@@ -113,8 +113,8 @@ def test_the_formats_of_one_tree_agree():
 def test_a_compat_cache_of_i386_is_aligned_to_four_bytes():
     new = ldcache.build(driver("libc.so.6"))
     old = b"ld.so-1.7.0\0" + struct.pack("<IIII", 1, 3, 0, 0)  # 28 bytes
-    assert [e.name for e in ldcache.parse(old + new)] == ["libc.so.6"]
-    assert [e.name for e in ldcache.parse(old + bytes(4) + new)] == ["libc.so.6"]
+    assert [e.name for e in ldcache_entries.parse(old + new)] == ["libc.so.6"]
+    assert [e.name for e in ldcache_entries.parse(old + bytes(4) + new)] == ["libc.so.6"]
 
 
 @pytest.mark.parametrize("name", NEW_FILES)
@@ -131,9 +131,9 @@ def test_ldconfig_reads_what_is_merged(name, tmp_path):
         Entry(name="libnvidia-ptxjitcompiler.so.1", path="/drv/libnvidia-ptxjitcompiler.so.580.65", flags=X86_64),
     ]
     merged = ldcache.merge(data(name), additions)
-    assert printed(merged, tmp_path) == shown(ldcache.parse(merged))
-    image = [entry for entry in ldcache.parse(merged) if entry not in additions]
-    assert image == [entry for entry in ldcache.parse(data(name)) if entry not in additions]
+    assert printed(merged, tmp_path) == shown(ldcache_entries.parse(merged))
+    image = [entry for entry in ldcache_entries.parse(merged) if entry not in additions]
+    assert image == [entry for entry in ldcache_entries.parse(data(name)) if entry not in additions]
     for addition in additions:
         assert loaded(merged, addition.name, addition.flags, ("x86-64-v3", "x86-64-v2")) == addition.path
 
@@ -213,13 +213,13 @@ def test_the_order_is_the_one_that_ldconfig_would_have_chosen(seed, ldconfig_tre
     names = list({order(name): name for name in names}.values())  # lib1 and lib01 are equal: readdir's order decides
     image = {"/usr/lib": chance.sample(names, 100), "/opt/lib32": chance.sample(names, 60)}
     drivers = {"/drv/lib": chance.sample(names, 60), "/drv/lib32": chance.sample(names, 30)}
-    wanted = ldcache.parse(ldconfig_tree(drivers | image))
+    wanted = ldcache_entries.parse(ldconfig_tree(drivers | image))
     additions = [entry for entry in wanted if entry.path.startswith("/drv")]
     assert len(additions) == 90
     chance.shuffle(additions)
     merged = ldcache.merge(ldconfig_tree(image), additions)
-    assert ldcache.parse(merged) == wanted
-    assert ldcache.parse(ldcache.build(wanted)) == wanted
+    assert ldcache_entries.parse(merged) == wanted
+    assert ldcache_entries.parse(ldcache.build(wanted)) == wanted
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -227,7 +227,7 @@ def test_remove_undoes_merge(name):
     additions = driver("libcuda.so.1", "libnvidia-ml.so.1", "libaaa.so.1", directory="/drv")
     merged = ldcache.merge(data(name), additions)
     restored = ldcache.remove(merged, {entry.path for entry in additions})
-    assert ldcache.parse(restored) == ldcache.parse(data(name))
+    assert ldcache_entries.parse(restored) == ldcache_entries.parse(data(name))
     if name in NEW_FILES:
         assert restored == data(name)
 
@@ -238,18 +238,18 @@ def test_removing_nothing_changes_nothing(name):
 
 
 def test_everything_can_be_removed():
-    paths = {entry.path for entry in ldcache.parse(data("new.cache"))}
+    paths = {entry.path for entry in ldcache_entries.parse(data("new.cache"))}
     empty = ldcache.remove(data("new.cache"), paths)
-    assert ldcache.parse(empty) == ()
-    assert ldcache.parse(ldcache.merge(empty, driver("libcuda.so.1"))) == tuple(driver("libcuda.so.1"))
+    assert ldcache_entries.parse(empty) == ()
+    assert ldcache_entries.parse(ldcache.merge(empty, driver("libcuda.so.1"))) == tuple(driver("libcuda.so.1"))
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_merging_again_changes_nothing(name):
     additions = driver("libcuda.so.1", "libnvidia-ml.so.1", directory="/usr/lib")  # paths that new.cache has already
     once = ldcache.merge(data(name), additions)
-    assert ldcache.parse(ldcache.merge(once, additions)) == ldcache.parse(once)
-    assert sum(entry.path == "/usr/lib/libcuda.so.1" for entry in ldcache.parse(once)) == 1
+    assert ldcache_entries.parse(ldcache.merge(once, additions)) == ldcache_entries.parse(once)
+    assert sum(entry.path == "/usr/lib/libcuda.so.1" for entry in ldcache_entries.parse(once)) == 1
 
 
 def test_entries_of_a_former_driver_are_dropped_and_leave_no_strings():
@@ -268,7 +268,7 @@ def test_of_two_additions_with_one_name_the_first_is_loaded():
 
 def test_names_that_are_not_utf_8_survive():
     entry = Entry(name="lib\udcff.so", path="/usr/lib/lib\udcff.so", flags=X86_64)
-    assert ldcache.parse(ldcache.build([entry])) == (entry,)
+    assert ldcache_entries.parse(ldcache.build([entry])) == (entry,)
 
 
 @pytest.mark.parametrize(
@@ -329,7 +329,11 @@ def hostile() -> dict[str, tuple[bytes, str]]:
 @pytest.mark.parametrize("case", list(hostile()))
 def test_hostile_caches_are_refused(case):
     cache, why = hostile()[case]
-    for use in (ldcache.parse, lambda c: ldcache.merge(c, driver("libcuda.so.1")), lambda c: ldcache.remove(c, {"/x"})):
+    for use in (
+        ldcache_entries.parse,
+        lambda c: ldcache.merge(c, driver("libcuda.so.1")),
+        lambda c: ldcache.remove(c, {"/x"}),
+    ):
         with pytest.raises(LdCacheError, match=why):
             use(cache)
 
@@ -337,7 +341,7 @@ def test_hostile_caches_are_refused(case):
 def test_no_cache_is_an_empty_one_to_merge_alone():
     assert ldcache.merge(b"", driver("libcuda.so.1")) == ldcache.build(driver("libcuda.so.1"))
     with pytest.raises(LdCacheError, match="does not begin"):
-        ldcache.parse(b"")
+        ldcache_entries.parse(b"")
 
 
 def test_strings_that_overlap_do_not_multiply():
@@ -346,7 +350,7 @@ def test_strings_that_overlap_do_not_multiply():
     strings = (b"x" * 4000 + b"\0") * 25
     header = struct.pack("<20sIIB3xI12x", b"glibc-ld.so.cache1.1", count, len(strings), 2, 0)
     with pytest.raises(LdCacheError, match="larger than 16777216 bytes"):
-        ldcache.parse(header + entries + strings)
+        ldcache_entries.parse(header + entries + strings)
 
 
 NAMES = st.text("ab0129.-", min_size=1, max_size=8)
@@ -367,8 +371,8 @@ def test_every_addition_is_loaded_and_nothing_of_the_image_is_lost(image, additi
     image_cache = ldcache.build(image)
     merged = ldcache.merge(image_cache, additions)
     preferred = {}
-    for entry in [*additions, *ldcache.parse(image_cache)]:
+    for entry in [*additions, *ldcache_entries.parse(image_cache)]:
         preferred.setdefault((order(entry.name), entry.flags), entry.path)
     for entry in [*additions, *image]:
         assert loaded(merged, entry.name, entry.flags) == preferred[order(entry.name), entry.flags]
-    assert set(ldcache.parse(merged)) == {*image, *additions}
+    assert set(ldcache_entries.parse(merged)) == {*image, *additions}

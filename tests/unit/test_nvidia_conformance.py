@@ -13,7 +13,7 @@ from collections import Counter
 
 import pytest
 
-from oci_gpu_hook import config
+from oci_gpu_hook import config_toml
 from oci_gpu_hook.cli import main
 from oci_gpu_hook.errors import HookError
 from oci_gpu_hook.request import asks
@@ -68,7 +68,7 @@ def test_the_byte_scan_lets_through_whatever_asks(case):
     bundle = bundles.of_case(case)
     try:
         request = bundle.reading().request
-        swarm = config.parse(bundle.toml).swarm_resource
+        swarm = config_toml.parse(bundle.toml).swarm_resource
     except HookError:
         return
     if request is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from oci_gpu_hook import config, container
+from oci_gpu_hook import config_toml, container
 from oci_gpu_hook.request import parse
 
 BUNDLE = "/run/bundle"
@@ -68,7 +68,7 @@ class Bundle:
         return container.parse_config(self.config_text.encode(), state)
 
     def reading(self):
-        return parse.read(self.container(), config.parse(self.toml))
+        return parse.read(self.container(), config_toml.parse(self.toml))
 
 
 def of_case(case):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from oci_gpu_hook import config, container
+from oci_gpu_hook import config, config_toml, container
 from oci_gpu_hook.errors import HookError
 from oci_gpu_hook.request import capabilities, cdi, cuda, requirements, values
 from oci_gpu_hook.request.requirements import Host
@@ -53,7 +53,7 @@ def _ours(case):
 
 
 def _json_of(request):
-    from oci_gpu_hook.request.model import to_json
+    from oci_gpu_hook.request.json_form import to_json
 
     return json.loads(json.dumps(to_json(request)))
 
@@ -186,7 +186,7 @@ def _intersection(given):
 
 def _supported(given):
     lines = given["toml_lines"]
-    found = config.Config() if lines is None else config.parse("\n".join(lines))
+    found = config.Config() if lines is None else config_toml.parse("\n".join(lines))
     return ",".join(sorted(found.supported_driver_capabilities))
 
 

@@ -1,0 +1,31 @@
+"""A request on paper: what `oci-gpu request --json` prints."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from oci_gpu_hook.request.model import Request
+
+
+def to_json(request: Request) -> dict[str, object]:
+    """Return the form that `schemas/request.schema.json` describes; by-count refinements appear only where set."""
+    document: dict[str, object] = {
+        "devices": list(request.devices),
+        "count": request.count,
+        "driverCapabilities": list(request.driver_capabilities),
+        "requirements": list(request.requirements),
+        "migConfigDevices": request.mig_config_devices,
+        "migMonitorDevices": request.mig_monitor_devices,
+        "imexChannels": list(request.imex_channels),
+        "features": list(request.features),
+        "source": request.source,
+    }
+    if request.memory:
+        document["memory"] = request.memory
+    if request.exclusive:
+        document["exclusive"] = True
+    if request.wait:
+        document["wait"] = request.wait
+    if request.warnings:
+        document["warnings"] = list(request.warnings)
+    return document
