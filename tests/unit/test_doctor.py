@@ -307,9 +307,9 @@ def test_executables_that_are_laid_run(laid):
 def test_an_executable_whose_python_is_gone_is_an_error(laid):
     directory, host = laid
     launch.write(str(directory))
-    (directory / "oci-gpu-hook.py").unlink()
+    (directory / "oci-gpu-hook.pyc").unlink()
     errors = found(executables, host, ERROR)
-    assert any(what.endswith("oci-gpu-hook.py', which is gone") for what in errors)
+    assert any(what.endswith("oci-gpu-hook.pyc', which is gone") for what in errors)
     assert f"{directory}/oci-gpu-hook does not answer as it should" in errors
 
 

@@ -8,8 +8,9 @@ import stat
 
 import pytest
 
-from oci_gpu_hook.apply.changes import DIRECTORY, FILE, LINK, Change, take_back
+from oci_gpu_hook.apply.changes import DIRECTORY, FILE, LINK, Change
 from oci_gpu_hook.apply.directory import Directories
+from oci_gpu_hook.apply.remains import take_back
 from oci_gpu_hook.apply.rootfs import Rootfs
 from oci_gpu_hook.errors import UnsafeRootfs
 
