@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from typing import Final
 
 # What is imported together after the door: a container's end; its request; its start; of that a choice by count, for
-# one GPU and for several; each kind of device cgroup.
+# one GPU and for several; each kind of device cgroup; systemd's units; what others have left to be taken back.
 # head → the heads that a door imports before it, whose modules its own group need not hold.
 HEADS: Final = {
     "oci_gpu_hook.stop": (),
@@ -32,6 +32,8 @@ HEADS: Final = {
     "oci_gpu_hook.allocation.topology": ("oci_gpu_hook.request.parse", "oci_gpu_hook.start"),
     "oci_gpu_hook.apply.devices_v1": ("oci_gpu_hook.request.parse", "oci_gpu_hook.start"),
     "oci_gpu_hook.apply.devices_v2": ("oci_gpu_hook.request.parse", "oci_gpu_hook.start"),
+    "oci_gpu_hook.apply.systemd": ("oci_gpu_hook.request.parse", "oci_gpu_hook.start"),
+    "oci_gpu_hook.apply.remains": ("oci_gpu_hook.request.parse", "oci_gpu_hook.start"),
 }
 
 EXTENSIONS: Final = ("_ctypes", "_json")

@@ -86,8 +86,15 @@ class Process:
         self._switch(self._namespace)
 
     def leave(self) -> None:
-        """Return to the mount namespace that this process came from."""
-        self._switch(self._own_namespace)
+        """Return to the mount namespace that this process came from, or end: every path would be the container's.
+
+        What was made stays, as after any kill, until the next start reads the journal.
+        """
+        try:
+            self._switch(self._own_namespace)
+        except ApplyError as error:
+            os.write(2, f"oci-gpu-hook: error: cannot leave the container's mount namespace: {error.why}\n".encode())
+            os._exit(1)
 
     def _switch(self, namespace: int) -> None:
         try:
