@@ -45,7 +45,7 @@ _FSCONFIG_CMD_CREATE: Final = 6
 # include/uapi/linux/stat.h
 _STATX_MNT_ID: Final = 0x1000
 _STATX_MNT_ID_OFFSET: Final = 0x90
-_STATX_SIZE: Final = 0x100
+_STATUS_SIZE: Final = 0x100  # of struct statx; struct statfs has 120 bytes on 64-bit architectures
 # include/uapi/linux/sched.h
 CLONE_NEWNS: Final = 0x00020000
 # include/uapi/linux/magic.h
@@ -74,17 +74,10 @@ _NR_SETFSUID: Final = 122 if _X86_64 else 151
 _NR_SETFSGID: Final = 123 if _X86_64 else 152
 
 
-class _Long(_SimpleCData):  # type: ignore[type-arg]
-    _type_ = "l"
-
-
-class _Char(_SimpleCData):  # type: ignore[type-arg]
-    _type_ = "c"
-
-
 class _Function(CFuncPtr):
+    """A C function that returns an int, as all of these calls do: descriptors, sizes and -1."""
+
     _flags_ = FUNCFLAG_CDECL | FUNCFLAG_USE_ERRNO
-    _restype_ = _Long
 
 
 _syscall: Any = _Function(dlsym(dlopen(None, 0), "syscall"))  # type: ignore[arg-type]
@@ -95,7 +88,7 @@ class Buffer:
 
     def __init__(self, contents: int | bytes) -> None:
         size = contents if isinstance(contents, int) else len(contents)
-        array_type: Any = _Char * size
+        array_type: Any = _char() * size
         self._as_parameter_: Any = array_type()  # what ctypes passes, by address
         if isinstance(contents, bytes):
             self._as_parameter_.raw = contents
@@ -108,7 +101,21 @@ class Buffer:
         return contents
 
 
-_statx: Final = Buffer(_STATX_SIZE)
+def _char() -> Any:
+    """Return C's char. The first simple type costs a tenth of a millisecond, and few starts want a Buffer."""
+    global _Char
+    if _Char is None:
+
+        class Char(_SimpleCData):  # type: ignore[type-arg]
+            _type_ = "c"
+
+        _Char = Char
+    return _Char
+
+
+_Char: Any = None
+# What statx and fstatfs fill. Of pointers, because a type of pointers is there already; nobody follows them.
+_status: Any = (_Function * (_STATUS_SIZE // 8))()
 
 
 def raw(number: int, *arguments: int | bytes | Buffer) -> int:
@@ -188,14 +195,13 @@ def umount2(path: bytes, flags: int) -> None:
 
 def mount_id(fd: int) -> int:
     """Return the id of the mount that the descriptor's file is reached by, as /proc/PID/mountinfo has it."""
-    raw(_NR_STATX, fd, b"", AT_EMPTY_PATH, _STATX_MNT_ID, _statx)
-    (number,) = unpack_from("Q", _statx.raw, _STATX_MNT_ID_OFFSET)
+    raw(_NR_STATX, fd, b"", AT_EMPTY_PATH, _STATX_MNT_ID, _status)
+    (number,) = unpack_from("Q", _status, _STATX_MNT_ID_OFFSET)
     return int(number)
 
 
 def file_system_type(fd: int) -> int:
     """Return the magic number (include/uapi/linux/magic.h) of the descriptor's file system."""
-    buffer = Buffer(128)  # struct statfs: 120 bytes on 64-bit architectures; f_type comes first
-    raw(_NR_FSTATFS, fd, buffer)
-    (number,) = unpack_from("q", buffer.raw)
+    raw(_NR_FSTATFS, fd, _status)
+    (number,) = unpack_from("q", _status)  # f_type comes first
     return int(number)
