@@ -35,13 +35,13 @@ def directory(state_dir: str, name: str = "") -> str:
     for part in ("", name) if name else ("",):
         path = os.path.join(path, part) if part else path
         try:
-            if not part:
-                _make_parents(os.path.dirname(path))
             try:
-                os.mkdir(path, 0o700)
-            except FileExistsError:
-                pass
-            status = os.lstat(path)
+                status = os.lstat(path)
+            except FileNotFoundError:
+                if not part:
+                    _make_parents(os.path.dirname(path))
+                _make(path)
+                status = os.lstat(path)
         except OSError as error:
             raise _unusable(path, reason(error)) from None
         if not stat.S_ISDIR(status.st_mode) or not is_trusted(status):
@@ -137,6 +137,13 @@ def boot_id() -> str:
         finally:
             os.close(fd)
     return _boot_id
+
+
+def _make(path: str) -> None:
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        pass  # another process has made it meanwhile
 
 
 def _make_parents(path: str) -> None:

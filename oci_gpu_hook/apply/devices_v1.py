@@ -29,7 +29,11 @@ class Allowed:
 
     def undo(self) -> None:
         """Take the rule away again."""
-        _write(self._directory, "devices.deny", self._rule)
+        denying = os.open("devices.deny", os.O_WRONLY | os.O_CLOEXEC, dir_fd=self._directory)
+        try:
+            os.write(denying, self._rule.encode("ascii"))
+        finally:
+            os.close(denying)
 
     def close(self) -> None:
         """Nothing is held."""
@@ -39,11 +43,16 @@ def allow(cgroup: DeviceCgroup, nodes: Sequence[Node], _rules: Sequence[DeviceRu
     """Let the container's cgroups read and write `nodes`, from the topmost down; `changes` takes what was done."""
     for directory in cgroup.levels:
         listed = _read_list(directory)
-        for major, minor in nodes:
-            missing = _missing(listed, major, minor)
-            if missing:
-                _add(cgroup, directory, (major, minor), missing)
-                changes.append(Allowed(directory, f"c {major}:{minor} {missing}"))
+        missing = [(node, access) for node in nodes if (access := _missing(listed, *node))]
+        if not missing:
+            continue  # also where nothing may be changed
+        allowing = os.open("devices.allow", os.O_WRONLY | os.O_CLOEXEC, dir_fd=directory)
+        try:
+            for node, access in missing:
+                _add(cgroup, allowing, node, access)
+                changes.append(Allowed(directory, f"c {node[0]}:{node[1]} {access}"))
+        finally:
+            os.close(allowing)
 
 
 def allows(cgroup: DeviceCgroup, major: int, minor: int) -> bool:
@@ -51,10 +60,10 @@ def allows(cgroup: DeviceCgroup, major: int, minor: int) -> bool:
     return not _missing(_read_list(cgroup.levels[-1]), major, minor)
 
 
-def _add(cgroup: DeviceCgroup, directory: int, node: Node, access: str) -> None:
+def _add(cgroup: DeviceCgroup, allowing: int, node: Node, access: str) -> None:
     rule = f"c {node[0]}:{node[1]} {access}"
     try:
-        _write(directory, "devices.allow", rule)
+        os.write(allowing, rule.encode("ascii"))
     except OSError as error:
         refusing = _refusing_ancestor(cgroup, node) if error.errno == errno.EPERM else ""
         if not refusing:
@@ -100,14 +109,6 @@ def _read_list(directory: int) -> list[tuple[str, str, str]]:
         kind, numbers, access = line.split(" ")
         entries.append((kind, numbers, access))
     return entries
-
-
-def _write(directory: int, name: str, rule: str) -> None:
-    fd = os.open(name, os.O_WRONLY | os.O_CLOEXEC, dir_fd=directory)
-    try:
-        os.write(fd, rule.encode("ascii"))
-    finally:
-        os.close(fd)
 
 
 def _refusing_ancestor(cgroup: DeviceCgroup, node: Node) -> str:

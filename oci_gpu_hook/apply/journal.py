@@ -90,7 +90,7 @@ def record(config: Config, entry_of: Callable[[], Entry]) -> Entry:
 
 
 def write(config: Config, entry: Entry) -> None:
-    """Keep the entry. Raises StateError, OSError."""
+    """Keep the entry, in the directory that `record` has made. Raises OSError."""
     document = {
         "pid": entry.pid,  # these five first: `dead` reads no further
         "startTime": entry.start_time,
@@ -111,7 +111,7 @@ def write(config: Config, entry: Entry) -> None:
         "mounts": list(entry.mounts),
         "ldCache": list(entry.ld_cache),
     }
-    state.write(path_in(state.directory(config.state_dir, DIRECTORY), entry.id), dump(document))
+    state.write(path_in(os.path.join(config.state_dir, DIRECTORY), entry.id), dump(document))
 
 
 def _of_boot(entry: Entry) -> dict[str, object]:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 NEW_KERNEL: Final = "use Linux 5.12 or later, and let no seccomp profile refuse the mount calls to the hook"
 _PRIVILEGE: Final = "run the hook as root with CAP_SYS_ADMIN, and let no seccomp profile refuse the mount calls to it"
-_HERE: Final = -100  # AT_FDCWD; host paths are absolute
 _REFRESH: Final = "run `oci-gpu info --refresh`; if the file is missing, install the driver again"
 _ATTRIBUTES: Final = {
     "ro": syscalls.MOUNT_ATTR_RDONLY,
@@ -32,7 +31,7 @@ _ATTRIBUTES: Final = {
     "noexec": syscalls.MOUNT_ATTR_NOEXEC,
 }
 
-_known: dict[tuple[str, ...], int] = {}  # options → attributes
+_known: dict[tuple[str, ...], bytes] = {}  # options → struct mount_attr
 
 
 class Attachment(Record):
@@ -54,27 +53,27 @@ def attributes_of(options: Sequence[str]) -> int:
 def clone_file(mount: Mount) -> int:
     """Return a detached, private copy of the mount at a host file or directory. Raises DriverError, ApplyError."""
     if mount.options not in _known:  # a hundred mounts have two kinds of options
-        _known[mount.options] = attributes_of(mount.options)
+        _known[mount.options] = syscalls.mount_attributes(attributes_of(mount.options), syscalls.MS_PRIVATE)
     try:
-        tree = syscalls.open_tree(_HERE, mount.host_path, syscalls.OPEN_TREE_CLONE)
+        return syscalls.clone_tree(mount.host_path, _known[mount.options])
     except OSError as error:
         raise _source_failed(mount.host_path, error) from None
-    return _prepared(tree, _known[mount.options], mount.host_path)
 
 
 def clone_node(node: DeviceNode) -> int:
     """Return a detached copy of a host device node that has been seen to be the one that was planned."""
+    # Read-only does not keep anybody from writing to the device, but root in the container from a chmod of the host's.
+    attributes = syscalls.MOUNT_ATTR_RDONLY | syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NOEXEC
     try:
-        tree = syscalls.open_tree(_HERE, node.host_path, syscalls.OPEN_TREE_CLONE)
+        tree = syscalls.clone_tree(node.host_path, syscalls.mount_attributes(attributes, syscalls.MS_PRIVATE))
     except OSError as error:
         raise _source_failed(node.host_path, error) from None
     status = os.fstat(tree)
     if not stat.S_ISCHR(status.st_mode) or status.st_rdev != os.makedev(node.major, node.minor):
+        os.close(tree)
         why = f"is not the character device {node.major}:{node.minor} any more"
         raise DriverError(f"device node {quoted(node.host_path)}", why, _REFRESH)
-    # Read-only does not keep anybody from writing to the device, but root in the container from a chmod of the host's.
-    attributes = syscalls.MOUNT_ATTR_RDONLY | syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NOEXEC
-    return _prepared(tree, attributes, node.host_path)
+    return tree
 
 
 def make_tmpfs(mount: Mount, files: Sequence[GeneratedFile], others: Sequence[Mount]) -> int:
@@ -107,15 +106,6 @@ def attach(attachment: Attachment) -> None:
         remedy = NEW_KERNEL if error.errno == errno.ENOSYS else _PRIVILEGE
         what = f"cannot mount {quoted(attachment.path)} in the container"
         raise ApplyError(what, reason(error), remedy) from None
-
-
-def _prepared(tree: int, attributes: int, path: str) -> int:
-    try:
-        syscalls.mount_setattr(tree, attributes, syscalls.MS_PRIVATE)
-    except OSError as error:
-        os.close(tree)
-        raise _source_failed(path, error) from None
-    return tree
 
 
 def _source_failed(path: str, error: OSError) -> ApplyError | DriverError:

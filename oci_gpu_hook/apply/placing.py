@@ -52,10 +52,8 @@ class Placing:
         for mount in plan.edits.mounts:
             if mount.type != "tmpfs":
                 self._place_mount(mount)
-        sources = {mount.container_path: mount for mount in plan.edits.mounts}
-        targets = {link.path: os.path.join(os.path.dirname(link.path), link.target) for link in plan.links}
         for link in plan.links:
-            self._place_link(link, sources, targets)
+            self._place_link(link, plan)
         for node in plan.edits.device_nodes:
             self._place_node(node)
 
@@ -68,9 +66,9 @@ class Placing:
     def _place_mount(self, mount: Mount) -> None:
         tree = self._held(mounts.clone_file(mount))
         onto = self.mountpoint(mount.container_path, directory=mount.directory)
-        self.attachments.append(Attachment(tree=tree, onto=onto, path=mount.container_path))
+        self.attachments.append(Attachment.of({"tree": tree, "onto": onto, "path": mount.container_path}))
 
-    def _place_link(self, link: Symlink, sources: dict[str, Mount], targets: dict[str, str]) -> None:
+    def _place_link(self, link: Symlink, plan: Plan) -> None:
         directory, name = self._place(link.path)
         for _ in range(_ATTEMPTS):
             try:
@@ -81,12 +79,10 @@ class Placing:
             else:
                 return
         # The link is there, or a file of the image or of another tool is: that stays, under a mount of what was meant.
-        target = link.path
-        while target in targets:
-            target = targets[target]
-        if target in sources and stat.S_ISREG(os.stat(name, dir_fd=directory.fd, follow_symlinks=False).st_mode):
-            source = sources[target]
-            self._place_mount(Mount(host_path=source.host_path, container_path=link.path, options=source.options))
+        if stat.S_ISREG(os.stat(name, dir_fd=directory.fd, follow_symlinks=False).st_mode):
+            source = _meant(link, plan)
+            if source is not None:
+                self._place_mount(Mount(host_path=source.host_path, container_path=link.path, options=source.options))
 
     def _is_replaceable(self, link: Symlink, directory: Directory, name: str) -> bool:
         """Make way for a link where another is, which the journal remembers. Tell whether to try again."""
@@ -197,6 +193,15 @@ class Placing:
         """Close every descriptor; attached mounts stay."""
         for fd in self._opened:
             os.close(fd)
+
+
+def _meant(link: Symlink, plan: Plan) -> Mount | None:
+    """Return the mount that a link leads to, if it does by way of the plan's links."""
+    targets = {each.path: os.path.join(os.path.dirname(each.path), each.target) for each in plan.links}
+    target = link.path
+    while target in targets:
+        target = targets[target]
+    return next((mount for mount in plan.edits.mounts if mount.container_path == target), None)
 
 
 def _is_node(directory: Directory, name: str, node: DeviceNode) -> bool:

@@ -58,7 +58,8 @@ class Survey:
 
     def _add(self, kind: str, path: str, target: str = "", *, device: int = 0, was: str = "") -> None:
         passing = self._is_passing(path.rpartition("/")[0])
-        self.changes.append(Change(kind=kind, path=path, target=target, device=device, was=was, passing=passing))
+        fields = {"kind": kind, "path": path, "target": target, "device": device, "was": was, "passing": passing}
+        self.changes.append(Change.of(fields))
 
     def _is_passing(self, path: str) -> bool:
         if path not in self._passing:

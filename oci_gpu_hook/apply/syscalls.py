@@ -28,7 +28,8 @@ RESOLVE_IN_ROOT: Final = 0x10
 # include/uapi/linux/fcntl.h, mount.h
 AT_EMPTY_PATH: Final = 0x1000
 AT_RECURSIVE: Final = 0x8000
-OPEN_TREE_CLONE: Final = 1
+_OPEN_TREE_CLONE: Final = 1
+_AT_FDCWD: Final = -100
 MOVE_MOUNT_F_EMPTY_PATH: Final = 0x04
 MOVE_MOUNT_T_EMPTY_PATH: Final = 0x40
 MOUNT_ATTR_RDONLY: Final = 0x01
@@ -137,9 +138,15 @@ def openat2(dirfd: int, path: str, flags: int, resolve: int, mode: int = 0) -> i
     return raw(_NR_OPENAT2, dirfd, os.fsencode(path), how, len(how))
 
 
-def open_tree(dirfd: int, path: str, flags: int) -> int:
-    """Return a descriptor of the mount at `path`; with OPEN_TREE_CLONE of a detached copy of it."""
-    return raw(_NR_OPEN_TREE, dirfd, os.fsencode(path), flags | os.O_CLOEXEC)
+def clone_tree(path: str, attributes: bytes) -> int:
+    """Return a descriptor of a detached copy of the mount at the absolute `path`, with `mount_attributes`."""
+    tree = raw(_NR_OPEN_TREE, _AT_FDCWD, os.fsencode(path), _OPEN_TREE_CLONE | os.O_CLOEXEC)
+    try:
+        raw(_NR_MOUNT_SETATTR, tree, b"", AT_EMPTY_PATH, attributes, len(attributes))
+    except OSError:
+        os.close(tree)
+        raise
+    return tree
 
 
 def move_mount(mount: int, onto: int) -> None:
@@ -149,8 +156,13 @@ def move_mount(mount: int, onto: int) -> None:
 
 def mount_setattr(mount: int, attr_set: int, propagation: int = 0, flags: int = 0) -> None:
     """Set attributes (MOUNT_ATTR_*) and propagation (MS_PRIVATE, MS_SHARED) of the mount whose root is `mount`."""
-    attributes = pack("QQQQ", attr_set, 0, propagation, 0)  # struct mount_attr
+    attributes = mount_attributes(attr_set, propagation)
     raw(_NR_MOUNT_SETATTR, mount, b"", AT_EMPTY_PATH | flags, attributes, len(attributes))
+
+
+def mount_attributes(attr_set: int, propagation: int) -> bytes:
+    """Return a struct mount_attr that sets attributes (MOUNT_ATTR_*) and propagation (MS_PRIVATE, MS_SHARED)."""
+    return pack("QQQQ", attr_set, 0, propagation, 0)
 
 
 def new_tmpfs(options: tuple[tuple[str, str], ...], attributes: int) -> int:
