@@ -52,6 +52,11 @@ class Case:
     def wall(self) -> float:
         return statistics.median(sample[1] for sample in self.samples)
 
+    @property
+    def least(self) -> float:
+        """The least wall time: what it takes when nothing else is in the way."""
+        return min(sample[1] for sample in self.samples)
+
     def spread(self) -> str:
         """Return first and third quartile of CPU time in milliseconds."""
         low, _, high = statistics.quantiles((sample[0] * 1000 for sample in self.samples), n=4)
