@@ -162,10 +162,10 @@ static _Noreturn void execute(const char *path, char **argv, char **envp) {
 }
 
 /* Runs the stub: -I no environment, no user's or script's directory on the path; -S no site, where every .pth file of
-   the host would run; -B nothing written; utf8 because an empty environment has no locale. */
+   the host would run; -B nothing written; utf8 because the C locale has no encoding for names. */
 _Noreturn void start_python(const char *extra, char **arguments, bool keep_environment) {
     static char *argv[MOST_ARGUMENTS + 5];
-    static char *nothing[] = {NULL};
+    static char *clean[] = {"LC_ALL=C", NULL}; /* without it CPython looks for C.UTF-8 and loads that (PEP 538) */
     char **next = argv;
     *next++ = block.interpreter;
     *next++ = "-ISBXutf8";
@@ -176,7 +176,7 @@ _Noreturn void start_python(const char *extra, char **arguments, bool keep_envir
         *next++ = *arguments++;
     if (*arguments)
         fail("arguments", "", "more than 1024 of them");
-    execute(block.interpreter, argv, keep_environment ? environment : nothing);
+    execute(block.interpreter, argv, keep_environment ? environment : clean);
 }
 
 _Noreturn void start_program(char **argv) {

@@ -129,7 +129,7 @@ def test_mesos(lay, witness, report, case):
         assert (said["argv"][1:], said["env"]) == (arguments, environment)
     else:
         assert said["argv"][2:] == [lay("mesos", *witness), *arguments]
-        assert said["env"] == {}
+        assert said["env"] == {"LC_ALL": "C"}
         ignored, kept = said["kept"].split("\0", 1)
         assert kept == "".join(f"{name}={value}\0" for name, value in environment.items())
         assert ignored == ""
@@ -155,7 +155,7 @@ def test_mesos_starts_the_hook_with_nothing_of_the_task(lay, witness, report):
     answerer, said = report(start(lay("mesos", *witness), ["attach-gpus", "/bundle"], **options))
     os.close(kept)
     said["env"].pop("LC_CTYPE", None)
-    assert (answerer, said["argv"][1:], said["env"]) == ("python", ["attach-gpus", "/bundle"], {})
+    assert (answerer, said["argv"][1:], said["env"]) == ("python", ["attach-gpus", "/bundle"], {"LC_ALL": "C"})
     assert (said["cwd"], kept in said["fds"]) == ("/", False)
 
 
