@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from typing import Final
 
 # What is imported together after the door: a container's end; its request; its start; of that a choice by count, for
-# one GPU and for several; each kind of device cgroup; systemd's units; what others have left to be taken back.
+# one GPU and for several; each kind of device cgroup; systemd's units; what others have left to be taken back. And what
+# a start may want after a wait, in which the package may have been upgraded: the file that this process holds is whole.
 # head → the heads that a door imports before it, whose modules its own group need not hold.
 HEADS: Final = {
     "oci_gpu_hook.stop": (),
@@ -34,6 +35,8 @@ HEADS: Final = {
     "oci_gpu_hook.apply.devices_v2": ("oci_gpu_hook.request.parse", "oci_gpu_hook.start"),
     "oci_gpu_hook.apply.systemd": ("oci_gpu_hook.request.parse", "oci_gpu_hook.start"),
     "oci_gpu_hook.apply.remains": ("oci_gpu_hook.request.parse", "oci_gpu_hook.start"),
+    "oci_gpu_hook.allocation.waiting": ("oci_gpu_hook.request.parse", "oci_gpu_hook.start"),
+    "oci_gpu_hook.allocation.refusals": ("oci_gpu_hook.request.parse", "oci_gpu_hook.start"),
 }
 
 EXTENSIONS: Final = ("_ctypes", "_json")
