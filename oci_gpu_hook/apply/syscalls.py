@@ -140,8 +140,17 @@ def _failure() -> OSError:
 
 def openat2(dirfd: int, path: str, flags: int, resolve: int, mode: int = 0) -> int:
     """Open `path` below `dirfd` under the restrictions `resolve`; the descriptor closes on exec."""
+    fd = try_openat2(dirfd, path, flags, resolve, mode)
+    if fd < 0:
+        raise OSError(-fd, os.strerror(-fd))
+    return fd
+
+
+def try_openat2(dirfd: int, path: str, flags: int, resolve: int, mode: int = 0) -> int:
+    """Do what `openat2` does, but return a negative errno where that fails."""
     how = pack("QQQ", flags | os.O_CLOEXEC, mode, resolve)  # struct open_how
-    return raw(_NR_OPENAT2, dirfd, os.fsencode(path), how, len(how))
+    fd: int = _syscall(_NR_OPENAT2, dirfd, path.encode(_ENCODING, "surrogateescape"), how, len(how))
+    return fd if fd >= 0 else -get_errno()
 
 
 def clone_tree(path: str, attributes: bytes) -> int:
