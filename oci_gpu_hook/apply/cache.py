@@ -54,13 +54,14 @@ def is_wanted(plan: Plan) -> bool:
 
 def is_private(rootfs: Rootfs, *, read_only: bool) -> bool:
     """Tell whether the file may be exchanged in place: on an overlay, which an engine made for this container alone."""
-    if read_only or rootfs.is_volume(PATH):
+    if read_only:
         return False
     directory = rootfs.directory("/etc")
     if directory is None:
         return False
     try:
-        return syscalls.file_system_type(directory) == syscalls.OVERLAYFS_SUPER_MAGIC
+        on_overlay = syscalls.file_system_type(directory) == syscalls.OVERLAYFS_SUPER_MAGIC
+        return on_overlay and not rootfs.is_volume(PATH)
     finally:
         os.close(directory)
 
