@@ -109,42 +109,42 @@ def _without(table: Table, paths: Container[str]) -> Table:
 def _with(table: Table, additions: Sequence[Entry]) -> Table:
     """Return the table with the additions, each before whatever the loader might take in its stead."""
     signed = {addition.flags for addition in additions}.isdisjoint(_UNSIGNED_CHAR)
-    end = table.base + len(table.strings)
-    strings = bytearray()
+    paths = _encoded([addition.path for addition in additions], LONGEST_STRING - 1)
+    names = _encoded([addition.name for addition in additions], LONGEST_NAME)
+    value = table.base + len(table.strings)
+    strings = b"\0".join((*paths, b""))
+    end = value + len(strings)
+    others = bytearray()  # names that no path ends with
     placed = []
-    names: dict[str, tuple[bytes, tuple[int, ...]]] = {}  # libraries of 64 and of 32 bits have the same
+    orders: dict[bytes, tuple[int, ...]] = {}  # libraries of 64 and of 32 bits have the same names
     endings: dict[bytes, tuple[int, ...]] = {}  # ".so.1", ".so.580.95.05": few for many names
-    for addition in additions:
+    for index, addition in enumerate(additions):
         if addition.hwcap:
             raise LdCacheError(f"{quoted(addition.path)} has hardware capabilities, which an addition cannot have")
-        if addition.name not in names:
-            name = _encode(addition.name, LONGEST_NAME)
+        path, name = paths[index], names[index]
+        if name not in orders:
             stem, dot, version = name.partition(b".")
             ending = dot + version
             if ending not in endings:
                 endings[ending] = _order(ending, signed=signed)
-            names[addition.name] = name, _order(stem, signed=signed)[:-1] + endings[ending]
-        name, order = names[addition.name]
-        path = _encode(addition.path, LONGEST_STRING - 1)
-        value = end + len(strings)
-        strings += path
-        strings.append(0)
+            orders[name] = _order(stem, signed=signed)[:-1] + endings[ending]
         if path.endswith(name):  # as in ldconfig's files, a name may be the end of a path
             key = value + len(path) - len(name)
         else:
-            key = end + len(strings)
-            strings += name
-            strings.append(0)
+            key = end + len(others)
+            others += name
+            others.append(0)
         flags = addition.flags
-        placed.append((order, flags, (flags, key, value, addition.os_version, 0), path))
-    placed.sort(key=lambda addition: addition[:2], reverse=True)
-    return table.replace(_inserted(table, placed, signed=signed), table.strings + strings)
+        placed.append((orders[name], flags, -index, (flags, key, value, addition.os_version, 0), path))
+        value += len(path) + 1
+    placed.sort(reverse=True)  # what has one name and the same flags stays in its order
+    return table.replace(_inserted(table, placed, signed=signed), table.strings + strings + others)
 
 
 def _inserted(
-    table: Table, placed: list[tuple[tuple[int, ...], int, RawEntry, bytes]], *, signed: bool
+    table: Table, placed: list[tuple[tuple[int, ...], int, int, RawEntry, bytes]], *, signed: bool
 ) -> list[RawEntry]:
-    """Return the table's entries with those of (order, flags, entry, path) that are sorted as the table is.
+    """Return the table's entries with those of (order, flags, number, entry, path) that are sorted as the table is.
 
     The table falls by name, and within a name by flags. Only the additions' places are looked for: to sort an image's
     whole table would cost more than all the rest.
@@ -166,7 +166,7 @@ def _inserted(
 
     merged: list[RawEntry] = []
     copied = 0  # entries of the table that are in `merged`
-    for wanted, flags, addition, path in placed:
+    for wanted, flags, _number, addition, path in placed:
         place = copied  # where one driver library goes, the next mostly goes too
         if place < len(entries) and order(place) > wanted:
             place = _search(order, wanted, place + 1, len(entries))
@@ -217,14 +217,25 @@ def _order(name: bytes, *, signed: bool) -> tuple[int, ...]:
     return tuple(order)
 
 
-def _encode(text: str, longest: int) -> bytes:
+def _encoded(texts: list[str], longest: int) -> list[bytes]:
+    """Return texts as bytes of at most `longest` each. Raises LdCacheError for one that cannot stand in a cache."""
+    try:
+        found = "\0".join(texts).encode("utf-8", "surrogateescape").split(b"\0") if texts else []
+    except UnicodeEncodeError:
+        found = []
+    if len(found) != len(texts) or b"" in found or max(map(len, found), default=0) > longest:
+        for text in texts:
+            _refuse(text, longest)
+    return found
+
+
+def _refuse(text: str, longest: int) -> None:
     try:
         data = text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
         data = b""
     if not data or b"\0" in data or len(data) > longest:
         raise LdCacheError(f"{quoted(text)} cannot stand in an ld cache")
-    return data
 
 
 def _decode(string: bytes) -> str:

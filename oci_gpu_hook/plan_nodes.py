@@ -65,7 +65,7 @@ def links(gpus: Sequence[Granted], nodes: Sequence[DeviceNode]) -> list[Symlink]
         return []
     kinds = (("card", "card"), ("renderD", "render"))
     return [
-        Symlink(path=f"/dev/dri/by-path/pci-{pci_address(granted.gpu.bus_id)}-{kind}", target=f"../{name}")
+        Symlink.of({"path": f"/dev/dri/by-path/pci-{pci_address(granted.gpu.bus_id)}-{kind}", "target": f"../{name}"})
         for granted in {granted.gpu.index: granted for granted in gpus}.values()
         for name in granted.gpu.drm
         for start, kind in kinds

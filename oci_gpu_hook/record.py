@@ -16,6 +16,10 @@ else:
         return lambda cls: cls
 
 
+_new = object.__new__
+_set = object.__setattr__
+
+
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 class Record:
     """Keyword-only and immutable; the class annotations are the fields, the class attributes their defaults."""
@@ -37,8 +41,8 @@ class Record:
 
         Nothing is checked: for where a hundred constructors would cost a start as much as all the rest.
         """
-        made = object.__new__(cls)
-        object.__setattr__(made, "__dict__", fields)
+        made = _new(cls)
+        _set(made, "__dict__", fields)
         return made
 
     def __setattr__(self, name: str, value: object) -> None:

@@ -13,7 +13,7 @@ from oci_gpu_hook import container as containers
 from oci_gpu_hook import details, image, plan, verify
 from oci_gpu_hook.allocation.model import Granted
 from oci_gpu_hook.apply import attach, cache, cgroup, condition, journal, remains, systemd
-from oci_gpu_hook.apply.changes import FILE, Change
+from oci_gpu_hook.apply.changes import FILE, change
 from oci_gpu_hook.apply.directory import Directories
 from oci_gpu_hook.apply.placing import Placing
 from oci_gpu_hook.apply.process import Process
@@ -26,6 +26,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from oci_gpu_hook.apply.changes import Change
     from oci_gpu_hook.apply.condition import Condition
     from oci_gpu_hook.apply.journal import Entry
     from oci_gpu_hook.apply.mounts import Attachment
@@ -126,7 +127,7 @@ class _Repair:
         try:
             changes = survey.of(made, (cache.PATH,) if ld_cache and not exchanged else ())
             if exchanged:
-                changes += (Change(kind=FILE, path=cache.NEW_PATH),)
+                changes += (change(FILE, cache.NEW_PATH),)
             verify.check_alive(entry)  # so that the cgroup found is its own
             journal.write(config, _extended(entry, changes, cached, found.unit))
             placing.place(made)

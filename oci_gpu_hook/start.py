@@ -57,8 +57,9 @@ def start(container: Container, request: Request, config: Config, started: float
         raise
     for text in made.warnings:
         log.warning("warning", text=text)
-    uuids = [granted.uuid for granted in gpus]
-    log.info("attached", gpus=uuids, mounts=len(made.edits.mounts), milliseconds=clock.milliseconds())
+    if config.log_file:
+        uuids = [granted.uuid for granted in gpus]
+        log.info("attached", gpus=uuids, mounts=len(made.edits.mounts), milliseconds=clock.milliseconds())
 
 
 class Clock:

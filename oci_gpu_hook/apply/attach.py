@@ -11,7 +11,7 @@ import time
 
 from oci_gpu_hook import state
 from oci_gpu_hook.apply import cache, cgroup, journal, mounts, syscalls, units
-from oci_gpu_hook.apply.changes import FILE, Change
+from oci_gpu_hook.apply.changes import FILE, change
 from oci_gpu_hook.apply.directory import Directories
 from oci_gpu_hook.apply.journal import Entry
 from oci_gpu_hook.apply.placing import Placing
@@ -94,9 +94,7 @@ def attach_all(attachments: Sequence[Attachment], attached: list[Attachment], pr
     try:
         if rootfs_mount in shared:
             _leave_peers(rootfs)
-        for attachment in attachments:
-            mounts.attach(attachment)
-            attached.append(attachment)
+        mounts.attach(attachments, attached)
     finally:
         process.leave()
 
@@ -106,8 +104,8 @@ def detach_all(attached: Sequence[Attachment], process: Process) -> None:
     if attached:
         process.enter()
         try:
-            for attachment in reversed(attached):
-                process.unmount(attachment.tree)  # raises nothing: the namespace ends with the container
+            for tree, _onto, _path in reversed(attached):
+                process.unmount(tree)  # raises nothing: the namespace ends with the container
         finally:
             process.leave()
 
@@ -117,7 +115,7 @@ def _entry(  # noqa: PLR0913
 ) -> Entry:
     changes = survey.of(plan, () if exchanged else (cache.PATH,))
     if exchanged:
-        changes += (Change(kind=FILE, path=cache.NEW_PATH),)
+        changes += (change(FILE, cache.NEW_PATH),)
     own_pid = int(os.readlink("/proc/self"))  # under Mesos getpid() is the container's number, and /proc the host's
     status = os.fstat(rootfs.fd)
     return Entry(
@@ -150,11 +148,11 @@ def _added_paths(plan: Plan) -> tuple[str, ...]:
 
 
 def _refuse_shared(attachments: Sequence[Attachment], shared: frozenset[int]) -> None:
-    for attachment in attachments:
-        if syscalls.mount_id(attachment.onto) in shared:
+    for _tree, onto, path in attachments:
+        if syscalls.mount_id(onto) in shared:
             why = "lies in a mount that is shared with the host, which would see what is mounted there"
             remedy = "mount it private or as a slave in the container"
-            raise UnsafeRootfs(f"container path {quoted(attachment.path)}", why, remedy)
+            raise UnsafeRootfs(f"container path {quoted(path)}", why, remedy)
 
 
 def _leave_peers(rootfs: Rootfs) -> None:

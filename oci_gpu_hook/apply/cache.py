@@ -12,7 +12,6 @@ import os
 from oci_gpu_hook import ldcache, log, state
 from oci_gpu_hook.apply import mounts, syscalls
 from oci_gpu_hook.apply.directory import Directories, cannot_create
-from oci_gpu_hook.apply.mounts import Attachment
 from oci_gpu_hook.edits import Mount
 from oci_gpu_hook.errors import ApplyError, reason
 
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Final
 
+    from oci_gpu_hook.apply.mounts import Attachment
     from oci_gpu_hook.apply.rootfs import Rootfs
     from oci_gpu_hook.plan import Plan
 
@@ -54,13 +54,14 @@ def is_wanted(plan: Plan) -> bool:
 
 def is_private(rootfs: Rootfs, *, read_only: bool) -> bool:
     """Tell whether the file may be exchanged in place: on an overlay, which an engine made for this container alone."""
-    if read_only or rootfs.is_volume(PATH):
+    if read_only:
         return False
     directory = rootfs.directory("/etc")
     if directory is None:
         return False
     try:
-        return syscalls.file_system_type(directory) == syscalls.OVERLAYFS_SUPER_MAGIC
+        on_overlay = syscalls.file_system_type(directory) == syscalls.OVERLAYFS_SUPER_MAGIC
+        return on_overlay and not rootfs.is_volume(PATH)
     finally:
         os.close(directory)
 
@@ -117,8 +118,7 @@ def prepare_mount(onto: int, data: bytes, path: str) -> Attachment:
     try:
         state.write(path, data, mode=0o644)
         mount = Mount(host_path=path, container_path=PATH, options=("ro", "nosuid", "nodev", "noexec"))
-        tree = mounts.clone_file(mount)
-        return Attachment(tree=tree, onto=onto, path=PATH)
+        return mounts.clone_file(mount), onto, PATH
     except OSError as error:
         remedy = "make room in the state directory; [state] dir in config.toml names another"
         raise ApplyError("cannot write the container's ld cache", reason(error), remedy) from None

@@ -67,7 +67,9 @@ def look(entry: Entry, process: Process, rootfs: Rootfs) -> Condition:
         unmounted=unmounted,
         stale=stale,
         links=tuple(
-            c.path for c in entry.changes if c.kind == LINK and c.target and not _leads(rootfs, c.path, c.target)
+            path
+            for kind, path, target, *_ in entry.changes
+            if kind == LINK and target and not _leads(rootfs, path, target)
         ),
         uncached=tuple(path for path in entry.ld_cache if path.encode() + b"\0" not in data),
         has_cache=bool(data),

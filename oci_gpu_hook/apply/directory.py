@@ -35,10 +35,14 @@ class Directories:
 
     def find(self, unsafe_path: str) -> Directory | None:
         """Return the directory, None where nothing is there. Raises UnsafeRootfs for anything else."""
-        if unsafe_path not in self._known:
-            fd = self._rootfs.directory(unsafe_path or "/")
-            self._known[unsafe_path] = None if fd is None else Directory(self._rootfs, fd, unsafe_path)
-        return self._known[unsafe_path]
+        known = self._known
+        if unsafe_path not in known:
+            if known.get(unsafe_path.rpartition("/")[0], self) is None:
+                fd = None  # nothing is in a directory that is not there
+            else:
+                fd = self._rootfs.directory(unsafe_path or "/")
+            known[unsafe_path] = None if fd is None else Directory(self._rootfs, fd, unsafe_path)
+        return known[unsafe_path]
 
     def make(self, unsafe_path: str) -> Directory:
         """Return the directory, made with its parents if missing. Raises UnsafeRootfs, ApplyError."""
@@ -72,13 +76,14 @@ class Directory:
         self.path = path
         self.mount_id = syscalls.mount_id(fd)
         self._rootfs = rootfs
+        self._mounted = self.mount_id != rootfs.mount_id  # another mount: a volume perhaps
         self._takes_nodes: bool | None = None
 
     def refuse_volume(self, name: str) -> None:
         """Raise UnsafeRootfs where this lies in a volume: what is changed there is changed on the host."""
-        if self.mount_id != self._rootfs.mount_id and self._rootfs.is_of_host(self.mount_id):
+        if self._mounted and self._rootfs.is_of_host(self.mount_id):
             why = f"{quoted(self.path or '/')} is a volume of the host, where the hook creates nothing"
-            what = f"cannot place {quoted(self._path_of(name))}"
+            what = f"cannot place {quoted(f'{self.path}/{name}')}"
             raise UnsafeRootfs(what, why, "mount the volume elsewhere in the container")
 
     def takes_nodes(self) -> bool:
@@ -90,33 +95,40 @@ class Directory:
     def make_directory(self, name: str) -> Directory:
         """Make a directory of mode 0755, unless there is one. Raises UnsafeRootfs for anything else, ApplyError."""
         self.refuse_volume(name)
+        path = f"{self.path}/{name}"
         try:
-            self._make(os.mkdir, name, 0o755)
+            try:
+                os.mkdir(name, 0o755, dir_fd=self.fd)
+            except OSError as error:
+                self._make_again(error, name, os.mkdir, name, 0o755)
         except FileExistsError:
             pass  # a dangling link, or made meanwhile: the open below proves what is there
-        except OSError as error:
-            raise cannot_create(self._path_of(name), error) from None
         try:
             fd = os.open(name, _DIRECTORY, dir_fd=self.fd)
         except OSError as error:
-            raise unsafe(self._path_of(name), error) from None
+            raise unsafe(path, error) from None
         self._own(name)
-        return Directory(self._rootfs, fd, self._path_of(name))
+        return Directory(self._rootfs, fd, path)
 
     def make_file(self, name: str, contents: bytes = b"") -> int:
         """Make a regular file of mode 0644 that was not there; return its descriptor.
 
         Raises FileExistsError, UnsafeRootfs, ApplyError.
         """
-        self.refuse_volume(name)
+        if self._mounted:
+            self.refuse_volume(name)
         # An empty one is not opened for writing, which would keep the runtime from making the rootfs read-only.
-        access = os.O_WRONLY if contents else os.O_RDONLY
+        flags = _NEW | os.O_WRONLY if contents else _NEW
         try:
-            fd: int = self._make(os.open, name, _NEW | access, 0o644)
-        except FileExistsError:
-            raise
+            fd = os.open(name, flags, 0o644, dir_fd=self.fd)
         except OSError as error:
-            raise cannot_create(self._path_of(name), error) from None
+            fd = self._make_again(error, name, os.open, name, flags, 0o644)
+        if contents or self._rootfs.owner != (0, 0):
+            self._fill(fd, name, contents)
+        return fd
+
+    def _fill(self, fd: int, name: str, contents: bytes) -> None:
+        """Give a file that was just made its owner and contents, or remove it."""
         try:
             if self._rootfs.owner != (0, 0):
                 os.fchown(fd, *self._rootfs.owner)
@@ -126,18 +138,16 @@ class Directory:
         except OSError as error:
             os.close(fd)
             os.unlink(name, dir_fd=self.fd)
-            raise cannot_create(self._path_of(name), error) from None
-        return fd
+            raise cannot_create(f"{self.path}/{name}", error) from None
 
     def make_link(self, name: str, target: str) -> None:
         """Make a symbolic link that was not there. Raises FileExistsError, UnsafeRootfs, ApplyError."""
-        self.refuse_volume(name)
+        if self._mounted:
+            self.refuse_volume(name)
         try:
-            self._make(os.symlink, target, name)
-        except FileExistsError:
-            raise
+            os.symlink(target, name, dir_fd=self.fd)
         except OSError as error:
-            raise cannot_create(self._path_of(name), error) from None
+            self._make_again(error, name, os.symlink, target, name)
         self._own(name)
 
     def make_node(self, name: str, node: DeviceNode) -> None:
@@ -146,34 +156,35 @@ class Directory:
         device = os.makedev(node.major, node.minor)
         # The umask is 0 (`attach`): mknod sets the exact mode; a chmod by name would follow a link put in its place.
         os.mknod(name, stat.S_IFCHR | node.file_mode, device, dir_fd=self.fd)
-        os.chown(name, node.uid, node.gid, dir_fd=self.fd, follow_symlinks=False)
         found = os.stat(name, dir_fd=self.fd, follow_symlinks=False)
+        if found.st_uid != node.uid or found.st_gid != node.gid:
+            os.chown(name, node.uid, node.gid, dir_fd=self.fd, follow_symlinks=False)
+            found = os.stat(name, dir_fd=self.fd, follow_symlinks=False)
         if not stat.S_ISCHR(found.st_mode) or found.st_rdev != device:
             why = "was exchanged while it was made"
             raise UnsafeRootfs(f"device node {quoted(node.path)}", why, "do not run this image")
 
-    def _make(self, make: Callable[..., Any], *arguments: object) -> Any:
-        """Make something; as the container's root where it lies in a file system of the container's user namespace.
+    def _make_again(self, error: OSError, name: str, make: Callable[..., Any], *arguments: object) -> Any:
+        """Make what could not be made as the container's root, where it lies in a file system of its user namespace.
 
-        Those have no name for the host's root, and refuse what it makes with EOVERFLOW.
+        Those have no name for the host's root, and refuse what it makes with EOVERFLOW. Raises FileExistsError,
+        ApplyError.
         """
-        try:
-            return make(*arguments, dir_fd=self.fd)
-        except OSError as error:
-            if error.errno != errno.EOVERFLOW or self._rootfs.owner == (0, 0):
-                raise
-        syscalls.set_fs_ids(*self._rootfs.owner)
-        try:
-            return make(*arguments, dir_fd=self.fd)
-        finally:
-            syscalls.set_fs_ids(os.geteuid(), os.getegid())
+        if error.errno == errno.EOVERFLOW and self._rootfs.owner != (0, 0):
+            syscalls.set_fs_ids(*self._rootfs.owner)
+            try:
+                return make(*arguments, dir_fd=self.fd)
+            except OSError as other:
+                error = other
+            finally:
+                syscalls.set_fs_ids(os.geteuid(), os.getegid())
+        if isinstance(error, FileExistsError):
+            raise error
+        raise cannot_create(f"{self.path}/{name}", error) from None
 
     def _own(self, name: str) -> None:
         if self._rootfs.owner != (0, 0):
             os.chown(name, *self._rootfs.owner, dir_fd=self.fd, follow_symlinks=False)
-
-    def _path_of(self, name: str) -> str:
-        return f"{self.path}/{name}"
 
 
 def cannot_create(unsafe_path: str, error: OSError) -> ApplyError:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from oci_gpu_hook import state
-from oci_gpu_hook.apply.changes import Change
+from oci_gpu_hook.apply.changes import change
 from oci_gpu_hook.apply.journal import DIRECTORY, Entry, path_in, write
 from oci_gpu_hook.document import parse
 from oci_gpu_hook.errors import HookError
@@ -17,6 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Final
 
+    from oci_gpu_hook.apply.changes import Change
     from oci_gpu_hook.config import Config
 
 _LARGEST: Final = 4 * 1024 * 1024
@@ -57,7 +58,7 @@ def sharers(config: Config, entry: Entry) -> list[Entry]:
 
 def hand_over(config: Config, entry: Entry, heir: Entry) -> None:
     """Make the changes of an entry another's to take back."""
-    added = [change for change in entry.changes if change not in heir.changes]
+    added = [made for made in entry.changes if made not in heir.changes]
     cached = [path for path in entry.cached if path not in heir.cached]
     fields = {**heir.__dict__, "changes": (*added, *heir.changes), "cached": (*cached, *heir.cached)}
     write(config, Entry(**fields))
@@ -72,7 +73,7 @@ def _entry(document: dict[str, Any]) -> Entry:
         rootfs=str(document["rootfs"]),
         rootfs_identity=_pair(document["rootfsIdentity"]),
         gpus=tuple(map(str, document["gpus"])),
-        changes=tuple(_change(change) for change in document["changes"]),
+        changes=tuple(map(_change, document["changes"])),
         cached=tuple(map(str, document["cached"])),
         nodes=tuple(_pair(numbers) for numbers in document["nodes"]),
         unit=str(document["unit"]),
@@ -88,14 +89,18 @@ def _entry(document: dict[str, Any]) -> Entry:
     )
 
 
-def _change(document: dict[str, Any]) -> Change:
-    return Change(
-        kind=str(document["kind"]),
-        path=str(document["path"]),
-        target=str(document.get("target", "")),
-        device=int(document.get("device", 0)),
-        was=str(document.get("was", "")),
-        passing=bool(document.get("passing")),
+def _change(found: Any) -> Change:
+    if type(found) is not dict:
+        kind, path, target, device, was, passing = found
+        return change(str(kind), str(path), target=str(target), device=int(device), was=str(was), passing=bool(passing))
+    # As older hooks wrote it: containers run on while the hook is upgraded.
+    return change(
+        str(found["kind"]),
+        str(found["path"]),
+        target=str(found.get("target", "")),
+        device=int(found.get("device", 0)),
+        was=str(found.get("was", "")),
+        passing=bool(found.get("passing")),
     )
 
 

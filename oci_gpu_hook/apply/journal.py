@@ -11,7 +11,6 @@ import time
 
 from oci_gpu_hook import log, state
 from oci_gpu_hook.apply import units
-from oci_gpu_hook.apply.changes import to_json as change_to_json
 from oci_gpu_hook.document import dump
 from oci_gpu_hook.errors import reason
 from oci_gpu_hook.record import Record
@@ -98,18 +97,18 @@ def write(config: Config, entry: Entry) -> None:
         "id": entry.id,
         "bundle": entry.bundle,
         "rootfs": entry.rootfs,
-        "rootfsIdentity": list(entry.rootfs_identity),
-        "gpus": list(entry.gpus),
-        "changes": [change_to_json(change) for change in entry.changes],
-        "cached": list(entry.cached),
-        "nodes": [list(numbers) for numbers in entry.nodes],
+        "rootfsIdentity": entry.rootfs_identity,
+        "gpus": entry.gpus,
+        "changes": entry.changes,
+        "cached": entry.cached,
+        "nodes": entry.nodes,
         "unit": entry.unit,
         "exclusive": entry.exclusive,
         "driver": entry.driver,
         "cgroupsPath": entry.cgroups_path,
-        "nodePaths": list(entry.node_paths),
-        "mounts": list(entry.mounts),
-        "ldCache": list(entry.ld_cache),
+        "nodePaths": entry.node_paths,
+        "mounts": entry.mounts,
+        "ldCache": entry.ld_cache,
     }
     state.write(path_in(os.path.join(config.state_dir, DIRECTORY), entry.id), dump(document))
 

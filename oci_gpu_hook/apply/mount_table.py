@@ -17,17 +17,17 @@ def own_mounts(container: bytes, rootfs: int, host: Callable[[], bytes]) -> froz
     container, host: mountinfo of the container's process and of this one. Until the runtime has pivoted the container's
     own shows the host's mounts too; the host's is asked for only after that.
     """
-    parents: dict[int, int] = {}
-    devices: dict[int, bytes] = {}
-    for line in container.splitlines():
-        number, parent, device, _ = line.split(b" ", 3)
-        parents[int(number)] = int(parent)
-        devices[int(number)] = device
-    inside = {number for number in parents if _is_below(number, rootfs, parents)}
-    elsewhere = {device for number, device in devices.items() if number not in inside}
+    rows = [line.split(b" ", 3)[:3] for line in container.splitlines()]
+    inside = {b"%d" % rootfs}
+    size = 0
+    while size < len(inside):  # twice, as parents mostly stand first
+        size = len(inside)
+        inside.update([number for number, parent, _device in rows if parent in inside])
+    elsewhere = {device for number, _parent, device in rows if number not in inside}
     if not elsewhere:
         elsewhere = {line.split(b" ", 3)[2] for line in host().splitlines()}
-    return frozenset({rootfs, *(number for number in inside if devices[number] not in elsewhere)})
+    own = [int(number) for number, _parent, device in rows if number in inside and device not in elsewhere]
+    return frozenset((rootfs, *own))
 
 
 def shared_mounts(container: bytes) -> frozenset[int]:
@@ -36,14 +36,3 @@ def shared_mounts(container: bytes) -> frozenset[int]:
         return frozenset()
     lines = (line.split(b" - ")[0] for line in container.splitlines() if b" shared:" in line)
     return frozenset(int(line.split(b" ", 1)[0]) for line in lines if b" shared:" in line)
-
-
-def _is_below(number: int, rootfs: int, parents: dict[int, int]) -> bool:
-    for _ in range(len(parents)):
-        if number == rootfs:
-            return True
-        above = parents.get(number)
-        if above is None or above == number:
-            return False
-        number = above
-    return False

@@ -12,14 +12,16 @@ import stat
 
 from oci_gpu_hook.apply import syscalls
 from oci_gpu_hook.errors import ApplyError, DriverError, quoted, reason
-from oci_gpu_hook.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Final
+    from typing import Final, TypeAlias
 
     from oci_gpu_hook.edits import DeviceNode, GeneratedFile, Mount
+
+    # A detached mount, the descriptor that it will be attached to, and the container's path of that, for messages.
+    Attachment: TypeAlias = tuple[int, int, str]
 
 NEW_KERNEL: Final = "use Linux 5.12 or later, and let no seccomp profile refuse the mount calls to the hook"
 _PRIVILEGE: Final = "run the hook as root with CAP_SYS_ADMIN, and let no seccomp profile refuse the mount calls to it"
@@ -34,14 +36,6 @@ _ATTRIBUTES: Final = {
 _known: dict[tuple[str, ...], bytes] = {}  # options → struct mount_attr
 
 
-class Attachment(Record):
-    """A detached mount and the descriptor that it will be attached to."""
-
-    tree: int
-    onto: int
-    path: str
-
-
 def attributes_of(options: Sequence[str]) -> int:
     """Return the MOUNT_ATTR_* bits of mount options; options without one (bind, private) add nothing."""
     bits = 0
@@ -52,10 +46,12 @@ def attributes_of(options: Sequence[str]) -> int:
 
 def clone_file(mount: Mount) -> int:
     """Return a detached, private copy of the mount at a host file or directory. Raises DriverError, ApplyError."""
-    if mount.options not in _known:  # a hundred mounts have two kinds of options
-        _known[mount.options] = syscalls.mount_attributes(attributes_of(mount.options), syscalls.MS_PRIVATE)
+    attributes = _known.get(mount.options)  # a hundred mounts have two kinds of options
+    if attributes is None:
+        attributes = syscalls.mount_attributes(attributes_of(mount.options), syscalls.MS_PRIVATE)
+        _known[mount.options] = attributes
     try:
-        return syscalls.clone_tree(mount.host_path, _known[mount.options])
+        return syscalls.clone_tree(mount.host_path, attributes)
     except OSError as error:
         raise _source_failed(mount.host_path, error) from None
 
@@ -98,14 +94,17 @@ def make_tmpfs(mount: Mount, files: Sequence[GeneratedFile], others: Sequence[Mo
     return tree
 
 
-def attach(attachment: Attachment) -> None:
-    """Attach a detached mount. Raises ApplyError."""
+def attach(attachments: Sequence[Attachment], attached: list[Attachment]) -> None:
+    """Attach detached mounts, in order; `attached` takes those that are. Raises ApplyError."""
+    path = ""
     try:
-        syscalls.move_mount(attachment.tree, attachment.onto)
+        for attachment in attachments:
+            tree, onto, path = attachment
+            syscalls.move_mount(tree, onto)
+            attached.append(attachment)
     except OSError as error:
         remedy = NEW_KERNEL if error.errno == errno.ENOSYS else _PRIVILEGE
-        what = f"cannot mount {quoted(attachment.path)} in the container"
-        raise ApplyError(what, reason(error), remedy) from None
+        raise ApplyError(f"cannot mount {quoted(path)} in the container", reason(error), remedy) from None
 
 
 def _source_failed(path: str, error: OSError) -> ApplyError | DriverError:

@@ -8,7 +8,6 @@ import stat
 
 from oci_gpu_hook.apply import mounts, syscalls
 from oci_gpu_hook.apply.directory import cannot_create
-from oci_gpu_hook.apply.mounts import Attachment
 from oci_gpu_hook.apply.rootfs import unsafe
 from oci_gpu_hook.edits import Mount
 from oci_gpu_hook.errors import UnsafeRootfs, quoted
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from typing import Final
 
     from oci_gpu_hook.apply.directory import Directories, Directory
+    from oci_gpu_hook.apply.mounts import Attachment
     from oci_gpu_hook.apply.rootfs import Rootfs
     from oci_gpu_hook.edits import DeviceNode, Symlink
     from oci_gpu_hook.plan import Plan
@@ -40,7 +40,8 @@ class Placing:
         self._absent = absent
         self._user_namespace = user_namespace
         self._root = os.fstat(rootfs.fd)
-        self._own: tuple[tuple[str, int], ...] = ()  # container path with a slash, detached tmpfs
+        self._own: dict[str, int] = {}  # container path with a slash: detached tmpfs
+        self._in_own: tuple[str, ...] = ()  # those paths
         self._opened: list[int] = []
         self.attachments: list[Attachment] = []
 
@@ -60,16 +61,18 @@ class Placing:
     def _place_tmpfs(self, mount: Mount, plan: Plan) -> None:
         onto = self.mountpoint(mount.container_path, directory=True)
         tree = self._held(mounts.make_tmpfs(mount, plan.files, plan.edits.mounts))
-        self._own += ((mount.container_path + "/", tree),)
-        self.attachments.append(Attachment(tree=tree, onto=onto, path=mount.container_path))
+        self._own[mount.container_path + "/"] = tree
+        self._in_own = tuple(self._own)
+        self.attachments.append((tree, onto, mount.container_path))
 
     def _place_mount(self, mount: Mount) -> None:
         tree = self._held(mounts.clone_file(mount))
         onto = self.mountpoint(mount.container_path, directory=mount.directory)
-        self.attachments.append(Attachment.of({"tree": tree, "onto": onto, "path": mount.container_path}))
+        self.attachments.append((tree, onto, mount.container_path))
 
     def _place_link(self, link: Symlink, plan: Plan) -> None:
-        directory, name = self._place(link.path)
+        parent, _, name = link.path.rpartition("/")
+        directory = self._directories.make(parent)
         for _ in range(_ATTEMPTS):
             try:
                 directory.make_link(name, link.target)
@@ -103,7 +106,8 @@ class Placing:
         return True
 
     def _place_node(self, node: DeviceNode) -> None:
-        directory, name = self._place(node.path)
+        parent, _, name = node.path.rpartition("/")
+        directory = self._directories.make(parent)
         if node.path not in self._absent and _is_node(directory, name, node):
             return
         # The kernel ignores nodes in the mounts of a user namespace.
@@ -120,18 +124,18 @@ class Placing:
                 return
         tree = self._held(mounts.clone_node(node))
         onto = self.mountpoint(node.path, directory=False)
-        self.attachments.append(Attachment(tree=tree, onto=onto, path=node.path))
+        self.attachments.append((tree, onto, node.path))
 
     def mountpoint(self, path: str, *, directory: bool) -> int:
         """Return a descriptor of the file or directory at `path`, made empty if missing."""
-        for own, tree in self._own:
-            if path.startswith(own):
-                return self._held(syscalls.openat2(tree, path[len(own) :], os.O_PATH, syscalls.RESOLVE_BENEATH))
+        if path.startswith(self._in_own):
+            return self._own_mountpoint(path)
         if directory:
             fd = self._directories.make(path).fd
             self._refuse_odd(fd, path)
             return fd
-        place, name = self._place(path)
+        parent, _, name = path.rpartition("/")
+        place = self._directories.make(parent)
         is_new = path in self._absent
         for _ in range(_ATTEMPTS):
             try:
@@ -141,6 +145,11 @@ class Placing:
             except FileNotFoundError:
                 is_new = True
         raise UnsafeRootfs(f"container path {quoted(path)}", "keeps changing", "stop what renames files in the rootfs")
+
+    def _own_mountpoint(self, path: str) -> int:
+        """Return a descriptor of what `make_tmpfs` has made for the path."""
+        own = next(own for own in self._in_own if path.startswith(own))
+        return self._held(syscalls.openat2(self._own[own], path[len(own) :], os.O_PATH, syscalls.RESOLVE_BENEATH))
 
     def _image_file(self, place: Directory, name: str, path: str) -> int:
         """Return the file that is there. Raises FileNotFoundError where none is, after a link to nothing made way."""
@@ -181,18 +190,15 @@ class Placing:
             return
         raise UnsafeRootfs(f"container path {quoted(path)}", f"leads to {where}", "remove the link from the image")
 
-    def _place(self, path: str) -> tuple[Directory, str]:
-        directory, _, name = path.rpartition("/")
-        return self._directories.make(directory), name
-
     def _held(self, fd: int) -> int:
         self._opened.append(fd)
         return fd
 
     def close(self) -> None:
         """Close every descriptor; attached mounts stay."""
+        close = os.close
         for fd in self._opened:
-            os.close(fd)
+            close(fd)
 
 
 def _meant(link: Symlink, plan: Plan) -> Mount | None:

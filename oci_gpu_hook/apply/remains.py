@@ -117,9 +117,10 @@ def take_back(rootfs: Rootfs, changes: Sequence[Change], *, ended: bool = False)
     ended: whether the container has, and its mounts with it.
     """
     for change in reversed(changes):
-        if ended and change.passing:
+        _kind, path, _target, _device, _was, passing = change
+        if ended and passing:
             continue
-        unsafe_directory, name = os.path.split(change.path)
+        unsafe_directory, name = os.path.split(path)
         try:
             parent_fd = rootfs.directory(unsafe_directory)
         except (HookError, ValueError):  # ValueError: a damaged entry, whose path no file can have
@@ -136,22 +137,23 @@ def take_back(rootfs: Rootfs, changes: Sequence[Change], *, ended: bool = False)
 
 
 def _take_back_one(change: Change, name: str, parent_fd: int) -> None:
-    if change.kind == DIRECTORY:
+    kind, _path, target, device, was, _passing = change
+    if kind == DIRECTORY:
         os.rmdir(name, dir_fd=parent_fd)
         return
     try:
         status = os.stat(name, dir_fd=parent_fd, follow_symlinks=False)
     except FileNotFoundError:
-        if change.was:  # it made way, and nothing came in its place or that is taken back already
-            os.symlink(change.was, name, dir_fd=parent_fd)
+        if was:  # it made way, and nothing came in its place or that is taken back already
+            os.symlink(was, name, dir_fd=parent_fd)
         return
-    if change.kind == FILE:
+    if kind == FILE:
         ours = stat.S_ISREG(status.st_mode) and status.st_size == 0
-    elif change.kind == NODE:
-        ours = stat.S_ISCHR(status.st_mode) and status.st_rdev == change.device
+    elif kind == NODE:
+        ours = stat.S_ISCHR(status.st_mode) and status.st_rdev == device
     else:
-        ours = stat.S_ISLNK(status.st_mode) and os.readlink(name, dir_fd=parent_fd) == change.target
+        ours = stat.S_ISLNK(status.st_mode) and os.readlink(name, dir_fd=parent_fd) == target
     if ours:
         os.unlink(name, dir_fd=parent_fd)
-        if change.was:
-            os.symlink(change.was, name, dir_fd=parent_fd)
+        if was:
+            os.symlink(was, name, dir_fd=parent_fd)

@@ -52,14 +52,19 @@ class Rootfs:
 
     def resolve(self, unsafe_path: str, flags: int = os.O_PATH, restrictions: int = 0) -> int:
         """Open a path as the container would see it. Raises OSError with openat2's errno."""
+        fd = self._attempt(unsafe_path, flags, restrictions)
+        if fd < 0:
+            raise OSError(-fd, os.strerror(-fd))
+        return fd
+
+    def _attempt(self, unsafe_path: str, flags: int, restrictions: int = 0) -> int:
+        """Do what `resolve` does, but return a negative errno: an exception costs more than the call."""
         for _ in range(_RETRIES):
-            try:
-                return syscalls.openat2(self.fd, unsafe_path, flags, _IN_ROOT | restrictions)
-            except OSError as error:
-                if error.errno == errno.ENOSYS:
-                    raise ApplyError("cannot open the container's files", "openat2 is refused", NEW_KERNEL) from None
-                if error.errno != errno.EAGAIN:
-                    raise
+            fd = syscalls.try_openat2(self.fd, unsafe_path, flags, _IN_ROOT | restrictions)
+            if fd == -errno.ENOSYS:
+                raise ApplyError("cannot open the container's files", "openat2 is refused", NEW_KERNEL)
+            if fd != -errno.EAGAIN:
+                return fd
         why = f"{quoted(unsafe_path)} would not hold still for {_RETRIES} attempts"
         raise UnsafeRootfs("container rootfs", why, "stop what renames files in it and start the container again")
 
@@ -115,12 +120,12 @@ class Rootfs:
 
     def directory(self, unsafe_path: str) -> int | None:
         """Return a descriptor of a directory, or None where nothing is there. Raises UnsafeRootfs for anything else."""
-        try:
-            return self.resolve(unsafe_path, os.O_PATH | os.O_DIRECTORY)
-        except OSError as error:
-            if error.errno == errno.ENOENT:
-                return None
-            raise unsafe(unsafe_path, error) from None
+        fd = self._attempt(unsafe_path, os.O_PATH | os.O_DIRECTORY)
+        if fd >= 0:
+            return fd
+        if fd == -errno.ENOENT:
+            return None
+        raise unsafe(unsafe_path, OSError(-fd, os.strerror(-fd)))
 
     def in_volume(self, fd: int) -> bool:
         """Tell whether what the descriptor stands for lies in a volume of the host."""
@@ -147,10 +152,8 @@ class Rootfs:
             unsafe_path = os.path.dirname(unsafe_path)
 
     def _resolve_or_none(self, unsafe_path: str, flags: int = os.O_PATH) -> int | None:
-        try:
-            return self.resolve(unsafe_path, flags)
-        except OSError:  # absent, a loop, a socket, no permission: to a reader all the same
-            return None
+        fd = self._attempt(unsafe_path, flags)
+        return None if fd < 0 else fd  # absent, a loop, a socket, no permission: to a reader all the same
 
 
 def unsafe(unsafe_path: str, error: OSError) -> UnsafeRootfs:

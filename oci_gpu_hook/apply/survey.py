@@ -8,14 +8,16 @@ from __future__ import annotations
 import os
 import stat
 
-from oci_gpu_hook.apply.changes import DIRECTORY, FILE, LINK, NODE, Change
+from oci_gpu_hook.apply.changes import DIRECTORY, FILE, LINK, NODE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from oci_gpu_hook.apply.changes import Change
     from oci_gpu_hook.apply.directory import Directories, Directory
     from oci_gpu_hook.apply.rootfs import Rootfs
+    from oci_gpu_hook.edits import DeviceNode
     from oci_gpu_hook.plan import Plan
 
 
@@ -28,8 +30,7 @@ class Survey:
     def __init__(self, rootfs: Rootfs, directories: Directories) -> None:
         self._rootfs = rootfs
         self._directories = directories
-        self._new_directories: set[str] = set()
-        self._passing: dict[str, bool] = {}  # whether what is made in the directory is made in a mount of the container
+        self._places: dict[str, tuple[Directory | None, bool]] = {}  # what `_place` has returned
         self.absent: set[str] = set()
         self.changes: list[Change] = []
 
@@ -37,71 +38,68 @@ class Survey:
         """Return what the plan will make, and what mounts onto `files` will."""
         own = tuple([mount.container_path + "/" for mount in plan.edits.mounts if mount.type == "tmpfs"])
         for mount in plan.edits.mounts:
-            if mount.container_path.startswith(own):
+            path = mount.container_path
+            if path.startswith(own):
                 continue  # in a file system of the hook's own, which leaves nothing behind
             if mount.directory:
-                self._directory(mount.container_path)
+                self._place(path)
             else:
-                self._file(mount.container_path)
+                self._file(path)
         for link in plan.links:
             self._link(link.path, link.target)
         for node in plan.edits.device_nodes:
-            # A node or, where a node would be useless or a link is in its place, an empty file to bind the host's on.
-            if self._look(node.path) is None:
-                self._add(NODE, node.path, device=os.makedev(node.major, node.minor))
-                self._add(FILE, node.path)
-            else:
-                self._file(node.path)
+            self._node(node)
         for path in files:
             self._file(path)
         return tuple(self.changes)
 
-    def _add(self, kind: str, path: str, target: str = "", *, device: int = 0, was: str = "") -> None:
-        passing = self._is_passing(path.rpartition("/")[0])
-        fields = {"kind": kind, "path": path, "target": target, "device": device, "was": was, "passing": passing}
-        self.changes.append(Change.of(fields))
-
-    def _is_passing(self, path: str) -> bool:
-        if path not in self._passing:
-            found = self._directory(path)
-            if found is None:
-                self._passing[path] = self._is_passing(path.rpartition("/")[0])
-            else:
-                self._passing[path] = found.mount_id != self._rootfs.mount_id
-        return self._passing[path]
-
     def _file(self, path: str) -> None:
-        place = self._look(path)
-        if place is None:
-            self._add(FILE, path)
-        elif _is_link(*place) and not self._rootfs.exists(path):
-            self._add(LINK, path, was=_target(*place))
-            self._add(FILE, path)
+        directory, name, passing = self._look(path)
+        if directory is None:
+            self.changes.append((FILE, path, "", 0, "", passing))
+        elif _is_link(directory, name) and not self._rootfs.exists(path):
+            self.changes.append((LINK, path, "", 0, _target(directory, name), passing))
+            self.changes.append((FILE, path, "", 0, "", passing))
 
     def _link(self, path: str, target: str) -> None:
-        place = self._look(path)
-        if place is None:
-            self._add(LINK, path, target)
-        elif _is_link(*place) and (was := _target(*place)) != target:
-            self._add(LINK, path, target, was=was)
+        directory, name, passing = self._look(path)
+        if directory is None:
+            self.changes.append((LINK, path, target, 0, "", passing))
+        elif _is_link(directory, name) and (was := _target(directory, name)) != target:
+            self.changes.append((LINK, path, target, 0, was, passing))
 
-    def _look(self, path: str) -> tuple[Directory, str] | None:
-        """Return where something is: its directory and its name there. None where nothing is."""
-        directory, _, name = path.rpartition("/")
-        found = self._directory(directory)
+    def _node(self, node: DeviceNode) -> None:
+        """Add a node or, where it would be useless or a link is in its place, an empty file to bind the host's on."""
+        path = node.path
+        directory, _name, passing = self._look(path)
+        if directory is None:
+            self.changes.append((NODE, path, "", os.makedev(node.major, node.minor), "", passing))
+            self.changes.append((FILE, path, "", 0, "", passing))
+        else:
+            self._file(path)
+
+    def _look(self, path: str) -> tuple[Directory | None, str, bool]:
+        """Return the directory that something is in, None where nothing is; its name there; and `_place`'s passing."""
+        parent, _, name = path.rpartition("/")
+        directory, passing = self._places.get(parent) or self._place(parent)
         # access() does not raise: an exception costs more than the call, and nearly all is absent.
-        if found is not None and os.access(name, os.F_OK, dir_fd=found.fd, follow_symlinks=False):
-            return found, name
+        if directory is not None and os.access(name, os.F_OK, dir_fd=directory.fd, follow_symlinks=False):
+            return directory, name, passing
         self.absent.add(path)
-        return None
+        return None, name, passing
 
-    def _directory(self, path: str) -> Directory | None:
-        found = self._directories.find(path)
-        if found is None and path not in self._new_directories:
-            self._new_directories.add(path)
-            self._directory(path.rpartition("/")[0])
-            self._add(DIRECTORY, path)
-        return found
+    def _place(self, path: str) -> tuple[Directory | None, bool]:
+        """Return a directory, None where it will be made; passing: whether it lies in a mount of the container."""
+        place = self._places.get(path)
+        if place is None:
+            found = self._directories.find(path)
+            if found is None:
+                passing = self._place(path.rpartition("/")[0])[1]
+                self.changes.append((DIRECTORY, path, "", 0, "", passing))
+            else:
+                passing = found.mount_id != self._rootfs.mount_id
+            place = self._places[path] = found, passing
+        return place
 
 
 def _is_link(directory: Directory, name: str) -> bool:

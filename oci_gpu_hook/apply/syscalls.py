@@ -8,6 +8,7 @@ older calls, arch/x86/entry/syscalls/syscall_64.tbl.
 from __future__ import annotations
 
 import os
+import sys
 from _ctypes import FUNCFLAG_CDECL, FUNCFLAG_USE_ERRNO, CFuncPtr, _SimpleCData, addressof, dlopen, dlsym, get_errno
 from _struct import pack, unpack_from
 
@@ -28,10 +29,9 @@ RESOLVE_IN_ROOT: Final = 0x10
 # include/uapi/linux/fcntl.h, mount.h
 AT_EMPTY_PATH: Final = 0x1000
 AT_RECURSIVE: Final = 0x8000
-_OPEN_TREE_CLONE: Final = 1
+_CLONE: Final = 1 | os.O_CLOEXEC  # OPEN_TREE_CLONE
 _AT_FDCWD: Final = -100
-MOVE_MOUNT_F_EMPTY_PATH: Final = 0x04
-MOVE_MOUNT_T_EMPTY_PATH: Final = 0x40
+_BY_DESCRIPTORS: Final = 0x04 | 0x40  # MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH
 MOUNT_ATTR_RDONLY: Final = 0x01
 MOUNT_ATTR_NOSUID: Final = 0x02
 MOUNT_ATTR_NODEV: Final = 0x04
@@ -57,6 +57,8 @@ CGROUP_SUPER_MAGIC: Final = 0x27E0EB
 CGROUP2_SUPER_MAGIC: Final = 0x63677270
 KERNEL_FILE_SYSTEMS: Final = (PROC_SUPER_MAGIC, SYSFS_MAGIC, CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC)
 TMPFS_MAGIC: Final = 0x01021994
+
+_ENCODING: Final = sys.getfilesystemencoding()
 
 _NR_OPEN_TREE: Final = 428
 _NR_MOVE_MOUNT: Final = 429
@@ -127,31 +129,47 @@ def raw(number: int, *arguments: int | bytes | Buffer) -> int:
     """
     result: int = _syscall(number, *arguments)
     if result < 0:
-        error = get_errno()
-        raise OSError(error, os.strerror(error))
+        raise _failure()
     return result
+
+
+def _failure() -> OSError:
+    error = get_errno()
+    return OSError(error, os.strerror(error))
 
 
 def openat2(dirfd: int, path: str, flags: int, resolve: int, mode: int = 0) -> int:
     """Open `path` below `dirfd` under the restrictions `resolve`; the descriptor closes on exec."""
+    fd = try_openat2(dirfd, path, flags, resolve, mode)
+    if fd < 0:
+        raise OSError(-fd, os.strerror(-fd))
+    return fd
+
+
+def try_openat2(dirfd: int, path: str, flags: int, resolve: int, mode: int = 0) -> int:
+    """Do what `openat2` does, but return a negative errno where that fails."""
     how = pack("QQQ", flags | os.O_CLOEXEC, mode, resolve)  # struct open_how
-    return raw(_NR_OPENAT2, dirfd, os.fsencode(path), how, len(how))
+    fd: int = _syscall(_NR_OPENAT2, dirfd, path.encode(_ENCODING, "surrogateescape"), how, len(how))
+    return fd if fd >= 0 else -get_errno()
 
 
 def clone_tree(path: str, attributes: bytes) -> int:
     """Return a descriptor of a detached copy of the mount at the absolute `path`, with `mount_attributes`."""
-    tree = raw(_NR_OPEN_TREE, _AT_FDCWD, os.fsencode(path), _OPEN_TREE_CLONE | os.O_CLOEXEC)
-    try:
-        raw(_NR_MOUNT_SETATTR, tree, b"", AT_EMPTY_PATH, attributes, len(attributes))
-    except OSError:
+    # A start does this, and `move_mount`, a hundred times: without `raw`.
+    tree: int = _syscall(_NR_OPEN_TREE, _AT_FDCWD, path.encode(_ENCODING, "surrogateescape"), _CLONE)
+    if tree < 0:
+        raise _failure()
+    if _syscall(_NR_MOUNT_SETATTR, tree, b"", AT_EMPTY_PATH, attributes, len(attributes)) < 0:
+        failure = _failure()
         os.close(tree)
-        raise
+        raise failure
     return tree
 
 
 def move_mount(mount: int, onto: int) -> None:
     """Attach the detached mount to the file or directory that the descriptor `onto` stands for."""
-    raw(_NR_MOVE_MOUNT, mount, b"", onto, b"", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH)
+    if _syscall(_NR_MOVE_MOUNT, mount, b"", onto, b"", _BY_DESCRIPTORS) < 0:
+        raise _failure()
 
 
 def mount_setattr(mount: int, attr_set: int, propagation: int = 0, flags: int = 0) -> None:

@@ -26,6 +26,7 @@ def gather(config: Config, minors: Iterable[int], watched: Sequence[str], presen
 
     watched: host paths that count by their identity; present: those that count by being there.
     """
+    guarded = _names(f"{config.proc_root}/driver/nvidia/capabilities")
     return [
         FORMAT,
         __version__,
@@ -33,7 +34,7 @@ def gather(config: Config, minors: Iterable[int], watched: Sequence[str], presen
         _text(_BOOT_ID),
         [config.driver_root, config.dev_root, config.proc_root, config.sys_root, *config.library_search_paths],
         _names(f"{config.proc_root}/driver/nvidia/gpus"),
-        [mig_instances(config.proc_root, minor) for minor in minors],
+        [mig_instances(config.proc_root, minor) if f"gpu{minor}" in guarded else [] for minor in minors],
         _presences(present),
         _identities(watched),
     ]

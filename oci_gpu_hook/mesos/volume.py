@@ -12,7 +12,7 @@ import os
 from oci_gpu_hook.apply import attach as applying
 from oci_gpu_hook.apply import syscalls
 from oci_gpu_hook.apply.directory import Directories
-from oci_gpu_hook.apply.mounts import Attachment, attributes_of
+from oci_gpu_hook.apply.mounts import attributes_of
 from oci_gpu_hook.container import Container
 from oci_gpu_hook.errors import ApplyError, quoted, reason
 from oci_gpu_hook.volume import ANNOTATION, USUAL, VARIABLE
@@ -68,6 +68,6 @@ def _hide(process: Process, rootfs: Rootfs) -> None:
         except OSError as error:
             raise ApplyError(f"cannot make {quoted(USUAL)}", reason(error), "see that the kernel has tmpfs") from None
         try:
-            applying.attach_all([Attachment(tree=tree, onto=onto, path=USUAL)], [], process, rootfs)
+            applying.attach_all([(tree, onto, USUAL)], [], process, rootfs)
         finally:
             os.close(tree)

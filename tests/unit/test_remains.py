@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import subprocess
 import threading
@@ -12,7 +13,7 @@ import pytest
 
 from oci_gpu_hook import state
 from oci_gpu_hook.apply import entries, journal, remains, systemd, units
-from oci_gpu_hook.apply.changes import FILE, Change
+from oci_gpu_hook.apply.changes import FILE, LINK, NODE, change
 from oci_gpu_hook.apply.journal import Entry
 from oci_gpu_hook.apply.rootfs import Rootfs
 from oci_gpu_hook.config import Config
@@ -52,7 +53,7 @@ def entry(name, rootfs, pid=0, started=None, **fields):
         rootfs=str(rootfs),
         rootfs_identity=(status.st_dev, status.st_ino),
         gpus=(),
-        changes=(Change(kind=FILE, path=f"/made-for-{name}"),),
+        changes=(change(FILE, f"/made-for-{name}"),),
         **fields,
     )
 
@@ -81,6 +82,25 @@ def test_the_entry_comes_back_as_it_was_written(config, rootfs):
     journal.record(config, lambda: written)
     assert entries.read(config, "a") == written
     assert written.is_alive()
+
+
+def test_an_entry_of_an_older_hook_is_read(config, rootfs):
+    made = (
+        change(FILE, "/made"),
+        change(LINK, "/link", target="there", was="before", passing=True),
+        change(NODE, "/dev/nvidia0", device=os.makedev(195, 0)),
+    )
+    written = Entry(**{**entry("a", rootfs).__dict__, "changes": made})
+    journal.record(config, lambda: written)
+    path = journal.path_in(f"{config.state_dir}/{journal.DIRECTORY}", "a")
+    document = json.loads(state.read(path, 1 << 20))
+    document["changes"] = [
+        {"kind": "file", "path": "/made"},
+        {"kind": "link", "path": "/link", "target": "there", "was": "before", "passing": True},
+        {"kind": "node", "path": "/dev/nvidia0", "device": os.makedev(195, 0)},
+    ]
+    state.write(path, json.dumps(document).encode())
+    assert entries.read(config, "a") == written
 
 
 def test_who_starts_takes_back_what_the_dead_left(config, rootfs, dead_pid, removed):

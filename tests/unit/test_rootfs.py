@@ -8,7 +8,7 @@ import stat
 
 import pytest
 
-from oci_gpu_hook.apply.changes import DIRECTORY, FILE, LINK, Change
+from oci_gpu_hook.apply.changes import DIRECTORY, FILE, LINK, change
 from oci_gpu_hook.apply.directory import Directories
 from oci_gpu_hook.apply.remains import take_back
 from oci_gpu_hook.apply.rootfs import Rootfs
@@ -130,11 +130,11 @@ def test_taking_back_leaves_the_tree_as_it_was(tree, rootfs):
     take_back(
         rootfs,
         [
-            Change(kind=DIRECTORY, path="/opt"),
-            Change(kind=DIRECTORY, path="/opt/driver"),
-            Change(kind=FILE, path="/opt/driver/file"),
-            Change(kind=LINK, path="/opt/driver/link", target="file"),
-            Change(kind=LINK, path="/usr/lib/old", target="ours", was="was-here"),
+            change(DIRECTORY, "/opt"),
+            change(DIRECTORY, "/opt/driver"),
+            change(FILE, "/opt/driver/file"),
+            change(LINK, "/opt/driver/link", target="file"),
+            change(LINK, "/usr/lib/old", target="ours", was="was-here"),
         ],
     )
     assert {path: facts[:2] for path, facts in snapshot(tree).items()} == before
@@ -147,10 +147,10 @@ def test_taking_back_keeps_what_the_container_made(tree, rootfs):
     take_back(
         rootfs,
         [
-            Change(kind=FILE, path="/usr/lib/grown"),
-            Change(kind=LINK, path="/usr/lib/link", target="ours"),
-            Change(kind=DIRECTORY, path="/usr/lib"),
-            Change(kind=FILE, path="/no/such/directory/file"),
+            change(FILE, "/usr/lib/grown"),
+            change(LINK, "/usr/lib/link", target="ours"),
+            change(DIRECTORY, "/usr/lib"),
+            change(FILE, "/no/such/directory/file"),
         ],
     )
     assert (tree / "usr/lib/grown").exists()
@@ -161,5 +161,5 @@ def test_taking_back_does_not_follow_links_out(tree, rootfs):
     empty = tree.parent / "outside" / "empty"
     empty.touch()
     (tree / "trap").symlink_to("../outside")
-    take_back(rootfs, [Change(kind=FILE, path="/trap/empty"), Change(kind=DIRECTORY, path="/trap")])
+    take_back(rootfs, [change(FILE, "/trap/empty"), change(DIRECTORY, "/trap")])
     assert empty.exists()
