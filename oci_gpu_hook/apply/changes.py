@@ -1,4 +1,4 @@
-"""What the hook made in a rootfs, and how it is taken back: for rollback, for `poststop`, after a crash.
+"""What the hook makes in a rootfs, as the journal keeps it for rollback, for `poststop`, for the time after a crash.
 
 Every change is written down before it is made, so taking back looks at what is there and removes only what is
 recognisably the hook's own: an empty file, a link with its target, a node with its numbers, an empty directory.

@@ -122,7 +122,7 @@ def _of_boot(entry: Entry) -> dict[str, object]:
 
 def has_entry(config: Config, container_id: str) -> bool:
     """Tell whether there is a file for the container, whatever is in it."""
-    return os.access(path_in(os.path.join(config.state_dir, DIRECTORY), container_id), os.F_OK, follow_symlinks=False)
+    return os.access(path_in(os.path.join(config.state_dir, DIRECTORY), container_id), os.F_OK)
 
 
 def dead(config: Config) -> list[str]:

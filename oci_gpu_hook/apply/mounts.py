@@ -103,7 +103,8 @@ def attach(attachments: Sequence[Attachment], attached: list[Attachment]) -> Non
             syscalls.move_mount(tree, onto)
             attached.append(attachment)
     except OSError as error:
-        remedy = NEW_KERNEL if error.errno == errno.ENOSYS else _PRIVILEGE
+        # ENOTDIR: what was a file when the inventory was made is a directory now, or the other way round.
+        remedy = {errno.ENOSYS: NEW_KERNEL, errno.ENOTDIR: _REFRESH}.get(error.errno or 0, _PRIVILEGE)
         raise ApplyError(f"cannot mount {quoted(path)} in the container", reason(error), remedy) from None
 
 

@@ -46,7 +46,7 @@ class Placing:
         self.attachments: list[Attachment] = []
 
     def place(self, plan: Plan) -> None:
-        """Make everything that the plan wants to be there. Raises HookError; `changes.take_back` undoes it."""
+        """Make everything that the plan wants to be there. Raises HookError; `remains.take_back` undoes it."""
         for mount in plan.edits.mounts:
             if mount.type == "tmpfs":
                 self._place_tmpfs(mount, plan)
@@ -108,23 +108,27 @@ class Placing:
     def _place_node(self, node: DeviceNode) -> None:
         parent, _, name = node.path.rpartition("/")
         directory = self._directories.make(parent)
-        if node.path not in self._absent and _is_node(directory, name, node):
-            return
-        # The kernel ignores nodes in the mounts of a user namespace.
-        if not self._user_namespace and directory.takes_nodes():
-            try:
-                directory.make_node(name, node)
-            except FileExistsError:
-                if _is_node(directory, name, node):
-                    return
-            except OSError as error:
-                if error.errno != errno.EPERM:  # no CAP_MKNOD: the host's is bound
-                    raise cannot_create(node.path, error) from None
-            else:
+        if node.path in self._absent:
+            # The kernel ignores nodes in the mounts of a user namespace.
+            if not self._user_namespace and directory.takes_nodes() and self._makes_node(directory, name, node):
                 return
+        elif _is_node(directory, name, node):
+            return
         tree = self._held(mounts.clone_node(node))
         onto = self.mountpoint(node.path, directory=False)
         self.attachments.append((tree, onto, node.path))
+
+    def _makes_node(self, directory: Directory, name: str, node: DeviceNode) -> bool:
+        """Make the node. Tell whether it is there: without CAP_MKNOD it is not, and the host's is bound."""
+        try:
+            directory.make_node(name, node)
+        except FileExistsError:
+            return _is_node(directory, name, node)  # made meanwhile
+        except OSError as error:
+            if error.errno == errno.EPERM:
+                return False
+            raise cannot_create(node.path, error) from None
+        return True
 
     def mountpoint(self, path: str, *, directory: bool) -> int:
         """Return a descriptor of the file or directory at `path`, made empty if missing."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import stat
 
+from oci_gpu_hook.apply import syscalls
 from oci_gpu_hook.apply.changes import DIRECTORY, FILE, LINK, NODE
 
 TYPE_CHECKING = False
@@ -82,8 +83,7 @@ class Survey:
         """Return the directory that something is in, None where nothing is; its name there; and `_place`'s passing."""
         parent, _, name = path.rpartition("/")
         directory, passing = self._places.get(parent) or self._place(parent)
-        # access() does not raise: an exception costs more than the call, and nearly all is absent.
-        if directory is not None and os.access(name, os.F_OK, dir_fd=directory.fd, follow_symlinks=False):
+        if directory is not None and syscalls.is_there(directory.fd, name):
             return directory, name, passing
         self.absent.add(path)
         return None, name, passing

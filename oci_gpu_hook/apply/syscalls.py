@@ -11,6 +11,7 @@ import os
 import sys
 from _ctypes import FUNCFLAG_CDECL, FUNCFLAG_USE_ERRNO, CFuncPtr, _SimpleCData, addressof, dlopen, dlsym, get_errno
 from _struct import pack, unpack_from
+from errno import ENOENT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ RESOLVE_NO_SYMLINKS: Final = 0x04
 RESOLVE_BENEATH: Final = 0x08
 RESOLVE_IN_ROOT: Final = 0x10
 # include/uapi/linux/fcntl.h, mount.h
+AT_SYMLINK_NOFOLLOW: Final = 0x100
 AT_EMPTY_PATH: Final = 0x1000
 AT_RECURSIVE: Final = 0x8000
 _CLONE: Final = 1 | os.O_CLOEXEC  # OPEN_TREE_CLONE
@@ -125,7 +127,8 @@ def raw(number: int, *arguments: int | bytes | Buffer) -> int:
     """Make a system call. Integers are passed as C's int, bytes and Buffers by address. Raises OSError.
 
     libffi extends an int to the register's 64 bits by its sign. That is right for what calls have here: descriptors,
-    flags, sizes and ids of 32 bits at most. A pointer is a Buffer or inside one.
+    flags, sizes and ids of 32 bits at most, and a descriptor, a size or 0 for a result. A pointer is in a Buffer, or is
+    a Buffer's.
     """
     result: int = _syscall(number, *arguments)
     if result < 0:
@@ -213,9 +216,12 @@ def execve(path: bytes, arguments: Sequence[bytes], environment: Sequence[bytes]
 
 
 def set_fs_ids(uid: int, gid: int) -> None:
-    """Make files as this user and group from now on; every other right of the process stays (setfsuid(2))."""
-    raw(_NR_SETFSGID, gid)
-    raw(_NR_SETFSUID, uid)
+    """Make files as this user and group from now on; every other right of the process stays (setfsuid(2)).
+
+    The calls tell of no error: they return the id before, which may be more than an int holds.
+    """
+    _syscall(_NR_SETFSGID, gid)
+    _syscall(_NR_SETFSUID, uid)
 
 
 def umount2(path: bytes, flags: int) -> None:
@@ -228,6 +234,18 @@ def mount_id(fd: int) -> int:
     raw(_NR_STATX, fd, b"", AT_EMPTY_PATH, _STATX_MNT_ID, _status)
     (number,) = unpack_from("Q", _status, _STATX_MNT_ID_OFFSET)
     return int(number)
+
+
+def is_there(dirfd: int, name: str) -> bool:
+    """Tell whether a directory has anything of that name; no link is followed. Raises OSError where it cannot be known.
+
+    os.stat raises an exception for what is absent, which costs more than the call; os.access takes any error for that.
+    """
+    if _syscall(_NR_STATX, dirfd, name.encode(_ENCODING, "surrogateescape"), AT_SYMLINK_NOFOLLOW, 0, _status) == 0:
+        return True
+    if get_errno() != ENOENT:
+        raise _failure()
+    return False
 
 
 def file_system_type(fd: int) -> int:
