@@ -234,34 +234,37 @@ def discovery(bed: Bed, rounds: int) -> None:
 
 
 def at_once(bed: Bed, count: int = 64) -> None:
-    """Start many containers at once, against the same number one after the other."""
+    """Start many containers at once, against the same number one after the other; with GPUs and plain ones."""
     config = [] if bed.real else ["--config", bed.host(8)]
-    bundle = bed.bundle("at-once", ["NVIDIA_VISIBLE_DEVICES=0"], [bed.hook(), *config])
-
-    def start(_number: int) -> int:
-        return subprocess.run(
-            bed.runc("run", "--bundle", bundle, bed.next_id()),
-            check=False,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        ).returncode
-
-    start(0)
-    one_by_one, together, errors = [], [], 0
-    for _ in range(3):
-        began = os.times()
-        errors += sum(bool(start(number)) for number in range(count))
-        middle = os.times()
-        with ThreadPoolExecutor(count) as pool:
-            errors += sum(map(bool, pool.map(start, range(count))))
-        ended = os.times()
-        for times, first, last in ((one_by_one, began, middle), (together, middle, ended)):
-            times.append((cpu(last) - cpu(first), last.elapsed - first.elapsed))
-    print(f"\n{count} containers with a GPU        CPU s   wall s")
-    for name, times in (("one after the other", one_by_one), ("all at once", together)):
-        print(f"{name:28} {statistics.median(t[0] for t in times):8.2f} {statistics.median(t[1] for t in times):8.2f}")
+    hook = [bed.hook(), *config]
+    print(f"\n{f'{count} containers':28} {'CPU s':>8} {'wall s':>8}")
+    errors = 0
+    for kind, bundle in (
+        ("plain", bed.bundle("at-once-plain", [])),
+        ("with a GPU", bed.bundle("at-once", ["NVIDIA_VISIBLE_DEVICES=0"], hook)),
+    ):
+        one_by_one, together = [], []
+        start(bed, bundle)
+        for _ in range(3):
+            began = os.times()
+            errors += sum(start(bed, bundle) for _ in range(count))
+            middle = os.times()
+            with ThreadPoolExecutor(count) as pool:
+                errors += sum(pool.map(lambda _, bundle=bundle: start(bed, bundle), range(count)))
+            ended = os.times()
+            for times, first, last in ((one_by_one, began, middle), (together, middle, ended)):
+                times.append((cpu(last) - cpu(first), last.elapsed - first.elapsed))
+        for name, times in (("one after the other", one_by_one), ("all at once", together)):
+            used, took = (statistics.median(each) for each in zip(*times, strict=True))
+            print(f"{f'{kind}, {name}':28} {used:8.2f} {took:8.2f}")
     print(f"errors: {errors}")
+
+
+def start(bed: Bed, bundle: Path) -> bool:
+    """Run a container to its end; tell whether that failed."""
+    command = bed.runc("run", "--bundle", bundle, bed.next_id())
+    null = subprocess.DEVNULL
+    return bool(subprocess.run(command, check=False, stdin=null, stdout=null, stderr=null).returncode)
 
 
 def cpu(times: os.times_result) -> float:

@@ -39,7 +39,7 @@ HEADS: Final = {
     "oci_gpu_hook.allocation.refusals": ("oci_gpu_hook.request.parse", "oci_gpu_hook.start"),
 }
 
-EXTENSIONS: Final = ("_ctypes", "_json")
+EXTENSIONS: Final = ("_ctypes", "_json", "_struct", "fcntl")  # in some interpreters files, in others built in
 
 
 def write(path: str, interpreter: str, package: str, door: str, *, is_checkout: bool = True) -> None:
