@@ -117,8 +117,11 @@ class Launched:
                     tarfile.open(fileobj=archive.extractfile(layer)) as files,
                 ):
                     files.extractall(unpacked, **AS_IT_IS)
-                if not at.exists():
+                try:
                     unpacked.rename(at)
+                except OSError:  # ENOTEMPTY: the other was there first
+                    if not at.exists():
+                        raise
             layers.insert(0, str(at))
         name = str(uuid.uuid4())
         backend = (
