@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 RECORD: Final = "leases.json"
 LOCK: Final = "leases.lock"
 LARGEST_RECORD: Final = 4 << 20
+LONGEST_PAUSE: Final = 0.02  # seconds; where many start at once, who looks more often keeps the holder from its work
 LOCK_PATIENCE: Final = (
     10.0  # seconds; the lock is held for a millisecond, unless its holder is stopped or the disk hangs
 )
@@ -82,7 +83,7 @@ class Store:
                 raise
             os.close(fd)
             time.sleep(pause)
-            pause = min(pause * 2, 0.005)
+            pause = min(pause * 2, LONGEST_PAUSE)
 
     def read(self) -> Book:
         """Return the record; one that cannot be trusted is set aside (under the lock) and made anew."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 DIRECTORY: Final = "containers"
 _LOCK: Final = ".lock"
+_LONGEST_PAUSE: Final = 0.02  # seconds; where many start at once, who looks more often keeps the holder from its work
 _PATIENCE: Final = 5.0  # seconds; it is held for milliseconds, unless its holder is stopped
 
 
@@ -201,6 +202,7 @@ class Lock:
         except FileNotFoundError:
             return self  # no container was ever given anything
         deadline = time.monotonic() + _PATIENCE
+        pause = 0.0005
         while True:
             try:
                 flock(self._fd, LOCK_EX | LOCK_NB)
@@ -208,7 +210,8 @@ class Lock:
                 if time.monotonic() > deadline:
                     log.warning("lock not had", path=self._path, seconds=_PATIENCE)
                     return self
-                time.sleep(0.001)
+                time.sleep(pause)
+                pause = min(pause * 2, _LONGEST_PAUSE)
             except OSError as error:
                 log.warning("lock not had", path=self._path, reason=reason(error))
                 return self
