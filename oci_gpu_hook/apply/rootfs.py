@@ -24,7 +24,6 @@ _IN_ROOT: Final = syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_MAGICLINKS
 # an attacker from making the hook spin. pathrs-lite measured ~0.1 % failures at 128 under constant renames.
 _RETRIES: Final = 128
 NEW_KERNEL: Final = "use Linux 5.12 or later, and let no seccomp profile refuse openat2 and move_mount to the hook"
-_ABSENT: Final = (errno.ENOENT, errno.ENOTDIR)
 
 
 class Rootfs:

@@ -22,9 +22,7 @@ MACHINE: Final = os.uname().machine
 _X86_64: Final = MACHINE == "x86_64"
 
 # include/uapi/linux/openat2.h
-RESOLVE_NO_XDEV: Final = 0x01
 RESOLVE_NO_MAGICLINKS: Final = 0x02
-RESOLVE_NO_SYMLINKS: Final = 0x04
 RESOLVE_BENEATH: Final = 0x08
 RESOLVE_IN_ROOT: Final = 0x10
 # include/uapi/linux/fcntl.h, mount.h
@@ -58,7 +56,6 @@ SYSFS_MAGIC: Final = 0x62656572
 CGROUP_SUPER_MAGIC: Final = 0x27E0EB
 CGROUP2_SUPER_MAGIC: Final = 0x63677270
 KERNEL_FILE_SYSTEMS: Final = (PROC_SUPER_MAGIC, SYSFS_MAGIC, CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC)
-TMPFS_MAGIC: Final = 0x01021994
 
 _ENCODING: Final = sys.getfilesystemencoding()
 

@@ -118,7 +118,7 @@ def _look(
         if not _add_node(path, dev_root, capabilities, nodes) and expected:
             missing.append((path, capabilities))
     paths = [*candidates["of_gpus"]]
-    if request is None or wanted is None or "graphics" in wanted or "display" in wanted:
+    if wanted is None or "graphics" in wanted or "display" in wanted:
         paths += candidates["of_displays"]
     if request is None or has_mig or request.mig_config_devices or request.mig_monitor_devices:
         paths += candidates["of_mig"]
