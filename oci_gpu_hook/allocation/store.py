@@ -17,7 +17,7 @@ import time
 from oci_gpu_hook import document, log
 from oci_gpu_hook.allocation.leases import Book, from_json, to_json, with_changes
 from oci_gpu_hook.errors import HookError, reason
-from oci_gpu_hook.state import StateError, is_trusted
+from oci_gpu_hook.state import LONGEST_PAUSE, StateError, is_trusted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 RECORD: Final = "leases.json"
 LOCK: Final = "leases.lock"
 LARGEST_RECORD: Final = 4 << 20
-LONGEST_PAUSE: Final = 0.02  # seconds; where many start at once, who looks more often keeps the holder from its work
 LOCK_PATIENCE: Final = (
     10.0  # seconds; the lock is held for a millisecond, unless its holder is stopped or the disk hangs
 )

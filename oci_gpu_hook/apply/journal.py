@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import os
-import time
 
 from oci_gpu_hook import log, state
 from oci_gpu_hook.apply import units
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 
 DIRECTORY: Final = "containers"
 _LOCK: Final = ".lock"
-_LONGEST_PAUSE: Final = 0.02  # seconds; where many start at once, who looks more often keeps the holder from its work
 _PATIENCE: Final = 5.0  # seconds; it is held for milliseconds, unless its holder is stopped
 
 
@@ -195,28 +193,16 @@ class Lock:
         self._fd = -1
 
     def __enter__(self) -> Self:
-        from fcntl import LOCK_EX, LOCK_NB, flock
-
         try:
             self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         except FileNotFoundError:
             return self  # no container was ever given anything
-        deadline = time.monotonic() + _PATIENCE
-        pause = 0.0005
-        while True:
-            try:
-                flock(self._fd, LOCK_EX | LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    log.warning("lock not had", path=self._path, seconds=_PATIENCE)
-                    return self
-                time.sleep(pause)
-                pause = min(pause * 2, _LONGEST_PAUSE)
-            except OSError as error:
-                log.warning("lock not had", path=self._path, reason=reason(error))
-                return self
-            else:
-                return self
+        try:
+            if not state.lock(self._fd, _PATIENCE):
+                log.warning("lock not had", path=self._path, seconds=_PATIENCE)
+        except OSError as error:
+            log.warning("lock not had", path=self._path, reason=reason(error))
+        return self
 
     def __exit__(self, *_exception: object) -> None:
         if self._fd >= 0:

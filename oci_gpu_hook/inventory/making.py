@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from fcntl import LOCK_EX, LOCK_NB, flock
-from time import monotonic, sleep, time_ns
+from time import time_ns
 
 from oci_gpu_hook import state
 from oci_gpu_hook.document import dump
@@ -97,19 +96,10 @@ def _lock(config: Config) -> int | None:
         lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except (OSError, HookError):
         return None
-    deadline = monotonic() + _PATIENCE
-    pause = 0.001
-    while True:
-        try:
-            flock(lock, LOCK_EX | LOCK_NB)
-        except BlockingIOError:
-            if monotonic() >= deadline:
-                os.close(lock)
-                return None
-            sleep(pause)
-            pause = min(2 * pause, 0.02)
-        except OSError:
-            os.close(lock)
-            return None
-        else:
+    try:
+        if state.lock(lock, _PATIENCE):
             return lock
+    except OSError:
+        pass
+    os.close(lock)
+    return None
