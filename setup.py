@@ -11,7 +11,7 @@ from setuptools import Command, setup
 from setuptools.command.bdist_wheel import bdist_wheel as BaseWheel
 from setuptools.command.build import build as BaseBuild
 
-TEMPLATE = "oci_gpu_hook/front.elf"
+TEMPLATE = "oci_gpu_hook/admin/install/front.elf"
 SOURCES = "front"
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-from oci_gpu_hook.doctor import tiny  # noqa: E402
+from oci_gpu_hook.admin.doctor import tiny  # noqa: E402
 
 PATH = "PATH=/usr/sbin:/usr/bin:/sbin:/bin"
 ALL = "NVIDIA_DRIVER_CAPABILITIES=all"
@@ -52,7 +52,7 @@ class Bed:
 
     def oci_gpu(self, *arguments: object) -> str:
         """Run a command of the installed package."""
-        command = [sys.executable, "-m", "oci_gpu_hook.cli.main", *map(str, arguments)]
+        command = [sys.executable, "-m", "oci_gpu_hook.admin.cli.main", *map(str, arguments)]
         return run(*command, cwd=self.work / "site")
 
     def host(self, gpus: int) -> str:

@@ -121,13 +121,13 @@ def peak(bed: Bed, stub: str, env: list[str], config: str) -> int:
 def breakdown(bed: Bed, rounds: int) -> None:
     """Measure how far into a start the time goes: the interpreter, its own modules, the hook's, and the work."""
     stub = Path(bed.hook("--python"))
-    loaded = stub.read_text().rpartition("from oci_gpu_hook.hook import main")[0]
+    loaded = stub.read_text().rpartition("from oci_gpu_hook.entrypoints.hook import main")[0]
     steps = {
         "interpreter alone": "import posix; posix._exit(0)\n",
         "+ _json, _ctypes": "import posix, _json, _ctypes; posix._exit(0)\n",
         "+ the hook's first modules": f"{loaded}\nimport os; os._exit(0)\n",
-        "+ all modules of a start": f"{loaded}\nfrom oci_gpu_hook import hook\nfrom oci_gpu_hook.request import parse\n"
-        "from oci_gpu_hook import start\nimport os; os._exit(0)\n",
+        "+ all modules of a start": f"{loaded}\nfrom oci_gpu_hook.entrypoints import hook\n"
+        "from oci_gpu_hook.request import parse\nfrom oci_gpu_hook.lifecycle import start\nimport os; os._exit(0)\n",
     }
     interpreter, flags = loaded.splitlines()[0].removeprefix("#!").split()
     cases = []

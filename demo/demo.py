@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from oci_gpu_hook.doctor import tiny
+from oci_gpu_hook.admin.doctor import tiny
 
 GPUS = 2
 COMMANDS = Path(sys.executable).parent

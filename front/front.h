@@ -14,7 +14,7 @@ enum {
 };
 
 /* What `oci-gpu hook-path` writes into its copy of this executable. The file's own name cannot tell: the executable
-   may run from a sealed memfd, and /proc/self/exe says nothing then. launch.py knows this layout. */
+   may run from a sealed memfd, and /proc/self/exe says nothing then. admin/install/executables.py knows this layout. */
 struct block {
     char magic[16];
     char role[16];           /* hook, runtime or mesos */

@@ -31,7 +31,7 @@ static bool keep_ignored_signals(int fd) {
            write_all(fd, "", 1);
 }
 
-/* The pre-exec command that Python adds to a launch (oci_gpu_hook/mesos/attach.py). It runs in the helper's environment,
+/* The pre-exec command that Python adds to a launch (oci_gpu_hook/entrypoints/mesos/attach.py). It runs in the helper's environment,
    which may be the task's own, as root on the host. */
 static _Noreturn void attach_gpus(char **argv) {
     close_above_stderr();

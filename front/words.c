@@ -1,4 +1,4 @@
-/* The words without which no request exists: request/asks.py in C, on the side of doubt. */
+/* The words without which no request exists: request/prefilter.py in C, on the side of doubt. */
 #include "front.h"
 
 static const char *const WORDS[] = {

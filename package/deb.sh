@@ -26,7 +26,7 @@ rm -rf "$stage$home"/bin "$stage$home"/*.dist-info
 lay 644 "$("$python" -c 'import pynvml; print(pynvml.__file__)')" $home/pynvml.py
 
 lay 755 package/debian/oci-gpu /usr/bin/oci-gpu
-"$python" -c 'import json; from oci_gpu_hook.engines import hooks_d
+"$python" -c 'import json; from oci_gpu_hook.admin.engines import hooks_d
 print(json.dumps(hooks_d.document("/usr/libexec/oci-gpu-hook/oci-gpu-hook"), indent=2))' |
     lay_text /usr/share/containers/oci/hooks.d/oci-gpu-hook.json
 lay 644 package/oci-gpu-hook-prewarm.service /usr/lib/systemd/system/oci-gpu-hook-prewarm.service
@@ -38,7 +38,7 @@ for page in "$stage"/manuals/*; do
     lay_zipped "/usr/share/man/man${page##*.}/$(basename "$page")" <"$page"
 done
 rm -r "$stage/manuals"
-oci_gpu="$python -m oci_gpu_hook.cli.main completion"
+oci_gpu="$python -m oci_gpu_hook.admin.cli.main completion"
 $oci_gpu bash | lay_text /usr/share/bash-completion/completions/oci-gpu
 $oci_gpu zsh | lay_text /usr/share/zsh/vendor-completions/_oci-gpu
 $oci_gpu fish | lay_text /usr/share/fish/vendor_completions.d/oci-gpu.fish

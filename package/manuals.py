@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 
 from oci_gpu_hook import __version__
-from oci_gpu_hook.cli import outline
-from oci_gpu_hook.cli.examples import EXAMPLES
+from oci_gpu_hook.admin.cli import outline
+from oci_gpu_hook.admin.cli.examples import EXAMPLES
 
 HERE = Path(__file__).parent
 CONFIGURATION = HERE.parent / "docs/configuration.md"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from oci_gpu_hook import log
+from oci_gpu_hook.base import log
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from oci_gpu_hook.allocation.leases import Lease
+    from oci_gpu_hook.allocation.lease_table import Lease
 
 
 def granted(lease: Lease) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from oci_gpu_hook.record import Record
+from oci_gpu_hook.base.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from oci_gpu_hook.inventory.model import Gpu, MigDevice
+    from oci_gpu_hook.devices.nvidia.model import Gpu, MigDevice
 
 
 class Granted(Record):

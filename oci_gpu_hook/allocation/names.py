@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Final
 
-    from oci_gpu_hook.inventory.model import Gpu, Inventory
+    from oci_gpu_hook.devices.nvidia.model import Gpu, Inventory
 
 _HEX: Final = frozenset("0123456789abcdef")
 
@@ -27,9 +27,9 @@ def resolve(names: Iterable[str], inventory: Inventory) -> tuple[Granted, ...]:
     for name, lower in wanted.items():
         device = _gpu(lower, inventory) or _mig(lower, inventory)
         if device is None:
-            from oci_gpu_hook.allocation import refusals
+            from oci_gpu_hook.allocation import messages
 
-            raise refusals.unknown(name, inventory)
+            raise messages.unknown(name, inventory)
         found.setdefault(device.uuid, device)
     return tuple(found.values())
 

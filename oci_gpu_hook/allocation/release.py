@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from oci_gpu_hook.allocation import audit
 from oci_gpu_hook.allocation.holders import Processes, same
-from oci_gpu_hook.allocation.leases import with_changes
+from oci_gpu_hook.allocation.lease_table import with_changes
 from oci_gpu_hook.allocation.store import Store
-from oci_gpu_hook.errors import reason
+from oci_gpu_hook.base.errors import reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from oci_gpu_hook.allocation.leases import Lease
-    from oci_gpu_hook.config import Config
+    from oci_gpu_hook.allocation.lease_table import Lease
+    from oci_gpu_hook.base.config.config import Config
 
 
 def release(container_id: str, config: Config, *, force: bool = False) -> bool:
@@ -67,9 +67,9 @@ def _drop(ended: Callable[[Lease, Processes], bool], config: Config, why: str) -
     except FileNotFoundError:  # nothing was ever granted here
         return ()
     except OSError as error:
-        from oci_gpu_hook.allocation import refusals
+        from oci_gpu_hook.allocation import messages
 
-        raise refusals.unusable(config.state_dir, reason(error)) from None
+        raise messages.unusable(config.state_dir, reason(error)) from None
     if store.troubles:
         store.tell_troubles()
     audit.released(dropped, why)

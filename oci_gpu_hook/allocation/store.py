@@ -14,10 +14,10 @@ import os
 import stat
 import time
 
-from oci_gpu_hook import document, log
-from oci_gpu_hook.allocation.leases import Book, from_json, to_json, with_changes
-from oci_gpu_hook.errors import HookError, reason
-from oci_gpu_hook.state import LONGEST_PAUSE, StateError, is_trusted
+from oci_gpu_hook.allocation.lease_table import Book, from_json, to_json, with_changes
+from oci_gpu_hook.base import document, log
+from oci_gpu_hook.base.errors import HookError, reason
+from oci_gpu_hook.base.state import LONGEST_PAUSE, StateError, is_trusted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -152,18 +152,18 @@ class Store:
         book = self._completed(readable)
         aside = ""
         if self._lock is not None:
-            from oci_gpu_hook.allocation import rebuilding
+            from oci_gpu_hook.allocation import rebuild
 
-            aside = rebuilding.set_aside(RECORD, self._dir)
+            aside = rebuild.set_aside(RECORD, self._dir)
             self.write(book)
         path = os.path.join(self.directory, RECORD)
         self.troubles.append({"file": path, "reason": why, "kept_as": aside, "leases": len(book.leases)})
         return book
 
     def _completed(self, readable: Book) -> Book:
-        from oci_gpu_hook.allocation import rebuilding
+        from oci_gpu_hook.allocation import rebuild
 
-        return rebuilding.completed(readable, self._dir, self.processes)
+        return rebuild.completed(readable, self._dir, self.processes)
 
 
 def read_trusted(name: str, limit: int, directory: int) -> bytes:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Final
 
-    from oci_gpu_hook.inventory.model import Gpu
+    from oci_gpu_hook.devices.nvidia.model import Gpu
 
 # Pairs that may be looked at. All sets of 8 GPUs are within it (70 sets of 6 pairs at the most), as are all pairs
 # and triples of 16; beyond it sets are grown GPU by GPU, from each GPU in turn, which is cubic and not exponential.

@@ -10,15 +10,15 @@ import errno
 import os
 import stat
 
-from oci_gpu_hook.apply import syscalls
-from oci_gpu_hook.errors import ApplyError, DriverError, quoted, reason
+from oci_gpu_hook.base import syscalls
+from oci_gpu_hook.base.errors import ApplyError, DriverError, quoted, reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Final, TypeAlias
 
-    from oci_gpu_hook.edits import DeviceNode, GeneratedFile, Mount
+    from oci_gpu_hook.devices.edits import DeviceNode, GeneratedFile, Mount
 
     # A detached mount, the descriptor that it will be attached to, and the container's path of that, for messages.
     Attachment: TypeAlias = tuple[int, int, str]

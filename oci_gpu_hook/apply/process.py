@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 import os
 
-from oci_gpu_hook.apply import mount_table, syscalls
-from oci_gpu_hook.apply.rootfs import NEW_KERNEL
-from oci_gpu_hook.errors import ApplyError, InvalidInput, quoted, reason
+from oci_gpu_hook.apply.rootfs.rootfs import NEW_KERNEL
+from oci_gpu_hook.base import mount_table, syscalls
+from oci_gpu_hook.base.errors import ApplyError, InvalidInput, quoted, reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from oci_gpu_hook.config import DRIVER_CAPABILITIES
-from oci_gpu_hook.errors import InvalidInput, quoted
+from oci_gpu_hook.base.config.config import DRIVER_CAPABILITIES
+from oci_gpu_hook.base.errors import InvalidInput, quoted
 from oci_gpu_hook.request.model import ANNOTATION_PREFIX
 from oci_gpu_hook.request.values import items
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Final
 
-    from oci_gpu_hook.container import Container
+    from oci_gpu_hook.oci.container import Container
 
 VARIABLE: Final = "NVIDIA_DRIVER_CAPABILITIES"
 DEFAULT: Final = ("compute", "utility")

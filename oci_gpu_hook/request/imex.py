@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from oci_gpu_hook.errors import InvalidInput, quoted
+from oci_gpu_hook.base.errors import InvalidInput, quoted
 from oci_gpu_hook.request.values import digits, items
 
 TYPE_CHECKING = False

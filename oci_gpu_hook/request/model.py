@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from oci_gpu_hook.record import Record
+from oci_gpu_hook.base.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ lacks: a MIG profile, for any MIG device of that profile.
 
 from __future__ import annotations
 
-from oci_gpu_hook.errors import InvalidInput, quoted
+from oci_gpu_hook.base.errors import InvalidInput, quoted
 from oci_gpu_hook.request.values import digits
 
 TYPE_CHECKING = False

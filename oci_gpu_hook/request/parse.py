@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from oci_gpu_hook.errors import InvalidInput, quoted
-from oci_gpu_hook.record import Record
-from oci_gpu_hook.request import counting, imex, sources
+from oci_gpu_hook.base.errors import InvalidInput, quoted
+from oci_gpu_hook.base.record import Record
+from oci_gpu_hook.request import by_count, imex, sources
 from oci_gpu_hook.request.capabilities import driver_capabilities
-from oci_gpu_hook.request.cdi import FEATURE_CLASSES
 from oci_gpu_hook.request.model import Request
+from oci_gpu_hook.request.qualified_name import FEATURE_CLASSES
 from oci_gpu_hook.request.values import boolean
 
 TYPE_CHECKING = False
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Final
 
-    from oci_gpu_hook.config import Config
-    from oci_gpu_hook.container import Container
-    from oci_gpu_hook.request.ask import Ask
+    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.oci.container import Container
+    from oci_gpu_hook.request.device_list import Ask
 
 _REQUIREMENT: Final = "NVIDIA_REQUIRE_"
 _JETPACK: Final = "NVIDIA_REQUIRE_JETPACK"  # not a requirement but an option of Tegra
@@ -45,12 +45,12 @@ def read(container: Container, config: Config) -> Reading:
     variables = sources.environment(container.env, warnings)
     ask = _ask(container, config, variables, warnings)
     by_variables = ask is not None and ask.source not in ("annotations", "mounts")
-    settings = counting.settings(container.annotations, variables if by_variables else {})
+    settings = by_count.settings(container.annotations, variables if by_variables else {})
     if ask and config.allocation_indices == "count":
-        ask = counting.from_indices(ask, settings)
-    counted = counting.counted(ask, settings, warnings) if ask else None
+        ask = by_count.from_indices(ask, settings)
+    counted = by_count.counted(ask, settings, warnings) if ask else None
     unread = "" if by_variables else f"{ask.source} go before it" if ask else "no GPU is asked for"
-    counting.tell_unread(container.annotations, variables, unread, warnings)
+    by_count.tell_unread(container.annotations, variables, unread, warnings)
     if ask is None or counted is None:
         return Reading(request=None, warnings=tuple(warnings))
     sources.check_entries(container.env)

@@ -6,16 +6,16 @@ libnvidia-container (src/cli/dsl.c), corners included, because images rely on th
 
 from __future__ import annotations
 
-from oci_gpu_hook.errors import DriverError, InvalidInput, quoted
-from oci_gpu_hook.record import Record
+from oci_gpu_hook.base.errors import DriverError, InvalidInput, quoted
+from oci_gpu_hook.base.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Final
 
-    from oci_gpu_hook.errors import HookError
-    from oci_gpu_hook.inventory.model import Gpu
+    from oci_gpu_hook.base.errors import HookError
+    from oci_gpu_hook.devices.nvidia.model import Gpu
 
 INVALID: Final = "invalid expression"
 _NVML_PROPERTIES: Final = frozenset(("cuda", "arch", "brand"))

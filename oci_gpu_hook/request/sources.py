@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 
-from oci_gpu_hook.errors import InvalidInput, quoted
-from oci_gpu_hook.request import cdi
-from oci_gpu_hook.request.ask import Ask, read_list
+from oci_gpu_hook.base.errors import InvalidInput, quoted
+from oci_gpu_hook.request import qualified_name
+from oci_gpu_hook.request.device_list import Ask, read_list
 from oci_gpu_hook.request.model import ANNOTATION_PREFIX
 from oci_gpu_hook.request.values import items
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Final
 
-    from oci_gpu_hook.config import Config
-    from oci_gpu_hook.container import BundleMount, Container
+    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.oci.container import BundleMount, Container
 
 CDI_ANNOTATION_PREFIX: Final = "cdi.k8s.io/"
 VISIBLE_DEVICES: Final = "NVIDIA_VISIBLE_DEVICES"
@@ -127,10 +127,10 @@ def _cdi_devices(annotations: Mapping[str, str], warnings: list[str]) -> list[st
     found = []
     for key in sorted(key for key in annotations if key.startswith(CDI_ANNOTATION_PREFIX)):
         for item in items(annotations[key]):
-            name = cdi.parse(item)
+            name = qualified_name.parse(item)
             if name and name.is_nvidia and (name.device or name.imex_channel or name.feature):
                 found.append(item)
-            elif name is None and cdi.is_nvidia(item.replace("=", "/").partition("/")[0]):
+            elif name is None and qualified_name.is_nvidia(item.replace("=", "/").partition("/")[0]):
                 what = f"{key}={quoted(annotations[key])}"
                 raise InvalidInput(what, f"{quoted(item)} is no CDI name", "write vendor/class=name: nvidia.com/gpu=0")
             else:
@@ -149,7 +149,7 @@ def _mounted_cdi(name: str, warnings: list[str]) -> list[str]:
     """Return the CDI name that a mount `cdi/vendor/class/name` or `cdi/vendor/class=name` stands for."""
     request = name.removeprefix("cdi/")
     parts = request.split("/", 2)
-    if cdi.parse(request):
+    if qualified_name.parse(request):
         return [request]
     if len(parts) == 3:
         return [f"{parts[0]}/{parts[1]}={parts[2]}"]

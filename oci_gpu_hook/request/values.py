@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from oci_gpu_hook.errors import InvalidInput, quoted
+from oci_gpu_hook.base.errors import InvalidInput, quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 
-from oci_gpu_hook import ldcache
+from oci_gpu_hook.base.formats import ldcache
 from tests.runtime import rootfs as images
 from tests.runtime.host import contents, difference
 

@@ -16,21 +16,21 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from oci_gpu_hook import config as configs
-from oci_gpu_hook import container as containers
-from oci_gpu_hook import state
-from oci_gpu_hook.allocation import leases, waiters
+from oci_gpu_hook.allocation import lease_table, queue
 from oci_gpu_hook.allocation.holders import Holder
-from oci_gpu_hook.apply import entries, journal
-from oci_gpu_hook.apply.remains import take_back
-from oci_gpu_hook.apply.rootfs import Rootfs
-from oci_gpu_hook.config import Config
-from oci_gpu_hook.document import dump, parse
-from oci_gpu_hook.errors import HookError, one_line, quoted
-from oci_gpu_hook.inventory import making, stored
+from oci_gpu_hook.apply.cleanup import take_back
+from oci_gpu_hook.apply.journal import journal, reader
+from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
+from oci_gpu_hook.base import state
+from oci_gpu_hook.base.config import config as configs
+from oci_gpu_hook.base.config.config import Config
+from oci_gpu_hook.base.document import dump, parse
+from oci_gpu_hook.base.errors import HookError, one_line, quoted
+from oci_gpu_hook.devices.nvidia import refresh, stored
+from oci_gpu_hook.oci import container as containers
 from oci_gpu_hook.request import parse as requests
-from oci_gpu_hook.request.asks import may_ask
 from oci_gpu_hook.request.model import Request
+from oci_gpu_hook.request.prefilter import may_ask
 
 EXAMPLES = int(os.environ.get("OCI_GPU_FUZZ_EXAMPLES", "150"))
 MOST_MEMORY = 32 << 20  # bytes; documents here are a few KiB
@@ -86,19 +86,19 @@ CONFIG = {
     },
 }
 HOLDER = Holder(pid=1, start_time=2, boot_id="x", pid_namespace=3)
-BOOK = leases.to_json(
-    leases.Book(
+BOOK = lease_table.to_json(
+    lease_table.Book(
         leases=(
-            leases.Lease(
+            lease_table.Lease(
                 container="a",
-                devices=(leases.Device(gpu="GPU-1"), leases.Device(gpu="GPU-2", mig="MIG-1")),
+                devices=(lease_table.Device(gpu="GPU-1"), lease_table.Device(gpu="GPU-2", mig="MIG-1")),
                 exclusive=True,
                 holder=HOLDER,
                 since="2026-01-01T00:00:00Z",
             ),
         ),
         queue=(
-            waiters.Waiter(
+            queue.Waiter(
                 ticket=3,
                 container="b",
                 holder=HOLDER,
@@ -233,7 +233,7 @@ def test_the_state_and_config_json(state_document, config_document, state_is_val
         with pytest.raises(HookError):
             containers.read_config(found.bundle + "/nowhere")
         container = containers.parse_config(config_json, found)
-        entries.read(settings_, container.id)
+        reader.read(settings_, container.id)
         os.path.lexists(container.rootfs)
         requests.parse(container, settings_)
 
@@ -271,7 +271,7 @@ def test_a_journal_entry(own_state, document):
     settings_ = Config(state_dir=own_state)
 
     def work() -> None:
-        for entry in (entries.read(settings_, "fuzz"), *entries.read_all(settings_)):
+        for entry in (reader.read(settings_, "fuzz"), *reader.read_all(settings_)):
             if entry is not None:
                 entry.is_alive()
                 with Rootfs(os.open(own_state, os.O_PATH)) as rootfs:  # what cleanup does with such an entry
@@ -285,8 +285,8 @@ def test_a_journal_entry(own_state, document):
 @given(mutations(BOOK))
 def test_the_lease_record(document):
     def work() -> None:
-        book, complaints = leases.from_json(parse(json.dumps(document).encode(), "leases"))
-        assert leases.from_json(parse(dump(leases.to_json(book)), "leases"))[0] == book
+        book, complaints = lease_table.from_json(parse(json.dumps(document).encode(), "leases"))
+        assert lease_table.from_json(parse(dump(lease_table.to_json(book)), "leases"))[0] == book
         assert all(isinstance(text, str) for text in complaints)
 
     fails_well(work)
@@ -307,12 +307,12 @@ def test_a_stored_inventory(data):
 
 
 def _inventory() -> dict:
-    from oci_gpu_hook.inventory.model import Gpu, Inventory, Library
+    from oci_gpu_hook.devices.nvidia.model import Gpu, Inventory, Library
 
     gpu = Gpu(index=0, uuid="GPU-1", minor=0, bus_id="00000000:00:06.0")
     library = Library(name="libcuda.so.1", host_path="/x", soname="libcuda.so.1", links=(), capabilities=("compute",))
     found = Inventory(driver_version="550.1", gpus=(gpu,), libraries=(library,), files=(), nodes=())
-    return json.loads(dump(making.to_json(found)))
+    return json.loads(dump(refresh.to_json(found)))
 
 
 @st.composite
@@ -345,7 +345,7 @@ def test_the_fuzzed_documents_are_valid_to_begin_with():
     found = containers.read_state(json.dumps(STATE).encode())
     container = containers.parse_config(json.dumps(CONFIG).encode(), found)
     assert container.env
-    assert leases.from_json(BOOK)[1] == []
+    assert lease_table.from_json(BOOK)[1] == []
     tomllib.loads(TOML)
     stored.from_json(_inventory())
     assert quoted("x")

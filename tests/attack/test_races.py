@@ -17,7 +17,7 @@ from typing import Self
 
 import pytest
 
-from oci_gpu_hook.apply import syscalls
+from oci_gpu_hook.base import syscalls
 from tests.attack.traps import LIBRARIES
 from tests.runtime import rootfs as images
 

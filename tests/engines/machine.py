@@ -58,7 +58,14 @@ class EngineMachine:
 
     def oci_gpu(self, *arguments: object) -> str:
         """Run the command for people on the machine; return its stdout."""
-        command = ["env", f"PYTHONPATH={self.work}/lib", sys.executable, "-m", "oci_gpu_hook.cli.main", *arguments]
+        command = [
+            "env",
+            f"PYTHONPATH={self.work}/lib",
+            sys.executable,
+            "-m",
+            "oci_gpu_hook.admin.cli.main",
+            *arguments,
+        ]
         return self.run(*command).stdout
 
     def run(self, *command: object, check: bool = True, **options) -> subprocess.CompletedProcess[str]:

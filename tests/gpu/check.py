@@ -103,7 +103,14 @@ class Host:
         self.work = work
         self.options = options
         self.count = len(list(Path("/proc/driver/nvidia/gpus").iterdir())) if count is None else count
-        command = [sys.executable, "-m", "oci_gpu_hook.cli.main", "hook-path", "--directory", str(work / "libexec")]
+        command = [
+            sys.executable,
+            "-m",
+            "oci_gpu_hook.admin.cli.main",
+            "hook-path",
+            "--directory",
+            str(work / "libexec"),
+        ]
         laid = subprocess.run(command, check=True, capture_output=True, text=True, cwd=REPOSITORY)
         self.hook = laid.stdout.strip()
         self.number = 0

@@ -68,13 +68,13 @@ def test_the_source_archive_has_all_that_is_built_from(sdist):
 
 def test_the_wheel_has_the_package_and_nothing_else(wheel):
     names = zipfile.ZipFile(wheel).namelist()
-    assert "oci_gpu_hook/simulate/nvml.c" in names
+    assert "oci_gpu_hook/admin/simulate/nvml.c" in names
     assert {name.partition("/")[0] for name in names} == {
         "oci_gpu_hook",
         f"{wheel.name.rpartition('-py3')[0]}.dist-info",
     }
     if shutil.which("cc"):
-        assert "oci_gpu_hook/front.elf" in names
+        assert "oci_gpu_hook/admin/install/front.elf" in names
         assert wheel.name.endswith(f"linux_{os.uname().machine}.whl")
 
 
@@ -85,7 +85,7 @@ def test_what_is_installed_from_it_starts(wheel, tmp_path):
     site = subprocess.run(where, capture_output=True, text=True, check=True)
     zipfile.ZipFile(wheel).extractall(site.stdout.strip())
     laid = subprocess.run(
-        [python, "-m", "oci_gpu_hook.cli.main", "hook-path"], capture_output=True, text=True, check=True
+        [python, "-m", "oci_gpu_hook.admin.cli.main", "hook-path"], capture_output=True, text=True, check=True
     )
     hook = laid.stdout.strip()
     assert hook.startswith(str(tmp_path / "venv/libexec"))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from oci_gpu_hook.simulate.host import make
+from oci_gpu_hook.admin.simulate.host import make
 from tests.runtime.rootfs import LIBRARY_DIRECTORY, MACHINE
 from tests.runtime.simulated import SimulatedHost
 from tests.runtime.test_libraries import cached

@@ -16,9 +16,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from oci_gpu_hook.apply import bpf, cgroup, device_program, syscalls
-from oci_gpu_hook.container import DeviceRule
-from oci_gpu_hook.errors import ApplyError
+from oci_gpu_hook.apply.device_access import bpf, cgroup, device_program
+from oci_gpu_hook.base import syscalls
+from oci_gpu_hook.base.errors import ApplyError
+from oci_gpu_hook.oci.container import DeviceRule
 from tests.runtime import bundle as bundles
 from tests.runtime import rootfs as images
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from oci_gpu_hook.simulate.host import make, upgrade
+from oci_gpu_hook.admin.simulate.host import make, upgrade
 from tests.runtime.simulated import SimulatedHost
 
 pytestmark = pytest.mark.root
@@ -128,10 +128,10 @@ def test_an_upgrade_at_the_worst_moment_fails_the_start(host, tmp_path, moment, 
 
 _AT_A_MOMENT = """
 import os, subprocess, sys, time
-from oci_gpu_hook import config, container, start
+from oci_gpu_hook.base.config import config, container, start
 from oci_gpu_hook.apply import mounts
 from oci_gpu_hook.request import parse
-from oci_gpu_hook.simulate.host import upgrade
+from oci_gpu_hook.admin.simulate.host import upgrade
 
 host, bundle, version, moment = sys.argv[1:]
 process = subprocess.Popen(["unshare", "--mount", "cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from oci_gpu_hook.simulate.host import make
+from oci_gpu_hook.admin.simulate.host import make
 from tests.runtime.rootfs import MULTIARCH
 from tests.runtime.simulated import SimulatedHost
 

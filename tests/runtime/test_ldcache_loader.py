@@ -9,8 +9,8 @@ import subprocess
 
 import pytest
 
-from oci_gpu_hook import ldcache
-from oci_gpu_hook.ldcache import Entry
+from oci_gpu_hook.base.formats import ldcache
+from oci_gpu_hook.base.formats.ldcache import Entry
 
 pytestmark = [
     pytest.mark.root,

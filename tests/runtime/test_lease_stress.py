@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from oci_gpu_hook.simulate.host import make
+from oci_gpu_hook.admin.simulate.host import make
 from tests.runtime import rootfs as images
 from tests.runtime import stress
 from tests.runtime.fixtures import oci_gpu

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from oci_gpu_hook.simulate.host import make
+from oci_gpu_hook.admin.simulate.host import make
 from tests.runtime.bundle import DOCKER_CAPABILITIES
 from tests.runtime.fixtures import oci_gpu
 from tests.runtime.simulated import SimulatedHost

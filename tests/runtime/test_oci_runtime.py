@@ -260,7 +260,7 @@ def test_the_real_runtime_is_started_as_the_engine_would(front, plain_bundle, di
 
 ALLOW = """
 import json, sys
-from oci_gpu_hook.apply import cgroup
+from oci_gpu_hook.apply.device_access import cgroup
 found = cgroup.find(int(sys.argv[1]))
 nodes = [tuple(node) for node in json.loads(sys.argv[2])]
 print(json.dumps([[cgroup.allows(found, *node) for node in nodes], len(cgroup.allow(found, nodes, ()).changes)]))

@@ -9,9 +9,9 @@ import subprocess
 
 import pytest
 
-from oci_gpu_hook.errors import SimulationError
-from oci_gpu_hook.simulate import tree
-from oci_gpu_hook.simulate.host import make
+from oci_gpu_hook.admin.simulate import tree
+from oci_gpu_hook.admin.simulate.host import make
+from oci_gpu_hook.base.errors import SimulationError
 from tests.runtime import bundle as bundles
 
 pytestmark = pytest.mark.root

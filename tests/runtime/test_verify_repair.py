@@ -14,10 +14,10 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from oci_gpu_hook.apply import bpf
-from oci_gpu_hook.apply.device_program import from_rules
-from oci_gpu_hook.container import DeviceRule
-from oci_gpu_hook.simulate.host import make, upgrade
+from oci_gpu_hook.admin.simulate.host import make, upgrade
+from oci_gpu_hook.apply.device_access import bpf
+from oci_gpu_hook.apply.device_access.device_program import from_rules
+from oci_gpu_hook.oci.container import DeviceRule
 from tests.runtime.simulated import SimulatedHost
 
 pytestmark = pytest.mark.root

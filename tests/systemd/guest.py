@@ -49,7 +49,14 @@ class Guest:
         raise RuntimeError(f"the watcher of {container} is silent")
 
     def oci_gpu(self, *arguments: str) -> dict:
-        command = ["/usr/bin/python3", "-m", "oci_gpu_hook.cli.main", "--config", self.settings["config"], *arguments]
+        command = [
+            "/usr/bin/python3",
+            "-m",
+            "oci_gpu_hook.admin.cli.main",
+            "--config",
+            self.settings["config"],
+            *arguments,
+        ]
         done = subprocess.run(
             command,
             check=False,

@@ -11,7 +11,7 @@ import json
 
 import pytest
 
-from oci_gpu_hook.simulate.host import make
+from oci_gpu_hook.admin.simulate.host import make
 from tests.runtime.fixtures import oci_gpu
 from tests.systemd import machine as machines
 from tests.systemd import root

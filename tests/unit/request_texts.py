@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from oci_gpu_hook.container import BundleMount, Container
+from oci_gpu_hook.oci.container import BundleMount, Container
 
 NAMES = (
     "NVIDIA_VISIBLE_DEVICES",

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oci_gpu_hook.apply import device_program as programs
-from oci_gpu_hook.apply.bpf_interpreter import permits
-from oci_gpu_hook.container import DeviceRule
+from oci_gpu_hook.apply.device_access import device_program as programs
+from oci_gpu_hook.apply.device_access.bpf_interpreter import permits
+from oci_gpu_hook.oci.container import DeviceRule
 
 DATA = Path(__file__).parents[1] / "data/device_programs"
 MKNOD, READ, WRITE = 1, 2, 4

@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from oci_gpu_hook.apply import cgroup, devices_v1
-from oci_gpu_hook.errors import ApplyError
+from oci_gpu_hook.apply.device_access import cgroup, v1
+from oci_gpu_hook.base.errors import ApplyError
 
 V1 = "12:pids:/docker/abc\n5:devices:/docker/abc\n1:name=systemd:/docker/abc\n0::/docker/abc\n"
 V2 = "0::/system.slice/docker-abc.scope\n"
@@ -217,5 +217,5 @@ class TestV1Rules:
     def test_missing_access(self, tmp_path, listed, missing):
         (tmp_path / "devices.list").write_text(listed and listed + "\n")
         directory = os.open(tmp_path, os.O_RDONLY)
-        assert devices_v1._missing(devices_v1._read_list(directory), 195, 0) == missing
+        assert v1._missing(v1._read_list(directory), 195, 0) == missing
         os.close(directory)

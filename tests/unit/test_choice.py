@@ -6,13 +6,14 @@ from itertools import combinations
 
 import pytest
 
-from oci_gpu_hook.allocation import choice, counting, names, topology
+from oci_gpu_hook.allocation import by_count as counting
+from oci_gpu_hook.allocation import names, select, topology
 from oci_gpu_hook.allocation.holders import Holder
-from oci_gpu_hook.allocation.leases import Device, Lease
-from oci_gpu_hook.allocation.waiters import Waiter
-from oci_gpu_hook.details import needs_details
-from oci_gpu_hook.errors import AllocationError, InvalidInput
-from oci_gpu_hook.inventory.model import Gpu, Inventory, MigDevice
+from oci_gpu_hook.allocation.lease_table import Device, Lease
+from oci_gpu_hook.allocation.queue import Waiter
+from oci_gpu_hook.base.errors import AllocationError, InvalidInput
+from oci_gpu_hook.devices.nvidia.for_request import needs_details
+from oci_gpu_hook.devices.nvidia.model import Gpu, Inventory, MigDevice
 from oci_gpu_hook.request.model import Request
 
 GIB = 1 << 30
@@ -183,19 +184,19 @@ def test_a_profile_without_a_count_is_answered_with_how_to_count():
 )
 def test_shared_counts_go_where_the_fewest_holders_are(held, count, expected):
     leases = [lease(name, uuid(index)) for name, index in held]
-    assert indices(choice.choose(request(count=count), plain(4), leases)) == expected
+    assert indices(select.choose(request(count=count), plain(4), leases)) == expected
 
 
 def test_exclusive_counts_get_only_what_nobody_holds():
     leases = [lease("a", uuid(0)), lease("b", uuid(2), exclusive=True)]
-    assert indices(choice.choose(request(count=2, exclusive=True), plain(4), leases)) == [1, 3]
-    assert indices(choice.choose(request(count=3), plain(4), leases)) == [0, 1, 3]
+    assert indices(select.choose(request(count=2, exclusive=True), plain(4), leases)) == [1, 3]
+    assert indices(select.choose(request(count=3), plain(4), leases)) == [0, 1, 3]
 
 
 def test_too_busy_says_how_many_are_free_and_who_holds_the_others():
     leases = [lease("trainer", uuid(0), exclusive=True), lease("notebook", uuid(1))]
-    with pytest.raises(choice.Busy) as caught:
-        choice.choose(request(count=2, exclusive=True), plain(3), leases)
+    with pytest.raises(select.Busy) as caught:
+        select.choose(request(count=2, exclusive=True), plain(3), leases)
     assert str(caught.value).startswith(
         "2 GPUs asked for exclusively: of 3 on this host 1 can be granted now; "
         "GPU 0 held by 'trainer' exclusively, GPU 1 held by 'notebook'; "
@@ -204,8 +205,8 @@ def test_too_busy_says_how_many_are_free_and_who_holds_the_others():
 
 def test_more_than_the_host_has_is_no_matter_of_waiting():
     with pytest.raises(AllocationError) as caught:
-        choice.choose(request(count=3), plain(2), [lease("a", uuid(0), exclusive=True)])
-    assert not isinstance(caught.value, choice.Busy)
+        select.choose(request(count=3), plain(2), [lease("a", uuid(0), exclusive=True)])
+    assert not isinstance(caught.value, select.Busy)
     assert str(caught.value) == (
         "3 GPUs asked for: this host has 2; 1 free; GPU 0 held by 'a' exclusively; ask for at most 2"
     )
@@ -213,56 +214,56 @@ def test_more_than_the_host_has_is_no_matter_of_waiting():
 
 def test_least_memory_is_the_memory_of_each():
     mixed = host(gpu(0, memory=24 * GIB), gpu(1, memory=80 * GIB), gpu(2, memory=40 * GIB), gpu(3, memory=0))
-    assert indices(choice.choose(request(count=2, memory=40 * GIB), mixed, [])) == [1, 2]
+    assert indices(select.choose(request(count=2, memory=40 * GIB), mixed, [])) == [1, 2]
     with pytest.raises(
         AllocationError, match=r"3 GPUs of 40GiB asked for: this host has 2 such of 4 \(the memory of 1"
     ):
-        choice.choose(request(count=3, memory=40 * GIB), mixed, [])
+        select.choose(request(count=3, memory=40 * GIB), mixed, [])
 
 
 def test_gpus_in_mig_mode_are_not_counted_as_gpus():
     with pytest.raises(AllocationError, match=r"this host has 1, and 3 in MIG mode"):
-        choice.choose(request(count=2), MIXED, [])
+        select.choose(request(count=2), MIXED, [])
 
 
 def test_mig_devices_are_counted_by_profile():
     held = [lease("a", mig_uuid(1, 0))]
-    chosen = choice.choose(request("1G.10GB", count=2), MIXED, held)
+    chosen = select.choose(request("1G.10GB", count=2), MIXED, held)
     assert [device.uuid for device in chosen] == [mig_uuid(1, 1), mig_uuid(3, 0)]
-    with pytest.raises(choice.Busy, match=r"3 MIG devices 1g.10gb asked for exclusively: of 3 .* MIG 1:0 held by 'a'"):
-        choice.choose(request("1g.10gb", count=3, exclusive=True), MIXED, held)
+    with pytest.raises(select.Busy, match=r"3 MIG devices 1g.10gb asked for exclusively: of 3 .* MIG 1:0 held by 'a'"):
+        select.choose(request("1g.10gb", count=3, exclusive=True), MIXED, held)
     with pytest.raises(InvalidInput, match=r"this host has MIG devices of 1g.10gb, 3g.40gb"):
-        choice.choose(request("2g.20gb", count=1), MIXED, held)
+        select.choose(request("2g.20gb", count=1), MIXED, held)
     with pytest.raises(InvalidInput, match="no MIG device"):
-        choice.choose(request("2g.20gb", count=1), plain(1), held)
+        select.choose(request("2g.20gb", count=1), plain(1), held)
 
 
 def test_a_named_gpu_that_is_held_exclusively_is_refused_with_its_holder():
-    with pytest.raises(choice.Busy, match=rf"GPU 1 \({uuid(1)}\) cannot be granted: container 'trainer' holds it"):
-        choice.choose(request("0", "1"), plain(2), [lease("trainer", uuid(1), exclusive=True)])
+    with pytest.raises(select.Busy, match=rf"GPU 1 \({uuid(1)}\) cannot be granted: container 'trainer' holds it"):
+        select.choose(request("0", "1"), plain(2), [lease("trainer", uuid(1), exclusive=True)])
 
 
 def test_a_named_gpu_that_is_shared_can_be_shared_but_not_taken_alone():
     leases = [lease("notebook", uuid(1))]
-    assert indices(choice.choose(request("1"), plain(2), leases)) == [1]
-    with pytest.raises(choice.Busy, match="'notebook' holds it too"):
-        choice.choose(request("1", exclusive=True), plain(2), leases)
+    assert indices(select.choose(request("1"), plain(2), leases)) == [1]
+    with pytest.raises(select.Busy, match="'notebook' holds it too"):
+        select.choose(request("1", exclusive=True), plain(2), leases)
 
 
 def test_a_mig_device_and_its_gpu_are_in_each_others_way_but_not_its_sister():
     parent = Device(gpu=uuid(1), mig=mig_uuid(1, 0))
     held = [Lease(container="a", devices=(parent,), exclusive=True, holder=HOLDER, since="")]
-    assert choice.choose(request("1:1", exclusive=True), MIXED, held)
+    assert select.choose(request("1:1", exclusive=True), MIXED, held)
     for name in ("1:0", "1", "all"):
-        with pytest.raises(choice.Busy):
-            choice.choose(request(name), MIXED, held)
-    with pytest.raises(choice.Busy):
-        choice.choose(request("1:1"), MIXED, [lease("b", uuid(1), exclusive=True)])
+        with pytest.raises(select.Busy):
+            select.choose(request(name), MIXED, held)
+    with pytest.raises(select.Busy):
+        select.choose(request("1:1"), MIXED, [lease("b", uuid(1), exclusive=True)])
 
 
 def test_a_lease_of_a_vanished_gpu_is_nobodys_obstacle():
     gone = lease("a", "GPU-ffffffff-0000-0000-0000-000000000000", mig_uuid(9, 9), exclusive=True)
-    assert indices(choice.choose(request(count=2, exclusive=True), plain(2), [gone])) == [0, 1]
+    assert indices(select.choose(request(count=2, exclusive=True), plain(2), [gone])) == [0, 1]
 
 
 # The pairs of an NVIDIA DGX-1V: a hybrid cube mesh in which some pairs have two NVLinks, some one, some none.
@@ -275,31 +276,31 @@ ISLANDS = {(a, b): 4 for start in (0, 2, 4, 6) for a, b in [(start, start + 1)]}
 
 def test_a_pair_joined_by_nvlink_is_preferred_to_a_lower_index():
     islands = linked(8, ISLANDS)
-    assert indices(choice.choose(request(count=2), islands, [lease("a", uuid(0), exclusive=True)])) == [2, 3]
-    assert indices(choice.choose(request(count=4), islands, [lease("a", uuid(1), exclusive=True)])) == [2, 3, 4, 5]
+    assert indices(select.choose(request(count=2), islands, [lease("a", uuid(0), exclusive=True)])) == [2, 3]
+    assert indices(select.choose(request(count=4), islands, [lease("a", uuid(1), exclusive=True)])) == [2, 3, 4, 5]
 
 
 def test_the_pair_with_more_nvlinks_is_preferred():
-    assert indices(choice.choose(request(count=2), linked(8, CUBE_MESH), [])) == [0, 3]
+    assert indices(select.choose(request(count=2), linked(8, CUBE_MESH), [])) == [0, 3]
 
 
 def test_a_joined_set_is_preferred_to_more_links_in_two_parts():
     host_of_six = linked(6, {(0, 1): 12, (2, 3): 12, (3, 4): 1, (4, 5): 1, (2, 5): 1})
-    assert indices(choice.choose(request(count=4), host_of_six, [])) == [2, 3, 4, 5]
+    assert indices(select.choose(request(count=4), host_of_six, [])) == [2, 3, 4, 5]
 
 
 def test_without_nvlink_one_numa_node_then_one_switch_decide():
     nodes = host(*(gpu(i, numa_node=i % 2, pcie_switch=f"{i // 4}") for i in range(8)))
-    assert indices(choice.choose(request(count=2), nodes, [])) == [0, 2]
-    assert indices(choice.choose(request(count=2), nodes, [lease("a", uuid(0), exclusive=True)])) == [1, 3]
+    assert indices(select.choose(request(count=2), nodes, [])) == [0, 2]
+    assert indices(select.choose(request(count=2), nodes, [lease("a", uuid(0), exclusive=True)])) == [1, 3]
     unknown = host(*(gpu(i, numa_node=None, pcie_switch="") for i in range(4)))
-    assert indices(choice.choose(request(count=2), unknown, [])) == [0, 1]
+    assert indices(select.choose(request(count=2), unknown, [])) == [0, 1]
 
 
 def test_what_balance_has_chosen_draws_what_topology_chooses():
     islands = linked(4, {(0, 3): 4, (1, 2): 4})
     leases = [lease("a", uuid(0)), lease("b", uuid(1)), lease("c", uuid(2))]
-    assert indices(choice.choose(request(count=2), islands, leases)) == [0, 3]
+    assert indices(select.choose(request(count=2), islands, leases)) == [0, 3]
 
 
 def rank(gpus, chosen):
@@ -358,15 +359,15 @@ def test_those_who_wait_keep_what_is_free_of_what_they_need():
     held = [lease("a", uuid(0), exclusive=True)]
     kept = counting.reserved([waiter(1, "big", request(count=4, exclusive=True))], plain(4), held)
     assert [device.gpu for device in kept[0].devices] == [uuid(1), uuid(2), uuid(3), uuid(0)]
-    with pytest.raises(choice.Busy, match="'big' exclusively"):
-        choice.choose(request(count=1, exclusive=True), plain(4), [*held, *kept])
+    with pytest.raises(select.Busy, match="'big' exclusively"):
+        select.choose(request(count=1, exclusive=True), plain(4), [*held, *kept])
 
 
 def test_new_sharers_do_not_come_as_fast_as_old_ones_go():
     """Two GPUs, both shared: who waits for one alone gets the one that fewer share, and nobody new joins there."""
     held = [lease("a", uuid(0)), lease("b", uuid(0)), lease("c", uuid(1))]
     kept = counting.reserved([waiter(1, "alone", request(count=1, exclusive=True))], plain(2), held)
-    assert indices(choice.choose(request(count=1), plain(2), [*held, *kept])) == [0]
+    assert indices(select.choose(request(count=1), plain(2), [*held, *kept])) == [0]
     later = counting.reserved(
         [waiter(1, "alone", request(count=1, exclusive=True)), waiter(2, "next", request("1"))], plain(2), held
     )
@@ -375,7 +376,7 @@ def test_new_sharers_do_not_come_as_fast_as_old_ones_go():
 
 def test_those_who_wait_keep_no_more_than_they_need():
     kept = counting.reserved([waiter(1, "one", request("2", exclusive=True, wait=5))], plain(4), [])
-    assert indices(choice.choose(request(count=3, exclusive=True), plain(4), kept)) == [0, 1, 3]
+    assert indices(select.choose(request(count=3, exclusive=True), plain(4), kept)) == [0, 1, 3]
 
 
 def test_a_waiter_whose_device_vanished_keeps_nothing():

@@ -9,14 +9,14 @@ import subprocess
 import jsonschema
 import pytest
 
-from oci_gpu_hook.allocation import grant as story
-from oci_gpu_hook.allocation import release, view
-from oci_gpu_hook.cli import leases as command
-from oci_gpu_hook.cli.main import main
-from oci_gpu_hook.config import Config
-from oci_gpu_hook.container import Container
-from oci_gpu_hook.errors import DriverError
-from oci_gpu_hook.inventory.model import Gpu, Inventory, MigDevice
+from oci_gpu_hook.admin.cli import leases as command
+from oci_gpu_hook.admin.cli.main import main
+from oci_gpu_hook.allocation import allocate as story
+from oci_gpu_hook.allocation import query, release
+from oci_gpu_hook.base.config.config import Config
+from oci_gpu_hook.base.errors import DriverError
+from oci_gpu_hook.devices.nvidia.model import Gpu, Inventory, MigDevice
+from oci_gpu_hook.oci.container import Container
 from oci_gpu_hook.request.model import Request
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -124,8 +124,8 @@ def test_what_lives_is_released_by_force_only(host, capsys):
     assert host("release", "c") == 1
     assert "lives, and would go on using its GPUs" in capsys.readouterr().err
     assert host("release", "3f5a3f", "--force") == 0
-    assert "c" in {lease.container for lease in view.current(host.config).leases}
-    assert LONG not in {lease.container for lease in view.current(host.config).leases}
+    assert "c" in {lease.container for lease in query.current(host.config).leases}
+    assert LONG not in {lease.container for lease in query.current(host.config).leases}
 
 
 def test_releasing_what_holds_nothing_is_an_error_that_names_the_holders(host, capsys):
@@ -136,7 +136,8 @@ def test_releasing_what_holds_nothing_is_an_error_that_names_the_holders(host, c
 
 
 def test_those_who_wait_are_shown_below(host, capsys):
-    from oci_gpu_hook.allocation import store, turn, waiters
+    from oci_gpu_hook.allocation import claim as turn
+    from oci_gpu_hook.allocation import queue, store
     from oci_gpu_hook.allocation.holders import Processes
 
     processes = Processes()
@@ -144,7 +145,7 @@ def test_those_who_wait_are_shown_below(host, capsys):
     claim = turn.Claim(container="batch", holder=processes.holder(0), request=wish)
     with store.Store(host.config.state_dir, processes) as opened:
         opened.lock()
-        opened.write(waiters.enqueue(opened.read(), claim, claim.holder, "")[1])
+        opened.write(queue.enqueue(opened.read(), claim, claim.holder, "")[1])
     host()
     assert "waiting, 1: batch for 2" in capsys.readouterr().out
 

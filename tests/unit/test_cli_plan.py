@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from oci_gpu_hook.cli import main as cli
-from oci_gpu_hook.cli import picture
-from oci_gpu_hook.doctor import tiny
-from oci_gpu_hook.inventory.model import Gpu
-from oci_gpu_hook.simulate.host import make
+from oci_gpu_hook.admin.cli import main as cli
+from oci_gpu_hook.admin.cli import picture
+from oci_gpu_hook.admin.doctor import tiny
+from oci_gpu_hook.admin.simulate.host import make
+from oci_gpu_hook.devices.nvidia.model import Gpu
 
 OCI_GPU = Path(sys.executable).with_name("oci-gpu")
 
@@ -225,7 +225,7 @@ def test_how_near_two_gpus_are(one, other, words):
 
 
 def test_an_unexpected_error_is_one_line_unless_asked(monkeypatch, capsys, tmp_path):
-    from oci_gpu_hook.cli import plan
+    from oci_gpu_hook.admin.cli import plan
 
     def broken(_options):
         raise ZeroDivisionError("by zero\x1b")
@@ -241,13 +241,13 @@ def test_an_unexpected_error_is_one_line_unless_asked(monkeypatch, capsys, tmp_p
 
 def test_only_the_chosen_command_is_imported():
     program = (
-        "import sys; from oci_gpu_hook.cli.main import main\n"
+        "import sys; from oci_gpu_hook.admin.cli.main import main\n"
         "try: main(['hook-path', '--help'])\nexcept SystemExit: pass\n"
         "print(*sorted(name for name in sys.modules if name.startswith('oci_gpu_hook.')), file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     imported = {name for name in done.stderr.split() if ".cli." in name}
-    assert imported == {f"oci_gpu_hook.cli.{name}" for name in ("main", "arguments", "examples", "hook_path")}
+    assert imported == {f"oci_gpu_hook.admin.cli.{name}" for name in ("main", "arguments", "examples", "hook_path")}
 
 
 @pytest.mark.parametrize("command", cli.COMMANDS)
@@ -265,11 +265,11 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly(host):
 
 
 def test_who_shares_a_gpu_is_named_where_it_can_be_known():
+    from oci_gpu_hook.admin.cli import explain
     from oci_gpu_hook.allocation.holders import Processes
-    from oci_gpu_hook.allocation.leases import Device, Lease
+    from oci_gpu_hook.allocation.lease_table import Device, Lease
     from oci_gpu_hook.allocation.model import Granted
-    from oci_gpu_hook.cli import explain
-    from oci_gpu_hook.inventory.model import Inventory
+    from oci_gpu_hook.devices.nvidia.model import Inventory
     from oci_gpu_hook.request.model import Request
 
     one = gpu(0, name="H100")

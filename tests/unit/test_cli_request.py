@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from oci_gpu_hook.cli import main
+from oci_gpu_hook.admin.cli import main
 from tests.unit.nvidia.bundles import config_json
 
 

@@ -7,9 +7,9 @@ import os
 
 import pytest
 
-from oci_gpu_hook import compat
-from oci_gpu_hook.compat import Decision, Note
-from oci_gpu_hook.image import CompatLibrary
+from oci_gpu_hook.devices.nvidia import forward_compatibility
+from oci_gpu_hook.devices.nvidia.forward_compatibility import Decision, Note
+from oci_gpu_hook.plan.image import CompatLibrary
 
 DIRECTORY = "/usr/local/cuda/compat"
 NOTE = '{"format":1,"CUDA version":"12.9","driver":[535,550,560,565,570,575],"device":[1,2,7,8,9]}'
@@ -50,7 +50,9 @@ def listed(rootfs_files: dict[str, str], compat_root: str) -> tuple[CompatLibrar
 def test_the_directory_that_nvidia_would_use(case):
     given = case["input"]
     image = listed(given["rootfs_files"], given["compat_root"])
-    decision = compat.decide(image, given["host_driver_version"], given.get("host_cuda_version", ""), "hook")
+    decision = forward_compatibility.decide(
+        image, given["host_driver_version"], given.get("host_cuda_version", ""), "hook"
+    )
     assert decision.directory == case["expected"]["compat_dir"]
     assert bool(decision.entries) == bool(decision.directory)
 
@@ -58,15 +60,15 @@ def test_the_directory_that_nvidia_would_use(case):
 @pytest.mark.parametrize("case", USE_CASES, ids=lambda case: case["id"])
 def test_what_nvidia_reads_from_the_note(case):
     given = case["input"]
-    note = compat.parse_note(json.dumps(given["elf_note"]))
+    note = forward_compatibility.parse_note(json.dumps(given["elf_note"]))
     assert note
-    used, why = compat.by_note(note, given["compat_driver"], given["host_driver"], given["host_cuda"])
+    used, why = forward_compatibility.by_note(note, given["compat_driver"], given["host_driver"], given["host_cuda"])
     assert used == case["expected"]["use_compat"]
     assert why
 
 
 def test_an_image_without_such_libraries_is_nothing_to_speak_of():
-    assert compat.decide((), "550.54.14", "12.4", "ldconfig") == Decision()
+    assert forward_compatibility.decide((), "550.54.14", "12.4", "ldconfig") == Decision()
 
 
 @pytest.mark.parametrize("mode", ["ldconfig", "mount", "hook"])
@@ -74,7 +76,7 @@ def test_libraries_newer_than_the_driver_come_first_in_the_cache(mode):
     image = libraries(
         "libcuda.so.1", "libcuda.so.575.57.08", "libnvidia-ptxjitcompiler.so.1", "libnvidia-nvvm.so.4", note=NOTE
     )
-    decision = compat.decide(image, "550.54.14", "12.4", mode)
+    decision = forward_compatibility.decide(image, "550.54.14", "12.4", mode)
     assert decision.directory == DIRECTORY
     assert dict(decision.entries) == {
         "libcuda.so.1": f"{DIRECTORY}/libcuda.so.1",
@@ -91,12 +93,17 @@ def test_libraries_newer_than_the_driver_come_first_in_the_cache(mode):
 
 def test_libraries_of_other_directories_are_left_alone():
     image = libraries("libcuda.so.575.57.08") + libraries("libevil.so.1", directory="/elsewhere")
-    assert [path for _, path in compat.decide(image, "550.54.14", "", "hook").entries if "elsewhere" in path] == []
+    assert [
+        path for _, path in forward_compatibility.decide(image, "550.54.14", "", "hook").entries if "elsewhere" in path
+    ] == []
 
 
 def test_a_link_beside_the_file_is_no_second_version():
     link = CompatLibrary(path=f"{DIRECTORY}/libcuda.so.1.1", note="", regular=False)
-    assert compat.decide((link, *libraries("libcuda.so.575.57.08")), "550.54.14", "", "hook").directory == DIRECTORY
+    assert (
+        forward_compatibility.decide((link, *libraries("libcuda.so.575.57.08")), "550.54.14", "", "hook").directory
+        == DIRECTORY
+    )
 
 
 @pytest.mark.parametrize(
@@ -139,27 +146,31 @@ def test_a_link_beside_the_file_is_no_second_version():
     ],
 )
 def test_the_host_s_libraries_are_kept_and_it_is_said_why(image, driver, mode, why):
-    decision = compat.decide(image, driver, "12.4", mode)
+    decision = forward_compatibility.decide(image, driver, "12.4", mode)
     assert (decision.directory, decision.entries) == ("", ())
     assert why in decision.reason
 
 
 @pytest.mark.parametrize(("driver", "used"), [("99.1", True), ("100.1", True), ("1000.1", False)])
 def test_branches_compare_as_numbers(driver, used):
-    assert compat.by_branch("575.57.08", driver)[0] == used
+    assert forward_compatibility.by_branch("575.57.08", driver)[0] == used
 
 
 def test_the_cuda_version_does_not_change_an_answer_that_the_driver_version_gave():
     for cuda in ("", "12.4", "13.9"):
-        assert compat.decide(libraries("libcuda.so.575.57.08", note=NOTE), "550.54.14", cuda, "hook").directory
-        assert compat.decide(libraries("libcuda.so.575.57.08"), "550.54.14", cuda, "hook").directory
+        assert forward_compatibility.decide(
+            libraries("libcuda.so.575.57.08", note=NOTE), "550.54.14", cuda, "hook"
+        ).directory
+        assert forward_compatibility.decide(libraries("libcuda.so.575.57.08"), "550.54.14", cuda, "hook").directory
 
 
 @pytest.mark.parametrize(
     ("cuda", "used"), [("12.8", True), ("12.9", False), ("12.9.0", False), ("12.10", False), ("", False), ("x", False)]
 )
 def test_without_a_driver_version_the_cuda_version_decides(cuda, used):
-    assert bool(compat.decide(libraries("libcuda.so.1.1", note=NOTE), "", cuda, "hook").directory) == used
+    assert (
+        bool(forward_compatibility.decide(libraries("libcuda.so.1.1", note=NOTE), "", cuda, "hook").directory) == used
+    )
 
 
 @pytest.mark.parametrize(
@@ -182,11 +193,11 @@ def test_without_a_driver_version_the_cuda_version_decides(cuda, used):
     ],
 )
 def test_notes(text, note):
-    assert compat.parse_note(text) == note
+    assert forward_compatibility.parse_note(text) == note
 
 
 def test_a_note_that_cannot_be_read_counts_as_none():
-    assert compat.decide(libraries("libcuda.so.575.57.08", note="{"), "550.54.14", "", "hook").directory
+    assert forward_compatibility.decide(libraries("libcuda.so.575.57.08", note="{"), "550.54.14", "", "hook").directory
 
 
 @pytest.mark.parametrize(
@@ -205,4 +216,4 @@ def test_a_note_that_cannot_be_read_counts_as_none():
     ],
 )
 def test_versions(text, version):
-    assert compat.parse_version(text) == version
+    assert forward_compatibility.parse_version(text) == version

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from oci_gpu_hook.cli import completion, main, outline
+from oci_gpu_hook.admin.cli import completion, main, outline
 
 TOP = outline.read()
 WRITERS = {"bash": completion.bash, "zsh": completion.zsh, "fish": completion.fish}

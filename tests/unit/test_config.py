@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oci_gpu_hook import config as configs
-from oci_gpu_hook import config_source
-from oci_gpu_hook.config import Config, load
-from oci_gpu_hook.config_toml import parse
-from oci_gpu_hook.errors import ConfigError
+from oci_gpu_hook.base.config import config as configs
+from oci_gpu_hook.base.config import source
+from oci_gpu_hook.base.config.config import Config, load
+from oci_gpu_hook.base.config.toml import parse
+from oci_gpu_hook.base.errors import ConfigError
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 EVERY_KEY = """
@@ -246,7 +246,7 @@ def test_load_compiles_once(tmp_path, compiled, monkeypatch):
     path = write(tmp_path / "a%b.toml", EVERY_KEY + "[zzz]\n")
     first = load(path)
     assert os.listdir(compiled) == [path.replace("%", "%25").replace("/", "%2F") + ".json"]
-    monkeypatch.setattr(config_source, "load", None)
+    monkeypatch.setattr(source, "load", None)
     assert load(path) == first
     assert first.warnings
     assert first.driver_root == "/run/nvidia/driver"
@@ -346,10 +346,10 @@ def test_a_compiled_form_needs_no_toml(tmp_path):
     program = f"""
 import sys
 sys.path.insert(0, {ROOT!r})
-from oci_gpu_hook import config
+from oci_gpu_hook.base.config import config
 config.COMPILED_DIRECTORY = ({str(tmp_path / "run")!r}, "config")
 before = config.load({path!r})
-for name in [n for n in sys.modules if n == "tomllib" or n.startswith(("tomllib.", "oci_gpu_hook.config_toml"))]:
+for name in [n for n in sys.modules if n == "tomllib" or n.startswith(("tomllib.", "oci_gpu_hook.base.config.toml"))]:
     del sys.modules[name]
 assert config.load({path!r}) == before
 print(*sorted(n for n in sys.modules if "toml" in n))

@@ -8,9 +8,9 @@ import subprocess
 
 import pytest
 
-from oci_gpu_hook import container
-from oci_gpu_hook.cli import bundle
-from oci_gpu_hook.errors import InvalidInput
+from oci_gpu_hook.admin.cli import bundle
+from oci_gpu_hook.base.errors import InvalidInput
+from oci_gpu_hook.oci import container
 
 RUNC = {"ociVersion": "1.0.2-dev", "id": "c1", "status": "creating", "pid": 4242, "bundle": "/run/b"}
 CRUN = {"ociVersion": "1.0", "id": "c1", "pid": 4242, "root": "rootfs", "bundle": "/run/b", "status": "created"}

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from oci_gpu_hook import config_toml
-from oci_gpu_hook.cli import main
-from oci_gpu_hook.cli.examples import EXAMPLES
-from oci_gpu_hook.config import Config
+from oci_gpu_hook.admin.cli import main
+from oci_gpu_hook.admin.cli.examples import EXAMPLES
+from oci_gpu_hook.base.config import toml
+from oci_gpu_hook.base.config.config import Config
 
 ROOT = Path(__file__).parents[2]
 DOCS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -45,13 +45,13 @@ def test_troubleshooting_has_what_there_is_to_fear():
 
 def test_every_key_is_documented_with_its_default():
     text = (ROOT / "docs/configuration.md").read_text()
-    for section, keys in config_toml._SECTIONS.items():
+    for section, keys in toml._SECTIONS.items():
         part = text.partition(f"\n## [{section}]\n")[2].partition("\n## ")[0]
         assert re.findall(r"^### (.+)$", part, re.MULTILINE) == list(keys)
         for key in keys:
             (default,) = re.findall(rf"^### {key}\n\nDefault: `(.+?)`\.", part, re.MULTILINE)
             section_text = f"[{section}]\n{key} = {default}\n"
-            assert config_toml.parse(section_text) == Config(), key
+            assert toml.parse(section_text) == Config(), key
 
 
 def test_the_configuration_shown_is_the_defaults():
@@ -59,7 +59,7 @@ def test_the_configuration_shown_is_the_defaults():
     assert blocks
     for block in blocks:
         tomllib.loads(block)
-        assert config_toml.parse(block) == Config()
+        assert toml.parse(block) == Config()
 
 
 @pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
@@ -72,7 +72,7 @@ def test_links_lead_somewhere(path):
 @pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
 def test_commands_shown_exist(path):
     """Whatever is written as `oci-gpu COMMAND` is a command, and its long options are ones of it."""
-    from oci_gpu_hook.cli import outline
+    from oci_gpu_hook.admin.cli import outline
 
     commands = {command.name: command for command in outline.read().below}
     shown = re.findall(

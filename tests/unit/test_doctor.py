@@ -10,12 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from oci_gpu_hook import launch
-from oci_gpu_hook.cli import doctor as command
-from oci_gpu_hook.cli import main as cli
-from oci_gpu_hook.config import Config
-from oci_gpu_hook.config_toml import parse as parse_config
-from oci_gpu_hook.doctor import (
+from oci_gpu_hook.admin.cli import doctor as command
+from oci_gpu_hook.admin.cli import main as cli
+from oci_gpu_hook.admin.doctor import (
     cgroups,
     checkup,
     configuration,
@@ -30,9 +27,12 @@ from oci_gpu_hook.doctor import (
     state_directory,
     tiny,
 )
-from oci_gpu_hook.doctor.model import ERROR, NOTE, OK, WARNING, Finding, Host
-from oci_gpu_hook.errors import DriverError
-from oci_gpu_hook.inventory.model import DeviceNode, Gpu, Inventory, Library
+from oci_gpu_hook.admin.doctor.model import ERROR, NOTE, OK, WARNING, Finding, Host
+from oci_gpu_hook.admin.install import executables as launch
+from oci_gpu_hook.base.config.config import Config
+from oci_gpu_hook.base.config.toml import parse as parse_config
+from oci_gpu_hook.base.errors import DriverError
+from oci_gpu_hook.devices.nvidia.model import DeviceNode, Gpu, Inventory, Library
 
 SCHEMA = Path(__file__).parents[2] / "schemas/doctor.schema.json"
 DEVICES = "Character devices:\n195 nvidia\n510 nvidia-uvm\n\nBlock devices:\n259 blkext\n"
@@ -201,7 +201,7 @@ def test_this_kernel_has_its_system_calls(make_host):
 
 
 def test_an_old_kernel_is_an_error(make_host, monkeypatch):
-    from oci_gpu_hook.apply import syscalls
+    from oci_gpu_hook.base import syscalls
 
     def refuse(*_):
         raise OSError(38, "Function not implemented")

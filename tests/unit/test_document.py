@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oci_gpu_hook import document
-from oci_gpu_hook.errors import InvalidInput
+from oci_gpu_hook.base import document
+from oci_gpu_hook.base.errors import InvalidInput
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
@@ -76,9 +76,9 @@ def test_reading_stops_at_the_limit(tmp_path):
 
 
 def test_reading_imports_no_json():
-    root = os.path.dirname(os.path.dirname(document.__file__))
+    root = os.path.dirname(os.path.dirname(os.path.dirname(document.__file__)))
     program = (
-        f"import sys; sys.path.insert(0, {root!r}); from oci_gpu_hook import document; "
+        f"import sys; sys.path.insert(0, {root!r}); from oci_gpu_hook.base import document; "
         "document.parse(document.dump({'a': [1, 'x']}), 'x'); sys.exit('json' in sys.modules or 're' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-I", "-S", "-c", program], check=False).returncode == 0

@@ -6,10 +6,10 @@ import os
 
 import pytest
 
-from oci_gpu_hook.errors import DriverError
-from oci_gpu_hook.inventory import capabilities, discovery, files, libraries
-from oci_gpu_hook.inventory.driver_root import DriverRoot
-from oci_gpu_hook.ldcache import Entry, build, flags_for
+from oci_gpu_hook.base.errors import DriverError
+from oci_gpu_hook.base.formats.ldcache import Entry, build, flags_for
+from oci_gpu_hook.devices.nvidia import capabilities, discovery, files, libraries
+from oci_gpu_hook.devices.nvidia.driver_root import DriverRoot
 from tests.unit import driver_trees as trees
 
 VERSION = "580.95.05"

@@ -11,8 +11,8 @@ import subprocess
 import pytest
 from elftools.elf.elffile import ELFFile
 
-from oci_gpu_hook import elf
-from oci_gpu_hook.elf import Elf, ElfError
+from oci_gpu_hook.base.formats import elf
+from oci_gpu_hook.base.formats.elf import Elf, ElfError
 
 JSON = '{"format":1,"CUDA version":"12.9","driver":[535,550],"device":[1,2]}'
 # As NVIDIA's libcuda has them: an allocated note section of its own, its owner's name padded to four bytes.

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from oci_gpu_hook.cli import main
-from oci_gpu_hook.engines import containerd, crio, docker, json_text, podman
-from oci_gpu_hook.engines.model import BACKUP_SUFFIX
+from oci_gpu_hook.admin.cli import main
+from oci_gpu_hook.admin.engines import containerd, crio, docker, json_text, podman
+from oci_gpu_hook.admin.engines.model import BACKUP_SUFFIX
 
 RUNTIME = "/usr/libexec/oci-gpu-hook/oci-gpu-runtime"
 HOOK = "/usr/libexec/oci-gpu-hook/oci-gpu-hook"
@@ -288,7 +288,7 @@ def test_an_engine_that_is_not_there_is_said_so(tmp_path, capsys, engine):
 def test_an_engine_that_is_too_old(root, monkeypatch, capsys):
     old = root / "usr/sbin/dockerd"
     old.write_text("#!/bin/sh\necho Docker version 18.09.1, build 4c52b90\n")
-    monkeypatch.setattr("oci_gpu_hook.engines.programs.DIRECTORIES", (str(root / "usr/sbin"),))
+    monkeypatch.setattr("oci_gpu_hook.admin.engines.programs.DIRECTORIES", (str(root / "usr/sbin"),))
     assert main.main(["install", "docker", "--dry-run"]) == 1
     assert "dockerd 18.9: is too old" in capsys.readouterr().err
 

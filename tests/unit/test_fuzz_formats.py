@@ -15,8 +15,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from oci_gpu_hook import compat, elf, ldcache, ldcache_entries
-from oci_gpu_hook.image import CompatLibrary
+from oci_gpu_hook.base.formats import elf, ldcache, ldcache_entries
+from oci_gpu_hook.devices.nvidia import forward_compatibility
+from oci_gpu_hook.plan.image import CompatLibrary
 
 DATA = os.path.join(os.path.dirname(__file__), "..", "data")
 fuzzed = settings(
@@ -120,7 +121,7 @@ def test_an_elf_file(data):
 )
 def test_a_compatibility_note(note, version, driver_version, cuda_version):
     library = CompatLibrary(path=f"/usr/local/cuda/compat/libcuda.so.{version}", note=note)
-    decision = compat.decide((library,), driver_version, cuda_version, "hook")
+    decision = forward_compatibility.decide((library,), driver_version, cuda_version, "hook")
     assert decision.reason
     assert bool(decision.entries) == bool(decision.directory)
 

@@ -12,9 +12,9 @@ import time
 import jsonschema
 import pytest
 
-from oci_gpu_hook.errors import DriverError
-from oci_gpu_hook.inventory import cache, discovery, facts, nvml
-from oci_gpu_hook.inventory.model import Gpu, Inventory, MigDevice
+from oci_gpu_hook.base.errors import DriverError
+from oci_gpu_hook.devices.nvidia import discovery, facts, nvml, snapshot
+from oci_gpu_hook.devices.nvidia.model import Gpu, Inventory, MigDevice
 from oci_gpu_hook.request.model import Request
 from tests.unit import driver_trees as trees
 
@@ -55,12 +55,12 @@ def discoveries(monkeypatch):
 
 
 def stored(config):
-    return os.path.join(config.state_dir, cache.NAME)
+    return os.path.join(config.state_dir, snapshot.NAME)
 
 
 def test_the_host_is_looked_at_once(host, discoveries):
-    first = cache.load(host)
-    assert cache.load(host) == cache.load(host) == first
+    first = snapshot.load(host)
+    assert snapshot.load(host) == snapshot.load(host) == first
     assert len(discoveries) == 1
     assert first.driver_version == "580.95.05"
     assert [gpu.uuid for gpu in first.gpus] == [trees.uuid_of(0), trees.uuid_of(1)]
@@ -69,13 +69,13 @@ def test_the_host_is_looked_at_once(host, discoveries):
 
 
 def test_refresh_looks_again(host, discoveries):
-    cache.load(host)
-    cache.load(host, refresh=True)
+    snapshot.load(host)
+    snapshot.load(host, refresh=True)
     assert len(discoveries) == 2
 
 
 def test_the_stored_form_matches_its_schema(host):
-    cache.load(host)
+    snapshot.load(host)
     with open(os.path.join(ROOT, "schemas", "inventory.schema.json")) as file:
         schema = json.load(file)
     jsonschema.Draft202012Validator.check_schema(schema)
@@ -96,66 +96,66 @@ CHANGES = {
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_changed_fact_makes_the_host_be_looked_at_again(host, discoveries, tmp_path, name):
-    cache.load(host)
+    snapshot.load(host)
     CHANGES[name](tmp_path)
     if name == "driver":
         with pytest.raises(DriverError, match=r"the kernel runs version 580\.95\.06"):
-            cache.load(host)
+            snapshot.load(host)
     else:
-        cache.load(host)
+        snapshot.load(host)
     assert len(discoveries) == 2
 
 
 def test_mig_instances_are_facts(host, discoveries, tmp_path, monkeypatch):
     monkeypatch.setattr(nvml, "complete", lambda inventory: inventory)
-    cache.load(host)
+    snapshot.load(host)
     instance = tmp_path / "proc/driver/nvidia/capabilities/gpu1/mig/gi7/ci0"
     instance.mkdir(parents=True)
     trees.write(f"{tmp_path}/proc/driver/nvidia-caps/mig-minors", b"gpu1/gi7/access 66\ngpu1/gi7/ci0/access 67\n")
-    gpu = cache.load(host).gpus[1]
+    gpu = snapshot.load(host).gpus[1]
     assert gpu.mig_enabled
     assert [(mig.gpu_instance_minor, mig.compute_instance_minor) for mig in gpu.mig_devices] == [(66, 67)]
     assert gpu.mig_devices[0].uuid == f"MIG-{trees.uuid_of(1)}/7/0"
     settle(tmp_path)
     count = len(discoveries)
-    cache.load(host)
+    snapshot.load(host)
     count = len(discoveries)
     os.utime(instance, (1, 1))  # made anew under its old number
-    cache.load(host)
+    snapshot.load(host)
     assert len(discoveries) == count + 1
     shutil.rmtree(instance.parent)
-    assert not cache.load(host).gpus[1].mig_enabled
+    assert not snapshot.load(host).gpus[1].mig_enabled
 
 
 @pytest.mark.parametrize("field", ["driver_root", "dev_root", "proc_root", "sys_root", "library_search_paths"])
 def test_the_configuration_is_a_fact(host, discoveries, tmp_path, field):
-    cache.load(host)
+    snapshot.load(host)
     other = ("/x",) if field == "library_search_paths" else f"{getattr(host, field)}/."
-    cache.load(trees.config(tmp_path, **{field: other}))
+    snapshot.load(trees.config(tmp_path, **{field: other}))
     assert len(discoveries) == 2
 
 
 @pytest.mark.parametrize("name", ["FORMAT", "__version__", "_BOOT_ID"])
 def test_version_and_boot_are_facts(host, discoveries, monkeypatch, name):
-    cache.load(host)
+    snapshot.load(host)
     monkeypatch.setattr(facts, name, "/proc/version" if name == "_BOOT_ID" else "other")
-    cache.load(host)
+    snapshot.load(host)
     assert len(discoveries) == 2
 
 
 def test_what_changes_all_the_time_is_no_fact(host, discoveries, tmp_path):
     (tmp_path / "driver/run/udev").mkdir(parents=True)
     settle(tmp_path)
-    cache.load(host)
+    snapshot.load(host)
     for path in ("driver/run/udev/queue", "dev/dev/loop0", "sys/x"):
         trees.write(str(tmp_path / path))
-    cache.load(host)
+    snapshot.load(host)
     assert len(discoveries) == 1
 
 
 def test_a_host_that_changes_while_it_is_looked_at_is_not_stored(host, discoveries, tmp_path):
     trees.library(tmp_path / "driver/usr/lib/x86_64-linux-gnu/libnvidia-cfg.so.580.95.05", "libnvidia-cfg.so.1")
-    assert len(cache.load(host).libraries) == 3
+    assert len(snapshot.load(host).libraries) == 3
     assert not os.path.exists(stored(host))
 
 
@@ -177,41 +177,41 @@ def test_a_host_that_changes_while_it_is_looked_at_is_not_stored(host, discoveri
     ],
 )
 def test_a_damaged_file_is_made_anew(host, damage):
-    expected = cache.load(host)
+    expected = snapshot.load(host)
     with open(stored(host), "rb+") as file:
         file.truncate()
         file.write(damage)
-    assert cache.load(host) == expected
+    assert snapshot.load(host) == expected
     with open(stored(host)) as file:
         assert json.load(file)["inventory"]["driver_version"] == "580.95.05"
 
 
 def test_a_file_cut_anywhere_is_made_anew(host):
-    expected = cache.load(host)
+    expected = snapshot.load(host)
     with open(stored(host), "rb") as file:
         whole = file.read()
     for length in range(0, len(whole), max(1, len(whole) // 40)):
         with open(stored(host), "wb") as file:
             file.write(whole[:length])
-        assert cache.load(host) == expected
+        assert snapshot.load(host) == expected
 
 
 @pytest.mark.parametrize("part", ["candidates", "watched", "present", "facts", "inventory"])
 @pytest.mark.parametrize("value", [None, 3, "x", [3], [[]]])
 def test_parts_of_another_form_are_made_anew(host, part, value):
-    expected = cache.load(host)
+    expected = snapshot.load(host)
     with open(stored(host)) as file:
         document = json.load(file)
     document[part] = value
     with open(stored(host), "w") as file:
         json.dump(document, file)
-    assert cache.load(host) == expected
+    assert snapshot.load(host) == expected
 
 
 @needs_root
 @pytest.mark.parametrize("change", ["writable", "foreign", "link", "fifo"])
 def test_a_file_that_others_could_have_written_is_not_believed(host, tmp_path, change):
-    expected = cache.load(host)
+    expected = snapshot.load(host)
     with open(stored(host)) as file:
         forged = file.read().replace("libcuda.so.1", "libevil.so.1")
     os.unlink(stored(host))
@@ -224,13 +224,13 @@ def test_a_file_that_others_could_have_written_is_not_believed(host, tmp_path, c
             file.write(forged)
         os.chmod(stored(host), 0o622 if change == "writable" else 0o600)
         os.chown(stored(host), 0 if change == "writable" else 12345, 0)
-    assert cache.load(host) == expected
+    assert snapshot.load(host) == expected
 
 
 def test_a_state_directory_that_cannot_be_written_costs_only_time(host, tmp_path, discoveries):
     trees.write(str(tmp_path / "occupied"))
     config = trees.config(tmp_path, state_dir=str(tmp_path / "occupied/state"))
-    assert cache.load(config) == cache.load(config)
+    assert snapshot.load(config) == snapshot.load(config)
     assert len(discoveries) == 2
 
 
@@ -238,8 +238,8 @@ def test_many_at_once_look_once(host, tmp_path):
     program = f"""
 import sys
 sys.path.insert(0, {ROOT!r})
-from oci_gpu_hook.config import Config
-from oci_gpu_hook.inventory import cache, discovery
+from oci_gpu_hook.base.config.config import Config
+from oci_gpu_hook.devices.nvidia import snapshot as cache, discovery
 real = discovery.discover
 discovery.discover = lambda config: print("looked") or real(config)
 assert len(cache.load(Config(**{host.__dict__!r})).gpus) == 2
@@ -249,7 +249,7 @@ assert len(cache.load(Config(**{host.__dict__!r})).gpus) == 2
     outputs = [child.communicate(timeout=60)[0] for child in children]
     assert [child.returncode for child in children] == [0] * 8
     assert "".join(outputs) == "looked\n"
-    assert sorted(os.listdir(host.state_dir)) == [cache.NAME, "inventory.lock"]
+    assert sorted(os.listdir(host.state_dir)) == [snapshot.NAME, "inventory.lock"]
 
 
 # Nodes
@@ -259,7 +259,7 @@ assert len(cache.load(Config(**{host.__dict__!r})).gpus) == 2
 def test_nodes_are_looked_at_each_time(host, tmp_path, discoveries):
     for name, minor in (("nvidiactl", 255), ("nvidia0", 0), ("nvidia1", 1)):
         os.mknod(tmp_path / "dev/dev" / name, 0o020600, os.makedev(195, minor))
-    found = {node.path: node for node in cache.load(host).nodes}
+    found = {node.path: node for node in snapshot.load(host).nodes}
     assert list(found) == ["/dev/nvidiactl", "/dev/nvidia0", "/dev/nvidia1"]
     assert found["/dev/nvidia1"].host_path == f"{tmp_path}/dev/dev/nvidia1"
     assert (found["/dev/nvidia1"].major, found["/dev/nvidia1"].minor, found["/dev/nvidia1"].mode) == (195, 1, 0o600)
@@ -267,7 +267,7 @@ def test_nodes_are_looked_at_each_time(host, tmp_path, discoveries):
     os.chown(tmp_path / "dev/dev/nvidia1", 0, 44)
     os.unlink(tmp_path / "dev/dev/nvidia0")
     os.mknod(tmp_path / "dev/dev/nvidia-uvm", 0o020666, os.makedev(510, 0))
-    found = {node.path: node for node in cache.load(host).nodes}
+    found = {node.path: node for node in snapshot.load(host).nodes}
     assert list(found) == ["/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia1"]
     assert (found["/dev/nvidia1"].mode, found["/dev/nvidia1"].gid) == (0o666, 44)
     assert found["/dev/nvidia-uvm"].capabilities == ("compute", "video")
@@ -275,7 +275,7 @@ def test_nodes_are_looked_at_each_time(host, tmp_path, discoveries):
 
 
 def test_missing_nodes_say_who_would_use_them(host):
-    assert dict(cache.load(host).missing_nodes) == {
+    assert dict(snapshot.load(host).missing_nodes) == {
         "/dev/nvidiactl": (),
         "/dev/nvidia-uvm": ("compute", "video"),
         "/dev/nvidia-uvm-tools": ("compute", "video"),
@@ -288,7 +288,7 @@ def test_what_is_no_device_node_is_missing(host, tmp_path):
     (tmp_path / "dev/dev/nvidia0").mkdir()
     trees.write(str(tmp_path / "dev/dev/nvidiactl"))
     os.mknod(tmp_path / "dev/dev/nvidia1", 0o060600, os.makedev(195, 1))
-    assert cache.load(host).nodes == ()
+    assert snapshot.load(host).nodes == ()
 
 
 @needs_root
@@ -298,7 +298,7 @@ def test_nodes_of_features_come_with_their_features(host, tmp_path):
     (tmp_path / "dev/dev/infiniband").mkdir()
     for name in names:
         os.mknod(tmp_path / "dev/dev" / name, 0o020666, os.makedev(240, 0))
-    assert [(node.path, node.capabilities) for node in cache.load(host).nodes] == [
+    assert [(node.path, node.capabilities) for node in snapshot.load(host).nodes] == [
         ("/dev/nvidia-fs0", ("gds",)),
         ("/dev/nvidia-fs2", ("gds",)),
         ("/dev/nvidia-fs10", ("gds",)),
@@ -312,10 +312,10 @@ def test_nodes_of_features_come_with_their_features(host, tmp_path):
 
 @needs_root
 def test_a_feature_that_comes_later_is_noticed(host, tmp_path):
-    cache.load(host)
+    snapshot.load(host)
     for name in ("nvidia-fs0", "nvidia-fs1"):
         os.mknod(tmp_path / "dev/dev" / name, 0o020666, os.makedev(240, 0))
-    assert [node.path for node in cache.load(host).nodes] == ["/dev/nvidia-fs0", "/dev/nvidia-fs1"]
+    assert [node.path for node in snapshot.load(host).nodes] == ["/dev/nvidia-fs0", "/dev/nvidia-fs1"]
 
 
 @needs_root
@@ -326,11 +326,11 @@ def test_a_request_is_served_what_can_be_in_its_plan(host, tmp_path):
                  "nvidia-caps-imex-channels/channel0"):  # fmt: skip
         os.mknod(tmp_path / "dev/dev" / name, 0o020666, os.makedev(240, 0))
     settle(tmp_path)
-    whole = cache.load(host)
+    whole = snapshot.load(host)
 
     def served(*capabilities, **fields):
         request = Request(driver_capabilities=capabilities, source="environment", **fields)
-        found = cache.hold(host, request=request).inventory
+        found = snapshot.hold(host, request=request).inventory
         assert [node for node in whole.nodes if node in found.nodes] == list(found.nodes)
         return found
 
@@ -345,7 +345,7 @@ def test_a_request_is_served_what_can_be_in_its_plan(host, tmp_path):
     assert "/dev/nvidia-caps/nvidia-cap1" in {node.path for node in served(mig_config_devices="all").nodes}
     channel = "/dev/nvidia-caps-imex-channels/channel0"
     assert channel in {node.path for node in served(imex_channels=(0,)).nodes}
-    assert cache.load(host) == whole
+    assert snapshot.load(host) == whole
 
 
 # No driver
@@ -353,15 +353,15 @@ def test_a_request_is_served_what_can_be_in_its_plan(host, tmp_path):
 
 def test_no_driver_is_an_error(tmp_path):
     with pytest.raises(DriverError) as caught:
-        cache.load(trees.config(tmp_path))
+        snapshot.load(trees.config(tmp_path))
     assert str(caught.value).startswith("no NVIDIA driver is loaded: ")
 
 
 def test_a_driver_that_was_unloaded_is_noticed(host, tmp_path):
-    cache.load(host)
+    snapshot.load(host)
     shutil.rmtree(tmp_path / "proc/driver")
     with pytest.raises(DriverError, match="no NVIDIA driver is loaded"):
-        cache.load(host)
+        snapshot.load(host)
 
 
 # Details
@@ -375,10 +375,10 @@ def detail(inventory):
 def test_details_complete_what_is_stored(host, discoveries, monkeypatch):
     asked = []
     monkeypatch.setattr(nvml, "complete", lambda inventory: asked.append(1) or detail(inventory))
-    assert cache.load(host).cuda_version == ""
-    assert cache.load(host, detailed=True).cuda_version == "13.0"
-    assert cache.load(host, detailed=True) == cache.load(host)
-    assert cache.load(host).gpus[0].links == ((1, 18),)
+    assert snapshot.load(host).cuda_version == ""
+    assert snapshot.load(host, detailed=True).cuda_version == "13.0"
+    assert snapshot.load(host, detailed=True) == snapshot.load(host)
+    assert snapshot.load(host).gpus[0].links == ((1, 18),)
     assert (len(discoveries), len(asked)) == (1, 1)
 
 
@@ -387,19 +387,19 @@ def test_where_nvml_fails_a_warning_says_why(host, monkeypatch):
         raise DriverError("cannot ask NVML", "it is Sunday", "wait")
 
     monkeypatch.setattr(nvml, "complete", fail)
-    found = cache.load(host, detailed=True)
+    found = snapshot.load(host, detailed=True)
     assert not found.detailed
     assert found.warnings == ("cannot ask NVML: it is Sunday; wait",)
-    assert cache.load(host, detailed=True).warnings == found.warnings
+    assert snapshot.load(host, detailed=True).warnings == found.warnings
     monkeypatch.setattr(nvml, "complete", detail)
-    assert cache.load(host, detailed=True).detailed
+    assert snapshot.load(host, detailed=True).detailed
 
 
 def test_nvml_is_asked_for_a_uuid_that_proc_does_not_tell(tmp_path, monkeypatch):
     trees.driver(tmp_path / "driver")
     trees.proc(tmp_path / "proc", gpus=2, unknown=(1,))
     monkeypatch.setattr(nvml, "complete", lambda inventory: inventory)
-    assert [gpu.uuid for gpu in cache.load(trees.config(tmp_path)).gpus] == [trees.uuid_of(0), "00000000:02:00.0"]
+    assert [gpu.uuid for gpu in snapshot.load(trees.config(tmp_path)).gpus] == [trees.uuid_of(0), "00000000:02:00.0"]
 
 
 def test_records_come_back_from_the_file_as_they_went(host, monkeypatch):
@@ -413,19 +413,19 @@ def test_records_come_back_from_the_file_as_they_went(host, monkeypatch):
         return Inventory(**{**inventory.__dict__, "gpus": gpus, "detailed": True, "unclaimed": ("/x",)})
 
     monkeypatch.setattr(nvml, "complete", with_mig)
-    made = cache.load(host, detailed=True)
-    read = cache.load(host)
+    made = snapshot.load(host, detailed=True)
+    read = snapshot.load(host)
     assert read == made
     assert read.gpus[0].mig_devices == (mig,)
 
 
 def test_a_start_with_a_stored_inventory_imports_little(host):
-    cache.load(host)
+    snapshot.load(host)
     program = f"""
 import sys
 sys.path.insert(0, {ROOT!r})
-from oci_gpu_hook.config import Config
-from oci_gpu_hook.inventory import cache
+from oci_gpu_hook.base.config.config import Config
+from oci_gpu_hook.devices.nvidia import snapshot as cache
 before = set(sys.modules)
 cache.load(Config(**{host.__dict__!r}))
 print(*sorted(set(sys.modules) - before))

@@ -8,17 +8,17 @@ import os
 import jsonschema
 import pytest
 
-from oci_gpu_hook import config as configs
-from oci_gpu_hook import plan
+from oci_gpu_hook.admin.cli import main as cli
+from oci_gpu_hook.admin.simulate.host import make
+from oci_gpu_hook.admin.simulate.layouts import LAYOUTS
 from oci_gpu_hook.allocation.model import Granted
-from oci_gpu_hook.cli import main as cli
-from oci_gpu_hook.errors import DriverError
-from oci_gpu_hook.image import Image
-from oci_gpu_hook.inventory import cache
-from oci_gpu_hook.request.cdi import FEATURE_CLASSES
+from oci_gpu_hook.base.config import config as configs
+from oci_gpu_hook.base.errors import DriverError
+from oci_gpu_hook.devices.nvidia import snapshot
+from oci_gpu_hook.plan import plan
+from oci_gpu_hook.plan.image import Image
 from oci_gpu_hook.request.model import Request
-from oci_gpu_hook.simulate.host import make
-from oci_gpu_hook.simulate.layouts import LAYOUTS
+from oci_gpu_hook.request.qualified_name import FEATURE_CLASSES
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
@@ -34,7 +34,7 @@ def mig_host(tmp_path_factory):
 
 
 def load(simulated, **options):
-    return cache.load(configs.load(simulated.config), **options)
+    return snapshot.load(configs.load(simulated.config), **options)
 
 
 def test_gpus(host):
@@ -110,7 +110,7 @@ def _minor(path):
 def test_a_request_is_served_the_files_of_its_capabilities(host, capability):
     whole = load(host)
     request = Request(driver_capabilities=(capability,), source="environment")
-    found = cache.hold(configs.load(host.config), request=request).inventory
+    found = snapshot.hold(configs.load(host.config), request=request).inventory
     for name in ("libraries", "files", "links"):
         brought = [each for each in getattr(whole, name) if not each.capabilities or capability in each.capabilities]
         assert list(getattr(found, name)) == brought
@@ -122,7 +122,7 @@ def test_a_request_is_served_the_files_of_its_capabilities(host, capability):
 def test_a_plan_knows_its_directories(tmp_path, mig):
     simulated = make(str(tmp_path / "sim"), gpus=2, mig=True)
     config = configs.load(simulated.config)
-    found = cache.load(config, detailed=True)
+    found = snapshot.load(config, detailed=True)
     request = Request(
         devices=("all",),
         driver_capabilities=config.supported_driver_capabilities,

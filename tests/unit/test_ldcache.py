@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oci_gpu_hook import ldcache, ldcache_entries, ldcache_format
-from oci_gpu_hook.ldcache import Entry, LdCacheError
+from oci_gpu_hook.base.formats import ldcache, ldcache_entries, ldcache_format
+from oci_gpu_hook.base.formats.ldcache import Entry, LdCacheError
 
 DATA = os.path.join(os.path.dirname(__file__), "..", "data", "ldcache")
 FILES = ("debian-12.cache", "new.cache", "compat.cache", "old.cache")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-LEAN = Path(__file__).parent.parent.parent / "oci_gpu_hook" / "lean_os.py"
+LEAN = Path(__file__).parent.parent.parent / "oci_gpu_hook" / "base" / "cpython" / "lean_os.py"
 
 
 def answer(program, *options):

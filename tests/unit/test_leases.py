@@ -16,14 +16,15 @@ import jsonschema
 import psutil
 import pytest
 
-from oci_gpu_hook import document
-from oci_gpu_hook.allocation import grant as story
-from oci_gpu_hook.allocation import leases, release, store, view, waiters
+from oci_gpu_hook.allocation import allocate as story
+from oci_gpu_hook.allocation import lease_table, query, release, store
+from oci_gpu_hook.allocation import queue as waiters
 from oci_gpu_hook.allocation.holders import INITIAL_PID_NAMESPACE, Holder, Processes, same
-from oci_gpu_hook.config import Config
-from oci_gpu_hook.container import Container
-from oci_gpu_hook.errors import AllocationError, InvalidInput
-from oci_gpu_hook.inventory.model import Gpu, Inventory, MigDevice
+from oci_gpu_hook.base import document
+from oci_gpu_hook.base.config.config import Config
+from oci_gpu_hook.base.errors import AllocationError, InvalidInput
+from oci_gpu_hook.devices.nvidia.model import Gpu, Inventory, MigDevice
+from oci_gpu_hook.oci.container import Container
 from oci_gpu_hook.request.model import Request
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -102,7 +103,7 @@ def recorded(config):
 
 
 def holders(config):
-    return {lease.container: [device.uuid for device in lease.devices] for lease in view.current(config).leases}
+    return {lease.container: [device.uuid for device in lease.devices] for lease in query.current(config).leases}
 
 
 def kept_aside(config):
@@ -119,11 +120,11 @@ def test_a_container_granted_twice_gets_the_same(config, started, events):
     a = started("a")
     grant(request(count=1), started("other"), config)
     first = grant(request(count=2, exclusive=True), a, config)
-    since = view.current(config).leases[-1].since
+    since = query.current(config).leases[-1].since
     assert grant(request(count=2, exclusive=True), a, config) == first == [1, 2]
     assert grant(request(*[uuid(i) for i in first]), a, config) == first
-    assert [lease.since for lease in view.current(config).leases if lease.container == "a"] == [since]
-    assert view.current(config).leases[-1].exclusive, "asking again by name must not soften the lease"
+    assert [lease.since for lease in query.current(config).leases if lease.container == "a"] == [since]
+    assert query.current(config).leases[-1].exclusive, "asking again by name must not soften the lease"
     assert [event for event, _ in events] == ["granted", "granted"]
 
 
@@ -272,13 +273,13 @@ def test_reconcile_drops_the_dead_and_names_them(config, started):
 
 
 def test_a_preview_shows_the_choice_and_records_nothing(config, started):
-    assert [device.gpu.index for device in view.preview(request(count=1), HOST, config)] == [0]
+    assert [device.gpu.index for device in query.preview(request(count=1), HOST, config)] == [0]
     assert not os.path.exists(config.state_dir)
     grant(request("0"), started("a"), config)
     before = store.stamp_of(config.state_dir)
-    assert [device.gpu.index for device in view.preview(request(count=1), HOST, config)] == [1]
+    assert [device.gpu.index for device in query.preview(request(count=1), HOST, config)] == [1]
     with pytest.raises(AllocationError):
-        view.preview(request("0", exclusive=True), HOST, config)
+        query.preview(request("0", exclusive=True), HOST, config)
     assert store.stamp_of(config.state_dir) == before
 
 
@@ -336,7 +337,7 @@ def until(condition):
 
 
 def queue(config):
-    return [waiter.container for waiter in view.current(config).queue]
+    return [waiter.container for waiter in query.current(config).queue]
 
 
 def test_waiting_ends_with_the_grant_and_keeps_the_order(config, started):
@@ -485,7 +486,7 @@ def test_a_record_that_cannot_be_trusted_is_kept_aside_and_made_anew(kind, confi
     if "writable" not in kind and "foreign" not in kind:
         os.unlink(path)
     HOSTILE[kind](path)
-    assert [device.gpu.index for device in view.preview(request(count=1), HOST, config)] == [1]
+    assert [device.gpu.index for device in query.preview(request(count=1), HOST, config)] == [1]
     assert kept_aside(config) == [], "looking changes nothing"
     assert grant(request(count=1), started("b"), config) == [1]
     assert holders(config) == {"a": [uuid(0)], "b": [uuid(1)]}
@@ -615,7 +616,7 @@ def test_no_descriptor_is_left_open(config, started):
     for _ in range(3):
         grant(request(count=1), bundle("b", started.processes["a"].pid), config)
         release.release("b", config, force=True)
-        view.current(config)
+        query.current(config)
     assert psutil.Process().num_fds() == before
 
 
@@ -647,24 +648,26 @@ def a_book():
     holder = Holder(pid=7, start_time=8, boot_id="b", pid_namespace=9)
     mig = MigDevice(index=0, uuid="MIG-1", gpu_instance=1, compute_instance=0, profile="1g.10gb", memory=1,
                     gpu_instance_minor=1, compute_instance_minor=2)  # fmt: skip
-    devices = (leases.Device(gpu=uuid(0)), leases.Device(gpu=uuid(1), mig=mig.uuid))
-    lease = leases.Lease(container="a", devices=devices, exclusive=True, holder=holder, since="2026-01-01T00:00:00Z")
+    devices = (lease_table.Device(gpu=uuid(0)), lease_table.Device(gpu=uuid(1), mig=mig.uuid))
+    lease = lease_table.Lease(
+        container="a", devices=devices, exclusive=True, holder=holder, since="2026-01-01T00:00:00Z"
+    )
     wish = Request(devices=("0",), count=None, memory=1, exclusive=False, driver_capabilities=(), source="queue")
     waiter = waiters.Waiter(ticket=3, container="w", holder=holder, request=wish, since="2026-01-01T00:00:00Z")
-    return leases.Book(leases=(lease,), queue=(waiter,), next_ticket=4)
+    return lease_table.Book(leases=(lease,), queue=(waiter,), next_ticket=4)
 
 
 def test_the_record_comes_back_as_it_went():
     book = a_book()
-    assert leases.from_json(document.parse(document.dump(leases.to_json(book)), "record")) == (book, [])
+    assert lease_table.from_json(document.parse(document.dump(lease_table.to_json(book)), "record")) == (book, [])
 
 
 def mutations(value):
     """Return documents that differ from a good one in one place, each wrong."""
     for path in (
         ("version",), ("nextTicket",), ("leases",), ("queue",),
-        *(("leases", 0, name) for name in leases.to_json(a_book())["leases"][0]),
-        *(("queue", 0, name) for name in leases.to_json(a_book())["queue"][0] if name != "count"),
+        *(("leases", 0, name) for name in lease_table.to_json(a_book())["leases"][0]),
+        *(("queue", 0, name) for name in lease_table.to_json(a_book())["queue"][0] if name != "count"),
         ("leases", 0, "devices", 0, "gpu"),
     ):  # fmt: skip
         for wrong in (None, {}, 1.5, -1, "\0deleted"):
@@ -680,13 +683,13 @@ def mutations(value):
 
 
 def test_schema_and_parser_agree():
-    good = json.loads(document.dump(leases.to_json(a_book())))
+    good = json.loads(document.dump(lease_table.to_json(a_book())))
     validator = schema("lease-record.schema.json")
     validator.validate(good)
     seen = 0
     for name, wrong in mutations(good):
         assert not validator.is_valid(wrong), name
-        assert leases.from_json(wrong)[1], name
+        assert lease_table.from_json(wrong)[1], name
         seen += 1
     assert seen > 80
 

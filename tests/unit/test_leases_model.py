@@ -12,13 +12,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from oci_gpu_hook.allocation import grant as story
-from oci_gpu_hook.allocation import release, store, turn, view, waiters
+from oci_gpu_hook.allocation import allocate as story
+from oci_gpu_hook.allocation import claim as turn
+from oci_gpu_hook.allocation import query, queue, release, store
 from oci_gpu_hook.allocation.holders import Processes
-from oci_gpu_hook.config import Config
-from oci_gpu_hook.container import Container
-from oci_gpu_hook.errors import AllocationError
-from oci_gpu_hook.inventory.model import Gpu, Inventory, MigDevice
+from oci_gpu_hook.base.config.config import Config
+from oci_gpu_hook.base.errors import AllocationError
+from oci_gpu_hook.devices.nvidia.model import Gpu, Inventory, MigDevice
+from oci_gpu_hook.oci.container import Container
 from oci_gpu_hook.request.model import Request
 
 
@@ -139,7 +140,7 @@ class Leases(RuleBasedStateMachine):
         self.config = Config(state_dir=os.path.join(self.directory, "state"))
         self.world = FakeProcesses.world = World()
         self.patch = pytest.MonkeyPatch()
-        for module in (story, release, view):
+        for module in (story, release, query):
             self.patch.setattr(module, "Processes", FakeProcesses)
         self.living = []
         self.waiting = []
@@ -303,7 +304,7 @@ class Leases(RuleBasedStateMachine):
         claim = turn.Claim(container=self.new_name(), holder=holder, request=wish)
         with story._opened(self.config.state_dir, processes) as opened:
             opened.lock()
-            waiter, book = waiters.enqueue(opened.read(), claim, holder, "")
+            waiter, book = queue.enqueue(opened.read(), claim, holder, "")
             opened.write(book)
         self.waiting.append(waiter)
 
@@ -344,7 +345,7 @@ class Leases(RuleBasedStateMachine):
     def the_record_says_what_is(self):
         if not hasattr(self, "directory"):
             return
-        book = view.current(self.config)
+        book = query.current(self.config)
         recorded = {(lease.container, frozenset(device.uuid for device in lease.devices)) for lease in book.leases}
         assert recorded == {(one.name, frozenset(one.granted)) for one in self.living}
         assert {waiter.ticket for waiter in book.queue} == {waiter.ticket for waiter in self.waiting}

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from oci_gpu_hook import log
-from oci_gpu_hook.config import Config
+from oci_gpu_hook.base import log
+from oci_gpu_hook.base.config.config import Config
 
 STAMP = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$")
 

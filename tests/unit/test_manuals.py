@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from oci_gpu_hook import config_toml
-from oci_gpu_hook.cli import main, outline
+from oci_gpu_hook.admin.cli import main, outline
+from oci_gpu_hook.base.config import toml
 
 SOURCE = Path(__file__).parents[2] / "package/manuals.py"
 CHECKERS = {
@@ -44,7 +44,7 @@ def test_every_command_and_option_is_described(pages):
 
 def test_every_key_is_described(pages):
     text = pages["oci-gpu-config.toml.5"].replace("\\-", "-")
-    for keys in config_toml._SECTIONS.values():
+    for keys in toml._SECTIONS.values():
         for key in keys:
             assert f".SS {key}\n" in text
 

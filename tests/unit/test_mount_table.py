@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from oci_gpu_hook.apply.mount_table import own_mounts, shared_mounts
+from oci_gpu_hook.base.mount_table import own_mounts, shared_mounts
 
 HOST = b"""\
 20 1 254:0 / / rw shared:1 - ext4 /dev/vda rw

@@ -13,10 +13,10 @@ from collections import Counter
 
 import pytest
 
-from oci_gpu_hook import config_toml
-from oci_gpu_hook.cli import main
-from oci_gpu_hook.errors import HookError
-from oci_gpu_hook.request import asks
+from oci_gpu_hook.admin.cli import main
+from oci_gpu_hook.base.config import toml
+from oci_gpu_hook.base.errors import HookError
+from oci_gpu_hook.request import prefilter
 from tests.unit.nvidia import bundles, outcomes, verdicts
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
@@ -68,11 +68,11 @@ def test_the_byte_scan_lets_through_whatever_asks(case):
     bundle = bundles.of_case(case)
     try:
         request = bundle.reading().request
-        swarm = config_toml.parse(bundle.toml).swarm_resource
+        swarm = toml.parse(bundle.toml).swarm_resource
     except HookError:
         return
     if request is not None:
-        assert asks.may_ask(bundle.config_text.encode(), bundle.state.encode(), swarm)
+        assert prefilter.may_ask(bundle.config_text.encode(), bundle.state.encode(), swarm)
 
 
 @each_bundle

@@ -10,9 +10,9 @@ import time
 import psutil
 import pytest
 
-from oci_gpu_hook.errors import DriverError
-from oci_gpu_hook.inventory import nvml
-from oci_gpu_hook.inventory.model import Gpu, Inventory, Library, MigDevice
+from oci_gpu_hook.base.errors import DriverError
+from oci_gpu_hook.devices.nvidia import nvml
+from oci_gpu_hook.devices.nvidia.model import Gpu, Inventory, Library, MigDevice
 from tests.unit import driver_trees as trees
 
 FAKE = """

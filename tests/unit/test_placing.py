@@ -7,12 +7,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from oci_gpu_hook.apply.directory import Directories
-from oci_gpu_hook.apply.placing import Placing
-from oci_gpu_hook.apply.rootfs import Rootfs
-from oci_gpu_hook.apply.survey import Survey
-from oci_gpu_hook.edits import ContainerEdits, DeviceNode
-from oci_gpu_hook.errors import UnsafeRootfs
+from oci_gpu_hook.apply.materialize import Placing
+from oci_gpu_hook.apply.preflight import Survey
+from oci_gpu_hook.apply.rootfs.directory import Directories
+from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
+from oci_gpu_hook.base.errors import UnsafeRootfs
+from oci_gpu_hook.devices.edits import ContainerEdits, DeviceNode
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts need root")
 

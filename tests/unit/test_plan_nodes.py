@@ -7,14 +7,14 @@ import os
 
 import pytest
 
-from oci_gpu_hook import plan, plan_nodes
 from oci_gpu_hook.allocation.model import Granted
-from oci_gpu_hook.edits import DeviceNode
-from oci_gpu_hook.errors import DriverError, InvalidInput
-from oci_gpu_hook.inventory import libraries
-from oci_gpu_hook.inventory.driver_root import DriverRoot
-from oci_gpu_hook.inventory.model import DeviceNode as HostNode
-from oci_gpu_hook.inventory.model import Gpu, Inventory, MigDevice
+from oci_gpu_hook.base.errors import DriverError, InvalidInput
+from oci_gpu_hook.devices.edits import DeviceNode
+from oci_gpu_hook.devices.nvidia import libraries
+from oci_gpu_hook.devices.nvidia.driver_root import DriverRoot
+from oci_gpu_hook.devices.nvidia.model import DeviceNode as HostNode
+from oci_gpu_hook.devices.nvidia.model import Gpu, Inventory, MigDevice
+from oci_gpu_hook.plan import device_nodes, plan
 from oci_gpu_hook.request.model import Request
 from tests.unit import driver_trees as trees
 
@@ -52,7 +52,7 @@ def asked(*capabilities, devices=("all",), **fields):
 
 def paths(request, inventory, *granted, warnings=None):
     wanted = frozenset((*request.driver_capabilities, *request.features))
-    found = plan_nodes.of(request, inventory, granted, wanted, [] if warnings is None else warnings)
+    found = device_nodes.of(request, inventory, granted, wanted, [] if warnings is None else warnings)
     return [node.path for node in found]
 
 
@@ -66,7 +66,7 @@ def test_groups_that_a_node_needs(given, expected):
         return  # what is stat'ed on the host has a mode, and is no link
     one = DeviceNode(path="/dev/x", host_path="/dev/x", major=1, minor=1, file_mode=int(found["mode"], 8), uid=0,
                      gid=found["gid"])  # fmt: skip
-    assert list(plan_nodes.groups([one])) == expected["gids"]
+    assert list(device_nodes.groups([one])) == expected["gids"]
 
 
 @pytest.mark.parametrize(("given", "expected"), cases("app_profile"))
@@ -188,7 +188,7 @@ def test_names_of_drm_nodes_by_place():
         DeviceNode(path=f"/dev/dri/{name}", host_path="", major=226, minor=0, file_mode=0o660, uid=0, gid=44)
         for name in ("card1", "renderD128", "renderD129")
     ]
-    made = plan_nodes.links([Granted(gpu=first), Granted(gpu=second), Granted(gpu=first)], given)
+    made = device_nodes.links([Granted(gpu=first), Granted(gpu=second), Granted(gpu=first)], given)
     assert [(link.path.removeprefix("/dev/dri/by-path/"), link.target) for link in made] == [
         ("pci-0000:1b:00.0-card", "../card1"),
         ("pci-0000:1b:00.0-render", "../renderD128"),

@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from oci_gpu_hook.apply import syscalls
 from oci_gpu_hook.apply.process import Process
+from oci_gpu_hook.base import syscalls
 
 
 def test_a_process_that_cannot_leave_ends(monkeypatch, capfd):

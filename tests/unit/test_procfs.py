@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oci_gpu_hook.errors import DriverError
-from oci_gpu_hook.inventory import pci, procfs
-from oci_gpu_hook.inventory.model import pci_address
+from oci_gpu_hook.base.errors import DriverError
+from oci_gpu_hook.devices.nvidia import pci, procfs
+from oci_gpu_hook.devices.nvidia.model import pci_address
 from tests.unit import driver_trees as trees
 
 with open(os.path.join(trees.DATA, "inventory_cases.json")) as file:

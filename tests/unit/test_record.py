@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from oci_gpu_hook.record import Record
+from oci_gpu_hook.base.record import Record
 
 
 class Pair(Record):

@@ -11,13 +11,15 @@ import time
 
 import pytest
 
-from oci_gpu_hook import state
-from oci_gpu_hook.apply import entries, journal, remains, systemd, units
-from oci_gpu_hook.apply.changes import FILE, LINK, NODE, change
-from oci_gpu_hook.apply.journal import Entry
-from oci_gpu_hook.apply.rootfs import Rootfs
-from oci_gpu_hook.config import Config
-from oci_gpu_hook.errors import ApplyError
+from oci_gpu_hook.apply import cleanup
+from oci_gpu_hook.apply.journal import journal, reader
+from oci_gpu_hook.apply.journal.changes import FILE, LINK, NODE, change
+from oci_gpu_hook.apply.journal.journal import Entry
+from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
+from oci_gpu_hook.apply.systemd import drop_in, units
+from oci_gpu_hook.base import state
+from oci_gpu_hook.base.config.config import Config
+from oci_gpu_hook.base.errors import ApplyError
 
 
 @pytest.fixture
@@ -29,7 +31,7 @@ def config(tmp_path):
 def removed(monkeypatch):
     """The units whose drop-ins were removed; no real one is touched."""
     removed = []
-    monkeypatch.setattr(systemd, "remove", removed.append)
+    monkeypatch.setattr(drop_in, "remove", removed.append)
     monkeypatch.setattr(units, "ended_scopes", lambda: ())
     return removed
 
@@ -80,7 +82,7 @@ def test_the_entry_comes_back_as_it_was_written(config, rootfs):
         since="2026-01-01T00:00:00Z",
     )
     journal.record(config, lambda: written)
-    assert entries.read(config, "a") == written
+    assert reader.read(config, "a") == written
     assert written.is_alive()
 
 
@@ -100,13 +102,13 @@ def test_an_entry_of_an_older_hook_is_read(config, rootfs):
         {"kind": "node", "path": "/dev/nvidia0", "device": os.makedev(195, 0)},
     ]
     state.write(path, json.dumps(document).encode())
-    assert entries.read(config, "a") == written
+    assert reader.read(config, "a") == written
 
 
 def test_who_starts_takes_back_what_the_dead_left(config, rootfs, dead_pid, removed):
     journal.record(config, lambda: entry("killed", rootfs, dead_pid, 1, unit="killed.scope"))
     journal.record(config, lambda: entry("next", rootfs))
-    assert [found.id for found in entries.read_all(config)] == ["next"]
+    assert [found.id for found in reader.read_all(config)] == ["next"]
     assert sorted(os.listdir(rootfs)) == ["made-for-next"]
     assert removed == ["killed.scope"]
 
@@ -114,8 +116,8 @@ def test_who_starts_takes_back_what_the_dead_left(config, rootfs, dead_pid, remo
 def test_a_number_that_is_used_again_does_not_keep_an_entry(config, rootfs):
     journal.record(config, lambda: entry("former", rootfs, os.getpid(), 12345))
     assert journal.dead(config) == ["former"]
-    assert remains.reconcile(config) == ("former",)
-    assert entries.read_all(config) == []
+    assert cleanup.reconcile(config) == ("former",)
+    assert reader.read_all(config) == []
 
 
 def test_nobody_lives_on_from_an_earlier_boot(config, rootfs):
@@ -125,7 +127,7 @@ def test_nobody_lives_on_from_an_earlier_boot(config, rootfs):
     assert not earlier.is_alive()
     assert journal.dead(config) == ["former"]
     journal.record(config, lambda: entry("now", rootfs, boot_id=state.boot_id()))
-    assert [found.id for found in entries.read_all(config)] == ["now"]
+    assert [found.id for found in reader.read_all(config)] == ["now"]
     assert journal.dead(config) == []
 
 
@@ -134,9 +136,9 @@ def test_an_entry_is_kept_while_its_hook_works(config, rootfs, dead_pid):
     works = (os.getpid(), state.start_time(os.getpid()))
     journal.record(config, lambda: entry("a", rootfs, dead_pid, 1, boot_id=state.boot_id(), hook=works))
     assert journal.dead(config) == []
-    assert remains.reconcile(config) == ()
+    assert cleanup.reconcile(config) == ()
     journal.record(config, lambda: entry("a", rootfs, dead_pid, 1, boot_id=state.boot_id(), hook=(dead_pid, 2)))
-    assert remains.reconcile(config) == ("a",)
+    assert cleanup.reconcile(config) == ("a",)
     assert os.listdir(rootfs) == []
 
 
@@ -144,25 +146,25 @@ def test_a_start_that_fails_leaves_alone_what_another_container_found_made(confi
     failed = journal.record(config, lambda: entry("failed", rootfs))
     journal.record(config, lambda: entry("lives", rootfs))  # on the same rootfs: it uses what `failed` has made
     with Rootfs(os.open(rootfs, os.O_PATH | os.O_DIRECTORY)) as opened:
-        remains.undo(config, failed, opened)
+        cleanup.undo(config, failed, opened)
     assert sorted(os.listdir(rootfs)) == ["made-for-failed", "made-for-lives"]
-    assert [found.id for found in entries.read_all(config)] == ["lives"]
-    remains.detach("lives", config)
+    assert [found.id for found in reader.read_all(config)] == ["lives"]
+    cleanup.detach("lives", config)
     assert os.listdir(rootfs) == []
 
 
 def test_the_living_are_left_alone(config, rootfs, removed):
     journal.record(config, lambda: entry("lives", rootfs, unit="lives.scope"))
     assert journal.dead(config) == []
-    assert remains.reconcile(config) == ()
+    assert cleanup.reconcile(config) == ()
     assert sorted(os.listdir(rootfs)) == ["made-for-lives"]
     assert removed == []
 
 
 def test_no_entry_is_parsed_to_see_that_all_live(config, rootfs, monkeypatch):
     journal.record(config, lambda: entry("lives", rootfs))
-    monkeypatch.setattr(entries, "parse", None)
-    assert remains.reconcile(config) == ()
+    monkeypatch.setattr(reader, "parse", None)
+    assert cleanup.reconcile(config) == ()
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"null", b'{"id": "x"}', b'{"pid": "x", "startTime": 1}', b"\xff" * 100])
@@ -171,9 +173,9 @@ def test_a_file_that_is_no_entry_harms_nobody(config, rootfs, text):
     path = os.path.join(config.state_dir, journal.DIRECTORY, "broken.json")
     with open(path, "wb") as file:
         file.write(text)
-    assert remains.reconcile(config) == ()
+    assert cleanup.reconcile(config) == ()
     journal.record(config, lambda: entry("b", rootfs))
-    assert [found.id for found in entries.read_all(config)] == ["a", "b"]
+    assert [found.id for found in reader.read_all(config)] == ["a", "b"]
 
 
 def test_an_entry_of_the_dead_that_cannot_be_read_goes(config, rootfs, dead_pid):
@@ -181,7 +183,7 @@ def test_an_entry_of_the_dead_that_cannot_be_read_goes(config, rootfs, dead_pid)
     path = os.path.join(config.state_dir, journal.DIRECTORY, "cut.json")
     with open(path, "wb") as file:
         file.write(b'{"pid": %d, "startTime": 1, "id": "cu' % dead_pid)
-    assert remains.reconcile(config) == ("cut",)
+    assert cleanup.reconcile(config) == ("cut",)
     assert not os.path.exists(path)
 
 
@@ -190,11 +192,11 @@ def test_what_cannot_be_taken_back_now_fails_no_start_and_stays_for_later(config
         raise ApplyError("cannot remove the drop-in", "Read-only file system", "mend it")
 
     journal.record(config, lambda: entry("killed", rootfs, dead_pid, 1, unit="killed.scope"))
-    monkeypatch.setattr(systemd, "remove", read_only)
+    monkeypatch.setattr(drop_in, "remove", read_only)
     journal.record(config, lambda: entry("next", rootfs))
-    assert [found.id for found in entries.read_all(config)] == ["killed", "next"]
+    assert [found.id for found in reader.read_all(config)] == ["killed", "next"]
     with pytest.raises(ApplyError, match="Read-only"):
-        remains.detach("killed", config)
+        cleanup.detach("killed", config)
 
 
 def test_drop_ins_of_scopes_that_are_no_more_go_without_an_entry(config, rootfs, monkeypatch, removed):
@@ -204,8 +206,8 @@ def test_drop_ins_of_scopes_that_are_no_more_go_without_an_entry(config, rootfs,
 
 
 def test_detaching_what_never_was_is_no_error(config):
-    remains.detach("never-was", config)
-    assert remains.reconcile(config) == ()
+    cleanup.detach("never-was", config)
+    assert cleanup.reconcile(config) == ()
 
 
 def test_a_start_waits_for_who_cleans_up(config, rootfs):
@@ -215,9 +217,9 @@ def test_a_start_waits_for_who_cleans_up(config, rootfs):
         thread = threading.Thread(target=journal.record, args=(config, lambda: entry("b", rootfs)))
         thread.start()
         time.sleep(0.1)
-        assert entries.read(config, "b") is None
+        assert reader.read(config, "b") is None
     thread.join()
-    assert entries.read(config, "b") is not None
+    assert reader.read(config, "b") is not None
 
 
 def test_a_lock_that_is_never_released_holds_no_start_for_ever(config, rootfs, monkeypatch):
@@ -227,4 +229,4 @@ def test_a_lock_that_is_never_released_holds_no_start_for_ever(config, rootfs, m
     fcntl.flock(fd, fcntl.LOCK_EX)
     journal.record(config, lambda: entry("b", rootfs))
     os.close(fd)
-    assert entries.read(config, "b") is not None
+    assert reader.read(config, "b") is not None

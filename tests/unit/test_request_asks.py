@@ -12,10 +12,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import oci_gpu_hook
-from oci_gpu_hook.config import Config
-from oci_gpu_hook.errors import HookError
-from oci_gpu_hook.request.asks import WORDS, may_ask
+from oci_gpu_hook.base.config.config import Config
+from oci_gpu_hook.base.errors import HookError
 from oci_gpu_hook.request.parse import parse
+from oci_gpu_hook.request.prefilter import WORDS, may_ask
 from tests.unit.nvidia.bundles import MOUNTS, Bundle, config_json
 from tests.unit.request_texts import environments
 
@@ -68,11 +68,16 @@ def test_it_imports_nothing():
 import sys
 sys.path.insert(0, {os.path.dirname(os.path.dirname(oci_gpu_hook.__file__))!r})
 before = set(sys.modules)
-from oci_gpu_hook.request import asks
+from oci_gpu_hook.request import prefilter as asks
 print(*sorted(set(sys.modules) - before))
 """
     found = subprocess.run([sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, check=True)
-    assert found.stdout.split() == ["__future__", "oci_gpu_hook", "oci_gpu_hook.request", "oci_gpu_hook.request.asks"]
+    assert found.stdout.split() == [
+        "__future__",
+        "oci_gpu_hook",
+        "oci_gpu_hook.request",
+        "oci_gpu_hook.request.prefilter",
+    ]
 
 
 def spellings(text, draw):

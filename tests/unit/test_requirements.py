@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from oci_gpu_hook.errors import DriverError, InvalidInput
-from oci_gpu_hook.inventory.model import Gpu
+from oci_gpu_hook.base.errors import DriverError, InvalidInput
+from oci_gpu_hook.devices.nvidia.model import Gpu
 from oci_gpu_hook.request.requirements import Host, check, needs_nvml, unsatisfied
 
 HOST = Host(driver="550.54.15", cuda="12.4", arch="8.0", brand="tesla")

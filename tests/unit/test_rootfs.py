@@ -8,11 +8,11 @@ import stat
 
 import pytest
 
-from oci_gpu_hook.apply.changes import DIRECTORY, FILE, LINK, change
-from oci_gpu_hook.apply.directory import Directories
-from oci_gpu_hook.apply.remains import take_back
-from oci_gpu_hook.apply.rootfs import Rootfs
-from oci_gpu_hook.errors import UnsafeRootfs
+from oci_gpu_hook.apply.cleanup import take_back
+from oci_gpu_hook.apply.journal.changes import DIRECTORY, FILE, LINK, change
+from oci_gpu_hook.apply.rootfs.directory import Directories
+from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
+from oci_gpu_hook.base.errors import UnsafeRootfs
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from oci_gpu_hook import rootless
+from oci_gpu_hook.base import rootless
 
 WHOLE = "         0          0 4294967295\n"
 OURS = "         0      20010          1\n         1     300000      65536\n"
@@ -59,12 +59,12 @@ def test_the_namespace_is_told_by_its_map(uid_map):
 
 def test_in_a_real_user_namespace(tmp_path):
     """As another user than the one whose directory is configured, the state directory is this user's."""
-    code = "from oci_gpu_hook import rootless; print(rootless.state_directory('/proc/1/nothing'))"
+    code = "from oci_gpu_hook.base import rootless; print(rootless.state_directory('/proc/1/nothing'))"
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.dup2(writer, 1)
-        os.chdir(os.path.dirname(os.path.dirname(rootless.__file__)))
+        os.chdir(os.path.dirname(os.path.dirname(os.path.dirname(rootless.__file__))))
         os.execvp("unshare", ["unshare", "--user", "--map-root-user", "/usr/bin/python3", "-c", code])
     os.close(writer)
     with open(reader) as answer:

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oci_gpu_hook import bundle
-from oci_gpu_hook.edits import ContainerEdits, DeviceNode
+from oci_gpu_hook.devices.edits import ContainerEdits, DeviceNode
+from oci_gpu_hook.entrypoints.runtime_call import read_call
+from oci_gpu_hook.oci import bundle
 from oci_gpu_hook.request.model import PREPARED
-from oci_gpu_hook.runtime_call import read_call
 
 CALLS = {
     "create --bundle /b c": ("/b", "c", ""),

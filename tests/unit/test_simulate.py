@@ -11,10 +11,10 @@ import pytest
 from elftools.elf.dynamic import DynamicSegment
 from elftools.elf.elffile import ELFFile
 
-from oci_gpu_hook.errors import InvalidInput
-from oci_gpu_hook.simulate import elf, nodes, procfs, products
-from oci_gpu_hook.simulate.driver_files import Driver
-from oci_gpu_hook.simulate.gpus import default_profiles, make_gpus
+from oci_gpu_hook.admin.simulate import elf, nodes, procfs, products
+from oci_gpu_hook.admin.simulate.driver_files import Driver
+from oci_gpu_hook.admin.simulate.gpus import default_profiles, make_gpus
+from oci_gpu_hook.base.errors import InvalidInput
 
 H100 = products.product_named("h100")
 T4 = products.product_named("Tesla T4")

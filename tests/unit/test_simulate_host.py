@@ -15,10 +15,10 @@ import pytest
 from elftools.elf.dynamic import DynamicSegment
 from elftools.elf.elffile import ELFFile
 
-from oci_gpu_hook.errors import InvalidInput, SimulationError
-from oci_gpu_hook.simulate import build, driver_root, host, replace
-from oci_gpu_hook.simulate.driver_files import Driver
-from oci_gpu_hook.simulate.host import make, upgrade
+from oci_gpu_hook.admin.simulate import build, driver_root, host, replace
+from oci_gpu_hook.admin.simulate.driver_files import Driver
+from oci_gpu_hook.admin.simulate.host import make, upgrade
+from oci_gpu_hook.base.errors import InvalidInput, SimulationError
 
 MACHINE = platform.machine()
 
@@ -477,7 +477,7 @@ def test_eight_gpus_take_seconds_not_minutes(tmp_path):
 class TestCommand:
     def run(self, *arguments):
         code = (
-            "import argparse, sys; from oci_gpu_hook.cli import simulate; p = argparse.ArgumentParser();"
+            "import argparse, sys; from oci_gpu_hook.admin.cli import simulate; p = argparse.ArgumentParser();"
             "simulate.add_arguments(p); sys.exit(simulate.run(p.parse_args()))"
         )
         return subprocess.run(

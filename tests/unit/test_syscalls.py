@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from oci_gpu_hook.apply import syscalls
+from oci_gpu_hook.base import syscalls
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="another user's files need root")
 
@@ -18,7 +18,7 @@ ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="another user's files need r
 def test_files_are_made_as_another_user_and_then_again_as_root(number):
     """setfsuid(2) returns the id before, which as an int may look like an error."""
     program = (
-        "from oci_gpu_hook.apply import syscalls\n"
+        "from oci_gpu_hook.base import syscalls\n"
         "def ids(): return [line.split()[4] for line in open('/proc/self/status') if line[:4] in ('Uid:', 'Gid:')]\n"
         f"syscalls.set_fs_ids({number}, {number})\nprint(*ids())\nsyscalls.set_fs_ids(0, 0)\nprint(*ids())\n"
     )

@@ -7,8 +7,9 @@ import os
 
 import pytest
 
-from oci_gpu_hook.apply import systemd, units
-from oci_gpu_hook.errors import ApplyError
+from oci_gpu_hook.apply.systemd import drop_in as systemd
+from oci_gpu_hook.apply.systemd import units
+from oci_gpu_hook.base.errors import ApplyError
 
 NODES = ((195, 0), (195, 255))
 SCOPE = "docker-abc.scope"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from oci_gpu_hook import verify
-from oci_gpu_hook.apply.condition import Condition
-from oci_gpu_hook.apply.journal import Entry
+from oci_gpu_hook.apply.journal.journal import Entry
+from oci_gpu_hook.apply.status import Condition
+from oci_gpu_hook.lifecycle import verify
 
 NODES = {"/dev/nvidia0": (195, 0), "/dev/nvidiactl": (195, 255)}
 ENTRY = Entry(

@@ -10,11 +10,11 @@ import sys
 
 import pytest
 
-from oci_gpu_hook import launch
-from oci_gpu_hook.bytecode import compile_package
-from oci_gpu_hook.cli.main import main
-from oci_gpu_hook.errors import HookError
-from oci_gpu_hook.trusted_files import check_owners
+from oci_gpu_hook.admin.cli.main import main
+from oci_gpu_hook.admin.install import executables
+from oci_gpu_hook.admin.install.bytecode import compile_package
+from oci_gpu_hook.base.errors import HookError
+from oci_gpu_hook.base.trusted_files import check_owners
 
 DOOR = """
 import json, os, sys
@@ -31,12 +31,12 @@ ASKING = '{"process": {"env": ["NVIDIA_VISIBLE_DEVICES=all"]}}'
 def package(tmp_path, monkeypatch):
     """Stand in for the package: doors that say how they were reached."""
     home = tmp_path / "site packages" / "oci_gpu_hook"
-    home.mkdir(parents=True)
-    (home / "mesos").mkdir()
-    for name in ("__init__", "hook", "runtime", "mesos/__init__", "mesos/door"):
+    (home / "entrypoints" / "mesos").mkdir(parents=True)
+    doors = ("hook", "runtime", "mesos/__init__", "mesos/shim")
+    for name in ("__init__", "entrypoints/__init__", *(f"entrypoints/{door}" for door in doors)):
         (home / f"{name}.py").write_text("" if name.endswith("__init__") else DOOR)
-    monkeypatch.setattr(launch, "PACKAGE", str(home))
-    monkeypatch.setattr(launch, "TEMPLATE", str(home / "front.elf"))
+    monkeypatch.setattr(executables, "PACKAGE", str(home))
+    monkeypatch.setattr(executables, "TEMPLATE", str(home / "front.elf"))
     return home
 
 
@@ -53,7 +53,7 @@ def laid(request, package, real, tmp_path):
     """Lay everything, with the front and without."""
     if request.param == "front":
         (package / "front.elf").symlink_to(request.getfixturevalue("template"))
-    return launch.write(str(tmp_path / "libexec"), real)
+    return executables.write(str(tmp_path / "libexec"), real)
 
 
 def said(done, status=5):
@@ -74,7 +74,7 @@ def test_hook_is_isolated_from_where_it_is_started(laid, package, bundle, tmp_pa
     assert answer["flags"] == [1, 1, 1, 1]
     assert [each for each in answer["path"] if each.startswith(str(tmp_path))] == [str(package.parent)]
     assert os.path.exists(f"{answer['path'][-1]}/pynvml.py")
-    assert answer["cached"] == "laid"  # out of the one file (oci_gpu_hook/hotpath.py), not searched for
+    assert answer["cached"] == "laid"  # out of the one file (oci_gpu_hook/base/cpython/hotpath.py), not searched for
 
 
 def test_stub_starts_by_itself(laid):
@@ -83,7 +83,9 @@ def test_stub_starts_by_itself(laid):
 
 def test_runtime_sends_create_to_python_and_the_rest_to_the_real_one(laid, real, bundle):
     answer = said(run(laid.runtime, "create", "--bundle", bundle(ASKING), "a b", env={"A": "1"}))
-    started = laid.runtime_stub + ("c" if launch.read_front(laid.runtime) else "")  # the front starts its byte code
+    started = laid.runtime_stub + (
+        "c" if executables.read_front(laid.runtime) else ""
+    )  # the front starts its byte code
     assert answer["arguments"] == [[started, "create", "--bundle", bundle(ASKING), "a b"], real]
     assert answer["env"]["A"] == "1"
     assert run(laid.runtime, "state", "a b").stdout == b"real state a b\n"
@@ -91,14 +93,14 @@ def test_runtime_sends_create_to_python_and_the_rest_to_the_real_one(laid, real,
 
 def test_laying_again_changes_nothing(laid, real, tmp_path):
     before = {entry.name: entry.stat().st_ino for entry in os.scandir(tmp_path / "libexec")}
-    assert launch.write(str(tmp_path / "libexec"), real) == laid
+    assert executables.write(str(tmp_path / "libexec"), real) == laid
     assert {entry.name: entry.stat().st_ino for entry in os.scandir(tmp_path / "libexec")} == before
 
 
 def test_strict_umask_does_not_lock_rootless_engines_out(package, real, tmp_path):
     umask = os.umask(0o077)
     try:
-        launch.write(str(tmp_path / "libexec"), real)
+        executables.write(str(tmp_path / "libexec"), real)
         assert os.umask(0o077) == 0o077
     finally:
         os.umask(umask)
@@ -119,7 +121,7 @@ def test_stale_executable_is_replaced(laid, real, tmp_path, damage):
     elif damage != "absent":
         os.rename(other, laid.hook)
         os.chmod(laid.hook, 0o755 if damage == "content" else 0o644)
-    launch.write(str(tmp_path / "libexec"), real)
+    executables.write(str(tmp_path / "libexec"), real)
     with open(laid.hook, "rb") as file:
         assert (file.read(), os.lstat(laid.hook).st_mode & 0o7777) == (content, 0o755)
     if damage == "link":
@@ -129,7 +131,7 @@ def test_stale_executable_is_replaced(laid, real, tmp_path, damage):
 def test_mesos_front_hands_over_the_environment(package, template, real, tmp_path):
     (package / "front.elf").symlink_to(template)
     path = str(tmp_path / "mesos-containerizer")
-    launch.write_mesos_front(path, real)
+    executables.write_mesos_front(path, real)
     answer = said(run(path, "launch", '--launch_info={"rootfs": "/r"}', env={"LD_PRELOAD": ""}))
     (descriptor, *arguments), helper, front, config = answer["arguments"]
     assert descriptor.isdecimal()
@@ -139,13 +141,13 @@ def test_mesos_front_hands_over_the_environment(package, template, real, tmp_pat
 
 def test_mesos_front_needs_the_executable(package, real, tmp_path):
     with pytest.raises(HookError, match="was not built"):
-        launch.write_mesos_front(str(tmp_path / "mesos-containerizer"), real)
+        executables.write_mesos_front(str(tmp_path / "mesos-containerizer"), real)
 
 
 def test_foreign_template_is_refused(package, real, tmp_path):
     (package / "front.elf").write_bytes(b"\x7fELF of another version")
     with pytest.raises(HookError, match="not this version's front"):
-        launch.write(str(tmp_path / "libexec"), real)
+        executables.write(str(tmp_path / "libexec"), real)
 
 
 @pytest.mark.parametrize("name", ["with space", "x" * 120])
@@ -157,20 +159,20 @@ def test_interpreter_that_no_shebang_can_name(package, request, real, tmp_path, 
     interpreter.write_text(f'#!/bin/sh\nexec {os.path.realpath(sys.executable)} "$@"\n')
     interpreter.chmod(0o755)
     with pytest.raises(HookError, match="#! line"):
-        launch.write(str(tmp_path / "libexec"), real, str(interpreter))
+        executables.write(str(tmp_path / "libexec"), real, str(interpreter))
     (package / "front.elf").symlink_to(request.getfixturevalue("template"))
-    laid = launch.write(str(tmp_path / "libexec"), real, str(interpreter))
+    laid = executables.write(str(tmp_path / "libexec"), real, str(interpreter))
     assert said(run(laid.hook, "poststop"))["arguments"] == [[laid.hook_stub + "c", "poststop"]]
 
 
 @pytest.mark.parametrize("interpreter", ["/nonexistent/python3", "/bin/true", "/bin/cat"])
 def test_interpreter_that_does_not_do(interpreter):
     with pytest.raises(HookError, match="does not run as Python"):
-        launch.usable_interpreter(interpreter)
+        executables.usable_interpreter(interpreter)
 
 
 def test_interpreter_of_a_virtual_environment_is_resolved():
-    found = launch.usable_interpreter()
+    found = executables.usable_interpreter()
     assert os.path.isabs(found)
     assert not os.path.islink(found)
     assert not found.startswith(sys.prefix) or sys.prefix == sys.base_prefix
@@ -178,19 +180,19 @@ def test_interpreter_of_a_virtual_environment_is_resolved():
 
 def test_real_runtime_is_never_ourselves(laid, monkeypatch, tmp_path):
     with pytest.raises(HookError, match="no OCI runtime"):
-        launch.find_real_runtime(laid.runtime)
+        executables.find_real_runtime(laid.runtime)
     with pytest.raises(HookError, match="no OCI runtime"):
-        launch.find_real_runtime("/nonexistent/runc")
+        executables.find_real_runtime("/nonexistent/runc")
     path = tmp_path / "bin"
     path.mkdir()
     (path / "runc").symlink_to(laid.runtime)
     monkeypatch.setenv("PATH", str(path))
-    assert launch.find_real_runtime() == ""
+    assert executables.find_real_runtime() == ""
 
 
 def test_no_real_runtime_lays_the_hook_alone(package, monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("PATH", "/nonexistent")
-    laid = launch.write(str(tmp_path / "libexec"))
+    laid = executables.write(str(tmp_path / "libexec"))
     assert (laid.runtime, laid.runtime_stub) == ("", "")
     assert os.path.exists(laid.hook)
     assert main(["hook-path", "--runtime", "--directory", str(tmp_path / "libexec")]) == 1
@@ -199,10 +201,10 @@ def test_no_real_runtime_lays_the_hook_alone(package, monkeypatch, tmp_path, cap
 
 @pytest.mark.parametrize("which", ["package", "module", "above"])
 def test_what_everyone_can_write_is_refused(package, real, tmp_path, which):
-    victim = {"package": package, "module": package / "hook.py", "above": package.parent}[which]
+    victim = {"package": package, "module": package / "entrypoints" / "hook.py", "above": package.parent}[which]
     victim.chmod(0o777)
     with pytest.raises(HookError, match="everyone may write"):
-        launch.write(str(tmp_path / "libexec"), real)
+        executables.write(str(tmp_path / "libexec"), real)
     assert not os.path.exists(tmp_path / "libexec" / "oci-gpu-hook")
 
 
@@ -224,13 +226,13 @@ def test_what_another_user_can_write_is_told(tmp_path):
 def test_byte_code_follows_the_source(package, monkeypatch, is_checkout):
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     monkeypatch.setattr(sys, "pycache_prefix", "/nonexistent")
-    cached = package / "__pycache__" / f"hook.{sys.implementation.cache_tag}.pyc"
+    cached = package / "entrypoints" / "__pycache__" / f"hook.{sys.implementation.cache_tag}.pyc"
     assert compile_package(str(package), is_checkout=is_checkout) == []
     first = cached.stat().st_ino
     assert cached.read_bytes()[:8] == importlib.util.MAGIC_NUMBER + bytes([0 if is_checkout else 1, 0, 0, 0])
     compile_package(str(package), is_checkout=is_checkout)
     assert cached.stat().st_ino == first
-    (package / "hook.py").write_text(DOOR + "# changed\n")
+    (package / "entrypoints" / "hook.py").write_text(DOOR + "# changed\n")
     compile_package(str(package), is_checkout=is_checkout)
     assert cached.stat().st_ino != first
 

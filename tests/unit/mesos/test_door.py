@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from oci_gpu_hook.mesos import door, launch_info
-from oci_gpu_hook.mesos.launch_info import Call
+from oci_gpu_hook.entrypoints.mesos import launch_info, shim
+from oci_gpu_hook.entrypoints.mesos.launch_info import Call
 
 RECORDS = json.loads((Path(__file__).parents[2] / "data/mesos/launches.json").read_text())["records"]
 LAUNCHES = [record for record in RECORDS if record["argv"][1:2] == ["launch"]]
@@ -38,7 +38,7 @@ def host(tmp_path, monkeypatch):
     config.write_text(f'[state]\ndir = "{tmp_path}/state"\n')
 
     def host(record: dict) -> str:
-        monkeypatch.setattr(door, "_read", lambda _path: "\n".join(record["cgroup"]))
+        monkeypatch.setattr(shim, "_read", lambda _path: "\n".join(record["cgroup"]))
         return str(config)
 
     return host
@@ -50,14 +50,14 @@ def ids(records: list[dict]) -> list[str]:
 
 @pytest.mark.parametrize("record", SILENT, ids=ids(SILENT))
 def test_launches_that_ask_for_nothing(record, host):
-    assert door.find(call_of(record), host(record)) is None
+    assert shim.find(call_of(record), host(record)) is None
 
 
 @pytest.mark.parametrize("record", ASKING, ids=ids(ASKING))
 def test_launches_that_ask(record, host, tmp_path):
     call = call_of(record)
-    launch = door.find(call, host(record))
-    changed = door.with_hook(launch, call, FRONT)
+    launch = shim.find(call, host(record))
+    changed = shim.with_hook(launch, call, FRONT)
     place = launch_info.place_of(b"launch_info", call)
     before, after = (launch_info.value_at(place, each) for each in (call, changed))
     bundle = tmp_path / "state/mesos" / launch.container
@@ -84,7 +84,7 @@ def test_launches_that_ask(record, host, tmp_path):
 def test_bundles_of_containers_that_are_gone_are_taken_away(host, tmp_path):
     for record in ASKING[:2]:
         call = call_of(record)
-        door.with_hook(door.find(call, host(record)), call, FRONT)
+        shim.with_hook(shim.find(call, host(record)), call, FRONT)
     (left,) = os.listdir(tmp_path / "state/mesos")
     assert left in ASKING[1]["cgroup"][3]
 
@@ -95,7 +95,7 @@ def test_configuration_without_memory_of_a_container(host, tmp_path):
     (tmp_path / "state").chmod(0o700)
     (tmp_path / "state/mesos/other/config.json").write_text("{")
     call = call_of(ASKING[0])
-    assert door.with_hook(door.find(call, host(ASKING[0])), call, FRONT)
+    assert shim.with_hook(shim.find(call, host(ASKING[0])), call, FRONT)
 
 
 @pytest.mark.parametrize("record", LAUNCHES, ids=ids(LAUNCHES))
@@ -103,10 +103,10 @@ def test_bug_fails_only_who_may_ask(record, monkeypatch):
     def bug(*_arguments):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(door, "find", bug)
+    monkeypatch.setattr(shim, "find", bug)
     call = call_of(record)
     if "NVIDIA" in str(record["launch_info"]):
         with pytest.raises(ZeroDivisionError):
-            door._find_or_pass(call, "/nowhere")
+            shim._find_or_pass(call, "/nowhere")
     else:
-        assert door._find_or_pass(call, "/nowhere") is None
+        assert shim._find_or_pass(call, "/nowhere") is None

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oci_gpu_hook.mesos import launch_info
-from oci_gpu_hook.mesos.launch_info import Call, Place
+from oci_gpu_hook.entrypoints.mesos import launch_info
+from oci_gpu_hook.entrypoints.mesos.launch_info import Call, Place
 
 COMMAND = '{"shell": false, "value": "/front", "arguments": ["front"]}'
 JSON = st.recursive(

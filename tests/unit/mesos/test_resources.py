@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oci_gpu_hook.errors import InvalidInput
-from oci_gpu_hook.mesos import cgroups, resources
+from oci_gpu_hook.base.errors import InvalidInput
+from oci_gpu_hook.entrypoints.mesos import cgroups, resources
 from tests.mesos.container import Container, container_config
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 
-from oci_gpu_hook import config_toml, container
+from oci_gpu_hook.base.config import toml as config_toml
+from oci_gpu_hook.oci import container
 from oci_gpu_hook.request import parse
 
 BUNDLE = "/run/bundle"

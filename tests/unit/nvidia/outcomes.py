@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 
-from oci_gpu_hook import config, config_toml, container
-from oci_gpu_hook.errors import HookError
-from oci_gpu_hook.request import capabilities, cdi, cuda, requirements, values
+from oci_gpu_hook.base.config import config, toml
+from oci_gpu_hook.base.errors import HookError
+from oci_gpu_hook.oci import container
+from oci_gpu_hook.request import capabilities, cuda, qualified_name, requirements, values
 from oci_gpu_hook.request.requirements import Host
 from tests.unit.nvidia import bundles
 
@@ -97,7 +98,7 @@ def _devices(names):
     """Return device names; a CDI name and its last part are the same device. "" among others is a trace of `none`."""
     if len(names) == 1 and (names[0] == "" or names[0].endswith("/gpu=none")):
         return frozenset()
-    return frozenset(name.rpartition("=")[2] if cdi.parse(name) else name for name in names)
+    return frozenset(name.rpartition("=")[2] if qualified_name.parse(name) else name for name in names)
 
 
 def channel(text):
@@ -147,7 +148,7 @@ def _evaluated(given):
 
 
 def _qualified(given):
-    name = cdi.parse(given["device"])
+    name = qualified_name.parse(given["device"])
     return (name.vendor, name.device_class, name.name) if name else None
 
 
@@ -186,7 +187,7 @@ def _intersection(given):
 
 def _supported(given):
     lines = given["toml_lines"]
-    found = config.Config() if lines is None else config_toml.parse("\n".join(lines))
+    found = config.Config() if lines is None else toml.parse("\n".join(lines))
     return ",".join(sorted(found.supported_driver_capabilities))
 
 

@@ -1,0 +1,163 @@
+"""Print a script that makes a shell complete the words of `oci-gpu`."""
+
+from __future__ import annotations
+
+from oci_gpu_hook.base.errors import one_line
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Iterator
+    from typing import Final
+
+    from oci_gpu_hook.admin.cli.outline import Argument, Command
+
+SUMMARY: Final = "print what makes bash, zsh or fish complete this command"
+_DIRECTORIES: Final = ("DIR", "BUNDLE")
+_FILES: Final = ("FILE",)
+_BASH: Final = """\
+# bash completion of oci-gpu, made by `oci-gpu completion bash`
+_oci_gpu() {
+    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} command= i
+    COMPREPLY=()
+    for ((i = 1; i < COMP_CWORD; i++)); do
+        case ${COMP_WORDS[i]} in
+            --config) ((i++)) ;;
+            -*) ;;
+            *) command=${COMP_WORDS[i]}; break ;;
+        esac
+    done
+    case $command:$before in
+@VALUES@
+    esac
+    case $command in
+@WORDS@
+    esac
+}
+complete -F _oci_gpu oci-gpu
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command line."""
+    parser.add_argument("shell", choices=("bash", "zsh", "fish"))
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the script."""
+    from oci_gpu_hook.admin.cli import outline
+
+    writers: dict[str, Callable[[Command], str]] = {"bash": bash, "zsh": zsh, "fish": fish}
+    print(writers[options.shell](outline.read()), end="")
+    return 0
+
+
+def bash(top: Command) -> str:
+    """Return the script for bash."""
+    values: list[str] = []
+    words: list[str] = []
+    for command in (top, *top.below):
+        for option in _options(command):
+            if option.value:
+                pattern = "|".join(f"{command.name or '*'}:{flag}" for flag in option.flags)
+                values.append(f"        {pattern}) COMPREPLY=({_bash_values(option)}); return ;;")
+        offered = [flag for option in _options(command) for flag in option.flags]
+        offered += [below.name for below in command.below]
+        offered += [choice for argument in _positional(command) for choice in argument.choices]
+        line = f'COMPREPLY=($(compgen -W "{" ".join(offered)}" -- "$word"))'
+        if kinds := {argument.value for argument in _positional(command)} & {*_DIRECTORIES, *_FILES}:
+            flag = "-d" if kinds <= {*_DIRECTORIES} else "-f"
+            line += f'; [[ $word == -* ]] || COMPREPLY+=($(compgen {flag} -- "$word"))'
+        words.append(f"        {command.name or chr(39) * 2}) {line} ;;")
+    return _BASH.replace("@VALUES@", "\n".join(values)).replace("@WORDS@", "\n".join(words))
+
+
+def zsh(top: Command) -> str:
+    """Return the script for zsh: `#compdef` for a file in its fpath, and a call for one that is sourced."""
+    lines = ["#compdef oci-gpu", "# made by `oci-gpu completion zsh`", "_oci-gpu() {", "    local state"]
+    lines += ["    _arguments -C \\", *(f"        {_zsh(argument)} \\" for argument in top.options)]
+    lines += ["        '1:command:->command' '*::argument:->argument'", "    case $state in", "    command)"]
+    described = " ".join(_quote(f"{below.name}:{below.summary}") for below in top.below)
+    lines += [f"        local -a commands=({described})", "        _describe command commands ;;", "    argument)"]
+    lines += ["        case $words[1] in"]
+    for command in top.below:
+        specified = [_zsh(argument) for argument in (*_options(command), *_positional(command))]
+        if command.below:
+            specified.append(_quote(f"1:action:({' '.join(each.name for each in command.below)})"))
+        lines.append(f"        {command.name}) _arguments {' '.join(specified)} ;;")
+    lines += ["        esac ;;", "    esac", "}"]
+    lines += ['if [ "$funcstack[1]" = _oci-gpu ]; then _oci-gpu "$@"; else compdef _oci-gpu oci-gpu; fi', ""]
+    return "\n".join(lines)
+
+
+def fish(top: Command) -> str:
+    """Return the script for fish."""
+    lines = ["# fish completion of oci-gpu, made by `oci-gpu completion fish`", "complete -c oci-gpu -f"]
+    lines += [
+        f"complete -c oci-gpu -n __fish_use_subcommand -a {below.name} -d {_quote(below.summary)}"
+        for below in top.below
+    ]
+    lines += [_fish("__fish_use_subcommand", option) for option in top.options]
+    for command in top.below:
+        seen = _quote(f"__fish_seen_subcommand_from {command.name}")
+        lines += [_fish(seen, option) for option in _options(command)]
+        for argument in _positional(command):
+            if argument.choices:
+                lines.append(f"complete -c oci-gpu -n {seen} -a {_quote(' '.join(argument.choices))}")
+            elif argument.value in _DIRECTORIES:
+                lines.append(f"complete -c oci-gpu -n {seen} -a '(__fish_complete_directories)'")
+        lines += [
+            f"complete -c oci-gpu -n {seen} -a {below.name} -d {_quote(below.summary)}" for below in command.below
+        ]
+    return "\n".join([*lines, ""])
+
+
+def _options(command: Command) -> list[Argument]:
+    """Return the options of a command and of those directly below it; of `oci-gpu`, its own."""
+    below = command.below if command.name else ()
+    return [*{option.flags: option for each in (*below, command) for option in each.options}.values()]
+
+
+def _positional(command: Command) -> Iterator[Argument]:
+    return (argument for argument in command.arguments if not argument.flags)
+
+
+def _bash_values(option: Argument) -> str:
+    if option.choices:
+        return f'$(compgen -W "{" ".join(option.choices)}" -- "$word")'
+    if option.value in _DIRECTORIES:
+        return '$(compgen -d -- "$word")'
+    return '$(compgen -f -- "$word")' if option.value in _FILES else ""
+
+
+def _zsh(argument: Argument) -> str:
+    """Return an argument as _arguments takes it: '(-h --help)'{-h,--help}'[meaning]:value:(choices)'."""
+    name = "choice" if argument.choices else argument.value.lower().replace("|", " or ")
+    value = f":{name}:{_zsh_values(argument)}" if argument.value else ""
+    if not argument.flags:
+        return _quote(f"*{value}")
+    tail = _quote(f"[{argument.meaning.replace('[', '(').replace(']', ')')}]{value}")
+    if len(argument.flags) == 1:
+        return f"{argument.flags[0]}{tail}"
+    return f"'({' '.join(argument.flags)})'{{{','.join(argument.flags)}}}{tail}"
+
+
+def _zsh_values(argument: Argument) -> str:
+    if argument.choices:
+        return f"({' '.join(argument.choices)})"
+    return "_files -/" if argument.value in _DIRECTORIES else "_files" if argument.value in _FILES else ""
+
+
+def _fish(condition: str, option: Argument) -> str:
+    line = f"complete -c oci-gpu -n {condition} "
+    line += " ".join(f"-l {flag[2:]}" if flag.startswith("--") else f"-s {flag[1:]}" for flag in option.flags)
+    if option.choices:
+        line += f" -x -a {_quote(' '.join(option.choices))}"
+    elif option.value:
+        line += " -r -F" if option.value in (*_FILES, *_DIRECTORIES) else " -x"
+    return f"{line} -d {_quote(option.meaning)}"
+
+
+def _quote(text: str) -> str:
+    """Return a text as one word of any of these shells."""
+    return "'" + one_line(text).replace("'", "'\\''") + "'"

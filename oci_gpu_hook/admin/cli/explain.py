@@ -1,0 +1,167 @@
+"""A plan in words: what is asked for and where it is said, what is given and why, what is not and why. Pure.
+
+Everything is worked out from the values of the steps; the plan itself carries no reasons, for a container's start would
+pay for them.
+"""
+
+from __future__ import annotations
+
+from oci_gpu_hook.admin.cli.picture import memory, relation
+from oci_gpu_hook.allocation import by_count, names, select
+from oci_gpu_hook.base.errors import quoted
+from oci_gpu_hook.devices.nvidia.capabilities import DISPLAY, GRAPHICS
+from oci_gpu_hook.request.model import ANNOTATION_PREFIX
+from oci_gpu_hook.request.sources import CDI_ANNOTATION_PREFIX, MOUNT_ROOT
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from typing import Final
+
+    from oci_gpu_hook.allocation.lease_table import Lease
+    from oci_gpu_hook.allocation.model import Granted
+    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.devices.nvidia.model import Inventory
+    from oci_gpu_hook.oci.container import Container
+    from oci_gpu_hook.plan.plan import Plan
+    from oci_gpu_hook.request.model import Request
+
+_VARIABLES: Final = ("NVIDIA_", "OCI_GPU_", "CUDA_VERSION=")
+_LISTED: Final = 5
+
+
+def sayings(container: Container, config: Config) -> Iterator[str]:
+    """Yield each place of config.json in which the container says something about GPUs."""
+    for name in sorted(container.annotations):
+        if name.startswith((ANNOTATION_PREFIX, CDI_ANNOTATION_PREFIX)):
+            yield f"annotations: {name}={quoted(container.annotations[name])}"
+    for mount in container.mounts:
+        if mount.destination.startswith(MOUNT_ROOT):
+            yield f"mounts: {quoted(mount.destination)}"
+    for entry in container.env:
+        name, _, value = entry.partition("=")
+        if entry.startswith(_VARIABLES) or name in config.swarm_resource:
+            yield f"process.env: {name}={quoted(value)}"
+
+
+def gpus(
+    request: Request, inventory: Inventory, granted: Sequence[Granted], held: Sequence[Lease] | None
+) -> Iterator[str]:
+    """Yield a line for each granted device, and after it the reasons, each indented. held None: nobody can tell."""
+    for device in granted:
+        size = memory(device.mig.memory if device.mig else device.gpu.memory)
+        product = f"MIG {device.mig.profile} of {device.gpu.name}" if device.mig else device.gpu.name
+        yield "  ".join(filter(None, (names.label(device), product, size, device.uuid)))
+        alone = ", then by this container alone" if request.exclusive else ""
+        yield f"  {_chosen(request)}; {_shared(device, held)}{alone}"
+    if request.count is not None:
+        candidates = by_count.eligible(request, inventory)
+        free = by_count.available(candidates, request, held or ())
+        least = f" with {memory(request.memory)} or more" if request.memory else ""
+        yield f"of {len(candidates)} on this host{least}, {len(free)} can be granted now; the fewest holders come first"
+        if len(granted) > 1 and not any(device.mig for device in granted):
+            pairs = _pairs(granted)
+            yield f"of equals, those that are nearest to each other: {', '.join(pairs[:_LISTED])}"
+
+
+def nodes(made: Plan, inventory: Inventory) -> Iterator[tuple[str, str, str]]:
+    """Yield path, numbers and reason of each device node."""
+    own = {f"/dev/nvidia{device.gpu.minor}": names.label(device) for device in made.gpus}
+    drm = {f"/dev/dri/{name}": names.label(device) for device in made.gpus for name in device.gpu.drm}
+    by_path = {node.path: node.capabilities for node in inventory.nodes}
+    wanted = _wanted(made.request)
+    for node in made.edits.device_nodes:
+        reason = own.get(node.path) or drm.get(node.path) or _reason(by_path.get(node.path, ()), wanted)
+        if node.path.startswith("/dev/nvidia-caps/"):
+            reason = "MIG"
+        yield node.path, f"{node.major}:{node.minor}", reason
+
+
+def mounts(made: Plan, inventory: Inventory) -> dict[str, list[str]]:
+    """Return the container's paths of what is mounted, by the capability that brings it; what several bring is once."""
+    wanted = _wanted(made.request)
+    capabilities: dict[str, tuple[str, ...]] = {
+        library.host_path: library.capabilities for library in inventory.libraries
+    }
+    capabilities |= {file.host_path: file.capabilities for file in inventory.files}
+    found: dict[str, list[str]] = {}
+    for mount in made.edits.mounts:
+        if mount.host_path in capabilities:
+            reason = _reason(capabilities[mount.host_path], wanted)
+        elif mount.container_path.startswith("/proc/"):
+            reason = "granted GPUs"
+        else:
+            reason = "graphics"  # the application profile that shows EGL the granted GPUs only
+        found.setdefault(reason, []).append(mount.container_path)
+    return found
+
+
+def skipped(made: Plan, inventory: Inventory, config: Config) -> Iterator[tuple[str, str]]:
+    """Yield what of the driver the container is not given, and why."""
+    wanted = _wanted(made.request)
+    counts: dict[tuple[str, ...], int] = {}
+    of_things = [library.capabilities for library in inventory.libraries]
+    of_things += [file.capabilities for file in inventory.files]
+    for capabilities in of_things:
+        if capabilities and wanted.isdisjoint(capabilities):
+            counts[capabilities] = counts.get(capabilities, 0) + 1
+    for capabilities, count in sorted(counts.items()):
+        yield _files(count, f"of {'/'.join(capabilities)}"), _why_not(capabilities, config)
+    narrow = [library for library in inventory.libraries if library.bits == 32 and wanted & {*library.capabilities}]
+    if narrow and "compat32" not in wanted:
+        yield _files(len(narrow), "for 32-bit programs"), _why_not(("compat32",), config)
+    elif narrow and not made.image.library_directory_32:
+        yield _files(len(narrow), "for 32-bit programs"), "the image has no place for them"
+    granted = {device.gpu.uuid for device in made.gpus}
+    others = [str(gpu.index) for gpu in inventory.gpus if gpu.uuid not in granted]
+    if others:
+        yield f"GPU {', '.join(others)}", "not granted: no node, no right to open it, not in /proc"
+    render = [path for device in made.gpus for name in device.gpu.drm if (path := f"/dev/dri/{name}")]
+    if render and wanted.isdisjoint((*GRAPHICS, *DISPLAY)):
+        yield f"{len(render)} nodes in /dev/dri", _why_not(("graphics", "display"), config)
+
+
+def _shared(device: Granted, held: Sequence[Lease] | None) -> str:
+    if held is None:
+        return "only root can see who else holds it"
+    holders = [quoted(lease.container) for lease in select.holders(device, held)]
+    return f"held by {', '.join(holders[:_LISTED])} too" if holders else "held by nobody else"
+
+
+def _chosen(request: Request) -> str:
+    if request.count is not None:
+        return "asked for by count"
+    if request.devices == ("all",):
+        return "all were asked for"
+    return "asked for by name"
+
+
+def _pairs(granted: Sequence[Granted]) -> list[str]:
+    return [
+        f"{one.gpu.index}-{other.gpu.index} {relation(one.gpu, other.gpu) or 'unknown'}"
+        for position, one in enumerate(granted)
+        for other in granted[position + 1 :]
+    ]
+
+
+def _wanted(request: Request) -> frozenset[str]:
+    return frozenset((*request.driver_capabilities, *request.features))
+
+
+def _reason(capabilities: Iterable[str], wanted: frozenset[str]) -> str:
+    return "/".join(name for name in capabilities if name in wanted) or "every container"
+
+
+def _why_not(capabilities: Sequence[str], config: Config) -> str:
+    """Say why a container lacks what any of the capabilities would bring."""
+    supported = [name for name in capabilities if name in config.supported_driver_capabilities]
+    features = [name for name in capabilities if name.upper() in ("GDS", "MOFED", "NVSWITCH", "GDRCOPY")]
+    if features:
+        return f"would come with NVIDIA_{features[0].upper()}=enabled"
+    if not supported:
+        return "not in supported-driver-capabilities of config.toml"
+    return f"would come with {' or '.join(supported)} in NVIDIA_DRIVER_CAPABILITIES"
+
+
+def _files(count: int, kind: str) -> str:
+    return f"{count} file{'s' * (count != 1)} {kind}"

@@ -1,0 +1,41 @@
+"""Print the executable to register with an engine, after laying it where it is absent or stale."""
+
+from __future__ import annotations
+
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+    from typing import Final
+
+SUMMARY: Final = "print the executable to register with an engine"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--runtime", action="store_true", help="oci-gpu-runtime instead of oci-gpu-hook")
+    parser.add_argument("--python", action="store_true", help="the Python stub instead of the static front")
+    parser.add_argument("--directory", metavar="DIR", default="", help="lay the executables in DIR")
+    parser.add_argument("--real-runtime", metavar="FILE", default="", help="the OCI runtime behind oci-gpu-runtime")
+    parser.add_argument("--interpreter", metavar="FILE", default="", help="the Python that starts the hook")
+
+
+def run(options: Namespace) -> int:
+    """Lay the executables and print the path of one."""
+    from oci_gpu_hook.admin.install.executables import write
+    from oci_gpu_hook.base.errors import HookError
+
+    laid = write(options.directory, options.real_runtime, options.interpreter)
+    for warning in laid.warnings:
+        print(f"oci-gpu: warning: {warning}", file=sys.stderr)
+    path = {
+        (False, False): laid.hook,
+        (False, True): laid.hook_stub,
+        (True, False): laid.runtime,
+        (True, True): laid.runtime_stub,
+    }[options.runtime, options.python]
+    if not path:
+        raise HookError("oci-gpu-runtime", "found no runc and no crun on PATH", "name the runtime with --real-runtime")
+    print(path)
+    return 0

@@ -1,0 +1,110 @@
+"""Teach a container engine to give containers their GPUs. What is in its files stays; what is changed is kept beside as
+FILE.before-oci-gpu-hook, and `oci-gpu uninstall` puts it back. Nothing is restarted.
+"""  # noqa: D205  the help text of the command, wrapped by argparse
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+
+from oci_gpu_hook.admin.engines import files, mesos
+from oci_gpu_hook.admin.engines.model import BACKUP_SUFFIX, Steps, Target
+from oci_gpu_hook.admin.install import executables
+from oci_gpu_hook.base.errors import HookError
+from oci_gpu_hook.base.trusted_files import check_owners, make_directory
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+    from types import ModuleType
+    from typing import Final
+
+SUMMARY: Final = "teach a container engine to give containers their GPUs"
+# Modules of admin.engines, each with install(target), uninstall(target) -> Steps, check(root) -> [Finding].
+ENGINES: Final = ("docker", "podman", "crio", "containerd", "mesos")
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Describe the options."""
+    add_common_arguments(parser)
+    parser.add_argument("--default", action="store_true", help="make oci-gpu the default runtime (docker only)")
+    parser.add_argument("--real-runtime", metavar="FILE", default="", help="the OCI runtime behind oci-gpu-runtime")
+
+
+def add_common_arguments(parser: ArgumentParser) -> None:
+    """Describe the options that uninstall has too."""
+    parser.add_argument("engine", choices=ENGINES)
+    parser.add_argument("--dry-run", action="store_true", help="show what would change, as a diff, and change nothing")
+    parser.add_argument("--root", metavar="DIR", default="/", help="of an image that is being built (default: /)")
+    parser.add_argument("--file", metavar="FILE", default="", help="the engine's configuration file, if not the usual")
+    parser.add_argument("--hooks-directory", metavar="DIR", default="", help="of podman and crio, if not the usual")
+    parser.add_argument("--directory", metavar="DIR", default="", help="where the executables are, or are laid")
+    parser.add_argument("--launcher-dir", metavar="DIR", default="", help="of mesos: the agent's (/usr/libexec/mesos)")
+    parser.add_argument("--output", metavar="DIR", default="", help="of mesos: the launcher directory to make")
+
+
+def run(options: Namespace) -> int:
+    """Install, or show what installing would do."""
+    if options.default and options.engine != "docker":
+        remedy = "name the runtime or the RuntimeClass per container, or edit the engine's configuration by hand"
+        raise HookError("--default", f"is for docker, not {options.engine}", remedy)
+    target = target_of(options)
+    steps = engine(options.engine).install(target)
+    files.check(steps.changes)
+    warnings = [*steps.warnings]
+    if options.engine == "mesos":
+        front, helper = mesos.front_of(target)
+        if not options.dry_run:
+            make_directory(os.path.dirname(front))
+            warnings += check_owners(os.path.dirname(front))
+            executables.write_mesos_front(front, helper, config=os.path.abspath(options.config))
+            print(f"laid {front} before {helper}")
+    elif options.root == "/" and not options.dry_run:
+        warnings += executables.write(options.directory, options.real_runtime).warnings
+    elif not os.access(target.path(target.hook), os.X_OK):
+        where = f" in {options.root}" if options.root != "/" else ""
+        warnings.append(f"{target.hook} is not laid yet{where}; `oci-gpu hook-path` there does it")
+    carry_out(Steps(changes=steps.changes, notes=steps.notes, warnings=tuple(warnings)), dry_run=options.dry_run)
+    return 0
+
+
+def target_of(options: Namespace) -> Target:
+    """Return where the engine is to be taught. Raises HookError for a real runtime that is none."""
+    in_image = options.root != "/"
+    directory = options.directory or (executables.SYSTEM_DIRECTORY if in_image else executables.default_directory())
+    directory = directory if in_image else os.path.abspath(directory)
+    has_runtime = in_image or executables.find_real_runtime(getattr(options, "real_runtime", ""))
+    return Target(
+        root=os.path.abspath(options.root),
+        hook=f"{directory}/oci-gpu-hook",
+        runtime=f"{directory}/oci-gpu-runtime" if has_runtime else "",
+        file=options.file if in_image or not options.file else os.path.abspath(options.file),
+        hooks_directory=options.hooks_directory,
+        default=getattr(options, "default", False),
+        launcher_directory=options.launcher_dir,
+        output=options.output,
+    )
+
+
+def engine(name: str) -> ModuleType:
+    """Return the engine's module."""
+    return import_module(f"oci_gpu_hook.admin.engines.{name}")
+
+
+def carry_out(steps: Steps, *, dry_run: bool) -> None:
+    """Make the changes and say what was done and what is left to do, or show them."""
+    for warning in steps.warnings:
+        print(f"oci-gpu: warning: {warning}", file=sys.stderr)
+    if not steps.changes:
+        print("Nothing to change.")
+    elif dry_run:
+        print(files.diff(steps.changes), end="")
+    else:
+        files.apply(steps.changes)
+        for change in steps.changes:
+            done = "removed" if change.after is None else "made" if change.before is None else "changed"
+            kept = f" (before: {change.path}{BACKUP_SUFFIX})" if change.backup and change.before is not None else ""
+            print(f"{done} {change.path}{kept}")
+    for note in steps.notes:
+        print(f"- {note}", file=sys.stderr if dry_run else sys.stdout)

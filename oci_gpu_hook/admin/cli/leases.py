@@ -1,0 +1,227 @@
+"""Show which container holds which GPU, and which GPUs are free; release a lease by hand.
+
+A lease goes by itself when its container does, so `release` is for what this host cannot see. It refuses to take a GPU
+from a container that lives, unless forced: the container would still use it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from oci_gpu_hook.admin.cli.console import console
+from oci_gpu_hook.allocation import names, query, release, select
+from oci_gpu_hook.allocation.model import Granted
+from oci_gpu_hook.base.config import config as configs
+from oci_gpu_hook.base.errors import AllocationError, HookError, InvalidInput, one_line, quoted
+from oci_gpu_hook.base.record import Record
+from oci_gpu_hook.devices.nvidia import snapshot as inventories
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterable, Iterator
+    from typing import Final
+
+    from rich.console import Group
+
+    from oci_gpu_hook.allocation.lease_table import Book, Device, Lease
+    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.devices.nvidia.model import Gpu
+
+SUMMARY: Final = "show who holds which GPU, or release a lease"
+_REDRAW: Final = 1.0  # seconds between two pictures of --watch
+_GIB: Final = 1 << 30
+
+
+class Row(Record):
+    """A line of the table: a device, and one of its holders or none."""
+
+    device: str
+    product: str
+    memory: str
+    holder: str = ""
+    since: str = ""
+    exclusive: bool = False
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command line."""
+    parser.add_argument("--json", action="store_true", help="print JSON (schemas/leases.schema.json)")
+    parser.add_argument("--watch", action="store_true", help="redraw the table every second until interrupted")
+    actions = parser.add_subparsers(metavar="ACTION")
+    release = actions.add_parser("release", help="drop the lease of a container", description=_release.__doc__)
+    release.add_argument("container", metavar="ID", help="the container's id, or its beginning")
+    release.add_argument("--force", action="store_true", help="even while the container lives and uses its GPUs")
+    parser.set_defaults(container=None)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Show the leases, or release one. Raises HookError when the record cannot be used."""
+    config = configs.of_this_user(configs.load(options.config))
+    if os.path.isdir(config.state_dir) and not os.access(config.state_dir, os.R_OK | os.X_OK):
+        raise AllocationError(f"cannot read {quoted(config.state_dir)}", "it is root's alone", "run this as root")
+    if options.container is not None:
+        return _release(options.container, config, force=options.force)
+    if options.json:
+        import json
+
+        print(json.dumps(to_json(query.current(config)), indent=2))
+    elif options.watch:
+        _watch(config)
+    else:
+        console().print(_picture(config))
+    return 0
+
+
+def to_json(book: Book) -> list[dict[str, object]]:
+    """Return the form that `schemas/leases.schema.json` describes."""
+    return [
+        {
+            "container": lease.container,
+            "gpus": [device.uuid for device in lease.devices],
+            "exclusive": lease.exclusive,
+            "pid": lease.holder.pid,
+            "since": lease.since,
+        }
+        for lease in book.leases
+    ]
+
+
+def rows(book: Book, gpus: Iterable[Gpu]) -> Iterator[Row]:
+    """Return a line for each device and holder of it: this host's devices first, then held ones that it lost."""
+    shown = set()
+    for gpu in gpus:
+        for granted in names.mig_devices(gpu) or [Granted(gpu=gpu)]:
+            holders = select.holders(granted, book.leases)
+            shown |= {device for lease in holders for device in lease.devices if _is_of(device, granted)}
+            yield from _lines(_label(granted), _product(granted), _memory(granted), holders)
+    for lease in book.leases:
+        for device in lease.devices:
+            if device not in shown:
+                yield from _lines(device.uuid, "not on this host now", "", [lease])
+
+
+def _lines(device: str, product: str, memory: str, holders: list[Lease]) -> Iterator[Row]:
+    if not holders:
+        yield Row(device=device, product=product, memory=memory)
+    for lease in holders:
+        yield Row(
+            device=device,
+            product=product,
+            memory=memory,
+            holder=lease.container,
+            since=lease.since,
+            exclusive=lease.exclusive,
+        )
+        device = product = memory = ""
+
+
+def _is_of(device: Device, granted: Granted) -> bool:
+    """Tell whether a leased device is shown by the line of `granted`, which may be a part of it."""
+    return device.mig == granted.uuid if device.mig else device.gpu == granted.gpu.uuid
+
+
+def _label(granted: Granted) -> str:
+    index, _, mig = names.label(granted).partition(" ")[2].partition(":")
+    return f"{index}:{mig}" if mig else index
+
+
+def _product(granted: Granted) -> str:
+    name = granted.gpu.name.removeprefix("NVIDIA ")
+    return f"MIG {granted.mig.profile} of {name}" if granted.mig else name
+
+
+def _memory(granted: Granted) -> str:
+    memory = granted.mig.memory if granted.mig else granted.gpu.memory
+    return f"{memory / _GIB:.0f} GiB" if memory else ""
+
+
+def _picture(config: Config) -> Group:
+    """Return the table, and what is to be said below it."""
+    from rich import box
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    notes = []
+    gpus: tuple[Gpu, ...] = ()
+    try:
+        gpus = inventories.load(config, detailed=True).gpus
+    except HookError as error:  # without a driver the leases are still worth seeing
+        notes.append(f"warning: {error}")
+    book = query.current(config)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    for heading, options in _COLUMNS.items():
+        table.add_column(heading, **options)  # type: ignore[arg-type]
+    for row in rows(book, gpus):
+        table.add_row(
+            row.device,
+            Text(one_line(row.product)),
+            row.memory,
+            Text(one_line(row.holder), style="bold") if row.holder else Text("free", style="green"),
+            _age(row.since),
+            ("yes" if row.exclusive else "no") if row.holder else "",
+        )
+    for place, waiter in enumerate(book.queue, 1):
+        wanted = waiter.request.count or ", ".join(waiter.request.devices)
+        notes.append(f"waiting, {place}: {one_line(waiter.container)} for {wanted}, {_age(waiter.since)}")
+    return Group(table, *(Text(note) for note in notes))
+
+
+# Where the terminal is narrow the column that may wrap gives way, and that is the longest: engines' ids have 64 digits.
+_COLUMNS: Final[dict[str, dict[str, object]]] = {
+    "GPU": {"no_wrap": True},
+    "PRODUCT": {"no_wrap": True, "max_width": 24, "overflow": "ellipsis"},
+    "MEMORY": {"no_wrap": True, "justify": "right"},
+    "HOLDER": {"overflow": "ellipsis"},
+    "SINCE": {"no_wrap": True, "justify": "right"},
+    "EXCLUSIVE": {"no_wrap": True},
+}
+
+
+def _watch(config: Config) -> None:
+    """Redraw the table until interrupted."""
+    from rich.live import Live
+
+    try:
+        with Live(_picture(config), console=console(), screen=sys.stdout.isatty(), auto_refresh=False) as live:
+            while True:
+                time.sleep(_REDRAW)
+                live.update(_picture(config), refresh=True)
+    except KeyboardInterrupt:  # the way to end it
+        return
+
+
+def _age(since: str) -> str:
+    """Return how long ago a time of the record is: `12s`, `5m`, `3h`, `2d`."""
+    from calendar import timegm
+
+    try:
+        seconds = int(time.time()) - timegm(time.strptime(since, "%Y-%m-%dT%H:%M:%SZ"))
+    except ValueError:
+        return ""
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds // length}{unit}"
+    return f"{max(seconds, 0)}s"
+
+
+def _release(text: str, config: Config, *, force: bool) -> int:
+    """Drop the lease of a container, so that its GPUs can be granted to others."""
+    held = dict.fromkeys(lease.container for lease in query.current(config).leases)
+    meant = [text] if text in held else [container for container in held if text and container.startswith(text)]
+    if len(meant) > 1:
+        why = f"could be any of {', '.join(map(quoted, meant))}"
+        raise InvalidInput(f"container {quoted(text)}", why, "give more of the id")
+    if not meant:
+        if release.release(text, config, force=force):  # its process had ended, so it was not shown any more
+            return 0
+        known = ", ".join(map(quoted, held)) or "nobody"
+        raise InvalidInput(f"container {quoted(text)}", "has no lease", f"those have: {known}")
+    if not release.release(meant[0], config, force=force):
+        why = "lives, and would go on using its GPUs"
+        raise AllocationError(f"container {quoted(meant[0])}", why, "stop it, or use --force")
+    print(f"released the GPUs of container {quoted(meant[0])}")
+    return 0

@@ -1,0 +1,129 @@
+"""Prints a plan for people: what is asked for, what is given and why, and what is not; or why nothing would start."""
+
+from __future__ import annotations
+
+from oci_gpu_hook.admin.cli import explain
+from oci_gpu_hook.admin.cli.console import console, hanging, new_table, print_table
+from oci_gpu_hook.admin.cli.request import described
+from oci_gpu_hook.base.errors import one_line
+from oci_gpu_hook.base.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Final
+
+    from rich.console import Console
+
+    from oci_gpu_hook.allocation.lease_table import Lease
+    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.base.errors import HookError
+    from oci_gpu_hook.devices.nvidia.model import Inventory
+    from oci_gpu_hook.oci.container import Container
+    from oci_gpu_hook.plan.plan import Plan
+    from oci_gpu_hook.request.model import Request
+
+_LABEL: Final = 21  # columns, as `oci-gpu request` has them
+
+
+class Preview(Record):
+    """A plan, and what it was made from. held: the leases of others, None where they cannot be read."""
+
+    container: Container
+    config: Config
+    inventory: Inventory
+    held: tuple[Lease, ...] | None
+    plan: Plan
+
+
+def show(seen: Preview, *, files: bool) -> None:
+    """Print a plan."""
+    out = console()
+    made, inventory = seen.plan, seen.inventory
+    _asked(out, made.request, seen.container, seen.config)
+    _title(out, "Gets")
+    for line in explain.gpus(made.request, inventory, made.gpus, seen.held) if made.gpus else ("no GPU",):
+        hanging(out, "  ", one_line(line))
+    cuda = f", CUDA {inventory.cuda_version}" if inventory.cuda_version else ""
+    hanging(out, "  ", f"of NVIDIA driver {made.driver_version}{cuda}")
+    for decision in made.decisions:
+        hanging(out, "  ", one_line(decision))
+    _title(out, "Device nodes, and the right to read and write them")
+    _rows(out, explain.nodes(made, inventory))
+    _mounted(out, made, inventory, files=files)
+    _title(out, "Not given")
+    _rows(out, explain.skipped(made, inventory, seen.config))
+    _warnings(out, made.warnings)
+
+
+def show_nothing(container: Container, config: Config, warnings: Sequence[str]) -> None:
+    """Print that a container asks for nothing, and what its author may have meant to ask for."""
+    out = console()
+    hanging(out, "", "The container asks for no GPU; the hook would leave it as it is.")
+    for text in explain.sayings(container, config):
+        hanging(out, "  ", one_line(text))
+    _warnings(out, warnings)
+
+
+def show_failure(container: Container, config: Config, request: Request | None, error: HookError) -> None:
+    """Print that a container would not start, and the line that its engine would be told."""
+    from rich.text import Text
+
+    out = console()
+    _asked(out, request, container, config)
+    _title(out, "The container would not start; its engine would be told")
+    out.print(Text(f"  oci-gpu-hook: error: {error}", style="red"), soft_wrap=True)
+
+
+def _asked(out: Console, request: Request | None, container: Container, config: Config) -> None:
+    _title(out, "Asks for", first=True)
+    for line in described(request) if request else ():
+        hanging(out, f"  {line[:_LABEL]} ", one_line(line[_LABEL + 1 :]))
+    label = "said in config.json:"
+    for text in explain.sayings(container, config):
+        hanging(out, f"  {label:{_LABEL}} ", one_line(text))
+        label = ""
+
+
+def _mounted(out: Console, made: Plan, inventory: Inventory, *, files: bool) -> None:
+    _title(out, "Mounted from the host, and read-only but for sockets")
+    found = explain.mounts(made, inventory)
+    _rows(out, ((reason, f"{len(paths)} file{'s' * (len(paths) != 1)}") for reason, paths in found.items()))
+    libc = made.image.libc or "no C library known here"
+    hanging(out, "  ", f"libraries go to {made.image.library_directory} (the image has {libc});")
+    links, cached = len(made.links), len({library.path for library in made.ld_cache})
+    hanging(out, "  ", f"{links} links lead to them, and {cached} names are put into the image's ld cache")
+    if files:
+        for reason, paths in found.items():
+            _title(out, f"Files of {reason}")
+            _rows(out, ((path,) for path in paths))
+        _title(out, "Links")
+        _rows(out, ((link.path, f"-> {link.target}") for link in made.links))
+        _title(out, "ld cache")
+        _rows(out, ((library.name, f"=> {library.path}") for library in made.ld_cache))
+
+
+def _warnings(out: Console, warnings: Sequence[str]) -> None:
+    if warnings:
+        _title(out, "Warnings")
+    for text in warnings:
+        hanging(out, "  ", one_line(text), "yellow")
+
+
+def _title(out: Console, text: str, *, first: bool = False) -> None:
+    from rich.text import Text
+
+    if not first:
+        out.print()
+    out.print(Text(text, style="bold"))
+
+
+def _rows(out: Console, rows: Iterable[Sequence[str]]) -> None:
+    """Print rows in columns; the last one takes what room there is."""
+    from rich.text import Text
+
+    table = new_table()
+    table.show_header = False
+    for cells in rows:
+        table.add_row(Text(f"  {cells[0]}"), *(Text(one_line(cell)) for cell in cells[1:]))
+    print_table(out, table)

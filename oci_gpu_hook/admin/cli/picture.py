@@ -1,0 +1,164 @@
+"""The inventory as people look at it: tables that fit 80 columns. Two lines a GPU, so that no UUID is cut."""
+
+from __future__ import annotations
+
+from oci_gpu_hook.admin.cli.console import new_table, print_table
+from oci_gpu_hook.base.errors import one_line
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from typing import Final
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from oci_gpu_hook.devices.nvidia.model import Gpu, Inventory, MigDevice
+
+_GIB: Final = 1 << 30
+_UUID: Final = 40  # characters of GPU-… and MIG-…
+_SAME: Final = "self"
+# Where two GPUs meet, nearest first, in the words of nvidia-smi topo.
+_LEGEND: Final = {
+    "NV": "NVn: n NVLinks",
+    "PIX": "PIX: one PCIe switch",
+    "NODE": "NODE: one NUMA node",
+    "SYS": "SYS: across NUMA nodes",
+}
+_ALWAYS: Final = "always"
+
+
+def show(inventory: Inventory, out: Console) -> None:
+    """Print everything."""
+    from rich.text import Text
+
+    cuda = f", CUDA {inventory.cuda_version}" if inventory.cuda_version else ""
+    out.print(Text(f"NVIDIA driver {inventory.driver_version}{cuda}, {_count(inventory.gpus, 'GPU')}", style="bold"))
+    if inventory.gpus:
+        out.print()
+        print_table(out, _gpu_table(inventory.gpus))
+    if len(inventory.gpus) > 1:
+        _show_links(inventory.gpus, out)
+    out.print()
+    print_table(out, _file_table(inventory))
+    for path, capabilities in inventory.missing_nodes:
+        out.print(Text(f"note: the host has no {path}, which {'/'.join(capabilities) or 'every container'} would use"))
+    for warning in inventory.warnings:
+        out.print(Text(f"warning: {one_line(warning)}", style="yellow"))
+
+
+def show_files(inventory: Inventory) -> None:
+    """Print every file and node of the driver: capabilities that bring it, kind, path, with tabs between them."""
+    for capabilities, kind, path in sorted(_files(inventory)):
+        print(f"{'/'.join(capabilities) or _ALWAYS}\t{kind}\t{one_line(path)}")
+
+
+def relation(one: Gpu, other: Gpu) -> str:
+    """Say how near two GPUs are: `NV18`, `PIX`, `NODE` or `SYS`; "" where nobody knows."""
+    links = dict(one.links).get(other.index, 0)
+    if links:
+        return f"NV{links}"
+    if one.pcie_switch and one.pcie_switch == other.pcie_switch:
+        return "PIX"
+    if one.numa_node is None or other.numa_node is None:
+        return ""
+    return "NODE" if one.numa_node == other.numa_node else "SYS"
+
+
+def memory(size: int) -> str:
+    """Return bytes as people say them, "" for none."""
+    return f"{size / _GIB:.0f} GiB" if size else ""
+
+
+def short_bus_id(bus_id: str) -> str:
+    """Return a bus id as lspci has it, with four digits of the domain where they are enough."""
+    return bus_id.removeprefix("0000") if bus_id.startswith("00000000:") else bus_id
+
+
+def _gpu_table(gpus: Sequence[Gpu]) -> Table:
+    from rich.text import Text
+
+    table = new_table()
+    table.add_column("GPU", no_wrap=True)
+    table.add_column("PRODUCT, UUID", no_wrap=True, max_width=_UUID)
+    table.add_column("MEMORY", no_wrap=True, justify="right")
+    table.add_column("PCI, NUMA", no_wrap=True)
+    table.add_column("MODES", no_wrap=True)
+    for gpu in gpus:
+        node = "NUMA ?" if gpu.numa_node is None else f"NUMA {gpu.numa_node}"
+        modes = f"persist {_switch(gpu.persistence_mode)}\nMIG {_switch(gpu.mig_enabled)}"
+        name = Text.assemble((one_line(gpu.name) or "unknown product", "bold"), f"\n{one_line(gpu.uuid)}")
+        table.add_row(str(gpu.index), name, memory(gpu.memory), f"{short_bus_id(gpu.bus_id)}\n{node}", Text(modes))
+        for device in gpu.mig_devices:
+            table.add_row(*_mig_row(gpu, device))
+    return table
+
+
+def _mig_row(gpu: Gpu, device: MigDevice) -> tuple[str, ...]:
+    profile = one_line(device.profile) or "device"
+    instances = f"GI {device.gpu_instance}\nCI {device.compute_instance}"
+    return (
+        f"{gpu.index}:{device.index}",
+        f"MIG {profile}\n{one_line(device.uuid)}",
+        memory(device.memory),
+        instances,
+        "",
+    )
+
+
+def _switch(on: bool | None) -> str:  # noqa: FBT001
+    return "?" if on is None else "on" if on else "off"
+
+
+def _show_links(gpus: Sequence[Gpu], out: Console) -> None:
+    """Print the relation of every two GPUs, unless that is wider than the terminal."""
+    from rich.text import Text
+
+    table = new_table()
+    table.add_column("LINKS", no_wrap=True)
+    seen = set()
+    for gpu in gpus:
+        table.add_column(str(gpu.index), no_wrap=True)
+    for gpu in gpus:
+        relations = [_SAME if gpu.index == other.index else relation(gpu, other) or "?" for other in gpus]
+        seen |= {found.rstrip("0123456789") for found in relations}
+        table.add_row(f"GPU {gpu.index}", *relations)
+    out.print()
+    if out.measure(table).minimum > out.width:
+        out.print(Text("The table of links is wider than this terminal: see oci-gpu info --json"))
+        return
+    print_table(out, table)
+    out.print(Text("; ".join(text for kind, text in _LEGEND.items() if kind in seen)))
+
+
+def _file_table(inventory: Inventory) -> Table:
+    """Count what each capability brings; what several bring is counted with each."""
+    kinds = ("library", "32-bit library", "file", "node")
+    counts: dict[str, dict[str, int]] = {}
+    for capabilities, kind, _ in _files(inventory):
+        for capability in capabilities or (_ALWAYS,):
+            counts.setdefault(capability, dict.fromkeys(kinds, 0))[kind] += 1
+    table = new_table()
+    table.add_column("CAPABILITY")
+    for heading in ("LIBRARIES", "32-BIT", "FILES", "NODES"):
+        table.add_column(heading, justify="right")
+    for capability in sorted(counts, key=lambda name: (name != _ALWAYS, name)):
+        table.add_row(capability, *(str(counts[capability][kind] or "") for kind in kinds))
+    return table
+
+
+def _files(inventory: Inventory) -> Iterator[tuple[tuple[str, ...], str, str]]:
+    """Yield capabilities, kind and path of everything that containers are given."""
+    for library in inventory.libraries:
+        yield library.capabilities, "library" if library.bits == 64 else "32-bit library", library.host_path
+    for file in inventory.files:
+        yield file.capabilities, "file", file.host_path
+    granted = {f"/dev/nvidia{gpu.minor}" for gpu in inventory.gpus}
+    for node in inventory.nodes:
+        if node.path not in granted and (node.capabilities or node.path == "/dev/nvidiactl"):
+            yield node.capabilities, "node", node.host_path
+
+
+def _count(things: Iterable[object], name: str) -> str:
+    count = len(tuple(things))
+    return f"{count} {name}" + ("" if count == 1 else "s")

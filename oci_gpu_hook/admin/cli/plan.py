@@ -1,0 +1,109 @@
+"""Show what a container would get, and why, without changing anything.
+
+BUNDLE is the directory of an OCI bundle (config.json and the rootfs it names). What is shown is what the hook does when
+an engine starts that bundle now: both take the same steps. Exit status 1: the container would not start, and the line
+shown is what its engine would be told.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from oci_gpu_hook.admin.cli import bundle, narrative
+from oci_gpu_hook.admin.cli.narrative import Preview
+from oci_gpu_hook.allocation import query
+from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
+from oci_gpu_hook.base.config import config as configs
+from oci_gpu_hook.base.errors import AllocationError, ConfigError, HookError, InvalidInput, quoted, reason
+from oci_gpu_hook.devices.nvidia import for_request
+from oci_gpu_hook.lifecycle import start
+from oci_gpu_hook.plan import image, plan
+from oci_gpu_hook.request import parse
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+
+    from oci_gpu_hook.allocation.lease_table import Lease
+    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.lifecycle.start import Clock
+    from oci_gpu_hook.oci.container import Container
+    from oci_gpu_hook.request.model import Request
+
+SUMMARY = "show what a container would get, and why"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command line."""
+    parser.add_argument("bundle", metavar="BUNDLE", help="directory with config.json")
+    parser.add_argument("--files", action="store_true", help="list every mount, link and entry of the ld cache")
+    parser.add_argument("--json", action="store_true", help="print the plan as JSON (schemas/plan.schema.json)")
+    parser.add_argument("--timings", action="store_true", help="print what each step took, in milliseconds")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the plan; exit status 0, also for a container that asks for nothing, 1 where it would not start."""
+    clock = start.Clock(time.perf_counter())
+    container = bundle.read(options.bundle)
+    config, trouble = _config(options.config)
+    request = None
+    try:
+        reading = parse.read(container, config)
+        request = reading.request
+        clock.lap("request")
+        if request is not None and trouble:
+            raise trouble
+        seen = preview(container, request, config, clock) if request else None
+    except HookError as error:
+        if options.json:
+            raise
+        narrative.show_failure(container, config, request, error)
+        return 1
+    if options.json:
+        import json
+
+        from oci_gpu_hook.plan import json_form
+
+        print(json.dumps(json_form.to_json(seen.plan) if seen else None, indent=2))
+    elif seen is None:
+        narrative.show_nothing(container, config, (*reading.warnings, *([str(trouble)] if trouble else [])))
+    else:
+        narrative.show(seen, files=options.files)
+    if options.timings:
+        for step, duration in clock.laps:
+            print(f"{step:12} {duration:8.3f} ms", file=sys.stderr)
+    return 0
+
+
+def preview(container: Container, request: Request, config: Config, clock: Clock) -> Preview:
+    """Return the plan for a bundle that no engine has started. Raises HookError."""
+    config = configs.of_this_user(config)
+    host = for_request.hold(request, config, whole=True).inventory
+    clock.lap("inventory")
+    gpus = query.preview(request, host, config)
+    clock.lap("allocation")
+    try:
+        fd = os.open(container.rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        remedy = "check root.path in config.json"
+        raise InvalidInput(f"container rootfs {quoted(container.rootfs)}", reason(error), remedy) from None
+    with Rootfs(fd) as rootfs:
+        facts = image.look(rootfs, container, config)
+    clock.lap("image")
+    made = plan.make(request, host, gpus, facts, config)
+    clock.lap("plan")
+    try:
+        held: tuple[Lease, ...] | None = query.current(config).leases
+    except AllocationError:  # a record that this user may not read; the choice was made without it too
+        held = None
+    return Preview(container=container, config=config, inventory=host, held=held, plan=made)
+
+
+def _config(path: str) -> tuple[Config, ConfigError | None]:
+    """Return the configuration, or as the hook does the defaults and what is wrong with it."""
+    try:
+        return configs.load(path), None
+    except ConfigError as error:
+        return configs.Config(), error

@@ -1,0 +1,49 @@
+"""Put back what running containers lost of what they were given: nodes, rights, libraries, the ld cache.
+
+CONTAINER is the id of a container or the start of one, PID the number of a process in it. Nothing more than the
+container was given is put back; what needs a restart, such as files of another driver than the running one, is refused.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from oci_gpu_hook.apply import cleanup
+from oci_gpu_hook.base.config import config as configs
+from oci_gpu_hook.base.errors import HookError
+from oci_gpu_hook.lifecycle import repair, running
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+
+SUMMARY = "put back what running containers lost of their GPUs"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command line."""
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("container", metavar="CONTAINER|PID", nargs="?", help="a running container")
+    which.add_argument("--all", action="store_true", help="every running container; also clean up after ended ones")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Mend the containers, and say what was mended; exit status 0, or 1 when one could not be."""
+    config = configs.of_this_user(configs.load(options.config))
+    if options.all:
+        for container_id in cleanup.reconcile(config):
+            print(f"{container_id}: ended without poststop; taken back what it left")
+    entries = [running.named(options.container, config)] if options.container else running.everything(config)
+    status = 0
+    for entry in entries:
+        try:
+            mended = repair.repair(entry, config)
+        except HookError as error:
+            print(f"oci-gpu: error: {entry.id}: {error}", file=sys.stderr)
+            status = 1
+            continue
+        for finding in mended:
+            print(f"{entry.id}: put back: {finding.what} ({finding.why})")
+        if not mended:
+            print(f"{entry.id}: has what it was given")
+    return status

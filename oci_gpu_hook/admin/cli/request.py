@@ -1,0 +1,87 @@
+"""Show what a container asks for, from which source, and what of it means less than its author may think.
+
+It reads the bundle's config.json and the configuration, and needs no driver.
+"""
+
+from __future__ import annotations
+
+from oci_gpu_hook.admin.cli import bundle
+from oci_gpu_hook.base.config import config
+from oci_gpu_hook.base.errors import one_line, quoted
+from oci_gpu_hook.request import parse
+from oci_gpu_hook.request.json_form import to_json
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+    from typing import Final
+
+    from oci_gpu_hook.request.model import Request
+
+SUMMARY: Final = "show what a container asks for"
+
+_SOURCES: Final = {
+    "annotations": "annotations",
+    "mounts": "volume mounts below /var/run/nvidia-container-devices",
+    "swarm": "environment (a variable of swarm-resource)",
+    "environment": "environment",
+    "legacy-image": "environment (CUDA_VERSION of an old CUDA image)",
+}
+_GIB: Final = 1 << 30
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("bundle", metavar="BUNDLE", help="the container's bundle: the directory of its config.json")
+    parser.add_argument("--json", action="store_true", help="as JSON: null, or schemas/request.schema.json")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the request. Raises HookError when it cannot be served as written."""
+    reading = parse.read(bundle.read(options.bundle), config.load(options.config))
+    if options.json:
+        import json
+
+        print(json.dumps(to_json(reading.request) if reading.request else None))
+        return 0
+    for line in described(reading.request) if reading.request else ("The container asks for no GPU.",):
+        print(one_line(line))
+    for warning in reading.warnings:
+        print(one_line(f"warning: {warning}"))
+    return 0
+
+
+def described(request: Request) -> Iterator[str]:
+    """Yield what is asked for, a line each."""
+    yield f"GPUs:                 {_gpus(request)}"
+    yield f"asked for by:         {_SOURCES[request.source]}"
+    yield f"driver capabilities:  {', '.join(request.driver_capabilities) or 'none'}"
+    for number, requirement in enumerate(request.requirements):
+        yield f"{'requirements:' if not number else '':<21} {quoted(requirement)}"
+    if request.wait:
+        yield f"waits:                up to {request.wait} s for GPUs to become free"
+    if request.mig_config_devices:
+        yield f"MIG configuration:    {quoted(request.mig_config_devices)}"
+    if request.mig_monitor_devices:
+        yield f"MIG monitoring:       {quoted(request.mig_monitor_devices)}"
+    if request.imex_channels:
+        yield f"IMEX channels:        {', '.join(map(str, request.imex_channels))}"
+    if request.features:
+        yield f"features:             {', '.join(request.features)}"
+
+
+def _gpus(request: Request) -> str:
+    words = ", ".join(request.devices) or "none (driver files only)"
+    if request.count is not None:
+        kind = (
+            f"MIG device{'s' * (request.count != 1)} {words}" if request.devices else f"GPU{'s' * (request.count != 1)}"
+        )
+        words = f"{request.count} {kind}, whichever {'is' if request.count == 1 else 'are'} free"
+    if request.memory:
+        words += f", each with at least {_amount(request.memory)}"
+    return words + (", for this container alone" if request.exclusive else "")
+
+
+def _amount(size: int) -> str:
+    return f"{size // _GIB} GiB" if size % _GIB == 0 else f"{size} bytes"

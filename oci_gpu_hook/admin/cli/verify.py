@@ -1,0 +1,65 @@
+"""Tell whether running containers still have what they were given: nodes, rights, libraries, of the running driver.
+
+CONTAINER is the id of a container or the start of one, PID the number of a process in it; without either, all
+containers that were given GPUs are looked at.
+"""
+
+from __future__ import annotations
+
+import json  # noqa: TID253  a command for people
+
+from oci_gpu_hook.base.config import config as configs
+from oci_gpu_hook.lifecycle import running, verify
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+    from oci_gpu_hook.apply.journal.journal import Entry
+    from oci_gpu_hook.lifecycle.verify import Finding
+
+SUMMARY = "tell whether running containers still have their GPUs"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command line."""
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("container", metavar="CONTAINER|PID", nargs="?", help="a running container")
+    which.add_argument("--all", action="store_true", help="every running container that was given GPUs (the default)")
+    parser.add_argument("--json", action="store_true", help="print JSON (schemas/verify.schema.json)")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print what is lost; exit status 0 when nothing is, else 1. Raises HookError when there is no such container."""
+    config = configs.of_this_user(configs.load(options.config))
+    entries = [running.named(options.container, config)] if options.container else running.everything(config)
+    found = [(entry, verify.verify(entry, config)) for entry in entries]
+    if options.json:
+        print(json.dumps([to_json(entry, findings) for entry, findings in found], indent=2))
+    else:
+        for entry, findings in found:
+            show(entry, findings)
+        if not found:
+            print("No running container was given GPUs.")
+    return 1 if any(findings for _, findings in found) else 0
+
+
+def to_json(entry: Entry, findings: Sequence[Finding]) -> dict[str, object]:
+    """Return the form that `schemas/verify.schema.json` describes."""
+    return {
+        "container": entry.id,
+        "pid": entry.pid,
+        "gpus": list(entry.gpus),
+        "driver": entry.driver or None,
+        "restart": any(finding.kind == verify.DRIVER for finding in findings),
+        "findings": [dict(finding.__dict__) for finding in findings],
+    }
+
+
+def show(entry: Entry, findings: Sequence[Finding]) -> None:
+    """Print what is found of a container, for people."""
+    if not findings:
+        print(f"{entry.id}: has what it was given")
+    for finding in findings:
+        print(f"{entry.id}: {finding}")

@@ -1,0 +1,79 @@
+"""Runs the checks one after the other. One that fails is a finding and not the end: half a host is looked at too."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from oci_gpu_hook.admin.doctor.model import ERROR, NOTE, WARNING, Finding, Host
+from oci_gpu_hook.base.errors import HookError, quoted, reason
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Final
+
+    from oci_gpu_hook.base.config.config import Config
+
+# Each is a module of this package with check(host) -> an iterator of Findings; in this order, causes before effects.
+CHECKS: Final = (
+    "configuration",
+    "kernel",
+    "driver",
+    "nodes",
+    "gpus",
+    "cgroups",
+    "confinement",
+    "executables",
+    "engines",
+    "state_directory",
+    "remains",
+)
+
+
+def host(config_path: str) -> Host:
+    """Return this host, with what its configuration and its driver say, or why they say nothing."""
+    from oci_gpu_hook.base.config import config as configs
+    from oci_gpu_hook.devices.nvidia import snapshot
+
+    config, config_trouble = _config(config_path)
+    try:
+        inventory = snapshot.load(config, detailed=True)
+    except HookError as error:
+        return Host(config=config, config_path=config_path, config_trouble=config_trouble, trouble=error)
+    return Host(
+        config=configs.of_this_user(config),
+        config_path=config_path,
+        config_trouble=config_trouble,
+        inventory=inventory,
+    )
+
+
+def examine(looked_at: Host, begins: Callable[[str], None] = lambda _name: None) -> Iterator[Finding]:
+    """Yield what the checks find; `begins` is told the name of each before it starts."""
+    for name in CHECKS:
+        begins(name)
+        yield from guarded(name, import_module(f"oci_gpu_hook.admin.doctor.{name}").check, looked_at)
+
+
+def guarded(name: str, check: Callable[[Host], Iterator[Finding]], looked_at: Host) -> Iterator[Finding]:
+    """Yield what one check finds, or that it could not be made."""
+    try:
+        yield from check(looked_at)
+    except HookError as error:
+        yield Finding(check=name, severity=ERROR, what=error.what, why=error.why, remedy=error.remedy)
+    except PermissionError as error:
+        what = f"cannot look at {quoted(error.filename)}"
+        yield Finding(check=name, severity=NOTE, what=what, why=reason(error), remedy="run this as root")
+    except Exception as error:  # noqa: BLE001  one check's bug is no reason to keep back what the others know
+        why = reason(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+        remedy = "please report it with the output of `oci-gpu doctor --json`"
+        yield Finding(check=name, severity=WARNING, what=f"the check of {name} failed", why=why, remedy=remedy)
+
+
+def _config(path: str) -> tuple[Config, HookError | None]:
+    from oci_gpu_hook.base.config import config as configs
+
+    try:
+        return configs.load(path), None
+    except HookError as error:
+        return configs.Config(), error

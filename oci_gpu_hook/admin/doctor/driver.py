@@ -1,0 +1,47 @@
+"""The driver: whether the kernel's part and the libraries agree, and the parts without which nothing runs are there."""
+
+from __future__ import annotations
+
+from oci_gpu_hook.admin.doctor.model import ERROR, NOTE, OK, WARNING, Finding, Host
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Final
+
+_NAME: Final = "driver"
+_ESSENTIAL: Final = (
+    ("libcuda.so.1", "compute", "no CUDA program runs in a container"),
+    ("libnvidia-ml.so.1", "utility", "nvidia-smi does not run, and nobody can tell memory, NVLinks and MIG devices"),
+)
+
+
+def check(host: Host) -> Iterator[Finding]:
+    """Look at what discovery found."""
+    inventory = host.inventory
+    if inventory is None:
+        if host.trouble:
+            why = f"{host.trouble.why}; every container that asks for a GPU fails with this"
+            yield Finding(check=_NAME, severity=ERROR, what=host.trouble.what, why=why, remedy=host.trouble.remedy)
+        return
+    version = inventory.driver_version
+    cuda = f", CUDA {inventory.cuda_version}" if inventory.cuda_version else ""
+    count = len(inventory.libraries)
+    yield Finding(check=_NAME, severity=OK, what=f"driver {version}{cuda}; {count} libraries that fit it")
+    present = {library.soname for library in inventory.libraries if library.bits == 64}
+    for soname, capability, why in _ESSENTIAL:
+        if soname not in present:
+            remedy = f"install the package of driver {version} that has it (for the capability {capability})"
+            yield Finding(check=_NAME, severity=ERROR, what=f"the host has no {soname}", why=why, remedy=remedy)
+    for text in inventory.warnings:
+        yield Finding(
+            check=_NAME,
+            severity=WARNING,
+            what=text,
+            why="memory, NVLinks, MIG devices and the CUDA version are unknown",
+            remedy="nvidia-smi on the host shows the same trouble; see dmesg",
+        )
+    if inventory.unclaimed:
+        what = f"{len(inventory.unclaimed)} files of the driver belong to no capability and go to no container"
+        remedy = "oci-gpu info --unclaimed lists them; if a program misses one, please report it"
+        yield Finding(check=_NAME, severity=NOTE, what=what, remedy=remedy)

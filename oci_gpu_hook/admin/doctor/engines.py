@@ -1,0 +1,35 @@
+"""The engines of this host, and whether they call the hook."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from oci_gpu_hook.admin.cli.install import ENGINES
+from oci_gpu_hook.admin.doctor.model import NOTE, OK, WARNING, Finding, Host
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Final
+
+_NAME: Final = "engines"
+_WHY: Final = "its containers ask for GPUs, and nobody hears them"
+
+
+def check(host: Host) -> Iterator[Finding]:
+    """Ask the modules that install the hook."""
+    found = {name: import_module(f"oci_gpu_hook.admin.engines.{name}").check(host.root) for name in ENGINES}
+    present = [name for name in ENGINES if found[name]]
+    for name in present:
+        # Docker brings containerd along and needs no handler in it: that is Kubernetes' way.
+        expected = name != "containerd" or "docker" not in present
+        for said in found[name]:
+            if said.ok:
+                yield Finding(check=_NAME, severity=OK, what=said.text, remedy=said.remedy)
+            else:
+                severity = WARNING if expected else NOTE
+                yield Finding(check=_NAME, severity=severity, what=said.text, why=_WHY, remedy=said.remedy)
+    if not present:
+        what = f"none of {', '.join(ENGINES)} is installed"
+        remedy = "to use runc or crun alone, register the hook in config.json (docs/getting-started.md)"
+        yield Finding(check=_NAME, severity=NOTE, what=what, remedy=remedy)

@@ -1,0 +1,69 @@
+"""The GPUs: whether the driver has all of the machine's, and keeps them awake."""
+
+from __future__ import annotations
+
+import os
+
+from oci_gpu_hook.admin.doctor.model import NOTE, OK, WARNING, Finding, Host
+from oci_gpu_hook.devices.nvidia import procfs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Final
+
+    from oci_gpu_hook.devices.nvidia.model import Gpu
+
+_NAME: Final = "gpus"
+_NVIDIA: Final = "0x10de"
+_DISPLAY_CLASS: Final = "0x03"  # VGA and 3D controllers (PCI code and ID assignment specification)
+
+
+def check(host: Host) -> Iterator[Finding]:
+    """Look at the GPUs of the inventory, and for those on the bus that are not in it."""
+    inventory = host.inventory
+    if inventory is None:
+        return
+    count = len(inventory.gpus)
+    if count:
+        yield Finding(check=_NAME, severity=OK, what=f"{count} GPU{'s' * (count != 1)}: {_products(inventory.gpus)}")
+    else:
+        why = "requests for a GPU fail"
+        remedy = "see dmesg for why the driver took none; look for GPUs with lspci -d 10de:"
+        yield Finding(check=_NAME, severity=WARNING, what="the driver has no GPU", why=why, remedy=remedy)
+    known = {gpu.bus_id for gpu in inventory.gpus}
+    for address in sorted(set(_on_the_bus(host.config.sys_root)) - known):
+        what = f"the GPU at {address} is not the NVIDIA driver's"
+        why = "no container can be given it"
+        remedy = "it may be bound to vfio-pci or nouveau, excluded, or broken: see lspci -k and dmesg"
+        yield Finding(check=_NAME, severity=NOTE, what=what, why=why, remedy=remedy)
+    asleep = [str(gpu.index) for gpu in inventory.gpus if gpu.persistence_mode is False]
+    if asleep:
+        what = f"persistence mode is off (GPU {', '.join(asleep)})"
+        why = "the driver starts such a GPU anew, for seconds, whenever its first user comes"
+        remedy = "systemctl enable --now nvidia-persistenced"
+        yield Finding(check=_NAME, severity=WARNING, what=what, why=why, remedy=remedy)
+    for gpu in inventory.gpus:
+        if gpu.mig_enabled and not gpu.mig_devices:
+            what = f"GPU {gpu.index} is in MIG mode without MIG devices"
+            why = "CUDA sees nothing on it, and requests by count pass it over"
+            remedy = "make MIG devices (nvidia-smi mig -cgi … -C) or leave MIG mode"
+            yield Finding(check=_NAME, severity=WARNING, what=what, why=why, remedy=remedy)
+
+
+def _products(gpus: tuple[Gpu, ...]) -> str:
+    names = [gpu.name or "unknown product" for gpu in gpus]
+    return ", ".join(f"{names.count(name)} x {name}" for name in dict.fromkeys(names))
+
+
+def _on_the_bus(sys_root: str) -> Iterator[str]:
+    directory = f"{sys_root}/bus/pci/devices"
+    try:
+        addresses = os.listdir(directory)
+    except OSError:
+        return
+    for address in addresses:
+        vendor = procfs.read_text(f"{directory}/{address}/vendor") or ""
+        kind = procfs.read_text(f"{directory}/{address}/class") or ""
+        if vendor.strip() == _NVIDIA and kind.startswith(_DISPLAY_CLASS):
+            yield procfs.bus_id(address)

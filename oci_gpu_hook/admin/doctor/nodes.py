@@ -1,0 +1,67 @@
+"""Device nodes: whether the host has those that containers need, with the kernel's numbers."""
+
+from __future__ import annotations
+
+from oci_gpu_hook.admin.doctor.model import ERROR, NOTE, OK, WARNING, Finding, Host
+from oci_gpu_hook.devices.nvidia import procfs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Final
+
+    from oci_gpu_hook.devices.nvidia.model import DeviceNode
+
+_NAME: Final = "nodes"
+# Names of the driver's majors in /proc/devices, and fixed minors (kernel-open/common/inc/nv-chardev-numbers.h).
+_FRONTEND: Final = ("nvidia", "nvidia-frontend")
+_FIXED: Final = {
+    "/dev/nvidiactl": (_FRONTEND, 255),
+    "/dev/nvidia-modeset": (("nvidia-modeset", *_FRONTEND), 254),
+    "/dev/nvidia-uvm": (("nvidia-uvm",), 0),
+    "/dev/nvidia-uvm-tools": (("nvidia-uvm",), 1),
+}
+_MAKE: Final = "run `nvidia-modprobe -c 0 -u` (or nvidia-smi) on the host, or enable NVIDIA's udev rules"
+
+
+def check(host: Host) -> Iterator[Finding]:
+    """Compare the nodes with /proc/devices and with the GPUs."""
+    inventory = host.inventory
+    if inventory is None:
+        return
+    by_path = {node.path: node for node in inventory.nodes}
+    missing = [path for path in _FIXED if path not in by_path and path != "/dev/nvidia-modeset"]
+    missing += [path for gpu in inventory.gpus if gpu.minor >= 0 and (path := f"/dev/nvidia{gpu.minor}") not in by_path]
+    for path in missing:
+        severity = WARNING if path.endswith("-tools") else ERROR
+        why = (
+            "CUDA fails in containers that ask for compute" if "uvm" in path else "containers that need it do not start"
+        )
+        yield Finding(check=_NAME, severity=severity, what=f"the host has no {path}", why=why, remedy=_MAKE)
+    if "/dev/nvidia-modeset" not in by_path:
+        yield Finding(check=_NAME, severity=NOTE, what="the host has no /dev/nvidia-modeset, for containers that draw")
+    majors = procfs.read_text(f"{host.config.proc_root}/devices") or ""
+    wrong = [finding for node in inventory.nodes if (finding := _numbers(node, majors))]
+    yield from wrong
+    if not (missing or wrong):
+        yield Finding(check=_NAME, severity=OK, what=f"{len(inventory.nodes)} device nodes with the kernel's numbers")
+    private = [
+        node.path for node in inventory.nodes if node.path in (*_FIXED, "/dev/nvidia0") and not node.mode & 0o066
+    ]
+    if private:
+        what = f"only root may open {', '.join(private)}"
+        why = "containers get nodes as they are on the host: processes of other users in them cannot use the GPU"
+        remedy = "set the module option NVreg_DeviceFileMode=0666, or a group by NVreg_DeviceFileGID"
+        yield Finding(check=_NAME, severity=WARNING, what=what, why=why, remedy=remedy)
+
+
+def _numbers(node: DeviceNode, majors: str) -> Finding | None:
+    names, minor = _FIXED.get(node.path, ((), None))
+    if not names and node.path.removeprefix("/dev/nvidia").isdecimal():
+        names, minor = _FRONTEND, int(node.path.removeprefix("/dev/nvidia"))
+    known = [major for name in names if (major := procfs.device_major(majors, name))]
+    if not known or minor is None or (node.major in known and node.minor == minor):
+        return None
+    what = f"{node.host_path} is device {node.major}:{node.minor}, and the driver's is {known[0]}:{minor}"
+    why = "containers are given what the node says, which is another device or none"
+    return Finding(check=_NAME, severity=ERROR, what=what, why=why, remedy=f"rm {node.host_path}, then {_MAKE}")

@@ -1,0 +1,96 @@
+"""The trial: a real container under each OCI runtime of this host asks for a GPU, and says what it got."""
+
+from __future__ import annotations
+
+import os
+import shutil  # noqa: TID253
+import tempfile  # noqa: TID253
+import time
+
+from oci_gpu_hook.admin.doctor import tiny
+from oci_gpu_hook.admin.doctor.model import ERROR, NOTE, OK, WARNING, Finding, Host
+from oci_gpu_hook.admin.install import executables
+from oci_gpu_hook.base.errors import quoted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Final
+
+_NAME: Final = "trial"
+_PLACES: Final = ("/var/tmp", "/var/lib", "/run", "/root")  # noqa: S108  a directory in it is made by mkdtemp
+_RUNTIMES: Final = ("runc", "crun")
+# The shell's own words only. A node that opens says nothing; one without a driver behind it, as of a simulated host,
+# says "No such device or address"; one that the device cgroup refuses says "Operation not permitted".
+_SCRIPT: Final = r"""
+nvidia-smi -L
+for node in /dev/nvidia0 /dev/nvidia[1-9]* /dev/nvidiactl; do
+    [ -e "$node" ] && echo "node $node" && (: <"$node") 2>&1
+done
+true
+"""
+
+
+def check(host: Host) -> Iterator[Finding]:
+    """Start the containers; they, and all that was made for them, are gone afterwards."""
+    if os.geteuid() != 0 or host.inventory is None or not host.inventory.gpus:
+        needs = "root" if os.geteuid() != 0 else "a driver and a GPU"
+        yield Finding(check=_NAME, severity=NOTE, what=f"no container was started: that needs {needs}")
+        return
+    runtimes = [path for name in _RUNTIMES if (path := shutil.which(name))]
+    if not runtimes:
+        what = "no container was started: neither runc nor crun is on PATH"
+        yield Finding(check=_NAME, severity=NOTE, what=what, remedy="install runc (apt install runc)")
+    place = next((place for place in _PLACES if _can_run_programs(place)), tempfile.gettempdir())
+    work = tempfile.mkdtemp(prefix="oci-gpu-doctor-", dir=place)
+    try:
+        tiny.make_rootfs(f"{work}/rootfs")
+        hook = os.path.join(executables.default_directory(), "oci-gpu-hook")
+        if not os.path.exists(hook):
+            hook = executables.write(f"{work}/libexec").hook
+        for runtime in runtimes:
+            yield _try(host, runtime, work, hook)
+    finally:
+        shutil.rmtree(work)
+
+
+def _try(host: Host, runtime: str, work: str, hook: str) -> Finding:
+    script = tiny.config_json(_SCRIPT, hook, os.path.abspath(host.config_path), _asking(host))
+    with open(f"{work}/config.json", "w", encoding="utf-8") as file:
+        file.write(script)
+    started = time.perf_counter()
+    outcome = tiny.run(runtime, work, f"oci-gpu-doctor-{os.getpid()}")
+    milliseconds = (time.perf_counter() - started) * 1000
+    what = f"a container under {os.path.basename(runtime)}"
+    remedy = "the words of the hook say what to do; oci-gpu plan shows the same for a bundle of yours"
+    if outcome.status:
+        words = outcome.errors.strip().splitlines() or outcome.output.strip().splitlines() or ["it said nothing"]
+        of_hook = "oci-gpu-hook: error: " in words[-1]
+        remedy = (
+            remedy if of_hook else "does it start containers that ask for no GPU? these are the runtime's own words"
+        )
+        severity = ERROR if of_hook else WARNING
+        return Finding(check=_NAME, severity=severity, what=f"{what} did not start", why=words[-1], remedy=remedy)
+    shown = [line for line in outcome.output.splitlines() if line.startswith("GPU ")]
+    refused = [line for line in outcome.output.splitlines() if "ermitted" in line]
+    if refused:
+        why = f"the device cgroup refuses it: {quoted(refused[0])}"
+        return Finding(check=_NAME, severity=ERROR, what=f"{what} cannot open its GPU", why=why, remedy=remedy)
+    if not shown or "node /dev/nvidiactl" not in outcome.output:
+        why = f"nvidia-smi says {quoted((outcome.output + outcome.errors).strip())}"
+        return Finding(check=_NAME, severity=ERROR, what=f"{what} sees no GPU", why=why, remedy=remedy)
+    return Finding(check=_NAME, severity=OK, what=f"{what} saw {shown[0]}, from start to end in {milliseconds:.0f} ms")
+
+
+def _asking(host: Host) -> list[str]:
+    gpus = host.inventory.gpus if host.inventory else ()
+    mig = [device.uuid for gpu in gpus for device in gpu.mig_devices]
+    return [f"NVIDIA_VISIBLE_DEVICES={mig[0] if mig else '0'}", "NVIDIA_DRIVER_CAPABILITIES=compute,utility"]
+
+
+def _can_run_programs(place: str) -> bool:
+    try:
+        flags = os.statvfs(place).f_flag
+    except OSError:
+        return False
+    return not flags & (os.ST_NOEXEC | os.ST_RDONLY)

@@ -1,0 +1,34 @@
+"""CRI-O: the hook in hooks.d."""
+
+from __future__ import annotations
+
+from oci_gpu_hook.admin.engines import hooks_d, programs
+from oci_gpu_hook.admin.engines.model import Steps
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+    from oci_gpu_hook.admin.engines.model import Finding, Target
+
+_OLDEST: Final = (1, 10)
+_SHARED: Final = "Podman reads the same directory"
+
+
+def install(target: Target) -> Steps:
+    """Return what registers the hook. Raises HookError; nothing is changed by this."""
+    if not target.hooks_directory:
+        programs.require(target.root, "crio", _OLDEST, "version 1.0.0 of the hooks' format")
+    notes = ("CRI-O watches the directory; nothing is to be restarted", _SHARED)
+    return Steps(changes=hooks_d.install(target), notes=notes)
+
+
+def uninstall(target: Target) -> Steps:
+    """Return what takes the hook away. Raises HookError; nothing is changed by this."""
+    changes = hooks_d.uninstall(target)
+    return Steps(changes=changes, notes=(_SHARED + ", and does without the hook now",) if changes else ())
+
+
+def check(root: str = "/") -> list[Finding]:
+    """Return what there is to say about CRI-O; nothing where it is not installed."""
+    return hooks_d.check(root, "CRI-O", "crio") if programs.find(root, "crio") else []

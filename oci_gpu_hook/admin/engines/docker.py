@@ -1,0 +1,208 @@
+"""Docker, by two ways: a runtime in daemon.json, and the hook that `docker run --gpus` calls.
+
+dockerd offers `--gpus` where it finds `nvidia-container-runtime-hook` on its PATH when it starts; then it registers
+that as prestart hook (moby, daemon/nvidia_linux.go). The name is given where NVIDIA's own is absent, in /usr/bin, where
+NVIDIA's package would put its own over it.
+"""
+
+from __future__ import annotations
+
+import os
+
+from oci_gpu_hook.admin.engines import files, json_text, programs
+from oci_gpu_hook.admin.engines.files import EngineFileError
+from oci_gpu_hook.admin.engines.model import BACKUP_SUFFIX, RUNTIME_NAME, Change, Finding, Steps
+from oci_gpu_hook.base.errors import quoted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Final
+
+    from oci_gpu_hook.admin.engines.model import Target
+
+FILE: Final = "/etc/docker/daemon.json"
+HOOK_NAME: Final = "nvidia-container-runtime-hook"
+HOOK_LINK: Final = f"/usr/bin/{HOOK_NAME}"
+_OLDEST: Final = (19, 3)
+_RUNTIME: Final = ("runtimes", RUNTIME_NAME)
+_DEFAULT: Final = ("default-runtime",)
+_UNITS: Final = ("etc/systemd/system", "usr/lib/systemd/system", "lib/systemd/system")
+
+
+def install(target: Target) -> Steps:
+    """Return what installs the runtime and the hook. Raises HookError; nothing is changed by this."""
+    if not target.file:
+        programs.require(target.root, "dockerd", _OLDEST, "`docker run --gpus`")
+    path = target.path(target.file or FILE)
+    before = files.read(path)
+    text = files.text_of(before or b"", path)
+    daemon = _load(text, path)
+    _check_runtime(daemon, target, path)
+    _check_flags(target, path)
+    changes = []
+    if _lacks(daemon, target):
+        after = _edited(text, target.runtime, default=target.default)
+        changes.append(Change(path=path, before=before, after=after.encode(), backup=RUNTIME_NAME not in text))
+    notes = [f"start containers with: docker run --runtime {RUNTIME_NAME} -e NVIDIA_VISIBLE_DEVICES=0 …"]
+    links, warnings = _link(target)
+    changes += links
+    if changes:
+        notes.insert(0, "restart Docker: systemctl restart docker (containers stop unless live-restore is on)")
+    if not warnings:
+        notes.append("or with: docker run --gpus all|2|'\"device=0,1\"' …")
+    return Steps(changes=tuple(changes), notes=tuple(notes), warnings=tuple(warnings))
+
+
+def uninstall(target: Target) -> Steps:
+    """Return what takes both away again. Raises HookError; nothing is changed by this."""
+    path = target.path(target.file or FILE)
+    before = files.read(path)
+    changes = []
+    notes = []
+    if before is not None:
+        text = files.text_of(before, path)
+        daemon = _load(text, path)
+        if _has_part(daemon):
+            original, untouched = _original(path, text, daemon)
+            changes.append(Change(path=path, before=before, after=original))
+            if not untouched:
+                notes.append(f"{path} was edited since the installation: only what was installed is taken out")
+    link = target.path(HOOK_LINK)
+    led = files.read_link(link)
+    if led and os.path.basename(led) == "oci-gpu-hook":
+        changes.append(Change(path=link, before=led.encode(), after=None, link=True))
+    if changes:
+        notes.append("restart Docker: systemctl restart docker")
+    return Steps(changes=tuple(changes), notes=tuple(notes))
+
+
+def check(root: str = "/") -> list[Finding]:
+    """Return what there is to say about Docker; nothing where it is not installed."""
+    if not programs.find(root, "dockerd"):
+        return []
+    path = os.path.join(root, FILE.lstrip("/"))
+    remedy = "run `oci-gpu install docker`"
+    try:
+        daemon = _load(files.text_of(files.read(path) or b"", path), path)
+    except EngineFileError as error:
+        return [Finding(ok=False, text=f"Docker: {error.what}: {error.why}", remedy=error.remedy)]
+    findings = []
+    runtime = _runtime_of(daemon)
+    if not runtime:
+        findings.append(Finding(ok=False, text=f"Docker has no runtime {RUNTIME_NAME}", remedy=remedy))
+    elif not os.access(os.path.join(root, runtime.lstrip("/")), os.X_OK):
+        findings.append(Finding(ok=False, text=f"Docker's runtime {quoted(runtime)} cannot be run", remedy=remedy))
+    else:
+        default = " (the default)" if daemon.get("default-runtime") == RUNTIME_NAME else ""
+        findings.append(Finding(ok=True, text=f"Docker has the runtime {RUNTIME_NAME}{default}: {runtime}"))
+    hook = programs.find(root, HOOK_NAME)
+    if not hook:
+        findings.append(Finding(ok=False, text="docker run --gpus has no hook to call", remedy=remedy))
+    elif not _is_ours(os.path.join(root, hook.lstrip("/"))):
+        why = "remove NVIDIA's container toolkit to have --gpus served by this hook"
+        findings.append(Finding(ok=True, text=f"docker run --gpus calls another hook, {hook}", remedy=why))
+    elif os.access(os.path.join(root, (files.read_link(os.path.join(root, hook[1:])) or "").lstrip("/")), os.X_OK):
+        findings.append(Finding(ok=True, text=f"docker run --gpus calls this hook by {hook}"))
+    else:
+        findings.append(Finding(ok=False, text=f"{hook} leads to no hook that can be run", remedy=remedy))
+    return findings
+
+
+def _load(text: str, path: str) -> dict[str, object]:
+    try:
+        return json_text.load(text)
+    except (ValueError, RecursionError) as error:
+        why = f"is not what dockerd reads: {error}"
+        raise EngineFileError(quoted(path), why, "correct it, or move it away for a new one") from None
+
+
+def _check_runtime(daemon: dict[str, object], target: Target, path: str) -> None:
+    if not target.runtime:
+        raise EngineFileError("oci-gpu-runtime", "found no runc and no crun on PATH", "install runc (apt install runc)")
+    runtimes = daemon.get("runtimes", {})
+    if type(runtimes) is not dict:
+        raise EngineFileError(quoted(path), "has `runtimes` that are no object", "correct it as dockerd's manual says")
+    other = _runtime_of(daemon)
+    if RUNTIME_NAME in runtimes and os.path.basename(other) != "oci-gpu-runtime":
+        why = f"has another runtime of the name {RUNTIME_NAME}: {quoted(runtimes[RUNTIME_NAME])}"
+        raise EngineFileError(quoted(path), why, "rename or remove that runtime first")
+    default = daemon.get("default-runtime", "runc")
+    if target.default and default not in ("runc", RUNTIME_NAME):
+        why = f"has another default runtime: {quoted(default)}"
+        raise EngineFileError(quoted(path), why, "remove default-runtime from it first, or install without --default")
+
+
+def _check_flags(target: Target, path: str) -> None:
+    """Raise where dockerd would not start: it takes no directive both from its command line and from daemon.json."""
+    for unit in _unit_files(target):
+        with open(unit, encoding="utf-8", errors="replace") as file:
+            commands = [line for line in file if line.lstrip().startswith("ExecStart")]
+        for flag in ("--add-runtime", *(("--default-runtime",) if target.default else ())):
+            if any(flag in command for command in commands):
+                why = f"gives dockerd {flag}, which dockerd does not take beside the same in {quoted(path)}"
+                raise EngineFileError(quoted(unit), why, f"move that setting from the unit to {path} first")
+
+
+def _unit_files(target: Target) -> Iterator[str]:
+    for directory in _UNITS:
+        base = os.path.join(target.root, directory)
+        if os.path.isfile(f"{base}/docker.service"):
+            yield f"{base}/docker.service"
+        drop_ins = f"{base}/docker.service.d"
+        if os.path.isdir(drop_ins):
+            yield from (f"{drop_ins}/{name}" for name in sorted(os.listdir(drop_ins)) if name.endswith(".conf"))
+
+
+def _runtime_of(daemon: dict[str, object]) -> str:
+    runtimes = daemon.get("runtimes")
+    runtime = runtimes.get(RUNTIME_NAME) if type(runtimes) is dict else None
+    path = runtime.get("path") if type(runtime) is dict else None
+    return path if type(path) is str else ""
+
+
+def _lacks(daemon: dict[str, object], target: Target) -> bool:
+    is_default = daemon.get("default-runtime") == RUNTIME_NAME
+    return _runtime_of(daemon) != target.runtime or (target.default and not is_default)
+
+
+def _has_part(daemon: dict[str, object]) -> bool:
+    return bool(_runtime_of(daemon)) or daemon.get("default-runtime") == RUNTIME_NAME
+
+
+def _edited(text: str, runtime: str, *, default: bool) -> str:
+    text = json_text.with_member(text, _RUNTIME, {"path": runtime})
+    return json_text.with_member(text, _DEFAULT, RUNTIME_NAME) if default else text
+
+
+def _original(path: str, text: str, daemon: dict[str, object]) -> tuple[bytes | None, bool]:
+    """Return what the file was before the installation, None if there was none, and whether nobody touched it since."""
+    backup = files.read(path + BACKUP_SUFFIX)
+    start = files.text_of(backup or b"", path)
+    try:
+        if text in (_edited(start, _runtime_of(daemon), default=default) for default in (False, True)):
+            return backup, True
+    except ValueError:
+        pass  # not the backup that it should be
+    text = json_text.without_member(text, _RUNTIME)
+    if daemon.get("default-runtime") == RUNTIME_NAME:
+        text = json_text.without_member(text, _DEFAULT)
+    return text.encode(), False
+
+
+def _link(target: Target) -> tuple[list[Change], list[str]]:
+    """Return the change that gives dockerd its hook, and a warning where another's is there."""
+    found = programs.find(target.root, HOOK_NAME)
+    if found and not _is_ours(target.path(found)):
+        return [], [f"{found} is another's: docker run --gpus stays with it, --runtime {RUNTIME_NAME} does not need it"]
+    path = target.path(HOOK_LINK)
+    led = files.read_link(path)
+    if led == "" or (led and os.path.basename(led) != "oci-gpu-hook"):
+        return [], [f"{HOOK_LINK} is another's and stays: docker run --gpus is not served"]
+    if led == target.hook:
+        return [], []
+    return [Change(path=path, before=led.encode() if led else None, after=target.hook.encode(), link=True)], []
+
+
+def _is_ours(path: str) -> bool:
+    return os.path.basename(files.read_link(path) or "") == "oci-gpu-hook"

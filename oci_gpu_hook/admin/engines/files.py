@@ -1,0 +1,173 @@
+"""Reading and changing the files of engines: never through a link, whole or not at all, and the old one kept."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import stat
+
+from oci_gpu_hook.admin.engines.model import BACKUP_SUFFIX, Change
+from oci_gpu_hook.base.errors import HookError, quoted, reason
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Final
+
+LARGEST: Final = 4 * 1024 * 1024
+_AS_ROOT: Final = "run as root, and see that the file system is writable"
+
+
+class EngineFileError(HookError):
+    """A file of an engine is not what it should be; it is left untouched."""
+
+
+def read(path: str) -> bytes | None:
+    """Return the contents of a regular file, None where there is none. Raises EngineFileError."""
+    try:
+        found = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise EngineFileError(f"cannot read {quoted(path)}", reason(error), "run as root") from None
+    if stat.S_ISLNK(found.st_mode):
+        why = f"is a symbolic link to {quoted(os.readlink(path))}, which something else looks after"
+        raise EngineFileError(
+            quoted(path), why, "name the file that is meant with --file, or replace the link by a file"
+        )
+    if not stat.S_ISREG(found.st_mode):
+        raise EngineFileError(quoted(path), "is no regular file", "put a file there, or name another with --file")
+    if found.st_size > LARGEST:
+        raise EngineFileError(quoted(path), f"is larger than {LARGEST} bytes", "look whether it is what it should be")
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise EngineFileError(f"cannot read {quoted(path)}", reason(error), "run as root") from None
+
+
+def read_link(path: str) -> str | None:
+    """Return the target of a symbolic link, None where there is nothing, "" where something else is."""
+    try:
+        return os.readlink(path)
+    except FileNotFoundError:
+        return None
+    except OSError:
+        return ""
+
+
+def text_of(data: bytes, path: str) -> str:
+    """Return contents as text. Raises EngineFileError."""
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        why = f"is not UTF-8 at byte {error.start}"
+        raise EngineFileError(quoted(path), why, "correct it, or move it away for a new one") from None
+
+
+def check(changes: Sequence[Change]) -> None:
+    """Raise EngineFileError unless every change can be made, as far as that can be seen without making one."""
+    for change in changes:
+        directory = os.path.dirname(change.path)
+        while not os.path.isdir(directory) and directory != "/":
+            directory = os.path.dirname(directory)
+        if not os.access(directory, os.W_OK | os.X_OK):
+            raise EngineFileError(f"cannot write {quoted(change.path)}", f"{quoted(directory)} is read-only", _AS_ROOT)
+        if change.before is not None and not change.link:
+            try:
+                os.close(os.open(change.path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC))
+            except OSError as error:
+                raise EngineFileError(f"cannot write {quoted(change.path)}", reason(error), _AS_ROOT) from None
+
+
+def apply(changes: Sequence[Change]) -> None:
+    """Make all changes or none. Raises EngineFileError."""
+    check(changes)
+    done: list[Change] = []
+    try:
+        for change in changes:
+            if change.backup and change.before is not None:
+                _put(change.path + BACKUP_SUFFIX, change.before, like=change.path)
+            _make(change)
+            done.append(change)
+    except OSError as error:
+        for change in reversed(done):
+            _make(Change(path=change.path, before=change.after, after=change.before, link=change.link))
+        raise EngineFileError(f"cannot write {quoted(error.filename)}", reason(error), _AS_ROOT) from None
+
+
+def diff(changes: Sequence[Change]) -> str:
+    """Return the changes as a unified diff, fit for patch(1) but for links."""
+    parts: list[str] = []
+    for change in changes:
+        before, after = (_lines(change, contents) for contents in (change.before, change.after))
+        from_file = change.path if change.before is not None else "/dev/null"
+        to_file = change.path if change.after is not None else "/dev/null"
+        parts += difflib.unified_diff(before, after, from_file, to_file)
+    return "".join(part if part.endswith("\n") else part + "\n\\ No newline at end of file\n" for part in parts)
+
+
+def make_directory(directory: str) -> None:
+    """Make a directory and those above it, as packages do."""
+    os.makedirs(directory, 0o755, exist_ok=True)  # noqa: TID251
+
+
+def _make(change: Change) -> None:
+    if change.after is None:
+        os.unlink(change.path)
+        _remove_backup(change.path)
+        return
+    make_directory(os.path.dirname(change.path))
+    if change.link:
+        temporary = f"{change.path}.{os.getpid()}"
+        os.symlink(os.fsdecode(change.after), temporary)
+        os.rename(temporary, change.path)
+    else:
+        _put(change.path, change.after, like=change.path)
+        if not change.backup and _is_backup(change.path, change.after):
+            _remove_backup(change.path)
+
+
+def _is_backup(path: str, data: bytes) -> bool:
+    """Tell whether this is what the backup keeps, which is needed no more when it is back in its place."""
+    try:
+        with open(path + BACKUP_SUFFIX, "rb") as file:
+            return file.read() == data
+    except FileNotFoundError:
+        return False
+
+
+def _remove_backup(path: str) -> None:
+    try:
+        os.unlink(path + BACKUP_SUFFIX)
+    except FileNotFoundError:
+        pass
+
+
+def _put(path: str, data: bytes, like: str) -> None:
+    """Put data in the place of a file in one step, with the owner and mode of the file `like`, if there is one."""
+    try:
+        found = os.stat(like)
+        owner, mode = (found.st_uid, found.st_gid), found.st_mode & 0o7777
+    except FileNotFoundError:
+        owner, mode = (os.geteuid(), os.getegid()), 0o644
+    temporary = f"{path}.{os.getpid()}"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        with open(fd, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fchown(fd, *owner)
+            os.fchmod(fd, mode)
+            os.fsync(fd)
+        os.rename(temporary, path)
+    except OSError:
+        os.unlink(temporary)
+        raise
+
+
+def _lines(change: Change, contents: bytes | None) -> list[str]:
+    if contents is None:
+        return []
+    text = contents.decode("utf-8", "replace")
+    return [f"symbolic link to {text}\n"] if change.link else text.splitlines(keepends=True)

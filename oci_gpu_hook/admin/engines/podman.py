@@ -1,0 +1,38 @@
+"""Podman, for root and for users: the hook in hooks.d."""
+
+from __future__ import annotations
+
+from oci_gpu_hook.admin.engines import hooks_d, programs
+from oci_gpu_hook.admin.engines.model import Steps
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+    from oci_gpu_hook.admin.engines.model import Finding, Target
+
+_OLDEST: Final = (1, 0)
+_SHARED: Final = "CRI-O reads the same directory"
+
+
+def install(target: Target) -> Steps:
+    """Return what registers the hook. Raises HookError; nothing is changed by this."""
+    if not target.hooks_directory:
+        programs.require(target.root, "podman", _OLDEST, "version 1.0.0 of the hooks' format")
+    notes = (
+        "nothing is to be restarted; start containers with: podman run -e NVIDIA_VISIBLE_DEVICES=0 …",
+        "or by count: podman run --annotation io.oci-gpu-hook.count=1 …",
+        _SHARED,
+    )
+    return Steps(changes=hooks_d.install(target), notes=notes)
+
+
+def uninstall(target: Target) -> Steps:
+    """Return what takes the hook away. Raises HookError; nothing is changed by this."""
+    changes = hooks_d.uninstall(target)
+    return Steps(changes=changes, notes=(_SHARED + ", and does without the hook now",) if changes else ())
+
+
+def check(root: str = "/") -> list[Finding]:
+    """Return what there is to say about Podman; nothing where it is not installed."""
+    return hooks_d.check(root, "Podman", "podman") if programs.find(root, "podman") else []

@@ -1,0 +1,54 @@
+"""Which engine is installed, and in which version."""
+
+from __future__ import annotations
+
+import os
+
+from oci_gpu_hook.base.errors import HookError, quoted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+# Where systemd starts services from (systemd.exec(5), DEFAULT_PATH), so where engines find what they call.
+DIRECTORIES: Final = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
+
+
+def find(root: str, name: str) -> str:
+    """Return the path, in the file system at `root`, of a program that engines find by name; "" where there is none."""
+    for directory in DIRECTORIES:
+        path = f"{directory}/{name}"
+        there = os.path.join(root, path.lstrip("/"))
+        if os.path.islink(there) or os.access(there, os.X_OK):  # an absolute link leads astray, seen from here
+            return path
+    return ""
+
+
+def require(root: str, name: str, oldest: tuple[int, int], needs: str) -> None:
+    """Raise HookError unless the program is installed, and on this machine in a version that can do what is needed.
+
+    Another file system's programs are not run: they may be another machine's.
+    """
+    path = find(root, name)
+    if not path:
+        remedy = "install it first, or name where its configuration is (--file, --hooks-directory)"
+        raise HookError(name, f"is not installed below {quoted(root)}", remedy)
+    if root != "/":
+        return
+    found = version(path)
+    if found and found < oldest:
+        wanted, have = (".".join(map(str, numbers)) for numbers in (oldest, found))
+        raise HookError(f"{name} {have}", f"is too old: {needs} came with {wanted}", "upgrade it")
+
+
+def version(path: str) -> tuple[int, int] | None:
+    """Return major and minor version as `PROGRAM --version` has them, None where it does not say."""
+    import re
+    import subprocess
+
+    try:
+        done = subprocess.run([path, "--version"], capture_output=True, timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    numbers = re.search(rb"(\d+)\.(\d+)", done.stdout)
+    return (int(numbers[1]), int(numbers[2])) if numbers else None

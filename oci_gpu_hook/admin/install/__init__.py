@@ -1,0 +1,1 @@
+"""Laying the executables that engines start."""

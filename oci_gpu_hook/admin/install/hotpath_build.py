@@ -1,0 +1,167 @@
+"""Makes the file that `hotpath` reads. Not on the way of a container.
+
+The byte code is that of the sources without what only readers and type checkers use: docstrings, annotations of
+functions and variables, and what stands under TYPE_CHECKING. Modules find each other by a look into sys.modules: an
+import statement takes a microsecond also where the module is there, and a start has two hundred. Line numbers stay.
+"""
+
+from __future__ import annotations
+import __future__
+
+import ast
+import marshal
+import os
+
+from oci_gpu_hook.base import cpython
+from oci_gpu_hook.base.trusted_files import replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from subprocess import CompletedProcess
+    from types import CodeType
+    from typing import Final
+
+# What is imported together after the door: a container's end; its request; its start; of that a choice by count, for
+# one GPU and for several; each kind of device cgroup; systemd's units; what others have left to be taken back. And what
+# a start may want after a wait, in which the package may have been upgraded: the file that this process holds is whole.
+# head → the heads that a door imports before it, whose modules its own group need not hold.
+HEADS: Final = {
+    "oci_gpu_hook.lifecycle.teardown": (),
+    "oci_gpu_hook.request.parse": (),
+    "oci_gpu_hook.lifecycle.start": ("oci_gpu_hook.request.parse",),
+    "oci_gpu_hook.allocation.by_count": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
+    "oci_gpu_hook.allocation.topology": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
+    "oci_gpu_hook.apply.device_access.v1": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
+    "oci_gpu_hook.apply.device_access.v2": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
+    "oci_gpu_hook.apply.systemd.drop_in": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
+    "oci_gpu_hook.apply.cleanup": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
+    "oci_gpu_hook.allocation.wait": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
+    "oci_gpu_hook.allocation.messages": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
+}
+
+EXTENSIONS: Final = ("_ctypes", "_json", "_struct", "fcntl")  # in some interpreters files, in others built in
+
+
+def write(path: str, interpreter: str, package: str, door: str, *, is_checkout: bool = True) -> None:
+    """Lay the file for the modules that a door imports. Raises HookError, OSError, CalledProcessError.
+
+    Of a checkout every source is looked at, at each start; installed code changes as a whole, as its byte code says too
+    (bytecode.py), and one look at its first file is enough.
+    """
+    index: dict[str, tuple[int, int]] = {}
+    groups = b""
+    for head, before in {door: (), **HEADS}.items():
+        if not os.path.exists(_source(head, package)[0]):
+            continue
+        there = () if head == door else _import_order(interpreter, (door, *before), package)
+        names = [name for name in _import_order(interpreter, (door, *before, head), package) if name not in there]
+        sources = []
+        modules = []
+        for name in names:
+            source, is_package = _source(name, package)
+            if is_checkout or name == "oci_gpu_hook":
+                about = os.stat(source)
+                sources.append((source, about.st_size, about.st_mtime_ns))
+            modules.append((name, source, is_package, compiled(source, package)))
+        group = marshal.dumps((tuple(sources), tuple(modules)))
+        index[head] = (len(groups), len(group))
+        groups += group
+    here = os.path.dirname(cpython.__file__)
+    readers = [compiled(os.path.join(here, name), package) for name in ("hotpath.py", "lean_os.py")]
+    first = marshal.dumps((*readers, index, _extensions(interpreter)))
+    replace(path, len(first).to_bytes(8, "little") + first + groups, 0o644)
+
+
+def compiled(source: str, package: str) -> CodeType:
+    """Return the lean byte code of a source file."""
+    with open(source, "rb") as file:
+        tree = _Lean().visit(ast.parse(file.read(), source))
+    tree.body = [linked for statement in tree.body for linked in _linked(statement, package)]
+    code: CodeType = compile(
+        ast.fix_missing_locations(tree),
+        source,
+        "exec",
+        flags=__future__.annotations.compiler_flag,
+        dont_inherit=True,
+        optimize=2,
+    )
+    return code
+
+
+def _linked(statement: ast.stmt, package: str) -> list[ast.stmt]:
+    """Return what a statement of a module becomes: of `from MODULE import NAME` come calls of hotpath.linked."""
+    if not isinstance(statement, ast.ImportFrom) or (statement.module or "").split(".")[0] != "oci_gpu_hook":
+        return [statement]
+    module = str(statement.module)
+    found = []
+    for alias in statement.names:
+        is_module = os.path.exists(_source(f"{module}.{alias.name}", package)[0])
+        text = f"__linked__({f'{module}.{alias.name}'!r})" if is_module else f"__linked__({module!r}).{alias.name}"
+        found += ast.parse(f"{alias.asname or alias.name} = {text}").body
+    return [ast.increment_lineno(each, statement.lineno - 1) for each in found]
+
+
+def _extensions(interpreter: str) -> dict[str, str]:
+    """Return where the interpreter has those of the extension modules of a start that are files."""
+    program = f"import {', '.join(EXTENSIONS)}"
+    program += f"\nfor module in {', '.join(EXTENSIONS)}: print(getattr(module, '__file__', ''))"
+    paths = _said(interpreter, program).stdout.splitlines()
+    return {name: path for name, path in zip(EXTENSIONS, paths, strict=True) if path}
+
+
+def _import_order(interpreter: str, heads: Sequence[str], package: str) -> list[str]:
+    """Return the package's modules in the order in which importing the heads completes them, packages first."""
+    program = f"import sys; sys.path.append({os.path.dirname(package)!r}); import {', '.join(heads)}"
+    said = _said(interpreter, program, "-X", "importtime").stderr
+    names = (line.rpartition("|")[2].strip() for line in said.splitlines() if line.startswith("import time:"))
+    return [name for name in names if name.split(".")[0] == "oci_gpu_hook"]
+
+
+def _said(interpreter: str, program: str, *options: str) -> CompletedProcess[str]:
+    import subprocess
+
+    command = [interpreter, "-ISB", *options, "-c", program]
+    return subprocess.run(command, env={}, capture_output=True, text=True, check=True, timeout=60)
+
+
+def _source(name: str, package: str) -> tuple[str, bool]:
+    base = os.path.join(os.path.dirname(package), *name.split("."))
+    init = os.path.join(base, "__init__.py")
+    return (init, True) if os.path.exists(init) else (f"{base}.py", False)
+
+
+class _Lean(ast.NodeTransformer):
+    """Takes out what does nothing when it runs. Annotations of classes stay: they are the fields of Records."""
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        node.returns = None
+        arguments = node.args
+        for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs):
+            argument.annotation = None
+        for rest in filter(None, (arguments.vararg, arguments.kwarg)):
+            rest.annotation = None
+        return self._with_body(node)
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        kept = [statement if isinstance(statement, ast.AnnAssign) else self.visit(statement) for statement in node.body]
+        node.body = [statement for statement in kept if statement is not None] or [ast.Pass()]
+        return node
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST | None:
+        if node.value is None:
+            return None
+        return ast.copy_location(ast.Assign(targets=[node.target], value=self.visit(node.value)), node)
+
+    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
+        if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            return [self.visit(statement) for statement in node.orelse] or ast.copy_location(ast.Pass(), node)
+        return self._with_body(node)
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST | None:
+        return None if node.module == "__future__" else node
+
+    def _with_body(self, node: ast.FunctionDef | ast.If) -> ast.AST:
+        self.generic_visit(node)
+        node.body = node.body or [ast.copy_location(ast.Pass(), node)]
+        return node

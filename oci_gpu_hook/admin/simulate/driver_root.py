@@ -1,0 +1,120 @@
+"""Makes the driver root: every file of a driver, for all capabilities, and the ld cache that ldconfig writes of it."""
+
+from __future__ import annotations
+
+import os
+import struct
+
+from oci_gpu_hook.admin.simulate import driver_files
+from oci_gpu_hook.admin.simulate.elf import Note, shared_object
+from oci_gpu_hook.admin.simulate.tree import Tree
+from oci_gpu_hook.base.errors import SimulationError, one_line
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Final
+
+    from oci_gpu_hook.admin.simulate.driver_files import Driver, SharedObject
+    from oci_gpu_hook.admin.simulate.layouts import Layout
+
+LDCONFIG: Final = ("/sbin/ldconfig.real", "/sbin/ldconfig", "/usr/sbin/ldconfig", "/usr/bin/ldconfig")
+# libnvidia-tls bears this note; NVIDIA's tools know the right build of it by kernel 2.3.99.
+TLS_ABI_TAG: Final = Note(section=".note.ABI-tag", owner="GNU", type=1, description=struct.pack("<4I", 0, 2, 3, 99))
+
+
+def make_driver_root(root: str, driver: Driver, layout: Layout, compiled: Mapping[str, bytes]) -> None:
+    """Fill the directory `root`.
+
+    compiled: images built from C: `libnvidia-ml`, `libcuda`, and `nvidia-smi`, which serves for every program.
+    Raises SimulationError when ldconfig is missing or fails; OSError.
+    """
+    tree = Tree(root=root)
+    for directory in ("usr/bin", "usr/sbin", "usr/lib", "usr/lib64", "run", "tmp", layout.libraries):
+        tree.directory(directory)
+    for path, target in (*layout.symlinks, ("var/run", "../run")):
+        tree.link(path, target)
+    _libraries(tree, driver, layout, compiled)
+    for name in ("nvidia-smi", *driver_files.PROGRAMS):
+        tree.write(f"{layout.programs}/{name}", compiled["nvidia-smi"], 0o755)
+    _firmware_and_configuration(tree, driver, layout)
+    for socket in driver_files.SOCKETS:
+        tree.socket(f"run/{socket}")
+    _ld_cache(tree, layout)
+
+
+def _libraries(tree: Tree, driver: Driver, layout: Layout, compiled: Mapping[str, bytes]) -> None:
+    libraries = driver.libraries()
+    for library in libraries.values():
+        image = compiled.get(library.stem) or _image(driver, library, driver.machine)
+        _install(tree, layout.libraries, driver, library, image)
+        if library.bits32 and driver.machine == "x86_64":
+            _install(tree, layout.libraries32, driver, library, _image(driver, library, "i386"))
+        if layout.library_links and not library.directory:
+            for name in filter(None, dict.fromkeys((driver.soname(library), driver.file_name(library)))):
+                tree.link(f"{layout.library_links}/{name}", f"/{layout.libraries}/{name}")
+    tree.link(f"{layout.libraries}/gbm/nvidia-drm_gbm.so", "../libnvidia-allocator.so.1")
+    x_driver, x_extension = (name.format(version=driver.version) for name in driver_files.X_MODULES)
+    module = shared_object(driver.machine, needed=("libc.so.6",), exports=("nvidiaModuleData",))
+    tree.write(f"{layout.libraries}/{layout.x_driver}/{x_driver}", module, 0o755)
+    tree.write(f"{layout.libraries}/{layout.x_extensions}/{x_extension}", module, 0o755)
+    tree.link(f"{layout.libraries}/{layout.x_extensions}/libglxserver_nvidia.so", x_extension)
+
+
+def _image(driver: Driver, library: SharedObject, machine: str) -> bytes:
+    libraries = driver.libraries()
+    return shared_object(
+        machine,
+        driver.soname(library),
+        needed=(*(driver.soname(libraries[stem]) for stem in library.needed), "libc.so.6"),
+        exports=library.exports,
+        notes=(TLS_ABI_TAG,) if library.stem == "libnvidia-tls" else (),
+    )
+
+
+def _install(tree: Tree, libraries: str, driver: Driver, library: SharedObject, image: bytes) -> None:
+    directory = os.path.join(libraries, library.directory)
+    name, soname = driver.file_name(library), driver.soname(library)
+    tree.write(f"{directory}/{name}", image, 0o755)
+    if soname not in ("", name):
+        tree.link(f"{directory}/{soname}", name)
+    for link in library.links:
+        tree.link(f"{directory}/{link}", soname or name)
+
+
+def _firmware_and_configuration(tree: Tree, driver: Driver, layout: Layout) -> None:
+    for name in driver_files.FIRMWARE:
+        tree.write(f"{layout.firmware}/{driver.version}/{name}", shared_object("riscv64"))  # a GSP is a RISC-V core
+    for name, text in driver_files.shared_files(driver.version).items():
+        tree.write(f"{layout.share}/{name}", text)
+    available = {driver.soname(library) for library in driver.libraries().values()}
+    for name, soname in driver_files.PLATFORMS.items():
+        if soname in available:
+            tree.write(f"{layout.share}/egl/egl_external_platform.d/{name}", driver_files.icd(soname))
+    tree.write(f"{layout.share}/vulkan/icd.d/{layout.vulkan_icd}", driver_files.VULKAN_ICD)
+    if "libnvidia-vksc-core.so.1" in available:
+        name = layout.vulkan_icd.replace("nvidia_icd", "nvidia_icd_vksc")
+        icd = driver_files.VULKAN_ICD.replace("libGLX_nvidia.so.0", "libnvidia-vksc-core.so.1")
+        tree.write(f"{layout.share}/vulkansc/icd.d/{name}", icd)
+    tree.write(f"{layout.share}/X11/xorg.conf.d/{layout.x_output_class}", driver_files.X_OUTPUT_CLASS)
+    tree.write("etc/OpenCL/vendors/nvidia.icd", "libnvidia-opencl.so.1\n")
+    tree.write("etc/cufile.json", driver_files.CUFILE)
+    tree.directory("run/udev/data")
+
+
+def _ld_cache(tree: Tree, layout: Layout) -> None:
+    """Have the real ldconfig write etc/ld.so.cache."""
+    import subprocess
+
+    directories = dict.fromkeys(filter(None, (layout.library_links, layout.libraries, layout.libraries32)))
+    tree.write("etc/ld.so.conf", "".join(f"/{directory}\n" for directory in directories))
+    ldconfig = next((path for path in LDCONFIG if os.access(path, os.X_OK)), None)
+    if ldconfig is None:
+        raise SimulationError("ld cache", "ldconfig is not installed", "install glibc's (Debian: libc-bin)")
+    # -X: the links are ours. The locale decides nothing but the wording of what it complains about.
+    run = subprocess.run(
+        [ldconfig, "-X", "-r", tree.root], capture_output=True, text=True, check=False, env={"LC_ALL": "C"}
+    )
+    if run.returncode or not os.path.exists(os.path.join(tree.root, "etc/ld.so.cache")):
+        why = one_line(run.stderr.strip().splitlines()[-1] if run.stderr.strip() else f"exit status {run.returncode}")
+        raise SimulationError("ld cache", f"{ldconfig}: {why}", "a simulated host needs glibc's ldconfig")

@@ -1,0 +1,140 @@
+"""Puts a simulated host into its directory: made beside the one that is there, then put in its place.
+
+A failure leaves the old host as it was. The state directory is the hook's, and stays.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json  # noqa: TID253  a command for people
+import os
+import shutil  # noqa: TID253
+
+from oci_gpu_hook.admin.simulate.build import build
+from oci_gpu_hook.admin.simulate.driver_files import Driver
+from oci_gpu_hook.admin.simulate.driver_root import make_driver_root
+from oci_gpu_hook.admin.simulate.layouts import layout_named
+from oci_gpu_hook.admin.simulate.model import Settings
+from oci_gpu_hook.admin.simulate.nodes import host_nodes
+from oci_gpu_hook.admin.simulate.procfs import make_procfs
+from oci_gpu_hook.admin.simulate.sysfs import make_sysfs
+from oci_gpu_hook.admin.simulate.tree import Tree
+from oci_gpu_hook.base.errors import SimulationError, quoted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+    from oci_gpu_hook.admin.simulate.model import SimulatedHost
+
+MARKER: Final = "simulation.json"  # a directory with it is ours to replace
+PARTS: Final = (MARKER, "config.toml", "driver", "dev", "proc", "sys")
+STAGING: Final = ".new"
+
+
+def read_settings(directory: str) -> Settings | None:
+    """Return the settings of the simulated host in a directory; None when there is none."""
+    try:
+        with open(f"{directory}/{MARKER}", encoding="utf-8") as file:
+            fields = json.load(file)["oci-gpu-hook simulated host"]
+        lists = {name: tuple(fields[name]) for name in ("mig_profiles", "minors") if fields[name] is not None}
+        return Settings(**{**fields, **lists})
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
+def replace(host: SimulatedHost, machine: str) -> None:
+    """Make the host, for a machine `x86_64` or `aarch64`. Raises SimulationError, OSError."""
+    created = _claim(host)
+    lock = os.open(host.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    umask = os.umask(0o022)
+    done = False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _exchange(host, machine)
+        done = True
+    except BlockingIOError:
+        why = "another oci-gpu simulate is at work in it"
+        raise SimulationError(quoted(host.directory), why, "wait for it to end") from None
+    finally:
+        os.umask(umask)
+        os.close(lock)
+        if created and not done:
+            os.rmdir(host.directory)
+
+
+def _claim(host: SimulatedHost) -> bool:
+    """See that the directory is there and may be filled. Return whether it was made."""
+    directory = host.directory
+    try:
+        entries = set(os.listdir(directory))
+    except FileNotFoundError:
+        Tree(root=directory).directory("")
+        entries = None
+    except NotADirectoryError:
+        raise SimulationError(quoted(directory), "is no directory", "choose another place") from None
+    if entries and entries != {STAGING} and read_settings(directory) is None:
+        why = "is not empty, and no simulated host"
+        raise SimulationError(quoted(directory), why, "choose a new or an empty directory")
+    unfit = _unfit(directory, nodes=host.settings.device_nodes)
+    if unfit:
+        if entries is None:
+            os.rmdir(directory)
+        raise SimulationError(quoted(directory), unfit, "choose one on another file system, e.g. below /var/lib")
+    return entries is None
+
+
+def _unfit(directory: str, *, nodes: bool) -> str:
+    flags = os.statvfs(directory).f_flag
+    if flags & os.ST_NOEXEC:
+        return "is mounted noexec: its libraries could not be loaded"
+    if flags & os.ST_NODEV and nodes:
+        return "is mounted nodev: its nodes could not be opened"
+    return ""
+
+
+def _exchange(host: SimulatedHost, machine: str) -> None:
+    staging = f"{host.directory}/{STAGING}"
+    shutil.rmtree(staging, ignore_errors=True)  # of a run that was killed
+    try:
+        _fill(Tree(root=staging), host, machine)
+        for part in PARTS:
+            if os.path.lexists(f"{host.directory}/{part}"):
+                os.rename(f"{host.directory}/{part}", f"{staging}/old-{part}")
+            os.rename(f"{staging}/{part}", f"{host.directory}/{part}")
+        Tree(root=host.directory).directory("state")
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _fill(tree: Tree, host: SimulatedHost, machine: str) -> None:
+    settings = host.settings
+    layout = layout_named(settings.layout, machine)
+    libraries = Driver(version=settings.driver_version, machine=machine)
+    modules = Driver(version=settings.kernel_driver_version, machine=machine)
+    tree.directory("dev")
+    if settings.device_nodes:
+        _nodes(tree, host)
+    make_procfs(tree, host.gpus, modules, host.numbers)
+    make_sysfs(tree, host.gpus, version=modules.version, numbers=host.numbers, firmware=layout.firmware_class_path)
+    compiled = build(host.gpus, settings, layout)
+    make_driver_root(f"{tree.root}/driver", libraries, layout, compiled)
+    tree.write("config.toml", _config(host))
+    tree.write(MARKER, json.dumps({"oci-gpu-hook simulated host": vars(settings)}, indent=2) + "\n")
+
+
+def _nodes(tree: Tree, host: SimulatedHost) -> None:
+    for node in host_nodes(host.gpus, host.numbers):
+        tree.character_device(node.path, node.major, node.minor, node.mode, node.gid)
+    for gpu in host.gpus:
+        card, render = host.numbers.drm(gpu.index)
+        tree.link(f"dev/dri/by-path/pci-{gpu.bus_id}-card", f"../{card}")
+        tree.link(f"dev/dri/by-path/pci-{gpu.bus_id}-render", f"../{render}")
+
+
+def _config(host: SimulatedHost) -> str:
+    """Return config.toml; JSON's strings are TOML's basic strings."""
+    keys = {"root": host.driver_root, "dev-root": host.dev_root, "proc-root": host.proc_root, "sys-root": host.sys_root}
+    lines = "".join(f"{key} = {json.dumps(path, ensure_ascii=False)}\n" for key, path in keys.items())
+    state = json.dumps(host.state_dir, ensure_ascii=False)
+    return f"# A simulated host, made by oci-gpu simulate.\n[driver]\n{lines}\n[state]\ndir = {state}\n"

@@ -1,0 +1,104 @@
+"""A record that cannot be believed, or is not there: it is set aside and made anew from the journals of containers."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from oci_gpu_hook.allocation.holders import Holder
+from oci_gpu_hook.allocation.lease_table import Device, Lease, with_changes
+from oci_gpu_hook.allocation.store import READ, read_trusted
+from oci_gpu_hook.base import document
+from oci_gpu_hook.base.document import member
+from oci_gpu_hook.base.errors import HookError, InvalidInput, quoted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final
+
+    from oci_gpu_hook.allocation.holders import Processes
+    from oci_gpu_hook.allocation.lease_table import Book
+
+JOURNALS: Final = "containers"
+LARGEST_JOURNAL: Final = 4 << 20
+_WHAT: Final = "journal"
+_REMEDY: Final = "nothing to do: it attests no lease"
+
+
+def completed(readable: Book, directory: int, processes: Processes) -> Book:
+    """Return what can still be known: the readable entries of a record, and what the journals attest beside them.
+
+    directory: descriptor of the state directory.
+    """
+    known = {(lease.container, lease.holder.start_time) for lease in readable.leases}
+    attested = _journals(directory, processes)
+    missing = [lease for lease in attested if (lease.container, lease.holder.start_time) not in known]
+    return with_changes(readable, leases=(*readable.leases, *missing))
+
+
+def set_aside(record: str, directory: int) -> str:
+    """Rename the record, so that somebody may look at it; return its new name. Raises OSError."""
+    aside = f"{record}.corrupt-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{time.time_ns() % 10**9:09d}"
+    os.rename(record, aside, src_dir_fd=directory, dst_dir_fd=directory)
+    return aside
+
+
+def from_journal(entry: object, boot_id: str, pid_namespace: int) -> Lease:
+    """Return the lease that a container's journal STATE/containers/*.json attests. Raises InvalidInput.
+
+    A journal may lack what only the record knows: then it is taken for one of this boot and namespace, and the
+    start time decides whether its container lives.
+    """
+    devices = [_device(uuid) for uuid in _required(entry, "gpus", list)]
+    return Lease(
+        container=_required(entry, "id", str),
+        devices=tuple(devices),
+        exclusive=member(entry, "exclusive", bool, _WHAT, False),
+        holder=Holder(
+            pid=_required(entry, "pid", int),
+            start_time=_required(entry, "startTime", int),
+            boot_id=member(entry, "bootId", str, _WHAT, boot_id),
+            pid_namespace=member(entry, "pidNamespace", int, _WHAT, pid_namespace),
+        ),
+        since=member(entry, "since", str, _WHAT, ""),
+    )
+
+
+def _journals(state_directory: int, processes: Processes) -> list[Lease]:
+    """Return the leases that the journals of changed containers attest; unreadable ones attest nothing."""
+    try:
+        directory = os.open(JOURNALS, READ | os.O_DIRECTORY, dir_fd=state_directory)
+    except OSError:
+        return []
+    leases = []
+    try:
+        for name in sorted(os.listdir(directory)):
+            if not name.endswith(".json"):
+                continue
+            try:
+                entry = document.parse(read_trusted(name, LARGEST_JOURNAL, directory), name)
+                lease = from_journal(entry, processes.boot_id, processes.pid_namespace)
+            except (HookError, OSError):
+                continue
+            if lease.devices and lease.holder.pid:
+                leases.append(lease)
+    finally:
+        os.close(directory)
+    return leases
+
+
+def _device(uuid: object) -> Device:
+    if type(uuid) is not str:
+        raise InvalidInput(_WHAT, f"gpus: {quoted(uuid)} is not a string", _REMEDY)
+    return Device(gpu="", mig=uuid) if uuid[:4].upper() == "MIG-" else Device(gpu=uuid)
+
+
+def _required(entry: object, name: str, kind: type) -> Any:
+    found = member(entry, name, kind, _WHAT)
+    if found is None:
+        raise InvalidInput(_WHAT, f"{name} is missing in {quoted(entry)}", _REMEDY)
+    if kind is int and not 0 <= found < 1 << 63:
+        raise InvalidInput(_WHAT, f"{name}: {quoted(found)} is out of range", _REMEDY)
+    if kind is str and len(found) > 4096:  # PATH_MAX: nothing that is named here is longer
+        raise InvalidInput(_WHAT, f"{name}: {quoted(found)} is too long", _REMEDY)
+    return found

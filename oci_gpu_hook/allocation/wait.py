@@ -1,0 +1,67 @@
+"""A container that waits for GPUs: its place in the queue, and when it looks again."""
+
+from __future__ import annotations
+
+import time
+
+from oci_gpu_hook.allocation import queue
+from oci_gpu_hook.allocation.store import stamp_of
+from oci_gpu_hook.base.errors import AllocationError, quoted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+    from oci_gpu_hook.allocation.claim import Claim
+    from oci_gpu_hook.allocation.holders import Processes
+    from oci_gpu_hook.allocation.lease_table import Book
+    from oci_gpu_hook.allocation.queue import Waiter
+    from oci_gpu_hook.allocation.select import Busy
+
+POLL: Final = 0.05  # seconds between looks at whether the record was replaced
+LOOK_AGAIN: Final = 1.0  # seconds between looks at who died without a word
+
+
+class Wait:
+    """One claim's wait, of `request.wait` seconds at the most. place: in the queue, None outside it."""
+
+    def __init__(self, claim: Claim, processes: Processes, directory: str) -> None:
+        self._claim = claim
+        self._processes = processes
+        self._directory = directory
+        self._give_up = time.monotonic() + claim.request.wait
+        self._ended = False
+        self._late = False
+        self.place: Waiter | None = None
+
+    def begin_look(self) -> None:
+        """Note whether the look at the record that begins now is the last."""
+        self._ended = self._processes.lives(self._claim.holder) is False
+        self._late = self._ended or time.monotonic() >= self._give_up
+
+    def queued(self, book: Book, now: str) -> Book:
+        """Return the record with a place for the claim, or without it when time is up."""
+        if self._late:
+            place, self.place = self.place, None
+            return queue.leave(book, place) if place else book
+        if self.place:
+            return queue.keep_place(book, self.place)
+        hook = self._processes.holder(0)
+        if hook is None:
+            return book
+        self.place, book = queue.enqueue(book, self._claim, hook, now)
+        return book
+
+    def pause(self, stamp: tuple[int, int], busy: Busy) -> None:
+        """Sleep until the record is replaced, a holder may have died without a word, or time is up.
+
+        stamp: of the record when it was looked at. Raises `busy` after the last look.
+        """
+        if self._ended:
+            what = f"container {quoted(self._claim.container)}"
+            raise AllocationError(what, "ended while it waited for GPUs", "start it anew")
+        if self._late:
+            raise busy
+        until = min(time.monotonic() + LOOK_AGAIN, self._give_up)
+        while (left := until - time.monotonic()) > 0 and stamp_of(self._directory) == stamp:
+            time.sleep(min(POLL, left))

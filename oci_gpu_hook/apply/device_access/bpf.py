@@ -1,0 +1,124 @@
+"""bpf(2), as far as device programs need it: load, find, read back, put one in the place of another.
+
+Attributes are the anonymous structs of `union bpf_attr` in include/uapi/linux/bpf.h, named here by their command.
+"""
+
+from __future__ import annotations
+
+import errno
+from _struct import pack, unpack_from
+
+from oci_gpu_hook.base import syscalls
+from oci_gpu_hook.base.errors import ApplyError, quoted, reason
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+_NR_BPF: Final = 321 if syscalls.MACHINE == "x86_64" else 280
+_PROG_LOAD: Final = 5
+_PROG_ATTACH: Final = 8
+_PROG_GET_FD_BY_ID: Final = 13
+_OBJ_GET_INFO_BY_FD: Final = 15
+_PROG_QUERY: Final = 16
+_PROG_TYPE_CGROUP_DEVICE: Final = 15
+_CGROUP_DEVICE: Final = 6  # enum bpf_attach_type
+ALLOW_OVERRIDE: Final = 1
+ALLOW_MULTI: Final = 2
+_REPLACE: Final = 4
+_QUERY_EFFECTIVE: Final = 1
+
+_NAME: Final = b"oci_gpu_hook"  # as bpftool shows it; at most 15 letters, digits and underscores
+# Device programs call no helper, so the verifier demands no particular licence; this is the project's own.
+_LICENCE: Final = b"Apache-2.0\0"
+_INFO_SIZE: Final = 40  # struct bpf_prog_info up to and with xlated_prog_insns; the kernel takes any length
+_LOG_SIZE: Final = 65536
+_FEW_PROGRAMS: Final = 64  # BPF_CGROUP_MAX_PROGS: that one cgroup holds
+_MANY_PROGRAMS: Final = 4096  # that all ancestors of a cgroup may hold together
+
+
+def _bpf(command: int, attributes: bytes) -> int:
+    return syscalls.raw(_NR_BPF, command, attributes, len(attributes))
+
+
+def load(code: bytes) -> int:
+    """Return a descriptor of a new device program.
+
+    Raises OSError EPERM where this process may not load programs, ApplyError with the verifier's words where the
+    program is refused.
+    """
+    try:
+        return _load(code, b"")
+    except OSError as error:
+        if error.errno == errno.EPERM:
+            raise
+        refusal = error
+    log = syscalls.Buffer(_LOG_SIZE)
+    try:
+        return _load(code, pack("<IIQ", 1, _LOG_SIZE, log.address))
+    except OSError:
+        lines = log.raw.rstrip(b"\0").decode("ascii", "replace").splitlines()
+        words = next((line for line in reversed(lines) if line and not line.startswith("processed ")), "")
+        raise ApplyError(
+            "cannot load the container's device program",
+            f"{reason(refusal)}; the kernel's verifier says {quoted(words)}",
+            "report this with the version of the kernel and of the container runtime",
+        ) from None
+
+
+def _load(code: bytes, log: bytes) -> int:
+    instructions = syscalls.Buffer(code)
+    licence = syscalls.Buffer(_LICENCE)
+    head = pack("<IIQQ", _PROG_TYPE_CGROUP_DEVICE, len(code) // 8, instructions.address, licence.address)
+    return _bpf(_PROG_LOAD, head + log.ljust(16, b"\0") + pack("<II16s", 0, 0, _NAME))
+
+
+def attached(cgroup: int) -> tuple[int, tuple[int, ...]]:
+    """Return the attach flags and the ids of the device programs of the cgroup itself. Raises OSError."""
+    return _query(cgroup, 0, _FEW_PROGRAMS)
+
+
+def effective(cgroup: int) -> tuple[int, ...]:
+    """Return the ids of all device programs, the ancestors' too, that decide for processes in the cgroup."""
+    try:
+        return _query(cgroup, _QUERY_EFFECTIVE, _FEW_PROGRAMS)[1]
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        return _query(cgroup, _QUERY_EFFECTIVE, _MANY_PROGRAMS)[1]
+
+
+def _query(cgroup: int, flags: int, room: int) -> tuple[int, tuple[int, ...]]:
+    ids = syscalls.Buffer(4 * room)
+    answer = syscalls.Buffer(pack("<IIIIQII", cgroup, _CGROUP_DEVICE, flags, 0, ids.address, room, 0))
+    syscalls.raw(_NR_BPF, _PROG_QUERY, answer, 32)
+    attach_flags, count = unpack_from("<I", answer.raw, 12)[0], unpack_from("<I", answer.raw, 24)[0]
+    return attach_flags, unpack_from(f"<{count}I", ids.raw)
+
+
+def open_program(program: int) -> int:
+    """Return a descriptor of the program with that id. Raises OSError, ENOENT when it is gone."""
+    return _bpf(_PROG_GET_FD_BY_ID, pack("<III", program, 0, 0))
+
+
+def instructions(program: int) -> bytes:
+    """Read the program back. Where the kernel keeps it back the result is empty or holds zeros only. Raises OSError."""
+    room = 8192
+    while True:
+        code = syscalls.Buffer(room)
+        info = syscalls.Buffer(pack("<16xIIQQ", 0, room, 0, code.address).ljust(_INFO_SIZE, b"\0"))
+        _bpf(_OBJ_GET_INFO_BY_FD, pack("<IIQ", program, _INFO_SIZE, info.address))
+        (length,) = unpack_from("<I", info.raw, 20)  # xlated_prog_len
+        if length <= room:
+            return code.raw[:length]
+        room = length
+
+
+def replace(cgroup: int, new: int, old: int, flags: int) -> None:
+    """Put the program `new` in the place of `old` in one atomic step; `flags` are those that `attached` returned.
+
+    Raises OSError, ENOENT when `old` is no longer attached. A cgroup that holds one program only (flags without
+    ALLOW_MULTI) replaces whichever it has. BPF_F_REPLACE is of Linux 5.6.
+    """
+    mode = ALLOW_MULTI | _REPLACE if flags & ALLOW_MULTI else flags & ALLOW_OVERRIDE
+    _bpf(_PROG_ATTACH, pack("<IIIII", cgroup, new, _CGROUP_DEVICE, mode, old if flags & ALLOW_MULTI else 0))

@@ -1,0 +1,279 @@
+"""Which cgroup decides about a container's devices, and the change of what it decides.
+
+cgroup v1 has a list of rules (`devices_v1`), cgroup v2 programs (`devices_v2`); a host has one of both in force. What
+must be done is found out for each container from what its cgroups say now: where they permit the nodes already, or
+none is in force, nothing is.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from oci_gpu_hook.apply.systemd import units
+from oci_gpu_hook.base.errors import ApplyError, quoted, reason
+from oci_gpu_hook.base.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from types import ModuleType
+    from typing import Final, Protocol
+
+    from oci_gpu_hook.oci.container import DeviceRule
+
+    Node = tuple[int, int]  # major, minor of a character device
+
+    class Change(Protocol):
+        """One change of one cgroup."""
+
+        def undo(self) -> None:
+            """Put back what was there."""
+
+        def close(self) -> None:
+            """Let go of what undo needs."""
+
+
+_MOUNT_POINT: Final = "/sys/fs/cgroup"
+_WHOLE_USER_NAMESPACE: Final = b"4294967295"  # of /proc/self/uid_map: every id, which only the host's namespace has
+
+
+class DeviceCgroup(Record):
+    """The cgroups whose device access is the container's own, held open.
+
+    version: 1, 2, or 0 where no device controller is in force (note says why, levels is empty).
+    path: of the process's cgroup, as /proc/PID/cgroup has it. own_path: of the topmost cgroup of the container.
+    levels: directory descriptors from own_path down to path; mostly they are one.
+    """
+
+    version: int
+    path: str
+    own_path: str = ""
+    levels: tuple[int, ...] = ()
+    note: str = ""
+
+    def close(self) -> None:
+        """Close the descriptors; after that no grant made with them can be undone."""
+        for directory in self.levels:
+            os.close(directory)
+
+
+class Grant:
+    """What `allow` has changed. `note` says why nothing was changed, where that needs saying; else it is ""."""
+
+    def __init__(self, changes: list[Change], note: str = "") -> None:
+        self.changes = changes
+        self.note = note
+
+    def undo(self) -> None:
+        """Put everything back, the last change first. Raises OSError."""
+        for change in reversed(self.changes):
+            change.undo()
+        self.close()
+
+    def close(self) -> None:
+        """Make the changes final."""
+        changes, self.changes = self.changes, []
+        for change in changes:
+            change.close()
+
+
+def find(pid: int, cgroups_path: str = "") -> DeviceCgroup:
+    """Return the cgroups of the container with the process `pid`; to be closed. Raises ApplyError.
+
+    `cgroups_path` is the bundle's linux.cgroupsPath. It tells the container's cgroup from one below it, where the
+    process may be by the time that a running container is repaired. Imports what `allow` and `allows` need.
+    """
+    v1, v2 = _paths(pid)
+    for version, path, directory in _directories(v1, v2):
+        fd = _open_if_holding(directory, pid)
+        if fd is not None:
+            _controller(version)
+            return _with_own_ancestors(version, path, fd, cgroups_path)
+    if v1 in (None, "/") and v2 in (None, "/"):
+        return DeviceCgroup(version=0, path="", note="the container is in no cgroup that controls devices")
+    raise ApplyError(
+        "cannot reach the container's device cgroup",
+        f"{quoted(v2 if v1 is None else v1)} is in no cgroup file system that is mounted here",
+        f"run the hook where {_MOUNT_POINT} shows that cgroup (the host's cgroup and mount namespaces)",
+    )
+
+
+def allow(cgroup: DeviceCgroup, nodes: Sequence[Node], rules: Sequence[DeviceRule]) -> Grant:
+    """Let the container read and write the character devices `nodes`, and nothing more. All or nothing.
+
+    `rules` are the bundle's linux.resources.devices, from which a program that cannot be read back is made anew.
+    Raises ApplyError.
+    """
+    if not cgroup.levels:
+        return Grant([], cgroup.note)
+    changes: list[Change] = []
+    grant = Grant(changes)
+    try:
+        _controller(cgroup.version).allow(cgroup, nodes, rules, changes)
+    except OSError as error:
+        grant.undo()
+        return _refused(cgroup, error)
+    except ApplyError:
+        grant.undo()
+        raise
+    return grant
+
+
+def allows(cgroup: DeviceCgroup, major: int, minor: int) -> bool | None:
+    """Tell whether the container's process may open the node now; None where that cannot be known. Raises OSError."""
+    if not cgroup.levels:
+        return True
+    answer: bool | None = _controller(cgroup.version).allows(cgroup, major, minor)
+    return answer
+
+
+def _controller(version: int) -> ModuleType:
+    """Return the module for that version of cgroups; the other one is not worth importing."""
+    if version == 1:
+        from oci_gpu_hook.apply.device_access import v1 as devices_v1
+
+        return devices_v1
+    from oci_gpu_hook.apply.device_access import v2 as devices_v2
+
+    return devices_v2
+
+
+def _refused(cgroup: DeviceCgroup, error: OSError) -> Grant:
+    """Say that the kernel lets this process change nothing: all in order in a user namespace, else an error."""
+    if error.errno in (errno.EPERM, errno.EACCES) and not _in_first_user_namespace():
+        return Grant([], "in a user namespace device access is the host's to decide; left as it is")
+    if cgroup.version == 2 and error.errno in (errno.EINVAL, errno.ENOSYS):
+        return Grant([], "this kernel has no device programs (CONFIG_CGROUP_BPF)")
+    raise ApplyError(
+        f"cannot change the device access of cgroup {quoted(cgroup.path)}",
+        reason(error),
+        "run the engine with CAP_SYS_ADMIN" + (", or CAP_BPF and CAP_NET_ADMIN" if cgroup.version == 2 else ""),
+    ) from None
+
+
+def _in_first_user_namespace() -> bool:
+    return _WHOLE_USER_NAMESPACE in _read("/proc/self/uid_map")
+
+
+def _paths(pid: int) -> tuple[str | None, str | None]:
+    """Return the path of the process's cgroup in the v1 hierarchy with `devices` and in the v2 hierarchy."""
+    v1 = v2 = None
+    try:
+        lines = os.fsdecode(_read(f"/proc/{pid}/cgroup")).splitlines()
+    except OSError as error:
+        what = f"cannot read the cgroups of the container's process {pid}"
+        raise ApplyError(what, reason(error), "see the engine's log for why the container ended") from None
+    for line in lines:
+        hierarchy, controllers, path = line.split(":", 2)
+        if hierarchy == "0":
+            v2 = path
+        elif "devices" in controllers.split(","):
+            v1 = path
+    deciding = v2 if v1 is None else v1
+    if deciding is not None and deciding.startswith("/.."):
+        raise ApplyError(
+            "cannot reach the container's device cgroup",
+            f"{quoted(deciding)} lies outside this process's cgroup namespace",
+            "run the engine, and so the hook, in the host's cgroup namespace",
+        )
+    return v1, v2
+
+
+def _directories(v1: str | None, v2: str | None) -> Iterator[tuple[int, str, str]]:
+    """Yield version, path and directory of what may be the cgroup: the usual place first, then by the mount table.
+
+    The mount table is long on busy hosts, and seldom needed.
+    """
+    if v1 is not None:
+        yield 1, v1, f"{_MOUNT_POINT}/devices{v1}"
+    elif v2 is not None:
+        yield 2, v2, f"{_MOUNT_POINT}{v2}"
+    mounts = list(cgroup_mounts(os.fsdecode(_read("/proc/self/mountinfo"))))
+    for version, path in ((1, v1), (2, v2)):
+        for mounted_version, root, mount_point in mounts:
+            if path is not None and version == mounted_version and (path + "/").startswith(root.rstrip("/") + "/"):
+                yield version, path, mount_point + path[len(root.rstrip("/")) :]
+
+
+def cgroup_mounts(mountinfo: str) -> Iterator[tuple[int, str, str]]:
+    """Yield version, root and mount point of each mount of v2 or of v1 with `devices` (proc_pid_mountinfo(5))."""
+    for line in mountinfo.splitlines():
+        before, separator, after = line.partition(" - cgroup")
+        if separator:
+            kind, _source, options = after.split(" ", 2)
+            _id, _parent, _device, root, mount_point = before.split(" ")[:5]
+            if kind == "2":
+                yield 2, _unescaped(root), _unescaped(mount_point)
+            elif kind == "" and "devices" in options.split(","):
+                yield 1, _unescaped(root), _unescaped(mount_point)
+
+
+def _unescaped(text: str) -> str:
+    for escape, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        text = text.replace(escape, character)
+    return text
+
+
+def _open_if_holding(directory: str, pid: int) -> int | None:
+    """Open the directory if it is a cgroup with the process in it; whatever else is there is another file system."""
+    try:
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        held = _read("cgroup.procs", fd).split()
+        if b"%d" % pid in held or _innermost_number(pid) in held:
+            return fd
+    except OSError:
+        pass
+    os.close(fd)
+    return None
+
+
+def _innermost_number(pid: int) -> bytes:
+    """Return the number of a process in its own pid namespace.
+
+    cgroup.procs has the numbers of its reader's, which under Mesos may be the container's while /proc is the host's.
+    """
+    numbers = _read(f"/proc/{pid}/status").partition(b"\nNSpid:")[2].partition(b"\n")[0].split()
+    return numbers[-1] if numbers else b""
+
+
+def _with_own_ancestors(version: int, path: str, directory: int, cgroups_path: str) -> DeviceCgroup:
+    """Add the cgroups above the process's that belong to the container too."""
+    levels = [directory]
+    own_path = path
+    top = _own_top(path, cgroups_path)
+    while own_path != top:
+        levels.insert(0, os.open("..", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=levels[0]))
+        own_path = os.path.dirname(own_path)
+    return DeviceCgroup(version=version, path=path, own_path=own_path, levels=tuple(levels))
+
+
+def _own_top(path: str, cgroups_path: str) -> str:
+    """Return the path of the topmost cgroup that holds this container and nothing else.
+
+    That is its systemd scope (Podman and a systemd inside make cgroups below it), or what the bundle names. A service
+    may hold the engine's own processes, so its access is not the container's to widen.
+    """
+    unit = units.unit_path(path)
+    if unit.endswith(".scope"):
+        return unit
+    configured = "/" + cgroups_path.strip("/")
+    if configured != "/" and ":" not in configured:  # SLICE:PREFIX:NAME is what a systemd unit is made of
+        at = (path + "/").rfind(configured + "/")
+        if at >= 0:
+            return path[: at + len(configured)]
+    return path
+
+
+def _read(path: str, directory: int | None = None) -> bytes:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        chunks = []
+        while chunk := os.read(fd, 65536):
+            chunks.append(chunk)
+        return b"".join(chunks)
+    finally:
+        os.close(fd)

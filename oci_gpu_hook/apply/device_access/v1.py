@@ -1,0 +1,130 @@
+"""Device access on cgroup v1: a list of what is allowed, changed by writing rules to it.
+
+Documentation/admin-guide/cgroup-v1/devices.rst. A cgroup can allow only what all its ancestors allow.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from oci_gpu_hook.base.errors import ApplyError, quoted, reason
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from oci_gpu_hook.apply.device_access.cgroup import Change, DeviceCgroup
+    from oci_gpu_hook.oci.container import DeviceRule
+
+    Node = tuple[int, int]
+
+
+class Allowed:
+    """A rule that was added to a cgroup's list."""
+
+    def __init__(self, directory: int, rule: str) -> None:
+        self._directory = directory
+        self._rule = rule
+
+    def undo(self) -> None:
+        """Take the rule away again."""
+        denying = os.open("devices.deny", os.O_WRONLY | os.O_CLOEXEC, dir_fd=self._directory)
+        try:
+            os.write(denying, self._rule.encode("ascii"))
+        finally:
+            os.close(denying)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def allow(cgroup: DeviceCgroup, nodes: Sequence[Node], _rules: Sequence[DeviceRule], changes: list[Change]) -> None:
+    """Let the container's cgroups read and write `nodes`, from the topmost down; `changes` takes what was done."""
+    for directory in cgroup.levels:
+        listed = _read_list(directory)
+        missing = [(node, access) for node in nodes if (access := _missing(listed, *node))]
+        if not missing:
+            continue  # also where nothing may be changed
+        allowing = os.open("devices.allow", os.O_WRONLY | os.O_CLOEXEC, dir_fd=directory)
+        try:
+            for node, access in missing:
+                _add(cgroup, allowing, node, access)
+                changes.append(Allowed(directory, f"c {node[0]}:{node[1]} {access}"))
+        finally:
+            os.close(allowing)
+
+
+def allows(cgroup: DeviceCgroup, major: int, minor: int) -> bool:
+    """Tell whether the process's cgroup may read and write the node."""
+    return not _missing(_read_list(cgroup.levels[-1]), major, minor)
+
+
+def _add(cgroup: DeviceCgroup, allowing: int, node: Node, access: str) -> None:
+    rule = f"c {node[0]}:{node[1]} {access}"
+    try:
+        os.write(allowing, rule.encode("ascii"))
+    except OSError as error:
+        refusing = _refusing_ancestor(cgroup, node) if error.errno == errno.EPERM else ""
+        if not refusing:
+            raise
+        raise ApplyError(
+            f"cannot give the container device {node[0]}:{node[1]}",
+            f"the device cgroup {quoted(refusing)} above it refuses that device",
+            f"write {quoted(rule)} to the devices.allow file of that cgroup, or let it have the device",
+        ) from None
+
+
+def _missing(listed: list[tuple[str, str, str]], major: int, minor: int) -> str:
+    """Return which of `rw` a rule for the node must add.
+
+    One rule must hold all that is wanted of an open (security/device_cgroup.c, match_exception), so a read-only rule
+    and a write-only rule of different wildcards do not add up. A cgroup in its default mode lists `a *:* rwm`, and not
+    what it denies.
+    """
+    name = f"{major}:{minor}"
+    exact = ""
+    for kind, numbers, access in listed:
+        if kind == "a":
+            return ""
+        matches = kind == "c" and numbers in (name, f"{major}:*", f"*:{minor}", "*:*")
+        if matches and "r" in access and "w" in access:
+            return ""
+        if kind == "c" and numbers == name:
+            exact = access
+    return "".join(letter for letter in "rw" if letter not in exact)
+
+
+def _read_list(directory: int) -> list[tuple[str, str, str]]:
+    """Return the entries of devices.list: type, `major:minor` with `*` for any, access."""
+    fd = os.open("devices.list", os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        chunks = []
+        while chunk := os.read(fd, 65536):
+            chunks.append(chunk)
+    finally:
+        os.close(fd)
+    entries = []
+    for line in b"".join(chunks).decode("ascii").splitlines():
+        kind, numbers, access = line.split(" ")
+        entries.append((kind, numbers, access))
+    return entries
+
+
+def _refusing_ancestor(cgroup: DeviceCgroup, node: Node) -> str:
+    """Return the path of the nearest ancestor that does not allow the node, "" where all do."""
+    path = cgroup.own_path
+    directory = os.dup(cgroup.levels[0])
+    try:
+        while path not in ("", "/"):
+            above = os.open("..", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
+            os.close(directory)
+            directory = above
+            path = os.path.dirname(path)
+            if _missing(_read_list(directory), *node):
+                return path
+    except OSError as error:
+        return f"{path} ({reason(error)})"
+    finally:
+        os.close(directory)
+    return ""

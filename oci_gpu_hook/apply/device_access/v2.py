@@ -1,0 +1,154 @@
+"""Device access on cgroup v2: a program attached to the cgroup decides, and is replaced by one that permits more.
+
+Every program attached to a cgroup and to its ancestors must permit an access. The runtime's program is read back, our
+rules are put in front of it, and the result takes its place in one atomic step, so that there is no moment in which
+more or less is permitted than before or after.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from oci_gpu_hook.apply.device_access import bpf
+from oci_gpu_hook.apply.device_access.bpf_interpreter import permits
+from oci_gpu_hook.apply.device_access.device_program import extended, from_rules, is_hidden, is_self_contained
+from oci_gpu_hook.base.errors import ApplyError, quoted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Final
+
+    from oci_gpu_hook.apply.device_access.cgroup import Change, DeviceCgroup
+    from oci_gpu_hook.oci.container import DeviceRule
+
+    Node = tuple[int, int]
+
+_ATTEMPTS: Final = 8  # the runtime or systemd may replace the program while we do; each of them does so once
+
+
+class Replaced:
+    """A program that took the place of another; both are held by descriptors."""
+
+    def __init__(self, cgroup: int, old: int, new: int, flags: int) -> None:
+        self._cgroup = cgroup
+        self._programs: tuple[int, ...] = (old, new)
+        self._flags = flags
+
+    def undo(self) -> None:
+        """Put the old program back, unless someone else has replaced ours and so undone it already."""
+        old, new = self._programs
+        try:
+            bpf.replace(self._cgroup, old, new, self._flags)
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                raise
+
+    def close(self) -> None:
+        """Let go of both programs; the cgroup keeps the one it has."""
+        programs, self._programs = self._programs, ()
+        for program in programs:
+            os.close(program)
+
+
+def allow(cgroup: DeviceCgroup, nodes: Sequence[Node], rules: Sequence[DeviceRule], changes: list[Change]) -> None:
+    """Let the container's cgroups read and write `nodes`; what was changed goes into `changes`.
+
+    `rules` are the bundle's, for programs that cannot be read back. Raises OSError EPERM where bpf(2) is not for this
+    process, ApplyError where a program refuses and may not be changed.
+    """
+    own = sum(_extend_all(directory, nodes, rules, changes) for directory in cgroup.levels)
+    if len(bpf.effective(cgroup.levels[-1])) > own:
+        _check_ancestors(cgroup, nodes)
+
+
+def allows(cgroup: DeviceCgroup, major: int, minor: int) -> bool | None:
+    """Tell whether the process's cgroup may read and write the node; None where a program cannot be read."""
+    answers = {permits(_read(program), major, minor) for program in bpf.effective(cgroup.levels[-1])}
+    if False in answers:
+        return False
+    return None if None in answers else True
+
+
+def _extend_all(directory: int, nodes: Sequence[Node], rules: Sequence[DeviceRule], changes: list[Change]) -> int:
+    """Make every program of this one cgroup permit `nodes`; return how many programs it has."""
+    for _ in range(_ATTEMPTS):
+        flags, programs = bpf.attached(directory)
+        try:
+            for program in programs:
+                changes += _extend(directory, program, flags, nodes, rules)
+        except FileNotFoundError:  # someone else has replaced the program since the query
+            continue
+        return len(programs)
+    raise ApplyError(
+        "cannot change the container's device program",
+        f"it was replaced {_ATTEMPTS} times while it was read, or is held by a bpf link",
+        "look with `bpftool cgroup tree` for what manages the container's devices besides its runtime",
+    )
+
+
+def _extend(
+    directory: int, program: int, flags: int, nodes: Sequence[Node], rules: Sequence[DeviceRule]
+) -> tuple[Replaced, ...]:
+    """Make one program permit `nodes`, if it does not yet. Raises FileNotFoundError when it is no longer attached."""
+    held = [bpf.open_program(program)]
+    try:
+        code = bpf.instructions(held[0])
+        if all(permits(code, major, minor) for major, minor in nodes):
+            return ()
+        held.append(bpf.load(_permitting(code, nodes, rules)))
+        bpf.replace(directory, held[1], held[0], flags)
+        change = Replaced(directory, held[0], held[1], flags)
+        held = []
+        return (change,)
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
+
+
+def _permitting(code: bytes, nodes: Sequence[Node], rules: Sequence[DeviceRule]) -> bytes:
+    """Return a program that permits `nodes` and else what the one with the instructions `code` does."""
+    if is_hidden(code):
+        return from_rules(rules, nodes)
+    if not is_self_contained(code):
+        raise ApplyError(
+            "cannot change the container's device program",
+            "it is not a container runtime's: it calls functions or maps of its own",
+            "let the tool that attached it permit the GPU (`bpftool cgroup tree` names it)",
+        )
+    return extended(code, nodes)
+
+
+def _check_ancestors(cgroup: DeviceCgroup, nodes: Sequence[Node]) -> None:
+    """Raise ApplyError when a cgroup above the container's own refuses one of `nodes`."""
+    path = cgroup.own_path
+    directory = os.dup(cgroup.levels[0])
+    try:
+        while path not in ("", "/"):
+            above = os.open("..", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
+            os.close(directory)
+            directory = above
+            path = os.path.dirname(path)
+            for code in map(_read, bpf.attached(directory)[1]):
+                for major, minor in nodes:
+                    if permits(code, major, minor) is False:
+                        raise ApplyError(
+                            f"cannot give the container device {major}:{minor}",
+                            f"the cgroup {quoted(path)} above the container refuses that device",
+                            "let that cgroup have it: for a systemd unit DeviceAllow=, for a container its devices",
+                        )
+    finally:
+        os.close(directory)
+
+
+def _read(program: int) -> bytes:
+    """Return the instructions of the program with that id, b"" when it is gone."""
+    try:
+        descriptor = bpf.open_program(program)
+    except FileNotFoundError:
+        return b""
+    try:
+        return bpf.instructions(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,125 @@
+"""The container's /etc/ld.so.cache: where this project's version of it goes.
+
+On an engine's private overlay the file is exchanged for a new one, as ldconfig does it, so that ldconfig works in the
+container afterwards. On any other rootfs, which others may share, and on a read-only one, the new file is mounted over
+the image's, which stays untouched; ldconfig in the container then fails with "Device or resource busy".
+"""
+
+from __future__ import annotations
+
+import os
+
+from oci_gpu_hook.apply import mounts
+from oci_gpu_hook.apply.rootfs.directory import Directories, cannot_create
+from oci_gpu_hook.base import log, state, syscalls
+from oci_gpu_hook.base.errors import ApplyError, reason
+from oci_gpu_hook.base.formats import ldcache
+from oci_gpu_hook.devices.edits import Mount
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Final
+
+    from oci_gpu_hook.apply.mounts import Attachment
+    from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
+    from oci_gpu_hook.plan.plan import Plan
+
+PATH: Final = "/etc/ld.so.cache"
+_NAME: Final = "ld.so.cache"
+NEW_PATH: Final = "/etc/.ld.so.cache.oci-gpu-hook"  # until it takes the other's place
+_NEW: Final = os.path.basename(NEW_PATH)
+_LARGEST: Final = 16 * 1024 * 1024
+
+
+def contents(plan: Plan) -> tuple[bytes, bool]:
+    """Return the cache that the container is to have, b"" for none, and whether the image's may be exchanged for it.
+
+    It is the image's with the plan's libraries first. musl reads no cache; an image of glibc without one gets one.
+    """
+    if not is_wanted(plan):
+        return b"", False
+    found = plan.image.ld_cache
+    try:
+        return ldcache.merge(found, plan.ld_cache), bool(found)
+    except ldcache.LdCacheError as error:
+        # The loader has no use for such a file either. It stays in the image, under a mount of one that is right.
+        log.warning("image's ld cache is unusable", path=PATH, reason=str(error))
+        return ldcache.build(plan.ld_cache), False
+
+
+def is_wanted(plan: Plan) -> bool:
+    """Tell whether the container is to have an ld cache with the plan's libraries."""
+    return bool(plan.ld_cache) and (bool(plan.image.ld_cache) or plan.image.libc == "glibc")
+
+
+def is_private(rootfs: Rootfs, *, read_only: bool) -> bool:
+    """Tell whether the file may be exchanged in place: on an overlay, which an engine made for this container alone."""
+    if read_only:
+        return False
+    directory = rootfs.directory("/etc")
+    if directory is None:
+        return False
+    try:
+        on_overlay = syscalls.file_system_type(directory) == syscalls.OVERLAYFS_SUPER_MAGIC
+        return on_overlay and not rootfs.is_volume(PATH)
+    finally:
+        os.close(directory)
+
+
+def exchange(rootfs: Rootfs, data: bytes) -> None:
+    """Put a new file in the place of the rootfs's cache, atomically. Raises ApplyError."""
+    with Directories(rootfs) as directories:
+        etc = directories.make("/etc")
+        etc.refuse_volume(_NAME)
+        try:
+            _unlink_new(etc.fd)
+            os.close(etc.make_file(_NEW, data))
+            os.rename(_NEW, _NAME, src_dir_fd=etc.fd, dst_dir_fd=etc.fd)
+        except OSError as error:
+            raise cannot_create(PATH, error) from None
+
+
+def restore(rootfs: Rootfs, paths: Sequence[str]) -> None:
+    """Take the libraries out of a cache that was exchanged, whoever has written it since."""
+    found = rootfs.read(PATH, _LARGEST)
+    try:
+        kept = ldcache.remove(found, frozenset(paths)) if found else found
+    except ldcache.LdCacheError:
+        kept = found  # not a cache any more: nothing of the hook's is in it
+    if kept != found:
+        exchange(rootfs, kept)
+    else:
+        _drop_new(rootfs)  # of a hook that was killed before it could put it in its place
+
+
+def _drop_new(rootfs: Rootfs) -> None:
+    directory = rootfs.directory("/etc")
+    if directory is not None:
+        try:
+            if not rootfs.in_volume(directory):
+                _unlink_new(directory)
+        finally:
+            os.close(directory)
+
+
+def _unlink_new(directory: int) -> None:
+    try:
+        os.unlink(_NEW, dir_fd=directory)
+    except FileNotFoundError:
+        pass
+
+
+def prepare_mount(onto: int, data: bytes, path: str) -> Attachment:
+    """Return the new file as a mount for the place of the image's, the descriptor `onto`. Raises ApplyError.
+
+    path: of a state file that holds the data until it is attached, since the kernel attaches nothing that is unlinked;
+    after that the container's mount keeps it.
+    """
+    try:
+        state.write(path, data, mode=0o644)
+        mount = Mount(host_path=path, container_path=PATH, options=("ro", "nosuid", "nodev", "noexec"))
+        return mounts.clone_file(mount), onto, PATH
+    except OSError as error:
+        remedy = "make room in the state directory; [state] dir in config.toml names another"
+        raise ApplyError("cannot write the container's ld cache", reason(error), remedy) from None

@@ -1,0 +1,141 @@
+"""A drop-in for the container's systemd unit, so that a reload of systemd does not take the GPUs away.
+
+Whenever systemd reloads (every package upgrade makes it) it rewrites the device rules of units that have a device
+policy, from what it knows. A drop-in in /run/systemd/system.control is how `systemctl set-property --runtime` makes
+things known to it; it is read at the reload, with no word to systemd before. systemd.resource-control(5).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from oci_gpu_hook.apply.systemd.unit_settings import device_policy, lines
+from oci_gpu_hook.apply.systemd.units import CONTROL, NAME, SECTIONS, is_name, unescaped, unit_path
+from oci_gpu_hook.base.errors import ApplyError, quoted, reason
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Final
+
+    Node = tuple[int, int]  # major, minor of a character device
+
+_REMEDY: Final = (
+    "systemd must own /run/systemd/system.control and be able to write there; without it a reload takes the GPUs"
+)
+
+
+def restricted_unit(cgroup_path: str, root: str = "/") -> str:
+    """Return the systemd unit that the cgroup belongs to if systemd rewrites its device rules, else "".
+
+    It leaves the devices of a cgroup alone where systemd does not run, the cgroup is of none of its units, the unit has
+    no device policy, or it is below a user's own manager, which has no power over devices (src/core/bpf-devices.c,
+    bpf_devices_supported, asks for root). `root` stands for the host's file system. Raises ApplyError.
+    """
+    unit = unescaped(os.path.basename(unit_path(cgroup_path)))
+    if not unit or (unit.startswith("user@") and unit.endswith(".service")):
+        return ""
+    if not os.path.isdir(os.path.join(root, "run/systemd/system")):  # sd_booted(3)
+        return ""
+    try:
+        return unit if device_policy(unit, NAME, root) else ""
+    except OSError as error:
+        why = f"{quoted(error.filename)}: {reason(error)}"
+        raise ApplyError(f"cannot read how systemd configures {quoted(unit)}", why, "mend that file") from None
+
+
+def drop_in(unit: str, nodes: Sequence[Node], root: str = "/") -> None:
+    """Leave a drop-in that allows `nodes` for a unit that `restricted_unit` has named. Raises ApplyError.
+
+    For a unit without a device policy, a DeviceAllow= would be the first to restrict it.
+    """
+    section = SECTIONS[unit[unit.rindex(".") :]]
+    settings = [f"[{section}]", *(f"DeviceAllow=/dev/char/{major}:{minor} rw" for major, minor in nodes), ""]
+    try:
+        directory = _open_directory(root, (*CONTROL, f"{unit}.d"), make=len(CONTROL) - 1)
+        try:
+            _write(directory, "\n".join(settings).encode("ascii"))
+        finally:
+            os.close(directory)
+    except OSError as error:
+        raise ApplyError(f"cannot write a drop-in for {quoted(unit)}", reason(error), _REMEDY) from None
+
+
+def covers(unit: str, nodes: Iterable[Node], root: str = "/") -> bool:
+    """Tell whether the unit's drop-in is there and allows `nodes`."""
+    found = frozenset(lines(os.path.join(root, *CONTROL, f"{unit}.d", NAME)))
+    return all(f"DeviceAllow=/dev/char/{major}:{minor} rw" in found for major, minor in nodes)
+
+
+def remove(unit: str, root: str = "/") -> None:
+    """Remove the unit's drop-in, and its directory if that was all it held. Raises ApplyError."""
+    if not is_name(unit):
+        raise ApplyError("cannot remove a drop-in", f"{quoted(unit)} is no name of a unit", "name a scope or service")
+    try:
+        control = _open_directory(root, CONTROL)
+        try:
+            _remove(control, f"{unit}.d")
+        finally:
+            os.close(control)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise ApplyError(f"cannot remove the drop-in of {quoted(unit)}", reason(error), _REMEDY) from None
+
+
+def _open_directory(root: str, components: Sequence[str], make: int | None = None) -> int:
+    """Open a directory below `root` component by component; those from index `make` on are made where missing.
+
+    A component that is a link, or that others than root could have put there, is refused: what is written here is
+    obeyed by systemd.
+    """
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    directory = os.open(root, flags)
+    for index, component in enumerate(components):
+        try:
+            if make is not None and index >= make:
+                _make(directory, component)
+            below = os.open(component, flags | os.O_NOFOLLOW, dir_fd=directory)
+        finally:
+            os.close(directory)
+        directory = below
+        status = os.fstat(directory)
+        if status.st_uid not in (0, os.geteuid()) or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            os.close(directory)
+            path = "/" + "/".join(components[: index + 1])
+            raise ApplyError(f"will not write to {quoted(path)}", "others than root can write there", _REMEDY)
+    return directory
+
+
+def _make(directory: int, name: str) -> None:
+    try:
+        os.mkdir(name, 0o755, dir_fd=directory)
+    except FileExistsError:
+        pass
+
+
+def _write(directory: int, contents: bytes) -> None:
+    """Put the file in its place in one step; until then its name begins with a dot, which systemd passes over."""
+    temporary = f".{NAME}.{os.getpid()}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(temporary, flags, 0o644, dir_fd=directory)
+    try:
+        os.write(fd, contents)
+    finally:
+        os.close(fd)
+    os.rename(temporary, NAME, src_dir_fd=directory, dst_dir_fd=directory)
+
+
+def _remove(control: int, name: str) -> None:
+    directory = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=control)
+    try:
+        os.unlink(NAME, dir_fd=directory)
+    finally:
+        os.close(directory)
+    try:
+        os.rmdir(name, dir_fd=control)
+    except OSError as error:
+        if error.errno != errno.ENOTEMPTY:
+            raise

@@ -1,0 +1,1 @@
+"""The configuration, /etc/oci-gpu-hook/config.toml."""

@@ -1,0 +1,190 @@
+"""Parsing of config.toml. Loaded only when no compiled form serves: tomllib costs twice the interpreter.
+
+The keys of [request] are NVIDIA's (nvidia-container-toolkit, config.toml); lines copied from there with their top-level
+place are accepted as they are, and NVIDIA's sections are passed over with a warning.
+"""
+
+from __future__ import annotations
+
+import tomllib  # noqa: TID253
+from difflib import get_close_matches
+
+from oci_gpu_hook.base.config.config import DRIVER_CAPABILITIES, Config
+from oci_gpu_hook.base.errors import ConfigError, one_line, quoted
+from oci_gpu_hook.base.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Final
+
+_REMEDY: Final = "correct the configuration file; docs/configuration.md has its keys"
+
+
+def parse(text: str) -> Config:
+    """Make the value of a config.toml. Raises ConfigError."""
+    try:
+        document = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigError("configuration", f"is not TOML: {one_line(str(error))}", _REMEDY) from None
+    values: dict[str, Any] = {}
+    warnings: list[str] = []
+    for name, value in document.items():
+        if name in _SECTIONS:
+            _read_section(text, name, value, values, warnings)
+        elif name in _SECTIONS["request"]:
+            pass  # NVIDIA's place for these keys; they are read last, since the section wins
+        elif name in _NVIDIA_SECTIONS:
+            warnings.append(f"{_place(text, '', name)}[{name}] is NVIDIA's section and is not used here")
+        else:
+            warnings.append(_unknown(text, "", name, [*_SECTIONS, *_SECTIONS["request"]]))
+    for name, key in _SECTIONS["request"].items():
+        if name not in document:
+            continue
+        value = _value(text, "", name, key, document[name])
+        if key.field in values:
+            warnings.append(f"{_place(text, '', name)}{name} is also set in [request], which wins")
+        values.setdefault(key.field, value)
+    return Config(**values, warnings=tuple(warnings))
+
+
+def _read_section(text: str, section: str, value: object, values: dict[str, Any], warnings: list[str]) -> None:
+    if type(value) is not dict:
+        raise _wrong(section, value, f"a section, [{section}]")
+    keys = _SECTIONS[section]
+    for name, found in value.items():
+        if name in keys:
+            values[keys[name].field] = _value(text, section, name, keys[name], found)
+        else:
+            warnings.append(_unknown(text, section, name, keys))
+
+
+def _value(text: str, section: str, name: str, key: _Key, found: object) -> Any:
+    """Return a key's value. Raises ConfigError that says on which line it stands."""
+    try:
+        return key.read(f"[{section}] {name}" if section else name, found)
+    except ConfigError as error:
+        place = _place(text, section, name).removesuffix(": ")
+        raise ConfigError(error.what, error.why + (f" ({place})" if place else ""), error.remedy) from None
+
+
+def _unknown(text: str, section: str, name: str, known: object) -> str:
+    warning = f"{_place(text, section, name)}unknown key {quoted(name)}" + (f" in [{section}]" if section else "")
+    close = get_close_matches(name, known, 1)  # type: ignore[call-overload]
+    return f"{warning}; did you mean {close[0]!r}?" if close else warning
+
+
+def _place(text: str, section: str, name: str) -> str:
+    """Say on which line a key or section stands ("line 3: "), "" where that is not plain to see."""
+    current = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        bare = line.strip()
+        if bare.startswith("["):
+            current = bare.strip("[]").split("]")[0].strip().strip("\"'")
+            if not section and (current == name or current.startswith(name + ".")):
+                return f"line {number}: "
+        elif current == section and bare.split("=")[0].strip().strip("\"'") == name:
+            return f"line {number}: "
+    return ""
+
+
+def _wrong(key: str, found: object, expected: str) -> ConfigError:
+    return ConfigError(f"configuration: {key}", f"expected {expected}, found {quoted(found)}", _REMEDY)
+
+
+def _boolean(key: str, value: object) -> bool:
+    if type(value) is not bool:
+        raise _wrong(key, value, "true or false")
+    return value
+
+
+def _text(key: str, value: object) -> str:
+    if type(value) is not str or "\0" in value:
+        raise _wrong(key, value, "a string")
+    return value
+
+
+def _path(key: str, value: object) -> str:
+    text = _text(key, value)
+    if not text.startswith("/"):
+        raise _wrong(key, value, "an absolute path")
+    return "/" + text.strip("/")
+
+
+def _path_or_nothing(key: str, value: object) -> str:
+    return "" if value == "" else _path(key, value)
+
+
+def _paths(key: str, value: object) -> tuple[str, ...]:
+    if type(value) is not list:
+        raise _wrong(key, value, "a list of absolute paths")
+    return tuple(_path(key, item) for item in value)
+
+
+def _names(key: str, value: object) -> tuple[str, ...]:
+    """Read a comma-separated list, as NVIDIA's file has it."""
+    return tuple(name for item in _text(key, value).split(",") if (name := item.strip()))
+
+
+def _capabilities(key: str, value: object) -> tuple[str, ...]:
+    names = _names(key, value)
+    for name in names:
+        if name not in (*DRIVER_CAPABILITIES, "all"):
+            raise _wrong(key, name, f'"all" or a list of {", ".join(DRIVER_CAPABILITIES)}')
+    return tuple(name for name in DRIVER_CAPABILITIES if name in names or "all" in names)
+
+
+def _one_of(*choices: str) -> Callable[[str, object], str]:
+    def read(key: str, value: object) -> str:
+        if value not in choices:
+            raise _wrong(key, value, f"one of {', '.join(choices)}")
+        return str(value)
+
+    return read
+
+
+class _Key(Record):
+    """Where the value of a key goes and what reads it."""
+
+    field: str
+    read: Callable[[str, object], Any]
+
+
+def _key(field: str, read: Callable[[str, object], Any]) -> _Key:
+    return _Key(field=field, read=read)
+
+
+_SECTIONS: Final = {
+    "driver": {
+        "root": _key("driver_root", _path),
+        "dev-root": _key("dev_root", _path),
+        "proc-root": _key("proc_root", _path),
+        "sys-root": _key("sys_root", _path),
+        "library-search-paths": _key("library_search_paths", _paths),
+        "volume": _key("driver_volume", _path_or_nothing),
+    },
+    "request": {
+        "accept-nvidia-visible-devices-envvar-when-unprivileged": _key("accept_envvar_when_unprivileged", _boolean),
+        "accept-nvidia-visible-devices-as-volume-mounts": _key("accept_volume_mounts", _boolean),
+        "swarm-resource": _key("swarm_resource", _names),
+        "supported-driver-capabilities": _key("supported_driver_capabilities", _capabilities),
+        "disable-require": _key("disable_require", _boolean),
+        "cuda-compat-mode": _key("cuda_compat_mode", _one_of("ldconfig", "mount", "disabled", "hook")),
+    },
+    "allocation": {
+        "policy": _key("allocation_policy", _one_of("shared", "exclusive")),
+        "indices": _key("allocation_indices", _one_of("names", "count")),
+    },
+    "state": {"dir": _key("state_dir", _path)},
+    "log": {
+        "level": _key("log_level", _one_of("debug", "info", "warning", "error")),
+        "file": _key("log_file", _path_or_nothing),
+    },
+}
+_NVIDIA_SECTIONS: Final = (
+    "features",
+    "nvidia-container-cli",
+    "nvidia-container-runtime",
+    "nvidia-container-runtime-hook",
+    "nvidia-ctk",
+)

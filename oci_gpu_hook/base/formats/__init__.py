@@ -1,0 +1,1 @@
+"""File formats: ELF, the loader's cache."""

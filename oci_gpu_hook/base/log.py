@@ -1,0 +1,119 @@
+"""The log: JSON lines in the file that config.toml names; where it names none, nothing is written.
+
+Each line has `event`, `level`, `timestamp` (UTC, ISO 8601) and the event's own fields. Errors go through structlog, a
+bug's with its traceback. It costs as much as ten interpreters, which a container that fails can wait for and one that
+starts should not: all other lines are written here, in the same form, which a test holds.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from oci_gpu_hook.base.document import dump
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+    from typing import Any, Final
+
+    from oci_gpu_hook.base.config.config import Config
+
+LEVELS: Final = ("debug", "info", "warning", "error")
+
+_file = ""
+_lowest = 1
+_context: dict[str, object] = {}
+
+
+def configure(config: Config, **context: object) -> None:
+    """Write to the file and from the level that the configuration names; `context` is part of every line."""
+    global _file, _lowest, _context
+    _file = config.log_file
+    _lowest = LEVELS.index(config.log_level)
+    _context = context
+
+
+def debug(event: str, **fields: object) -> None:
+    """Log what only somebody who looks for a cause wants to know."""
+    _write(0, event, fields)
+
+
+def info(event: str, **fields: object) -> None:
+    """Log what happened."""
+    _write(1, event, fields)
+
+
+def warning(event: str, **fields: object) -> None:
+    """Log what went on, but not as asked."""
+    _write(2, event, fields)
+
+
+def error(event: str, **fields: object) -> None:
+    """Log what failed; with exc_info=True also where."""
+    if not _file:
+        return
+    try:
+        _structured().error(event, **fields)
+    except ImportError:  # the hook's isolated interpreter has this package's directory only
+        fields.pop("exc_info", None)
+        _write(3, event, fields)
+
+
+def render(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
+    """Return an event as a line. Also structlog's final processor, so that every line of the log has one form."""
+    return dump({name: _plain(value) for name, value in event.items()}).decode()
+
+
+def _structured() -> Any:
+    """Return a structlog logger that writes to the same file in the same form."""
+    import structlog
+
+    return structlog.wrap_logger(
+        _Lines(),
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            render,
+        ],
+        wrapper_class=structlog.BoundLogger,
+    ).bind(**_context)
+
+
+class _Lines:
+    """What structlog hands rendered lines to."""
+
+    def error(self, line: str) -> None:
+        _append(line)
+
+
+def _write(level: int, event: str, fields: dict[str, object]) -> None:
+    if _file and level >= _lowest:
+        seconds = time.time()
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+        line = {"event": event, "level": LEVELS[level], "timestamp": f"{stamp}.{int(seconds % 1 * 1e6):06d}Z"}
+        _append(render(None, "", {**line, **_context, **fields}))
+
+
+def _append(line: str) -> None:
+    """Append one line in one write: lines of concurrent hooks never mix. A log that fails fails no container."""
+    try:
+        fd = os.open(_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
+        try:
+            os.write(fd, line.encode() + b"\n")
+        finally:
+            os.close(fd)
+    except OSError as failure:
+        sys.stderr.write(f"oci-gpu-hook: warning: cannot write the log {_file!r}: {failure.strerror}\n")
+
+
+def _plain(value: object) -> object:
+    if value is None or isinstance(value, str | int):
+        return value
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {str(name): _plain(item) for name, item in value.items()}
+    return str(value)

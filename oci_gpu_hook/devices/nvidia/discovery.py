@@ -1,0 +1,136 @@
+"""Making an inventory from the host: what a stored one is made of, and made again when its facts no longer hold.
+
+No device is opened and no child started unless /proc leaves open what only NVML can tell: the UUID of a GPU that the
+driver has not initialised, and MIG devices.
+"""
+
+from __future__ import annotations
+
+from oci_gpu_hook.base import log
+from oci_gpu_hook.base.errors import HookError
+from oci_gpu_hook.devices.nvidia import facts, files, host_nodes, libraries, mig, pci, procfs
+from oci_gpu_hook.devices.nvidia.driver_root import DriverRoot
+from oci_gpu_hook.devices.nvidia.model import Gpu, Inventory, MigDevice
+from oci_gpu_hook.devices.nvidia.snapshot import Held
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Final
+
+    from oci_gpu_hook.base.config.config import Config
+
+_IMEX: Final = "nvidia-caps-imex-channels"
+# A driver container's file system (NVIDIA GPU Operator), looked into when the host itself has no driver files.
+_DRIVER_CONTAINER: Final = "/run/nvidia/driver"
+
+
+def discover(config: Config) -> Held:
+    """Look at the host. Raises DriverError when it has no driver, or none whose parts fit together."""
+    text = procfs.read_text(f"{config.proc_root}/driver/nvidia/version")
+    if text is None:
+        raise procfs.no_driver(config.proc_root)
+    version = procfs.driver_version(text)
+    root, found = _libraries(config, version)
+    firmware_path = procfs.read_text(f"{config.sys_root}/module/firmware_class/parameters/path") or ""
+    others = files.find(root, version, found.directories, firmware_path.strip())
+    log.debug("not shipped by the driver", version=version, files=[*found.missing, *others.missing])
+    gpus = tuple(_gpus(config))
+    dev_root = config.dev_root.rstrip("/")
+    watched = (
+        root.host_path(libraries.LD_CACHE),
+        *(root.host_path(path) for path in (*found.directories, *config.library_search_paths)),
+        *others.watched,
+        *host_nodes.watched(dev_root),
+        f"{config.proc_root}/driver/nvidia-caps/mig-minors",
+    )
+    inventory = Inventory(
+        driver_version=version,
+        gpus=gpus,
+        libraries=found.libraries,
+        files=others.files,
+        links=(*found.links, *others.links),
+        nodes=(),
+        imex_major=procfs.device_major(procfs.read_text(f"{config.proc_root}/devices") or "", _IMEX),
+        proc_files=procfs.files_for_containers(config.proc_root),
+        unclaimed=(*found.unclaimed, *others.unclaimed),
+    )
+    watched = tuple(dict.fromkeys(watched))
+    present = (*others.present, *host_nodes.present(dev_root))
+    held = facts.gather(config, [gpu.minor for gpu in gpus], watched, present)  # before NVML, which may take its time
+    if any(not gpu.uuid or gpu.mig_devices for gpu in gpus):
+        inventory = with_details(inventory)
+    return Held(
+        inventory=_with_stand_in_uuids(inventory),
+        candidates=host_nodes.candidates(dev_root, gpus),
+        watched=watched,
+        present=present,
+        facts=held,
+    )
+
+
+def with_details(inventory: Inventory) -> Inventory:
+    """Return the inventory with what NVML tells, or with a warning that says why NVML tells nothing."""
+    from oci_gpu_hook.devices.nvidia import nvml
+
+    try:
+        return nvml.complete(inventory)
+    except HookError as error:
+        warnings = dict.fromkeys((*inventory.warnings, str(error)))
+        return Inventory(**{**inventory.__dict__, "warnings": tuple(warnings)})
+
+
+def _libraries(config: Config, version: str) -> tuple[DriverRoot, libraries.Libraries]:
+    """Return the root in which the driver's files are, and its libraries."""
+    root = DriverRoot(config.driver_root)
+    try:
+        return root, libraries.find(root, version, config.library_search_paths)
+    except HookError:
+        if config.driver_root != "/":
+            raise
+        container = DriverRoot(_DRIVER_CONTAINER)
+        try:
+            return container, libraries.find(container, version, config.library_search_paths)
+        except HookError:
+            pass  # what is wrong with the host itself is the better message
+        raise
+
+
+def _gpus(config: Config) -> Iterable[Gpu]:
+    found = procfs.gpus(config.proc_root)
+    # mig-minors has a line for each instance there could be: 4,000 with eight GPUs, which cost more than all the rest.
+    has_mig = any(facts.mig_instances(config.proc_root, gpu.minor) for gpu in found)
+    minors = mig.minors(config.proc_root) if has_mig else {}
+    for index, gpu in enumerate(found):
+        place = pci.place(config.sys_root, gpu.bus_id)
+        devices = mig.devices(config.proc_root, gpu.minor, minors)
+        yield Gpu(
+            index=index,
+            uuid=gpu.uuid,
+            minor=gpu.minor,
+            bus_id=gpu.bus_id,
+            proc_name=gpu.proc_name,
+            name=gpu.name,
+            numa_node=place.numa_node,
+            pcie_switch=place.pcie_switch,
+            drm=place.drm,
+            mig_enabled=bool(devices),
+            mig_devices=devices,
+        )
+
+
+def _with_stand_in_uuids(inventory: Inventory) -> Inventory:
+    """Name what has no UUID yet: a GPU by its bus id, a MIG device as drivers before 470 did (MIG-GPU-…/1/0)."""
+    gpus = []
+    for gpu in inventory.gpus:
+        uuid = gpu.uuid or gpu.bus_id
+        devices = tuple(
+            device if device.uuid else MigDevice(**{**device.__dict__, "uuid": _old_mig_name(uuid, device)})
+            for device in gpu.mig_devices
+        )
+        gpus.append(Gpu(**{**gpu.__dict__, "uuid": uuid, "mig_devices": devices}))
+    return Inventory(**{**inventory.__dict__, "gpus": tuple(gpus)})
+
+
+def _old_mig_name(uuid: str, device: MigDevice) -> str:
+    return f"MIG-{uuid}/{device.gpu_instance}/{device.compute_instance}"

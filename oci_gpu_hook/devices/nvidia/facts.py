@@ -1,0 +1,123 @@
+"""The facts that a stored inventory depends on. They are gathered by stat and /proc alone, at every container's start.
+
+The form is JSON's own (lists, not tuples), so that facts just gathered compare with facts that were stored.
+"""
+
+from __future__ import annotations
+
+import os
+
+from oci_gpu_hook import __version__
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Any, Final
+
+    from oci_gpu_hook.base.config.config import Config
+
+FORMAT: Final = 2
+_BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"  # this machine's, whatever proc-root says
+TICK: Final = 10_000_000  # nanoseconds between two times of a file system, CONFIG_HZ=100
+
+
+def gather(config: Config, minors: Iterable[int], watched: Sequence[str], present: Sequence[str]) -> list[Any]:
+    """Return the facts, those of the watched paths last. minors: of the GPUs.
+
+    watched: host paths that count by their identity; present: those that count by being there.
+    """
+    guarded = _names(f"{config.proc_root}/driver/nvidia/capabilities")
+    return [
+        FORMAT,
+        __version__,
+        _text(f"{config.proc_root}/driver/nvidia/version"),
+        _text(_BOOT_ID),
+        [config.driver_root, config.dev_root, config.proc_root, config.sys_root, *config.library_search_paths],
+        _names(f"{config.proc_root}/driver/nvidia/gpus"),
+        [mig_instances(config.proc_root, minor) if f"gpu{minor}" in guarded else [] for minor in minors],
+        _presences(present),
+        _identities(watched),
+    ]
+
+
+def _identities(paths: Sequence[str]) -> list[list[int] | None]:
+    """Return what changes when the file or directory at a path does, links followed; None where nothing is there.
+
+    What has no size counts by its inode alone: a file of procfs has the time at which it was last brought into memory.
+    """
+    found: list[list[int] | None] = []
+    stat = os.stat
+    for path in paths:
+        try:
+            status = stat(path)
+        except OSError:
+            found.append(None)
+            continue
+        size = status.st_size
+        if size:
+            found.append([status.st_dev, status.st_ino, size, status.st_mtime_ns])
+        else:
+            found.append([status.st_ino])
+    return found
+
+
+def _presences(paths: Sequence[str]) -> list[list[int] | None]:
+    """Return what kind of thing is at a path and whose, links not followed; None where nothing is there."""
+    found: list[list[int] | None] = []
+    for path in paths:
+        try:
+            status = os.lstat(path)
+        except OSError:
+            found.append(None)
+            continue
+        found.append([status.st_mode, status.st_uid, status.st_rdev])
+    return found
+
+
+def mig_instances(proc_root: str, minor: int) -> list[list[int]]:
+    """Return [GPU instance, compute instance, inode, time] of each MIG device of a GPU, ordered by the first two.
+
+    An instance made anew under an old number has another inode or time. A time also changes when the kernel drops the
+    entry from memory; then the inventory is made again, which costs only time.
+    """
+    if minor < 0:
+        return []
+    directory = f"{proc_root}/driver/nvidia/capabilities/gpu{minor}/mig"
+    found: list[list[int]] = []
+    names = _names(directory)
+    if not names:
+        return found
+    for gpu_instance in _numbers(names, "gi"):
+        below = f"{directory}/gi{gpu_instance}"
+        for compute_instance in _numbers(_names(below), "ci"):
+            try:
+                status = os.stat(f"{below}/ci{compute_instance}")
+            except OSError:
+                continue
+            found.append([gpu_instance, compute_instance, status.st_ino, status.st_mtime_ns])
+    return found
+
+
+def _numbers(names: Sequence[str], start: str) -> list[int]:
+    numbers = [name[len(start) :] for name in names if name.startswith(start)]
+    return sorted(int(number) for number in numbers if number.isdecimal())
+
+
+def _names(directory: str) -> list[str]:
+    try:
+        return sorted(os.listdir(directory))
+    except OSError:
+        return []
+
+
+def _text(path: str) -> str:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        return os.read(fd, 4096).decode("utf-8", "replace")
+    except OSError:
+        return ""
+    finally:
+        os.close(fd)

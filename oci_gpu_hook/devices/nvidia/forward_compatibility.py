@@ -1,0 +1,160 @@
+"""Whether a container uses the CUDA forward-compatibility libraries of its image in place of the host's libcuda. Pure.
+
+An image may ship a newer libcuda in /usr/local/cuda/compat, for hosts whose driver is older than its CUDA. Nothing of
+the image is mounted, opened or run to use it: the decision is carried out by the ld cache alone, in which these
+libraries then come before the host's.
+
+The rule is that of the NVIDIA Container Toolkit's enable-cuda-compat hook (cmd/nvidia-cdi-hook/cudacompat), in every
+mode but `disabled`; the modes' names are theirs, and say how their tools would do it. libnvidia-container, which
+compares major versions as strings ("99" above "222"), is not followed: versions are numbers here.
+"""
+
+from __future__ import annotations
+
+import os
+
+from oci_gpu_hook.base.errors import InvalidInput, quoted
+from oci_gpu_hook.base.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import TypeAlias
+
+    from oci_gpu_hook.plan.image import CompatLibrary
+
+    Version: TypeAlias = tuple[int, ...]
+
+
+class Decision(Record):
+    """What came of it. `reason` is a sentence for people, "" when the image has no such libraries.
+
+    directory: where in the image the libraries are that come first in the ld cache, "" for none.
+    entries: their (name, path) for the ld cache, libcuda's first.
+    """
+
+    directory: str = ""
+    entries: tuple[tuple[str, str], ...] = ()
+    reason: str = ""
+
+
+class Note(Record):
+    """What a compatibility libcuda says of itself: its CUDA version, and the branches of drivers that it works with."""
+
+    cuda_version: str = ""
+    driver_branches: tuple[int, ...] = ()
+
+
+def decide(libraries: Sequence[CompatLibrary], driver_version: str, cuda_version: str, mode: str) -> Decision:
+    """Decide over the libraries of the image's compat directory, for a host of this driver and CUDA version.
+
+    cuda_version is looked at only where there is no driver version to compare, so that a host's answer does not depend
+    on whether its CUDA version is known; the toolkit gives its hook one of the two alike.
+    """
+    if not libraries:
+        return Decision()
+    if mode == "disabled":
+        return Decision(reason="the image's CUDA compatibility libraries are not used: cuda-compat-mode is disabled")
+    candidates = [library for library in libraries if _is_versioned_libcuda(library)]
+    if len(candidates) != 1:
+        why = f"their directory has {len(candidates)} files libcuda.so.VERSION, and one is expected"
+        return Decision(reason=f"the image's CUDA compatibility libraries are not used: {why}")
+    directory, name = os.path.split(candidates[0].path)
+    version = name.removeprefix("libcuda.so.")
+    note = parse_note(candidates[0].note)
+    if note:
+        used, why = by_note(note, version, driver_version, cuda_version)
+    else:
+        used, why = by_branch(version, driver_version)
+    verb = "used" if used else "not used"
+    reason = f"the image's CUDA compatibility libraries (libcuda {_shown(version)}) are {verb}: {why}"
+    if not used:
+        return Decision(reason=reason)
+    return Decision(directory=directory, entries=_entries(libraries, candidates[0].path), reason=reason)
+
+
+def by_note(note: Note, compat_version: str, driver_version: str, cuda_version: str) -> tuple[bool, str]:
+    """Tell whether the libraries of this note are to be used on this host, and why."""
+    compat, driver, cuda = parse_version(compat_version), parse_version(driver_version), parse_version(cuda_version)
+    if compat and driver:
+        if driver[0] not in note.driver_branches:
+            return False, f"they do not work with drivers of the host's branch {driver[0]}"
+        if compat > driver:
+            return True, f"they are newer than the host's driver {driver_version}, and work with its branch"
+        return False, f"they are no newer than the host's driver {driver_version}"
+    own = parse_version(note.cuda_version)
+    if own and cuda:
+        if own > cuda:
+            return True, f"their CUDA {note.cuda_version} is newer than the host's {cuda_version}"
+        return False, f"their CUDA {note.cuda_version} is no newer than the host's {cuda_version}"
+    return False, "their version cannot be compared with the host's"
+
+
+def by_branch(compat_version: str, driver_version: str) -> tuple[bool, str]:
+    """Tell the same of libraries without a note: those of a later branch than the driver's are to be used."""
+    compat, driver = parse_version(compat_version), parse_version(driver_version)
+    if not compat or not driver:
+        return False, "their version cannot be compared with the host's"
+    if compat[0] > driver[0]:
+        return True, f"their branch {compat[0]} is later than that of the host's driver {driver_version}"
+    return False, f"their branch {compat[0]} is no later than that of the host's driver {driver_version}"
+
+
+def parse_note(text: str) -> Note | None:
+    """Return the value of a note's JSON, None where there is none that can be understood. Case of names is free."""
+    if not text:
+        return None
+    from oci_gpu_hook.base import document
+
+    try:
+        value = document.parse(text.encode("utf-8", "surrogatepass"), "CUDA compatibility note")
+    except InvalidInput:
+        return None
+    if type(value) is not dict:
+        return None
+    members = {name.lower(): member for name, member in value.items() if member is not None}
+    cuda_version = members.get("cuda version", "")
+    branches = members.get("driver", [])
+    if (
+        type(cuda_version) is not str
+        or type(branches) is not list
+        or any(type(branch) is not int for branch in branches)
+    ):
+        return None
+    return Note(cuda_version=cuda_version, driver_branches=tuple(branches))
+
+
+def parse_version(text: str) -> Version | None:
+    """Return the numbers of a dotted version without the zeros at its end, None where it is no version."""
+    parts = text.split(".")
+    if len(text) > 64 or not all(part.isascii() and part.isdigit() for part in parts):
+        return None
+    numbers = [int(part) for part in parts]
+    while len(numbers) > 1 and not numbers[-1]:
+        numbers.pop()
+    return tuple(numbers)
+
+
+def _is_versioned_libcuda(library: CompatLibrary) -> bool:
+    """Tell whether the file is libcuda.so.*.*: not a link to it, such as libcuda.so.1."""
+    name = os.path.basename(library.path)
+    return library.regular and name.startswith("libcuda.so.") and "." in name.removeprefix("libcuda.so.")
+
+
+def _entries(libraries: Sequence[CompatLibrary], libcuda: str) -> tuple[tuple[str, str], ...]:
+    """Return names and paths of all libraries beside libcuda.
+
+    The names of libcuda that programs load are among them in any case: were one missing, a process that loads by
+    both names would get the host's library and the image's at once.
+    """
+    directory = os.path.dirname(libcuda)
+    entries = {"libcuda.so.1": libcuda, "libcuda.so": libcuda}
+    for library in libraries:
+        parent, name = os.path.split(library.path)
+        if parent == directory:
+            entries[name] = library.path
+    return tuple(entries.items())
+
+
+def _shown(version: str) -> str:
+    return version if parse_version(version) else quoted(version)

@@ -1,0 +1,149 @@
+"""The values of the inventory. All of it is plain data, so that the cache holds it as JSON."""
+
+from __future__ import annotations
+
+from oci_gpu_hook.base.record import Record
+
+
+class DeviceNode(Record):
+    """A character device of the host, seen by stat, that containers may be given.
+
+    path is where containers see it; host_path is below the configured dev-root.
+    capabilities: driver capabilities and features any one of which brings it. Empty for /dev/nvidiactl, which every
+    container gets, and for nodes that come with a grant: of a GPU, of a MIG device, of an IMEX channel.
+    """
+
+    path: str
+    host_path: str
+    major: int
+    minor: int
+    mode: int  # permission bits
+    uid: int
+    gid: int
+    capabilities: tuple[str, ...] = ()
+
+
+class MigDevice(Record):
+    """A MIG device: a compute instance of a GPU instance. Sizes in bytes, minors of /dev/nvidia-caps/nvidia-capN.
+
+    Of /proc are the instances and minors (-1 where mig-minors does not list one); uuid, profile, memory and the order
+    of index are NVML's.
+    """
+
+    index: int
+    uuid: str
+    gpu_instance: int
+    compute_instance: int
+    profile: str
+    memory: int
+    gpu_instance_minor: int
+    compute_instance_minor: int
+
+
+class Gpu(Record):
+    """A GPU. What only NVML can tell is empty ("" or 0, None) until NVML was asked.
+
+    bus_id: `00000000:00:06.0`, as NVML and the design write it: domain in eight hex digits.
+    architecture: compute capability, "9.0". memory: bytes. links: index of a peer → number of NVLinks to it.
+    uuid: the bus id stands in where neither /proc nor NVML can tell. proc_name: below /proc/driver/nvidia/gpus.
+    brand: NVML's, in the spelling of requirements ("tesla", "geforcertx"). pcie_switch: PCI address of the upstream
+    port of the switch it hangs on, "" where it is on a root port. drm: names in /dev/dri, e.g. ("card1", "renderD128").
+    """
+
+    index: int
+    uuid: str
+    minor: int
+    bus_id: str
+    proc_name: str = ""
+    name: str = ""
+    brand: str = ""
+    architecture: str = ""
+    memory: int = 0
+    numa_node: int | None = None
+    pcie_switch: str = ""
+    links: tuple[tuple[int, int], ...] = ()
+    drm: tuple[str, ...] = ()
+    mig_enabled: bool = False
+    mig_devices: tuple[MigDevice, ...] = ()
+    persistence_mode: bool | None = None
+
+
+def pci_address(bus_id: str) -> str:
+    """Return a bus id as sysfs and udev write it, 0000:00:06.0: the domain in four digits, or in more if it needs them.
+
+    Source: Linux drivers/pci/probe.c, pci_setup_device.
+    """
+    domain, _, rest = bus_id.partition(":")
+    return f"{domain.lstrip('0'):0>4}:{rest}"
+
+
+class Library(Record):
+    """A shared library of the driver.
+
+    host_path: the file to bind, no symlink. name: its file name in the container, e.g. libcuda.so.580.159.04.
+    directory: below the library directory, "" or e.g. "vdpau". soname: libcuda.so.1, "" where it has none.
+    links: (name, target) pairs beside it, SONAME link first, e.g. (("libcuda.so.1", "libcuda.so.580.159.04"),
+    ("libcuda.so", "libcuda.so.1")). bits: 64 or 32. cached: whether the ld cache is to list it (plug-ins that are
+    loaded by path are not). capabilities: any one of them brings it; a 32-bit library wants compat32 beside.
+    """
+
+    host_path: str
+    name: str
+    soname: str
+    links: tuple[tuple[str, str], ...]
+    directory: str = ""
+    bits: int = 64
+    cached: bool = True
+    capabilities: tuple[str, ...]
+
+
+class DriverFile(Record):
+    """Any other file or directory of the driver, bound at container_path: binaries, firmware, configuration.
+
+    capabilities: driver capabilities and features any one of which brings it; empty: every container gets it.
+    directory: whether it is one.
+    """
+
+    host_path: str
+    container_path: str
+    options: tuple[str, ...] = ("ro", "nosuid", "nodev")
+    capabilities: tuple[str, ...]
+    directory: bool = False
+
+
+class Link(Record):
+    """A symbolic link that the driver's files want beside them.
+
+    path: absolute, or relative to the container's library directory of that many bits.
+    """
+
+    path: str
+    target: str
+    capabilities: tuple[str, ...]
+    bits: int = 64
+
+
+class Inventory(Record):
+    """What the host has. `cuda_version` ("13.0") is "" until NVML or libcuda was asked.
+
+    nodes: every node there is, looked at just now: /dev/nvidiaN, /dev/nvidiactl, /dev/nvidia-uvm,
+    /dev/nvidia-caps/nvidia-capN, /dev/nvidia-caps-imex-channels/channelN, /dev/dri/cardN, nodes of features.
+    missing_nodes: (path, capabilities) of the control nodes that the host lacks, such as /dev/nvidia-modeset on one
+    without a display. imex_major: of IMEX channels, 0 where the driver has none. proc_files: (name, text) of the files
+    that containers see in /proc/driver/nvidia; params in it forbids the driver's programs to make device nodes.
+    detailed: whether NVML has filled in what /proc and sysfs cannot tell. unclaimed: driver files no capability brings.
+    """
+
+    driver_version: str
+    cuda_version: str = ""
+    gpus: tuple[Gpu, ...]
+    libraries: tuple[Library, ...]
+    files: tuple[DriverFile, ...]
+    links: tuple[Link, ...] = ()
+    nodes: tuple[DeviceNode, ...]
+    missing_nodes: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    imex_major: int = 0
+    proc_files: tuple[tuple[str, str], ...] = ()
+    detailed: bool = False
+    unclaimed: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()

@@ -1,0 +1,185 @@
+"""What the kernel driver says of itself and its GPUs in /proc. No device is opened, so nothing here can wait for one.
+
+Formats: NVIDIA open-gpu-kernel-modules, kernel-open/nvidia/nv-procfs.c and nvlink_caps.c; Linux fs/proc/devices.c.
+Texts are parsed by pure functions; those that read say so by a `proc_root` or a path.
+"""
+
+from __future__ import annotations
+
+import os
+
+from oci_gpu_hook.base.errors import DriverError, quoted, reason
+from oci_gpu_hook.base.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+LARGEST_FILE: Final = 1024 * 1024
+_VERSION_LINE: Final = "NVRM version:"
+_KERNEL_MODULE: Final = "Kernel Module"
+_DIGITS: Final = frozenset("0123456789")
+_MODIFY: Final = "ModifyDeviceFiles: "
+
+
+class GpuInformation(Record):
+    """A GPU as /proc has it. uuid is "" while the driver has not initialised the GPU; minor is -1 on old drivers."""
+
+    proc_name: str
+    bus_id: str
+    minor: int
+    uuid: str
+    name: str
+
+
+def read_text(path: str) -> str | None:
+    """Return the text of a file, None where it cannot be read: no such file, or one that root may not read."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        chunks: list[bytes] = []
+        while len(chunks) * 65536 < LARGEST_FILE and (chunk := os.read(fd, 65536)):
+            chunks.append(chunk)
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+    return b"".join(chunks).decode("utf-8", "replace")
+
+
+def driver_version(text: str) -> str:
+    """Return the version that /proc/driver/nvidia/version tells, such as 580.95.05. Raises DriverError.
+
+    The proprietary module writes `NVIDIA UNIX x86_64 Kernel Module  VERSION`, the open one `NVIDIA UNIX Open Kernel
+    Module for x86_64  VERSION`.
+    """
+    for line in text.splitlines():
+        if line.startswith(_VERSION_LINE):
+            words = line.partition(_KERNEL_MODULE)[2].split()
+            for word in words[2:] if words[:1] == ["for"] else words[:1]:
+                if word[0] in _DIGITS and not set(word) - _DIGITS - {"."}:
+                    return word
+                break
+    why = f"names no version: {quoted(text)}"
+    raise DriverError("/proc/driver/nvidia/version", why, "install a release of the NVIDIA driver")
+
+
+def no_driver(proc_root: str) -> DriverError:
+    """Return the error for a host whose kernel has no NVIDIA driver."""
+    why = f"{quoted(f'{proc_root}/driver/nvidia/version')} does not exist"
+    remedy = "load it (modprobe nvidia) or install the driver; nvidia-smi on the host must work first"
+    return DriverError("no NVIDIA driver is loaded", why, remedy)
+
+
+def gpus(proc_root: str) -> tuple[GpuInformation, ...]:
+    """Return the GPUs in the order of their indices, which is the order of the PCI bus. Raises DriverError."""
+    directory = f"{proc_root}/driver/nvidia/gpus"
+    try:
+        names = os.listdir(directory)
+    except FileNotFoundError:
+        return ()
+    except OSError as error:
+        raise DriverError(f"cannot list {quoted(directory)}", reason(error), "run the hook as root") from None
+    found = []
+    for name in names:
+        text = read_text(f"{directory}/{name}/information")
+        if text is not None and (gpu := gpu_information(name, text)) is not None:
+            found.append(gpu)
+    return tuple(sorted(found, key=lambda gpu: gpu.bus_id))
+
+
+def gpu_information(proc_name: str, text: str) -> GpuInformation | None:
+    """Parse a GPU's `information`; None for a GPU that the driver was told to leave alone."""
+    fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in text.splitlines())}
+    if fields.get("GPU Excluded", fields.get("Blacklisted")) == "Yes":
+        return None
+    minor = fields.get("Device Minor", "")
+    uuid = fields.get("GPU UUID", "")
+    return GpuInformation(
+        proc_name=proc_name,
+        bus_id=bus_id(fields.get("Bus Location") or proc_name),
+        minor=int(minor) if minor.isdecimal() else -1,
+        uuid="" if "?" in uuid else uuid,
+        name=fields.get("Model", ""),
+    )
+
+
+def bus_id(address: str) -> str:
+    """Return a PCI address with its domain in eight hex digits, as NVML writes it: 00000000:00:06.0."""
+    domain, _, rest = address.lower().partition(":")
+    return f"{domain:0>8}:{rest}"
+
+
+def device_major(text: str, name: str) -> int:
+    """Return the major number that /proc/devices gives the character devices of a driver, 0 where it has none."""
+    for line in text.partition("Block devices:")[0].splitlines():
+        number, _, found = line.strip().partition(" ")
+        if found == name and number.isdecimal():
+            return int(number)
+    return 0
+
+
+def mig_minors(text: str) -> dict[str, int]:
+    """Parse mig-minors: capability → minor of /dev/nvidia-caps/nvidia-capN. Lines that are none are passed over."""
+    minors = {}
+    for line in text.splitlines():
+        try:
+            capability, minor = mig_minors_line(line)
+        except ValueError:
+            continue
+        minors[capability] = minor
+    return minors
+
+
+def mig_minors_line(line: str) -> tuple[str, int]:
+    """Parse a line such as `gpu0/gi1/ci0/access 13` or `config 1`. Raises ValueError."""
+    capability, _, minor = line.partition(" ")
+    if not _is_mig_capability(capability) or not minor.isdecimal():
+        raise ValueError(f"no line of mig-minors: {quoted(line)}")
+    return capability, int(minor)
+
+
+def mig_capability_path(capability: str) -> str:
+    """Return the path of a MIG capability's file below /proc. Raises ValueError for what is no capability."""
+    if not _is_mig_capability(capability):
+        raise ValueError(f"no MIG capability: {quoted(capability)}")
+    base = "/proc/driver/nvidia/capabilities"
+    if capability in ("config", "monitor"):
+        return f"{base}/mig/{capability}"
+    gpu, _, instance = capability.partition("/")
+    return f"{base}/{gpu}/mig/{instance}"
+
+
+def _is_mig_capability(text: str) -> bool:
+    if text in ("config", "monitor"):
+        return True
+    words = text.split("/")
+    kinds = {3: ("gpu", "gi"), 4: ("gpu", "gi", "ci")}.get(len(words))
+    if kinds is None or words[-1] != "access":
+        return False
+    return all(
+        word.startswith(kind) and word[len(kind) :].isdecimal() for word, kind in zip(words[:-1], kinds, strict=True)
+    )
+
+
+def params_for_containers(text: str) -> str | None:
+    """Return `params` with leave to make device nodes taken away, None where it has none to take.
+
+    The driver's programs make missing nodes on their own while `ModifyDeviceFiles` is 1.
+    """
+    lines = text.split("\n")
+    if f"{_MODIFY}1" not in lines:
+        return None
+    return "\n".join(f"{_MODIFY}0" if line == f"{_MODIFY}1" else line for line in lines)
+
+
+def files_for_containers(proc_root: str) -> tuple[tuple[str, str], ...]:
+    """Return (name, text) of the files of /proc/driver/nvidia as containers are to see them."""
+    files = []
+    for name in ("params", "registry", "version"):
+        text = read_text(f"{proc_root}/driver/nvidia/{name}")
+        if text is not None:
+            files.append((name, (params_for_containers(text) or text) if name == "params" else text))
+    return tuple(files)

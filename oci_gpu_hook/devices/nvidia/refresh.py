@@ -1,0 +1,105 @@
+"""The stored inventory made anew, or completed: what a start does whose facts no longer hold."""
+
+from __future__ import annotations
+
+import os
+from time import time_ns
+
+from oci_gpu_hook.base import state
+from oci_gpu_hook.base.document import dump
+from oci_gpu_hook.base.errors import HookError
+from oci_gpu_hook.devices.nvidia import discovery, facts, snapshot, stored
+from oci_gpu_hook.devices.nvidia.snapshot import Held
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final
+
+    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.base.record import Record
+    from oci_gpu_hook.devices.nvidia.model import Inventory
+
+_LOCK_NAME: Final = "inventory.lock"
+_PATIENCE: Final = 90.0  # seconds to wait for another's discovery, which may ask NVML
+
+
+def make(config: Config, *, detailed: bool, refresh: bool) -> Held:
+    """Make the inventory, or what is missing of the stored one, and store it. One process at a time does so.
+
+    It has the nodes of the stored one, or none: they are to be looked at. Raises DriverError.
+    """
+    lock = _lock(config)
+    try:
+        held = None if refresh else snapshot.read(config)  # another process may have made it meanwhile
+        if held is None:
+            started = time_ns()
+            held = discovery.discover(config)
+            storable = settled(held.facts, started)
+        else:
+            storable = True
+        if detailed and not held.inventory.detailed:
+            held = Held(**{**held.__dict__, "inventory": discovery.with_details(held.inventory)})
+        if storable:
+            _write(config, held)
+        return held
+    finally:
+        if lock is not None:
+            os.close(lock)
+
+
+def settled(gathered: list[Any], started: int) -> bool:
+    """Tell whether nothing watched has changed since the discovery started (time_ns), which may not have seen it."""
+    now = time_ns()
+    return not any(known and started - facts.TICK <= known[-1] <= now for known in gathered[-1])
+
+
+def to_json(inventory: Inventory) -> dict[str, Any]:
+    """Return the form that `schemas/inventory.schema.json` describes; it has no nodes, which are never stored."""
+    words: dict[tuple[str, ...], int] = {}
+
+    def rows(records: tuple[Record, ...], names: tuple[str, ...]) -> list[list[Any]]:
+        found = []
+        for record in records:
+            fields = {**record.__dict__}
+            for name in ("capabilities", "options"):
+                if name in fields:
+                    fields[name] = words.setdefault(fields[name], len(words))
+            found.append([fields[name] for name in names])
+        return found
+
+    document = dict(inventory.__dict__)
+    del document["nodes"], document["missing_nodes"]
+    document["gpus"] = [
+        {**gpu.__dict__, "mig_devices": [mig.__dict__ for mig in gpu.mig_devices]} for gpu in inventory.gpus
+    ]
+    document["libraries"] = rows(inventory.libraries, stored.LIBRARY)
+    document["files"] = rows(inventory.files, stored.FILE)
+    document["links"] = rows(inventory.links, stored.LINK)
+    document["words"] = list(words)
+    return document
+
+
+def _write(config: Config, held: Held) -> None:
+    document = {**held.__dict__, "inventory": to_json(held.inventory)}
+    try:
+        path = os.path.join(state.directory(config.state_dir), snapshot.NAME)
+        state.drop_unfinished(path)
+        state.write(path, dump(document))
+    except (OSError, HookError):  # a state directory that cannot be written costs time, no more
+        return
+
+
+def _lock(config: Config) -> int | None:
+    """Return the descriptor of the lock, None where there is none to be had: then the work is done twice."""
+    try:
+        path = os.path.join(state.directory(config.state_dir), _LOCK_NAME)
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except (OSError, HookError):
+        return None
+    try:
+        if state.lock(lock, _PATIENCE):
+            return lock
+    except OSError:
+        pass
+    os.close(lock)
+    return None

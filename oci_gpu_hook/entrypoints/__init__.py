@@ -1,0 +1,1 @@
+"""What others start: engines, the Mesos agent. Each module reads as its story and hands over to `lifecycle`."""

@@ -1,0 +1,166 @@
+"""The door of engines: `oci-gpu-hook [--config FILE] STAGE`, with the OCI state on stdin.
+
+`prestart` and `createRuntime` give the container the GPUs it asks for; `poststop` takes back what outlives it; the
+other stages of the OCI runtime specification (config.md, "POSIX-platform Hooks") do nothing. Exit status: 0 done or
+nothing to do, 1 refused or failed with one line on stderr, 2 wrong usage. A container that asks for no GPU pays for
+this module, `container` and `request.asks`; everything else is imported once it is known to be needed.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import time
+
+from oci_gpu_hook.base.config.config import DEFAULT_PATH, Config
+from oci_gpu_hook.base.document import read_all
+from oci_gpu_hook.base.errors import ConfigError, HookError, one_line
+from oci_gpu_hook.oci import container as containers
+from oci_gpu_hook.request.prefilter import may_ask
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Final, NoReturn
+
+    from oci_gpu_hook.oci.container import Container, State
+    from oci_gpu_hook.request.model import Request
+
+_USAGE: Final = """usage: oci-gpu-hook [--config FILE] STAGE
+
+STAGE is prestart or createRuntime (attach GPUs), poststop (give them back), or another stage of the OCI runtime
+specification, for which there is nothing to do. The OCI state is read from stdin.
+"""
+_ATTACH: Final = ("prestart", "createRuntime")
+_RELEASE: Final = ("poststop",)
+_NOTHING: Final = ("createContainer", "startContainer", "poststart")
+
+
+def main(arguments: Sequence[str]) -> NoReturn:
+    """Run the hook as a process that is here for nothing else."""
+    gc.disable()  # the process ends before a collection could pay
+    status = run(arguments[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # an orderly end of the interpreter costs more than a quarter of its start
+
+
+def console() -> NoReturn:
+    """Run the hook from pip's console script; engines start it by the path that `oci-gpu hook-path` prints."""
+    main(sys.argv)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Do what the arguments say; return the exit status."""
+    config_path, stage = _read_arguments(arguments)
+    if stage in _NOTHING:
+        return 0
+    if stage not in _ATTACH + _RELEASE:
+        sys.stderr.write(_USAGE)
+        return 2
+    try:
+        if stage in _RELEASE:
+            release(config_path)
+        else:
+            attach(config_path)
+    except HookError as error:
+        return _fail(str(error))
+    except Exception as error:  # noqa: BLE001  a bug: engines show one line, so it names the place
+        from oci_gpu_hook.base import log
+
+        log.error("internal error", exc_info=True)
+        return _fail(describe_bug(error))
+    return 0
+
+
+def attach(config_path: str) -> None:
+    """Give the container the GPUs it asks for; return quietly when it asks for none. Raises HookError."""
+    started = time.perf_counter()
+    state_json = read_all(0, containers.LARGEST_STATE, "OCI state")
+    state = containers.read_state(state_json)
+    config_json = containers.read_config(state.bundle)
+    config, trouble = _load_config(config_path)
+    if not may_ask(config_json, state_json, config.swarm_resource):
+        return
+    if state.status == "stopped":
+        # An oci-hooks file has one argument list for all of its stages: the state tells poststop from prestart.
+        _release(state, config)
+        return
+    asked = _request(config_json, state, config)
+    if asked is None:
+        return
+    if trouble:
+        raise trouble
+    container, request = asked
+
+    from oci_gpu_hook.lifecycle import start
+
+    start.start(container, request, config, started)
+
+
+def release(config_path: str) -> None:
+    """Take back what outlives the container of the state on stdin. Raises HookError."""
+    state = containers.read_state(read_all(0, containers.LARGEST_STATE, "OCI state"))
+    config, _ = _load_config(config_path)
+    _release(state, config)
+
+
+def _release(state: State, config: Config) -> None:
+    from oci_gpu_hook.lifecycle import teardown
+
+    teardown.stop(state.id, config)
+
+
+def _load_config(path: str) -> tuple[Config, ConfigError | None]:
+    """Return the configuration, or the defaults and what is wrong with it: that may fail only who asks for a GPU."""
+    if path == DEFAULT_PATH and not os.path.lexists(path):
+        return Config(), None
+    from oci_gpu_hook.base.config import config
+
+    try:
+        return config.load(path), None
+    except ConfigError as error:
+        return Config(), error
+
+
+def _request(config_json: bytes, state: State, config: Config) -> tuple[Container, Request] | None:
+    from oci_gpu_hook.request import parse
+
+    container = containers.parse_config(config_json, state)
+    reading = parse.read(container, config)
+    if reading.request is not None:
+        return container, reading.request
+    if reading.warnings and config.log_file:
+        from oci_gpu_hook.base import log
+
+        log.configure(config, container=container.id)
+        for text in reading.warnings:
+            log.warning("not given", text=text)
+    return None
+
+
+def _read_arguments(arguments: Sequence[str]) -> tuple[str, str]:
+    """Return the configuration file and the stage, "" where the usage is wrong."""
+    rest = list(arguments)
+    path = DEFAULT_PATH
+    if rest and rest[0] == "--config" and len(rest) > 1:
+        path = rest[1]
+        del rest[:2]
+    elif rest and rest[0].startswith("--config="):
+        path = rest.pop(0).removeprefix("--config=")
+    return path, rest[0] if len(rest) == 1 else ""
+
+
+def _fail(message: str) -> int:
+    sys.stderr.write(f"oci-gpu-hook: error: {one_line(message)}\n")
+    return 1
+
+
+def describe_bug(error: Exception) -> str:
+    """Say in a line what went wrong where in this project's code."""
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    where = f" at {os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}" if trace else ""
+    return f"internal error: {type(error).__name__}{where}: {error}; please report this with the bundle's config.json"

@@ -1,0 +1,171 @@
+"""What runs in a Mesos container before its own command: `mesos-containerizer attach-gpus BUNDLE`.
+
+The real helper starts it as root, in the container's namespaces and cgroups, once all mounts of the container are made
+and before it pivots: the host is still `/`, the container lies at launch_info.rootfs. It ends with one line on the
+task's stderr and exit status 1 where the GPUs cannot be attached, and then the helper fails the launch.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from oci_gpu_hook.apply.device_access import cgroup as device_cgroups
+from oci_gpu_hook.base import syscalls
+from oci_gpu_hook.base.config import config as configs
+from oci_gpu_hook.base.errors import AllocationError, ApplyError, HookError, InvalidInput, quoted, reason
+from oci_gpu_hook.entrypoints.mesos import cgroups
+from oci_gpu_hook.oci import container as containers
+from oci_gpu_hook.oci.container import State
+from oci_gpu_hook.request import parse
+from oci_gpu_hook.request.model import Request
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from oci_gpu_hook.apply.process import Process
+    from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
+    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.oci.container import Container
+
+
+def run(arguments: Sequence[str], config_path: str) -> int:
+    """Do it; return the exit status."""
+    from oci_gpu_hook.entrypoints.hook import describe_bug
+    from oci_gpu_hook.entrypoints.mesos.shim import complain
+
+    try:
+        (bundle,) = arguments  # as `door.with_hook` has written them
+        attach(bundle, config_path)
+    except HookError as error:
+        complain(str(error))
+    except Exception as error:  # noqa: BLE001  a bug: the task's stderr shows one line, so it names the place
+        complain(describe_bug(error))
+    else:
+        return 0
+    return 1
+
+
+def attach(bundle: str, config_path: str) -> None:
+    """Give the container of a bundle the GPUs that it asks for. Raises HookError; then it has none."""
+    started = time.perf_counter()
+    config = configs.of_this_user(configs.load(config_path))
+    state = State(id=os.path.basename(bundle), pid=_see_as_the_host_does(), bundle=bundle, root="", annotations={})
+    container = containers.parse_config(containers.read_config(bundle), state)
+    request = parse.parse(container, config)
+    if request is None:
+        return  # the configuration was changed since, and does not let it ask any more
+
+    from oci_gpu_hook.allocation import release
+    from oci_gpu_hook.lifecycle import start
+
+    try:
+        request = _within_isolation(request, container, config)
+        start.start(_prepared(container, config), request, config, started)
+    except BaseException:
+        release.release(container.id, config, force=True)
+        raise
+
+
+def _see_as_the_host_does() -> int:
+    """Leave the container's mount namespace for a copy of it in which /proc is the host's; return the helper's pid.
+
+    With a pid namespace Mesos mounts the container's /proc over the host's. Leases and journals are read by others, who
+    know no number of the container's. The copy is as the host's in all else: the helper has not pivoted yet.
+    """
+    try:
+        syscalls.unshare(syscalls.CLONE_NEWNS)
+        root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        syscalls.mount_setattr(root, 0, syscalls.MS_PRIVATE, syscalls.AT_RECURSIVE)
+        os.close(root)
+        lines = _read("/proc/self/mountinfo").splitlines()
+        for _ in range(sum(line.split(b" ", 5)[4] == b"/proc" for line in lines) - 1):
+            syscalls.umount2(b"/proc", syscalls.MNT_DETACH)
+        stat = _read("/proc/self/stat")
+    except OSError as error:
+        remedy = "use Linux 5.12 or later, and let the agent run as root"
+        raise ApplyError("cannot leave the container's mount namespace", reason(error), remedy) from None
+    return int(stat[stat.rfind(b")") + 2 :].split()[1])
+
+
+def _within_isolation(request: Request, container: Container, config: Config) -> Request:
+    """Return the request as devices of those that the agent's gpu/nvidia isolator has given the container.
+
+    Where that isolator is not at work, the request stays as it is. Raises HookError.
+    """
+    found = device_cgroups.find(container.pid, container.cgroups_path)
+    try:
+        if found.version == 2 and found.path != "/":
+            why = "is a cgroup v2, whose device rules the agent replaces at its next change"
+            raise InvalidInput(f"device cgroup {quoted(found.path)}", why, "run the agent on a host with cgroup v1")
+        minors = cgroups.isolated_gpus(found.levels[0]) if found.version == 1 else None
+    finally:
+        found.close()
+    if minors is None:
+        return request
+
+    from oci_gpu_hook.allocation import allocate as allocation
+    from oci_gpu_hook.allocation import names
+    from oci_gpu_hook.devices.nvidia import for_request
+    from oci_gpu_hook.devices.nvidia.model import Inventory
+
+    host = for_request.hold(request, config).inventory
+    own = Inventory(**{**host.__dict__, "gpus": tuple(gpu for gpu in host.gpus if gpu.minor in minors)})
+    remedy = "ask for `all`, which is what it has given; or give the task more `gpus`"
+    if request.count is None and request.devices != ("all",):
+        for device in names.resolve(request.devices, host):
+            if device.gpu.minor not in minors:
+                why = "the agent's isolator gpu/nvidia has not given it to this container"
+                raise AllocationError(f"GPU {device.gpu.index}", why, remedy)
+    elif request.count is not None and not request.devices and request.count > len(own.gpus):
+        why = f"the agent's isolator gpu/nvidia has given this container {len(own.gpus)}"
+        raise AllocationError(f"{request.count} GPUs", why, remedy)
+    granted = allocation.grant(request, own, container, config)
+    uuids = tuple(device.uuid for device in granted)
+    return Request(**{**request.__dict__, "devices": uuids, "count": None, "memory": 0})
+
+
+def _prepared(container: Container, config: Config) -> Container:
+    """Undo what stock Mesos does to a container that gets GPUs, and return the container as it is then."""
+    from oci_gpu_hook.apply import transaction as applying
+    from oci_gpu_hook.apply.process import Process
+    from oci_gpu_hook.entrypoints.mesos import volume
+
+    with Process(container.pid) as process, applying.open_rootfs(container, process) as rootfs:
+        _close_device_cgroup(container, process, rootfs)
+        return volume.replace(container, process, rootfs, config)
+
+
+def _close_device_cgroup(container: Container, process: Process, rootfs: Rootfs) -> None:
+    """Take from the container the file by which its root could let it use every device of the host."""
+    closed = []
+    try:
+        for version, _root, point in device_cgroups.cgroup_mounts(os.fsdecode(process.mountinfo())):
+            if version == 1 and point.startswith(container.rootfs + "/"):
+                closed.append(rootfs.resolve(point.removeprefix(container.rootfs)))
+                if syscalls.file_system_type(closed[-1]) != syscalls.CGROUP_SUPER_MAGIC:
+                    raise ApplyError(quoted(point), "is hidden by another mount", "do not mount over it")
+        process.enter()
+        try:
+            for fd in closed:
+                syscalls.mount_setattr(fd, syscalls.MOUNT_ATTR_RDONLY)
+        finally:
+            process.leave()
+    except OSError as error:
+        what = "cannot make the container's device cgroup read-only"
+        raise ApplyError(what, reason(error), "use Linux 5.12 or later") from None
+    finally:
+        for fd in closed:
+            os.close(fd)
+
+
+def _read(path: str) -> bytes:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        text = b""
+        while chunk := os.read(fd, 1 << 20):
+            text += chunk
+        return text
+    finally:
+        os.close(fd)

@@ -1,0 +1,111 @@
+"""The bundle that stands for a Mesos container: the config.json of the OCI runtime specification, as far as it is read.
+
+It lies in STATE/mesos/ID for as long as the container lives, for the hook and for `oci-gpu`; the next container that
+asks for GPUs takes away those of containers that are gone.
+"""
+
+from __future__ import annotations
+
+import os
+
+from oci_gpu_hook.base import state
+from oci_gpu_hook.base.document import dump, parse
+from oci_gpu_hook.base.errors import HookError, InvalidInput, quoted
+from oci_gpu_hook.entrypoints.mesos import cgroups, launch_info
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final
+
+    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.entrypoints.mesos.cgroups import Cgroup
+    from oci_gpu_hook.entrypoints.mesos.launch_info import Member
+
+DIRECTORY: Final = "mesos"
+ANNOTATIONS: Final = "mesos."
+_MS_BIND: Final = 0x1000  # include/uapi/linux/mount.h
+_NAMED: Final = ("MESOS_FRAMEWORK_ID", "MESOS_EXECUTOR_ID")  # set by the agent, for whoever looks who has which GPU
+_LARGEST: Final = 1 << 20
+
+
+def config_of(found: dict[str, Member], cgroup: Cgroup | None) -> dict[str, Any]:
+    """Return the config.json of a launch with a root directory. cgroup: None where it is not known yet."""
+    environment = launch_info.environment(found)
+    annotations = {}
+    if cgroup is not None:
+        annotations = {f"{ANNOTATIONS}container": cgroup.container, f"{ANNOTATIONS}cgroup": cgroup.path}
+    for entry in environment:
+        name, _, value = entry.partition("=")
+        if name in _NAMED and value:
+            annotations[ANNOTATIONS + name.removeprefix("MESOS_").replace("_", "-").lower()] = value
+    rootfs = launch_info.text_of(found, "rootfs")
+    return {
+        "ociVersion": "1.2.0",
+        "process": {"env": list(environment), "capabilities": {"bounding": _bounding(found)}},
+        "root": {"path": rootfs},
+        "mounts": _mounts(found, rootfs),
+        "annotations": annotations,
+        "linux": {"cgroupsPath": cgroup.top if cgroup else "", "namespaces": [{"type": "mount"}]},
+    }
+
+
+def write(document: dict[str, Any], container: str, config: Config) -> str:
+    """Keep a config.json and return its bundle's directory. Raises HookError, OSError."""
+    if container in ("", ".", ".."):
+        raise InvalidInput("Mesos container", f"{quoted(container)} cannot name it", "see the agent's log")
+    state.directory(config.state_dir)
+    directory = state.directory(state.directory(config.state_dir, DIRECTORY), container)
+    state.write(os.path.join(directory, "config.json"), dump(document))
+    return directory
+
+
+def drop_ended(config: Config) -> None:
+    """Take away the bundles of containers that are gone."""
+    directory = os.path.join(config.state_dir, DIRECTORY)
+    try:
+        names = os.listdir(directory)
+    except FileNotFoundError:
+        return
+    for name in names:
+        path = os.path.join(directory, name, "config.json")
+        try:
+            document = parse(state.read(path, _LARGEST) or b"", path)
+            if cgroups.exists(document["annotations"][f"{ANNOTATIONS}cgroup"]):
+                continue
+            os.unlink(path)
+            os.rmdir(os.path.join(directory, name))
+        except (HookError, OSError, KeyError, TypeError):
+            continue  # being written by another launch, or taken away by it
+
+
+def _bounding(found: dict[str, Member]) -> list[str]:
+    """Return the container's bounding set, of which only CAP_SYS_ADMIN is ever asked for.
+
+    Without linux/capabilities Mesos takes nothing away from a task, and older ones of it set the effective set only.
+    """
+    for name in ("bounding_capabilities", "effective_capabilities"):
+        value = found[name].value if name in found else None
+        if type(value) is dict:
+            listed = value.get("capabilities")
+            return [f"CAP_{each}" for each in listed if type(each) is str] if type(listed) is list else []
+    return ["CAP_SYS_ADMIN"]
+
+
+def _mounts(found: dict[str, Member], rootfs: str) -> list[dict[str, Any]]:
+    """Return the mounts in the root directory; /proc among them, which the first of two launches has mounted."""
+    operations = [each.get("mount") for each in launch_info.list_of(found, "file_operations") if type(each) is dict]
+    mounts = [{"destination": "/proc", "type": "proc", "source": "proc", "options": []}]
+    for mount in (*launch_info.list_of(found, "mounts"), *operations):
+        target = mount.get("target") if type(mount) is dict else None
+        if type(target) is not str or not target.startswith(rootfs + "/"):
+            continue
+        flags, kind, source = (mount.get(name) for name in ("flags", "type", "source"))
+        mounts.append(
+            {
+                "destination": target.removeprefix(rootfs),
+                "type": kind if type(kind) is str else "",
+                "source": source if type(source) is str else "",
+                "options": ["rbind"] if type(flags) is int and flags & _MS_BIND else [],
+            }
+        )
+    return mounts

@@ -1,0 +1,78 @@
+"""What a Mesos container's cgroups (v1) say: who it is, and which GPUs the agent's gpu/nvidia isolator has given it.
+
+Facts of Mesos 1.11. The launcher puts each container into a freezer cgroup before it starts anything in it:
+CGROUPS_ROOT/ID, and for nested ones CGROUPS_ROOT/ROOT/mesos/CHILD. The device cgroup is that of the topmost container,
+unless a nested one has its own (linux_info.share_cgroups). The isolator gpu/nvidia allows `c 195:N rwm`, and
+`c 195:255 rwm` in every topmost container; this project's rules have no `m`.
+"""
+
+from __future__ import annotations
+
+import os
+
+from oci_gpu_hook.base.document import read_all
+from oci_gpu_hook.base.errors import InvalidInput, quoted
+from oci_gpu_hook.base.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+HIERARCHIES: Final = "/sys/fs/cgroup"
+_SEPARATOR: Final = "/mesos/"  # between a container and those nested in it
+_NVIDIA: Final = "195"  # Documentation/admin-guide/devices.txt: also what the isolator takes for granted
+_NO_GPU: Final = (254, 255)  # /dev/nvidia-modeset, /dev/nvidiactl
+_LARGEST: Final = 1 << 20
+
+
+class Cgroup(Record):
+    """Where a container is: its id, its freezer cgroup, and the cgroup of the topmost container that it is part of."""
+
+    container: str
+    path: str
+    top: str
+
+
+def of_process(text: str) -> Cgroup:
+    """Return what the text of /proc/PID/cgroup says. Raises InvalidInput where it is no Mesos container's on v1."""
+    for line in text.splitlines():
+        _, controllers, path = line.split(":", 2)
+        if "freezer" in controllers.split(",") and path != "/":
+            first, *nested = path.removeprefix(_SEPARATOR).split(_SEPARATOR)
+            top = path.removesuffix("".join(_SEPARATOR + name for name in nested))
+            return Cgroup(container=(nested or [os.path.basename(first)])[-1], path=path, top=top)
+    if os.path.exists(f"{HIERARCHIES}/cgroup.controllers"):
+        why = (
+            "the agent works with cgroup v2, which no released Mesos does, and whose device rules would be lost at its"
+        )
+        raise InvalidInput("Mesos container", f"{why} next change", "run the agent on a host with cgroup v1")
+    why = f"is in no freezer cgroup of an agent: {quoted(text)}"
+    raise InvalidInput("Mesos container", why, "run the agent with --launcher=linux")
+
+
+def exists(path: str) -> bool:
+    """Tell whether a freezer cgroup is there, and so its container."""
+    return os.path.isdir(f"{HIERARCHIES}/freezer{path}")
+
+
+def isolated_gpus(directory: int) -> frozenset[int] | None:
+    """Return the minors of the GPUs that gpu/nvidia has given to the container of a device cgroup.
+
+    None where that isolator has no hand in it. directory: a descriptor of the topmost container's device cgroup.
+    """
+    fd = os.open("devices.list", os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        return read_isolated_gpus(read_all(fd, _LARGEST, "devices.list").decode("ascii"))
+    finally:
+        os.close(fd)
+
+
+def read_isolated_gpus(devices_list: str) -> frozenset[int] | None:
+    """Do the same for the text of devices.list."""
+    minors = set()
+    for line in devices_list.splitlines():
+        kind, numbers, access = line.split(" ")
+        major, _, minor = numbers.partition(":")
+        if kind == "c" and major == _NVIDIA and minor.isdecimal() and "m" in access:
+            minors.add(int(minor))
+    return frozenset(minors.difference(_NO_GPU)) if minors else None

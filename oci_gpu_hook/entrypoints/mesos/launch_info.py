@@ -1,0 +1,163 @@
+"""What a Mesos agent or executor hands to `mesos-containerizer launch`: protobuf's JSON form of ContainerLaunchInfo.
+
+The agent puts it into a variable, mesos-executor into an argument; where both are, the argument counts, as in Mesos'
+own flags (src/slave/containerizer/mesos/launch.cpp, 3rdparty/stout/include/stout/flags/flags.hpp of Mesos 1.11). It is
+changed by one insertion into its text, so that whatever another version of Mesos has in it stays as it was.
+"""
+
+from __future__ import annotations
+
+from oci_gpu_hook.base.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Any, Final
+
+_VARIABLE: Final = b"MESOS_CONTAINERIZER_"
+_FLAG: Final = b"--"
+_WHITESPACE: Final = " \t\n\r"
+_COMMANDS: Final = "pre_exec_commands"
+
+
+class Call(Record):
+    """A call of mesos-containerizer: its arguments with its name first, and the entries of its environment."""
+
+    arguments: tuple[bytes, ...]
+    environment: tuple[bytes, ...]
+
+
+class Place(Record):
+    """Where a flag of a call stands: the index of its argument or of its entry in the environment."""
+
+    by_argument: bool
+    index: int
+    prefix: bytes
+
+
+class Member(Record):
+    """A member of the launch information: its value, and where that begins and ends in the text."""
+
+    value: Any
+    start: int
+    end: int
+
+
+def place_of(flag: bytes, call: Call) -> Place | None:
+    """Return where a flag is set, None where it is not."""
+    sources = ((True, call.arguments, _FLAG + flag + b"="), (False, call.environment, _VARIABLE + flag.upper() + b"="))
+    for by_argument, texts, prefix in sources:
+        for index in reversed(range(len(texts))):
+            if texts[index].startswith(prefix):
+                return Place(by_argument=by_argument, index=index, prefix=prefix)
+    return None
+
+
+def value_at(place: Place, call: Call) -> str:
+    """Return the value of a flag; what is not UTF-8 in it becomes lone surrogates."""
+    texts = call.arguments if place.by_argument else call.environment
+    return texts[place.index][len(place.prefix) :].decode("utf-8", "surrogateescape")
+
+
+def with_value(place: Place, text: str, call: Call) -> Call:
+    """Return the call with another value of a flag."""
+
+    def replaced(texts: Sequence[bytes]) -> tuple[bytes, ...]:
+        value = place.prefix + text.encode("utf-8", "surrogateescape")
+        return (*texts[: place.index], value, *texts[place.index + 1 :])
+
+    if place.by_argument:
+        return Call(arguments=replaced(call.arguments), environment=call.environment)
+    return Call(arguments=call.arguments, environment=replaced(call.environment))
+
+
+def members(text: str) -> dict[str, Member] | None:
+    """Return the members of the launch information by name, None where the text is no JSON object.
+
+    Of a name that is there twice the last counts, as in Mesos' parser.
+    """
+    try:
+        return dict(_members(text))
+    except (ValueError, StopIteration, IndexError, RecursionError, SystemError):
+        return None  # SystemError: the scanner finds no json.decoder to raise its error from
+
+
+def with_command(text: str, found: dict[str, Member], command: str) -> str:
+    """Return the launch information with a command, as JSON, after all others that run before the container's own."""
+    there = found.get(_COMMANDS)
+    if there is None or type(there.value) is not list:
+        start = text.index("{") + 1
+        separator = "," if found else ""
+        return f'{text[:start]}"{_COMMANDS}":[{command}]{separator}{text[start:]}'
+    separator = "," if there.value else ""
+    return text[: there.end - 1] + separator + command + text[there.end - 1 :]
+
+
+def environment(found: dict[str, Member]) -> tuple[str, ...]:
+    """Return the container's environment as NAME=VALUE; without secrets, whose values are not there."""
+    variables = _member(found["environment"].value, "variables") if "environment" in found else None
+    entries = []
+    for variable in variables if type(variables) is list else ():
+        name, value = _member(variable, "name"), _member(variable, "value")
+        if type(name) is str and type(value) is str and _member(variable, "type") in (None, "VALUE"):
+            entries.append(f"{name}={value}")
+    return tuple(entries)
+
+
+def text_of(found: dict[str, Member], name: str) -> str:
+    """Return a member that is a string, "" where it is absent or something else."""
+    value = found[name].value if name in found else ""
+    return value if type(value) is str else ""
+
+
+def list_of(found: dict[str, Member], name: str) -> list[Any]:
+    """Return a member that is a list, [] where it is absent or something else."""
+    value = found[name].value if name in found else []
+    return value if type(value) is list else []
+
+
+def _members(text: str) -> Iterator[tuple[str, Member]]:
+    from _json import make_scanner, scanstring
+
+    from oci_gpu_hook.base.document import SCANNER
+
+    scan: Any = make_scanner(SCANNER)  # type: ignore[arg-type]
+    at = _skip(text, 0)
+    if text[at] != "{":
+        raise ValueError("no object")
+    at = _skip(text, at + 1)
+    if text[at] == "}":
+        _expect_end(text, at + 1)
+        return
+    while True:
+        if text[at] != '"':
+            raise ValueError("no name")
+        name, at = scanstring(text, at + 1, True)
+        at = _skip(text, at)
+        if text[at] != ":":
+            raise ValueError("no value")
+        start = _skip(text, at + 1)
+        value, end = scan(text, start)
+        yield name, Member(value=value, start=start, end=end)
+        at = _skip(text, end)
+        if text[at] == "}":
+            _expect_end(text, at + 1)
+            return
+        if text[at] != ",":
+            raise ValueError("no separator")
+        at = _skip(text, at + 1)
+
+
+def _expect_end(text: str, at: int) -> None:
+    if text[at:].strip(_WHITESPACE):
+        raise ValueError("more than an object")
+
+
+def _skip(text: str, at: int) -> int:
+    while text[at] in _WHITESPACE:
+        at += 1
+    return at
+
+
+def _member(value: object, name: str) -> Any:
+    return value.get(name) if type(value) is dict else None

@@ -1,0 +1,150 @@
+"""How many GPUs Mesos has given a container: resource `gpus` of the ContainerConfig that its agent has checkpointed.
+
+The agent writes RUNTIME_DIR/containers/ID[/containers/ID…]/config before it starts anything in the container: four
+bytes of length in the machine's order, then the message (src/slave/containerizer/mesos/containerizer.cpp,
+3rdparty/stout/include/stout/protobuf.hpp of Mesos 1.11). Field numbers: include/mesos/slave/containerizer.proto and
+include/mesos/mesos.proto.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from _struct import unpack_from
+
+from oci_gpu_hook.base.document import read_all
+from oci_gpu_hook.base.errors import InvalidInput, quoted, reason
+from oci_gpu_hook.base.state import is_trusted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Final
+
+LARGEST: Final = 16 * 1024 * 1024  # a config holds the task with its data and the image's manifest
+_RESOURCES, _NAME, _SCALAR, _VALUE = 13, 1, 3, 1  # ContainerConfig.resources; Resource.name, .scalar; Scalar.value
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # wire types (protobuf.dev, "Encoding")
+_LONGEST_VARINT: Final = 10
+_DIRECTORY: Final = b"MESOS_CONTAINERIZER_RUNTIME_DIRECTORY="
+_MOST_ANCESTORS: Final = 8  # helper, executor and what scripts may stand between
+_REMEDY: Final = "this version of Mesos may write it in another form; name the GPUs in the task's environment instead"
+
+
+def directory_of_ancestors(container: str) -> str:
+    """Return the runtime directory that a process above this one was started with, "" where none was.
+
+    For launches by mesos-executor, whose own environment is the task's to choose: the helper above it has the agent's.
+    Nobody can choose a name before the agent has made it up, so that of the container tells which to believe.
+    """
+    found = ""
+    pid = os.getppid()
+    for _ in range(_MOST_ANCESTORS):
+        try:
+            entries = _read(f"/proc/{pid}/environ").split(b"\0")
+            status = _read(f"/proc/{pid}/stat")
+        except OSError:
+            return found
+        for entry in entries:
+            if entry.startswith(_DIRECTORY) and os.path.basename(entry) == os.fsencode(container):
+                found = os.fsdecode(entry[len(_DIRECTORY) :])
+        pid = int(status[status.rfind(b")") + 2 :].split()[1])
+    return found
+
+
+def gpus(directory: str) -> int | None:
+    """Return how many GPUs the container of a runtime directory was given; None where its agent says nothing of it.
+
+    Raises InvalidInput for a file that cannot be read.
+    """
+    path = os.path.join(directory, "config")
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise InvalidInput(quoted(path), reason(error), _REMEDY) from None
+    try:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode) or not is_trusted(found):
+            raise InvalidInput(quoted(path), "is no file that only root could have written", "look who changed it")
+        return read_gpus(read_all(fd, LARGEST, path), path)
+    finally:
+        os.close(fd)
+
+
+def read_gpus(data: bytes, what: str) -> int | None:
+    """Do the same for the contents of such a file."""
+    message = data[4:]
+    try:
+        _check_size(data[:4], message)
+        amounts = [_amount(resource) for resource in _messages(message, _RESOURCES) if _is_gpus(resource)]
+    except ValueError as error:
+        raise InvalidInput(quoted(what), f"is no container's configuration: {error}", _REMEDY) from None
+    total = sum(amounts)
+    if not (0 <= total < 1 << 16 and total == int(total)):
+        raise InvalidInput(quoted(what), f"gives the container {total} GPUs", "give tasks whole GPUs")
+    return int(total) if amounts else None
+
+
+def _check_size(stated: bytes, message: bytes) -> None:
+    size = int.from_bytes(stated, sys.byteorder)
+    if len(stated) != 4 or size != len(message):
+        raise ValueError(f"it holds {len(message)} bytes and says {size}")
+
+
+def _is_gpus(resource: bytes) -> bool:
+    return any(name == b"gpus" for name in _messages(resource, _NAME))
+
+
+def _amount(resource: bytes) -> float:
+    """Return a scalar resource's value. Of a field that is there twice the last counts."""
+    amount = 0.0
+    for scalar in _messages(resource, _SCALAR):
+        for number, wire, value in _fields(scalar):
+            if (number, wire) == (_VALUE, _FIXED64):
+                (amount,) = unpack_from("<d", value)
+    return amount
+
+
+def _messages(data: bytes, wanted: int) -> Iterator[bytes]:
+    return (value for number, wire, value in _fields(data) if (number, wire) == (wanted, _BYTES))
+
+
+def _fields(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Yield number, wire type and bytes of each field of a message. Raises ValueError for what is no message."""
+    at = 0
+    while at < len(data):
+        key, at = _varint(data, at)
+        wire = key & 7
+        if wire == _VARINT:
+            start = at
+            _, end = _varint(data, at)
+        elif wire == _BYTES:
+            size, start = _varint(data, at)
+            end = start + size
+        elif wire in (_FIXED64, _FIXED32):
+            start, end = at, at + (8 if wire == _FIXED64 else 4)
+        else:
+            raise ValueError(f"wire type {wire} at byte {at}")
+        if not key >> 3 or end > len(data):
+            raise ValueError(f"a field that is none at byte {at}")
+        yield key >> 3, wire, data[start:end]
+        at = end
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = 0
+    for index, byte in enumerate(data[at : at + _LONGEST_VARINT]):
+        value |= (byte & 0x7F) << 7 * index
+        if byte < 0x80:
+            return value, at + index + 1
+    raise ValueError(f"a number without an end at byte {at}")
+
+
+def _read(path: str) -> bytes:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return read_all(fd, LARGEST, path)
+    finally:
+        os.close(fd)

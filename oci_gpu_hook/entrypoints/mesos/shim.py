@@ -1,0 +1,177 @@
+"""The door of Mesos agents: `mesos-containerizer …`, which is the real helper in all but one thing.
+
+A launch of a container with an image that asks for GPUs gets one more command to run before the container's own; that
+command is `attach`. Every other call, and every launch that is not understood, reaches the real helper byte for byte:
+arguments, environment, descriptors, working directory, signals. The front (front/mesos.c) lets only launches come here.
+Exit status: the real helper's, or 1 with one line on stderr, which is the task's.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+
+from oci_gpu_hook.base.config import config as configs
+from oci_gpu_hook.base.document import dump
+from oci_gpu_hook.base.errors import ApplyError, ConfigError, HookError, InvalidInput, one_line, quoted, reason
+from oci_gpu_hook.base.record import Record
+from oci_gpu_hook.entrypoints.hook import describe_bug
+from oci_gpu_hook.entrypoints.mesos import accounting, bundle, cgroups, launch_info, resources
+from oci_gpu_hook.entrypoints.mesos.launch_info import Call
+from oci_gpu_hook.request.prefilter import may_ask
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, Final, NoReturn
+
+    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.entrypoints.mesos.cgroups import Cgroup
+    from oci_gpu_hook.entrypoints.mesos.launch_info import Member, Place
+
+ATTACH: Final = "attach-gpus"  # front/mesos.c
+# include/linux/binfmts.h, MAX_ARG_STRLEN: 32 pages, with the NUL
+_LONGEST_TEXT: Final = 32 * os.sysconf("SC_PAGESIZE") - 1
+
+
+class Launch(Record):
+    """A launch that asks for GPUs: where its information is, and what stands for its container."""
+
+    place: Place
+    text: str
+    members: dict[str, Member]
+    document: dict[str, Any]
+    container: str
+    config: Config
+
+
+def main(arguments: Sequence[str], real_helper: str, front: str, config_path: str) -> NoReturn:
+    """Run as a process that is here for nothing else; launch.write_mesos_front says what `arguments` are."""
+    gc.disable()
+    if arguments[0] == ATTACH:
+        from oci_gpu_hook.entrypoints.mesos import attach
+
+        os._exit(attach.run(arguments[1:], config_path))
+    try:
+        ignored, environment = _environment(int(arguments[0]))
+        call = Call(arguments=tuple(map(os.fsencode, arguments[1:])), environment=environment)
+        launch = _find_or_pass(call, config_path)
+        _become(real_helper, with_hook(launch, call, front) if launch else call, ignored)
+    except HookError as error:
+        complain(str(error))
+    except Exception as error:  # noqa: BLE001  a bug: the task's stderr shows one line, so it names the place
+        complain(describe_bug(error))
+    os._exit(1)
+
+
+def find(call: Call, config_path: str) -> Launch | None:
+    """Return what is to be launched with GPUs, None where the call is the real helper's alone.
+
+    Raises HookError for a container that asks for GPUs in words that cannot be served.
+    """
+    place = launch_info.place_of(b"launch_info", call)
+    text = launch_info.value_at(place, call) if place else ""
+    found = launch_info.members(text)
+    if place is None or not found or not launch_info.text_of(found, "rootfs").startswith("/"):
+        return None
+    config, trouble = _load_config(config_path)
+    cgroup = gpus = None
+    troubles: list[HookError] = [trouble] if trouble else []
+    try:
+        cgroup = cgroups.of_process(_read("/proc/self/cgroup"))
+        gpus = resources.gpus(_runtime_directory(place, call, cgroup))
+    except InvalidInput as error:
+        troubles.append(error)
+    document = bundle.config_of(found, cgroup)
+    if not accounting.asks(document, gpus, config):
+        return None
+    if troubles or cgroup is None:
+        raise troubles[0]
+    return Launch(place=place, text=text, members=found, document=document, container=cgroup.container, config=config)
+
+
+def with_hook(launch: Launch, call: Call, front: str) -> Call:
+    """Return the call with the command that attaches the GPUs, whose bundle is written. Raises HookError."""
+    config = configs.of_this_user(launch.config)
+    try:
+        bundle.drop_ended(config)
+        directory = bundle.write(launch.document, launch.container, config)
+    except OSError as error:
+        what = f"cannot keep the bundle of container {quoted(launch.container)} in {quoted(config.state_dir)}"
+        raise ApplyError(what, reason(error), "make room there, or name another directory ([state] dir)") from None
+    # Mesos shows this line in the task's sandbox: no secret in it.
+    command = {"shell": False, "value": front, "arguments": [os.path.basename(front), ATTACH, directory]}
+    text = launch_info.with_command(launch.text, launch.members, dump(command).decode("ascii"))
+    if len(launch.place.prefix) + len(text.encode("utf-8", "surrogateescape")) > _LONGEST_TEXT:
+        why = f"would be longer than {_LONGEST_TEXT} bytes, which is the most that the kernel hands over"
+        raise InvalidInput("launch information", why, "make the task's environment or command shorter")
+    return launch_info.with_value(launch.place, text, call)
+
+
+def _find_or_pass(call: Call, config_path: str) -> Launch | None:
+    """Do what `find` does; a bug in it fails only who may ask, for every container with an image comes here."""
+    try:
+        return find(call, config_path)
+    except HookError:
+        raise
+    except Exception:  # a bug
+        if may_ask(b"\0".join((*call.arguments, *call.environment)), b""):
+            raise
+        return None
+
+
+def complain(message: str) -> None:
+    """Write the one line of a failure to stderr, which is the task's."""
+    sys.stderr.write(f"oci-gpu-hook: error: {one_line(message)}\n")
+    sys.stderr.flush()
+
+
+def _runtime_directory(place: Place, call: Call, cgroup: Cgroup) -> str:
+    """Return the container's runtime directory, in which the agent keeps what it was given."""
+    directory = ""
+    if place.by_argument:
+        directory = resources.directory_of_ancestors(cgroup.container)
+    elif stated := launch_info.place_of(b"runtime_directory", call):
+        directory = launch_info.value_at(stated, call)
+    return directory or os.path.join("/var/run/mesos/containers", cgroup.container)
+
+
+def _environment(fd: int) -> tuple[tuple[int, ...], tuple[bytes, ...]]:
+    """Return the ignored signals and the environment that the front keeps in a descriptor, and close it."""
+    with open(fd, "rb") as file:
+        first, *entries = file.read().split(b"\0")[:-1]
+    return tuple(map(int, first.split())), tuple(entries)
+
+
+def _load_config(path: str) -> tuple[Config, ConfigError | None]:
+    """Return the configuration, or the defaults and what is wrong with it: that may fail only who asks for a GPU."""
+    try:
+        return configs.load(path), None
+    except ConfigError as error:
+        return configs.Config(), error
+
+
+def _become(real_helper: str, call: Call, ignored: Sequence[int]) -> NoReturn:
+    """Start the real helper in this process, in the state in which this one was started. Raises ApplyError."""
+    import _signal  # type: ignore[import-not-found]  # the C half of signal, which imports enum
+
+    from oci_gpu_hook.base import syscalls
+
+    for signal in (_signal.SIGPIPE, _signal.SIGXFSZ):
+        if signal not in ignored:
+            _signal.signal(signal, _signal.SIG_DFL)  # CPython ignores them, and a task would inherit that
+    try:
+        syscalls.execve(os.fsencode(real_helper), call.arguments, call.environment)
+    except OSError as error:
+        why, remedy = reason(error), "install Mesos there, or run `oci-gpu install mesos` for where it is"
+        raise ApplyError(f"cannot start the real mesos-containerizer {quoted(real_helper)}", why, remedy) from None
+    raise AssertionError("execve returned")
+
+
+def _read(path: str) -> str:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.fsdecode(os.read(fd, 1 << 16))
+    finally:
+        os.close(fd)

@@ -1,0 +1,206 @@
+"""The door of engines that take an OCI runtime: `oci-gpu-runtime …`, which is the real runtime in all but one thing.
+
+Before a `create` or `run` of a container that asks for GPUs it grants them and prepares the bundle (`bundle.py`); then,
+as in every other call, the real runtime takes this process's place. The front (front/runtime.c) lets only those calls
+come here. Exit status: the real runtime's, or 1 with one line on stderr and in the runtime's log, where engines look.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+
+from oci_gpu_hook.base import log
+from oci_gpu_hook.base.config import config as configs
+from oci_gpu_hook.base.document import dump, parse
+from oci_gpu_hook.base.errors import ApplyError, ConfigError, HookError, InvalidInput, quoted, reason
+from oci_gpu_hook.base.record import Record
+from oci_gpu_hook.base.rootless import in_first_user_namespace
+from oci_gpu_hook.entrypoints.hook import describe_bug
+from oci_gpu_hook.entrypoints.runtime_call import complain, read_call
+from oci_gpu_hook.oci import container as containers
+from oci_gpu_hook.request.prefilter import may_ask
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import NoReturn
+
+    from oci_gpu_hook.allocation.model import Granted
+    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.devices.nvidia.model import Inventory
+    from oci_gpu_hook.entrypoints.runtime_call import Call
+    from oci_gpu_hook.oci.bundle import Grant
+    from oci_gpu_hook.oci.container import Container
+    from oci_gpu_hook.request.model import Request
+
+
+class Prepared(Record):
+    """A bundle that was prepared: its config.json, what was in it, and whose lease there is."""
+
+    path: str
+    before: bytes
+    container: str
+    config: Config
+
+
+def main(arguments: Sequence[str], real_runtime: str) -> NoReturn:
+    """Prepare the bundle if there is need, and become the real runtime. arguments: with the stub's path first."""
+    gc.disable()
+    words = arguments[1:]
+    call = read_call(words)
+    hook = os.path.join(os.path.dirname(os.path.abspath(arguments[0])), "oci-gpu-hook")
+    try:
+        prepared = prepare(call, hook) if call else None
+        _become(real_runtime, words, prepared)
+    except HookError as error:
+        complain(call, str(error))
+    except Exception as error:  # noqa: BLE001  a bug: engines show one line, so it names the place
+        complain(call, describe_bug(error))
+    os._exit(1)
+
+
+def prepare(call: Call, hook: str) -> Prepared | None:
+    """Grant what the bundle's container asks for, and prepare the bundle. None, and nothing is done, if it asks not.
+
+    hook: the executable to register. Raises HookError; then the bundle is as it was and no lease is left.
+    """
+    try:
+        before = containers.read_config(call.bundle)
+    except InvalidInput:
+        return None  # the real runtime has its own words for that
+    config, trouble = _load_config()
+    if not may_ask(before, b"", config.swarm_resource):
+        return None
+    from oci_gpu_hook.oci import bundle
+    from oci_gpu_hook.request import parse as requests
+
+    path = os.path.join(call.bundle, "config.json")
+    try:
+        document = parse(before, path)
+    except InvalidInput:
+        return None  # for that, too
+    if type(document) is not dict or bundle.is_nvidias(document, hook):
+        return None
+    was_prepared = bundle.restore(document)
+    state = containers.State(id=call.container, pid=0, bundle=call.bundle, root="", annotations={})
+    container = containers.of_document(document, state)
+    request = requests.parse(container, config)
+    if request is None and was_prepared:
+        _replace(path, dump(document))
+    if request is None:
+        return None
+    if trouble:
+        raise trouble
+    _check_hook(hook)
+    config = configs.of_this_user(config)
+    log.configure(config, container=container.id)
+
+    from oci_gpu_hook.allocation import allocate as allocation
+    from oci_gpu_hook.devices.nvidia import for_request
+
+    try:
+        host = for_request.hold(request, config).inventory
+    except HookError as error:
+        log.error("refused", reason=str(error))
+        raise
+    gpus = allocation.grant(request, host, container, config)  # logs a refusal of its own
+    try:
+        grant = _grant(container, request, host, gpus, hook)
+        bundle.prepare(document, grant)
+        _replace(path, dump(document))
+    except BaseException as error:
+        from oci_gpu_hook.allocation import release
+
+        log.error("failed", reason=str(error), gpus=[granted.uuid for granted in gpus])
+        release.withdraw(container.id, 0, config)
+        raise
+    log.info("prepared", gpus=grant.uuids, bundle=call.bundle)
+    return Prepared(path=path, before=before, container=container.id, config=config)
+
+
+def _grant(container: Container, request: Request, host: Inventory, gpus: Sequence[Granted], hook: str) -> Grant:
+    from oci_gpu_hook.oci.bundle import Grant
+    from oci_gpu_hook.plan import plan
+
+    return Grant(
+        uuids=tuple(granted.uuid for granted in gpus),
+        edits=plan.of_devices(request, host, gpus),
+        hook=hook,
+        user_namespace="user" in container.namespaces or not in_first_user_namespace(),
+    )
+
+
+def _load_config() -> tuple[Config, ConfigError | None]:
+    """Return the configuration, or the defaults and what is wrong with it: that may fail only who asks for a GPU."""
+    try:
+        return configs.load(configs.DEFAULT_PATH), None
+    except ConfigError as error:
+        return configs.Config(), error
+
+
+def _check_hook(hook: str) -> None:
+    if not os.access(hook, os.X_OK):
+        raise ApplyError(f"the hook {quoted(hook)}", "cannot be executed", "run `oci-gpu hook-path` to lay it anew")
+
+
+def _become(real_runtime: str, words: Sequence[str], prepared: Prepared | None) -> NoReturn:
+    """Start the real runtime in this process, in the state in which an engine would have started it.
+
+    Raises ApplyError when it cannot be started; then the bundle is as it was.
+    """
+    import _signal  # type: ignore[import-not-found]  # the C half of signal, which imports enum
+
+    for signal in (_signal.SIGPIPE, _signal.SIGXFSZ):
+        _signal.signal(signal, _signal.SIG_DFL)  # CPython ignores them, and a container's process would inherit that
+    if not _was_given("LC_CTYPE"):
+        os.environ.pop("LC_CTYPE", None)  # CPython sets it where there is no locale (PEP 538)
+    try:
+        os.execv(real_runtime, [real_runtime, *words])  # noqa: S606
+    except OSError as error:
+        if prepared:
+            _take_back(prepared)
+        remedy = "install it, or run `oci-gpu hook-path --real-runtime FILE`"
+        raise ApplyError(f"cannot start the real runtime {quoted(real_runtime)}", reason(error), remedy) from None
+
+
+def _was_given(variable: str) -> bool:
+    fd = os.open("/proc/self/environ", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        given = b""
+        while chunk := os.read(fd, 1 << 17):
+            given += chunk
+    finally:
+        os.close(fd)
+    return f"\0{variable}=".encode() in b"\0" + given
+
+
+def _take_back(prepared: Prepared) -> None:
+    from oci_gpu_hook.allocation import release
+
+    _replace(prepared.path, prepared.before)
+    release.withdraw(prepared.container, 0, prepared.config)
+
+
+def _replace(path: str, data: bytes) -> None:
+    """Put data in the place of a config.json, whole or not at all, with the owner and mode that it had."""
+    path = os.path.realpath(path)
+    temporary = f"{path}.oci-gpu-{os.getpid()}"
+    try:
+        status = os.stat(path)
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            os.fchown(fd, status.st_uid, status.st_gid)
+            os.fchmod(fd, status.st_mode & 0o7777)
+            view = memoryview(data)
+            while view:
+                view = view[os.write(fd, view) :]
+            os.rename(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+        finally:
+            os.close(fd)
+    except OSError as error:
+        remedy = "let the runtime write to its bundle, or register oci-gpu-hook with the engine instead"
+        raise ApplyError(f"cannot write {quoted(path)}", reason(error), remedy) from None

@@ -1,0 +1,82 @@
+"""The command line of a `create` or `run` of runc and crun, and where engines look for what went wrong with it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from oci_gpu_hook.base.document import dump
+from oci_gpu_hook.base.errors import one_line
+from oci_gpu_hook.base.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Final
+
+# Options (with a value; before the command) of runc 1.0 to 1.4 and crun 1.0 to 1.23, as front/runtime.c.
+_VALUES: Final = (
+    *("--log", "--log-format", "--log-level", "--root", "--criu", "--rootless", "--cgroup-manager"),
+    *("--bundle", "-b", "--console-socket", "--pid-file", "--pidfd-socket", "--preserve-fds"),
+)
+_SWITCHES: Final = ("--debug", "--systemd-cgroup")
+_CREATES: Final = ("create", "run")
+
+
+class Call(Record):
+    """A `create` or `run`. log, log_format: the runtime's options of that name, "" where not given."""
+
+    bundle: str
+    container: str
+    log: str
+    log_format: str
+
+
+def read_call(words: Sequence[str]) -> Call | None:
+    """Return the call that a command line makes, None where it creates no container.
+
+    An option that is not known may take the next word or not; the container's id is the last word in either case.
+    """
+    options: dict[str, str] = {}
+    creates = unclear = False
+    rest = iter(words)
+    for word in rest:
+        name, equals, value = word.partition("=")
+        if word in _VALUES:
+            options[word] = next(rest, "")
+        elif equals and name in _VALUES:
+            options[name] = value
+        elif word.startswith("-b"):
+            options["-b"] = word[2:]  # crun reads -bDIR so
+        elif word in _CREATES:
+            creates = True
+        elif word.startswith("-"):
+            unclear = unclear or word not in _SWITCHES
+        elif not creates and not unclear:
+            return None
+    if not creates:
+        return None
+    return Call(
+        bundle=os.path.abspath(options.get("--bundle") or options.get("-b") or "."),
+        container=words[-1],
+        log=options.get("--log", ""),
+        log_format=options.get("--log-format", ""),
+    )
+
+
+def complain(call: Call | None, message: str) -> None:
+    """Say what is wrong where engines look for it: in the runtime's log (in runc's two formats) and on stderr."""
+    message = f"oci-gpu-runtime: error: {one_line(message)}"
+    sys.stderr.write(message + "\n")
+    sys.stderr.flush()
+    if call and call.log:
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        line = f'time="{stamp}" level=error msg={dump(message).decode()}'
+        if call.log_format == "json":
+            line = dump({"level": "error", "msg": message, "time": stamp}).decode()
+        try:
+            fd = os.open(call.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+            os.write(fd, f"{line}\n".encode())
+        except OSError:
+            pass  # stderr has it

@@ -1,0 +1,46 @@
+"""Which running containers a person means: by id, by the start of one, or by the number of a process in it."""
+
+from __future__ import annotations
+
+import os
+
+from oci_gpu_hook.apply.journal import reader as entries
+from oci_gpu_hook.base.errors import InvalidInput, quoted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from oci_gpu_hook.apply.journal.journal import Entry
+    from oci_gpu_hook.base.config.config import Config
+
+
+def everything(config: Config) -> list[Entry]:
+    """Return the entries of all containers that run and were given something, by id."""
+    return [entry for entry in entries.read_all(config) if entry.is_alive()]
+
+
+def named(name: str, config: Config) -> Entry:
+    """Return the entry of the container meant. Raises InvalidInput when it is none, or several."""
+    entries = everything(config)
+    found = [entry for entry in entries if entry.id == name]
+    if not found and name.isdecimal():
+        found = [entry for entry in entries if entry.pid == int(name)] or _around(name, entries)
+    found = found or [entry for entry in entries if name and entry.id.startswith(name)]
+    if len(found) == 1:
+        return found[0]
+    what = f"container {quoted(name)}"
+    if found:
+        raise InvalidInput(what, "is the start of several ids", "give more of the id")
+    raise InvalidInput(what, "is no running container that was given GPUs", "see `oci-gpu leases` for those that were")
+
+
+def _around(pid: str, entries: list[Entry]) -> list[Entry]:
+    """Return the entries of containers that the process is in, by its mount namespace."""
+    namespace = _mount_namespace(pid)
+    return [entry for entry in entries if namespace and _mount_namespace(str(entry.pid)) == namespace]
+
+
+def _mount_namespace(pid: str) -> str:
+    try:
+        return os.readlink(f"/proc/{pid}/ns/mnt")
+    except OSError:
+        return ""

@@ -1,0 +1,20 @@
+"""The end of a container: what it leaves behind is taken back, and its GPUs are free again."""
+
+from __future__ import annotations
+
+from oci_gpu_hook.allocation import release
+from oci_gpu_hook.apply import cleanup
+from oci_gpu_hook.base import log
+from oci_gpu_hook.base.config.config import of_this_user
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from oci_gpu_hook.base.config.config import Config
+
+
+def stop(container_id: str, config: Config) -> None:
+    """Take back what a container that has ended leaves behind. Raises HookError."""
+    config = of_this_user(config)
+    log.configure(config, container=container_id)
+    cleanup.detach(container_id, config)
+    release.release(container_id, config)

@@ -1,0 +1,1 @@
+"""What the engine hands over: the OCI state, the bundle's config.json, and edits of that file."""

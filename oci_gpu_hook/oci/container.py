@@ -1,0 +1,269 @@
+"""What the engine hands over: the OCI state on stdin and the bundle's config.json, parsed once into values.
+
+Sources: OCI runtime specification 1.2, runtime.md ("State") and config.md; crun adds `root` to the state.
+The engine is trusted for the shape of both; the environment inside comes from the image and is not.
+"""
+
+from __future__ import annotations
+
+import os
+
+from oci_gpu_hook.base.document import member, parse, read_all
+from oci_gpu_hook.base.errors import InvalidInput, quoted, reason
+from oci_gpu_hook.base.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any, Final
+
+LARGEST_STATE: Final = 1024 * 1024
+LARGEST_CONFIG: Final = 16 * 1024 * 1024
+_LONGEST_ID: Final = 220  # bytes; a file name has 255, and the state directory's add a suffix
+_LARGEST_PID: Final = 1 << 22  # include/linux/threads.h, PID_MAX_LIMIT
+# These releases of the specification had process.capabilities as a flat list.
+_FLAT_CAPABILITIES: Final = ("1.0.0-rc1", "1.0.0-rc2", "1.0.0-rc3", "1.0.0-rc4")
+_ASK_THE_ENGINE: Final = (
+    "this comes from the container engine; check that it runs the hook as the OCI specification says"
+)
+
+
+class State(Record):
+    """The state of the container (runtime.md, "State"). `root` is crun's addition, absolute or below the bundle."""
+
+    id: str
+    status: str = ""
+    pid: int
+    bundle: str
+    root: str
+    annotations: Mapping[str, str]
+
+
+class BundleMount(Record):
+    """An entry of config.json's `mounts`."""
+
+    destination: str
+    source: str
+    type: str
+    options: tuple[str, ...]
+
+
+class DeviceRule(Record):
+    """An entry of config.json's `linux.resources.devices`; `major` or `minor` None stands for every number."""
+
+    allow: bool
+    type: str
+    major: int | None
+    minor: int | None
+    access: str
+
+
+class IdMapping(Record):
+    """An entry of config.json's `linux.uidMappings` or `gidMappings`."""
+
+    container_id: int
+    host_id: int
+    size: int
+
+
+class Container(Record):
+    """What this project uses of a container. `pid` is 0 while the container is only a bundle."""
+
+    id: str
+    pid: int
+    bundle: str
+    rootfs: str
+    root_readonly: bool
+    env: tuple[str, ...]
+    mounts: tuple[BundleMount, ...]
+    annotations: Mapping[str, str]
+    privileged: bool
+    uid: int
+    gid: int
+    namespaces: tuple[str, ...]
+    uid_mappings: tuple[IdMapping, ...]
+    gid_mappings: tuple[IdMapping, ...]
+    cgroups_path: str
+    device_rules: tuple[DeviceRule, ...]
+
+
+def read_state(data: bytes) -> State:
+    """Parse the OCI state. Raises InvalidInput with the member that is wrong."""
+    what = "OCI state"
+    value = parse(data, what)
+    bundle = member(value, "bundle", str, what) or member(value, "bundlePath", str, what, "")  # rc releases: bundlePath
+    if not bundle:
+        raise InvalidInput(what, "has no bundle", _ASK_THE_ENGINE)
+    if not bundle.startswith("/"):
+        raise InvalidInput(what, f"bundle {quoted(bundle)} is not an absolute path", _ASK_THE_ENGINE)
+    return State(
+        id=_identifier(member(value, "id", str, what, "")),
+        status=member(value, "status", str, what, ""),
+        pid=member(value, "pid", int, what, 0),
+        bundle=_usable_path(bundle, "bundle"),
+        root=_usable_path(member(value, "root", str, what, ""), "root"),
+        annotations=_texts(member(value, "annotations", dict, what, {}), what),
+    )
+
+
+def read_config(bundle: str) -> bytes:
+    """Return the bytes of the bundle's config.json. Raises InvalidInput when there is none to read."""
+    path = os.path.join(bundle, "config.json")
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            return read_all(fd, LARGEST_CONFIG, path)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise InvalidInput(f"cannot read {quoted(path)}", reason(error), _ASK_THE_ENGINE) from None
+
+
+def parse_config(data: bytes, state: State) -> Container:
+    """Make one value of the state and its bundle's config.json. Raises InvalidInput."""
+    return of_document(parse(data, os.path.join(state.bundle, "config.json")), state)
+
+
+def of_document(config: object, state: State) -> Container:
+    """Do what `parse_config` does, for a config.json that is parsed already. Raises InvalidInput."""
+    what = os.path.join(state.bundle, "config.json")
+    if type(config) is not dict:
+        raise InvalidInput(what, f"expected a JSON object, found {quoted(config)}", _ASK_THE_ENGINE)
+    process = member(config, "process", dict, what)
+    root = member(config, "root", dict, what)
+    if process is None or root is None:
+        raise InvalidInput(what, f"has no {'process' if process is None else 'root'}", _ASK_THE_ENGINE)
+    user = member(process, "user", dict, what, {})
+    linux = member(config, "linux", dict, what, {})
+    resources = member(linux, "resources", dict, what, {})
+    return Container(
+        id=state.id,
+        pid=state.pid,
+        bundle=state.bundle,
+        rootfs=_rootfs(state, member(root, "path", str, what, "")),
+        root_readonly=member(root, "readonly", bool, what, False),
+        env=_strings(member(process, "env", list, what, []), what, "process.env"),
+        mounts=tuple(_mount(entry, what) for entry in member(config, "mounts", list, what, [])),
+        annotations={**_texts(member(config, "annotations", dict, what, {}), what), **state.annotations},
+        privileged=_is_privileged(process, member(config, "ociVersion", str, what, ""), what),
+        uid=member(user, "uid", int, what, 0),
+        gid=member(user, "gid", int, what, 0),
+        namespaces=tuple(member(ns, "type", str, what, "") for ns in member(linux, "namespaces", list, what, [])),
+        uid_mappings=tuple(_id_mapping(entry, what) for entry in member(linux, "uidMappings", list, what, [])),
+        gid_mappings=tuple(_id_mapping(entry, what) for entry in member(linux, "gidMappings", list, what, [])),
+        cgroups_path=member(linux, "cgroupsPath", str, what, ""),
+        device_rules=tuple(_device_rule(entry, what) for entry in member(resources, "devices", list, what, [])),
+    )
+
+
+def check_process(pid: int) -> None:
+    """Raise InvalidInput unless `pid` is a live process of another mount namespace than this one's.
+
+    Working in this process's own mount namespace would change the host.
+    """
+    what = f"OCI state: pid {quoted(pid)}"
+    if not 0 < pid <= _LARGEST_PID:
+        raise InvalidInput(what, "is not the number of a process", _ASK_THE_ENGINE)
+    try:
+        theirs = os.stat(f"/proc/{pid}/ns/mnt")
+    except OSError as error:
+        why = "no such process" if isinstance(error, FileNotFoundError) else reason(error)
+        raise InvalidInput(
+            what, why, "the container died before its GPUs were attached; see the engine's log"
+        ) from None
+    ours = os.stat("/proc/self/ns/mnt")
+    if (theirs.st_dev, theirs.st_ino) == (ours.st_dev, ours.st_ino):
+        why = "has the mount namespace of the host, where no container can be changed without changing the host"
+        raise InvalidInput(what, why, "give the container a mount namespace (linux.namespaces in config.json)")
+
+
+def _rootfs(state: State, configured: str) -> str:
+    """Return the absolute path of the rootfs: crun's word for it, else root.path, either joined to the bundle.
+
+    An absolute path is the engine's choice (Docker's and Podman's are); a relative one must stay below the bundle.
+    """
+    path = _usable_path(state.root or configured, "root.path")
+    if not path:
+        raise InvalidInput("config.json: root.path", "is empty", _ASK_THE_ENGINE)
+    if path.startswith("/"):
+        return os.path.normpath(path)
+    joined = os.path.normpath(os.path.join(state.bundle, path))
+    bundle = os.path.normpath(state.bundle)
+    if joined == bundle or not joined.startswith(bundle.rstrip("/") + "/"):
+        why = f"{quoted(path)} leads out of the bundle {quoted(state.bundle)}"
+        raise InvalidInput("config.json: root.path", why, "use a directory below the bundle, or an absolute path")
+    return joined
+
+
+def _is_privileged(process: dict[str, Any], version: str, what: str) -> bool:
+    """Tell whether CAP_SYS_ADMIN is in the bounding set, which is what NVIDIA's interface means by privileged."""
+    if version.startswith(_FLAT_CAPABILITIES):  # 1.0.0-rc2-dev too
+        bounding = member(process, "capabilities", list, what, [])
+    else:
+        bounding = member(member(process, "capabilities", dict, what, {}), "bounding", list, what, [])
+    return "CAP_SYS_ADMIN" in bounding
+
+
+def _mount(entry: object, what: str) -> BundleMount:
+    fields = {
+        "destination": member(entry, "destination", str, what, ""),
+        "source": member(entry, "source", str, what, ""),
+        "type": member(entry, "type", str, what, ""),
+        "options": _strings(member(entry, "options", list, what, []), what, "mounts: options"),
+    }
+    return BundleMount.of(fields)  # a container of Kubernetes has twenty
+
+
+def _device_rule(entry: object, what: str) -> DeviceRule:
+    major = member(entry, "major", int, what)
+    minor = member(entry, "minor", int, what)
+    return DeviceRule(
+        allow=member(entry, "allow", bool, what, False),
+        type=member(entry, "type", str, what, "a") or "a",
+        major=None if major in (None, -1) else major,
+        minor=None if minor in (None, -1) else minor,
+        access=member(entry, "access", str, what, "rwm") or "rwm",
+    )
+
+
+def _id_mapping(entry: object, what: str) -> IdMapping:
+    return IdMapping(
+        container_id=member(entry, "containerID", int, what, 0),
+        host_id=member(entry, "hostID", int, what, 0),
+        size=member(entry, "size", int, what, 0),
+    )
+
+
+def _identifier(text: str) -> str:
+    """Return the container's id; it becomes a file name in the state directory, so it may be nothing else."""
+    if "/" in text or text in (".", "..") or not 0 <= _encoded_length(text) <= _LONGEST_ID:
+        raise InvalidInput("OCI state: id", f"{quoted(text)} cannot name a container", _ASK_THE_ENGINE)
+    return text
+
+
+def _usable_path(text: str, name: str) -> str:
+    if _encoded_length(text) < 0:
+        raise InvalidInput(f"OCI state: {name}", f"{quoted(text)} cannot be a path", _ASK_THE_ENGINE)
+    return text
+
+
+def _encoded_length(text: str) -> int:
+    """Return the length in bytes as the name of a file, -1 for what can be none: a NUL, half of a surrogate pair."""
+    try:
+        return -1 if "\0" in text else len(os.fsencode(text))
+    except UnicodeEncodeError:
+        return -1
+
+
+def _strings(values: list[object], what: str, where: str) -> tuple[str, ...]:
+    for value in values:
+        if type(value) is not str:
+            raise InvalidInput(f"{what}: {where}", f"expected strings, found {quoted(value)}", _ASK_THE_ENGINE)
+    return tuple(values)  # type: ignore[arg-type]
+
+
+def _texts(values: dict[str, object], what: str) -> dict[str, str]:
+    for name, value in values.items():
+        if type(value) is not str:
+            raise InvalidInput(f"{what}: annotations", f"{quoted(name)} is not a string", _ASK_THE_ENGINE)
+    return values  # type: ignore[return-value]

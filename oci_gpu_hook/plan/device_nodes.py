@@ -1,0 +1,149 @@
+"""The device nodes of a plan: of granted devices, of capabilities, of channels. Pure."""
+
+from __future__ import annotations
+
+from oci_gpu_hook.base.errors import DriverError, InvalidInput, quoted
+from oci_gpu_hook.devices.edits import DeviceNode, Symlink
+from oci_gpu_hook.devices.nvidia.model import DeviceNode as HostNode
+from oci_gpu_hook.devices.nvidia.model import pci_address
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Final
+
+    from oci_gpu_hook.allocation.model import Granted
+    from oci_gpu_hook.devices.nvidia.model import Inventory
+    from oci_gpu_hook.request.model import Request
+
+_MIG_NODES: Final = "/dev/nvidia-caps/"
+
+
+def of(
+    request: Request, inventory: Inventory, gpus: Sequence[Granted], wanted: frozenset[str], warnings: list[str]
+) -> list[DeviceNode]:
+    """Return the nodes, shortest paths first, and add what the host lacks to `warnings`. Raises DriverError."""
+    by_path = {node.path: node for node in inventory.nodes}
+    nodes = {path: node for path, node in by_path.items() if not wanted.isdisjoint(node.capabilities)}
+    nodes["/dev/nvidiactl"] = _node_of_host("/dev/nvidiactl", by_path)
+    for granted in gpus:
+        for path in _paths_of(granted, wanted, by_path):
+            nodes[path] = _node_of_host(path, by_path)
+    for channel in request.imex_channels:
+        path = f"/dev/nvidia-caps-imex-channels/channel{channel}"
+        nodes[path] = _imex_channel(channel, path, by_path, inventory.imex_major)
+    if manages_mig(request, gpus):
+        nodes |= {path: node for path, node in by_path.items() if path.startswith(_MIG_NODES)}
+        if not has_mig_nodes(inventory):
+            warnings.append(f"the host has no {_MIG_NODES}, which managing MIG devices would use")
+    for path, capabilities in inventory.missing_nodes:
+        if not wanted.isdisjoint(capabilities):
+            warnings.append(f"the host has no {path}, which {'/'.join(sorted(wanted & set(capabilities)))} would use")
+    warnings += [
+        f"{feature} is asked for, but the host has no device of it" for feature in missing_features(request, inventory)
+    ]
+    return [_given(nodes[path]) for path in sorted(nodes, key=lambda path: (len(path), path))]
+
+
+def has_mig_nodes(inventory: Inventory) -> bool:
+    """Tell whether the host's driver guards MIG devices by nodes, as those of GPUs that can be partitioned do."""
+    return any(node.path.startswith(_MIG_NODES) for node in inventory.nodes)
+
+
+def missing_features(request: Request, inventory: Inventory) -> list[str]:
+    """Return the features asked for that no device node of the host belongs to."""
+    if not request.features:
+        return []
+    present = {capability for node in inventory.nodes for capability in node.capabilities}
+    return [feature for feature in request.features if feature not in present]
+
+
+def links(gpus: Sequence[Granted], nodes: Sequence[DeviceNode]) -> list[Symlink]:
+    """Return the names that udev gives DRM nodes after the place of their GPU (systemd, 60-drm.rules)."""
+    given = {node.path for node in nodes if node.path.startswith("/dev/dri/")}
+    if not given:
+        return []
+    kinds = (("card", "card"), ("renderD", "render"))
+    return [
+        Symlink.of({"path": f"/dev/dri/by-path/pci-{pci_address(granted.gpu.bus_id)}-{kind}", "target": f"../{name}"})
+        for granted in {granted.gpu.index: granted for granted in gpus}.values()
+        for name in granted.gpu.drm
+        for start, kind in kinds
+        if name.startswith(start) and f"/dev/dri/{name}" in given
+    ]
+
+
+def manages_mig(request: Request, gpus: Sequence[Granted]) -> bool:
+    """Tell whether the container is to configure or watch MIG devices. Raises InvalidInput for what NVIDIA refuses.
+
+    Source: libnvidia-container, src/cli/common.c (select_mig_config_devices): a comma-separated list, any letter case.
+    """
+    if not (request.mig_config_devices or request.mig_monitor_devices):
+        return False
+    asked = {
+        "NVIDIA_MIG_CONFIG_DEVICES": request.mig_config_devices,
+        "NVIDIA_MIG_MONITOR_DEVICES": request.mig_monitor_devices,
+    }
+    for variable, value in asked.items():
+        named = [name for name in (value or "").split(",") if name]
+        if named and named[0].lower() != "all":
+            raise InvalidInput(
+                f"{variable}={quoted(value)}", "only `all` has a meaning", "set it to all, or not at all"
+            )
+        if named and not _all(request) and any(granted.mig for granted in gpus):
+            why = "the container is given single MIG devices, which cannot manage others"
+            raise InvalidInput(f"{variable}=all", why, "ask for whole GPUs, or all, beside it")
+    return any((value or "").strip(",") for value in asked.values())
+
+
+def _all(request: Request) -> bool:
+    return any(name.lower() == "all" for name in request.devices)
+
+
+def _paths_of(granted: Granted, wanted: frozenset[str], by_path: dict[str, HostNode]) -> Iterable[str]:
+    yield f"/dev/nvidia{granted.gpu.minor}"
+    if granted.mig:
+        yield f"/dev/nvidia-caps/nvidia-cap{granted.mig.gpu_instance_minor}"
+        yield f"/dev/nvidia-caps/nvidia-cap{granted.mig.compute_instance_minor}"
+    if ("graphics" in wanted or "display" in wanted) and _draws(granted):
+        # A render node that the host lacks is no reason to fail: compute works without, and graphics says so itself.
+        yield from (path for name in granted.gpu.drm if (path := f"/dev/dri/{name}") in by_path)
+
+
+def _draws(granted: Granted) -> bool:
+    """Tell whether a device can do graphics: of MIG devices those of a profile such as 1g.24gb+gfx."""
+    return granted.mig is None or "gfx" in granted.mig.profile.partition("+")[2]
+
+
+def _node_of_host(path: str, by_path: dict[str, HostNode]) -> HostNode:
+    if path in by_path:
+        return by_path[path]
+    remedy = "create it: run nvidia-modprobe or nvidia-smi on the host, or enable NVIDIA's udev rules"
+    raise DriverError(f"device node {quoted(path)}", "the host does not have it", remedy)
+
+
+def _imex_channel(channel: int, path: str, by_path: dict[str, HostNode], major: int) -> HostNode:
+    """Return the channel's node; the driver numbers channels by minor, so one that the host has not made can be."""
+    if path in by_path or not major:
+        return _node_of_host(path, by_path)
+    return HostNode(path=path, host_path=path, major=major, minor=channel, mode=0o666, uid=0, gid=0)
+
+
+def _given(node: HostNode) -> DeviceNode:
+    fields = {
+        "path": node.path,
+        "host_path": node.host_path,
+        "type": "c",
+        "major": node.major,
+        "minor": node.minor,
+        "file_mode": node.mode,
+        "uid": node.uid,
+        "gid": node.gid,
+        "permissions": "rw",
+    }
+    return DeviceNode.of(fields)
+
+
+def groups(nodes: Sequence[DeviceNode]) -> tuple[int, ...]:
+    """Return the groups that a process needs for nodes that not everybody may read and write."""
+    return tuple(sorted({node.gid for node in nodes if node.gid and node.file_mode & 0o006 != 0o006}))

@@ -1,0 +1,137 @@
+"""Requests by count: `io.oci-gpu-hook.count`, `.memory`, `.exclusive`, `.wait`, or OCI_GPU_COUNT and its like.
+
+They read one meaning into the devices that a source names: a count narrows `all`, which nearly every CUDA image sets,
+and beside a list of devices it is an error unless the list is just as long.
+"""
+
+from __future__ import annotations
+
+from oci_gpu_hook.base.errors import InvalidInput, quoted
+from oci_gpu_hook.base.record import Record
+from oci_gpu_hook.request.device_list import Ask
+from oci_gpu_hook.request.model import ANNOTATION_PREFIX, PREPARED
+from oci_gpu_hook.request.names import is_profile
+from oci_gpu_hook.request.values import duration, number, size, truth
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Final
+
+
+VARIABLE_PREFIX: Final = "OCI_GPU_"
+_SETTINGS: Final = ("count", "memory", "exclusive", "wait")
+_ANNOTATIONS: Final = ("devices", "capabilities", *_SETTINGS, "volume")
+
+
+class Counted(Record):
+    """Devices and how many of them, as in Request."""
+
+    devices: tuple[str, ...]
+    count: int | None = None
+    memory: int = 0
+    exclusive: bool = False
+    wait: int = 0
+
+
+class Setting(Record):
+    """A value with the name of the annotation or variable that it comes from."""
+
+    what: str
+    text: str
+
+
+def settings(annotations: Mapping[str, str], variables: Mapping[str, str]) -> dict[str, Setting]:
+    """Return what is set, by name; an annotation goes before a variable, and a blank value sets nothing."""
+    found = {}
+    for name in _SETTINGS:
+        for key, values in ((ANNOTATION_PREFIX + name, annotations), (VARIABLE_PREFIX + name.upper(), variables)):
+            if values.get(key, "").strip():
+                found[name] = Setting(what=key, text=values[key])
+                break
+    return found
+
+
+def from_indices(ask: Ask, found: dict[str, Setting]) -> Ask:
+    """Read the indices 0 to N-1, which Docker makes of `--gpus N`, as the count N: `[allocation] indices = "count"`.
+
+    Adds the count to `found` and returns the ask for any GPU; both are as they were for other names, or beside a count.
+    """
+    names = ask.devices or ()
+    if ask.source != "environment" or "count" in found or not names:
+        return ask
+    if names != tuple(map(str, range(len(names)))):
+        return ask
+    found["count"] = Setting(what=ask.what, text=str(len(names)))
+    return Ask(**{**ask.__dict__, "devices": ("all",)})
+
+
+def tell_unread(annotations: Mapping[str, str], variables: Mapping[str, str], why: str, warnings: list[str]) -> None:
+    """Name the OCI_GPU_* variables that are set to no effect, and this project's annotations that are none."""
+    for name in _SETTINGS:
+        variable = VARIABLE_PREFIX + name.upper()
+        if why and variables.get(variable, "").strip():
+            warnings.append(f"{variable}={quoted(variables[variable])} is not read: {why}")
+    for key in annotations:
+        if key == PREPARED:
+            continue
+        if key.startswith(ANNOTATION_PREFIX) and key.removeprefix(ANNOTATION_PREFIX) not in _ANNOTATIONS:
+            known = ", ".join(_ANNOTATIONS)
+            warnings.append(f"the annotation {quoted(key)} is not read; {ANNOTATION_PREFIX}* are: {known}")
+
+
+def counted(ask: Ask, found: Mapping[str, Setting], warnings: list[str]) -> Counted | None:
+    """Return what is asked for with its count, None for no GPU. Raises InvalidInput for what contradicts itself."""
+    if ask.devices is None and not ask.count_decides:
+        warnings += [f"{setting.what} is not read: {ask.what} asks for no GPU" for setting in found.values()]
+        return None
+    devices = ask.devices or ()
+    count = _count(ask, found.get("count"))
+    if count is None and "count" in found and devices and "memory" in found:
+        # What oci-gpu-runtime has granted, or who wrote both saw to it that they fit.
+        memory = found["memory"]
+        warnings.append(f"{memory.what}={quoted(memory.text)} is not read: {ask.what} names the devices")
+        found = {name: setting for name, setting in found.items() if name != "memory"}
+    if count is not None and not is_profile("".join(devices)):
+        devices = ()
+    if count == 0:
+        warnings.append(f"{found['count'].what}={quoted(found['count'].text)} asks for no GPU")
+        return None
+    asks_for_gpus = count is not None or bool(devices)
+    if not asks_for_gpus:
+        warnings += [f"{setting.what} is not read: {ask.what} asks for no GPU" for setting in found.values()]
+        return Counted(devices=())
+    exclusive, wait = found.get("exclusive"), found.get("wait")
+    return Counted(
+        devices=devices,
+        count=count,
+        memory=_memory(ask, found.get("memory"), count),
+        exclusive=truth(exclusive.text, exclusive.what) if exclusive else False,
+        wait=duration(wait.text, wait.what) if wait else 0,
+    )
+
+
+def _count(ask: Ask, setting: Setting | None) -> int | None:
+    """Return how many are asked for, None where the devices say it. A profile alone is one device of it."""
+    by_profile = ask.devices is not None and len(ask.devices) == 1 and is_profile(ask.devices[0])
+    if setting is None:
+        return 1 if by_profile else None
+    count = number(setting.text, setting.what)
+    if ask.count_decides or by_profile or ask.devices == ("all",):
+        return count
+    if count == len(ask.devices or ()):
+        return None  # names that are as many as asked for: so oci-gpu-runtime leaves a count that it has answered
+    named = "names devices" if ask.devices else "asks for no GPU"
+    why = f"it stands beside {ask.what}, which {named}"
+    raise InvalidInput(f"{setting.what}={quoted(setting.text)}", why, "ask by count or by name, not by both")
+
+
+def _memory(ask: Ask, setting: Setting | None, count: int | None) -> int:
+    if setting is None:
+        return 0
+    amount = size(setting.text, setting.what)
+    if count is None:
+        why = f"it narrows a count, and there is none beside {ask.what}"
+        remedy = f"say how many GPUs by {ANNOTATION_PREFIX}count or {VARIABLE_PREFIX}COUNT"
+        raise InvalidInput(f"{setting.what}={quoted(setting.text)}", why, remedy)
+    return amount

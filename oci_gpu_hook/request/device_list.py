@@ -1,0 +1,110 @@
+"""What one source asks for, and the rules by which NVIDIA reads a list of devices. Pure."""
+
+from __future__ import annotations
+
+from oci_gpu_hook.base.errors import InvalidInput, quoted
+from oci_gpu_hook.base.record import Record
+from oci_gpu_hook.request import qualified_name
+from oci_gpu_hook.request.names import is_opaque, is_profile, normal, refused
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Ask(Record):
+    """What a source asks for.
+
+    source: as in Request. what: the variable or annotation with its value, for messages.
+    devices: None where the source asks for no GPU (`void`), () for `none`, ("all",), or names.
+    count_decides: no device was named at all, so that a count alone says how many.
+    imex_channels, features: those that CDI names and mounts ask for beside the devices, unchecked.
+    """
+
+    source: str
+    what: str
+    devices: tuple[str, ...] | None
+    count_decides: bool = False
+    imex_channels: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
+
+
+def read_list(source: str, what: str, listed: Sequence[str], warnings: list[str]) -> Ask | None:
+    """Read a list of devices as NVIDIA_VISIBLE_DEVICES is read: trimmed items, none of them empty.
+
+    An empty list or `void` anywhere: no GPU container. Else the first of `all` and `none` decides. Else the names,
+    each once. None where the list names IMEX channels or features and no device, which have no use without one.
+    Raises InvalidInput for a name that no device can have.
+    """
+    if not listed:
+        return Ask(source=source, what=what, devices=None)
+    if "void" in listed:
+        _tell_unread("void", listed, what, "no GPU", warnings)
+        return Ask(source=source, what=what, devices=None)
+    names, channels, features = _unqualified(listed, what)
+    for name in names:
+        if name.lower() == "all":
+            _tell_unread(name, names, what, "every GPU", warnings)
+            if name != "all":
+                warnings.append(f"{what}: {quoted(name)} is read as 'all', which NVIDIA's CDI mode does not do")
+            return Ask(source=source, what=what, devices=("all",), imex_channels=channels, features=features)
+        if name == "none":
+            _tell_unread(name, names, what, "no GPU", warnings)
+            return Ask(source=source, what=what, devices=(), imex_channels=channels, features=features)
+    if not names:
+        warnings.append(f"{what}: names no GPU, and nothing is given without one")
+        return None
+    devices = _devices(names, what, warnings)
+    return Ask(source=source, what=what, devices=devices, imex_channels=channels, features=features)
+
+
+def _tell_unread(word: str, listed: Sequence[str], what: str, meaning: str, warnings: list[str]) -> None:
+    unread = [item for item in listed if item != word]
+    if unread:
+        warnings.append(f"{what}: {quoted(word)} means {meaning}; {quoted(','.join(unread))} beside it is not read")
+
+
+def _unqualified(listed: Sequence[str], what: str) -> tuple[list[str], tuple[str, ...], tuple[str, ...]]:
+    """Return plain device names, IMEX channels and features, in place of CDI-qualified names. Raises InvalidInput."""
+    names, channels, features = [], [], []
+    for item in listed:
+        qualified = qualified_name.parse(item)
+        if qualified is None:
+            names.append(item)
+        elif qualified.is_nvidia and qualified.device:
+            names.append(_device_of(qualified, item, what))
+        elif qualified.is_nvidia and qualified.imex_channel:
+            channels.append(qualified.imex_channel)
+        elif qualified.is_nvidia and qualified.feature:
+            features.append(qualified.feature)
+        else:
+            remedy = "leave CDI devices of other kinds to the engine's own option (--device, cdi.k8s.io annotations)"
+            raise InvalidInput(what, f"{quoted(item)} is no CDI device of nvidia.com that is known here", remedy)
+    return names, tuple(channels), tuple(features)
+
+
+def _device_of(qualified: qualified_name.QualifiedName, item: str, what: str) -> str:
+    if qualified.device == "void":
+        raise InvalidInput(what, f"{quoted(item)} is no CDI device", "write 'void' alone to ask for nothing")
+    return qualified.device
+
+
+def _devices(names: Sequence[str], what: str, warnings: list[str]) -> tuple[str, ...]:
+    """Return the names in normal form, each once. Raises InvalidInput."""
+    found: dict[str, str] = {}
+    for name in names:
+        known = normal(name)
+        if not known and not is_opaque(name):
+            raise refused(name, what)
+        if not known:
+            warnings.append(
+                f"{what}: {quoted(name)} is in no form that drivers name devices by; names are compared whole, so the "
+                "container is refused unless a device is called exactly so"
+            )
+        if is_profile(known) and len(names) > 1:
+            why = f"the MIG profile {quoted(name)} stands beside other devices"
+            raise InvalidInput(
+                what, why, "name one profile, and say how many by io.oci-gpu-hook.count or OCI_GPU_COUNT"
+            )
+        found.setdefault((known or name).lower(), known or name)
+    return tuple(found.values())
