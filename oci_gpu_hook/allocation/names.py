@@ -47,7 +47,12 @@ def everything(inventory: Inventory) -> tuple[Granted, ...]:
 
 def mig_devices(gpu: Gpu) -> list[Granted]:
     """Return the MIG devices of a GPU, none when it is not in MIG mode."""
-    return [Granted(gpu=gpu, mig=mig) for mig in gpu.mig_devices] if gpu.mig_enabled else []
+    return parts(gpu) if gpu.mig_enabled else []
+
+
+def parts(gpu: Gpu) -> list[Granted]:
+    """Return every MIG device that a GPU has."""
+    return [Granted(gpu=gpu, mig=mig) for mig in gpu.mig_devices]
 
 
 def of_mig(name: str) -> bool:

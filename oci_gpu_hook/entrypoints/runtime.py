@@ -26,13 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import NoReturn
 
-    from oci_gpu_hook.allocation.model import Granted
     from oci_gpu_hook.base.config.config import Config
-    from oci_gpu_hook.devices.nvidia.model import Inventory
     from oci_gpu_hook.entrypoints.runtime_call import Call
+    from oci_gpu_hook.lifecycle.admission import Admission
     from oci_gpu_hook.oci.bundle import Grant
-    from oci_gpu_hook.oci.container import Container
-    from oci_gpu_hook.request.model import Request
 
 
 class Prepared(Record):
@@ -95,39 +92,24 @@ def prepare(call: Call, hook: str) -> Prepared | None:
     _check_hook(hook)
     config = configs.of_this_user(config)
     log.configure(config, container=container.id)
+    from oci_gpu_hook.lifecycle.admission import Admitted
 
-    from oci_gpu_hook.allocation import allocate as allocation
-    from oci_gpu_hook.devices.nvidia import for_request
-
-    try:
-        host = for_request.hold(request, config).inventory
-    except HookError as error:
-        log.error("refused", reason=str(error))
-        raise
-    gpus = allocation.grant(request, host, container, config)  # logs a refusal of its own
-    try:
-        grant = _grant(container, request, host, gpus, hook)
+    with Admitted(container, request, config) as admission:
+        grant = _grant(admission, hook)
         bundle.prepare(document, grant)
         _replace(path, dump(document))
-    except BaseException as error:
-        from oci_gpu_hook.allocation import release
-
-        log.error("failed", reason=str(error), gpus=[granted.uuid for granted in gpus])
-        release.withdraw(container.id, 0, config)
-        raise
     log.info("prepared", gpus=grant.uuids, bundle=call.bundle)
     return Prepared(path=path, before=before, container=container.id, config=config)
 
 
-def _grant(container: Container, request: Request, host: Inventory, gpus: Sequence[Granted], hook: str) -> Grant:
+def _grant(admission: Admission, hook: str) -> Grant:
     from oci_gpu_hook.oci.bundle import Grant
-    from oci_gpu_hook.plan import plan
 
     return Grant(
-        uuids=tuple(granted.uuid for granted in gpus),
-        edits=plan.of_devices(request, host, gpus),
+        uuids=admission.uuids,
+        edits=admission.device_edits(),
         hook=hook,
-        user_namespace="user" in container.namespaces or not in_first_user_namespace(),
+        user_namespace="user" in admission.container.namespaces or not in_first_user_namespace(),
     )
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 
-from oci_gpu_hook.allocation.model import Granted
 from oci_gpu_hook.apply import cleanup, status, transaction
 from oci_gpu_hook.apply import ld_cache as cache
 from oci_gpu_hook.apply.device_access import cgroup
@@ -22,10 +21,10 @@ from oci_gpu_hook.apply.rootfs.directory import Directories
 from oci_gpu_hook.apply.systemd import drop_in
 from oci_gpu_hook.base.errors import DriverError, InvalidInput, quoted
 from oci_gpu_hook.devices.edits import ContainerEdits
-from oci_gpu_hook.devices.nvidia import for_request
 from oci_gpu_hook.lifecycle import verify
+from oci_gpu_hook.lifecycle.admission import readmitted
 from oci_gpu_hook.oci import container as containers
-from oci_gpu_hook.plan import image, plan
+from oci_gpu_hook.plan import plan
 from oci_gpu_hook.request import parse
 
 TYPE_CHECKING = False
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
     from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
     from oci_gpu_hook.apply.status import Condition
     from oci_gpu_hook.base.config.config import Config
-    from oci_gpu_hook.devices.nvidia.model import Inventory
     from oci_gpu_hook.lifecycle.verify import Finding
     from oci_gpu_hook.oci.container import Container
     from oci_gpu_hook.plan.plan import Plan
@@ -56,8 +54,7 @@ def repair(entry: Entry, config: Config) -> tuple[Finding, ...]:
     if request is None:
         why = "its config.json asks for none now, or the configuration lets it have none"
         raise InvalidInput(f"container {quoted(entry.id)} was given GPUs", why, "restart the container")
-    inventory = for_request.hold(request, config).inventory
-    granted = _granted(entry, inventory)
+    admission = readmitted(container, request, config, entry.gpus)
     with journal.Lock(config), Process(entry.pid) as process:
         verify.check_alive(entry)
         with transaction.open_rootfs(container, process) as rootfs:
@@ -67,25 +64,14 @@ def repair(entry: Entry, config: Config) -> tuple[Finding, ...]:
                 if not finding.repairable:
                     raise DriverError(finding.what, finding.why, finding.remedy)
             if lost:
-                whole = plan.make(request, inventory, granted, image.look(rootfs, container, config), config)
-                _Repair(entry, container, process, rootfs).put_back(_what_is_lost(entry, found, whole), found, config)
+                lost_part = _what_is_lost(entry, found, admission.plan(rootfs))
+                _Repair(entry, container, process, rootfs).put_back(lost_part, found, config)
     return lost
 
 
 def _container(entry: Entry) -> Container:
     state = containers.State(id=entry.id, pid=entry.pid, bundle=entry.bundle, root=entry.rootfs, annotations={})
     return containers.parse_config(containers.read_config(entry.bundle), state)
-
-
-def _granted(entry: Entry, inventory: Inventory) -> tuple[Granted, ...]:
-    """Return the devices that the entry names. Raises DriverError where the host has one no more."""
-    whole = [Granted(gpu=gpu) for gpu in inventory.gpus]
-    parts = [Granted(gpu=gpu, mig=mig) for gpu in inventory.gpus for mig in gpu.mig_devices]
-    of_host = {device.uuid: device for device in (*whole, *parts)}
-    for uuid in entry.gpus:
-        if uuid not in of_host:
-            raise DriverError(f"GPU {uuid}", "the host has it no more", "restart the container")
-    return tuple(of_host[uuid] for uuid in entry.gpus)
 
 
 def _what_is_lost(entry: Entry, found: Condition, whole: Plan) -> Plan:

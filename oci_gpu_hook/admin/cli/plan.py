@@ -17,9 +17,8 @@ from oci_gpu_hook.allocation import query
 from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
 from oci_gpu_hook.base.config import config as configs
 from oci_gpu_hook.base.errors import AllocationError, ConfigError, HookError, InvalidInput, quoted, reason
-from oci_gpu_hook.devices.nvidia import for_request
-from oci_gpu_hook.lifecycle import start
-from oci_gpu_hook.plan import image, plan
+from oci_gpu_hook.lifecycle.admission import previewed
+from oci_gpu_hook.lifecycle.clock import Clock
 from oci_gpu_hook.request import parse
 
 TYPE_CHECKING = False
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.allocation.lease_table import Lease
     from oci_gpu_hook.base.config.config import Config
-    from oci_gpu_hook.lifecycle.start import Clock
     from oci_gpu_hook.oci.container import Container
     from oci_gpu_hook.request.model import Request
 
@@ -45,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the plan; exit status 0, also for a container that asks for nothing, 1 where it would not start."""
-    clock = start.Clock(time.perf_counter())
+    clock = Clock(time.perf_counter())
     container = bundle.read(options.bundle)
     config, trouble = _config(options.config)
     request = None
@@ -80,25 +78,19 @@ def run(options: argparse.Namespace) -> int:
 def preview(container: Container, request: Request, config: Config, clock: Clock) -> Preview:
     """Return the plan for a bundle that no engine has started. Raises HookError."""
     config = configs.of_this_user(config)
-    host = for_request.hold(request, config, whole=True).inventory
-    clock.lap("inventory")
-    gpus = query.preview(request, host, config)
-    clock.lap("allocation")
+    admission = previewed(container, request, config, clock)
     try:
         fd = os.open(container.rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         remedy = "check root.path in config.json"
         raise InvalidInput(f"container rootfs {quoted(container.rootfs)}", reason(error), remedy) from None
     with Rootfs(fd) as rootfs:
-        facts = image.look(rootfs, container, config)
-    clock.lap("image")
-    made = plan.make(request, host, gpus, facts, config)
-    clock.lap("plan")
+        made = admission.plan(rootfs, clock)
     try:
         held: tuple[Lease, ...] | None = query.current(config).leases
     except AllocationError:  # a record that this user may not read; the choice was made without it too
         held = None
-    return Preview(container=container, config=config, inventory=host, held=held, plan=made)
+    return Preview(container=container, config=config, inventory=admission.snapshot.inventory, held=held, plan=made)
 
 
 def _config(path: str) -> tuple[Config, ConfigError | None]:

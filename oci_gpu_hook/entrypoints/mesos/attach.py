@@ -13,12 +13,11 @@ import time
 from oci_gpu_hook.apply.device_access import cgroup as device_cgroups
 from oci_gpu_hook.base import syscalls
 from oci_gpu_hook.base.config import config as configs
-from oci_gpu_hook.base.errors import AllocationError, ApplyError, HookError, InvalidInput, quoted, reason
+from oci_gpu_hook.base.errors import ApplyError, HookError, InvalidInput, quoted, reason
 from oci_gpu_hook.entrypoints.mesos import cgroups
 from oci_gpu_hook.oci import container as containers
 from oci_gpu_hook.oci.container import State
 from oci_gpu_hook.request import parse
-from oci_gpu_hook.request.model import Request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from oci_gpu_hook.apply.process import Process
     from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
     from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.lifecycle.admission import Restriction
     from oci_gpu_hook.oci.container import Container
 
 
@@ -57,15 +57,10 @@ def attach(bundle: str, config_path: str) -> None:
     if request is None:
         return  # the configuration was changed since, and does not let it ask any more
 
-    from oci_gpu_hook.allocation import release
     from oci_gpu_hook.lifecycle import start
 
-    try:
-        request = _within_isolation(request, container, config)
-        start.start(_prepared(container, config), request, config, started)
-    except BaseException:
-        release.release(container.id, config, force=True)
-        raise
+    restriction = _restriction(container)
+    start.start(_prepared(container, config), request, config, started, restriction)
 
 
 def _see_as_the_host_does() -> int:
@@ -89,10 +84,10 @@ def _see_as_the_host_does() -> int:
     return int(stat[stat.rfind(b")") + 2 :].split()[1])
 
 
-def _within_isolation(request: Request, container: Container, config: Config) -> Request:
-    """Return the request as devices of those that the agent's gpu/nvidia isolator has given the container.
+def _restriction(container: Container) -> Restriction | None:
+    """Return the GPUs that the agent's gpu/nvidia isolator has given the container, None where it is not at work.
 
-    Where that isolator is not at work, the request stays as it is. Raises HookError.
+    Raises HookError.
     """
     found = device_cgroups.find(container.pid, container.cgroups_path)
     try:
@@ -103,27 +98,11 @@ def _within_isolation(request: Request, container: Container, config: Config) ->
     finally:
         found.close()
     if minors is None:
-        return request
+        return None
+    from oci_gpu_hook.lifecycle.admission import Restriction
 
-    from oci_gpu_hook.allocation import allocate as allocation
-    from oci_gpu_hook.allocation import names
-    from oci_gpu_hook.devices.nvidia import for_request
-    from oci_gpu_hook.devices.nvidia.model import Inventory
-
-    host = for_request.hold(request, config).inventory
-    own = Inventory(**{**host.__dict__, "gpus": tuple(gpu for gpu in host.gpus if gpu.minor in minors)})
     remedy = "ask for `all`, which is what it has given; or give the task more `gpus`"
-    if request.count is None and request.devices != ("all",):
-        for device in names.resolve(request.devices, host):
-            if device.gpu.minor not in minors:
-                why = "the agent's isolator gpu/nvidia has not given it to this container"
-                raise AllocationError(f"GPU {device.gpu.index}", why, remedy)
-    elif request.count is not None and not request.devices and request.count > len(own.gpus):
-        why = f"the agent's isolator gpu/nvidia has given this container {len(own.gpus)}"
-        raise AllocationError(f"{request.count} GPUs", why, remedy)
-    granted = allocation.grant(request, own, container, config)
-    uuids = tuple(device.uuid for device in granted)
-    return Request(**{**request.__dict__, "devices": uuids, "count": None, "memory": 0})
+    return Restriction(minors=frozenset(minors), who="the agent's isolator gpu/nvidia", remedy=remedy)
 
 
 def _prepared(container: Container, config: Config) -> Container:

@@ -1,0 +1,24 @@
+"""What each step of a start took, for the log and for `oci-gpu plan --timings`."""
+
+from __future__ import annotations
+
+import time
+
+
+class Clock:
+    """Milliseconds that each step took, in the order of the steps."""
+
+    def __init__(self, started: float) -> None:
+        self._last = started
+        self.laps: list[tuple[str, float]] = []
+        self.lap("request")
+
+    def lap(self, step: str) -> None:
+        """End a step."""
+        now = time.perf_counter()
+        self.laps.append((step, (now - self._last) * 1000))
+        self._last = now
+
+    def milliseconds(self) -> dict[str, str]:
+        """Return the laps as the log has them, e.g. {"plan": "0.412"}."""
+        return {step: f"{duration:.3f}" for step, duration in self.laps}
