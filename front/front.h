@@ -31,8 +31,7 @@ struct text {
 
 enum whole { WHOLE, TOO_LARGE, BROKEN };
 
-/* start.c */
-extern char **environment;
+/* system.c */
 bool same(const char *a, const char *b);
 bool begins(const char *text, const char *start);
 size_t length(const char *text);
@@ -45,8 +44,13 @@ void move_to_stdin(int fd);
 void close_above_stderr(void);
 bool is_ignored(int signal);
 void go_to_root_directory(void);
+void fill_standard_descriptors(void);
+int execute(const char *path, char **argv, char **envp); /* returns only where it fails: errno */
 _Noreturn void leave(int status);
 _Noreturn void fail(const char *what, const char *path, const char *why);
+
+/* programs.c */
+extern char **environment;
 _Noreturn void start_python(const char *extra, char **arguments, bool keep_environment);
 _Noreturn void start_program(char **argv);
 

@@ -26,7 +26,7 @@ SYSTEM_DIRECTORY: Final = "/usr/libexec/oci-gpu-hook"
 PACKAGE: Final = os.path.dirname(os.path.abspath(oci_gpu_hook.__file__))
 TEMPLATE: Final = os.path.join(PACKAGE, "admin", "install", "front.elf")  # setup.py builds it
 
-# Isolated, no site, nothing written, UTF-8 without a locale; front/start.c says the same.
+# Isolated, no site, nothing written, UTF-8 without a locale; front/programs.c says the same.
 INTERPRETER_OPTIONS: Final = "-ISBXutf8"
 # BINPRM_BUF_SIZE of kernels before 5.1 (include/uapi/linux/binfmts.h); longer #! lines are cut without a word.
 _LONGEST_SHEBANG: Final = 127
