@@ -85,7 +85,7 @@ class Bed:
         """Return what `oci-gpu hook-path` prints with the options."""
         return self.oci_gpu("hook-path", "--directory", self.work / "libexec", *options).strip()
 
-    def bundle(
+    def bundle(  # noqa: PLR0913
         self,
         name: str,
         env: list[str],

@@ -1,7 +1,7 @@
 """What a whole container costs by each door: create, start, delete, with all processes that take part.
 
-The CPU time is that of a cgroup in which the runtime, the hooks and the container run, so that nothing is missed that is
-not a child of the command that was started. The wall time is that of `create`, which an engine waits for.
+The CPU time is that of a cgroup in which the runtime, the hooks and the container run, so that what is no child of the
+command that was started counts too. The wall time is that of `create`, which an engine waits for.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from bed import Bed
+if TYPE_CHECKING:
+    from bed import Bed
 
 GPU = ["NVIDIA_VISIBLE_DEVICES=all"]
 PEER_HOOK = "nvidia-container-runtime-hook"
@@ -146,7 +148,6 @@ def whole_containers(bed: Bed, rounds: int) -> None:
     wall = {door.name: statistics.median(door.wall) * 1000 for door in found}
     heading = "create, start, delete by door"
     print(f"\n{heading:36} {'CPU ms':>8} {'added':>7} {'create wall':>12} {'added':>7}")
-    for name, value in cpu.items():
-        print(
-            f"{name:36} {value:8.1f} {value - cpu['plain']:7.1f} {wall[name]:12.1f} {wall[name] - wall['plain']:7.1f}"
-        )
+    for name, used in cpu.items():
+        took = wall[name]
+        print(f"{name:36} {used:8.1f} {used - cpu['plain']:7.1f} {took:12.1f} {took - wall['plain']:7.1f}")
