@@ -13,7 +13,7 @@ from oci_gpu_hook.apply import ld_cache
 from oci_gpu_hook.apply.device_access import cgroup
 from oci_gpu_hook.apply.journal.changes import LINK
 from oci_gpu_hook.apply.systemd import drop_in
-from oci_gpu_hook.base import syscalls
+from oci_gpu_hook.base import mount_table, syscalls
 from oci_gpu_hook.base.record import Record
 
 TYPE_CHECKING = False
@@ -106,7 +106,7 @@ def _leads(rootfs: Rootfs, path: str, target: str) -> bool:
 
 def _mounts(entry: Entry, process: Process, rootfs: Rootfs) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return which of the entry's mounts are missing, and which show what is deleted on the host."""
-    roots = {int(line.split(b" ", 1)[0]): line.split(b" ", 4)[3] for line in process.mountinfo().splitlines()}
+    roots = mount_table.roots(process.mountinfo())
     unmounted, stale = [], []
     for path in entry.mounts:
         here, above = _mount_id(rootfs, path), _mount_id(rootfs, os.path.dirname(path))

@@ -12,7 +12,7 @@ import stat
 from oci_gpu_hook.apply import status as condition
 from oci_gpu_hook.apply.process import Process
 from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
-from oci_gpu_hook.base.errors import DriverError, HookError, InvalidInput, quoted, reason
+from oci_gpu_hook.base.errors import DriverError, HookError, InvalidInput, described_bug, quoted, reason
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.devices.nvidia import procfs
 
@@ -75,6 +75,10 @@ def verify(entry: Entry, config: Config) -> tuple[Finding, ...]:
         what = f"cannot look into container {quoted(entry.id)}"
         remedy = "run this as root, in the host's namespaces; a container that is just ending is gone at the next look"
         return (Finding(kind=UNKNOWN, what=what, why=reason(error), remedy=remedy, repairable=False),)
+    except Exception as error:  # noqa: BLE001  one container must not end a look at all of them
+        what = f"cannot look into container {quoted(entry.id)}"
+        remedy = "please report this with the container's config.json"
+        return (Finding(kind=UNKNOWN, what=what, why=described_bug(error), remedy=remedy, repairable=False),)
     return tuple(judge(entry, found, look_at_host(entry, config)))
 
 
