@@ -72,6 +72,7 @@ _NR_SETNS: Final = 308 if _X86_64 else 268
 _NR_UMOUNT2: Final = 166 if _X86_64 else 39
 _NR_STATX: Final = 332 if _X86_64 else 291
 _NR_FSTATFS: Final = 138 if _X86_64 else 44
+_NR_FCHOWNAT: Final = 260 if _X86_64 else 54
 _NR_SETFSUID: Final = 122 if _X86_64 else 151
 _NR_SETFSGID: Final = 123 if _X86_64 else 152
 
@@ -219,6 +220,11 @@ def set_fs_ids(uid: int, gid: int) -> None:
     """
     _syscall(_NR_SETFSGID, gid)
     _syscall(_NR_SETFSUID, uid)
+
+
+def change_owner(fd: int, uid: int, gid: int) -> None:
+    """Give what the descriptor stands for, which may be one of O_PATH, an owner and a group (fchownat(2))."""
+    raw(_NR_FCHOWNAT, fd, b"", uid, gid, AT_EMPTY_PATH)
 
 
 def umount2(path: bytes, flags: int) -> None:
