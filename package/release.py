@@ -6,7 +6,9 @@ the reason, if one of them is not what it should be.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import io
 import os
 import re
 import shutil
@@ -100,12 +102,24 @@ def build(work: Path, version: str) -> list[Path]:
     run(sys.executable, "-m", "build", "--outdir", str(built), str(source))  # the wheel is built of the source archive
     (sdist,) = built.glob("*.tar.gz")
     (wheel,) = built.glob("*.whl")
+    settle(sdist, int(os.environ["SOURCE_DATE_EPOCH"]))
     check_metadata(sdist_metadata(sdist), version)
     check_metadata(wheel_metadata(wheel), version)
     check_wheel(wheel, work / "venv", version)
     package = Path(run(str(ROOT / "package/deb.sh"), str(built)).split()[-1])
     check_deb(package, version)
     return [sdist, wheel, package]
+
+
+def settle(sdist: Path, seconds: int) -> None:
+    """Give a source archive the time of the commit and no user, so that it is the same wherever it is built."""
+    packed = io.BytesIO()
+    with tarfile.open(sdist) as before, tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as after:
+        for member in sorted(before, key=lambda member: member.name):
+            member.mtime, member.uid, member.gid, member.uname, member.gname = seconds, 0, 0, "", ""
+            member.pax_headers = {}
+            after.addfile(member, before.extractfile(member) if member.isfile() else None)
+    sdist.write_bytes(gzip.compress(packed.getvalue(), mtime=seconds))
 
 
 def sdist_metadata(path: Path) -> bytes:
