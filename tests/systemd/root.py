@@ -1,6 +1,7 @@
 """The file system of a small machine that systemd boots: made by debootstrap once, kept, and never written to.
 
-Its packages come from $MIRROR, else from where this machine's apt takes its own, else from the distribution.
+Its packages come from $MIRROR ($UBUNTU_MIRROR), else from where this machine's apt takes its own, else from the
+distribution.
 """
 
 from __future__ import annotations
@@ -13,17 +14,37 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-# release → its distribution; what is not here is this machine's own.
-DISTRIBUTIONS = {"bookworm": "debian", "trixie": "debian", "sid": "debian", "noble": "ubuntu"}
-DEFAULTS = {  # mirror, components, key ring
-    "debian": ("http://deb.debian.org/debian", "main", "/usr/share/keyrings/debian-archive-keyring.gpg"),
-    "ubuntu": (
-        "http://archive.ubuntu.com/ubuntu",
-        "main,universe",
-        "/usr/share/keyrings/ubuntu-archive-keyring.gpg",
-    ),
-}
+
+class Distribution(NamedTuple):
+    """Where a distribution's packages come from if nothing else is said, and how debootstrap makes its releases."""
+
+    mirror: str
+    components: str
+    keyring: str
+    script: str
+    mirror_variable: str
+    keyring_variable: str
+
+
+DEBIAN = Distribution(
+    "http://deb.debian.org/debian",
+    "main",
+    "/usr/share/keyrings/debian-archive-keyring.gpg",
+    "sid",
+    "MIRROR",
+    "KEYRING",
+)
+UBUNTU = Distribution(
+    "http://archive.ubuntu.com/ubuntu",
+    "main,universe",
+    "/usr/share/keyrings/ubuntu-archive-keyring.gpg",
+    "gutsy",
+    "UBUNTU_MIRROR",
+    "UBUNTU_KEYRING",
+)
+RELEASES = {"bookworm": DEBIAN, "trixie": DEBIAN, "sid": DEBIAN, "noble": UBUNTU}
 PACKAGES = ("systemd", "systemd-sysv", "dbus", "python3", "runc", "podman", "netavark")
 _TIMEOUT = 1800  # seconds; a slow mirror's, twice over
 
@@ -40,14 +61,19 @@ def cache() -> Path:
     return Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME") or "/var/cache") / "oci-gpu-hook/roots"
 
 
+def place(packages: Sequence[str], release: str) -> Path:
+    """Return where `build` makes a file system, and keeps it."""
+    wanted = hashlib.sha256(" ".join((*packages, "1")).encode()).hexdigest()[:8]
+    return cache() / f"{release}-{wanted}"
+
+
 def build(packages: Sequence[str] = PACKAGES, release: str = "") -> Path:
     """Return the directory of a file system with these packages, made first where it is missing.
 
     `release` is this machine's own where it is not given. Raises RuntimeError with what failed.
     """
     release = release or _own_release()
-    wanted = hashlib.sha256(" ".join((*packages, "1")).encode()).hexdigest()[:8]
-    root = cache() / f"{release}-{wanted}"
+    root = place(packages, release)
     if not root.exists():
         cache().mkdir(parents=True, exist_ok=True)
         making = Path(tempfile.mkdtemp(prefix="making-", dir=cache()))
@@ -61,13 +87,27 @@ def build(packages: Sequence[str] = PACKAGES, release: str = "") -> Path:
     return root
 
 
+def lacking(release: str) -> str:
+    """Say what keeps this machine from making a root directory of this release; "" when nothing does."""
+    keyring = _source(release)[2]
+    if not keyring or Path(keyring).exists():
+        return ""
+    return f"{keyring} is missing; install it, or name another in ${RELEASES[release].keyring_variable}"
+
+
 def _debootstrap(release: str, target: Path, packages: Sequence[str]) -> None:
+    why = lacking(release)
+    if why:
+        raise RuntimeError(why)
     mirror, components, keyring = _source(release)
     command = ["debootstrap", "--variant=minbase", f"--include={','.join(packages)}", f"--components={components}"]
     if keyring:
         command.append(f"--keyring={keyring}")
+    script = []
+    if release in RELEASES and not Path("/usr/share/debootstrap/scripts", release).exists():
+        script = [RELEASES[release].script]  # it is younger than this debootstrap, and made like those before it
     done = subprocess.run(
-        [*command, release, target, mirror],
+        [*command, release, target, mirror, *script],
         check=False,
         capture_output=True,
         text=True,
@@ -93,18 +133,22 @@ def _source(release: str) -> tuple[str, str, str]:
     """Return the mirror of a release, its components, and the key ring ("" for the usual)."""
     targets = _targets()
     own = [target for target in targets if release in (target[1], target[2])]
+    distribution = RELEASES.get(release)
     if own:
         mirror = own[0][0]
         components = ",".join(dict.fromkeys(target[3] for target in own if target[0] == mirror))
         keyring = own[0][4] if own[0][4].startswith("/") else ""
-    elif release in DISTRIBUTIONS:
-        distribution = DISTRIBUTIONS[release]
-        mirror, components, keyring = DEFAULTS[distribution]
-        if platform.freedesktop_os_release().get("ID") == distribution and targets:
-            mirror = targets[0][0]  # where this machine gets its own release there is that one too
+    elif distribution:
+        mirror, components, keyring = distribution.mirror, distribution.components, distribution.keyring
+        ours = RELEASES.get(_own_release())
+        if ours == distribution and targets:
+            mirror = targets[0][0]  # where this machine gets its own release there are the others too
     else:
         raise RuntimeError(f"apt has no source for {release}")
-    return os.environ.get("MIRROR") or mirror, components, keyring
+    if distribution:
+        mirror = os.environ.get(distribution.mirror_variable) or mirror
+        keyring = os.environ.get(distribution.keyring_variable) or keyring
+    return mirror, components, keyring
 
 
 def _targets() -> list[list[str]]:
