@@ -45,6 +45,8 @@ _FSCONFIG_SET_STRING: Final = 1
 _FSCONFIG_CMD_CREATE: Final = 6
 # include/uapi/linux/stat.h
 _STATX_MNT_ID: Final = 0x1000
+_STATX_MNT_ID_UNIQUE: Final = 0x4000  # Linux 6.8: a number that is never given again; before, MNT_ID is told
+_STATX_INO_OFFSET: Final = 0x20  # from here: stx_ino, then at 0x88 stx_dev_major, stx_dev_minor, stx_mnt_id
 _STATX_MNT_ID_OFFSET: Final = 0x90
 _STATUS_SIZE: Final = 0x100  # of struct statx; struct statfs has 120 bytes on 64-bit architectures
 # include/uapi/linux/sched.h
@@ -237,6 +239,17 @@ def mount_id(fd: int) -> int:
     raw(_NR_STATX, fd, b"", AT_EMPTY_PATH, _STATX_MNT_ID, _status)
     (number,) = unpack_from("Q", _status, _STATX_MNT_ID_OFFSET)
     return int(number)
+
+
+def mount_identity(fd: int) -> tuple[int, int, int, int]:
+    """Return what tells one mount from all others: its id, then major, minor and inode of the descriptor's file.
+
+    The id is one that the kernel gives only once, from Linux 6.8 on; it is another than /proc/PID/mountinfo has. A
+    detached mount has the id that it keeps when it is attached.
+    """
+    raw(_NR_STATX, fd, b"", AT_EMPTY_PATH, _STATX_MNT_ID | _STATX_MNT_ID_UNIQUE, _status)
+    inode, major, minor, number = unpack_from("=Q96xIIQ", _status, _STATX_INO_OFFSET)
+    return number, major, minor, inode
 
 
 def is_there(dirfd: int, name: str) -> bool:

@@ -113,9 +113,14 @@ def judge(entry: Entry, found: Condition, host: Host) -> Iterator[Finding]:
         why = "systemd restricts its devices, and its next reload will take the GPUs away"
         yield Finding(kind=DROP_IN, what=f"{found.unit} has no drop-in for its GPUs", why=why, remedy=repair)
     for path in found.unmounted:
-        yield Finding(kind=MOUNT, what=f"{quoted(path)} is not mounted", why="it was unmounted since", remedy=repair)
+        why = "it was unmounted since"
+        yield Finding(kind=MOUNT, what=f"{quoted(path)} is not mounted", why=why, remedy=repair)
     for path in found.stale:
-        yield Finding(kind=MOUNT, what=quoted(path), why="shows what the host has deleted or replaced", remedy=repair)
+        why = "shows what the host has deleted or replaced"
+        # Without the journal's proof it could be anybody's mount, and is not the hook's to take away.
+        proven = path in [proof[0] for proof in entry.mounted]
+        remedy = repair if proven else "restart the container"
+        yield Finding(kind=MOUNT, what=quoted(path), why=why, remedy=remedy, repairable=proven)
     for path in found.links:
         yield Finding(kind=LINK, what=f"link {quoted(path)}", why="is gone, or leads elsewhere", remedy=repair)
     if found.uncached:
