@@ -16,6 +16,9 @@ from oci_gpu_hook.base import mount_table
 from tests.attack.test_races import Swapper
 
 CONFINING = {b"/proc/sys", b"/sys", b"/proc"}
+PROGRAMS = (
+    *("nvidia-smi", "nvidia-debugdump", "nvidia-persistenced", "nvidia-cuda-mps-control", "nvidia-cuda-mps-server"),
+)
 _REPAIRS = {False: 20, True: 300}
 
 
@@ -48,13 +51,19 @@ def bind(source, destination):
 def test_repair_unmounts_nothing_that_the_container_chooses(
     runc, make_bundle, simulated, volume, canary, tally, full, confining
 ):
-    bundle = make_bundle(args=("/bin/sleep", "1000"), gpus="all", mounts=(bind(volume, "/volume"),))
+    volumes = [volume / name for name in PROGRAMS]
+    for each in volumes:
+        each.mkdir()
+    mounts = tuple(bind(each, f"/volumes/{each.name}") for each in volumes)
+    bundle = make_bundle(args=("/bin/sleep", "1000"), gpus="all", mounts=mounts)
     with runc.started(bundle) as container:
         rootfs = bundle.rootfs
-        volume.rmdir()  # its owner's to remove
-        for name, target in (("one", "/volume"), ("other", confining)):
-            (rootfs / name).mkdir()
-            (rootfs / name / "nvidia-smi").symlink_to(target)
+        (rootfs / "one").mkdir()
+        (rootfs / "other").mkdir()
+        for each in volumes:
+            each.rmdir()  # its owner's to remove
+            (rootfs / "one" / each.name).symlink_to(f"/volumes/{each.name}")
+            (rootfs / "other" / each.name).symlink_to(confining)
         (rootfs / "usr/bin").rename(rootfs / "usr/was-bin")
         (rootfs / "usr/bin").symlink_to("/one")
         before = points(container)
