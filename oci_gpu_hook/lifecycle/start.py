@@ -5,10 +5,12 @@ from __future__ import annotations
 from oci_gpu_hook.apply import transaction
 from oci_gpu_hook.apply.journal import journal
 from oci_gpu_hook.apply.process import Process
+from oci_gpu_hook.apply.transaction import Site
 from oci_gpu_hook.base import log
 from oci_gpu_hook.base.config.config import of_this_user
 from oci_gpu_hook.lifecycle.admission import Admitted
 from oci_gpu_hook.lifecycle.clock import Clock
+from oci_gpu_hook.lifecycle.journaling import Starting
 from oci_gpu_hook.oci.container import check_process
 
 TYPE_CHECKING = False
@@ -35,7 +37,9 @@ def start(
     with Admitted(container, request, config, clock=clock, restriction=restriction) as admission:
         with Process(container.pid) as process, transaction.open_rootfs(container, process) as rootfs:
             made = admission.plan(rootfs, clock)
-            transaction.attach(made, container, process, rootfs, config, confirm=lambda: admission.confirm(made))
+            site = Site(container=container, process=process, rootfs=rootfs, config=config)
+            nodes = [(node.major, node.minor) for node in made.edits.device_nodes]
+            transaction.carry_out(made, site, nodes, Starting(made, site), lambda: admission.confirm(made))
         clock.lap("apply")
     for text in made.warnings:
         log.warning("warning", text=text)
