@@ -85,6 +85,7 @@ def _in_turn(claim: turn.Claim, inventory: Inventory, config: Config, processes:
             store.lock()
             found = store.read()
             book = store.living(found, claim.request)
+            claim = _with_makers(claim, book, processes)
             try:
                 granted, after = turn.serve(book, claim, inventory, now, wait.place if wait else None)
             except select.Busy as busy:
@@ -104,6 +105,13 @@ def _in_turn(claim: turn.Claim, inventory: Inventory, config: Config, processes:
         if wait is None:
             raise refusal
         wait.pause(stamp, refusal)
+
+
+def _with_makers(claim: turn.Claim, book: Book, processes: Processes) -> turn.Claim:
+    """Return the claim with the runtime that this hook works for, where one may hold the lease for its container."""
+    if claim.starting or not any(lease.starting and lease.container == claim.container for lease in book.leases):
+        return claim
+    return turn.Claim(**{**claim.__dict__, "makers": processes.lineage()})
 
 
 def _wait(claim: turn.Claim, config: Config, processes: Processes) -> Wait:

@@ -23,12 +23,16 @@ if TYPE_CHECKING:
 
 
 class Claim(Record):
-    """What a container asks for, and the process whose life its lease follows. starting: as in Lease."""
+    """What a container asks for, and the process whose life its lease follows. starting: as in Lease.
+
+    makers: processes that may be the runtime that makes the container, and hold a lease for it until now.
+    """
 
     container: str
     holder: Holder
     request: Request
     starting: bool = False
+    makers: tuple[Holder, ...] = ()
 
 
 def serve(
@@ -93,7 +97,9 @@ def _is_own(lease: Lease, claim: Claim) -> bool:
     """
     if lease.container != claim.container:
         return False
-    return same(lease.holder, claim.holder) or (lease.starting and not claim.starting)
+    if same(lease.holder, claim.holder):
+        return True
+    return lease.starting and any(same(lease.holder, maker) for maker in claim.makers)
 
 
 def _again(own: Lease, request: Request, inventory: Inventory) -> tuple[Granted, ...] | None:

@@ -41,6 +41,9 @@ if TYPE_CHECKING:
         def write(self, look: Callable[[], Work]) -> Work:
             """Call `look`, write down what it returns, and return it. Raises HookError, OSError."""
 
+        def ld_cache_path(self) -> str:
+            """Return where the container's ld cache is kept until it is mounted; after `write`."""
+
         def undo(self, work: Work) -> None:
             """Take back what `write` has written down, and leave the journal as it was before."""
 
@@ -108,9 +111,9 @@ def carry_out(
             try:
                 made.make(plan)
                 confirm()
-                ld_cache.put(cache, rootfs, made, journal.ld_cache_path(site.config, container.id))
+                ld_cache.put(cache, rootfs, made, journaling.ld_cache_path())
                 attach_all(made.attachments, attached, site.process, rootfs)
-                journal.drop(journal.ld_cache_path(site.config, container.id))
+                journal.drop(journaling.ld_cache_path())
                 _allow_devices(devices, nodes, container, unit)
             except BaseException as error:
                 detach_all(attached, site.process)

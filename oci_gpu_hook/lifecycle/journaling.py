@@ -8,7 +8,7 @@ import time
 from oci_gpu_hook.apply import ld_cache
 from oci_gpu_hook.apply.journal import journal
 from oci_gpu_hook.apply.journal.journal import Entry
-from oci_gpu_hook.base import state
+from oci_gpu_hook.base import state, syscalls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,8 +34,15 @@ class Starting:
             works.append(look())
             return _of_start(self._plan, self._site, works[0])
 
-        self._entry = journal.record(self._site.config, entry_of)
+        root = os.fstat(self._site.rootfs.fd)
+        self._entry = journal.record(self._site.config, (root.st_dev, root.st_ino), entry_of)
         return works[0]
+
+    def ld_cache_path(self) -> str:
+        """Return where the container's ld cache is kept until it is mounted."""
+        if self._entry is None:
+            raise ValueError("nothing has been written yet")
+        return journal.ld_cache_path(self._site.config, self._entry)
 
     def undo(self, _work: Work) -> None:
         """Take back what was made, and the entry."""
@@ -65,6 +72,10 @@ class Mending:
         }
         journal.write(self._site.config, Entry(**{**entry.__dict__, **fields}))
         return work
+
+    def ld_cache_path(self) -> str:
+        """Return where the container's ld cache is kept until it is mounted."""
+        return journal.ld_cache_path(self._site.config, self._entry)
 
     def undo(self, work: Work) -> None:
         """Take back what was added, and leave the entry as it was."""
@@ -102,4 +113,5 @@ def _of_start(plan: Plan, site: Site, work: Work) -> Entry:
         boot_id=state.boot_id(),
         hook=(own_pid, state.start_time(own_pid)),
         since=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        rootfs_born=syscalls.birth_time(site.rootfs.fd),
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 from oci_gpu_hook.apply import status, transaction
-from oci_gpu_hook.apply.journal import journal
+from oci_gpu_hook.apply.journal import journal, reader
 from oci_gpu_hook.apply.process import Process
 from oci_gpu_hook.apply.transaction import Site
 from oci_gpu_hook.base.errors import DriverError, InvalidInput, UnsafeRootfs, quoted
@@ -45,7 +45,8 @@ def repair(entry: Entry, config: Config) -> tuple[Finding, ...]:
         why = "its config.json asks for none now, or the configuration lets it have none"
         raise InvalidInput(f"container {quoted(entry.id)} was given GPUs", why, "restart the container")
     admission = readmitted(container, request, config, entry.gpus)
-    with journal.Lock(config), Process(entry.pid) as process:
+    with journal.Lock(config, entry.rootfs_identity), Process(entry.pid) as process:
+        entry = _as_it_is_now(entry, config)
         verify.check_alive(entry)
         with transaction.open_rootfs(container, process) as rootfs:
             found = status.look(entry, process, rootfs)
@@ -60,6 +61,14 @@ def repair(entry: Entry, config: Config) -> tuple[Finding, ...]:
                     _take_away(entry, path, site)
                 transaction.carry_out(made, site, entry.nodes, Mending(entry, site), lambda: verify.check_alive(entry))
     return lost
+
+
+def _as_it_is_now(entry: Entry, config: Config) -> Entry:
+    """Return the entry again, now that its rootfs is locked: changes of another may have been handed to it meanwhile."""
+    found = reader.read(config, journal.key(entry))
+    if found is None:
+        raise InvalidInput(f"container {quoted(entry.id)}", "has ended", "name a container that runs")
+    return found
 
 
 def _container(entry: Entry) -> Container:

@@ -76,10 +76,11 @@ def holds(held: Held, config: Config) -> bool:
 
 def read(config: Config, request: Request | None = None) -> Held | None:
     """Return what is stored if its facts hold. request: as in `hold`."""
-    data = state.read(f"{config.state_dir}/{NAME}", LARGEST)
-    if data is None:
-        return None
     try:
+        directory = state.existing(config.state_dir)
+        data = state.read(f"{directory}/{NAME}", LARGEST) if directory else None
+        if data is None:
+            return None
         document: dict[str, Any] = parse(data, NAME)
         inventory = document["inventory"]
         gpus = inventory["gpus"]
