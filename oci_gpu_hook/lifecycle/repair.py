@@ -64,7 +64,7 @@ def repair(entry: Entry, config: Config) -> tuple[Finding, ...]:
 
 
 def _as_it_is_now(entry: Entry, config: Config) -> Entry:
-    """Return the entry again, now that its rootfs is locked: changes of another may have been handed to it meanwhile."""
+    """Return the entry again now that its rootfs is locked: another's changes may have been handed to it meanwhile."""
     found = reader.read(config, journal.key(entry))
     if found is None:
         raise InvalidInput(f"container {quoted(entry.id)}", "has ended", "name a container that runs")
