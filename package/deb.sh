@@ -43,6 +43,7 @@ $oci_gpu bash | lay_text /usr/share/bash-completion/completions/oci-gpu
 $oci_gpu zsh | lay_text /usr/share/zsh/vendor-completions/_oci-gpu
 $oci_gpu fish | lay_text /usr/share/fish/vendor_completions.d/oci-gpu.fish
 
+lay 644 package/debian/lintian-overrides /usr/share/lintian/overrides/oci-gpu-hook
 lay 644 package/debian/copyright $documents/copyright
 lay_zipped $documents/changelog <CHANGELOG.md
 for document in README.md SECURITY.md docs/*.md docs/decisions/*.md; do

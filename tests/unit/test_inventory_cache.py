@@ -153,8 +153,14 @@ def test_what_changes_all_the_time_is_no_fact(host, discoveries, tmp_path):
     assert len(discoveries) == 1
 
 
-def test_a_host_that_changes_while_it_is_looked_at_is_not_stored(host, discoveries, tmp_path):
-    trees.library(tmp_path / "driver/usr/lib/x86_64-linux-gnu/libnvidia-cfg.so.580.95.05", "libnvidia-cfg.so.1")
+def test_a_host_that_changes_while_it_is_looked_at_is_not_stored(host, monkeypatch, tmp_path):
+    real = discovery.discover
+
+    def changing(config):
+        trees.library(tmp_path / "driver/usr/lib/x86_64-linux-gnu/libnvidia-cfg.so.580.95.05", "libnvidia-cfg.so.1")
+        return real(config)
+
+    monkeypatch.setattr(discovery, "discover", changing)
     assert len(snapshot.load(host).libraries) == 3
     assert not os.path.exists(stored(host))
 
