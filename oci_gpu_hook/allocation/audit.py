@@ -8,7 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from oci_gpu_hook.allocation.lease_table import Lease
+    from oci_gpu_hook.allocation.model import Lease
 
 
 def granted(lease: Lease) -> None:

@@ -129,7 +129,7 @@ def _entry(  # noqa: PLR0913
         bundle=container.bundle,
         rootfs=container.rootfs,
         rootfs_identity=(status.st_dev, status.st_ino),
-        gpus=tuple(granted.uuid for granted in plan.gpus),
+        gpus=tuple(device.uuid for device in plan.devices),
         changes=changes,
         cached=_added_paths(plan) if exchanged else (),
         nodes=tuple((node.major, node.minor) for node in plan.edits.device_nodes),

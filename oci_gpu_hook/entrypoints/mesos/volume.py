@@ -14,8 +14,8 @@ from oci_gpu_hook.apply.mounts import attributes_of
 from oci_gpu_hook.apply.rootfs.directory import Directories
 from oci_gpu_hook.base import syscalls
 from oci_gpu_hook.base.errors import ApplyError, quoted, reason
+from oci_gpu_hook.devices.nvidia.volume import ANNOTATION, USUAL, VARIABLE
 from oci_gpu_hook.oci.container import Container
-from oci_gpu_hook.plan.volume import ANNOTATION, USUAL, VARIABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
