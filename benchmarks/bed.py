@@ -44,11 +44,30 @@ class Bed:
             tiny.make_rootfs(str(image))
         self.real = os.path.exists("/proc/driver/nvidia/version")
         self.number = 0
+        if not self.real:
+            self._configure()
+
+    def _configure(self) -> None:
+        """Have /etc/oci-gpu-hook/config.toml name a simulated host, in this process's mount namespace alone."""
+        layers = [self.work / name for name in ("etc", "etc-work")]
+        for layer in layers:
+            layer.mkdir()
+        upper, work = layers
+        run("mount", "-t", "overlay", "-o", f"lowerdir=/etc,upperdir={upper},workdir={work}", "overlay", "/etc")
+        target = Path("/etc/oci-gpu-hook/config.toml")
+        target.parent.mkdir(exist_ok=True)
+        shutil.copy(self.host(1), target)
 
     def close(self) -> None:
+        if not self.real:
+            run("umount", "--lazy", "/etc")
         run("umount", "--lazy", self.work)
         for directory in (self.work, self.disk):
             shutil.rmtree(directory, ignore_errors=True)
+
+    def has_front(self) -> bool:
+        """Tell whether the package was built with the static front."""
+        return (self.work / "site/oci_gpu_hook/admin/install/front.elf").exists()
 
     def oci_gpu(self, *arguments: object) -> str:
         """Run a command of the installed package."""
@@ -66,7 +85,7 @@ class Bed:
         """Return what `oci-gpu hook-path` prints with the options."""
         return self.oci_gpu("hook-path", "--directory", self.work / "libexec", *options).strip()
 
-    def bundle(
+    def bundle(  # noqa: PLR0913
         self,
         name: str,
         env: list[str],
@@ -74,6 +93,7 @@ class Bed:
         stages: tuple[str, ...] = ("prestart", "poststop"),
         *,
         on_disk: bool = False,
+        cgroups_path: str = "",
     ) -> Path:
         """Write a bundle whose container runs a shell that does nothing; `hook` is the command line to register."""
         directory = self.work / name
@@ -99,6 +119,8 @@ class Bed:
                 "namespaces": [{"type": kind} for kind in ("pid", "ipc", "uts", "mount", "network")],
             },
         }
+        if cgroups_path:
+            config["linux"]["cgroupsPath"] = cgroups_path
         if hook:
             entry = {"path": hook[0], "env": [PATH]}
             config["hooks"] = {stage: [{**entry, "args": [*hook, stage]}] for stage in stages}
@@ -107,6 +129,10 @@ class Bed:
 
     def runc(self, *arguments: object) -> list[str]:
         return [str(shutil.which("runc")), "--root", str(self.work / "runc"), *map(str, arguments)]
+
+    def runtime(self) -> list[str]:
+        """Return the command line of `oci-gpu-runtime`, which reads the machine's own configuration."""
+        return [self.hook("--runtime"), *self.runc()[1:]]
 
     def next_id(self) -> str:
         self.number += 1

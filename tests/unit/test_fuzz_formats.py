@@ -126,12 +126,12 @@ def test_a_compatibility_note(note, version, driver_version, cuda_version):
     assert bool(decision.entries) == bool(decision.directory)
 
 
-MOST_FILLED = 99_900  # entries; room for the additions is left
+MOST_FILLED = 80_000  # entries; room for the additions is left
 
 
 def largest_cache(string: bytes, step: int) -> bytes:
     """Return a cache as full as it may be, whose names and paths begin at every `step`th byte of repeated strings."""
-    count, size = MOST_FILLED, 13 << 20
+    count, size = MOST_FILLED, 2 << 20
     base = 48 + 24 * count
     offsets = [base + index * step % (size // len(string) * len(string)) for index in range(count)]
     header = struct.pack("<20sIIB3xI12x", b"glibc-ld.so.cache1.1", count, size, 2, 0)
@@ -147,13 +147,13 @@ def test_the_largest_caches_cost_seconds_and_megabytes_at_most(string):
     merged = ldcache.merge(data, additions, drop={"/nowhere"})
     restored = ldcache.remove(merged, {addition.path for addition in additions})
     assert ldcache_entries.parse(restored) == ldcache_entries.parse(data)
-    assert time.process_time() - started < 10
+    assert time.process_time() - started < 3
     with pytest.raises(ldcache.LdCacheError, match="strings of the ld cache are larger"):
         ldcache_entries.parse(largest_cache(string, 131))
     tracemalloc.start()
     try:
         ldcache.merge(data, additions)
-        assert tracemalloc.get_traced_memory()[1] < 150 << 20
+        assert tracemalloc.get_traced_memory()[1] < 64 << 20
     finally:
         tracemalloc.stop()
 

@@ -322,7 +322,7 @@ def hostile() -> dict[str, tuple[bytes, str]]:
         "too many extensions": (changed(new, extensions + 4, word(65)), "malformed directory"),
         "generator past the end": (changed(new, extensions + 8 + 12, word(1 << 20)), "ends in its extensions"),
         "hwcaps of odd size": (changed(new, extensions + 8 + 16 + 12, word(7)), "hardware capabilities"),
-        "too large": (new + bytes(16 << 20), "larger than 16777216"),
+        "too large": (new + bytes(4 << 20), "larger than 4194304"),
     }
 
 
@@ -345,11 +345,11 @@ def test_no_cache_is_an_empty_one_to_merge_alone():
 
 
 def test_strings_that_overlap_do_not_multiply():
-    count, size = 100_000, 48 + 24 * 100_000
+    count, size = 100_000, 48 + 24 * 100_000  # 2.4 MB, and 25 strings of 4,000 bytes
     entries = b"".join(struct.pack("<IIIIQ", X86_64, size + i, size + i, 0, 0) for i in range(count))
     strings = (b"x" * 4000 + b"\0") * 25
     header = struct.pack("<20sIIB3xI12x", b"glibc-ld.so.cache1.1", count, len(strings), 2, 0)
-    with pytest.raises(LdCacheError, match="larger than 16777216 bytes"):
+    with pytest.raises(LdCacheError, match="larger than 4194304 bytes"):
         ldcache_entries.parse(header + entries + strings)
 
 

@@ -69,13 +69,17 @@ def merge(image_cache: bytes, additions: Sequence[Entry], drop: Container[str] =
     """Return the image's cache, b"" for none, with the additions in front of its entries of the same name and flags.
 
     The image's entries keep their order and their hardware capabilities, less those whose path is in `drop` and those
-    that an addition repeats. The loader takes an addition even where the image has a glibc-hwcaps variant of that
-    name: it stops at the first entry that belongs to no subdirectory. Raises LdCacheError; the loader has no use for
-    such a cache either, so that `build` loses nothing.
+    that an addition repeats. Strings that no entry refers to are left out where there are many: what the container is
+    given is kept in the host's memory. The loader takes an addition even where the image has a glibc-hwcaps variant of
+    that name: it stops at the first entry that belongs to no subdirectory. Raises LdCacheError; the loader has no use
+    for such a cache either, so that `build` loses nothing.
     """
     if not image_cache:
         return build(additions)
-    return write(_with(_without(read(image_cache), drop), additions))
+    table = _without(read(image_cache), drop)
+    if table.has_unused_strings():
+        table = table.compact()
+    return write(_with(table, additions))
 
 
 def remove(cache: bytes, paths: Container[str]) -> bytes:

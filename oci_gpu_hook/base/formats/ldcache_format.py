@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     RawEntry: TypeAlias = tuple[int, int, int, int, int]
 
-LARGEST_CACHE: Final = 16 * 1024 * 1024  # bytes; a desktop with 4,000 libraries has 400 KB
+LARGEST_CACHE: Final = 4 * 1024 * 1024  # bytes; a desktop with 4,000 libraries has 400 KB
 MOST_ENTRIES: Final = 100_000
 LONGEST_STRING: Final = 4096  # bytes with the NUL: include/uapi/linux/limits.h, PATH_MAX
 
@@ -47,6 +47,7 @@ _SECTION: Final = Struct("<IIII")  # tag, flags, offset in the file, size
 _TAG_GENERATOR: Final = 0
 _TAG_HWCAPS: Final = 1
 _MOST_SECTIONS: Final = 64  # two kinds are known
+_USUAL_STRINGS: Final = 512  # bytes of strings for each entry; ldconfig's caches have about 80
 
 
 class LdCacheError(ValueError):
@@ -79,6 +80,26 @@ class Table(Record):
     def offsets(self) -> list[int]:
         """Return every offset of the table."""
         return [entry[KEY] for entry in self.entries] + [entry[VALUE] for entry in self.entries] + list(self.hwcaps)
+
+    def has_unused_strings(self) -> bool:
+        """Tell whether the strings are far more than the entries can refer to. Cheap: nothing is counted."""
+        return len(self.strings) > _USUAL_STRINGS * (len(self.entries) + len(self.hwcaps) + 1)
+
+    def compact(self) -> Table:
+        """Return the table with the strings that something refers to, and no others. Raises LdCacheError."""
+        moved: dict[int, int] = {}
+        strings = bytearray()
+        for offset in self.offsets():
+            if offset not in moved:
+                moved[offset] = len(strings)
+                strings += self.string(offset)
+                strings.append(0)
+                if len(strings) > LARGEST_CACHE:  # strings may overlap, and so be longer apart than together
+                    raise LdCacheError(f"the strings of the ld cache are larger than {LARGEST_CACHE} bytes")
+        entries = [(entry[FLAGS], moved[entry[KEY]], moved[entry[VALUE]], *entry[3:]) for entry in self.entries]
+        hwcaps = tuple(moved[offset] for offset in self.hwcaps)
+        changed = {"entries": entries, "strings": bytes(strings), "base": 0, "hwcaps": hwcaps}
+        return Table(**{**self.__dict__, **changed})
 
     def replace(self, entries: Sequence[RawEntry], strings: bytes) -> Table:
         """Return the table with other entries, and the strings that they need."""

@@ -1,0 +1,153 @@
+"""What a whole container costs by each door: create, start, delete, with all processes that take part.
+
+The CPU time is that of a cgroup in which the runtime, the hooks and the container run, so that what is no child of the
+command that was started counts too. The wall time is that of `create`, which an engine waits for.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from bed import Bed
+
+GPU = ["NVIDIA_VISIBLE_DEVICES=all"]
+PEER_HOOK = "nvidia-container-runtime-hook"
+PEER_CDI = "nvidia-container-runtime.cdi"
+
+
+class Meter:
+    """A cgroup that counts CPU time; children are started in it."""
+
+    def __init__(self) -> None:
+        name = f"oci-gpu-hook-bench-{os.getpid()}"
+        self.path = f"/{name}"
+        v1 = Path("/sys/fs/cgroup/cpuacct")
+        self.directory = (v1 if v1.exists() else Path("/sys/fs/cgroup")) / name
+        self.is_v1 = v1.exists()
+        self.directory.mkdir(exist_ok=True)
+
+    def usage(self) -> float:
+        """Return the CPU seconds of everything that has run in the cgroup and below it."""
+        if self.is_v1:
+            return int((self.directory / "cpuacct.usage").read_text()) / 1e9
+        line = next(line for line in (self.directory / "cpu.stat").read_text().splitlines() if "usage_usec" in line)
+        return int(line.split()[1]) / 1e6
+
+    def run(self, command: list[str]) -> None:
+        """Run a command in the cgroup. Raises SystemExit where it fails."""
+        pid = os.fork()
+        if not pid:
+            try:
+                procs = os.open(self.directory / "cgroup.procs", os.O_WRONLY)
+                os.write(procs, b"0")
+                null = os.open(os.devnull, os.O_RDWR)
+                for fd in (0, 1):
+                    os.dup2(null, fd)
+                os.execve(command[0], command, {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
+            finally:
+                os._exit(127)
+        _, status = os.waitpid(pid, 0)
+        if status:
+            raise SystemExit(f"{' '.join(command)}: exit status {os.waitstatus_to_exitcode(status)}")
+
+    def close(self) -> None:
+        for path in sorted(self.directory.rglob("*"), reverse=True):
+            if path.is_dir():
+                with suppress(OSError):
+                    path.rmdir()
+        with suppress(OSError):
+            self.directory.rmdir()
+
+
+@dataclass
+class Door:
+    """A way by which a container gets its GPUs: a runtime's command line, and a bundle."""
+
+    name: str
+    runtime: list[str]
+    bundle: Path
+    cpu: list[float] = field(default_factory=list)
+    wall: list[float] = field(default_factory=list)
+    config: bytes = b""
+
+    def run(self, bed: Bed, meter: Meter) -> None:
+        """Run one container from create to delete."""
+        if not self.config:
+            self.config = (self.bundle / "config.json").read_bytes()
+        (self.bundle / "config.json").write_bytes(self.config)  # the runtime door changes it, as every bundle is new
+        name = bed.next_id()
+        before = meter.usage()
+        started = time.perf_counter()
+        meter.run([*self.runtime, "create", "--bundle", str(self.bundle), name])
+        wall = time.perf_counter() - started
+        meter.run([*self.runtime, "start", name])
+        self._wait(bed, name)
+        meter.run([*self.runtime, "delete", "--force", name])
+        self.cpu.append(meter.usage() - before)
+        self.wall.append(wall)
+
+    def _wait(self, bed: Bed, name: str) -> None:
+        """Wait until the container's process has ended, without a process in the meter."""
+        state = bed.work / "runc" / name / "state.json"
+        pid = int(state.read_text().partition('"init_process_pid":')[2].partition(",")[0])
+        for _ in range(2000):
+            try:
+                status = Path(f"/proc/{pid}/stat").read_text()
+            except OSError:
+                return
+            if status.rpartition(")")[2].split()[0] in "ZX":
+                return
+            time.sleep(0.0005)
+
+
+def doors(bed: Bed, meter: Meter) -> list[Door]:
+    """Return the doors that there are on this machine."""
+    runc = bed.runc()
+    hook = [bed.hook(), *([] if bed.real else ["--config", bed.host(1)])]
+
+    def bundle(name: str, *arguments: object, **options: object) -> Path:
+        return bed.bundle(name, *arguments, cgroups_path=f"{meter.path}/container", **options)
+
+    found = [
+        Door("plain", runc, bundle("door-plain", [])),
+        Door("oci-gpu-hook, nothing asked", runc, bundle("door-nothing", [], hook)),
+        Door("oci-gpu-hook, prestart", runc, bundle("door-prestart", GPU, hook, ("prestart",))),
+        Door("oci-gpu-hook, prestart and poststop", runc, bundle("door-both", GPU, hook)),
+        Door("oci-gpu-runtime, nothing asked", bed.runtime(), bundle("door-runtime-nothing", [])),
+        Door("oci-gpu-runtime", bed.runtime(), bundle("door-runtime", GPU)),
+    ]
+    if bed.real and (peer := shutil.which(PEER_HOOK)):
+        found.append(Door("NVIDIA's hook", runc, bundle("door-peer", GPU, [peer], ("prestart",))))
+    if bed.real and (peer := shutil.which(PEER_CDI)):
+        found.append(Door("NVIDIA's CDI runtime", [peer, *runc[1:]], bundle("door-cdi", GPU)))
+    return found
+
+
+def whole_containers(bed: Bed, rounds: int) -> None:
+    """Measure every door in turn, and print what each adds to a plain container."""
+    meter = Meter()
+    try:
+        found = doors(bed, meter)
+        for number in range(rounds + 1):
+            for door in found:
+                door.run(bed, meter)
+                if not number:
+                    door.cpu.clear()
+                    door.wall.clear()
+    finally:
+        meter.close()
+    cpu = {door.name: statistics.median(door.cpu) * 1000 for door in found}
+    wall = {door.name: statistics.median(door.wall) * 1000 for door in found}
+    heading = "create, start, delete by door"
+    print(f"\n{heading:36} {'CPU ms':>8} {'added':>7} {'create wall':>12} {'added':>7}")
+    for name, used in cpu.items():
+        took = wall[name]
+        print(f"{name:36} {used:8.1f} {used - cpu['plain']:7.1f} {took:12.1f} {took - wall['plain']:7.1f}")
