@@ -18,7 +18,7 @@ from oci_gpu_hook.devices.nvidia.image_facts import ImageFacts
 from oci_gpu_hook.oci.image import Image
 from oci_gpu_hook.plan import plan
 from oci_gpu_hook.request.model import Request
-from oci_gpu_hook.request.qualified_name import FEATURE_CLASSES
+from oci_gpu_hook.request.nvidia.cdi_names import FEATURE_CLASSES
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 

@@ -13,7 +13,8 @@ from oci_gpu_hook.devices.nvidia import devices as of_nvidia
 from oci_gpu_hook.devices.nvidia.capabilities import DISPLAY, GRAPHICS
 from oci_gpu_hook.devices.nvidia.devices import gpu_of
 from oci_gpu_hook.request.model import ANNOTATION_PREFIX
-from oci_gpu_hook.request.sources import CDI_ANNOTATION_PREFIX, MOUNT_ROOT
+from oci_gpu_hook.request.nvidia.mounts import MOUNT_ROOT
+from oci_gpu_hook.request.sources import CDI_ANNOTATION_PREFIX
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
