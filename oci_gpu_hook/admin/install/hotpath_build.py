@@ -60,6 +60,8 @@ def write(path: str, interpreter: str, package: str, door: str, *, is_checkout: 
             continue
         there = () if head == door else _import_order(interpreter, (door, *before), package)
         names = [name for name in _import_order(interpreter, (door, *before, head), package) if name not in there]
+        if head == door:
+            names += [name for name in _packages(package) if name not in names]
         sources = []
         modules = []
         for name in names:
@@ -75,6 +77,15 @@ def write(path: str, interpreter: str, package: str, door: str, *, is_checkout: 
     readers = [compiled(os.path.join(here, name), package) for name in ("hotpath.py", "lean_os.py")]
     first = marshal.dumps((*readers, index, _extensions(interpreter)))
     replace(path, len(first).to_bytes(8, "little") + first + groups, 0o644)
+
+
+def _packages(package: str) -> list[str]:
+    """Return the packages that heads are in, outer ones first: each would else be searched for before its head is."""
+    found: dict[str, None] = {}
+    for head in HEADS:
+        words = head.split(".")
+        found |= dict.fromkeys(".".join(words[:count]) for count in range(1, len(words)))
+    return [name for name in found if os.path.exists(_source(name, package)[0])]
 
 
 def compiled(source: str, package: str) -> CodeType:

@@ -6,7 +6,7 @@ from oci_gpu_hook.base.errors import DriverError
 from oci_gpu_hook.devices.model import Terms
 from oci_gpu_hook.devices.nvidia import contribution as made
 from oci_gpu_hook.devices.nvidia import devices as of_nvidia
-from oci_gpu_hook.devices.nvidia import for_request, names, procfs
+from oci_gpu_hook.devices.nvidia import for_request, names
 from oci_gpu_hook.devices.nvidia import image_facts as looking
 
 TYPE_CHECKING = False
@@ -52,6 +52,8 @@ def no_profile(profile: str, devices: Sequence[Device]) -> InvalidInput:
 
 def running_driver(config: Config) -> str:
     """Return the version that /proc/driver/nvidia tells, "" where no driver is loaded."""
+    from oci_gpu_hook.devices.nvidia import procfs
+
     text = procfs.read_text(f"{config.proc_root}/driver/nvidia/version")
     try:
         return procfs.driver_version(text) if text is not None else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from oci_gpu_hook.base.errors import InvalidInput, quoted
 from oci_gpu_hook.request.ask import Ask, Said
 from oci_gpu_hook.request.model import DEFAULT_KIND
-from oci_gpu_hook.request.nvidia import cdi_names, device_list, imex
+from oci_gpu_hook.request.nvidia import cdi_names, device_list
 from oci_gpu_hook.request.nvidia.capabilities import driver_capabilities
 from oci_gpu_hook.request.values import boolean, items
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from oci_gpu_hook.oci.container import BundleMount, Container
     from oci_gpu_hook.request.qualified_name import QualifiedName
 
+IMEX_CHANNELS: Final = "NVIDIA_IMEX_CHANNELS"
 VISIBLE_DEVICES: Final = "NVIDIA_VISIBLE_DEVICES"
 _REQUIREMENT: Final = "NVIDIA_REQUIRE_"
 _JETPACK: Final = "NVIDIA_REQUIRE_JETPACK"  # not a requirement but an option of Tegra
@@ -81,9 +82,19 @@ def options(
         "requirements": () if config.disable_require else _requirements(variables, warnings, legacy=legacy),
         "mig_config_devices": _mig_access("NVIDIA_MIG_CONFIG_DEVICES", container, variables, warnings),
         "mig_monitor_devices": _mig_access("NVIDIA_MIG_MONITOR_DEVICES", container, variables, warnings),
-        "imex_channels": imex.channels(channels, variables, warnings, variables_count=accepted),
+        "imex_channels": _imex_channels(channels, variables, warnings, accepted=accepted),
         "features": _features(ask.features, variables, warnings),
     }
+
+
+def _imex_channels(
+    named: Sequence[str], variables: Mapping[str, str], warnings: list[str], *, accepted: bool
+) -> tuple[int, ...]:
+    if not named and IMEX_CHANNELS not in variables:
+        return ()
+    from oci_gpu_hook.request.nvidia import imex
+
+    return imex.channels(named, variables, warnings, variables_count=accepted)
 
 
 def _is_legacy_image(variables: Mapping[str, str]) -> bool:
