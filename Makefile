@@ -1,47 +1,68 @@
+# `make` lists what there is, by the first line of the comment above each target; the lines below it are for who reads on.
 # Every target does its own set-up on a fresh Debian or Ubuntu machine, and can be repeated.
 BIN := .venv/bin
 
-.PHONY: test attack stress lint demo bench setup man deb
-.DEFAULT_GOAL := test
+.PHONY: help test attack stress matrix lint demo bench setup man deb release
+.DEFAULT_GOAL := help
 
-# Tests of what containers see start real ones: as root all tests run, otherwise these are skipped with a line that says so.
+# list what there is
+help:
+	@awk '/^#/ { if (!said) said = substr($$0, 3); next } \
+	      /^[a-z-]+:/ && said { sub(/:.*/, ""); printf "  make %-9s %s\n", $$0, said } \
+	      { said = "" }' $(firstword $(MAKEFILE_LIST))
+
+# run all tests; as root, or those that start containers are skipped with a line that says so
 #   make test PYTEST='tests/runtime -k userns'
-PYTEST ?=
 test: setup
 	@$(BIN)/pytest $(PYTEST); status=$$?; \
 	if [ $$status = 5 ]; then echo "no test was found: $(PYTEST)" >&2; fi; \
 	exit $$status
 
-# All of tests/attack at length, some 15 minutes, as root: every trap at every component, races of a minute, a kill at
-# every system call. `make test` tries some of each. The last lines say what was tried, and what got out.
+# run tests/attack at length, some 15 minutes, as root
+# Every trap at every component, races of a minute, a kill at every system call; `make test` tries some of each. The last
+# lines say what was tried, and what got out.
 attack: setup
 	@OCI_GPU_ATTACK_FULL=1 OCI_GPU_FUZZ_EXAMPLES=$${OCI_GPU_FUZZ_EXAMPLES:-2000} $(BIN)/pytest tests/attack -q --timeout=3600
 
-# 200 containers on a host with eight GPUs, started and killed at random; who held what, and that none is lost. As root.
+# start and kill 200 containers on a host with eight GPUs at random, as root; no lease may be lost or doubled
 #   make stress CONTAINERS=1000
 stress: setup
 	@OCI_GPU_STRESS_CONTAINERS=$(or $(CONTAINERS),200) $(BIN)/pytest tests/runtime/test_lease_stress.py -q --timeout=3600
 
+# run tests/unit and tests/runtime on each Python that is claimed, as root, in root directories that debootstrap makes
+#   make matrix ROOTS="trixie sid" PYTEST='tests/unit -k elf'
+# They are kept in $XDG_CACHE_HOME or /var/cache; CONTRIBUTING.md says more.
+matrix: setup
+	@$(BIN)/python -m tests.matrix $(ROOTS) $(if $(PYTEST),-- $(PYTEST))
+
+# check style and types
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# A container under runc that gets a GPU; a simulated one where the host has none.
+# start a container that gets a GPU, a simulated one where the host has none, as root
 demo: setup
 	@$(BIN)/python demo/demo.py
 
-# What the hook costs on this machine; needs root. `make bench CHART=docs/cost.svg`
+# measure what the hook costs on this machine, as root
+#   make bench CHART=docs/cost.svg
 bench: setup
 	@$(BIN)/python benchmarks/bench.py $(if $(CHART),--chart $(CHART))
 
+# make this machine ready for all of these: packages by apt as root, a virtual environment in .venv
 setup:
 	@.ci/setup
 
-# The man pages, in build/man.
+# write the man pages into build/man
 man: setup
 	@$(BIN)/python package/manuals.py build/man
 
-# The Debian package, in dist; needs dpkg-deb, and no root.
+# build the Debian package into dist; needs dpkg-deb, and no root
 deb: setup
 	@package/deb.sh dist
+
+# build wheel, source archive and Debian package into dist, and check them; docs/releasing.md
+# It sends nothing anywhere.
+release: setup
+	@$(BIN)/python package/release.py dist

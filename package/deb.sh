@@ -45,7 +45,7 @@ $oci_gpu fish | lay_text /usr/share/fish/vendor_completions.d/oci-gpu.fish
 
 lay 644 package/debian/copyright $documents/copyright
 lay_zipped $documents/changelog <CHANGELOG.md
-for document in README.md SECURITY.md docs/*.md; do
+for document in README.md SECURITY.md docs/*.md docs/decisions/*.md; do
     lay 644 "$document" "$documents/$document"
 done
 for schema in schemas/*.json; do

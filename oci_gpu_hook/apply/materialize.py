@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-    from oci_gpu_hook.apply.mounts import Attachment
+    from oci_gpu_hook.apply.mounts import Attachment, Sources
     from oci_gpu_hook.apply.rootfs.directory import Directories, Directory
     from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
     from oci_gpu_hook.devices.edits import DeviceNode, Symlink
@@ -30,15 +30,23 @@ _ATTEMPTS: Final = 4  # what is looked at may be made or removed by a container 
 class Placing:
     """Prepares attachments. Their descriptors are this object's until `close`, the directories' somebody else's.
 
-    absent: paths where a look has found nothing; what is to be there is made without another.
+    absent: paths where a look has found nothing; what is to be there is made without another. sources: clones of what
+    the plan mounts; what is not among them is cloned here.
     """
 
     def __init__(
-        self, rootfs: Rootfs, directories: Directories, absent: set[str] | frozenset[str], *, user_namespace: bool
+        self,
+        rootfs: Rootfs,
+        directories: Directories,
+        absent: set[str] | frozenset[str],
+        sources: Sources,
+        *,
+        user_namespace: bool,
     ) -> None:
         self._rootfs = rootfs
         self._directories = directories
         self._absent = absent
+        self._sources = sources
         self._user_namespace = user_namespace
         self._root = os.fstat(rootfs.fd)
         self._own: dict[str, int] = {}  # container path with a slash: detached tmpfs
@@ -67,7 +75,9 @@ class Placing:
         self.attachments.append((tree, onto, mount.container_path))
 
     def _place_mount(self, mount: Mount) -> None:
-        tree = self._held(mounts.clone_file(mount))
+        tree = self._sources.tree(mount)
+        if tree is None:
+            tree = self._held(mounts.clone_file(mount))
         onto = self.mountpoint(mount.container_path, directory=mount.directory)
         self.attachments.append((tree, onto, mount.container_path))
 

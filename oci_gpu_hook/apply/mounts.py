@@ -56,6 +56,39 @@ def clone_file(mount: Mount) -> int:
         raise _source_failed(mount.host_path, error) from None
 
 
+class Sources:
+    """The host's files and directories that a plan mounts, cloned before anything of the container is changed.
+
+    identities: (container path, *syscalls.mount_identity) of each, for the journal. A mount is the hook's own if it has
+    one of these, and nothing else is proof.
+    """
+
+    def __init__(self) -> None:
+        self._trees: dict[str, int] = {}
+        self.identities: tuple[tuple[str, int, int, int, int], ...] = ()
+
+    def hold(self, wanted: Sequence[Mount]) -> None:
+        """Clone what the mounts show. Raises DriverError, ApplyError; what was cloned by then is closed by `close`."""
+        trees = self._trees
+        identity = syscalls.mount_identity
+        found = []
+        for mount in wanted:
+            if mount.type != "tmpfs":
+                path = mount.container_path
+                tree = trees[path] = clone_file(mount)
+                found.append((path, *identity(tree)))
+        self.identities = tuple(found)
+
+    def tree(self, mount: Mount) -> int | None:
+        """Return the clone for a mount's container path, which stays this object's."""
+        return self._trees.get(mount.container_path)
+
+    def close(self) -> None:
+        """Close the clones; attached mounts stay."""
+        for tree in self._trees.values():
+            os.close(tree)
+
+
 def clone_node(node: DeviceNode) -> int:
     """Return a detached copy of a host device node that has been seen to be the one that was planned."""
     # Read-only does not keep anybody from writing to the device, but root in the container from a chmod of the host's.

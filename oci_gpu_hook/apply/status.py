@@ -13,7 +13,7 @@ from oci_gpu_hook.apply import ld_cache
 from oci_gpu_hook.apply.device_access import cgroup
 from oci_gpu_hook.apply.journal.changes import LINK
 from oci_gpu_hook.apply.systemd import drop_in
-from oci_gpu_hook.base import syscalls
+from oci_gpu_hook.base import mount_table, syscalls
 from oci_gpu_hook.base.record import Record
 
 TYPE_CHECKING = False
@@ -36,7 +36,7 @@ class Condition(Record):
 
     nodes: path → numbers of the device there, None where there is none. refused: those of the entry's nodes that the
     device cgroup refuses. unit: the systemd unit that restricts devices, "" for none; covered: whether its drop-in
-    allows the nodes. unmounted: of the entry's mounts, those where nothing is mounted. stale: those whose file or
+    allows the nodes. unmounted: of the entry's mounts, those that are not at their paths. stale: those whose file or
     directory on the host is deleted. links: paths of links that are gone or lead elsewhere. uncached: of the entry's
     ld cache. has_cache: whether there is an ld cache at all.
     """
@@ -106,25 +106,42 @@ def _leads(rootfs: Rootfs, path: str, target: str) -> bool:
 
 def _mounts(entry: Entry, process: Process, rootfs: Rootfs) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return which of the entry's mounts are missing, and which show what is deleted on the host."""
-    roots = {int(line.split(b" ", 1)[0]): line.split(b" ", 4)[3] for line in process.mountinfo().splitlines()}
+    roots = mount_table.roots(process.mountinfo())
     unmounted, stale = [], []
     for path in entry.mounts:
-        here, above = _mount_id(rootfs, path), _mount_id(rootfs, os.path.dirname(path))
-        if here is None or here == above:
+        fd = _open(rootfs, path)
+        if fd is None:
             unmounted.append(path)
-        elif roots.get(here, b"").endswith(_DELETED):
-            stale.append(path)
+            continue
+        try:
+            if not (is_own(entry, path, fd) or _is_unproven(entry, path, fd, rootfs)):
+                unmounted.append(path)
+            elif roots.get(syscalls.mount_id(fd), b"").endswith(_DELETED):
+                stale.append(path)
+        finally:
+            os.close(fd)
     return tuple(unmounted), tuple(stale)
 
 
-def _mount_id(rootfs: Rootfs, path: str) -> int | None:
-    fd = _open(rootfs, path)
-    if fd is None:
-        return None
+def is_own(entry: Entry, path: str, fd: int) -> bool:
+    """Tell whether what a descriptor stands for is the mount that the hook made for a path, by the journal's proof."""
+    return (path, *syscalls.mount_identity(fd)) in entry.mounted
+
+
+def _is_unproven(entry: Entry, path: str, fd: int, rootfs: Rootfs) -> bool:
+    """Tell whether something is mounted there of which the journal has no proof.
+
+    File systems of the hook's own have none, and nothing has in the entry of an older hook.
+    """
+    if path in [proof[0] for proof in entry.mounted]:
+        return False
+    above = _open(rootfs, os.path.dirname(path))
+    if above is None:
+        return False
     try:
-        return syscalls.mount_id(fd)
+        return syscalls.mount_id(above) != syscalls.mount_id(fd)
     finally:
-        os.close(fd)
+        os.close(above)
 
 
 def _open(rootfs: Rootfs, path: str) -> int | None:

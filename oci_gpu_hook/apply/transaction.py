@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from oci_gpu_hook.apply.device_access.cgroup import DeviceCgroup
-    from oci_gpu_hook.apply.mounts import Attachment
+    from oci_gpu_hook.apply.mounts import Attachment, Sources
     from oci_gpu_hook.apply.process import Process
     from oci_gpu_hook.base.config.config import Config
     from oci_gpu_hook.oci.container import Container, IdMapping
@@ -53,13 +53,15 @@ def attach(  # noqa: PLR0913
     devices = cgroup.find(container.pid, container.cgroups_path)
     directories = Directories(rootfs)
     survey = Survey(rootfs, directories)
-    placing = Placing(rootfs, directories, survey.absent, user_namespace="user" in container.namespaces)
+    sources = mounts.Sources()
+    placing = Placing(rootfs, directories, survey.absent, sources, user_namespace="user" in container.namespaces)
     attached: list[Attachment] = []
     entry = None
     try:
+        sources.hold(plan.edits.mounts)
         unit = _restricted_unit(devices)
         entry = journal.record(
-            config, lambda: _entry(plan, container, rootfs, config, survey, exchanged=exchanged, unit=unit)
+            config, lambda: _entry(plan, container, rootfs, config, survey, sources, exchanged=exchanged, unit=unit)
         )
         placing.place(plan)
         confirm()
@@ -84,6 +86,7 @@ def attach(  # noqa: PLR0913
         raise
     finally:
         placing.close()
+        sources.close()
         directories.close()
         devices.close()
 
@@ -114,8 +117,16 @@ def detach_all(attached: Sequence[Attachment], process: Process) -> None:
             process.leave()
 
 
-def _entry(  # noqa: PLR0913
-    plan: Plan, container: Container, rootfs: Rootfs, config: Config, survey: Survey, *, exchanged: bool, unit: str
+def _entry(  # noqa: PLR0913, PLR0917
+    plan: Plan,
+    container: Container,
+    rootfs: Rootfs,
+    config: Config,
+    survey: Survey,
+    sources: Sources,
+    *,
+    exchanged: bool,
+    unit: str,
 ) -> Entry:
     changes = survey.of(plan, () if exchanged else (cache.PATH,))
     if exchanged:
@@ -139,6 +150,7 @@ def _entry(  # noqa: PLR0913
         cgroups_path=container.cgroups_path,
         node_paths=tuple(node.path for node in plan.edits.device_nodes),
         mounts=tuple(mount.container_path for mount in plan.edits.mounts),
+        mounted=sources.identities,
         ld_cache=tuple(library.path for library in plan.ld_cache) if cache.is_wanted(plan) else (),
         boot_id=state.boot_id(),
         hook=(own_pid, state.start_time(own_pid)),

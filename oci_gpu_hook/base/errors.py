@@ -61,6 +61,18 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
+def described_bug(error: Exception) -> str:
+    """Say in a line what went wrong, and where in this project's code."""
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    where = ""
+    if trace:
+        file = trace.tb_frame.f_code.co_filename.rpartition("/")[2]
+        where = f" at {file}:{trace.tb_lineno}"
+    return f"internal error: {type(error).__name__}{where}: {error}"
+
+
 def reason(error: OSError) -> str:
     """Say why a system call failed, in the system's words, without its Python decoration."""
     return error.strerror or str(error)

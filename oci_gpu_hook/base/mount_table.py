@@ -1,23 +1,63 @@
-"""Which mounts of a container are its own and which show files of the host, by the text of mountinfo (proc(5)). Pure.
+r"""Tables of the kernel: /proc/PID/mountinfo and /proc/PID/cgroup (proc(5)). Pure.
 
-What the engine's config.json calls a bind is not enough: a recursive bind brings mounts that it does not name, a
-symbolic link leads into one under another path, and engines have other words for what comes from the host.
+Both are bytes. A row ends at a newline and nowhere else, its fields at a space or colon and nowhere else: the kernel
+escapes just these, and backslashes, in names that anybody may have chosen (fs/proc_namespace.c, show_mountinfo), and
+refuses newlines in names of cgroups (kernel/cgroup/cgroup.c). Python's splitlines also splits at \r, \x0b, \x1c, \x85
+and \u2028, so that the name of a directory could forge a row.
+
+A row without its fields is passed over. What it stands for is then taken for the host's, never for the container's own.
 """
 
 from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+
+    # id, parent's id, device ("253:0"), root, mount point, and the rest of the row
+    Mount = tuple[int, int, bytes, bytes, bytes, bytes]
+
+_FIELDS = 6
+
+
+def mounts(mountinfo: bytes) -> Iterator[Mount]:
+    """Yield the mounts of a mountinfo; root and mount point as the kernel escapes them (see `unescaped`)."""
+    for row in mountinfo.split(b"\n"):
+        fields = row.split(b" ", _FIELDS - 1)
+        if len(fields) == _FIELDS and fields[0].isdigit() and fields[1].isdigit():
+            yield int(fields[0]), int(fields[1]), fields[2], fields[3], fields[4], fields[5]
+
+
+def file_system(rest: bytes) -> tuple[bytes, bytes]:
+    """Return type and super options of a mount, by the rest of its row; (b"", b"") where the row does not have them."""
+    fields = rest.split(b" ")
+    if b"-" not in fields:
+        return b"", b""
+    at = fields.index(b"-")  # no optional field before it is a lone hyphen
+    if len(fields) - at != 4:
+        return b"", b""
+    return fields[at + 1], fields[at + 3]
+
+
+def unescaped(name: bytes) -> bytes:
+    """Return a name without the kernel's escapes: three octal digits for a space, tab, newline or backslash."""
+    if b"\\" not in name:
+        return name
+    for escape, character in ((b"\\040", b" "), (b"\\011", b"\t"), (b"\\012", b"\n"), (b"\\134", b"\\")):
+        name = name.replace(escape, character)
+    return name
 
 
 def own_mounts(container: bytes, rootfs: int, host: Callable[[], bytes]) -> frozenset[int]:
     """Return the ids of the mounts in the rootfs whose file systems are mounted nowhere else, and of the rootfs itself.
 
-    container, host: mountinfo of the container's process and of this one. Until the runtime has pivoted the container's
-    own shows the host's mounts too; the host's is asked for only after that.
+    What the engine's config.json calls a bind is not enough: a recursive bind brings mounts that it does not name, a
+    symbolic link leads into one under another path, and engines have other words for what comes from the host.
+
+    container, host: mountinfo of the container's process and of this one. Until the runtime has pivoted, the
+    container's own shows the host's mounts too; the host's is asked for only after that.
     """
-    rows = [line.split(b" ", 3)[:3] for line in container.splitlines()]
+    rows = _places(container)
     inside = {b"%d" % rootfs}
     size = 0
     while size < len(inside):  # twice, as parents mostly stand first
@@ -25,7 +65,7 @@ def own_mounts(container: bytes, rootfs: int, host: Callable[[], bytes]) -> froz
         inside.update([number for number, parent, _device in rows if parent in inside])
     elsewhere = {device for number, _parent, device in rows if number not in inside}
     if not elsewhere:
-        elsewhere = {line.split(b" ", 3)[2] for line in host().splitlines()}
+        elsewhere = {device for _number, _parent, device in _places(host())}
     own = [int(number) for number, _parent, device in rows if number in inside and device not in elsewhere]
     return frozenset((rootfs, *own))
 
@@ -34,5 +74,28 @@ def shared_mounts(container: bytes) -> frozenset[int]:
     """Return the ids of the mounts that pass what is mounted in them on to others."""
     if b" shared:" not in container:
         return frozenset()
-    lines = (line.split(b" - ")[0] for line in container.splitlines() if b" shared:" in line)
-    return frozenset(int(line.split(b" ", 1)[0]) for line in lines if b" shared:" in line)
+    shared = []
+    for number, _parent, _device, _root, _point, rest in mounts(container):
+        optional = rest.partition(b" - ")[0].split(b" ")[1:]  # behind the mount's options
+        if any(field.startswith(b"shared:") for field in optional):
+            shared.append(number)
+    return frozenset(shared)
+
+
+def roots(mountinfo: bytes) -> dict[int, bytes]:
+    """Return by mount id which file or directory of its file system each mount shows, as the kernel escapes it."""
+    return {number: root for number, _parent, _device, root, _point, _rest in mounts(mountinfo)}
+
+
+def cgroups(table: bytes) -> Iterator[tuple[bytes, tuple[bytes, ...], bytes]]:
+    """Yield hierarchy, controllers and path of each row of a /proc/PID/cgroup (cgroups(7))."""
+    for row in table.split(b"\n"):
+        fields = row.split(b":", 2)
+        if len(fields) == 3 and fields[0].isdigit():
+            yield fields[0], tuple(fields[1].split(b",")), fields[2]
+
+
+def _places(mountinfo: bytes) -> list[list[bytes]]:
+    """Return id, parent's id and device of each mount, as bytes: a start compares them and needs no more."""
+    rows = [row.split(b" ", _FIELDS - 1) for row in mountinfo.split(b"\n")]
+    return [row[:3] for row in rows if len(row) == _FIELDS and row[0].isdigit() and row[1].isdigit()]

@@ -45,10 +45,10 @@ def state_directory(configured: str, uid_map: str = "/proc/self/uid_map", runtim
 
 def _host_id(ids: bytes) -> int:
     """Return what root of this namespace is called in the one above (user_namespaces(7): inside, outside, count)."""
-    for line in ids.splitlines():
-        inside, outside, _count = line.split()
-        if inside == b"0":
-            return int(outside)
+    for row in ids.split(b"\n"):
+        fields = row.split()  # numbers, which the kernel aligns with spaces
+        if len(fields) == 3 and fields[0] == b"0":
+            return int(fields[1])
     return os.geteuid()
 
 

@@ -45,6 +45,8 @@ _FSCONFIG_SET_STRING: Final = 1
 _FSCONFIG_CMD_CREATE: Final = 6
 # include/uapi/linux/stat.h
 _STATX_MNT_ID: Final = 0x1000
+_STATX_MNT_ID_UNIQUE: Final = 0x4000  # Linux 6.8: a number that is never given again; before, MNT_ID is told
+_STATX_INO_OFFSET: Final = 0x20  # from here: stx_ino, then at 0x88 stx_dev_major, stx_dev_minor, stx_mnt_id
 _STATX_MNT_ID_OFFSET: Final = 0x90
 _STATUS_SIZE: Final = 0x100  # of struct statx; struct statfs has 120 bytes on 64-bit architectures
 # include/uapi/linux/sched.h
@@ -72,6 +74,7 @@ _NR_SETNS: Final = 308 if _X86_64 else 268
 _NR_UMOUNT2: Final = 166 if _X86_64 else 39
 _NR_STATX: Final = 332 if _X86_64 else 291
 _NR_FSTATFS: Final = 138 if _X86_64 else 44
+_NR_FCHOWNAT: Final = 260 if _X86_64 else 54
 _NR_SETFSUID: Final = 122 if _X86_64 else 151
 _NR_SETFSGID: Final = 123 if _X86_64 else 152
 
@@ -221,6 +224,11 @@ def set_fs_ids(uid: int, gid: int) -> None:
     _syscall(_NR_SETFSUID, uid)
 
 
+def change_owner(fd: int, uid: int, gid: int) -> None:
+    """Give what the descriptor stands for, which may be one of O_PATH, an owner and a group (fchownat(2))."""
+    raw(_NR_FCHOWNAT, fd, b"", uid, gid, AT_EMPTY_PATH)
+
+
 def umount2(path: bytes, flags: int) -> None:
     """Unmount what is mounted at `path`."""
     raw(_NR_UMOUNT2, path, flags)
@@ -231,6 +239,17 @@ def mount_id(fd: int) -> int:
     raw(_NR_STATX, fd, b"", AT_EMPTY_PATH, _STATX_MNT_ID, _status)
     (number,) = unpack_from("Q", _status, _STATX_MNT_ID_OFFSET)
     return int(number)
+
+
+def mount_identity(fd: int) -> tuple[int, int, int, int]:
+    """Return what tells one mount from all others: its id, then major, minor and inode of the descriptor's file.
+
+    The id is one that the kernel gives only once, from Linux 6.8 on; it is another than /proc/PID/mountinfo has. A
+    detached mount has the id that it keeps when it is attached.
+    """
+    raw(_NR_STATX, fd, b"", AT_EMPTY_PATH, _STATX_MNT_ID | _STATX_MNT_ID_UNIQUE, _status)
+    inode, major, minor, number = unpack_from("=Q96xIIQ", _status, _STATX_INO_OFFSET)
+    return number, major, minor, inode
 
 
 def is_there(dirfd: int, name: str) -> bool:

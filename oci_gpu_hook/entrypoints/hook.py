@@ -15,7 +15,7 @@ import time
 
 from oci_gpu_hook.base.config.config import DEFAULT_PATH, Config
 from oci_gpu_hook.base.document import read_all
-from oci_gpu_hook.base.errors import ConfigError, HookError, one_line
+from oci_gpu_hook.base.errors import ConfigError, HookError, described_bug, one_line
 from oci_gpu_hook.oci import container as containers
 from oci_gpu_hook.request.prefilter import may_ask
 
@@ -158,9 +158,5 @@ def _fail(message: str) -> int:
 
 
 def describe_bug(error: Exception) -> str:
-    """Say in a line what went wrong where in this project's code."""
-    trace = error.__traceback__
-    while trace and trace.tb_next:
-        trace = trace.tb_next
-    where = f" at {os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}" if trace else ""
-    return f"internal error: {type(error).__name__}{where}: {error}; please report this with the bundle's config.json"
+    """Say in a line what went wrong where, and what to do about it."""
+    return f"{described_bug(error)}; please report this with the bundle's config.json"

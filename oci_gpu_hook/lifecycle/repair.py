@@ -15,11 +15,12 @@ from oci_gpu_hook.apply.device_access import cgroup
 from oci_gpu_hook.apply.journal import journal
 from oci_gpu_hook.apply.journal.changes import FILE, change
 from oci_gpu_hook.apply.materialize import Placing
+from oci_gpu_hook.apply.mounts import Sources
 from oci_gpu_hook.apply.preflight import Survey
 from oci_gpu_hook.apply.process import Process
 from oci_gpu_hook.apply.rootfs.directory import Directories
 from oci_gpu_hook.apply.systemd import drop_in
-from oci_gpu_hook.base.errors import DriverError, InvalidInput, quoted
+from oci_gpu_hook.base.errors import DriverError, InvalidInput, UnsafeRootfs, quoted
 from oci_gpu_hook.devices.edits import ContainerEdits
 from oci_gpu_hook.lifecycle import verify
 from oci_gpu_hook.lifecycle.admission import readmitted
@@ -29,8 +30,6 @@ from oci_gpu_hook.request import parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from oci_gpu_hook.apply.journal.changes import Change
     from oci_gpu_hook.apply.journal.journal import Entry
     from oci_gpu_hook.apply.mounts import Attachment
@@ -105,7 +104,8 @@ class _Repair:
     def put_back(self, made: Plan, found: Condition, config: Config) -> None:
         """Do what `made` says, and give the container its rights on all of its nodes. All or nothing."""
         entry = self._entry
-        self._unmount(found.stale)
+        for path in found.stale:
+            self._unmount(path)
         ld_cache, exchangeable = cache.contents(made)
         exchanged = exchangeable and cache.is_private(self._rootfs, read_only=self._container.root_readonly)
         cached = found.uncached if exchanged else ()
@@ -113,15 +113,17 @@ class _Repair:
         directories = Directories(self._rootfs)
         survey = Survey(self._rootfs, directories)
         user_namespace = "user" in self._container.namespaces
-        placing = Placing(self._rootfs, directories, survey.absent, user_namespace=user_namespace)
+        sources = Sources()
+        placing = Placing(self._rootfs, directories, survey.absent, sources, user_namespace=user_namespace)
         attached: list[Attachment] = []
         changes: tuple[Change, ...] = ()
         try:
+            sources.hold(made.edits.mounts)
             changes = survey.of(made, (cache.PATH,) if ld_cache and not exchanged else ())
             if exchanged:
                 changes += (change(FILE, cache.NEW_PATH),)
             verify.check_alive(entry)  # so that the cgroup found is its own
-            journal.write(config, _extended(entry, changes, cached, found.unit))
+            journal.write(config, _extended(entry, changes, cached, found.unit, sources))
             placing.place(made)
             if ld_cache and exchanged:
                 cache.exchange(self._rootfs, ld_cache)
@@ -142,26 +144,36 @@ class _Repair:
             raise
         finally:
             placing.close()
+            sources.close()
             directories.close()
             devices.close()
 
-    def _unmount(self, paths: Iterable[str]) -> None:
-        """Take away mounts of what the host has deleted: nothing can be mounted onto them."""
-        for path in paths:
-            fd = self._rootfs.resolve(path)
+    def _unmount(self, path: str) -> None:
+        """Take away a mount of what the host has deleted, onto which nothing can be mounted. Raises UnsafeRootfs.
+
+        The container chooses what is at the path by now. So what is found is held by a descriptor, is proved to be the
+        hook's own mount by the journal, and is unmounted by that descriptor.
+        """
+        fd = self._rootfs.resolve(path)
+        try:
+            if not status.is_own(self._entry, path, fd):
+                why = "is not the mount that the hook made there"
+                remedy = "stop what renames files in the container, or restart it"
+                raise UnsafeRootfs(f"container path {quoted(path)}", why, remedy)
+            self._process.enter()
             try:
-                self._process.enter()
-                try:
-                    self._process.unmount(fd)
-                finally:
-                    self._process.leave()
+                self._process.unmount(fd)
             finally:
-                os.close(fd)
+                self._process.leave()
+        finally:
+            os.close(fd)
 
 
-def _extended(entry: Entry, changes: tuple[Change, ...], cached: tuple[str, ...], unit: str) -> Entry:
+def _extended(entry: Entry, changes: tuple[Change, ...], cached: tuple[str, ...], unit: str, sources: Sources) -> Entry:
     """Return the entry with what is added to the container, once each."""
+    mounted = {found[0]: found for found in (*entry.mounted, *sources.identities)}
     fields = {
+        "mounted": tuple(mounted.values()),
         "changes": tuple(dict.fromkeys((*entry.changes, *changes))),
         "cached": tuple(dict.fromkeys((*entry.cached, *cached))),
         "unit": unit or entry.unit,

@@ -12,7 +12,7 @@ import stat
 from oci_gpu_hook.apply import status as condition
 from oci_gpu_hook.apply.process import Process
 from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
-from oci_gpu_hook.base.errors import DriverError, HookError, InvalidInput, quoted, reason
+from oci_gpu_hook.base.errors import DriverError, HookError, InvalidInput, described_bug, quoted, reason
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.devices.nvidia import procfs
 
@@ -75,6 +75,10 @@ def verify(entry: Entry, config: Config) -> tuple[Finding, ...]:
         what = f"cannot look into container {quoted(entry.id)}"
         remedy = "run this as root, in the host's namespaces; a container that is just ending is gone at the next look"
         return (Finding(kind=UNKNOWN, what=what, why=reason(error), remedy=remedy, repairable=False),)
+    except Exception as error:  # noqa: BLE001  one container must not end a look at all of them
+        what = f"cannot look into container {quoted(entry.id)}"
+        remedy = "please report this with the container's config.json"
+        return (Finding(kind=UNKNOWN, what=what, why=described_bug(error), remedy=remedy, repairable=False),)
     return tuple(judge(entry, found, look_at_host(entry, config)))
 
 
@@ -109,9 +113,14 @@ def judge(entry: Entry, found: Condition, host: Host) -> Iterator[Finding]:
         why = "systemd restricts its devices, and its next reload will take the GPUs away"
         yield Finding(kind=DROP_IN, what=f"{found.unit} has no drop-in for its GPUs", why=why, remedy=repair)
     for path in found.unmounted:
-        yield Finding(kind=MOUNT, what=f"{quoted(path)} is not mounted", why="it was unmounted since", remedy=repair)
+        why = "it was unmounted since"
+        yield Finding(kind=MOUNT, what=f"{quoted(path)} is not mounted", why=why, remedy=repair)
     for path in found.stale:
-        yield Finding(kind=MOUNT, what=quoted(path), why="shows what the host has deleted or replaced", remedy=repair)
+        why = "shows what the host has deleted or replaced"
+        # Without the journal's proof it could be anybody's mount, and is not the hook's to take away.
+        proven = path in [proof[0] for proof in entry.mounted]
+        remedy = repair if proven else "restart the container"
+        yield Finding(kind=MOUNT, what=quoted(path), why=why, remedy=remedy, repairable=proven)
     for path in found.links:
         yield Finding(kind=LINK, what=f"link {quoted(path)}", why="is gone, or leads elsewhere", remedy=repair)
     if found.uncached:

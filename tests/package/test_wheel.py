@@ -68,7 +68,7 @@ def test_the_source_archive_has_all_that_is_built_from(sdist):
 
 def test_the_wheel_has_the_package_and_nothing_else(wheel):
     names = zipfile.ZipFile(wheel).namelist()
-    assert "oci_gpu_hook/admin/simulate/nvml.c" in names
+    assert {"oci_gpu_hook/admin/simulate/nvml.c", "oci_gpu_hook/py.typed"} <= {*names}
     assert {name.partition("/")[0] for name in names} == {
         "oci_gpu_hook",
         f"{wheel.name.rpartition('-py3')[0]}.dist-info",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 
 # What the bare interpreter brings (python3 -I -S -c pass), in whatever version.
 INTERPRETER = {
@@ -15,6 +16,8 @@ INTERPRETER = {
     "posix", "time", "winreg", "zipimport",
 }  # fmt: skip
 OS = {"os", "stat", "_stat", "posixpath", "genericpath", "_collections_abc"}
+if sys.version_info >= (3, 13):
+    OS |= {"errno"}  # posixpath imports it, and it is built in
 NOTHING_ASKED = INTERPRETER | OS | {"gc", "_json"}
 GPU = NOTHING_ASKED | {"_ctypes", "_struct", "errno", "fcntl", "itertools", "struct"}
 

@@ -1,6 +1,7 @@
 """The file system of a small machine that systemd boots: made by debootstrap once, kept, and never written to.
 
-Its packages come from where this machine's apt takes its own.
+Its packages come from $MIRROR ($UBUNTU_MIRROR), else from where this machine's apt takes its own, else from the
+distribution.
 """
 
 from __future__ import annotations
@@ -13,10 +14,39 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-CACHE = Path("/var/cache/oci-gpu-hook-tests")
+
+class Distribution(NamedTuple):
+    """Where a distribution's packages come from if nothing else is said, and how debootstrap makes its releases."""
+
+    mirror: str
+    components: str
+    keyring: str
+    script: str
+    mirror_variable: str
+    keyring_variable: str
+
+
+DEBIAN = Distribution(
+    "http://deb.debian.org/debian",
+    "main",
+    "/usr/share/keyrings/debian-archive-keyring.gpg",
+    "sid",
+    "MIRROR",
+    "KEYRING",
+)
+UBUNTU = Distribution(
+    "http://archive.ubuntu.com/ubuntu",
+    "main,universe",
+    "/usr/share/keyrings/ubuntu-archive-keyring.gpg",
+    "gutsy",
+    "UBUNTU_MIRROR",
+    "UBUNTU_KEYRING",
+)
+RELEASES = {"bookworm": DEBIAN, "trixie": DEBIAN, "sid": DEBIAN, "noble": UBUNTU}
 PACKAGES = ("systemd", "systemd-sysv", "dbus", "python3", "runc", "podman", "netavark")
-_TIMEOUT = 600  # seconds; a slow mirror's, twice over
+_TIMEOUT = 1800  # seconds; a slow mirror's, twice over
 
 
 def missing() -> str:
@@ -25,17 +55,28 @@ def missing() -> str:
     return f"not installed: {' '.join(absent)}; run: make test, as root" if absent else ""
 
 
-def build(packages: Sequence[str] = PACKAGES) -> Path:
+def cache() -> Path:
+    """Return the directory that keeps root directories between runs; $OCI_GPU_ROOTS is another."""
+    chosen = os.environ.get("OCI_GPU_ROOTS")
+    return Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME") or "/var/cache") / "oci-gpu-hook/roots"
+
+
+def place(packages: Sequence[str], release: str) -> Path:
+    """Return where `build` makes a file system, and keeps it."""
+    wanted = hashlib.sha256(" ".join((*packages, "1")).encode()).hexdigest()[:8]
+    return cache() / f"{release}-{wanted}"
+
+
+def build(packages: Sequence[str] = PACKAGES, release: str = "") -> Path:
     """Return the directory of a file system with these packages, made first where it is missing.
 
-    Raises RuntimeError with what failed.
+    `release` is this machine's own where it is not given. Raises RuntimeError with what failed.
     """
-    release = platform.freedesktop_os_release()["VERSION_CODENAME"]
-    wanted = hashlib.sha256(" ".join((*packages, "1")).encode()).hexdigest()[:8]
-    root = CACHE / f"{release}-{wanted}"
+    release = release or _own_release()
+    root = place(packages, release)
     if not root.exists():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        making = Path(tempfile.mkdtemp(prefix="making-", dir=CACHE))
+        cache().mkdir(parents=True, exist_ok=True)
+        making = Path(tempfile.mkdtemp(prefix="making-", dir=cache()))
         try:
             _debootstrap(release, making, packages)
             making.chmod(0o755)
@@ -46,13 +87,27 @@ def build(packages: Sequence[str] = PACKAGES) -> Path:
     return root
 
 
+def lacking(release: str) -> str:
+    """Say what keeps this machine from making a root directory of this release; "" when nothing does."""
+    keyring = _source(release)[2]
+    if not keyring or Path(keyring).exists():
+        return ""
+    return f"{keyring} is missing; install it, or name another in ${RELEASES[release].keyring_variable}"
+
+
 def _debootstrap(release: str, target: Path, packages: Sequence[str]) -> None:
+    why = lacking(release)
+    if why:
+        raise RuntimeError(why)
     mirror, components, keyring = _source(release)
     command = ["debootstrap", "--variant=minbase", f"--include={','.join(packages)}", f"--components={components}"]
     if keyring:
         command.append(f"--keyring={keyring}")
+    script = []
+    if release in RELEASES and not Path("/usr/share/debootstrap/scripts", release).exists():
+        script = [RELEASES[release].script]  # it is younger than this debootstrap, and made like those before it
     done = subprocess.run(
-        [*command, release, target, mirror],
+        [*command, release, target, mirror, *script],
         check=False,
         capture_output=True,
         text=True,
@@ -67,8 +122,37 @@ def _debootstrap(release: str, target: Path, packages: Sequence[str]) -> None:
         shutil.rmtree(target / leftover, ignore_errors=True)
 
 
+def _own_release() -> str:
+    """Return this machine's release as apt's sources call it; unstable has the code name of what is to come."""
+    release = platform.freedesktop_os_release().get("VERSION_CODENAME", "sid")
+    named = {name for target in _targets() for name in target[1:3]}
+    return release if release in named or "sid" not in named else "sid"
+
+
 def _source(release: str) -> tuple[str, str, str]:
-    """Return the mirror of this release as apt is configured, its components, and the key ring ("" for the usual)."""
+    """Return the mirror of a release, its components, and the key ring ("" for the usual)."""
+    targets = _targets()
+    own = [target for target in targets if release in (target[1], target[2])]
+    distribution = RELEASES.get(release)
+    if own:
+        mirror = own[0][0]
+        components = ",".join(dict.fromkeys(target[3] for target in own if target[0] == mirror))
+        keyring = own[0][4] if own[0][4].startswith("/") else ""
+    elif distribution:
+        mirror, components, keyring = distribution.mirror, distribution.components, distribution.keyring
+        ours = RELEASES.get(_own_release())
+        if ours == distribution and targets:
+            mirror = targets[0][0]  # where this machine gets its own release there are the others too
+    else:
+        raise RuntimeError(f"apt has no source for {release}")
+    if distribution:
+        mirror = os.environ.get(distribution.mirror_variable) or mirror
+        keyring = os.environ.get(distribution.keyring_variable) or keyring
+    return mirror, components, keyring
+
+
+def _targets() -> list[list[str]]:
+    """Return apt's sources: mirror, code name, release, component, key ring."""
     form = "$(REPO_URI)|$(CODENAME)|$(RELEASE)|$(COMPONENT)|$(SIGNED_BY)"
     listed = subprocess.run(
         ["apt-get", "indextargets", "--format", form, "Created-By: Packages"],
@@ -76,14 +160,7 @@ def _source(release: str) -> tuple[str, str, str]:
         text=True,
         check=True,
     )
-    targets = [line.split("|") for line in listed.stdout.splitlines()]
-    own = [target for target in targets if release in (target[1], target[2])]
-    if not own:
-        raise RuntimeError(f"apt has no source for {release}")
-    mirror = own[0][0]
-    components = ",".join(dict.fromkeys(target[3] for target in own if target[0] == mirror))
-    keyring = own[0][4] if own[0][4].startswith("/") else ""
-    return mirror, components, keyring
+    return [line.split("|") for line in listed.stdout.splitlines()]
 
 
 def _environment() -> dict[str, str]:

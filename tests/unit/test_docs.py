@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from oci_gpu_hook.base.config import toml
 from oci_gpu_hook.base.config.config import Config
 
 ROOT = Path(__file__).parents[2]
-DOCS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+DOCS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 HEADINGS = re.findall(r"^### `(.+)`$", (ROOT / "docs/troubleshooting.md").read_text(), re.MULTILINE)
 
 
@@ -87,3 +89,42 @@ def test_commands_shown_exist(path):
 
 def test_examples_are_of_existing_commands():
     assert {*EXAMPLES} == {"", *main.COMMANDS}
+
+
+DECISIONS = sorted((ROOT / "docs/decisions").glob("[0-9]*.md"))
+
+
+def test_decisions_are_numbered_and_listed():
+    assert [path.name[:4] for path in DECISIONS] == [f"{number:04}" for number in range(1, len(DECISIONS) + 1)]
+    listed = re.findall(
+        r"^\| \[(\d{4})\]\((.+?)\) \| (.+) \|$", (ROOT / "docs/decisions/README.md").read_text(), re.MULTILINE
+    )
+    assert listed == [
+        (path.name[:4], path.name, path.read_text().partition("\n")[0].partition(": ")[2]) for path in DECISIONS
+    ]
+
+
+@pytest.mark.parametrize("path", DECISIONS, ids=lambda path: path.name[:4])
+def test_a_decision_is_a_page_with_three_parts(path):
+    text = path.read_text()
+    assert re.findall(r"^## (.+)$", text, re.MULTILINE) == ["Context", "Decision", "Consequences"]
+    assert len(text.splitlines()) < 50
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="not installed: make")
+def test_make_alone_says_what_there_is():
+    """Every target, once, in a line of its own; the line is the comment above it."""
+    shown = subprocess.run(
+        ["make", "--no-print-directory"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    targets = re.search(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1].split()
+    assert re.findall(r"^  make (\S+) +\S+ .+$", shown, re.MULTILINE) == targets
+
+
+def test_hosted_ci_runs_what_anybody_can_run():
+    commands = {
+        path.name: re.findall(r"^ +- run: (?:sudo )?(.+)$", path.read_text(), re.MULTILINE)
+        for path in (ROOT / ".github/workflows").glob("*.yml")
+    }
+    assert commands["ci.yml"].count(".ci/run") == 2
+    assert "make release" in commands["release.yml"]

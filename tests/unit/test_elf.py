@@ -86,9 +86,9 @@ def second_opinion(path: str) -> Elf:
 
 
 def test_libraries_of_this_machine_read_as_pyelftools_reads_them():
-    paths = sorted({os.path.realpath(path) for path in glob.glob("/usr/lib/*-linux-gnu/lib*.so.*")})[::30]
-    assert len(paths) > 5
-    for path in [*paths, os.path.realpath("/bin/sh"), os.path.realpath("/usr/bin/python3")]:
+    paths = sorted({os.path.realpath(path) for path in glob.glob("/usr/lib/*-linux-gnu/lib*.so.*")})
+    assert len(paths) > 20
+    for path in [*paths[:: len(paths) // 20], os.path.realpath("/bin/sh"), os.path.realpath("/usr/bin/python3")]:
         assert read(path) == second_opinion(path), path
 
 

@@ -293,9 +293,10 @@ def test_an_engine_that_is_too_old(root, monkeypatch, capsys):
     assert "dockerd 18.9: is too old" in capsys.readouterr().err
 
 
-def test_no_runc_and_no_crun(monkeypatch, capsys):
+def test_no_runc_and_no_crun(monkeypatch, capsys, tmp_path):
     monkeypatch.setenv("PATH", "/nonexistent")
-    assert main.main(["install", "docker", "--dry-run"]) == 1
+    file = str(tmp_path / "daemon.json")  # where it is named, no dockerd need be installed
+    assert main.main(["install", "docker", "--dry-run", "--file", file]) == 1
     assert "install runc" in capsys.readouterr().err
 
 

@@ -22,8 +22,9 @@ NEW_FILES = ("debian-12.cache", "new.cache")
 LDCONFIG = next((path for path in ("/sbin/ldconfig", "/usr/sbin/ldconfig") if os.path.exists(path)), None)
 X86_64 = ldcache.flags_for("x86_64", 64)
 I386 = ldcache.flags_for("x86_64", 32)
+# The last is what newer ldconfigs say of ELF, which is neither of libc5 nor of libc6.
 TYPES = {"ELF": 0x0001, "libc6": 0x0003, "libc6,x86-64": 0x0303, "libc6,x32": 0x0803, "libc6,AArch64": 0x0A03,
-         "libc6,hard-float": 0x0903}  # fmt: skip
+         "libc6,hard-float": 0x0903, "unknown or unsupported flag": 0x0001}  # fmt: skip
 
 needs_ldconfig = pytest.mark.skipif(LDCONFIG is None, reason="no ldconfig")
 needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc")

@@ -37,6 +37,17 @@ def test_after_it_has():
     assert own_mounts(pivoted, 30, lambda: HOST) == {30, 31, 32, 36}
 
 
+@pytest.mark.parametrize(
+    "separator", [b"\r", b"\x0b", b"\x0c", b"\x1c", b"\x1d", b"\x1e", "\x85".encode(), "\u2028".encode()]
+)
+def test_a_name_forges_no_row(separator):
+    """Of a container that has pivoted: a row outside its rootfs would keep the host from being asked."""
+    pivoted = INSIDE.replace(b"30 20 ", b"30 30 ").replace(b"/b/rootfs/", b"/").replace(b"/b/rootfs", b"/")
+    forged = pivoted.replace(b"254:0 /srv ", b"254:0 /srv" + separator + b"99 ")
+    assert forged != pivoted
+    assert own_mounts(forged, 30, lambda: HOST) == {30, 31, 32, 36}
+
+
 @pytest.mark.parametrize("order", [reversed, sorted])
 def test_the_order_of_lines_says_nothing(order):
     table = b"\n".join(order((HOST + INSIDE).splitlines()))

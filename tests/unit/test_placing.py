@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from oci_gpu_hook.apply.materialize import Placing
+from oci_gpu_hook.apply.mounts import Sources
 from oci_gpu_hook.apply.preflight import Survey
 from oci_gpu_hook.apply.rootfs.directory import Directories
 from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
@@ -29,7 +30,7 @@ def place(root, paths):
         with Directories(rootfs) as directories:
             survey = Survey(rootfs, directories)
             survey.of(plan)
-            placing = Placing(rootfs, directories, survey.absent, user_namespace=False)
+            placing = Placing(rootfs, directories, survey.absent, Sources(), user_namespace=False)
             try:
                 placing.place(plan)
                 return [path for _, _, path in placing.attachments]

@@ -21,7 +21,8 @@ ENTRY = Entry(
     nodes=tuple(NODES.values()),
     node_paths=tuple(NODES),
     driver="580.1",
-    mounts=("/usr/lib/libcuda.so.580.1",),
+    mounts=("/usr/lib/libcuda.so.580.1", "/run/nvidia-persistenced"),
+    mounted=(("/usr/lib/libcuda.so.580.1", 7, 8, 1, 99), ("/run/nvidia-persistenced", 8, 8, 1, 98)),
     ld_cache=("/usr/lib/libcuda.so.1",),
 )
 FINE = {
@@ -140,3 +141,10 @@ def test_the_entry_of_a_former_hook_says_nothing_of_versions():
 def test_text_of_a_container_stays_one_line():
     (finding,) = judged(unmounted=("/usr/lib/\x1b[31m\nall is well",))
     assert str(finding).isprintable()
+
+
+def test_a_stale_mount_without_proof_is_not_the_hooks_to_take_away():
+    """An entry of an older hook: what lies at the path may be anybody's mount by now."""
+    former = Entry(**{**ENTRY.__dict__, "mounted": ()})
+    (finding,) = judged(former, stale=("/run/nvidia-persistenced",))
+    assert (finding.kind, finding.repairable, finding.remedy) == ("mount", False, "restart the container")

@@ -10,7 +10,7 @@ import sys
 
 from oci_gpu_hook.apply import cleanup
 from oci_gpu_hook.base.config import config as configs
-from oci_gpu_hook.base.errors import HookError
+from oci_gpu_hook.base.errors import HookError, described_bug, one_line
 from oci_gpu_hook.lifecycle import repair, running
 
 TYPE_CHECKING = False
@@ -32,18 +32,19 @@ def run(options: argparse.Namespace) -> int:
     config = configs.of_this_user(configs.load(options.config))
     if options.all:
         for container_id in cleanup.reconcile(config):
-            print(f"{container_id}: ended without poststop; taken back what it left")
+            print(one_line(f"{container_id}: ended without poststop; what it left was taken back"))
     entries = [running.named(options.container, config)] if options.container else running.everything(config)
     status = 0
     for entry in entries:
         try:
             mended = repair.repair(entry, config)
-        except HookError as error:
-            print(f"oci-gpu: error: {entry.id}: {error}", file=sys.stderr)
+        except Exception as error:  # noqa: BLE001  one container must not keep the others from being mended
+            why = str(error) if isinstance(error, HookError) else described_bug(error)
+            print(one_line(f"oci-gpu: error: {entry.id}: {why}"), file=sys.stderr)
             status = 1
             continue
         for finding in mended:
-            print(f"{entry.id}: put back: {finding.what} ({finding.why})")
+            print(one_line(f"{entry.id}: put back: {finding.what} ({finding.why})"))
         if not mended:
-            print(f"{entry.id}: has what it was given")
+            print(one_line(f"{entry.id}: has what it was given"))
     return status

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json  # noqa: TID253  a command for people
 
 from oci_gpu_hook.base.config import config as configs
+from oci_gpu_hook.base.errors import one_line
 from oci_gpu_hook.lifecycle import running, verify
 
 TYPE_CHECKING = False
@@ -60,6 +61,6 @@ def to_json(entry: Entry, findings: Sequence[Finding]) -> dict[str, object]:
 def show(entry: Entry, findings: Sequence[Finding]) -> None:
     """Print what is found of a container, for people."""
     if not findings:
-        print(f"{entry.id}: has what it was given")
+        print(one_line(f"{entry.id}: has what it was given"))
     for finding in findings:
-        print(f"{entry.id}: {finding}")
+        print(one_line(f"{entry.id}: {finding}"))

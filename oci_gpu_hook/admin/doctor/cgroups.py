@@ -18,7 +18,7 @@ _CONTROL: Final = "/run/systemd/system.control"
 
 def check(host: Host) -> Iterator[Finding]:
     """Look at the mounts of cgroup file systems, the JIT's hardening, and systemd."""
-    versions = {version for version, _, _ in cgroup_mounts(host.read("/proc/self/mountinfo"))}
+    versions = {version for version, _, _ in cgroup_mounts(host.read_bytes("/proc/self/mountinfo"))}
     if 1 in versions:
         what = "device access is cgroup v1's (devices.allow)"
         yield Finding(check=_NAME, severity=OK, what=what)

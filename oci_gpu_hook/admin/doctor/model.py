@@ -51,6 +51,14 @@ class Host(Record):
         """Return where a path of the host is for this process."""
         return os.path.join(self.root, path.lstrip("/"))
 
+    def read_bytes(self, path: str) -> bytes:
+        """Return a file of the host, b"" where there is none."""
+        try:
+            with open(self.path(path), "rb") as file:
+                return file.read()
+        except OSError:
+            return b""
+
     def read(self, path: str) -> str:
         """Return the text of a small file of the host without the white space around it, "" where there is none."""
         try:

@@ -11,6 +11,7 @@ import errno
 import os
 
 from oci_gpu_hook.apply.systemd import units
+from oci_gpu_hook.base import mount_table
 from oci_gpu_hook.base.errors import ApplyError, quoted, reason
 from oci_gpu_hook.base.record import Record
 
@@ -160,16 +161,15 @@ def _paths(pid: int) -> tuple[str | None, str | None]:
     """Return the path of the process's cgroup in the v1 hierarchy with `devices` and in the v2 hierarchy."""
     v1 = v2 = None
     try:
-        lines = os.fsdecode(_read(f"/proc/{pid}/cgroup")).splitlines()
+        table = _read(f"/proc/{pid}/cgroup")
     except OSError as error:
         what = f"cannot read the cgroups of the container's process {pid}"
         raise ApplyError(what, reason(error), "see the engine's log for why the container ended") from None
-    for line in lines:
-        hierarchy, controllers, path = line.split(":", 2)
-        if hierarchy == "0":
-            v2 = path
-        elif "devices" in controllers.split(","):
-            v1 = path
+    for hierarchy, controllers, path in mount_table.cgroups(table):
+        if hierarchy == b"0":
+            v2 = os.fsdecode(path)
+        elif b"devices" in controllers:
+            v1 = os.fsdecode(path)
     deciding = v2 if v1 is None else v1
     if deciding is not None and deciding.startswith("/.."):
         raise ApplyError(
@@ -189,30 +189,20 @@ def _directories(v1: str | None, v2: str | None) -> Iterator[tuple[int, str, str
         yield 1, v1, f"{_MOUNT_POINT}/devices{v1}"
     elif v2 is not None:
         yield 2, v2, f"{_MOUNT_POINT}{v2}"
-    mounts = list(cgroup_mounts(os.fsdecode(_read("/proc/self/mountinfo"))))
+    mounts = list(cgroup_mounts(_read("/proc/self/mountinfo")))
     for version, path in ((1, v1), (2, v2)):
         for mounted_version, root, mount_point in mounts:
             if path is not None and version == mounted_version and (path + "/").startswith(root.rstrip("/") + "/"):
                 yield version, path, mount_point + path[len(root.rstrip("/")) :]
 
 
-def cgroup_mounts(mountinfo: str) -> Iterator[tuple[int, str, str]]:
+def cgroup_mounts(mountinfo: bytes) -> Iterator[tuple[int, str, str]]:
     """Yield version, root and mount point of each mount of v2 or of v1 with `devices` (proc_pid_mountinfo(5))."""
-    for line in mountinfo.splitlines():
-        before, separator, after = line.partition(" - cgroup")
-        if separator:
-            kind, _source, options = after.split(" ", 2)
-            _id, _parent, _device, root, mount_point = before.split(" ")[:5]
-            if kind == "2":
-                yield 2, _unescaped(root), _unescaped(mount_point)
-            elif kind == "" and "devices" in options.split(","):
-                yield 1, _unescaped(root), _unescaped(mount_point)
-
-
-def _unescaped(text: str) -> str:
-    for escape, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        text = text.replace(escape, character)
-    return text
+    for _number, _parent, _device, root, point, rest in mount_table.mounts(mountinfo):
+        kind, options = mount_table.file_system(rest)
+        if kind == b"cgroup2" or (kind == b"cgroup" and b"devices" in options.split(b",")):
+            names = [os.fsdecode(mount_table.unescaped(name)) for name in (root, point)]
+            yield 2 if kind == b"cgroup2" else 1, names[0], names[1]
 
 
 def _open_if_holding(directory: str, pid: int) -> int | None:

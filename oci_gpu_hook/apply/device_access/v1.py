@@ -105,9 +105,10 @@ def _read_list(directory: int) -> list[tuple[str, str, str]]:
     finally:
         os.close(fd)
     entries = []
-    for line in b"".join(chunks).decode("ascii").splitlines():
-        kind, numbers, access = line.split(" ")
-        entries.append((kind, numbers, access))
+    for row in b"".join(chunks).decode("ascii").split("\n"):
+        fields = row.split(" ")
+        if len(fields) == 3:
+            entries.append((fields[0], fields[1], fields[2]))
     return entries
 
 

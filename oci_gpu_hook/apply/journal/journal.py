@@ -35,7 +35,8 @@ class Entry(Record):
     exclusive: whether the GPUs are for this container alone; a damaged lease record is made anew from it.
     driver: the version whose files it was given, "" in the entry of an older hook. cgroups_path: of its config.json.
     node_paths: where each of `nodes` is in the container. mounts: mount points of the host's files in it.
-    ld_cache: paths that its ld cache was to list.
+    mounted: (path, *syscalls.mount_identity) of each of those but file systems of the hook's own: what proves that a
+    mount is the hook's; () in the entry of an older hook. ld_cache: paths that its ld cache was to list.
     boot_id: of the boot that pid and start_time are of. since: when it was given its GPUs, RFC 3339, UTC. Both "" in
     the entry of an older hook. hook: (pid, start time) of the hook that does what the entry says.
     """
@@ -56,6 +57,7 @@ class Entry(Record):
     cgroups_path: str = ""
     node_paths: tuple[str, ...] = ()
     mounts: tuple[str, ...] = ()
+    mounted: tuple[tuple[str, int, int, int, int], ...] = ()
     ld_cache: tuple[str, ...] = ()
     boot_id: str = ""
     since: str = ""
@@ -107,6 +109,7 @@ def write(config: Config, entry: Entry) -> None:
         "cgroupsPath": entry.cgroups_path,
         "nodePaths": entry.node_paths,
         "mounts": entry.mounts,
+        "mounted": entry.mounted,
         "ldCache": entry.ld_cache,
     }
     state.write(path_in(os.path.join(config.state_dir, DIRECTORY), entry.id), dump(document))

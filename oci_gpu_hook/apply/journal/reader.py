@@ -82,6 +82,7 @@ def _entry(document: dict[str, Any]) -> Entry:
         cgroups_path=str(document.get("cgroupsPath", "")),
         node_paths=tuple(map(str, document.get("nodePaths", ()))),
         mounts=tuple(map(str, document.get("mounts", ()))),
+        mounted=tuple(map(_mounted, document.get("mounted", ()))),
         ld_cache=tuple(map(str, document.get("ldCache", ()))),
         boot_id=str(document.get("bootId", "")),
         since=str(document.get("since", "")),
@@ -102,6 +103,11 @@ def _change(found: Any) -> Change:
         was=str(found.get("was", "")),
         passing=bool(found.get("passing")),
     )
+
+
+def _mounted(found: Any) -> tuple[str, int, int, int, int]:
+    path, number, major, minor, inode = found
+    return str(path), int(number), int(major), int(minor), int(inode)
 
 
 def _pair(numbers: Any) -> tuple[int, int]:

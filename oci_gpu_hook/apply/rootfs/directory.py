@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _ST_NODEV: Final = 4  # include/linux/statfs.h
 _DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_LINKS_OF_NEW: Final = {stat.S_IFDIR: 2, stat.S_IFLNK: 1, stat.S_IFREG: 1}  # a directory names itself
 _NEW: Final = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -97,17 +98,13 @@ class Directory:
         self.refuse_volume(name)
         path = f"{self.path}/{name}"
         try:
-            try:
-                os.mkdir(name, 0o755, dir_fd=self.fd)
-            except OSError as error:
-                self._make_again(error, name, os.mkdir, name, 0o755)
+            self._make(name, os.mkdir, name, 0o755)
         except FileExistsError:
-            pass  # a dangling link, or made meanwhile: the open below proves what is there
+            pass  # a dangling link, or made meanwhile: the open below proves what is there, and nothing of it changes
         try:
             fd = os.open(name, _DIRECTORY, dir_fd=self.fd)
         except OSError as error:
             raise unsafe(path, error) from None
-        self._own(name)
         return Directory(self._rootfs, fd, path)
 
     def make_file(self, name: str, contents: bytes = b"") -> int:
@@ -119,19 +116,14 @@ class Directory:
             self.refuse_volume(name)
         # An empty one is not opened for writing, which would keep the runtime from making the rootfs read-only.
         flags = _NEW | os.O_WRONLY if contents else _NEW
-        try:
-            fd = os.open(name, flags, 0o644, dir_fd=self.fd)
-        except OSError as error:
-            fd = self._make_again(error, name, os.open, name, flags, 0o644)
-        if contents or self._rootfs.owner != (0, 0):
+        fd: int = self._make(name, os.open, name, flags, 0o644)
+        if contents:
             self._fill(fd, name, contents)
         return fd
 
     def _fill(self, fd: int, name: str, contents: bytes) -> None:
-        """Give a file that was just made its owner and contents, or remove it."""
+        """Give a file that was just made its contents, or remove it."""
         try:
-            if self._rootfs.owner != (0, 0):
-                os.fchown(fd, *self._rootfs.owner)
             written = 0
             while written < len(contents):
                 written += os.write(fd, contents[written:])
@@ -144,47 +136,83 @@ class Directory:
         """Make a symbolic link that was not there. Raises FileExistsError, UnsafeRootfs, ApplyError."""
         if self._mounted:
             self.refuse_volume(name)
-        try:
-            os.symlink(target, name, dir_fd=self.fd)
-        except OSError as error:
-            self._make_again(error, name, os.symlink, target, name)
-        self._own(name)
+        self._make(name, os.symlink, target, name)
 
     def make_node(self, name: str, node: DeviceNode) -> None:
         """Make a character device node and look at what came of it. Raises OSError (mknod's), UnsafeRootfs."""
         self.refuse_volume(name)
         device = os.makedev(node.major, node.minor)
-        # The umask is 0 (`attach`): mknod sets the exact mode; a chmod by name would follow a link put in its place.
+        # The umask is 0 (`transaction`): mknod sets the exact mode, and nothing has to be changed by name.
         os.mknod(name, stat.S_IFCHR | node.file_mode, device, dir_fd=self.fd)
-        found = os.stat(name, dir_fd=self.fd, follow_symlinks=False)
-        if found.st_uid != node.uid or found.st_gid != node.gid:
-            os.chown(name, node.uid, node.gid, dir_fd=self.fd, follow_symlinks=False)
-            found = os.stat(name, dir_fd=self.fd, follow_symlinks=False)
-        if not stat.S_ISCHR(found.st_mode) or found.st_rdev != device:
-            why = "was exchanged while it was made"
-            raise UnsafeRootfs(f"device node {quoted(node.path)}", why, "do not run this image")
+        try:
+            fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.fd)
+        except OSError as error:
+            raise unsafe(node.path, error) from None
+        try:
+            found = os.fstat(fd)
+            if not stat.S_ISCHR(found.st_mode) or found.st_rdev != device or syscalls.mount_id(fd) != self.mount_id:
+                raise _exchanged(node.path)
+            if found.st_uid != node.uid or found.st_gid != node.gid:
+                syscalls.change_owner(fd, node.uid, node.gid)
+        finally:
+            os.close(fd)
 
-    def _make_again(self, error: OSError, name: str, make: Callable[..., Any], *arguments: object) -> Any:
-        """Make what could not be made as the container's root, where it lies in a file system of its user namespace.
+    def _make(self, name: str, make: Callable[..., Any], *arguments: object) -> Any:
+        """Make something that was not there, as the container's root. Raises FileExistsError, ApplyError, UnsafeRootfs.
 
-        Those have no name for the host's root, and refuse what it makes with EOVERFLOW. Raises FileExistsError,
-        ApplyError.
+        With the file system ids of the container's root it belongs to it from the start, and nothing has to be given
+        away by a name that may lead elsewhere by then. It also is what file systems of a user namespace want: they have
+        no name for the host's root, and refuse what it makes with EOVERFLOW.
         """
-        if error.errno == errno.EOVERFLOW and self._rootfs.owner != (0, 0):
-            syscalls.set_fs_ids(*self._rootfs.owner)
+        owner = self._rootfs.owner
+        try:
+            if owner == (0, 0):
+                return make(*arguments, dir_fd=self.fd)
+            syscalls.set_fs_ids(*owner)
             try:
                 return make(*arguments, dir_fd=self.fd)
-            except OSError as other:
-                error = other
             finally:
                 syscalls.set_fs_ids(os.geteuid(), os.getegid())
-        if isinstance(error, FileExistsError):
-            raise error
-        raise cannot_create(f"{self.path}/{name}", error) from None
+        except FileExistsError:
+            raise
+        except OSError as error:
+            if owner == (0, 0) or error.errno not in (errno.EACCES, errno.EPERM):
+                raise cannot_create(f"{self.path}/{name}", error) from None
+        return self._make_and_give(name, make, *arguments)
 
-    def _own(self, name: str) -> None:
-        if self._rootfs.owner != (0, 0):
-            os.chown(name, *self._rootfs.owner, dir_fd=self.fd, follow_symlinks=False)
+    def _make_and_give(self, name: str, make: Callable[..., Any], *arguments: object) -> Any:
+        """Make something where the container's root may not write by its ids alone, as the host's, and give it away.
+
+        What is given away is held by a descriptor, and is what was made: of the host's root, on this mount, empty.
+        """
+        path = f"{self.path}/{name}"
+        try:
+            made = make(*arguments, dir_fd=self.fd)
+            fd = made if type(made) is int else os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.fd)
+        except FileExistsError:
+            raise
+        except OSError as error:
+            raise cannot_create(path, error) from None
+        try:
+            self._give(fd, {os.mkdir: stat.S_IFDIR, os.symlink: stat.S_IFLNK}.get(make, stat.S_IFREG), path)
+        except BaseException:
+            os.close(fd)
+            raise
+        if fd != made:
+            os.close(fd)
+        return made
+
+    def _give(self, fd: int, kind: int, path: str) -> None:
+        found = os.fstat(fd)
+        is_new = found.st_uid == os.geteuid() and found.st_nlink <= _LINKS_OF_NEW[kind]
+        if stat.S_IFMT(found.st_mode) != kind or not is_new or syscalls.mount_id(fd) != self.mount_id:
+            raise _exchanged(path)
+        syscalls.change_owner(fd, *self._rootfs.owner)
+
+
+def _exchanged(unsafe_path: str) -> UnsafeRootfs:
+    why = "was exchanged while it was made"
+    return UnsafeRootfs(f"container path {quoted(unsafe_path)}", why, "do not run this image")
 
 
 def cannot_create(unsafe_path: str, error: OSError) -> ApplyError:

@@ -11,7 +11,7 @@ import os
 import time
 
 from oci_gpu_hook.apply.device_access import cgroup as device_cgroups
-from oci_gpu_hook.base import syscalls
+from oci_gpu_hook.base import mount_table, syscalls
 from oci_gpu_hook.base.config import config as configs
 from oci_gpu_hook.base.errors import ApplyError, HookError, InvalidInput, quoted, reason
 from oci_gpu_hook.entrypoints.mesos import cgroups
@@ -74,8 +74,8 @@ def _see_as_the_host_does() -> int:
         root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         syscalls.mount_setattr(root, 0, syscalls.MS_PRIVATE, syscalls.AT_RECURSIVE)
         os.close(root)
-        lines = _read("/proc/self/mountinfo").splitlines()
-        for _ in range(sum(line.split(b" ", 5)[4] == b"/proc" for line in lines) - 1):
+        points = [point for _, _, _, _, point, _ in mount_table.mounts(_read("/proc/self/mountinfo"))]
+        for _ in range(points.count(b"/proc") - 1):
             syscalls.umount2(b"/proc", syscalls.MNT_DETACH)
         stat = _read("/proc/self/stat")
     except OSError as error:
@@ -120,7 +120,7 @@ def _close_device_cgroup(container: Container, process: Process, rootfs: Rootfs)
     """Take from the container the file by which its root could let it use every device of the host."""
     closed = []
     try:
-        for version, _root, point in device_cgroups.cgroup_mounts(os.fsdecode(process.mountinfo())):
+        for version, _root, point in device_cgroups.cgroup_mounts(process.mountinfo()):
             if version == 1 and point.startswith(container.rootfs + "/"):
                 closed.append(rootfs.resolve(point.removeprefix(container.rootfs)))
                 if syscalls.file_system_type(closed[-1]) != syscalls.CGROUP_SUPER_MAGIC:

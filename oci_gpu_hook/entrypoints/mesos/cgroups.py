@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 
+from oci_gpu_hook.base import mount_table
 from oci_gpu_hook.base.document import read_all
 from oci_gpu_hook.base.errors import InvalidInput, quoted
 from oci_gpu_hook.base.record import Record
@@ -33,11 +34,11 @@ class Cgroup(Record):
     top: str
 
 
-def of_process(text: str) -> Cgroup:
-    """Return what the text of /proc/PID/cgroup says. Raises InvalidInput where it is no Mesos container's on v1."""
-    for line in text.splitlines():
-        _, controllers, path = line.split(":", 2)
-        if "freezer" in controllers.split(",") and path != "/":
+def of_process(table: bytes) -> Cgroup:
+    """Return what a /proc/PID/cgroup says. Raises InvalidInput where it is not that of a Mesos container on v1."""
+    for _hierarchy, controllers, name in mount_table.cgroups(table):
+        if b"freezer" in controllers and name != b"/":
+            path = os.fsdecode(name)
             first, *nested = path.removeprefix(_SEPARATOR).split(_SEPARATOR)
             top = path.removesuffix("".join(_SEPARATOR + name for name in nested))
             return Cgroup(container=(nested or [os.path.basename(first)])[-1], path=path, top=top)
@@ -46,7 +47,7 @@ def of_process(text: str) -> Cgroup:
             "the agent works with cgroup v2, which no released Mesos does, and whose device rules would be lost at its"
         )
         raise InvalidInput("Mesos container", f"{why} next change", "run the agent on a host with cgroup v1")
-    why = f"is in no freezer cgroup of an agent: {quoted(text)}"
+    why = f"is in no freezer cgroup of an agent: {quoted(os.fsdecode(table))}"
     raise InvalidInput("Mesos container", why, "run the agent with --launcher=linux")
 
 
@@ -70,8 +71,9 @@ def isolated_gpus(directory: int) -> frozenset[int] | None:
 def read_isolated_gpus(devices_list: str) -> frozenset[int] | None:
     """Do the same for the text of devices.list."""
     minors = set()
-    for line in devices_list.splitlines():
-        kind, numbers, access = line.split(" ")
+    for row in devices_list.split("\n"):
+        kind, _, rest = row.partition(" ")
+        numbers, _, access = rest.partition(" ")
         major, _, minor = numbers.partition(":")
         if kind == "c" and major == _NVIDIA and minor.isdecimal() and "m" in access:
             minors.add(int(minor))

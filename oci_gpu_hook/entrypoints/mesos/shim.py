@@ -169,9 +169,12 @@ def _become(real_helper: str, call: Call, ignored: Sequence[int]) -> NoReturn:
     raise AssertionError("execve returned")
 
 
-def _read(path: str) -> str:
+def _read(path: str) -> bytes:
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return os.fsdecode(os.read(fd, 1 << 16))
+        table = b""
+        while chunk := os.read(fd, 1 << 16):
+            table += chunk
+        return table
     finally:
         os.close(fd)

@@ -114,14 +114,14 @@ def test_files(tmp_path, kind):
     ],
 )
 def test_cgroups(freezer, container, top):
-    found = cgroups.of_process(f"5:devices:/x\n6:freezer:{freezer}\n0::/\n")
+    found = cgroups.of_process(f"5:devices:/x\n6:freezer:{freezer}\n0::/\n".encode())
     assert (found.container, found.path, found.top) == (container, freezer, top)
 
 
 @pytest.mark.parametrize("text", ["6:freezer:/\n0::/\n", "0::/../R/leaf\n"])
 def test_processes_of_no_agent(text):
     with pytest.raises(InvalidInput, match="Mesos container"):
-        cgroups.of_process(text)
+        cgroups.of_process(text.encode())
 
 
 @pytest.mark.parametrize(
