@@ -2,7 +2,7 @@
 
 The gpu/nvidia isolator mounts a copy of the driver there that it made when the agent started, and puts it first in
 LD_LIBRARY_PATH: after an upgrade it is a driver that the kernel refuses. It is hidden, and the container is given links
-to the running driver's files in its place (devices.nvidia.volume), as is one that names the place and has nothing there.
+to the running driver's files in its place (nvidia.volume), as is one that names the place and has nothing there.
 """
 
 from __future__ import annotations
