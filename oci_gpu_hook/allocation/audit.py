@@ -17,7 +17,7 @@ def granted(lease: Lease) -> None:
 
 
 def released(leases: Iterable[Lease], why: str) -> None:
-    """Tell of leases that are no more."""
+    """Tell of leases that were dropped."""
     for lease in leases:
         log.info("released", **_facts(lease), reason=why)
 

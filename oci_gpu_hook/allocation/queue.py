@@ -21,7 +21,7 @@ _WAITER: Final[Kinds] = {
 
 
 def enqueue(table: LeaseTable, claim: Claim, hook: Holder, now: str) -> tuple[Waiter, LeaseTable]:
-    """Return a place at the end of the queue, kept by the waiting process `hook`, and the record with it."""
+    """Return a place at the end of the queue, kept by the waiting process `hook`, and the table with it."""
     waiter = Waiter(
         ticket=table.next_ticket, container=claim.container, holder=hook, request=_chosen_by(claim.request), since=now
     )
@@ -29,7 +29,7 @@ def enqueue(table: LeaseTable, claim: Claim, hook: Holder, now: str) -> tuple[Wa
 
 
 def keep_place(table: LeaseTable, waiter: Waiter) -> LeaseTable:
-    """Return the record with the waiter at its place, where it lost it because the record had to be made anew."""
+    """Return the table with the waiter at its place, which it lost if the record had to be made again."""
     if waiter in table.queue:
         return table
     queue = sorted((*table.queue, waiter), key=lambda other: other.ticket)
@@ -37,7 +37,7 @@ def keep_place(table: LeaseTable, waiter: Waiter) -> LeaseTable:
 
 
 def leave(table: LeaseTable, waiter: Waiter) -> LeaseTable:
-    """Return the record without a place in the queue."""
+    """Return the table without a place in the queue."""
     return with_changes(table, queue=tuple(other for other in table.queue if other != waiter))
 
 

@@ -1,4 +1,4 @@
-"""A record that cannot be believed, or is not there: it is set aside and made anew from the journals of containers."""
+"""A record that cannot be trusted, or is missing: it is set aside, and made again from the journals of containers."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def release(container_id: str, config: Config, *, force: bool = False) -> bool:
-    """Drop the leases of a container that is no more; True when there was one. Raises AllocationError.
+    """Drop the leases of a container that has ended; True when there was one. Raises AllocationError.
 
     A lease whose process lives stays, unless forced: a driver may take seconds to tear a process down, and until
     then the GPU is in use. Such a lease goes when the process does.

@@ -1,7 +1,7 @@
 """The record on disk: STATE/leases.json under one lock, replaced as a whole.
 
 No fsync: a process that dies loses nothing that it wrote, and after the machine dies every lease is void anyway (the
-boot id changes). Bytes that a power loss left half written are read as a corrupt record, which is made anew.
+boot id changes). Bytes that a power loss left half written are read as a corrupt record, which is made again.
 
 The lock file is readable for its owner only: whoever can open a file can lock it, and so hold up every container.
 """
@@ -85,7 +85,7 @@ class Store:
             pause = min(pause * 2, LONGEST_PAUSE)
 
     def read(self) -> LeaseTable:
-        """Return the record; one that cannot be trusted is set aside (under the lock) and made anew."""
+        """Return the record; one that cannot be trusted is set aside (under the lock) and made again."""
         try:
             data = read_trusted(RECORD, LARGEST_RECORD, self._dir)
             table, complaints = from_json(document.parse(data, RECORD))
@@ -96,7 +96,7 @@ class Store:
         return self._set_right("; ".join(complaints), table) if complaints else table
 
     def living(self, table: LeaseTable, request: Request | None = None) -> LeaseTable:
-        """Return the record without the dead; who cannot be judged from this pid namespace counts as alive.
+        """Return the table without the dead; a holder that cannot be judged from this pid namespace counts as alive.
 
         To a plain request by name only exclusive leases matter, and those of runtimes that may be its own. Of the rest
         it judges the first few by the process, and has them go to the end, so that all have their turn; and the others

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from oci_gpu_hook.allocation.model import Busy, Claim, LeaseTable, Waiter
 
 POLL: Final = 0.05  # seconds between looks at whether the record was replaced
-LOOK_AGAIN: Final = 1.0  # seconds between looks at who died without a word
+LOOK_AGAIN: Final = 1.0  # seconds between looks at whether a holder has died
 
 
 class Wait:
