@@ -79,6 +79,7 @@ def _in_turn(asked: Claim, devices: Sequence[Device], config: Config, processes:
             store.lock()
             found = store.read()
             table = store.living(found, asked.request)
+            asked = _with_makers(asked, table, processes)
             try:
                 granted, after = claim.serve(table, asked, devices, now, wait.place if wait else None)
             except Busy as busy:
@@ -98,6 +99,13 @@ def _in_turn(asked: Claim, devices: Sequence[Device], config: Config, processes:
         if wait is None:
             raise refusal
         wait.pause(stamp, refusal)
+
+
+def _with_makers(asked: Claim, table: LeaseTable, processes: Processes) -> Claim:
+    """Return the claim with the runtime that this hook works for, where one may hold the lease for its container."""
+    if asked.starting or not any(lease.starting and lease.container == asked.container for lease in table.leases):
+        return asked
+    return Claim(**{**asked.__dict__, "makers": processes.lineage()})
 
 
 def _wait(asked: Claim, config: Config, processes: Processes) -> Wait:

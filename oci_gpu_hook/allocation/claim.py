@@ -82,7 +82,9 @@ def _is_own(lease: Lease, claim: Claim) -> bool:
     """
     if lease.container != claim.container:
         return False
-    return same(lease.holder, claim.holder) or (lease.starting and not claim.starting)
+    if same(lease.holder, claim.holder):
+        return True
+    return lease.starting and any(same(lease.holder, maker) for maker in claim.makers)
 
 
 def _again(own: Lease, request: Request, devices: Sequence[Device]) -> tuple[Device, ...] | None:

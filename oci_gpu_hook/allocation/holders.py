@@ -10,13 +10,14 @@ from __future__ import annotations
 import os
 
 from oci_gpu_hook.base.record import Record
-from oci_gpu_hook.base.state import boot_id, start_time
+from oci_gpu_hook.base.state import boot_id, parent, start_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
 INITIAL_PID_NAMESPACE: Final = 0xEFFFFFFC  # include/linux/proc_ns.h, PROC_PID_INIT_INO
+_GENERATIONS: Final = 8  # of processes between a hook and the runtime that it serves, which is mostly the nearest
 
 
 class Holder(Record):
@@ -43,6 +44,15 @@ class Processes:
         if not started:
             return None
         return Holder(pid=pid, start_time=started, boot_id=self.boot_id, pid_namespace=self.pid_namespace)
+
+    def lineage(self) -> tuple[Holder, ...]:
+        """Return this process and those that it was started by, the nearest first."""
+        found: list[Holder] = []
+        pid = int(os.readlink("/proc/self"))
+        while len(found) < _GENERATIONS and pid and (holder := self.holder(pid)):
+            found.append(holder)
+            pid = parent(pid)
+        return tuple(found)
 
     def start_time(self, pid: int) -> int:
         """Return when a process started, in clock ticks since boot, 0 when there is no such live process."""

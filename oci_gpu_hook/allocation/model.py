@@ -64,12 +64,16 @@ class LeaseTable(Record):
 
 
 class Claim(Record):
-    """What a container asks for, and the process whose life its lease follows. starting: as in Lease."""
+    """What a container asks for, and the process whose life its lease follows. starting: as in Lease.
+
+    makers: processes that may be the runtime that makes the container, and hold a lease for it until now.
+    """
 
     container: str
     holder: Holder
     request: Request
     starting: bool = False
+    makers: tuple[Holder, ...] = ()
 
 
 class Busy(AllocationError):

@@ -30,10 +30,14 @@ def completed(readable: LeaseTable, directory: int, processes: Processes) -> Lea
 
     directory: descriptor of the state directory.
     """
-    known = {(lease.container, lease.holder.start_time) for lease in readable.leases}
+    known = {_of(lease) for lease in readable.leases}
     attested = _journals(directory, processes)
-    missing = [lease for lease in attested if (lease.container, lease.holder.start_time) not in known]
+    missing = [lease for lease in attested if _of(lease) not in known]
     return with_changes(readable, leases=(*readable.leases, *missing))
+
+
+def _of(lease: Lease) -> tuple[str, int, int]:
+    return lease.container, lease.holder.pid, lease.holder.start_time
 
 
 def set_aside(record: str, directory: int) -> str:

@@ -16,19 +16,36 @@ if TYPE_CHECKING:
     from oci_gpu_hook.base.config.config import Config
 
 
-def release(container_id: str, config: Config, *, force: bool = False) -> bool:
+def release(container_id: str, config: Config) -> bool:
     """Drop the leases of a container that has ended; True when there was one. Raises AllocationError.
 
-    A lease whose process lives stays, unless forced: a driver may take seconds to tear a process down, and until
-    then the GPU is in use. Such a lease goes when the process does.
+    An id is not enough to take a GPU from a living container: what goes are leases of the dead, and that of the runtime
+    whose hook this process is, for a container that it has not brought to life. A driver may take seconds to tear a
+    process down, and until then the GPU is in use: such a lease goes when the process does.
     """
 
     def ended(lease: Lease, processes: Processes) -> bool:
         if lease.container != container_id:
             return False
-        return force or lease.starting or processes.lives(lease.holder) is not True
+        if processes.lives(lease.holder) is False:
+            return True
+        return lease.starting and any(same(lease.holder, maker) for maker in processes.lineage())
 
-    return bool(_drop(ended, config, "asked to" if force else "container ended"))
+    return bool(_drop(ended, config, "container ended"))
+
+
+def release_by_hand(container_id: str, config: Config, *, pid: int = 0, force: bool = False) -> bool:
+    """Drop the leases of a container because a person says so; True when there was one. Raises AllocationError.
+
+    pid: of the one meant, where several have the id. A lease whose process lives stays, unless forced.
+    """
+
+    def meant(lease: Lease, processes: Processes) -> bool:
+        if lease.container != container_id or pid not in (0, lease.holder.pid):
+            return False
+        return force or processes.lives(lease.holder) is not True
+
+    return bool(_drop(meant, config, "asked to" if force else "container ended"))
 
 
 def withdraw(container_id: str, pid: int, config: Config) -> bool:

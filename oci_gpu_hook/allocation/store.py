@@ -43,7 +43,7 @@ class Store:
         self.processes = processes
         self.troubles: list[dict[str, object]] = []
         self.directory = directory
-        self._dir = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._dir = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         self._lock: int | None = None
         found = os.fstat(self._dir)
         if not is_trusted(found):

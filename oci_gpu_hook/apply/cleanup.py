@@ -8,32 +8,41 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 
 from oci_gpu_hook.apply.journal import journal, reader
 from oci_gpu_hook.apply.journal.changes import DIRECTORY, FILE, NODE
 from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
 from oci_gpu_hook.apply.systemd import units
-from oci_gpu_hook.base import log
+from oci_gpu_hook.base import log, state, syscalls
 from oci_gpu_hook.base.errors import HookError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from typing import Final
 
     from oci_gpu_hook.apply.journal.changes import Change
     from oci_gpu_hook.apply.journal.journal import Entry
     from oci_gpu_hook.base.config.config import Config
 
 
+_SIGKILL: Final = 9
+_MOST_DESCRIPTORS: Final = 1 << 20
+_QUICK: Final = 1.0  # seconds that a start gives to what others have left
+_THOROUGH: Final = 30.0  # and a person's command
+_GIVEN_UP: Final = 600.0  # seconds for which no start tries again what did not answer
+
+
 def undo(config: Config, entry: Entry, rootfs: Rootfs) -> None:
     """Take back what was made for a container whose start failed. Raises HookError, OSError."""
-    with journal.Lock(config):
+    with journal.Lock(config, entry.rootfs_identity):
         heirs = reader.sharers(config, entry)
         if heirs:
             reader.hand_over(config, entry, heirs[0])
         else:
             clean(rootfs, entry)
-        journal.forget(config, entry.id)
+        journal.forget(config, journal.key(entry))
 
 
 def clean(rootfs: Rootfs, entry: Entry, *, ended: bool = False) -> None:
@@ -45,53 +54,137 @@ def clean(rootfs: Rootfs, entry: Entry, *, ended: bool = False) -> None:
     take_back(rootfs, entry.changes, ended=ended)
 
 
-def detach(container_id: str, config: Config) -> None:
-    """Take back what is left of a container. Raises HookError; its entry then stays, for a later try."""
-    with journal.Lock(config):
-        entry = reader.read(config, container_id)
-        if entry is not None:
-            _take_back(entry, config)
-        else:
-            journal.forget(config, container_id)  # of a hook that was killed while it wrote the entry
+def detach(container_id: str, bundle: str, config: Config) -> None:
+    """Take back what is left of a container. Raises HookError; its entry then stays, for a later try.
+
+    An id and a bundle are all that `poststop` has, and another runtime may run a container of the same: whoever lives,
+    or is being made, keeps what it has. What is left of a process that ends a moment later is taken back by who starts
+    next.
+    """
+    for entry in reader.of_container(config, container_id, bundle):
+        if not entry.is_active():
+            with journal.Lock(config, entry.rootfs_identity):
+                _take_back(journal.key(entry), config)
+    _sweep(config)
 
 
 def reconcile(config: Config) -> tuple[str, ...]:
     """Take back what is left of every container that ended without `poststop`; return their ids."""
-    with journal.Lock(config):
-        return take_back_dead(config)
+    return take_back_dead(config, thoroughly=True)
 
 
-def take_back_dead(config: Config) -> tuple[str, ...]:
-    """Do what `reconcile` does, under a lock that is held already. What goes wrong is logged and fails nobody."""
-    taken = []
-    for container_id in journal.dead(config):
-        entry = reader.read(config, container_id)
+def take_back_dead(config: Config, *, thoroughly: bool = False) -> tuple[str, ...]:
+    """Do what `reconcile` does. What goes wrong is logged and fails nobody.
+
+    The root directory of a dead container may lie on a file system that never answers. So a child process looks at it,
+    is waited for as long as a start can be made to wait for others' remains, and leaves a mark by which it is not tried
+    again too soon. thoroughly: with more patience, and with what is marked.
+    """
+    dead = {}
+    for key in journal.dead(config):
+        entry = reader.read(config, key)
+        dead[key] = entry.id if entry else journal.id_in(key)
         try:
             if entry is None:
-                journal.forget(config, container_id)
-            else:
-                _take_back(entry, config)
+                journal.forget(config, key)
+            elif entry.unit:
+                _remove_drop_in_of(entry, config)
         except (HookError, OSError) as error:
-            log.warning("remains not taken back", of=container_id, reason=str(error))
-        else:
-            taken.append(container_id)
+            log.warning("remains not taken back", of=dead.pop(key), reason=str(error))
     for scope in units.ended_scopes():
         try:
             _remove_drop_in(scope)
         except HookError as error:
             log.warning("drop-in not removed", unit=scope, reason=str(error))
-    return tuple(taken)
+    _sweep(config)
+    wanted = [key for key in dead if journal.is_kept(config, key) and (thoroughly or not _is_given_up(config, key))]
+    if wanted and not _in_a_child(lambda: _take_back_all(wanted, config), _THOROUGH if thoroughly else _QUICK):
+        log.warning("remains not taken back", of=[dead[key] for key in wanted], reason="takes too long")
+    return tuple(name for key, name in dead.items() if not journal.is_kept(config, key))
 
 
-def _take_back(entry: Entry, config: Config) -> None:
+def _take_back_all(keys: Sequence[str], config: Config) -> None:
+    for key in keys:
+        entry = reader.read(config, key)
+        if entry is None:
+            continue
+        mark = journal.tried_path(config, key)
+        try:
+            state.write(mark, b"")
+            with journal.Lock(config, entry.rootfs_identity, patience=0) as lock:
+                if lock.is_held:  # else its rootfs is somebody's who works in it
+                    _take_back(key, config)
+            journal.drop(mark)
+        except (HookError, OSError) as error:
+            log.warning("remains not taken back", of=entry.id, reason=str(error))
+
+
+def _is_given_up(config: Config, key: str) -> bool:
+    try:
+        since = os.stat(journal.tried_path(config, key)).st_mtime
+    except OSError:
+        return False
+    return 0 <= time.time() - since < _GIVEN_UP
+
+
+def _in_a_child(work: Callable[[], None], patience: float) -> bool:
+    """Do some work in a process of its own; tell whether it was done within `patience` seconds. It is killed if not.
+
+    The child holds none of this process's files: an engine waits until nobody has its pipes open any more, and some
+    file systems keep who waits for them from being killed.
+    """
+    child = os.fork()
+    if child == 0:
+        try:
+            import _signal  # type: ignore[import-not-found]  # the C half of signal, which imports enum
+
+            os.closerange(0, _MOST_DESCRIPTORS)
+            for _ in range(3):
+                os.open("/dev/null", os.O_RDWR)
+            _signal.signal(_signal.SIGALRM, _signal.SIG_DFL)
+            _signal.alarm(int(patience) + 1)  # this process may be killed before it can kill the child
+            work()
+        finally:
+            os._exit(0)
+    give_up = time.monotonic() + patience
+    pause = 0.0005
+    while os.waitpid(child, os.WNOHANG)[0] == 0:
+        if time.monotonic() >= give_up:
+            os.kill(child, _SIGKILL)
+            return False
+        time.sleep(pause)
+        pause = min(pause * 2, state.LONGEST_PAUSE)
+    return True
+
+
+def _take_back(key: str, config: Config) -> None:
+    """Take back what is left of a dead container, whose rootfs is locked; nothing where somebody else has done so."""
+    entry = reader.read(config, key)
+    if entry is None or entry.is_active():
+        return
     heirs = reader.sharers(config, entry)
     if heirs:
         reader.hand_over(config, entry, heirs[0])
     else:
         _clean_rootfs(entry)
     if entry.unit:
+        _remove_drop_in_of(entry, config)
+    journal.forget(config, key)
+
+
+def _sweep(config: Config) -> None:
+    """Remove what hooks of dead containers left that were killed before there was an entry."""
+    directory = state.existing(config.state_dir, journal.DIRECTORY)
+    for name in os.listdir(directory) if directory else ():
+        if journal.is_left_over(config, name):
+            journal.drop(os.path.join(config.state_dir, journal.DIRECTORY, name))
+
+
+def _remove_drop_in_of(entry: Entry, config: Config) -> None:
+    """Remove the drop-in of a container that is dead, unless one lives whose unit has the same name."""
+    others = [other for other in reader.read_all(config) if other.unit == entry.unit]
+    if not any(other.is_active() for other in others):
         _remove_drop_in(entry.unit)
-    journal.forget(config, entry.id)
 
 
 def _remove_drop_in(unit: str) -> None:
@@ -108,7 +201,7 @@ def _clean_rootfs(entry: Entry) -> None:
         return  # the engine has taken it away already, and the hook's files with it
     with Rootfs(fd) as rootfs:
         status = os.fstat(fd)
-        if (status.st_dev, status.st_ino) == entry.rootfs_identity:
+        if entry.is_rootfs((status.st_dev, status.st_ino), syscalls.birth_time(fd)):
             clean(rootfs, entry, ended=True)
 
 

@@ -10,10 +10,12 @@ from __future__ import annotations
 import os
 
 from oci_gpu_hook.apply import mounts
+from oci_gpu_hook.apply.journal.changes import FILE, change
 from oci_gpu_hook.apply.rootfs.directory import Directories, cannot_create
 from oci_gpu_hook.base import log, state, syscalls
 from oci_gpu_hook.base.errors import ApplyError, reason
 from oci_gpu_hook.base.formats import ldcache
+from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.devices.edits import Mount
 
 TYPE_CHECKING = False
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Final
 
+    from oci_gpu_hook.apply.journal.changes import Change
+    from oci_gpu_hook.apply.materialize import Materializing
     from oci_gpu_hook.apply.mounts import Attachment
     from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
     from oci_gpu_hook.plan.plan import Plan
@@ -30,6 +34,49 @@ _NAME: Final = "ld.so.cache"
 NEW_PATH: Final = "/etc/.ld.so.cache.oci-gpu-hook"  # until it takes the other's place
 _NEW: Final = os.path.basename(NEW_PATH)
 _LARGEST: Final = 16 * 1024 * 1024
+
+
+class Decided(Record):
+    """What becomes of a container's ld cache. data: the new cache, b"" where it gets none.
+
+    exchanged: whether the file in the rootfs is replaced; else the new one is mounted over it. added: paths that the
+    file in the rootfs is given, to be taken out again.
+    """
+
+    data: bytes = b""
+    exchanged: bool = False
+    added: tuple[str, ...] = ()
+
+    @property
+    def mountpoints(self) -> tuple[str, ...]:
+        """The path that has to be there as a mountpoint, if one has."""
+        return (PATH,) if self.data and not self.exchanged else ()
+
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        """What is made in the rootfs to replace the file."""
+        return (change(FILE, NEW_PATH),) if self.data and self.exchanged else ()
+
+
+def decide(plan: Plan, rootfs: Rootfs, *, read_only: bool) -> Decided:
+    """Return what becomes of the container's ld cache. read_only: whether its rootfs is."""
+    data, exchangeable = contents(plan)
+    if not (exchangeable and _is_private(rootfs, read_only=read_only)):
+        return Decided(data=data)
+    found = plan.image.ld_cache
+    added = tuple(library.path for library in plan.ld_cache if library.path.encode() not in found)
+    return Decided(data=data, exchanged=True, added=added)
+
+
+def put(decided: Decided, rootfs: Rootfs, made: Materializing, path: str) -> None:
+    """Put the new cache in its place, or prepare the mount that will. Raises HookError.
+
+    path: of a state file that holds the data of a mount until it is attached.
+    """
+    if decided.data and decided.exchanged:
+        exchange(rootfs, decided.data)
+    elif decided.data:
+        made.attachments.append(prepare_mount(made.mountpoint(PATH, directory=False), decided.data, path))
 
 
 def contents(plan: Plan) -> tuple[bytes, bool]:
@@ -53,7 +100,7 @@ def is_wanted(plan: Plan) -> bool:
     return bool(plan.ld_cache) and (bool(plan.image.ld_cache) or plan.image.libc == "glibc")
 
 
-def is_private(rootfs: Rootfs, *, read_only: bool) -> bool:
+def _is_private(rootfs: Rootfs, *, read_only: bool) -> bool:
     """Tell whether the file may be exchanged in place: on an overlay, which an engine made for this container alone."""
     if read_only:
         return False

@@ -15,7 +15,7 @@ from oci_gpu_hook.devices.edits import Mount
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Final
+    from typing import Final, Self
 
     from oci_gpu_hook.apply.mounts import Attachment, Sources
     from oci_gpu_hook.apply.rootfs.directory import Directories, Directory
@@ -27,21 +27,21 @@ _ENTRY: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _ATTEMPTS: Final = 4  # what is looked at may be made or removed by a container on the same rootfs before it is used
 
 
-class Placing:
-    """Prepares attachments. Their descriptors are this object's until `close`, the directories' somebody else's.
+class Materializing:
+    """Makes what a plan needs in a rootfs, and prepares the mounts that go onto it, for a `with` block.
 
-    absent: paths where a look has found nothing; what is to be there is made without another. sources: clones of what
-    the plan mounts; what is not among them is cloned here.
+    Its descriptors are closed at the end of the block, when the mounts are attached; those of directories and sources
+    belong to others. absent: paths where a look has found nothing; what is to be there is made without another.
+    sources: clones of what the plan mounts; what is not among them is cloned here. attachments: what was prepared.
     """
 
     def __init__(
         self,
         rootfs: Rootfs,
         directories: Directories,
-        absent: set[str] | frozenset[str],
+        absent: frozenset[str],
         sources: Sources,
-        *,
-        user_namespace: bool,
+        user_namespace: bool,  # noqa: FBT001
     ) -> None:
         self._rootfs = rootfs
         self._directories = directories
@@ -54,8 +54,16 @@ class Placing:
         self._opened: list[int] = []
         self.attachments: list[Attachment] = []
 
-    def place(self, plan: Plan) -> None:
-        """Make everything that the plan wants to be there. Raises HookError; `remains.take_back` undoes it."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        close = os.close
+        for fd in self._opened:
+            close(fd)
+
+    def make(self, plan: Plan) -> None:
+        """Make everything that the plan wants to be there. Raises HookError; `cleanup.take_back` undoes it."""
         for mount in plan.edits.mounts:
             if mount.type == "tmpfs":
                 self._place_tmpfs(mount, plan)
@@ -208,12 +216,6 @@ class Placing:
     def _held(self, fd: int) -> int:
         self._opened.append(fd)
         return fd
-
-    def close(self) -> None:
-        """Close every descriptor; attached mounts stay."""
-        close = os.close
-        for fd in self._opened:
-            close(fd)
 
 
 def _meant(link: Symlink, plan: Plan) -> Mount | None:

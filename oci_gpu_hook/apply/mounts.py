@@ -16,7 +16,7 @@ from oci_gpu_hook.base.errors import ApplyError, DriverError, quoted, reason
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Final, TypeAlias
+    from typing import Final, Self, TypeAlias
 
     from oci_gpu_hook.devices.edits import DeviceNode, GeneratedFile, Mount
 
@@ -59,6 +59,8 @@ def clone_file(mount: Mount) -> int:
 class Sources:
     """The host's files and directories that a plan mounts, cloned before anything of the container is changed.
 
+    The clones are closed at the end of a `with` block.
+
     identities: (container path, *syscalls.mount_identity) of each, for the journal. A mount is the hook's own if it has
     one of these, and nothing else is proof.
     """
@@ -68,7 +70,7 @@ class Sources:
         self.identities: tuple[tuple[str, int, int, int, int], ...] = ()
 
     def hold(self, wanted: Sequence[Mount]) -> None:
-        """Clone what the mounts show. Raises DriverError, ApplyError; what was cloned by then is closed by `close`."""
+        """Clone what the mounts show. Raises DriverError, ApplyError."""
         trees = self._trees
         identity = syscalls.mount_identity
         found = []
@@ -83,10 +85,12 @@ class Sources:
         """Return the clone for a mount's container path, which stays this object's."""
         return self._trees.get(mount.container_path)
 
-    def close(self) -> None:
-        """Close the clones; attached mounts stay."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
         for tree in self._trees.values():
-            os.close(tree)
+            os.close(tree)  # attached mounts stay
 
 
 def clone_node(node: DeviceNode) -> int:

@@ -1,4 +1,4 @@
-"""What will have to be made in a rootfs, seen before anything is: the journal's entry of a container.
+"""The look at what will have to be made in a rootfs, before anything is: it goes into the journal.
 
 It may name more than is made in the end, when something else makes it meanwhile; taking back looks again.
 """
@@ -10,6 +10,7 @@ import stat
 
 from oci_gpu_hook.apply.journal.changes import DIRECTORY, FILE, LINK, NODE
 from oci_gpu_hook.base import syscalls
+from oci_gpu_hook.base.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,12 +23,28 @@ if TYPE_CHECKING:
     from oci_gpu_hook.plan.plan import Plan
 
 
-class Survey:
-    """Changes that a plan will make to a rootfs, in order. Raises UnsafeRootfs for directories that are none.
+class Preflight(Record):
+    """What was seen.
 
-    absent: the paths of files, links and nodes that were not there: who places the plan makes them without a look.
+    changes: what the plan will make in the rootfs, in order. absent: files, links and nodes that were not there, and so
+    can be made without another look.
     """
 
+    changes: tuple[Change, ...]
+    absent: frozenset[str]
+
+
+def look(plan: Plan, rootfs: Rootfs, directories: Directories, files: Sequence[str] = ()) -> Preflight:
+    """Return what the plan will make, and what mounts onto `files` will.
+
+    Raises UnsafeRootfs where something other than a directory lies on the way.
+    """
+    looking = _Look(rootfs, directories)
+    looking.at(plan, files)
+    return Preflight(changes=tuple(looking.changes), absent=frozenset(looking.absent))
+
+
+class _Look:
     def __init__(self, rootfs: Rootfs, directories: Directories) -> None:
         self._rootfs = rootfs
         self._directories = directories
@@ -35,8 +52,7 @@ class Survey:
         self.absent: set[str] = set()
         self.changes: list[Change] = []
 
-    def of(self, plan: Plan, files: Sequence[str] = ()) -> tuple[Change, ...]:
-        """Return what the plan will make, and what mounts onto `files` will."""
+    def at(self, plan: Plan, files: Sequence[str]) -> None:
         own = tuple([mount.container_path + "/" for mount in plan.edits.mounts if mount.type == "tmpfs"])
         for mount in plan.edits.mounts:
             path = mount.container_path
@@ -52,10 +68,9 @@ class Survey:
             self._node(node)
         for path in files:
             self._file(path)
-        return tuple(self.changes)
 
     def _file(self, path: str) -> None:
-        directory, name, passing = self._look(path)
+        directory, name, passing = self._entry(path)
         if directory is None:
             self.changes.append((FILE, path, "", 0, "", passing))
         elif _is_link(directory, name) and not self._rootfs.exists(path):
@@ -63,7 +78,7 @@ class Survey:
             self.changes.append((FILE, path, "", 0, "", passing))
 
     def _link(self, path: str, target: str) -> None:
-        directory, name, passing = self._look(path)
+        directory, name, passing = self._entry(path)
         if directory is None:
             self.changes.append((LINK, path, target, 0, "", passing))
         elif _is_link(directory, name) and (was := _target(directory, name)) != target:
@@ -72,14 +87,14 @@ class Survey:
     def _node(self, node: DeviceNode) -> None:
         """Add a node or, where it would be useless or a link is in its place, an empty file to bind the host's on."""
         path = node.path
-        directory, _name, passing = self._look(path)
+        directory, _name, passing = self._entry(path)
         if directory is None:
             self.changes.append((NODE, path, "", os.makedev(node.major, node.minor), "", passing))
             self.changes.append((FILE, path, "", 0, "", passing))
         else:
             self._file(path)
 
-    def _look(self, path: str) -> tuple[Directory | None, str, bool]:
+    def _entry(self, path: str) -> tuple[Directory | None, str, bool]:
         """Return the directory that something is in, None where nothing is; its name there; and `_place`'s passing."""
         parent, _, name = path.rpartition("/")
         directory, passing = self._places.get(parent) or self._place(parent)

@@ -1,38 +1,75 @@
-"""A plan becomes a container's reality, or nothing does.
+"""One change of a container, or none: preflight, journal, materialize, confirm, attach, allow; and one way back.
 
-Order: everything that can fail without effect comes first (opening, looking), the journal is written before the first
-change, the mounts come after the last look at a path, device access comes last.
+The order is what makes it safe. Everything that can fail without effect comes first: the host's files are cloned, the
+rootfs is looked at. The journal is written before the first change. Mounts are attached after the last look at a path,
+and device access comes last. A start and a repair differ in what they write to the journal and in how they take back,
+and in nothing else.
 """
 
 from __future__ import annotations
 
 import os
-import time
 
-from oci_gpu_hook.apply import ld_cache as cache
-from oci_gpu_hook.apply import mounts
+from oci_gpu_hook.apply import ld_cache, mounts, preflight
 from oci_gpu_hook.apply.device_access import cgroup
 from oci_gpu_hook.apply.journal import journal
-from oci_gpu_hook.apply.journal.changes import FILE, change
-from oci_gpu_hook.apply.journal.journal import Entry
-from oci_gpu_hook.apply.materialize import Placing
-from oci_gpu_hook.apply.preflight import Survey
+from oci_gpu_hook.apply.materialize import Materializing
+from oci_gpu_hook.apply.mounts import Sources
 from oci_gpu_hook.apply.rootfs.directory import Directories
 from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
 from oci_gpu_hook.apply.systemd import units
-from oci_gpu_hook.base import state, syscalls
+from oci_gpu_hook.base import syscalls
 from oci_gpu_hook.base.errors import UnsafeRootfs, quoted, reason
+from oci_gpu_hook.base.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Protocol
 
-    from oci_gpu_hook.apply.device_access.cgroup import DeviceCgroup
-    from oci_gpu_hook.apply.mounts import Attachment, Sources
+    from oci_gpu_hook.apply.device_access.cgroup import DeviceCgroup, Node
+    from oci_gpu_hook.apply.journal.changes import Change
+    from oci_gpu_hook.apply.mounts import Attachment
     from oci_gpu_hook.apply.process import Process
     from oci_gpu_hook.base.config.config import Config
     from oci_gpu_hook.oci.container import Container, IdMapping
     from oci_gpu_hook.plan.plan import Plan
+
+    class Journaling(Protocol):
+        """What a transaction writes to the journal, and how it is taken back."""
+
+        def write(self, look: Callable[[], Work]) -> Work:
+            """Call `look`, write down what it returns, and return it. Raises HookError, OSError."""
+
+        def ld_cache_path(self) -> str:
+            """Return where the container's ld cache is kept until it is mounted; after `write`."""
+
+        def undo(self, work: Work) -> None:
+            """Take back what `write` has written down, and leave the journal as it was before."""
+
+
+class Site(Record):
+    """A container that is changed: its process and its rootfs are held open."""
+
+    container: Container
+    process: Process
+    rootfs: Rootfs
+    config: Config
+
+
+class Work(Record):
+    """What a transaction is about to do, known before anything is changed.
+
+    changes: what will be made in the rootfs. absent: paths where nothing is. cached: paths that the rootfs's own ld
+    cache will be given. mounted: the mounts' identities, as in the journal. unit: the container's systemd unit, if
+    systemd restricts its devices.
+    """
+
+    changes: tuple[Change, ...]
+    absent: frozenset[str]
+    cached: tuple[str, ...]
+    mounted: tuple[tuple[str, int, int, int, int], ...]
+    unit: str
 
 
 def open_rootfs(container: Container, process: Process) -> Rootfs:
@@ -40,55 +77,50 @@ def open_rootfs(container: Container, process: Process) -> Rootfs:
     return Rootfs(process.open_rootfs(container.rootfs), _owner(container), process.own_mounts)
 
 
-def attach(  # noqa: PLR0913
-    plan: Plan, container: Container, process: Process, rootfs: Rootfs, config: Config, *, confirm: Callable[[], None]
+def carry_out(
+    plan: Plan, site: Site, nodes: Sequence[Node], journaling: Journaling, confirm: Callable[[], None]
 ) -> None:
     """Change the container as planned. On any error everything is taken back and the error raised.
 
-    confirm: called once all of the driver's files are held, to raise where they are not what the plan was made of.
+    nodes: the devices that the container is to be let use. confirm: called once all of the driver's files are held, to
+    raise where they are not what the plan was made of.
     """
     os.umask(0)  # modes are set when files are made: see Directory.make_node
-    ld_cache, exchangeable = cache.contents(plan)
-    exchanged = exchangeable and cache.is_private(rootfs, read_only=container.root_readonly)
-    devices = cgroup.find(container.pid, container.cgroups_path)
-    directories = Directories(rootfs)
-    survey = Survey(rootfs, directories)
-    sources = mounts.Sources()
-    placing = Placing(rootfs, directories, survey.absent, sources, user_namespace="user" in container.namespaces)
-    attached: list[Attachment] = []
-    entry = None
-    try:
+    container, rootfs = site.container, site.rootfs
+    cache = ld_cache.decide(plan, rootfs, read_only=container.root_readonly)
+    with (
+        cgroup.find(container.pid, container.cgroups_path) as devices,
+        Directories(rootfs) as directories,
+        Sources() as sources,
+    ):
         sources.hold(plan.edits.mounts)
         unit = _restricted_unit(devices)
-        entry = journal.record(
-            config, lambda: _entry(plan, container, rootfs, config, survey, sources, exchanged=exchanged, unit=unit)
-        )
-        placing.place(plan)
-        confirm()
-        if ld_cache and exchanged:
-            cache.exchange(rootfs, ld_cache)
-        elif ld_cache:
-            path = journal.ld_cache_path(config, container.id)
-            placing.attachments.append(
-                cache.prepare_mount(placing.mountpoint(cache.PATH, directory=False), ld_cache, path)
-            )
-        attach_all(placing.attachments, attached, process, rootfs)
-        journal.drop(journal.ld_cache_path(config, container.id))
-        _allow_devices(devices, container, entry)
-    except BaseException as error:
-        if entry is not None:
-            from oci_gpu_hook.apply import cleanup
 
-            detach_all(attached, process)
-            cleanup.undo(config, entry, rootfs)
-        if isinstance(error, OSError):
+        def look() -> Work:
+            seen = preflight.look(plan, rootfs, directories, cache.mountpoints)
+            changes = (*seen.changes, *cache.changes)
+            found = sources.identities
+            return Work(changes=changes, absent=seen.absent, cached=cache.added, mounted=found, unit=unit)
+
+        try:
+            work = journaling.write(look)
+        except OSError as error:
             raise _unsteady(error) from None
-        raise
-    finally:
-        placing.close()
-        sources.close()
-        directories.close()
-        devices.close()
+        with Materializing(rootfs, directories, work.absent, sources, _in_user_namespace(container)) as made:
+            attached: list[Attachment] = []
+            try:
+                made.make(plan)
+                confirm()
+                ld_cache.put(cache, rootfs, made, journaling.ld_cache_path())
+                attach_all(made.attachments, attached, site.process, rootfs)
+                journal.drop(journaling.ld_cache_path())
+                _allow_devices(devices, nodes, container, unit)
+            except BaseException as error:
+                detach_all(attached, site.process)
+                journaling.undo(work)
+                if isinstance(error, OSError):
+                    raise _unsteady(error) from None
+                raise
 
 
 def attach_all(attachments: Sequence[Attachment], attached: list[Attachment], process: Process, rootfs: Rootfs) -> None:
@@ -117,52 +149,6 @@ def detach_all(attached: Sequence[Attachment], process: Process) -> None:
             process.leave()
 
 
-def _entry(  # noqa: PLR0913, PLR0917
-    plan: Plan,
-    container: Container,
-    rootfs: Rootfs,
-    config: Config,
-    survey: Survey,
-    sources: Sources,
-    *,
-    exchanged: bool,
-    unit: str,
-) -> Entry:
-    changes = survey.of(plan, () if exchanged else (cache.PATH,))
-    if exchanged:
-        changes += (change(FILE, cache.NEW_PATH),)
-    own_pid = int(os.readlink("/proc/self"))  # under Mesos getpid() is the container's number, and /proc the host's
-    status = os.fstat(rootfs.fd)
-    return Entry(
-        id=container.id,
-        pid=container.pid,
-        start_time=state.start_time(container.pid),
-        bundle=container.bundle,
-        rootfs=container.rootfs,
-        rootfs_identity=(status.st_dev, status.st_ino),
-        gpus=tuple(device.uuid for device in plan.devices),
-        changes=changes,
-        cached=_added_paths(plan) if exchanged else (),
-        nodes=tuple((node.major, node.minor) for node in plan.edits.device_nodes),
-        unit=unit,
-        exclusive=plan.request.exclusive or config.allocation_policy == "exclusive",
-        driver=plan.driver_version,
-        cgroups_path=container.cgroups_path,
-        node_paths=tuple(node.path for node in plan.edits.device_nodes),
-        mounts=tuple(mount.container_path for mount in plan.edits.mounts),
-        mounted=sources.identities,
-        ld_cache=tuple(library.path for library in plan.ld_cache) if cache.is_wanted(plan) else (),
-        boot_id=state.boot_id(),
-        hook=(own_pid, state.start_time(own_pid)),
-        since=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    )
-
-
-def _added_paths(plan: Plan) -> tuple[str, ...]:
-    """Return what the image's own ld cache does not list, and is to be without again."""
-    return tuple(library.path for library in plan.ld_cache if library.path.encode() not in plan.image.ld_cache)
-
-
 def _refuse_shared(attachments: Sequence[Attachment], shared: frozenset[int]) -> None:
     for _tree, onto, path in attachments:
         if syscalls.mount_id(onto) in shared:
@@ -185,19 +171,25 @@ def _restricted_unit(devices: DeviceCgroup) -> str:
     return drop_in.restricted_unit(devices.path)
 
 
-def _allow_devices(devices: DeviceCgroup, container: Container, entry: Entry) -> None:
+def _allow_devices(devices: DeviceCgroup, nodes: Sequence[Node], container: Container, unit: str) -> None:
     """Let the container use its nodes, and first see that systemd does not take that away at its next reload."""
-    if not entry.unit:
-        cgroup.allow(devices, entry.nodes, container.device_rules).close()
+    if not unit:
+        cgroup.allow(devices, nodes, container.device_rules).close()
         return
     from oci_gpu_hook.apply.systemd import drop_in
 
-    drop_in.drop_in(entry.unit, entry.nodes)
+    had_one = drop_in.exists(unit)
+    drop_in.drop_in(unit, nodes)
     try:
-        cgroup.allow(devices, entry.nodes, container.device_rules).close()
+        cgroup.allow(devices, nodes, container.device_rules).close()
     except BaseException:
-        drop_in.remove(entry.unit)
+        if not had_one:
+            drop_in.remove(unit)
         raise
+
+
+def _in_user_namespace(container: Container) -> bool:
+    return "user" in container.namespaces
 
 
 def _unsteady(error: OSError) -> UnsafeRootfs:

@@ -13,12 +13,14 @@ from oci_gpu_hook.base.errors import HookError, quoted, reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Final
 
 _WRITABLE_BY_OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
+_NOT_OURS: Final = "is not a directory that only its owner can write to"
 LONGEST_PAUSE: Final = 0.02  # seconds; where many start at once, who looks more often keeps the holder from its work
 
 _boot_id = ""
@@ -47,7 +49,27 @@ def directory(state_dir: str, name: str = "") -> str:
         except OSError as error:
             raise _unusable(path, reason(error)) from None
         if not stat.S_ISDIR(status.st_mode) or not is_trusted(status):
-            raise _unusable(path, "is not a directory that only its owner can write to")
+            raise _unusable(path, _NOT_OURS)
+    return path
+
+
+def existing(state_dir: str, name: str = "") -> str | None:
+    """Return the path of the state directory, or of the directory `name` in it; None where there is none.
+
+    For whoever reads, locks or removes there without having made it. Raises StateError where it is not this user's
+    alone: in /tmp anybody can have made it, or a link to a directory that this user owns.
+    """
+    path = state_dir
+    for part in ("", name) if name else ("",):
+        path = os.path.join(path, part) if part else path
+        try:
+            status = os.lstat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise _unusable(path, reason(error)) from None
+        if not stat.S_ISDIR(status.st_mode) or not is_trusted(status):
+            raise _unusable(path, _NOT_OURS)
     return path
 
 
@@ -96,13 +118,19 @@ def write(path: str, data: bytes, mode: int = 0o600) -> None:
 def lock(fd: int, patience: float) -> bool:
     """Lock a file until it is closed; False where others have had it for `patience` seconds. Raises OSError."""
     from fcntl import LOCK_EX, LOCK_NB, flock
+
+    return attempt(lambda: flock(fd, LOCK_EX | LOCK_NB), patience)
+
+
+def attempt(lock: Callable[[], object], patience: float) -> bool:
+    """Call `lock` until it does not raise BlockingIOError; False where it does for `patience` seconds."""
     from time import monotonic, sleep
 
     give_up = monotonic() + patience
     pause = 0.0005
     while True:
         try:
-            flock(fd, LOCK_EX | LOCK_NB)
+            lock()
         except BlockingIOError:
             if monotonic() >= give_up:
                 return False
@@ -128,21 +156,34 @@ def start_time(pid: int) -> int:
 
     Together with the pid it names a process for good: numbers are used again, times are not.
     """
-    try:
-        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
+    fields = _stat(pid)
+    if not fields:
         return 0
-    try:
-        text = os.read(fd, 4096)
-    except OSError:
-        return 0
-    finally:
-        os.close(fd)
-    fields = text[text.rfind(b")") + 2 :].split(None, 20)  # the name in parentheses may hold anything, spaces too
     # A leader that has ended is a zombie to all who look, while its other threads may have the GPU open.
     if fields[0] in (b"Z", b"X", b"x") and int(fields[17]) <= 1:
         return 0
     return int(fields[19])
+
+
+def parent(pid: int) -> int:
+    """Return the process that a process is the child of, 0 if there is none."""
+    fields = _stat(pid)
+    return int(fields[1]) if fields else 0
+
+
+def _stat(pid: int) -> list[bytes]:
+    """Return the fields of /proc/PID/stat from the third on, none where there is no such process."""
+    try:
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return []
+    try:
+        text = os.read(fd, 4096)
+    except OSError:
+        return []
+    finally:
+        os.close(fd)
+    return text[text.rfind(b")") + 2 :].split(None, 20)  # the name in parentheses may hold anything, spaces too
 
 
 def boot_id() -> str:

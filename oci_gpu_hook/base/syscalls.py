@@ -44,12 +44,15 @@ FSMOUNT_CLOEXEC: Final = 1
 _FSCONFIG_SET_STRING: Final = 1
 _FSCONFIG_CMD_CREATE: Final = 6
 # include/uapi/linux/stat.h
+_STATX_BTIME: Final = 0x800
+_STATX_BTIME_OFFSET: Final = 0x50
 _STATX_MNT_ID: Final = 0x1000
 _STATX_MNT_ID_UNIQUE: Final = 0x4000  # Linux 6.8: a number that is never given again; before, MNT_ID is told
 _STATX_INO_OFFSET: Final = 0x20  # from here: stx_ino, then at 0x88 stx_dev_major, stx_dev_minor, stx_mnt_id
 _STATX_MNT_ID_OFFSET: Final = 0x90
 _STATUS_SIZE: Final = 0x100  # of struct statx; struct statfs has 120 bytes on 64-bit architectures
 # include/uapi/linux/sched.h
+CLONE_FS: Final = 0x00000200
 CLONE_NEWNS: Final = 0x00020000
 # include/uapi/linux/magic.h
 OVERLAYFS_SUPER_MAGIC: Final = 0x794C7630
@@ -250,6 +253,14 @@ def mount_identity(fd: int) -> tuple[int, int, int, int]:
     raw(_NR_STATX, fd, b"", AT_EMPTY_PATH, _STATX_MNT_ID | _STATX_MNT_ID_UNIQUE, _status)
     inode, major, minor, number = unpack_from("=Q96xIIQ", _status, _STATX_INO_OFFSET)
     return number, major, minor, inode
+
+
+def birth_time(fd: int) -> int:
+    """Return when the descriptor's file was made, in nanoseconds; 0 where its file system does not keep that."""
+    raw(_NR_STATX, fd, b"", AT_EMPTY_PATH, _STATX_BTIME, _status)
+    (known,) = unpack_from("I", _status)  # stx_mask comes first
+    seconds, nanoseconds = unpack_from("qI", _status, _STATX_BTIME_OFFSET)
+    return seconds * 1_000_000_000 + nanoseconds if known & _STATX_BTIME else 0
 
 
 def is_there(dirfd: int, name: str) -> bool:

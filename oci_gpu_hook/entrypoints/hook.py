@@ -109,7 +109,7 @@ def release(config_path: str) -> None:
 def _release(state: State, config: Config) -> None:
     from oci_gpu_hook.lifecycle import teardown
 
-    teardown.stop(state.id, config)
+    teardown.stop(state.id, state.bundle, config)
 
 
 def _load_config(path: str) -> tuple[Config, ConfigError | None]:

@@ -9,31 +9,22 @@ from __future__ import annotations
 
 import os
 
-from oci_gpu_hook.apply import cleanup, status, transaction
-from oci_gpu_hook.apply import ld_cache as cache
-from oci_gpu_hook.apply.device_access import cgroup
-from oci_gpu_hook.apply.journal import journal
-from oci_gpu_hook.apply.journal.changes import FILE, change
-from oci_gpu_hook.apply.materialize import Placing
-from oci_gpu_hook.apply.mounts import Sources
-from oci_gpu_hook.apply.preflight import Survey
+from oci_gpu_hook.apply import status, transaction
+from oci_gpu_hook.apply.journal import journal, reader
 from oci_gpu_hook.apply.process import Process
-from oci_gpu_hook.apply.rootfs.directory import Directories
-from oci_gpu_hook.apply.systemd import drop_in
+from oci_gpu_hook.apply.transaction import Site
 from oci_gpu_hook.base.errors import DriverError, InvalidInput, UnsafeRootfs, quoted
 from oci_gpu_hook.devices.edits import ContainerEdits
 from oci_gpu_hook.lifecycle import verify
 from oci_gpu_hook.lifecycle.admission import readmitted
+from oci_gpu_hook.lifecycle.journaling import Mending
 from oci_gpu_hook.oci import container as containers
 from oci_gpu_hook.plan import plan
 from oci_gpu_hook.request import parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from oci_gpu_hook.apply.journal.changes import Change
     from oci_gpu_hook.apply.journal.journal import Entry
-    from oci_gpu_hook.apply.mounts import Attachment
-    from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
     from oci_gpu_hook.apply.status import Condition
     from oci_gpu_hook.base.config.config import Config
     from oci_gpu_hook.lifecycle.verify import Finding
@@ -54,7 +45,8 @@ def repair(entry: Entry, config: Config) -> tuple[Finding, ...]:
         why = "its config.json asks for none now, or the configuration lets it have none"
         raise InvalidInput(f"container {quoted(entry.id)} was given GPUs", why, "restart the container")
     admission = readmitted(container, request, config, entry.gpus)
-    with journal.Lock(config), Process(entry.pid) as process:
+    with journal.Lock(config, entry.rootfs_identity), Process(entry.pid) as process:
+        entry = _as_it_is_now(entry, config)
         verify.check_alive(entry)
         with transaction.open_rootfs(container, process) as rootfs:
             found = status.look(entry, process, rootfs)
@@ -63,9 +55,20 @@ def repair(entry: Entry, config: Config) -> tuple[Finding, ...]:
                 if not finding.repairable:
                     raise DriverError(finding.what, finding.why, finding.remedy)
             if lost:
-                lost_part = _what_is_lost(entry, found, admission.plan(rootfs))
-                _Repair(entry, container, process, rootfs).put_back(lost_part, found, config)
+                made = _what_is_lost(entry, found, admission.plan(rootfs))
+                site = Site(container=container, process=process, rootfs=rootfs, config=config)
+                for path in found.stale:
+                    _take_away(entry, path, site)
+                transaction.carry_out(made, site, entry.nodes, Mending(entry, site), lambda: verify.check_alive(entry))
     return lost
+
+
+def _as_it_is_now(entry: Entry, config: Config) -> Entry:
+    """Return the entry again, now that its rootfs is locked: another's changes may have been handed to it meanwhile."""
+    found = reader.read(config, journal.key(entry))
+    if found is None:
+        raise InvalidInput(f"container {quoted(entry.id)}", "has ended", "name a container that runs")
+    return found
 
 
 def _container(entry: Entry) -> Container:
@@ -92,90 +95,22 @@ def _what_is_lost(entry: Entry, found: Condition, whole: Plan) -> Plan:
     return plan.Plan(**{**whole.__dict__, **changed})
 
 
-class _Repair:
-    """One container, held open while it is mended."""
+def _take_away(entry: Entry, path: str, site: Site) -> None:
+    """Unmount what the host has deleted, onto which nothing can be mounted. Raises UnsafeRootfs.
 
-    def __init__(self, entry: Entry, container: Container, process: Process, rootfs: Rootfs) -> None:
-        self._entry = entry
-        self._container = container
-        self._process = process
-        self._rootfs = rootfs
-
-    def put_back(self, made: Plan, found: Condition, config: Config) -> None:
-        """Do what `made` says, and give the container its rights on all of its nodes. All or nothing."""
-        entry = self._entry
-        for path in found.stale:
-            self._unmount(path)
-        ld_cache, exchangeable = cache.contents(made)
-        exchanged = exchangeable and cache.is_private(self._rootfs, read_only=self._container.root_readonly)
-        cached = found.uncached if exchanged else ()
-        devices = cgroup.find(entry.pid, entry.cgroups_path)
-        directories = Directories(self._rootfs)
-        survey = Survey(self._rootfs, directories)
-        user_namespace = "user" in self._container.namespaces
-        sources = Sources()
-        placing = Placing(self._rootfs, directories, survey.absent, sources, user_namespace=user_namespace)
-        attached: list[Attachment] = []
-        changes: tuple[Change, ...] = ()
+    The container chooses what is at the path by now. So what is found is held by a descriptor, is proved to be the
+    hook's own mount by the journal, and is unmounted by that descriptor.
+    """
+    fd = site.rootfs.resolve(path)
+    try:
+        if not status.is_own(entry, path, fd):
+            why = "is not the mount that the hook made there"
+            remedy = "stop what renames files in the container, or restart it"
+            raise UnsafeRootfs(f"container path {quoted(path)}", why, remedy)
+        site.process.enter()
         try:
-            sources.hold(made.edits.mounts)
-            changes = survey.of(made, (cache.PATH,) if ld_cache and not exchanged else ())
-            if exchanged:
-                changes += (change(FILE, cache.NEW_PATH),)
-            verify.check_alive(entry)  # so that the cgroup found is its own
-            journal.write(config, _extended(entry, changes, cached, found.unit, sources))
-            placing.place(made)
-            if ld_cache and exchanged:
-                cache.exchange(self._rootfs, ld_cache)
-            elif ld_cache:
-                onto = placing.mountpoint(cache.PATH, directory=False)
-                path = journal.ld_cache_path(config, entry.id)
-                placing.attachments.append(cache.prepare_mount(onto, ld_cache, path))
-            transaction.attach_all(placing.attachments, attached, self._process, self._rootfs)
-            journal.drop(journal.ld_cache_path(config, entry.id))
-            if found.unit:
-                drop_in.drop_in(found.unit, entry.nodes)
-            cgroup.allow(devices, entry.nodes, self._container.device_rules).close()
-        except BaseException:
-            undone = journal.Entry(**{**entry.__dict__, "changes": changes, "cached": cached})
-            transaction.detach_all(attached, self._process)
-            cleanup.clean(self._rootfs, undone)
-            journal.write(config, entry)
-            raise
+            site.process.unmount(fd)
         finally:
-            placing.close()
-            sources.close()
-            directories.close()
-            devices.close()
-
-    def _unmount(self, path: str) -> None:
-        """Take away a mount of what the host has deleted, onto which nothing can be mounted. Raises UnsafeRootfs.
-
-        The container chooses what is at the path by now. So what is found is held by a descriptor, is proved to be the
-        hook's own mount by the journal, and is unmounted by that descriptor.
-        """
-        fd = self._rootfs.resolve(path)
-        try:
-            if not status.is_own(self._entry, path, fd):
-                why = "is not the mount that the hook made there"
-                remedy = "stop what renames files in the container, or restart it"
-                raise UnsafeRootfs(f"container path {quoted(path)}", why, remedy)
-            self._process.enter()
-            try:
-                self._process.unmount(fd)
-            finally:
-                self._process.leave()
-        finally:
-            os.close(fd)
-
-
-def _extended(entry: Entry, changes: tuple[Change, ...], cached: tuple[str, ...], unit: str, sources: Sources) -> Entry:
-    """Return the entry with what is added to the container, once each."""
-    mounted = {found[0]: found for found in (*entry.mounted, *sources.identities)}
-    fields = {
-        "mounted": tuple(mounted.values()),
-        "changes": tuple(dict.fromkeys((*entry.changes, *changes))),
-        "cached": tuple(dict.fromkeys((*entry.cached, *cached))),
-        "unit": unit or entry.unit,
-    }
-    return journal.Entry(**{**entry.__dict__, **fields})
+            site.process.leave()
+    finally:
+        os.close(fd)

@@ -1,4 +1,4 @@
-"""Which running containers a person means: by id, by the start of one, or by the number of a process in it."""
+"""Which running containers a person means: by id, by the start of one, by bundle, or by a process in it."""
 
 from __future__ import annotations
 
@@ -24,10 +24,17 @@ def named(name: str, config: Config) -> Entry:
     found = [entry for entry in entries if entry.id == name]
     if not found and name.isdecimal():
         found = [entry for entry in entries if entry.pid == int(name)] or _around(name, entries)
+    if not found and name.startswith("/"):
+        found = [entry for entry in entries if os.path.normpath(entry.bundle) == os.path.normpath(name)]
     found = found or [entry for entry in entries if name and entry.id.startswith(name)]
+    found = found or [entry for entry in entries if name and entry.id.endswith(f".{name}")]  # nested, under Mesos
     if len(found) == 1:
         return found[0]
     what = f"container {quoted(name)}"
+    if len({entry.id for entry in found}) == 1:
+        several = ", ".join(f"pid {entry.pid} (bundle {quoted(entry.bundle)})" for entry in found)
+        remedy = "give the pid or the bundle of the one that you mean"
+        raise InvalidInput(what, f"is {len(found)} running containers: {several}", remedy)
     if found:
         raise InvalidInput(what, "is the start of several ids", "give more of the id")
     raise InvalidInput(what, "is no running container that was given GPUs", "see `oci-gpu leases` for those that were")

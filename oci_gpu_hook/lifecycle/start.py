@@ -5,10 +5,13 @@ from __future__ import annotations
 from oci_gpu_hook.apply import transaction
 from oci_gpu_hook.apply.journal import journal
 from oci_gpu_hook.apply.process import Process
+from oci_gpu_hook.apply.transaction import Site
+from oci_gpu_hook.apply.watch import Watch
 from oci_gpu_hook.base import log
 from oci_gpu_hook.base.config.config import of_this_user
 from oci_gpu_hook.lifecycle.admission import Admitted
 from oci_gpu_hook.lifecycle.clock import Clock
+from oci_gpu_hook.lifecycle.journaling import Starting
 from oci_gpu_hook.oci.container import check_process
 
 TYPE_CHECKING = False
@@ -29,32 +32,23 @@ def start(
     config = of_this_user(config)
     log.configure(config, container=container.id)
     check_process(container.pid)
-    if _is_attached(container, config):
+    if journal.has_entry(config, container.id, container.pid):
         return  # registered for prestart and for createRuntime, or started through the runtime's front as well
     clock = Clock(started)
     with Admitted(container, request, config, clock=clock, restriction=restriction) as admission:
-        with Process(container.pid) as process, transaction.open_rootfs(container, process) as rootfs:
+        journal.tidy(config)
+        with (
+            Watch(container.id),
+            Process(container.pid) as process,
+            transaction.open_rootfs(container, process) as rootfs,
+        ):
             made = admission.plan(rootfs, clock)
-            transaction.attach(made, container, process, rootfs, config, confirm=lambda: admission.confirm(made))
+            site = Site(container=container, process=process, rootfs=rootfs, config=config)
+            nodes = [(node.major, node.minor) for node in made.edits.device_nodes]
+            transaction.carry_out(made, site, nodes, Starting(made, site), lambda: admission.confirm(made))
         clock.lap("apply")
     for text in made.warnings:
         log.warning("warning", text=text)
     if config.log_file:
         gpus = list(admission.uuids)
         log.info("attached", gpus=gpus, mounts=len(made.edits.mounts), milliseconds=clock.milliseconds())
-
-
-def _is_attached(container: Container, config: Config) -> bool:
-    """Tell whether the container has its GPUs already; clean up after a former one of its name that nobody stopped."""
-    if not journal.has_entry(config, container.id):
-        return False
-    from oci_gpu_hook.apply import cleanup
-    from oci_gpu_hook.apply.journal import reader
-
-    entry = reader.read(config, container.id)
-    if entry is None:
-        return False
-    alive = entry.is_alive()
-    if not alive:
-        cleanup.detach(container.id, config)  # its hook was killed, or no engine ran its poststop
-    return alive and entry.pid == container.pid

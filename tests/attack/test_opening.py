@@ -89,7 +89,7 @@ def test_names_that_become_files(name, enter, machine, simulated, directory, tal
     with enter(rootfs, id=name, cgroup_name="named") as sandbox:
         outcome = sandbox.attach()
         tally.count(outcome)
-        sandbox.release()
+    sandbox.release()
     known = {"containers", "inventory.json", "inventory.lock", "leases.json", "leases.lock"}
     assert set(os.listdir(simulated.state_dir)) <= known
     assert not [left for left in os.listdir(simulated.state_dir / "containers") if not left.startswith(".")]

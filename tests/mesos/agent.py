@@ -60,6 +60,8 @@ class Launched:
         self.runtime = above / "containers" / container.id
         sandboxes = parent.sandbox / "containers" if parent else agent.work / "slaves/S0/frameworks/F0/executors/e/runs"
         self.sandbox = sandboxes / container.id
+        name = self.path[1:].replace("/mesos/", "/containers/").removeprefix("mesos/")
+        self.provisioned = agent.work / "provisioner/containers" / name
         self.rootfs = ""
         self.pid = 0
         own = parent is None or container.own_cgroup
@@ -124,12 +126,7 @@ class Launched:
                         raise
             layers.insert(0, str(at))
         name = str(uuid.uuid4())
-        backend = (
-            self.agent.work
-            / "provisioner/containers"
-            / self.path[1:].replace("/mesos/", "/containers/").removeprefix("mesos/")
-            / "backends/overlay"
-        )
+        backend = self.provisioned / "backends/overlay"
         rootfs, scratch = backend / "rootfses" / name, backend / "scratch" / name
         for path in (rootfs, scratch / "upperdir", scratch / "workdir"):
             path.mkdir(parents=True)
@@ -236,7 +233,7 @@ class Launched:
         for cgroup in reversed(self.cgroups):
             remove_cgroup(cgroup)
         shutil.rmtree(self.runtime, ignore_errors=True)
-        shutil.rmtree(self.agent.work / "provisioner/containers" / self.container.id, ignore_errors=True)
+        shutil.rmtree(self.provisioned, ignore_errors=True)
 
 
 def remove_cgroup(cgroup: Path) -> None:

@@ -77,7 +77,7 @@ def test_json_is_what_the_schema_says(host, capsys):
 
 
 def test_the_table_shows_free_and_held_devices_without_colour_in_a_pipe(host, capsys):
-    release.release(LONG, host.config, force=True)
+    release.release_by_hand(LONG, host.config, force=True)
     assert host() == 0
     text = capsys.readouterr().out
     lines = [line.split() for line in text.splitlines() if line.strip()]
@@ -127,6 +127,24 @@ def test_what_lives_is_released_by_force_only(host, capsys):
     assert host("release", "3f5a3f", "--force") == 0
     assert "c" in {lease.container for lease in query.current(host.config).leases}
     assert LONG not in {lease.container for lease in query.current(host.config).leases}
+
+
+def test_of_two_that_live_and_have_one_id_the_process_tells_which_is_meant(host, capsys):
+    from oci_gpu_hook.allocation import model, store
+    from oci_gpu_hook.allocation.holders import Holder, Processes
+
+    processes = Processes()
+    parent = processes.lineage()[1]
+    with store.Store(host.config.state_dir, processes) as opened:
+        opened.lock()
+        book = opened.read()
+        twin = model.Lease(**{**book.leases[-1].__dict__, "holder": Holder(**parent.__dict__)})
+        opened.write(model.with_changes(book, leases=(*book.leases, twin)))
+    assert host("release", "c", "--force") == 1
+    assert f"is the id of several: pid {host.process.pid}, {parent.pid}" in capsys.readouterr().err
+    assert host("release", str(parent.pid), "--force") == 0
+    left = query.current(host.config).leases
+    assert [lease.holder.pid for lease in left if lease.container == "c"] == [host.process.pid]
 
 
 def test_releasing_what_holds_nothing_is_an_error_that_names_the_holders(host, capsys):

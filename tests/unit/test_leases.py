@@ -260,7 +260,7 @@ def test_poststop_releases_what_has_ended_and_nothing_that_lives(config, started
 
 def test_people_can_release_what_lives(config, started, events):
     grant(request("0"), started("a"), config)
-    assert release.release("a", config, force=True)
+    assert release.release_by_hand("a", config, force=True)
     assert holders(config) == {}
     assert events[-1][0] == "released"
 
@@ -351,7 +351,7 @@ def test_waiting_ends_with_the_grant_and_keeps_the_order(config, started):
         )
         until(lambda: queue(config)[-1:] == [name])  # noqa: B023
     assert queue(config) == ["large", "small", "last"]
-    assert release.release("a", config, force=True)
+    assert release.release_by_hand("a", config, force=True)
     until(lambda: len(results) == 2)
     assert sorted(results) == [("large", [0, 1, 2]), ("small", [3])]
     started.kill("large")
@@ -616,7 +616,7 @@ def test_no_descriptor_is_left_open(config, started):
     before = psutil.Process().num_fds()
     for _ in range(3):
         grant(request(count=1), bundle("b", started.processes["a"].pid), config)
-        release.release("b", config, force=True)
+        release.release_by_hand("b", config, force=True)
         query.current(config)
     assert psutil.Process().num_fds() == before
 
@@ -805,7 +805,7 @@ def test_processes_that_die_at_random_never_share_an_exclusive_gpu_nor_lose_one(
                     grant(
                         request(count=1, exclusive=True, wait=5), bundle(f"victim{os.getpid()}", 0), config, host(size)
                     )
-                    release.release(f"victim{os.getpid()}", config, force=True)
+                    release.release_by_hand(f"victim{os.getpid()}", config, force=True)
             finally:
                 os._exit(1)
         time.sleep(rng.random() * 0.02)

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from oci_gpu_hook.apply.materialize import Placing
+from oci_gpu_hook.apply import preflight
+from oci_gpu_hook.apply.materialize import Materializing
 from oci_gpu_hook.apply.mounts import Sources
-from oci_gpu_hook.apply.preflight import Survey
 from oci_gpu_hook.apply.rootfs.directory import Directories
 from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
 from oci_gpu_hook.base.errors import UnsafeRootfs
@@ -27,15 +27,11 @@ def place(root, paths):
     with Rootfs(os.open(root, os.O_PATH | os.O_DIRECTORY), own_mounts=lambda _: frozenset()) as rootfs:
         rootfs.mount_id = -1  # all that is looked at lies in another mount, which is none of the container's own
         rootfs._own_mounts = frozenset({-1})
-        with Directories(rootfs) as directories:
-            survey = Survey(rootfs, directories)
-            survey.of(plan)
-            placing = Placing(rootfs, directories, survey.absent, Sources(), user_namespace=False)
-            try:
-                placing.place(plan)
-                return [path for _, _, path in placing.attachments]
-            finally:
-                placing.close()
+        with Directories(rootfs) as directories, Sources() as sources:
+            seen = preflight.look(plan, rootfs, directories)
+            with Materializing(rootfs, directories, seen.absent, sources, user_namespace=False) as made:
+                made.make(plan)
+                return [path for _, _, path in made.attachments]
 
 
 def test_a_node_is_bound_onto_an_empty_file_of_a_volume(tmp_path):

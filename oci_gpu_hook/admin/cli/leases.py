@@ -22,7 +22,7 @@ from oci_gpu_hook.devices.nvidia.devices import gpu_of
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from typing import Final
 
     from rich.console import Group
@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--watch", action="store_true", help="redraw the table every second until interrupted")
     actions = parser.add_subparsers(metavar="ACTION")
     release = actions.add_parser("release", help="drop the lease of a container", description=_release.__doc__)
-    release.add_argument("container", metavar="ID", help="the container's id, or its beginning")
+    release.add_argument("container", metavar="ID|PID", help="the container's id or its beginning, or its process")
     release.add_argument("--force", action="store_true", help="even while the container lives and uses its GPUs")
     parser.set_defaults(container=None)
 
@@ -205,18 +205,35 @@ def _age(since: str) -> str:
 
 def _release(text: str, config: Config, *, force: bool) -> int:
     """Drop the lease of a container, so that its GPUs can be granted to others."""
-    held = dict.fromkeys(lease.container for lease in query.current(config).leases)
-    meant = [text] if text in held else [container for container in held if text and container.startswith(text)]
-    if len(meant) > 1:
-        why = f"could be any of {', '.join(map(quoted, meant))}"
+    leases = query.current(config).leases
+    meant = _meant(text, leases)
+    if len({lease.container for lease in meant}) > 1:
+        why = f"could be any of {', '.join(dict.fromkeys(quoted(lease.container) for lease in meant))}"
         raise InvalidInput(f"container {quoted(text)}", why, "give more of the id")
+    if len(meant) > 1:
+        why = f"is the id of several: pid {', '.join(str(lease.holder.pid) for lease in meant)}"
+        raise InvalidInput(f"container {quoted(text)}", why, "give the pid of the one that you mean")
     if not meant:
-        if release.release(text, config, force=force):  # its process had ended, so it was not shown any more
+        if release.release_by_hand(text, config, force=force):  # its process had ended, so it was not shown any more
             return 0
-        known = ", ".join(map(quoted, held)) or "nobody"
+        known = ", ".join(dict.fromkeys(quoted(lease.container) for lease in leases)) or "nobody"
         raise InvalidInput(f"container {quoted(text)}", "has no lease", f"those have: {known}")
-    if not release.release(meant[0], config, force=force):
+    (lease,) = meant
+    if not release.release_by_hand(lease.container, config, pid=lease.holder.pid, force=force):
         why = "lives, and would go on using its GPUs"
-        raise AllocationError(f"container {quoted(meant[0])}", why, "stop it, or use --force")
-    print(f"released the GPUs of container {quoted(meant[0])}")
+        raise AllocationError(f"container {quoted(lease.container)}", why, "stop it, or use --force")
+    print(f"released the GPUs of container {quoted(lease.container)}")
     return 0
+
+
+def _meant(text: str, leases: Sequence[Lease]) -> list[Lease]:
+    """Return the leases that a person means: by id, process, the start of an id, or the last part of a Mesos name."""
+    for is_meant in (
+        lambda lease: lease.container == text,
+        lambda lease: str(lease.holder.pid) == text,
+        lambda lease: bool(text) and lease.container.startswith(text),
+        lambda lease: bool(text) and lease.container.endswith(f".{text}"),
+    ):
+        if found := [lease for lease in leases if is_meant(lease)]:
+            return found
+    return []

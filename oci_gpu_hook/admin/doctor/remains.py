@@ -29,7 +29,7 @@ def check(host: Host) -> Iterator[Finding]:
     yield from _record(host)
     dead = journal.dead(host.config)
     if dead:
-        what = f"{_containers(dead)} ended without poststop"
+        what = f"{_containers([journal.id_in(key) for key in dead])} ended without poststop"
         why = "what was made for them is still in their root directories; the next start takes it back"
         yield Finding(check=_NAME, severity=NOTE, what=what, why=why, remedy="oci-gpu repair --all does it now")
     scopes = units.ended_scopes(host.root)

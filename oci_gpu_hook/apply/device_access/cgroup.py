@@ -19,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import ModuleType
-    from typing import Final, Protocol
+    from typing import Final, Protocol, Self
 
     from oci_gpu_hook.oci.container import DeviceRule
 
@@ -52,6 +52,12 @@ class DeviceCgroup(Record):
     own_path: str = ""
     levels: tuple[int, ...] = ()
     note: str = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Close the descriptors; after that no grant made with them can be undone."""

@@ -1,6 +1,8 @@
 """What was done to each container, one file a container in the state directory, written before it is done.
 
 It serves rollback after a crash, `poststop`, and whoever asks later what a container holds: `entries` reads it back.
+A file is named after the container's process, for an id is no identity: two runtimes, each with a root of its own, may
+have a container of one id, and whoever starts containers chooses it.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from oci_gpu_hook.base import log, state
 from oci_gpu_hook.base.document import dump
 from oci_gpu_hook.base.errors import reason
 from oci_gpu_hook.base.record import Record
+from oci_gpu_hook.base.state import StateError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,11 +27,20 @@ if TYPE_CHECKING:
 
 DIRECTORY: Final = "containers"
 _LOCK: Final = ".lock"
+_UNNAMED: Final = "unnamed"  # what older hooks called an entry without an id
 _PATIENCE: Final = 5.0  # seconds; it is held for milliseconds, unless its holder is stopped
+_LONGEST_ID: Final = 190  # bytes; a file name has 255, and a process and suffixes follow
+_SET_LOCK: Final = 37  # include/uapi/asm-generic/fcntl.h, F_OFD_SETLK
+_WRITE_LOCK: Final = 1  # F_WRLCK
+_SPREAD: Final = 0x9E3779B97F4A7C15  # two of one byte only wait for each other
+_OFFSETS: Final = (1 << 62) - 1
 
 
 class Entry(Record):
     """A container's entry. rootfs_identity: (st_dev, st_ino) of its root directory.
+
+    rootfs_born: when that was made, in nanoseconds, for an inode number is used again; 0 where that is not known.
+    key: the name of its file where that is an older hook's, made of the id alone.
 
     cached: paths that the rootfs's own /etc/ld.so.cache was given in place; () where the cache was mounted over.
     nodes: (major, minor) of the devices that its cgroup was told to let through. unit: the systemd unit, "" for none.
@@ -62,6 +74,8 @@ class Entry(Record):
     boot_id: str = ""
     since: str = ""
     hook: tuple[int, int] = (0, 0)
+    rootfs_born: int = 0
+    key: str = ""
 
     def is_alive(self) -> bool:
         """Tell whether the container's first process lives."""
@@ -71,27 +85,40 @@ class Entry(Record):
         """Tell whether the container lives, or what is made for it: a hook may outlive a runtime that was killed."""
         return self.is_alive() or (self.boot_id == state.boot_id() and _lives(*self.hook))
 
+    def has_rootfs_of(self, other: Entry) -> bool:
+        """Tell whether two containers have one root directory, and not one after the other the same inode number."""
+        return self.is_rootfs(other.rootfs_identity, other.rootfs_born)
 
-def record(config: Config, entry_of: Callable[[], Entry]) -> Entry:
-    """Write and return the entry of a container that starts, once nothing dead is left under its name or any other.
+    def is_rootfs(self, identity: tuple[int, int], born: int) -> bool:
+        """Tell whether a directory is this container's root. identity, born: of the directory."""
+        return self.rootfs_identity == identity and (self.rootfs_born == born or 0 in (self.rootfs_born, born))
+
+
+def record(config: Config, rootfs_identity: tuple[int, int], entry_of: Callable[[], Entry]) -> Entry:
+    """Write and return the entry of a container that starts.
 
     entry_of: looks at the rootfs for it, while nobody takes back what another container on the same rootfs had made.
-    Raises StateError, OSError and what `entry_of` does: what goes wrong with the dead is logged and fails nobody.
+    Others do not wait for that: a rootfs may have volumes that never answer. Raises StateError, OSError and what
+    `entry_of` does.
     """
     state.directory(config.state_dir, DIRECTORY)
-    with Lock(config):
-        if dead(config) or units.ended_scopes():
-            from oci_gpu_hook.apply import cleanup
-
-            cleanup.take_back_dead(config)
+    with Lock(config, rootfs_identity):
         entry = entry_of()
         write(config, entry)
     return entry
 
 
+def tidy(config: Config) -> None:
+    """Take back what is left of containers that ended without `poststop`, as far as it can be had quickly."""
+    if dead(config) or units.ended_scopes():
+        from oci_gpu_hook.apply import cleanup
+
+        cleanup.take_back_dead(config)
+
+
 def write(config: Config, entry: Entry) -> None:
     """Keep the entry, in the directory that `record` has made. Raises OSError."""
-    document = {
+    document: dict[str, object] = {
         "pid": entry.pid,  # these five first: `dead` reads no further
         "startTime": entry.start_time,
         **_of_boot(entry),
@@ -112,7 +139,9 @@ def write(config: Config, entry: Entry) -> None:
         "mounted": entry.mounted,
         "ldCache": entry.ld_cache,
     }
-    state.write(path_in(os.path.join(config.state_dir, DIRECTORY), entry.id), dump(document))
+    if entry.rootfs_born:
+        document["rootfsBorn"] = entry.rootfs_born
+    state.write(path_in(os.path.join(config.state_dir, DIRECTORY), key(entry)), dump(document))
 
 
 def _of_boot(entry: Entry) -> dict[str, object]:
@@ -122,17 +151,41 @@ def _of_boot(entry: Entry) -> dict[str, object]:
     return {"bootId": entry.boot_id, "hookPid": pid, "hookStartTime": started, "since": entry.since}
 
 
-def has_entry(config: Config, container_id: str) -> bool:
-    """Tell whether there is a file for the container, whatever is in it."""
-    return os.access(path_in(os.path.join(config.state_dir, DIRECTORY), container_id), os.F_OK)
+def key_of(container_id: str, pid: int, started: int) -> str:
+    """Return the name of a container's entry, by its process: ID~PID-START, without the id where that is too long."""
+    name = container_id if len(os.fsencode(container_id)) <= _LONGEST_ID else ""
+    return f"{name}~{pid}-{started}"
+
+
+def key(entry: Entry) -> str:
+    """Return the name under which an entry is kept."""
+    return entry.key or key_of(entry.id, entry.pid, entry.start_time)
+
+
+def id_in(key: str) -> str:
+    """Return the container's id as far as the name of its entry tells."""
+    return key.rpartition("~")[0] or key
+
+
+def has_entry(config: Config, container_id: str, pid: int) -> bool:
+    """Tell whether there is an entry of the container whose process is `pid`; also one that an older hook wrote."""
+    directory = os.path.join(config.state_dir, DIRECTORY)
+    if os.access(path_in(directory, key_of(container_id, pid, state.start_time(pid))), os.F_OK):
+        return True
+    if not os.access(path_in(directory, container_id or _UNNAMED), os.F_OK):
+        return False
+    from oci_gpu_hook.apply.journal import reader
+
+    entry = reader.read(config, container_id or _UNNAMED)
+    return entry is not None and entry.pid == pid and entry.is_alive()
 
 
 def dead(config: Config) -> list[str]:
-    """Return the ids of containers that have an entry and neither process nor hook any more. Cheap: none is parsed."""
-    directory = os.path.join(config.state_dir, DIRECTORY)
+    """Return the keys of containers that have neither process nor hook any more. Cheap: no entry is parsed."""
     try:
-        names = os.listdir(directory)
-    except OSError:
+        directory = state.existing(config.state_dir, DIRECTORY)
+        names = os.listdir(directory) if directory else []
+    except (OSError, StateError):
         return []
     return [name.removesuffix(".json") for name in names if name.endswith(".json") and _is_dead(f"{directory}/{name}")]
 
@@ -161,17 +214,42 @@ def _lives(pid: int, started: int) -> bool:
     return 0 != state.start_time(pid) == started
 
 
-def ld_cache_path(config: Config, container_id: str) -> str:
+def ld_cache_path(config: Config, entry: Entry) -> str:
     """Return where the container's ld cache is kept until it is mounted."""
-    return path_in(os.path.join(config.state_dir, DIRECTORY), container_id).removesuffix(".json") + ".ld.so.cache"
+    return _ld_cache_path(config, key(entry))
 
 
-def forget(config: Config, container_id: str) -> None:
-    """Drop the container's entry, if there is one, and what belongs to it."""
-    entry = path_in(os.path.join(config.state_dir, DIRECTORY), container_id)
-    for path in (ld_cache_path(config, container_id), entry):
+def _ld_cache_path(config: Config, key: str) -> str:
+    return os.path.join(config.state_dir, DIRECTORY, f"{key}.ld.so.cache")
+
+
+def forget(config: Config, key: str) -> None:
+    """Drop an entry, if there is one, and what belongs to it."""
+    entry = path_in(os.path.join(config.state_dir, DIRECTORY), key)
+    for path in (_ld_cache_path(config, key), entry):
         drop(path)
         state.drop_unfinished(path)
+    drop(tried_path(config, key))
+
+
+def is_kept(config: Config, key: str) -> bool:
+    """Tell whether there is an entry of that key, whatever is in it."""
+    return os.access(path_in(os.path.join(config.state_dir, DIRECTORY), key), os.F_OK)
+
+
+def is_left_over(config: Config, name: str) -> bool:
+    """Tell whether a file belongs to no entry, and its container's process is dead."""
+    container_id, _, rest = name.rpartition("~")
+    process, _, suffix = rest.partition(".")
+    pid, _, started = process.partition("-")
+    if suffix in ("", "json") or not (pid.isdecimal() and started.isdecimal()):
+        return False
+    return not _lives(int(pid), int(started)) and not is_kept(config, f"{container_id}~{process}")
+
+
+def tried_path(config: Config, key: str) -> str:
+    """Return the file that is there while somebody cleans a dead container's rootfs, and after that was given up."""
+    return os.path.join(config.state_dir, DIRECTORY, f"{key}.tried")
 
 
 def drop(path: str) -> None:
@@ -183,29 +261,46 @@ def drop(path: str) -> None:
             raise
 
 
-def path_in(directory: str, container_id: str) -> str:
-    """Return the path of a container's entry."""
-    return os.path.join(directory, f"{container_id or 'unnamed'}.json")
+def path_in(directory: str, key: str) -> str:
+    """Return the path of an entry."""
+    return os.path.join(directory, f"{key}.json")
 
 
 class Lock:
-    """The right to take back what is dead, for a `with` block; given up on where its holder does not move."""
+    """The right to look at a rootfs and take back in it what is dead, for a `with` block.
 
-    def __init__(self, config: Config) -> None:
-        self._path = os.path.join(config.state_dir, DIRECTORY, _LOCK)
+    Each rootfs has one of its own: under it files of a container are looked at, which may never answer. It is given up
+    on after `patience` seconds; `is_held` tells whether it was had. One file serves all, by a byte for each rootfs.
+    """
+
+    def __init__(self, config: Config, rootfs_identity: tuple[int, int], patience: float | None = None) -> None:
+        self._config = config
+        device, inode = rootfs_identity
+        self._offset = (device * _SPREAD + inode) & _OFFSETS
+        self._patience = _PATIENCE if patience is None else patience
         self._fd = -1
+        self.is_held = False
 
     def __enter__(self) -> Self:
-        try:
-            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        except FileNotFoundError:
+        directory = state.existing(self._config.state_dir, DIRECTORY)
+        if directory is None:
             return self  # no container was ever given anything
+        path = os.path.join(directory, _LOCK)
         try:
-            if not state.lock(self._fd, _PATIENCE):
-                log.warning("lock not had", path=self._path, seconds=_PATIENCE)
+            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            self.is_held = state.attempt(self._try, self._patience)
+            if not self.is_held and self._patience:
+                log.warning("lock not had", path=path, seconds=self._patience)
         except OSError as error:
-            log.warning("lock not had", path=self._path, reason=reason(error))
+            log.warning("lock not had", path=path, reason=reason(error))
         return self
+
+    def _try(self) -> None:
+        from fcntl import fcntl
+        from struct import pack
+
+        # struct flock: of the open file, not of the process, whose threads and descriptors would share it.
+        fcntl(self._fd, _SET_LOCK, pack("hhqqi4x", _WRITE_LOCK, os.SEEK_SET, self._offset, 1, 0))
 
     def __exit__(self, *_exception: object) -> None:
         if self._fd >= 0:

@@ -8,13 +8,14 @@ from __future__ import annotations
 import os
 
 from oci_gpu_hook.apply.journal.changes import change
-from oci_gpu_hook.apply.journal.journal import DIRECTORY, Entry, path_in, write
+from oci_gpu_hook.apply.journal.journal import DIRECTORY, Entry, key, key_of, path_in, write
 from oci_gpu_hook.base import state
 from oci_gpu_hook.base.document import parse
 from oci_gpu_hook.base.errors import HookError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any, Final
 
     from oci_gpu_hook.apply.journal.changes import Change
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
 _LARGEST: Final = 4 * 1024 * 1024
 
 
-def read(config: Config, container_id: str) -> Entry | None:
-    """Return the container's entry; None where there is none, or none that can be read."""
-    path = path_in(os.path.join(config.state_dir, DIRECTORY), container_id)
+def read(config: Config, name: str) -> Entry | None:
+    """Return the entry of that key; None where there is none, or none that can be read."""
+    path = path_in(os.path.join(config.state_dir, DIRECTORY), name)
     data = state.read(path, _LARGEST)
     if data is None:
         return None
@@ -33,18 +34,46 @@ def read(config: Config, container_id: str) -> Entry | None:
         entry = _entry(parse(data, "journal"))
     except (HookError, KeyError, TypeError, ValueError, AttributeError, OverflowError):
         return None
-    # The id names files that cleanup removes: no other may stand in an entry than the one it was found under.
-    return entry if entry.id in (container_id, "") and path_in(os.path.dirname(path), entry.id) == path else None
+    # The key names files that cleanup removes: no other may stand in an entry than the one it was found under.
+    if name == key(entry):
+        return entry
+    return Entry(**{**entry.__dict__, "key": name}) if name == (entry.id or "unnamed") else None
 
 
 def read_all(config: Config) -> list[Entry]:
     """Return the entries of all containers, by id."""
+    return _read(config, keys(config))
+
+
+def of_container(config: Config, container_id: str, bundle: str) -> list[Entry]:
+    """Return the entries of containers of that id that were made of that bundle, living and dead."""
+    unnamed = key_of("", 0, 0)[:1]  # an id that is too long for the name of a file
+    names = [
+        name
+        for name in keys(config)
+        if name.startswith((f"{container_id}~", unnamed)) or name == (container_id or "unnamed")
+    ]
+    return [entry for entry in _read(config, names) if entry.id == container_id and _is_bundle(entry.bundle, bundle)]
+
+
+def keys(config: Config) -> list[str]:
+    """Return the keys of all entries, sorted. Raises StateError where others than this user could have made them."""
+    directory = state.existing(config.state_dir, DIRECTORY)
     try:
-        names = sorted(os.listdir(os.path.join(config.state_dir, DIRECTORY)))
+        names = sorted(os.listdir(directory)) if directory else []
     except OSError:
         return []
-    found = (read(config, name.removesuffix(".json")) for name in names if name.endswith(".json"))
+    return [name.removesuffix(".json") for name in names if name.endswith(".json")]
+
+
+def _read(config: Config, names: Iterable[str]) -> list[Entry]:
+    found = (read(config, name) for name in names)
     return [entry for entry in found if entry is not None]
+
+
+def _is_bundle(one: str, other: str) -> bool:
+    """Tell whether two paths are of one bundle; runtimes may resolve links in the one that they tell poststop."""
+    return os.path.normpath(one) == os.path.normpath(other) or os.path.realpath(one) == os.path.realpath(other)
 
 
 def sharers(config: Config, entry: Entry) -> list[Entry]:
@@ -52,7 +81,7 @@ def sharers(config: Config, entry: Entry) -> list[Entry]:
     return [
         other
         for other in read_all(config)
-        if other.id != entry.id and other.rootfs_identity == entry.rootfs_identity and other.is_active()
+        if key(other) != key(entry) and other.has_rootfs_of(entry) and other.is_active()
     ]
 
 
@@ -87,6 +116,7 @@ def _entry(document: dict[str, Any]) -> Entry:
         boot_id=str(document.get("bootId", "")),
         since=str(document.get("since", "")),
         hook=(int(document.get("hookPid", 0)), int(document.get("hookStartTime", 0))),
+        rootfs_born=int(document.get("rootfsBorn", 0)),
     )
 
 

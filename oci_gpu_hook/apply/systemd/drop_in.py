@@ -63,6 +63,11 @@ def drop_in(unit: str, nodes: Sequence[Node], root: str = "/") -> None:
         raise ApplyError(f"cannot write a drop-in for {quoted(unit)}", reason(error), _REMEDY) from None
 
 
+def exists(unit: str, root: str = "/") -> bool:
+    """Tell whether the unit has a drop-in of this project's."""
+    return os.path.lexists(os.path.join(root, *CONTROL, f"{unit}.d", NAME))
+
+
 def covers(unit: str, nodes: Iterable[Node], root: str = "/") -> bool:
     """Tell whether the unit's drop-in is there and allows `nodes`."""
     found = frozenset(lines(os.path.join(root, *CONTROL, f"{unit}.d", NAME)))

@@ -76,8 +76,11 @@ def of_this_user(config: Config) -> Config:
 
 
 def _compiled(name: str, made_of: list[int]) -> Config | None:
-    directory = rootless.state_directory(COMPILED_DIRECTORY[0])
-    data = state.read(os.path.join(directory, COMPILED_DIRECTORY[1], name), 2 * LARGEST_CONFIG)
+    try:
+        directory = state.existing(rootless.state_directory(COMPILED_DIRECTORY[0]), COMPILED_DIRECTORY[1])
+    except state.StateError:
+        return None
+    data = state.read(os.path.join(directory, name), 2 * LARGEST_CONFIG) if directory else None
     if data is None:
         return None
     try:

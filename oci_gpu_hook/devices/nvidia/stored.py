@@ -98,11 +98,10 @@ def from_json(
 
 
 def _document(config: Config) -> dict[str, Any] | None:
-    data = state.read(f"{config.state_dir}/{NAME}", LARGEST)
-    if data is None:
-        return None
     try:
-        document: dict[str, Any] = parse(data, NAME)
+        directory = state.existing(config.state_dir)
+        data = state.read(f"{directory}/{NAME}", LARGEST) if directory else None
+        document: dict[str, Any] | None = None if data is None else parse(data, NAME)
     except HookError:
         return None
     return document

@@ -11,10 +11,14 @@ import os
 import time
 
 from oci_gpu_hook.apply.device_access import cgroup as device_cgroups
+from oci_gpu_hook.apply.watch import Watch
 from oci_gpu_hook.base import mount_table, syscalls
 from oci_gpu_hook.base.config import config as configs
+from oci_gpu_hook.base.document import member
+from oci_gpu_hook.base.document import parse as parse_json
 from oci_gpu_hook.base.errors import ApplyError, HookError, InvalidInput, quoted, reason
 from oci_gpu_hook.entrypoints.mesos import cgroups
+from oci_gpu_hook.entrypoints.mesos.bundle import CONTAINER
 from oci_gpu_hook.oci import container as containers
 from oci_gpu_hook.oci.container import State
 from oci_gpu_hook.request import parse
@@ -51,8 +55,10 @@ def attach(bundle: str, config_path: str) -> None:
     """Give the container of a bundle the GPUs that it asks for. Raises HookError; then it has none."""
     started = time.perf_counter()
     config = configs.of_this_user(configs.load(config_path))
-    state = State(id=os.path.basename(bundle), pid=_see_as_the_host_does(), bundle=bundle, root="", annotations={})
-    container = containers.parse_config(containers.read_config(bundle), state)
+    pid = _see_as_the_host_does()
+    document = parse_json(containers.read_config(bundle), bundle)
+    state = State(id=_name(document, bundle), pid=pid, bundle=bundle, root="", annotations={})
+    container = containers.of_document(document, state)
     request = parse.parse(container, config)
     if request is None:
         return  # the configuration was changed since, and does not let it ask any more
@@ -60,7 +66,15 @@ def attach(bundle: str, config_path: str) -> None:
     from oci_gpu_hook.lifecycle import start
 
     restriction = _restriction(container)
-    start.start(_prepared(container, config), request, config, started, restriction)
+    with Watch(container.id):
+        container = _prepared(container, config)
+    start.start(container, request, config, started, restriction)
+
+
+def _name(document: object, bundle: str) -> str:
+    """Return the whole name of the bundle's container; a front of an earlier version has written its id alone."""
+    annotations = member(document, "annotations", dict, bundle, {})
+    return member(annotations, CONTAINER, str, bundle, "") or os.path.basename(bundle)
 
 
 def _see_as_the_host_does() -> int:

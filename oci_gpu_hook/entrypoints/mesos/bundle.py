@@ -1,11 +1,13 @@
 """The bundle that stands for a Mesos container: the config.json of the OCI runtime specification, as far as it is read.
 
-It lies in STATE/mesos/ID for as long as the container lives, for the hook and for `oci-gpu`; the next container that
-asks for GPUs takes away those of containers that are gone.
+It lies in a directory of its own in STATE/mesos for as long as the container lives, for the hook and for `oci-gpu`; the
+next container that asks for GPUs takes away those of containers that are gone. No launch writes to the directory of
+another, whatever its container is called.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 
 from oci_gpu_hook.base import state
@@ -23,9 +25,12 @@ if TYPE_CHECKING:
 
 DIRECTORY: Final = "mesos"
 ANNOTATIONS: Final = "mesos."
+CONTAINER: Final = "mesos.container"
 _MS_BIND: Final = 0x1000  # include/uapi/linux/mount.h
 _NAMED: Final = ("MESOS_FRAMEWORK_ID", "MESOS_EXECUTOR_ID")  # set by the agent, for whoever looks who has which GPU
 _LARGEST: Final = 1 << 20
+_LONGEST_NAME: Final = 190  # bytes of a container's name in that of its directory, which has 255
+_ATTEMPTS: Final = 1000
 
 
 def config_of(found: dict[str, Member], cgroup: Cgroup | None) -> dict[str, Any]:
@@ -33,7 +38,7 @@ def config_of(found: dict[str, Member], cgroup: Cgroup | None) -> dict[str, Any]
     environment = launch_info.environment(found)
     annotations = {}
     if cgroup is not None:
-        annotations = {f"{ANNOTATIONS}container": cgroup.container, f"{ANNOTATIONS}cgroup": cgroup.path}
+        annotations = {CONTAINER: cgroup.name, f"{ANNOTATIONS}cgroup": cgroup.path}
     for entry in environment:
         name, _, value = entry.partition("=")
         if name in _NAMED and value:
@@ -53,27 +58,34 @@ def write(document: dict[str, Any], container: str, config: Config) -> str:
     """Keep a config.json and return its bundle's directory. Raises HookError, OSError."""
     if container in ("", ".", ".."):
         raise InvalidInput("Mesos container", f"{quoted(container)} cannot name it", "see the agent's log")
-    state.directory(config.state_dir)
-    directory = state.directory(state.directory(config.state_dir, DIRECTORY), container)
+    pid = int(os.readlink("/proc/self"))
+    short = os.fsdecode(os.fsencode(container)[:_LONGEST_NAME])
+    path = os.path.join(state.directory(config.state_dir, DIRECTORY), f"{short}~{pid}-{state.start_time(pid)}")
+    directory = path
+    for number in range(1, _ATTEMPTS):
+        try:
+            os.mkdir(directory, 0o700)
+            break
+        except FileExistsError:  # of an earlier boot, or of a process that another pid namespace numbers so
+            directory = f"{path}-{number}"
+    else:
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
     state.write(os.path.join(directory, "config.json"), dump(document))
     return directory
 
 
 def drop_ended(config: Config) -> None:
     """Take away the bundles of containers that are gone."""
-    directory = os.path.join(config.state_dir, DIRECTORY)
-    try:
-        names = os.listdir(directory)
-    except FileNotFoundError:
-        return
+    directory = state.existing(config.state_dir, DIRECTORY)
+    names = os.listdir(directory) if directory else ()
     for name in names:
-        path = os.path.join(directory, name, "config.json")
+        path = f"{directory}/{name}/config.json"
         try:
             document = parse(state.read(path, _LARGEST) or b"", path)
             if cgroups.exists(document["annotations"][f"{ANNOTATIONS}cgroup"]):
                 continue
             os.unlink(path)
-            os.rmdir(os.path.join(directory, name))
+            os.rmdir(f"{directory}/{name}")
         except (HookError, OSError, KeyError, TypeError):
             continue  # being written by another launch, or taken away by it
 

@@ -27,11 +27,19 @@ _LARGEST: Final = 1 << 20
 
 
 class Cgroup(Record):
-    """Where a container is: its id, its freezer cgroup, and the cgroup of the topmost container that it is part of."""
+    """Where a container is: its id, its freezer cgroup, and the cgroup of the topmost container that it is part of.
+
+    Whoever launches a nested container chooses its id, another task's perhaps; `name` is nobody else's.
+    """
 
     container: str
     path: str
     top: str
+
+    @property
+    def name(self) -> str:
+        """Return the container's whole name as Mesos writes it: PARENT.CHILD, and no id has a dot."""
+        return os.path.basename(self.top) + self.path.removeprefix(self.top).replace(_SEPARATOR, ".")
 
 
 def of_process(table: bytes) -> Cgroup:

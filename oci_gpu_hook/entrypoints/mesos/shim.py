@@ -88,7 +88,7 @@ def find(call: Call, config_path: str) -> Launch | None:
         return None
     if troubles or cgroup is None:
         raise troubles[0]
-    return Launch(place=place, text=text, members=found, document=document, container=cgroup.container, config=config)
+    return Launch(place=place, text=text, members=found, document=document, container=cgroup.name, config=config)
 
 
 def with_hook(launch: Launch, call: Call, front: str) -> Call:

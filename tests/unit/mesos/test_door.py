@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from oci_gpu_hook.base.config.config import Config
+from oci_gpu_hook.entrypoints.mesos import bundle as bundles
 from oci_gpu_hook.entrypoints.mesos import launch_info, shim
 from oci_gpu_hook.entrypoints.mesos.launch_info import Call
 
@@ -60,7 +62,7 @@ def test_launches_that_ask(record, host, tmp_path):
     changed = shim.with_hook(launch, call, FRONT)
     place = launch_info.place_of(b"launch_info", call)
     before, after = (launch_info.value_at(place, each) for each in (call, changed))
-    bundle = tmp_path / "state/mesos" / launch.container
+    (bundle,) = (tmp_path / "state/mesos").iterdir()
     command = {"shell": False, "value": FRONT, "arguments": ["mesos-containerizer", "attach-gpus", str(bundle)]}
     assert json.loads(after) == {**json.loads(before), "pre_exec_commands": [command]}
     assert after.replace(f'"pre_exec_commands":[{json.dumps(command)}],', "", 1) == before
@@ -74,7 +76,9 @@ def test_launches_that_ask(record, host, tmp_path):
     assert config["process"]["env"] == [f"{v['name']}={v['value']}" for v in variables]
     freezer = next(line.split(":", 2)[2] for line in record["cgroup"] if ":freezer:" in line)
     assert config["annotations"]["mesos.cgroup"] == freezer
-    assert launch.container == freezer.rpartition("/")[2] == config["annotations"]["mesos.container"]
+    name = ".".join(freezer.removeprefix("/mesos/").split("/mesos/"))
+    assert launch.container == name == config["annotations"]["mesos.container"]
+    assert bundle.name.startswith(f"{name}~")
     devices = next(line.split(":", 2)[2] for line in record["cgroup"] if ":devices:" in line)
     assert config["linux"]["cgroupsPath"] == devices  # of the topmost container: none of these has its own
     assert "/proc" in [mount["destination"] for mount in config["mounts"]]
@@ -86,7 +90,15 @@ def test_bundles_of_containers_that_are_gone_are_taken_away(host, tmp_path):
         call = call_of(record)
         shim.with_hook(shim.find(call, host(record)), call, FRONT)
     (left,) = os.listdir(tmp_path / "state/mesos")
-    assert left in ASKING[1]["cgroup"][3]
+    assert left.partition("~")[0].rpartition(".")[2] in ASKING[1]["cgroup"][3]
+
+
+def test_launches_of_one_name_have_a_bundle_each(tmp_path):
+    """A nested container may have any id, also that of one whose command has yet to read its bundle."""
+    config = Config(state_dir=str(tmp_path / "state"))
+    made = [bundles.write({"number": number}, "same" * 60, config) for number in range(3)]
+    read = [json.loads((Path(directory) / "config.json").read_text())["number"] for directory in made]
+    assert read == [0, 1, 2]
 
 
 def test_configuration_without_memory_of_a_container(host, tmp_path):

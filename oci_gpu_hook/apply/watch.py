@@ -1,0 +1,59 @@
+"""A bound on the time for which a container's files may keep a hook waiting.
+
+Who looks at a path of a container may come to a volume of FUSE or NFS whose server does not answer, and no call has a
+time limit. A second thread has.
+"""
+
+from __future__ import annotations
+
+import os
+
+from oci_gpu_hook.base import syscalls
+from oci_gpu_hook.base.errors import one_line, quoted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import _thread
+    from typing import Final, Self
+
+PATIENCE: Final = 15.0  # seconds; a start works in a container for milliseconds, and on a crowded host for a second
+
+
+class Watch:
+    """Ends this process with one line on stderr where a `with` block takes longer than `PATIENCE`.
+
+    What was done by then is taken back as after any kill, by `poststop` or the next start. A call that has reached a
+    server of FUSE holds the process even then, until the server answers or ends; the line is there already.
+    """
+
+    def __init__(self, container_id: str) -> None:
+        self._container_id = container_id
+        self._done: _thread.LockType | None = None
+
+    def __enter__(self) -> Self:
+        import _thread
+
+        try:
+            syscalls.unshare(syscalls.CLONE_FS)  # may be refused, and then there must be no thread
+            done = _thread.allocate_lock()
+            done.acquire()
+            _thread.start_new_thread(self._wait, (done,))
+            self._done = done
+            # A mount namespace is entered by those who share their root and working directory with no thread.
+            syscalls.unshare(syscalls.CLONE_FS)
+        except (OSError, RuntimeError):
+            pass  # where no thread is to be had, the engine's own patience is the bound
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        if self._done is not None:
+            self._done.release()
+
+    def _wait(self, done: _thread.LockType) -> None:
+        if done.acquire(timeout=PATIENCE):
+            return
+        what = f"container {quoted(self._container_id)}"
+        why = f"a file system in it has not answered for {PATIENCE:.0f} s"
+        remedy = "look at its volumes of FUSE and NFS, and at what of the image leads there"
+        os.write(2, f"oci-gpu-hook: error: {one_line(f'{what}: {why}; {remedy}')}\n".encode())
+        os._exit(1)

@@ -1,0 +1,117 @@
+"""What a start and a repair write to the journal before they change a container, and how each takes back."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from oci_gpu_hook.apply import ld_cache
+from oci_gpu_hook.apply.journal import journal
+from oci_gpu_hook.apply.journal.journal import Entry
+from oci_gpu_hook.base import state, syscalls
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from oci_gpu_hook.apply.transaction import Site, Work
+    from oci_gpu_hook.plan.plan import Plan
+
+
+class Starting:
+    """The journal of a container that is started: an entry of its own."""
+
+    def __init__(self, plan: Plan, site: Site) -> None:
+        self._plan = plan
+        self._site = site
+        self._entry: Entry | None = None
+
+    def write(self, look: Callable[[], Work]) -> Work:
+        """Write the entry, once nothing dead is left on the rootfs; looked at while nobody else works there."""
+        works: list[Work] = []
+
+        def entry_of() -> Entry:
+            works.append(look())
+            return _of_start(self._plan, self._site, works[0])
+
+        root = os.fstat(self._site.rootfs.fd)
+        self._entry = journal.record(self._site.config, (root.st_dev, root.st_ino), entry_of)
+        return works[0]
+
+    def ld_cache_path(self) -> str:
+        """Return where the container's ld cache is kept until it is mounted."""
+        if self._entry is None:
+            raise ValueError("nothing has been written yet")
+        return journal.ld_cache_path(self._site.config, self._entry)
+
+    def undo(self, _work: Work) -> None:
+        """Take back what was made, and the entry."""
+        from oci_gpu_hook.apply import cleanup
+
+        if self._entry is not None:
+            cleanup.undo(self._site.config, self._entry, self._site.rootfs)
+
+
+class Mending:
+    """The journal of a container that is repaired: its entry, with what is added."""
+
+    def __init__(self, entry: Entry, site: Site) -> None:
+        self._entry = entry
+        self._site = site
+
+    def write(self, look: Callable[[], Work]) -> Work:
+        """Write the entry with what is added to the container, once each."""
+        work = look()
+        entry = self._entry
+        mounted = {found[0]: found for found in (*entry.mounted, *work.mounted)}
+        fields = {
+            "changes": tuple(dict.fromkeys((*entry.changes, *work.changes))),
+            "cached": tuple(dict.fromkeys((*entry.cached, *work.cached))),
+            "mounted": tuple(mounted.values()),
+            "unit": work.unit or entry.unit,
+        }
+        journal.write(self._site.config, Entry(**{**entry.__dict__, **fields}))
+        return work
+
+    def ld_cache_path(self) -> str:
+        """Return where the container's ld cache is kept until it is mounted."""
+        return journal.ld_cache_path(self._site.config, self._entry)
+
+    def undo(self, work: Work) -> None:
+        """Take back what was added, and leave the entry as it was."""
+        from oci_gpu_hook.apply import cleanup
+
+        added = {"changes": work.changes, "cached": work.cached}
+        cleanup.clean(self._site.rootfs, Entry(**{**self._entry.__dict__, **added}))
+        journal.write(self._site.config, self._entry)
+
+
+def _of_start(plan: Plan, site: Site, work: Work) -> Entry:
+    container, config = site.container, site.config
+    own_pid = int(os.readlink("/proc/self"))  # under Mesos getpid() is the container's number, and /proc the host's
+    root = os.fstat(site.rootfs.fd)
+    nodes = plan.edits.device_nodes
+    return Entry(
+        id=container.id,
+        pid=container.pid,
+        start_time=state.start_time(container.pid),
+        bundle=container.bundle,
+        rootfs=container.rootfs,
+        rootfs_identity=(root.st_dev, root.st_ino),
+        gpus=tuple([device.uuid for device in plan.devices]),
+        changes=work.changes,
+        cached=work.cached,
+        nodes=tuple([(node.major, node.minor) for node in nodes]),
+        unit=work.unit,
+        exclusive=plan.request.exclusive or config.allocation_policy == "exclusive",
+        driver=plan.driver_version,
+        cgroups_path=container.cgroups_path,
+        node_paths=tuple([node.path for node in nodes]),
+        mounts=tuple([mount.container_path for mount in plan.edits.mounts]),
+        mounted=work.mounted,
+        ld_cache=tuple([library.path for library in plan.ld_cache]) if ld_cache.is_wanted(plan) else (),
+        boot_id=state.boot_id(),
+        hook=(own_pid, state.start_time(own_pid)),
+        since=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        rootfs_born=syscalls.birth_time(site.rootfs.fd),
+    )
