@@ -51,7 +51,9 @@ class BuildFront(Command):
         return {}
 
     def get_source_files(self) -> list[str]:
-        return sorted(os.path.join(SOURCES, name) for name in os.listdir(SOURCES) if name.endswith((".c", ".h", ".sh")))
+        return sorted(
+            os.path.join(SOURCES, name) for name in os.listdir(SOURCES) if name.endswith((".c", ".h", ".py", ".sh"))
+        )
 
 
 class Build(BaseBuild):

@@ -133,7 +133,9 @@ def breakdown(bed: Bed, rounds: int) -> None:
         "+ _json, _ctypes": "import posix, _json, _ctypes; posix._exit(0)\n",
         "+ the hook's first modules": f"{loaded}\nimport os; os._exit(0)\n",
         "+ all modules of a start": f"{loaded}\nfrom oci_gpu_hook.entrypoints import hook\n"
-        "from oci_gpu_hook.request import parse\nfrom oci_gpu_hook.lifecycle import start\nimport os; os._exit(0)\n",
+        "from oci_gpu_hook.request import parse\nfrom oci_gpu_hook.request.nvidia import words\n"
+        "from oci_gpu_hook.lifecycle import start\nfrom oci_gpu_hook.devices.nvidia import vendor\n"
+        "import os; os._exit(0)\n",
     }
     interpreter, flags = loaded.splitlines()[0].removeprefix("#!").split()
     cases = []

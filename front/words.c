@@ -1,14 +1,15 @@
 /* The words without which no request exists: request/prefilter.py in C, on the side of doubt. */
 #include "front.h"
+#include "words.h"
 
-static const char *const WORDS[] = {
-    "NVIDIA_VISIBLE_DEVICES", "CUDA_VERSION", "OCI_GPU_", "io.oci-gpu-hook.", "cdi.k8s.io", "nvidia-container-devices",
-};
 enum { WORD_COUNT = sizeof WORDS / sizeof *WORDS };
 
-/* A word's first letters, so that most bytes cost one look. */
-static bool starts_word(char c) {
-    return c == 'N' || c == 'C' || c == 'O' || c == 'i' || c == 'c' || c == 'n';
+/* Whether a byte is the first of a word, so that most bytes cost one look. */
+static const bool *first_bytes(void) {
+    static bool is_first[256];
+    for (int word = 0; word < WORD_COUNT; word++)
+        is_first[(unsigned char)*WORDS[word]] = true;
+    return is_first;
 }
 
 static bool has(struct text text, const char *word) {
@@ -50,8 +51,9 @@ bool may_say(struct text json, const char *word) {
 }
 
 bool may_ask(struct text json) {
+    const bool *is_first = first_bytes();
     for (size_t i = 0; i < json.size; i++)
-        if (starts_word(json.start[i]))
+        if (is_first[(unsigned char)json.start[i]])
             for (int word = 0; word < WORD_COUNT; word++)
                 if (json.start[i] == *WORDS[word] && json.size - i >= length(WORDS[word]) &&
                     begins(json.start + i, WORDS[word]))

@@ -8,7 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from oci_gpu_hook.allocation.lease_table import Lease
+    from oci_gpu_hook.allocation.model import Lease
 
 
 def granted(lease: Lease) -> None:
@@ -17,7 +17,7 @@ def granted(lease: Lease) -> None:
 
 
 def released(leases: Iterable[Lease], why: str) -> None:
-    """Tell of leases that are no more."""
+    """Tell of leases that were dropped."""
     for lease in leases:
         log.info("released", **_facts(lease), reason=why)
 

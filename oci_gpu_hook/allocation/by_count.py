@@ -6,56 +6,44 @@ lowest index.
 
 from __future__ import annotations
 
-from oci_gpu_hook.allocation import names
-from oci_gpu_hook.allocation.lease_table import Lease
-from oci_gpu_hook.allocation.model import Granted
-from oci_gpu_hook.allocation.select import holders, leased, obstacle
+from oci_gpu_hook.allocation.conflict import available, holders
+from oci_gpu_hook.allocation.model import Lease, leased
 from oci_gpu_hook.base.errors import InvalidInput
+from oci_gpu_hook.devices import vendors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from oci_gpu_hook.allocation.queue import Waiter
-    from oci_gpu_hook.devices.nvidia.model import Inventory
+    from oci_gpu_hook.allocation.model import Waiter
+    from oci_gpu_hook.devices.model import Device
     from oci_gpu_hook.request.model import Request
 
 
-def choose(request: Request, inventory: Inventory, held: Sequence[Lease]) -> tuple[Granted, ...]:
-    """Return the devices that a request by count gets while `held` is held. Raises as `choice.choose` does."""
+def choose(request: Request, devices: Sequence[Device], held: Sequence[Lease]) -> tuple[Device, ...]:
+    """Return the devices that a request by count gets while `held` is held. Raises as `select.choose` does."""
     count = request.count or 0
-    candidates = eligible(request, inventory)
+    candidates = eligible(request, devices)
     free = available(candidates, request, held)
     if count > len(free):
         from oci_gpu_hook.allocation import messages
 
         if count > len(candidates):
-            raise messages.too_many(request, inventory, candidates, held, len(free))
+            raise messages.too_many(request, devices, candidates, held, len(free))
         raise messages.too_few_free(request, candidates, held, len(free))
     return _balanced(free, count, held)
 
 
-def eligible(request: Request, inventory: Inventory) -> list[Granted]:
-    """Return the devices that could serve a request, whoever holds them. Raises InvalidInput.
-
-    GPUs in MIG mode are not counted as GPUs, because CUDA sees nothing on them but their MIG devices.
-    """
+def eligible(request: Request, devices: Sequence[Device]) -> list[Device]:
+    """Return the devices that could serve a request, whoever holds them. Raises InvalidInput."""
     if request.count is None:
-        return list(names.resolve(request.devices, inventory))
-    if request.devices:
-        devices = _of_profile(request.devices[0], inventory)
-    else:
-        devices = [Granted(gpu=gpu) for gpu in inventory.gpus if not gpu.mig_enabled]
-    return [device for device in devices if _memory(device) >= request.memory]
+        return list(vendors.of(request.kind).resolve(request.devices, devices))
+    found = _of_profile(request, devices) if request.devices else [device for device in devices if device.countable]
+    return [device for device in found if device.memory >= request.memory]
 
 
-def available(devices: Iterable[Granted], request: Request, held: Sequence[Lease]) -> list[Granted]:
-    """Return those of `devices` that a request may have now: unheld for an exclusive one, else not exclusively held."""
-    return [device for device in devices if obstacle(device, request, held) is None]
-
-
-def reserved(queue: Iterable[Waiter], inventory: Inventory, held: Sequence[Lease]) -> tuple[Lease, ...]:
-    """Return what those who wait have first call on, as leases that later comers must respect.
+def reserved(queue: Iterable[Waiter], kind: str, devices: Sequence[Device], held: Sequence[Lease]) -> tuple[Lease, ...]:
+    """Return what those who wait for devices of a kind have first call on, as leases that later comers must respect.
 
     A waiter keeps what is free of what it needs, or else small requests would overtake a large one for ever; and of
     what is held it keeps the next to become free, or else new sharers would come as fast as old ones go.
@@ -63,21 +51,23 @@ def reserved(queue: Iterable[Waiter], inventory: Inventory, held: Sequence[Lease
     kept: list[Lease] = []
     for waiter in queue:
         request = waiter.request
+        if request.kind != kind:
+            continue
         try:
-            devices = available(eligible(request, inventory), request, kept)
+            needed = available(eligible(request, devices), request, kept)
         except InvalidInput:  # its devices vanished while it waited; its own hook will say so
             continue
         if request.count is not None:
-            free = available(devices, request, held)
+            free = available(needed, request, held)
             chosen = list(_balanced(free, min(request.count, len(free)), [*held, *kept]))
-            busy = [device for device in devices if device not in free]
-            busy.sort(key=lambda device: (len(holders(device, held)), *_position(device)))
-            devices = [*chosen, *busy[: request.count - len(chosen)]]
-        if devices:
+            busy = [device for device in needed if device not in free]
+            busy.sort(key=lambda device: (len(holders(device, held)), *device.position))
+            needed = [*chosen, *busy[: request.count - len(chosen)]]
+        if needed:
             kept.append(
                 Lease(
                     container=waiter.container,
-                    devices=tuple(leased(device) for device in devices),
+                    devices=tuple(leased(device) for device in needed),
                     exclusive=request.exclusive,
                     holder=waiter.holder,
                     since=waiter.since,
@@ -86,39 +76,28 @@ def reserved(queue: Iterable[Waiter], inventory: Inventory, held: Sequence[Lease
     return tuple(kept)
 
 
-def _balanced(free: Sequence[Granted], count: int, held: Sequence[Lease]) -> tuple[Granted, ...]:
+def _balanced(free: Sequence[Device], count: int, held: Sequence[Lease]) -> tuple[Device, ...]:
     """Take the devices with the fewest holders; where only some of equals are needed, topology says which."""
     load = {device.uuid: len(holders(device, held)) for device in free}
-    ranked = sorted(free, key=lambda device: (load[device.uuid], *_position(device)))
+    ranked = sorted(free, key=lambda device: (load[device.uuid], *device.position))
     if count <= 0:
         return ()
     limit = load[ranked[count - 1].uuid]
     sure = [device for device in ranked if load[device.uuid] < limit]
     equals = [device for device in ranked if load[device.uuid] == limit]
     wanted = count - len(sure)
-    if wanted == 1 == count or wanted == len(equals) or any(device.mig for device in free):
-        chosen = sure + equals[:wanted]  # MIG devices have no links; the lowest fill one GPU before the next
+    if wanted == 1 == count or wanted == len(equals) or any(device.whole for device in free):
+        chosen = sure + equals[:wanted]  # parts have no links; the lowest fill one whole device before the next
     else:
         from oci_gpu_hook.allocation import topology
 
-        gpus = topology.best([device.gpu for device in sure], [device.gpu for device in equals], wanted)
-        chosen = sure + [Granted(gpu=gpu) for gpu in gpus]
-    return tuple(sorted(chosen, key=_position))
+        chosen = [*sure, *topology.best(sure, equals, wanted)]
+    return tuple(sorted(chosen, key=lambda device: device.position))
 
 
-def _of_profile(profile: str, inventory: Inventory) -> list[Granted]:
-    devices = [device for gpu in inventory.gpus for device in names.mig_devices(gpu)]
-    matching = [device for device in devices if device.mig and device.mig.profile.lower() == profile.lower()]
+def _of_profile(request: Request, devices: Sequence[Device]) -> list[Device]:
+    profile = request.devices[0]
+    matching = [device for device in devices if device.whole and device.profile.lower() == profile.lower()]
     if not matching:
-        from oci_gpu_hook.allocation import messages
-
-        raise messages.no_profile(profile, devices)
+        raise vendors.of(request.kind).no_profile(profile, devices)
     return matching
-
-
-def _memory(device: Granted) -> int:
-    return device.mig.memory if device.mig else device.gpu.memory
-
-
-def _position(device: Granted) -> tuple[int, int]:
-    return device.gpu.index, device.mig.index if device.mig else -1

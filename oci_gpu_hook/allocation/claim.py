@@ -1,69 +1,54 @@
-"""One container's turn at the record: what it gets, and what the record says afterwards. Pure.
+"""One container's turn at the lease table: what it gets, and what the table says afterwards. Pure.
 
 The caller holds the lock and has dropped the leases of the dead.
 """
 
 from __future__ import annotations
 
-from oci_gpu_hook.allocation import names, select
-from oci_gpu_hook.allocation.holders import Holder, same
-from oci_gpu_hook.allocation.lease_table import Lease, with_changes
+from oci_gpu_hook.allocation import select
+from oci_gpu_hook.allocation.holders import same
+from oci_gpu_hook.allocation.model import Lease, leased, with_changes
 from oci_gpu_hook.base.errors import AllocationError, InvalidInput, quoted
-from oci_gpu_hook.base.record import Record
+from oci_gpu_hook.devices import vendors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from oci_gpu_hook.allocation.lease_table import Book
-    from oci_gpu_hook.allocation.model import Granted
-    from oci_gpu_hook.allocation.queue import Waiter
-    from oci_gpu_hook.devices.nvidia.model import Inventory
+    from oci_gpu_hook.allocation.model import Claim, LeaseTable, Waiter
+    from oci_gpu_hook.devices.model import Device
     from oci_gpu_hook.request.model import Request
 
 
-class Claim(Record):
-    """What a container asks for, and the process whose life its lease follows. starting: as in Lease.
-
-    makers: processes that may be the runtime that makes the container, and hold a lease for it until now.
-    """
-
-    container: str
-    holder: Holder
-    request: Request
-    starting: bool = False
-    makers: tuple[Holder, ...] = ()
-
-
 def serve(
-    book: Book, claim: Claim, inventory: Inventory, now: str, place: Waiter | None = None
-) -> tuple[tuple[Granted, ...], Book]:
-    """Return the devices of a claim and the record with its lease as the last, or the very same where nothing changed.
+    table: LeaseTable, claim: Claim, devices: Sequence[Device], now: str, place: Waiter | None = None
+) -> tuple[tuple[Device, ...], LeaseTable]:
+    """Return the devices of a claim, and the table with its lease as the last; the same table where nothing changed.
 
-    place: where the container waits in the queue. Raises what `choice.choose` raises, AllocationError also when a
+    place: where the container waits in the queue. Raises what `select.choose` raises, AllocationError also when a
     device granted before is gone.
     """
     own = None
     others = []
-    for lease in book.leases:
+    for lease in table.leases:
         if own is None and _is_own(lease, claim):
             own = lease
         else:
             others.append(lease)
     request = claim.request
-    granted = _again(own, request, inventory) if own else None
-    queue = book.queue
+    granted = _again(own, request, devices) if own else None
+    queue = table.queue
     if granted is None:
-        ticket = place.ticket if place else book.next_ticket
+        ticket = place.ticket if place else table.next_ticket
         ahead = tuple([waiter for waiter in queue if waiter.ticket < ticket])
-        granted = choose_in_turn(request, inventory, others, ahead)
+        granted = choose_in_turn(request, devices, others, ahead)
     if place:
         queue = tuple([waiter for waiter in queue if waiter != place])
     if not granted:  # `all` of no GPU
-        return granted, with_changes(book, leases=tuple(others), queue=queue) if own or place else book
+        return granted, with_changes(table, leases=tuple(others), queue=queue) if own or place else table
     lease = Lease(
         container=claim.container,
-        devices=tuple([select.leased(device) for device in granted]),
+        devices=tuple([leased(device) for device in granted]),
         exclusive=request.exclusive or (own is not None and own.exclusive),
         holder=own.holder if own and same(own.holder, claim.holder) else claim.holder,
         since=own.since if own else now,
@@ -72,13 +57,13 @@ def serve(
     if own and set(lease.devices) == set(own.devices):
         lease = Lease(**{**lease.__dict__, "devices": own.devices})
     if lease == own:
-        return granted, book
-    return granted, with_changes(book, leases=(*others, lease), queue=queue)
+        return granted, table
+    return granted, with_changes(table, leases=(*others, lease), queue=queue)
 
 
 def choose_in_turn(
-    request: Request, inventory: Inventory, held: Sequence[Lease], ahead: Sequence[Waiter]
-) -> tuple[Granted, ...]:
+    request: Request, devices: Sequence[Device], held: Sequence[Lease], ahead: Sequence[Waiter]
+) -> tuple[Device, ...]:
     """Choose, with respect for those who wait and came first.
 
     A plain request by name is not held up by them: it shares, as NVIDIA's interface has it, and has no other choice.
@@ -86,8 +71,8 @@ def choose_in_turn(
     if ahead and (request.count is not None or request.exclusive):
         from oci_gpu_hook.allocation import by_count
 
-        held = (*held, *by_count.reserved(ahead, inventory, held))
-    return select.choose(request, inventory, held)
+        held = (*held, *by_count.reserved(ahead, request.kind, devices, held))
+    return select.choose(request, devices, held)
 
 
 def _is_own(lease: Lease, claim: Claim) -> bool:
@@ -102,10 +87,13 @@ def _is_own(lease: Lease, claim: Claim) -> bool:
     return lease.starting and any(same(lease.holder, maker) for maker in claim.makers)
 
 
-def _again(own: Lease, request: Request, inventory: Inventory) -> tuple[Granted, ...] | None:
+def _again(own: Lease, request: Request, devices: Sequence[Device]) -> tuple[Device, ...] | None:
     """Return the devices of a lease, None when its container now asks for others."""
+    if any(device.kind != request.kind for device in own.devices):
+        return None
+    vendor = vendors.of(request.kind)
     try:
-        granted = names.resolve((device.uuid for device in own.devices), inventory)
+        granted = vendor.resolve((device.uuid for device in own.devices), devices)
     except InvalidInput as error:
         what = f"container {quoted(own.container)} cannot be given its GPUs again"
         raise AllocationError(
@@ -113,5 +101,5 @@ def _again(own: Lease, request: Request, inventory: Inventory) -> tuple[Granted,
         ) from None
     if request.count is not None:
         return granted if request.count == len(granted) else None
-    named = names.resolve(request.devices, inventory)
+    named = vendor.resolve(request.devices, devices)
     return named if {device.uuid for device in named} == {device.uuid for device in granted} else None

@@ -1,21 +1,92 @@
-"""The value of a grant."""
+"""The values of the lease table: who holds which device, and who waits. Pure."""
 
 from __future__ import annotations
 
+from oci_gpu_hook.base.errors import AllocationError
 from oci_gpu_hook.base.record import Record
+from oci_gpu_hook.request.model import DEFAULT_KIND, Request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from oci_gpu_hook.devices.nvidia.model import Gpu, MigDevice
+    from oci_gpu_hook.allocation.holders import Holder
+    from oci_gpu_hook.devices.model import Device
 
 
-class Granted(Record):
-    """One device that a container gets: a whole GPU, or the MIG device `mig` of it."""
+class LeasedDevice(Record):
+    """A leased device by UUID: a whole device, or the part of it that is leased, such as a MIG device.
 
-    gpu: Gpu
-    mig: MigDevice | None = None
+    whole is "" where a part's is unknown. kind: as in Device.
+    """
+
+    whole: str
+    part: str = ""
+    kind: str = DEFAULT_KIND
 
     @property
     def uuid(self) -> str:
-        """The UUID that NVIDIA_VISIBLE_DEVICES takes for this device."""
-        return self.mig.uuid if self.mig else self.gpu.uuid
+        """The UUID of what is leased."""
+        return self.part or self.whole
+
+
+class Lease(Record):
+    """What a container holds. since: RFC 3339, UTC.
+
+    starting: the holder is the runtime that makes the container, whose own process is still to come.
+    """
+
+    container: str
+    devices: tuple[LeasedDevice, ...]
+    exclusive: bool
+    holder: Holder
+    since: str
+    starting: bool = False
+
+
+class Waiter(Record):
+    """A hook that holds a container's start until the request can be granted. Lower tickets come first."""
+
+    ticket: int
+    container: str
+    holder: Holder
+    request: Request
+    since: str
+
+
+class LeaseTable(Record):
+    """All leases, and the queue of those who wait.
+
+    next_ticket only grows, so that a place in the queue is never given twice.
+    """
+
+    leases: tuple[Lease, ...] = ()
+    queue: tuple[Waiter, ...] = ()
+    next_ticket: int = 1
+
+
+class Claim(Record):
+    """What a container asks for, and the process whose life its lease follows. starting: as in Lease.
+
+    makers: processes that may be the runtime that makes the container, and hold a lease for it until now.
+    """
+
+    container: str
+    holder: Holder
+    request: Request
+    starting: bool = False
+    makers: tuple[Holder, ...] = ()
+
+
+class Busy(AllocationError):
+    """The devices exist, but others hold them: here waiting can help."""
+
+
+def leased(device: Device) -> LeasedDevice:
+    """Return the form in which a granted device is recorded."""
+    if device.whole:
+        return LeasedDevice(whole=device.whole, part=device.uuid, kind=device.kind)
+    return LeasedDevice(whole=device.uuid, kind=device.kind)
+
+
+def with_changes(table: LeaseTable, **changes: object) -> LeaseTable:
+    """Return the table with some of its fields replaced."""
+    return LeaseTable(**{**table.__dict__, **changes})

@@ -1,48 +1,48 @@
-"""Looking at who holds which GPU, and at what a grant would be, without changing anything."""
+"""Who holds which device, and what would be granted now: nothing is changed."""
 
 from __future__ import annotations
 
-from oci_gpu_hook.allocation import claim, messages
-from oci_gpu_hook.allocation.allocate import under_policy
+from oci_gpu_hook.allocation import claim, messages, select
 from oci_gpu_hook.allocation.holders import Processes
-from oci_gpu_hook.allocation.lease_table import Book
+from oci_gpu_hook.allocation.model import LeaseTable
 from oci_gpu_hook.allocation.store import Store
 from oci_gpu_hook.base import log
 from oci_gpu_hook.base.errors import AllocationError, reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from oci_gpu_hook.allocation.model import Granted
+    from collections.abc import Sequence
+
     from oci_gpu_hook.base.config.config import Config
-    from oci_gpu_hook.devices.nvidia.model import Inventory
+    from oci_gpu_hook.devices.model import Device
     from oci_gpu_hook.request.model import Request
 
 
-def preview(request: Request, inventory: Inventory, config: Config) -> tuple[Granted, ...]:
-    """Return what `grant` would choose now, and record nothing. Raises as `grant` does, without waiting."""
+def preview(request: Request, devices: Sequence[Device], config: Config) -> tuple[Device, ...]:
+    """Return what `allocate` would choose now, and record nothing. Raises as `allocate` does, without waiting."""
     if request.count is None and not request.devices:
         return ()
-    book = readable(config)
-    return claim.choose_in_turn(under_policy(request, config), inventory, book.leases, book.queue)
+    table = readable(config)
+    return claim.choose_in_turn(select.under_policy(request, config), devices, table.leases, table.queue)
 
 
-def current(config: Config) -> Book:
+def current(config: Config) -> LeaseTable:
     """Return the record as it is, without the dead and without changing it. Raises AllocationError if unreadable."""
     try:
         with Store(config.state_dir, Processes()) as store:
-            book = store.living(store.read())
+            table = store.living(store.read())
     except FileNotFoundError:  # nothing was ever granted here
-        return Book()
+        return LeaseTable()
     except OSError as error:
         raise messages.unusable(config.state_dir, reason(error)) from None
     store.tell_troubles()
-    return book
+    return table
 
 
-def readable(config: Config) -> Book:
+def readable(config: Config) -> LeaseTable:
     """Return what can be read of the record, which may be nothing."""
     try:
         return current(config)
     except AllocationError as error:
         log.warning("lease record unreadable", directory=config.state_dir, reason=error.why)
-        return Book()
+        return LeaseTable()

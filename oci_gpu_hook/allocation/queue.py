@@ -1,72 +1,62 @@
-"""The queue of the record: who waits for GPUs, in which order, and the form of it in STATE/leases.json. Pure."""
+"""The queue of the lease table: who waits, in which order, and its form in STATE/leases.json. Pure."""
 
 from __future__ import annotations
 
-from oci_gpu_hook.allocation.lease_table import HOLDER, holder_of, with_changes, wrong
+from oci_gpu_hook.allocation.json_members import HOLDER, holder_of, holder_to_json, wrong
+from oci_gpu_hook.allocation.model import Waiter, with_changes
 from oci_gpu_hook.base.errors import quoted
-from oci_gpu_hook.base.record import Record
-from oci_gpu_hook.request.model import Request
+from oci_gpu_hook.request.model import DEFAULT_KIND, Request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Final
 
-    from oci_gpu_hook.allocation.claim import Claim
     from oci_gpu_hook.allocation.holders import Holder
-    from oci_gpu_hook.allocation.lease_table import Book, Kinds
+    from oci_gpu_hook.allocation.json_members import Kinds
+    from oci_gpu_hook.allocation.model import Claim, LeaseTable
 
 _WAITER: Final[Kinds] = {
     "ticket": int, "container": str, **HOLDER, "since": str, "devices": list, "memory": int, "exclusive": bool,
 }  # fmt: skip
 
 
-class Waiter(Record):
-    """A hook that holds a container's start until the request can be granted. Lower tickets come first."""
-
-    ticket: int
-    container: str
-    holder: Holder
-    request: Request
-    since: str
-
-
-def enqueue(book: Book, claim: Claim, hook: Holder, now: str) -> tuple[Waiter, Book]:
-    """Return a place at the end of the queue, kept by the waiting process `hook`, and the record with it."""
+def enqueue(table: LeaseTable, claim: Claim, hook: Holder, now: str) -> tuple[Waiter, LeaseTable]:
+    """Return a place at the end of the queue, kept by the waiting process `hook`, and the table with it."""
     waiter = Waiter(
-        ticket=book.next_ticket, container=claim.container, holder=hook, request=_chosen_by(claim.request), since=now
+        ticket=table.next_ticket, container=claim.container, holder=hook, request=_chosen_by(claim.request), since=now
     )
-    return waiter, keep_place(book, waiter)
+    return waiter, keep_place(table, waiter)
 
 
-def keep_place(book: Book, waiter: Waiter) -> Book:
-    """Return the record with the waiter at its place, where it lost it because the record had to be made anew."""
-    if waiter in book.queue:
-        return book
-    queue = sorted((*book.queue, waiter), key=lambda other: other.ticket)
-    return with_changes(book, queue=tuple(queue), next_ticket=max(book.next_ticket, waiter.ticket + 1))
+def keep_place(table: LeaseTable, waiter: Waiter) -> LeaseTable:
+    """Return the table with the waiter at its place, which it lost if the record had to be made again."""
+    if waiter in table.queue:
+        return table
+    queue = sorted((*table.queue, waiter), key=lambda other: other.ticket)
+    return with_changes(table, queue=tuple(queue), next_ticket=max(table.next_ticket, waiter.ticket + 1))
 
 
-def leave(book: Book, waiter: Waiter) -> Book:
-    """Return the record without a place in the queue."""
-    return with_changes(book, queue=tuple(other for other in book.queue if other != waiter))
+def leave(table: LeaseTable, waiter: Waiter) -> LeaseTable:
+    """Return the table without a place in the queue."""
+    return with_changes(table, queue=tuple(other for other in table.queue if other != waiter))
 
 
 def to_json(waiter: Waiter) -> dict[str, object]:
     """Return the form of an entry of the queue."""
-    request, holder = waiter.request, waiter.holder
-    return {
+    request = waiter.request
+    document: dict[str, object] = {
         "ticket": waiter.ticket,
         "container": waiter.container,
-        "pid": holder.pid,
-        "startTime": holder.start_time,
-        "bootId": holder.boot_id,
-        "pidNamespace": holder.pid_namespace,
+        **holder_to_json(waiter.holder),
         "since": waiter.since,
         "devices": list(request.devices),
         "count": request.count,
         "memory": request.memory,
         "exclusive": request.exclusive,
     }
+    if request.kind != DEFAULT_KIND:
+        document["kind"] = request.kind
+    return document
 
 
 def from_json(entries: list[Any], complaints: list[str]) -> tuple[Waiter, ...]:
@@ -87,6 +77,8 @@ def _wrong_waiter(entry: Any) -> str:
         return trouble
     if type(entry.get("count")) not in (int, type(None)):
         return f"count: expected an integer, found {quoted(entry['count'])}"
+    if type(entry.get("kind", "")) is not str:
+        return f"kind: expected a string, found {quoted(entry['kind'])}"
     for name in entry["devices"]:
         if type(name) is not str:
             return f"devices: {quoted(name)} is not a string"
@@ -95,6 +87,7 @@ def _wrong_waiter(entry: Any) -> str:
 
 def _waiter(entry: Any) -> Waiter:
     request = Request(
+        kind=entry.get("kind", DEFAULT_KIND),
         devices=tuple(entry["devices"]),
         count=entry.get("count"),
         memory=entry["memory"],
@@ -114,6 +107,7 @@ def _waiter(entry: Any) -> Waiter:
 def _chosen_by(request: Request) -> Request:
     """Return the part of a request that decides about devices, as the record keeps it."""
     return Request(
+        kind=request.kind,
         devices=request.devices,
         count=request.count,
         memory=request.memory,

@@ -1,4 +1,4 @@
-"""A record that cannot be believed, or is not there: it is set aside and made anew from the journals of containers."""
+"""A record that cannot be trusted, or is missing: it is set aside, and made again from the journals of containers."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import os
 import time
 
 from oci_gpu_hook.allocation.holders import Holder
-from oci_gpu_hook.allocation.lease_table import Device, Lease, with_changes
-from oci_gpu_hook.allocation.store import READ, read_trusted
+from oci_gpu_hook.allocation.model import Lease, LeasedDevice, with_changes
+from oci_gpu_hook.allocation.trusted_read import READ, read_trusted
 from oci_gpu_hook.base import document
 from oci_gpu_hook.base.document import member
 from oci_gpu_hook.base.errors import HookError, InvalidInput, quoted
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing import Any, Final
 
     from oci_gpu_hook.allocation.holders import Processes
-    from oci_gpu_hook.allocation.lease_table import Book
+    from oci_gpu_hook.allocation.model import LeaseTable
 
 JOURNALS: Final = "containers"
 LARGEST_JOURNAL: Final = 4 << 20
@@ -25,7 +25,7 @@ _WHAT: Final = "journal"
 _REMEDY: Final = "nothing to do: it attests no lease"
 
 
-def completed(readable: Book, directory: int, processes: Processes) -> Book:
+def completed(readable: LeaseTable, directory: int, processes: Processes) -> LeaseTable:
     """Return what can still be known: the readable entries of a record, and what the journals attest beside them.
 
     directory: descriptor of the state directory.
@@ -91,10 +91,10 @@ def _journals(state_directory: int, processes: Processes) -> list[Lease]:
     return leases
 
 
-def _device(uuid: object) -> Device:
+def _device(uuid: object) -> LeasedDevice:
     if type(uuid) is not str:
         raise InvalidInput(_WHAT, f"gpus: {quoted(uuid)} is not a string", _REMEDY)
-    return Device(gpu="", mig=uuid) if uuid[:4].upper() == "MIG-" else Device(gpu=uuid)
+    return LeasedDevice(whole="", part=uuid) if uuid[:4].upper() == "MIG-" else LeasedDevice(whole=uuid)
 
 
 def _required(entry: object, name: str, kind: type) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from oci_gpu_hook.allocation import audit
 from oci_gpu_hook.allocation.holders import Processes, same
-from oci_gpu_hook.allocation.lease_table import with_changes
+from oci_gpu_hook.allocation.model import with_changes
 from oci_gpu_hook.allocation.store import Store
 from oci_gpu_hook.base.errors import reason
 
@@ -12,16 +12,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from oci_gpu_hook.allocation.lease_table import Lease
+    from oci_gpu_hook.allocation.model import Lease
     from oci_gpu_hook.base.config.config import Config
 
 
 def release(container_id: str, config: Config) -> bool:
-    """Drop the leases of a container that is no more; True when there was one. Raises AllocationError.
+    """Drop the leases of a container that has ended; True when there was one. Raises AllocationError.
 
-    An id is not enough to take a GPU from who lives: what goes are leases of the dead, and that of the runtime whose
-    hook this process is, for a container that it has not brought to life. A driver may take seconds to tear a process
-    down, and until then the GPU is in use: such a lease goes when the process does.
+    An id is not enough to take a GPU from a living container: what goes are leases of the dead, and that of the runtime
+    whose hook this process is, for a container that it has not brought to life. A driver may take seconds to tear a
+    process down, and until then the GPU is in use: such a lease goes when the process does.
     """
 
     def ended(lease: Lease, processes: Processes) -> bool:
@@ -76,11 +76,11 @@ def _drop(ended: Callable[[Lease, Processes], bool], config: Config, why: str) -
         processes = Processes()
         with Store(config.state_dir, processes) as store:
             store.lock()
-            book = store.read()
-            for lease in book.leases:
+            table = store.read()
+            for lease in table.leases:
                 (dropped if ended(lease, processes) else kept).append(lease)
             if dropped:
-                store.write(with_changes(book, leases=tuple(kept)))
+                store.write(with_changes(table, leases=tuple(kept)))
     except FileNotFoundError:  # nothing was ever granted here
         return ()
     except OSError as error:

@@ -1,7 +1,7 @@
 """The record on disk: STATE/leases.json under one lock, replaced as a whole.
 
 No fsync: a process that dies loses nothing that it wrote, and after the machine dies every lease is void anyway (the
-boot id changes). Bytes that a power loss left half written are read as a corrupt record, which is made anew.
+boot id changes). Bytes that a power loss left half written are read as a corrupt record, which is made again.
 
 The lock file is readable for its owner only: whoever can open a file can lock it, and so hold up every container.
 """
@@ -11,13 +11,14 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import stat
 import time
 
-from oci_gpu_hook.allocation.lease_table import Book, from_json, to_json, with_changes
+from oci_gpu_hook.allocation.lease_table import from_json, to_json
+from oci_gpu_hook.allocation.model import LeaseTable, with_changes
+from oci_gpu_hook.allocation.trusted_read import read_trusted
 from oci_gpu_hook.base import document, log
-from oci_gpu_hook.base.errors import HookError, reason
-from oci_gpu_hook.base.state import LONGEST_PAUSE, StateError, is_trusted
+from oci_gpu_hook.base.errors import HookError
+from oci_gpu_hook.base.state import LONGEST_PAUSE, is_trusted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ LOCK_PATIENCE: Final = (
     10.0  # seconds; the lock is held for a millisecond, unless its holder is stopped or the disk hangs
 )
 JUDGED: Final = 8  # leases whose processes a start looks at, though they do not matter to it
-READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Store:
@@ -84,44 +84,44 @@ class Store:
             time.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
 
-    def read(self) -> Book:
-        """Return the record; one that cannot be trusted is set aside (under the lock) and made anew."""
+    def read(self) -> LeaseTable:
+        """Return the record; one that cannot be trusted is set aside (under the lock) and made again."""
         try:
             data = read_trusted(RECORD, LARGEST_RECORD, self._dir)
-            book, complaints = from_json(document.parse(data, RECORD))
+            table, complaints = from_json(document.parse(data, RECORD))
         except FileNotFoundError:
-            return self._completed(Book())
+            return self._completed(LeaseTable())
         except HookError as error:
-            return self._anew(error.why, Book())
-        return self._anew("; ".join(complaints), book) if complaints else book
+            return self._set_right(error.why, LeaseTable())
+        return self._set_right("; ".join(complaints), table) if complaints else table
 
-    def living(self, book: Book, request: Request | None = None) -> Book:
-        """Return the record without the dead; who cannot be judged from this pid namespace counts as alive.
+    def living(self, table: LeaseTable, request: Request | None = None) -> LeaseTable:
+        """Return the table without the dead; a holder that cannot be judged from this pid namespace counts as alive.
 
         To a plain request by name only exclusive leases matter, and those of runtimes that may be its own. Of the rest
         it judges the first few by the process, and has them go to the end, so that all have their turn; and the others
         by the pid alone, which keeps a start cheap on a host with hundreds of containers.
         """
-        few = JUDGED if request is not None and request.count is None and not request.exclusive else len(book.leases)
+        few = JUDGED if request is not None and request.count is None and not request.exclusive else len(table.leases)
         lives, may_live = self.processes.lives, self.processes.may_live
-        judged = [lease for lease in book.leases[:few] if lives(lease.holder) is not False]
+        judged = [lease for lease in table.leases[:few] if lives(lease.holder) is not False]
         leases = []
-        for lease in book.leases[few:]:
+        for lease in table.leases[few:]:
             matters = lease.exclusive or lease.starting
             if lives(lease.holder) is not False if matters else may_live(lease.holder):
                 leases.append(lease)
-        queue = tuple([waiter for waiter in book.queue if lives(waiter.holder) is not False])
-        if len(judged) == len(book.leases) and len(queue) == len(book.queue):
-            return book
-        return with_changes(book, leases=(*leases, *judged), queue=queue)
+        queue = tuple([waiter for waiter in table.queue if lives(waiter.holder) is not False])
+        if len(judged) == len(table.leases) and len(queue) == len(table.queue):
+            return table
+        return with_changes(table, leases=(*leases, *judged), queue=queue)
 
-    def write(self, book: Book) -> None:
+    def write(self, table: LeaseTable) -> None:
         """Replace the record; readers without the lock see the old or the new one, never a part."""
         temporary = RECORD + ".new"
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
         fd = os.open(temporary, flags, 0o644, dir_fd=self._dir)
         try:
-            data = memoryview(document.dump(to_json(book)))
+            data = memoryview(document.dump(to_json(table)))
             while data:
                 data = data[os.write(fd, data) :]
             os.rename(temporary, RECORD, src_dir_fd=self._dir, dst_dir_fd=self._dir)
@@ -148,51 +148,22 @@ class Store:
             return False
         return there.st_ino == os.fstat(fd).st_ino
 
-    def _anew(self, why: str, readable: Book) -> Book:
-        book = self._completed(readable)
+    def _set_right(self, why: str, readable: LeaseTable) -> LeaseTable:
+        table = self._completed(readable)
         aside = ""
         if self._lock is not None:
             from oci_gpu_hook.allocation import rebuild
 
             aside = rebuild.set_aside(RECORD, self._dir)
-            self.write(book)
+            self.write(table)
         path = os.path.join(self.directory, RECORD)
-        self.troubles.append({"file": path, "reason": why, "kept_as": aside, "leases": len(book.leases)})
-        return book
+        self.troubles.append({"file": path, "reason": why, "kept_as": aside, "leases": len(table.leases)})
+        return table
 
-    def _completed(self, readable: Book) -> Book:
+    def _completed(self, readable: LeaseTable) -> LeaseTable:
         from oci_gpu_hook.allocation import rebuild
 
         return rebuild.completed(readable, self._dir, self.processes)
-
-
-def read_trusted(name: str, limit: int, directory: int) -> bytes:
-    """Read a file that this project wrote, and replaces as a whole. Raises StateError for what is none, OSError.
-
-    directory: descriptor of the directory that it is in.
-    """
-    try:
-        fd = os.open(name, READ, dir_fd=directory)
-    except OSError as error:
-        if error.errno in (errno.ELOOP, errno.ENXIO):  # a symlink; a socket
-            raise _untrusted(name, f"is no regular file ({reason(error)})") from None
-        raise
-    try:
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode):
-            raise _untrusted(name, "is no regular file")
-        if not is_trusted(found):
-            owner, mode = found.st_uid, found.st_mode & 0o777
-            raise _untrusted(name, f"could be written by others (owner {owner}, mode {mode:o})")
-        if found.st_size > limit:
-            raise _untrusted(name, f"is larger than {limit} bytes")
-        return os.read(fd, found.st_size)
-    finally:
-        os.close(fd)
-
-
-def _untrusted(name: str, why: str) -> StateError:
-    return StateError(f"state file {name}", why, "find out who wrote there")
 
 
 def stamp_of(directory: str) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Which GPUs go together: joined by NVLink first, then one NUMA node, one PCIe switch, the lowest index. Pure."""
+"""Which devices go together: joined by links first, then one NUMA node, one PCIe switch, the lowest index. Pure."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Final
 
-    from oci_gpu_hook.devices.nvidia.model import Gpu
+    from oci_gpu_hook.devices.model import Device
 
 # Pairs that may be looked at. All sets of 8 GPUs are within it (70 sets of 6 pairs at the most), as are all pairs
 # and triples of 16; beyond it sets are grown GPU by GPU, from each GPU in turn, which is cubic and not exponential.
 MOST_PAIRS: Final = 2000
 # A weight holds three numbers, each worth more than all that the next can sum up to over the pairs of 64 GPUs.
-_NVLINK: Final = 1 << 24
+_LINK: Final = 1 << 24
 _NUMA: Final = 1 << 12
 
 
-def best(given: Sequence[Gpu], pool: Sequence[Gpu], wanted: int) -> tuple[Gpu, ...]:
-    """Return the `wanted` GPUs of `pool` that go best with each other and with those `given`. Deterministic."""
-    pool = sorted(pool, key=lambda gpu: gpu.index)
+def best(given: Sequence[Device], pool: Sequence[Device], wanted: int) -> tuple[Device, ...]:
+    """Return the `wanted` devices of `pool` that go best with each other and with those `given`. Deterministic."""
+    pool = sorted(pool, key=lambda device: device.index)
     if wanted >= len(pool) or wanted <= 0:
         return tuple(pool[:wanted])
     fabric = _Fabric([*given, *pool])
@@ -36,26 +36,26 @@ def best(given: Sequence[Gpu], pool: Sequence[Gpu], wanted: int) -> tuple[Gpu, .
     else:
         candidates = [fabric.grown((seed,), free, wanted - 1) for seed in free]
     chosen = max(candidates, key=fabric.rank)
-    return tuple(fabric.gpus[number] for number in chosen[len(start) :])
+    return tuple(fabric.devices[number] for number in chosen[len(start) :])
 
 
 class _Fabric:
-    """How well each pair of some GPUs is joined; a GPU is its place in `gpus` here."""
+    """How well each pair of some devices is joined; a device is its place in `devices` here."""
 
-    def __init__(self, gpus: list[Gpu]) -> None:
-        self.gpus = gpus
-        self.weights = [[_weight(one, other) for other in gpus] for one in gpus]
-        pairs = {self.weights[i][j] for i in range(len(gpus)) for j in range(i)}
+    def __init__(self, devices: list[Device]) -> None:
+        self.devices = devices
+        self.weights = [[_weight(one, other) for other in devices] for one in devices]
+        pairs = {self.weights[i][j] for i in range(len(devices)) for j in range(i)}
         self.uniform = len(pairs) <= 1
 
     def rank(self, chosen: tuple[int, ...]) -> tuple[bool, int, list[int]]:
-        """Order sets: joined by NVLink as a whole, then the sum of the pairs, then the lowest indices."""
+        """Order sets: joined by links as a whole, then the sum of the pairs, then the lowest indices."""
         weights = self.weights
         total = sum(weights[one][other] for one, other in combinations(chosen, 2))
         return self._joined(chosen), total, sorted((-number for number in chosen), reverse=True)
 
     def grown(self, start: tuple[int, ...], free: range, wanted: int) -> tuple[int, ...]:
-        """Add to `start` the GPU that gains most, `wanted` times; of equals the lowest."""
+        """Add to `start` the device that gains most, `wanted` times; of equals the lowest."""
         chosen = list(start)
         rest = [number for number in free if number not in start]
         gains = {number: sum(self.weights[number][other] for other in start) for number in rest}
@@ -72,19 +72,19 @@ class _Fabric:
         border = [chosen[0]]
         while border:
             row = self.weights[border.pop()]
-            fresh = [number for number in chosen if number not in reached and row[number] >= _NVLINK]
+            fresh = [number for number in chosen if number not in reached and row[number] >= _LINK]
             reached.update(fresh)
             border += fresh
         return len(reached) == len(chosen)
 
 
-def _weight(one: Gpu, other: Gpu) -> int:
+def _weight(one: Device, other: Device) -> int:
     if one.index == other.index:
         return 0
-    links = max(dict(one.links).get(other.index, 0), dict(other.links).get(one.index, 0))
+    links = max(dict(one.peer_links).get(other.index, 0), dict(other.peer_links).get(one.index, 0))
     same_node = one.numa_node is not None and one.numa_node == other.numa_node
     same_switch = bool(one.pcie_switch) and one.pcie_switch == other.pcie_switch
-    return links * _NVLINK + same_node * _NUMA + same_switch
+    return links * _LINK + same_node * _NUMA + same_switch
 
 
 def _sets(size: int, chosen: int) -> int:

@@ -12,14 +12,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-    from oci_gpu_hook.allocation.claim import Claim
     from oci_gpu_hook.allocation.holders import Processes
-    from oci_gpu_hook.allocation.lease_table import Book
-    from oci_gpu_hook.allocation.queue import Waiter
-    from oci_gpu_hook.allocation.select import Busy
+    from oci_gpu_hook.allocation.model import Busy, Claim, LeaseTable, Waiter
 
 POLL: Final = 0.05  # seconds between looks at whether the record was replaced
-LOOK_AGAIN: Final = 1.0  # seconds between looks at who died without a word
+LOOK_AGAIN: Final = 1.0  # seconds between looks at whether a holder has died
 
 
 class Wait:
@@ -39,18 +36,18 @@ class Wait:
         self._ended = self._processes.lives(self._claim.holder) is False
         self._late = self._ended or time.monotonic() >= self._give_up
 
-    def queued(self, book: Book, now: str) -> Book:
+    def queued(self, table: LeaseTable, now: str) -> LeaseTable:
         """Return the record with a place for the claim, or without it when time is up."""
         if self._late:
             place, self.place = self.place, None
-            return queue.leave(book, place) if place else book
+            return queue.leave(table, place) if place else table
         if self.place:
-            return queue.keep_place(book, self.place)
+            return queue.keep_place(table, self.place)
         hook = self._processes.holder(0)
         if hook is None:
-            return book
-        self.place, book = queue.enqueue(book, self._claim, hook, now)
-        return book
+            return table
+        self.place, table = queue.enqueue(table, self._claim, hook, now)
+        return table
 
     def pause(self, stamp: tuple[int, int], busy: Busy) -> None:
         """Sleep until the record is replaced, a holder may have died without a word, or time is up.

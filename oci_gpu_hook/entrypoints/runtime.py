@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import NoReturn
 
+    from oci_gpu_hook.apply.bundle import Grant
     from oci_gpu_hook.base.config.config import Config
     from oci_gpu_hook.entrypoints.runtime_call import Call
     from oci_gpu_hook.lifecycle.admission import Admission
-    from oci_gpu_hook.oci.bundle import Grant
 
 
 class Prepared(Record):
@@ -69,7 +69,7 @@ def prepare(call: Call, hook: str) -> Prepared | None:
     config, trouble = _load_config()
     if not may_ask(before, b"", config.swarm_resource):
         return None
-    from oci_gpu_hook.oci import bundle
+    from oci_gpu_hook.apply import bundle
     from oci_gpu_hook.request import parse as requests
 
     path = os.path.join(call.bundle, "config.json")
@@ -103,7 +103,7 @@ def prepare(call: Call, hook: str) -> Prepared | None:
 
 
 def _grant(admission: Admission, hook: str) -> Grant:
-    from oci_gpu_hook.oci.bundle import Grant
+    from oci_gpu_hook.apply.bundle import Grant
 
     return Grant(
         uuids=admission.uuids,

@@ -8,25 +8,24 @@ container was given.
 
 from __future__ import annotations
 
-from oci_gpu_hook.allocation import allocate, names, release
-from oci_gpu_hook.allocation.model import Granted
+from oci_gpu_hook.allocation import allocate, release
+from oci_gpu_hook.apply import image_facts
 from oci_gpu_hook.base import log
 from oci_gpu_hook.base.errors import AllocationError, DriverError, HookError
 from oci_gpu_hook.base.record import Record
-from oci_gpu_hook.devices.nvidia import for_request
-from oci_gpu_hook.devices.nvidia import snapshot as snapshots
-from oci_gpu_hook.devices.nvidia.model import Inventory
-from oci_gpu_hook.plan import image, plan
+from oci_gpu_hook.devices import vendors
+from oci_gpu_hook.plan import plan
 from oci_gpu_hook.request.model import Request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
     from oci_gpu_hook.base.config.config import Config
     from oci_gpu_hook.devices.edits import ContainerEdits
-    from oci_gpu_hook.devices.nvidia.snapshot import Held
+    from oci_gpu_hook.devices.model import Device
+    from oci_gpu_hook.devices.vendor import Snapshot
     from oci_gpu_hook.lifecycle.clock import Clock
     from oci_gpu_hook.oci.container import Container
     from oci_gpu_hook.plan.plan import Plan
@@ -38,8 +37,8 @@ class Admission(Record):
     container: Container
     request: Request
     config: Config
-    snapshot: Held
-    devices: tuple[Granted, ...]
+    snapshot: Snapshot
+    devices: tuple[Device, ...]
 
     @property
     def uuids(self) -> tuple[str, ...]:
@@ -52,7 +51,7 @@ class Admission(Record):
 
     def plan(self, rootfs: Rootfs, clock: Clock | None = None) -> Plan:
         """Return what the container gets, by the facts of its image. Raises HookError."""
-        facts = image.look(rootfs, self.container, self.config)
+        facts = image_facts.look(rootfs, self.container, self.config, self.request.kind)
         if clock:
             clock.lap("image")
         made = plan.make(self.request, self.snapshot.inventory, self.devices, facts, self.config)
@@ -65,10 +64,11 @@ class Admission(Record):
 
         Other changes do not matter, such as a persistence daemon that has come up.
         """
-        if snapshots.holds(self.snapshot, self.config):
+        vendor = vendors.of(self.request.kind)
+        if vendor.is_fresh(self.snapshot, self.config):
             return
-        now = snapshots.load(self.config, detailed=self.snapshot.inventory.detailed)
-        again = plan.make(made.request, now, made.gpus, made.image, self.config)
+        now = vendor.snapshot(self.request, self.config).inventory
+        again = plan.make(made.request, now, made.devices, made.image, self.config)
         if (again.edits.mounts, again.driver_version) != (made.edits.mounts, made.driver_version):
             what = f"NVIDIA driver {made.driver_version}"
             raise DriverError(what, "was exchanged while the container started", "start the container again")
@@ -107,16 +107,17 @@ class Admitted:
     def __enter__(self) -> Admission:
         """Raise DriverError, AllocationError or InvalidInput where nothing can be granted; then nothing is held."""
         request, container, config = self._request, self._container, self._config
+        vendor = vendors.of(request.kind)
         try:
-            snapshot = for_request.hold(request, config)
+            snapshot = vendor.snapshot(request, config)
         except HookError as error:
             log.error("refused", reason=str(error))
             raise
         self._lap("inventory")
-        inventory = snapshot.inventory
+        of_host = vendor.devices(snapshot.inventory)
         if self._restriction:
-            inventory = _restricted(inventory, request, self._restriction)
-        devices = allocate.grant(request, inventory, container, config)  # logs a refusal of its own
+            of_host = _restricted(of_host, request, self._restriction)
+        devices = allocate.allocate(request, of_host, container, config)  # logs a refusal of its own
         self._lap("allocation")
         self._uuids = tuple(device.uuid for device in devices)
         if self._restriction:  # `all` and a count mean these devices from here on
@@ -137,9 +138,10 @@ def previewed(container: Container, request: Request, config: Config, clock: Clo
     """Return what a start would be granted now, and record nothing. Raises HookError."""
     from oci_gpu_hook.allocation import query
 
-    snapshot = for_request.hold(request, config, whole=True)
+    vendor = vendors.of(request.kind)
+    snapshot = vendor.snapshot(request, config)
     clock.lap("inventory")
-    devices = query.preview(request, snapshot.inventory, config)
+    devices = query.preview(request, vendor.devices(snapshot.inventory), config)
     clock.lap("allocation")
     return Admission(container=container, request=request, config=config, snapshot=snapshot, devices=devices)
 
@@ -149,9 +151,9 @@ def readmitted(container: Container, request: Request, config: Config, uuids: It
 
     Raises DriverError where the host does not have one of them any more.
     """
-    snapshot = for_request.hold(request, config)
-    gpus = snapshot.inventory.gpus
-    known = {device.uuid: device for gpu in gpus for device in (Granted(gpu=gpu), *names.parts(gpu))}
+    vendor = vendors.of(request.kind)
+    snapshot = vendor.snapshot(request, config)
+    known = {device.uuid: device for device in vendor.devices(snapshot.inventory)}
     devices = []
     for uuid in uuids:
         if uuid not in known:
@@ -160,15 +162,17 @@ def readmitted(container: Container, request: Request, config: Config, uuids: It
     return Admission(container=container, request=request, config=config, snapshot=snapshot, devices=tuple(devices))
 
 
-def _restricted(inventory: Inventory, request: Request, restriction: Restriction) -> Inventory:
-    """Return the inventory with the GPUs that may be granted. Raises AllocationError for a request for others."""
-    own = tuple(gpu for gpu in inventory.gpus if gpu.minor in restriction.minors)
+def _restricted(devices: Sequence[Device], request: Request, restriction: Restriction) -> tuple[Device, ...]:
+    """Return the devices that may be granted. Raises AllocationError for a request for others."""
+    vendor = vendors.of(request.kind)
+    own = vendor.of_minors(devices, restriction.minors)
     if request.count is None and request.devices != ("all",):
-        for device in names.resolve(request.devices, inventory):
-            if device.gpu.minor not in restriction.minors:
+        for device in vendor.resolve(request.devices, devices):
+            if device not in own:
                 why = f"{restriction.who} has not given it to this container"
-                raise AllocationError(f"GPU {device.gpu.index}", why, restriction.remedy)
-    elif request.count is not None and not request.devices and request.count > len(own):
-        why = f"{restriction.who} has given this container {len(own)}"
-        raise AllocationError(f"{request.count} GPUs", why, restriction.remedy)
-    return Inventory(**{**inventory.__dict__, "gpus": own})
+                raise AllocationError(f"{vendor.TERMS.whole} {device.index}", why, restriction.remedy)
+    whole = [device for device in own if not device.whole]
+    if request.count is not None and not request.devices and request.count > len(whole):
+        why = f"{restriction.who} has given this container {len(whole)}"
+        raise AllocationError(f"{request.count} {vendor.TERMS.whole}s", why, restriction.remedy)
+    return own

@@ -98,7 +98,7 @@ def _of_start(plan: Plan, site: Site, work: Work) -> Entry:
         bundle=container.bundle,
         rootfs=container.rootfs,
         rootfs_identity=(root.st_dev, root.st_ino),
-        gpus=tuple([granted.uuid for granted in plan.gpus]),
+        gpus=tuple([device.uuid for device in plan.devices]),
         changes=work.changes,
         cached=work.cached,
         nodes=tuple([(node.major, node.minor) for node in nodes]),

@@ -12,9 +12,10 @@ import stat
 from oci_gpu_hook.apply import status as condition
 from oci_gpu_hook.apply.process import Process
 from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
-from oci_gpu_hook.base.errors import DriverError, HookError, InvalidInput, described_bug, quoted, reason
+from oci_gpu_hook.base.errors import HookError, InvalidInput, described_bug, quoted, reason
 from oci_gpu_hook.base.record import Record
-from oci_gpu_hook.devices.nvidia import procfs
+from oci_gpu_hook.devices import vendors
+from oci_gpu_hook.request.model import DEFAULT_KIND
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -90,11 +91,7 @@ def check_alive(entry: Entry) -> None:
 
 def look_at_host(entry: Entry, config: Config) -> Host:
     """Return what the host has of what the container was given."""
-    text = procfs.read_text(f"{config.proc_root}/driver/nvidia/version")
-    try:
-        driver = procfs.driver_version(text) if text is not None else ""
-    except DriverError:
-        driver = ""
+    driver = vendors.of(DEFAULT_KIND).running_driver(config)
     dev_root = config.dev_root.rstrip("/")
     return Host(driver=driver, nodes={path: _numbers(f"{dev_root}{path}") for path in entry.node_paths})
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from oci_gpu_hook.base.errors import InvalidInput, quoted
 from oci_gpu_hook.base.record import Record
-from oci_gpu_hook.request.device_list import Ask
+from oci_gpu_hook.request.ask import Ask
 from oci_gpu_hook.request.model import ANNOTATION_PREFIX, PREPARED
-from oci_gpu_hook.request.names import is_profile
 from oci_gpu_hook.request.values import duration, number, size, truth
 
 TYPE_CHECKING = False
@@ -92,7 +91,7 @@ def counted(ask: Ask, found: Mapping[str, Setting], warnings: list[str]) -> Coun
         memory = found["memory"]
         warnings.append(f"{memory.what}={quoted(memory.text)} is not read: {ask.what} names the devices")
         found = {name: setting for name, setting in found.items() if name != "memory"}
-    if count is not None and not is_profile("".join(devices)):
+    if count is not None and not ask.is_profile:
         devices = ()
     if count == 0:
         warnings.append(f"{found['count'].what}={quoted(found['count'].text)} asks for no GPU")
@@ -113,11 +112,10 @@ def counted(ask: Ask, found: Mapping[str, Setting], warnings: list[str]) -> Coun
 
 def _count(ask: Ask, setting: Setting | None) -> int | None:
     """Return how many are asked for, None where the devices say it. A profile alone is one device of it."""
-    by_profile = ask.devices is not None and len(ask.devices) == 1 and is_profile(ask.devices[0])
     if setting is None:
-        return 1 if by_profile else None
+        return 1 if ask.is_profile else None
     count = number(setting.text, setting.what)
-    if ask.count_decides or by_profile or ask.devices == ("all",):
+    if ask.count_decides or ask.is_profile or ask.devices == ("all",):
         return count
     if count == len(ask.devices or ()):
         return None  # names that are as many as asked for: so oci-gpu-runtime leaves a count that it has answered

@@ -8,6 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
+DEFAULT_KIND: Final = "nvidia.com/gpu"  # what words without a kind ask for, and records without one are of
 ANNOTATION_PREFIX: Final = "io.oci-gpu-hook."
 PREPARED: Final = ANNOTATION_PREFIX + "prepared"  # oci-gpu-runtime's note of what it has put into a bundle
 
@@ -15,6 +16,7 @@ PREPARED: Final = ANNOTATION_PREFIX + "prepared"  # oci-gpu-runtime's note of wh
 class Request(Record):
     """What a container asks for, after policy.
 
+    kind: of the devices, as CDI has it: vendor/class.
     devices: `("all",)`, `()` for "none" (driver files, no GPU) or names: indices, UUIDs, PCI bus ids, MIG names.
     count: so many GPUs, whichever are free (devices is then `()` or one MIG profile); None when named.
     memory: least bytes of each counted GPU; 0 for any.
@@ -24,6 +26,7 @@ class Request(Record):
     warnings: what was asked for and means less than its author thinks.
     """
 
+    kind: str = DEFAULT_KIND
     devices: tuple[str, ...] = ()
     count: int | None = None
     memory: int = 0

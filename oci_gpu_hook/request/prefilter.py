@@ -1,8 +1,8 @@
 """The cheap look at the engine's bytes that ends the hook for containers which ask for nothing.
 
 It runs for every container of the host, before any JSON is parsed, so it imports nothing. It may say yes too often,
-never no too often: each word is one without which `parse` finds no request. The static front (front/words.c) holds the
-same words and the same rule for escapes.
+never no too often: each word is one without which `parse` finds no request. The static front (front/words.c) has the
+same rule for escapes, and the words by front/make_words.py, which is to be run after a change here.
 """
 
 from __future__ import annotations
@@ -12,14 +12,16 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Final
 
-# No word has a slash, which JSON may write as "\/".
+# Of LETTERS alone: no word has a slash, which JSON may write as "\/".
 WORDS: Final = (
+    # NVIDIA's
     b"NVIDIA_VISIBLE_DEVICES",
     b"CUDA_VERSION",  # images from before NVIDIA_REQUIRE_CUDA ask by it alone
+    b"nvidia-container-devices",
+    # those of every vendor
     b"OCI_GPU_",
     b"io.oci-gpu-hook.",
     b"cdi.k8s.io",
-    b"nvidia-container-devices",
 )
 LETTERS: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-.")
 

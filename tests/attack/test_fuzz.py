@@ -16,8 +16,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from oci_gpu_hook.allocation import lease_table, queue
+from oci_gpu_hook.allocation import lease_table
 from oci_gpu_hook.allocation.holders import Holder
+from oci_gpu_hook.allocation.model import Lease, LeasedDevice, LeaseTable, Waiter
 from oci_gpu_hook.apply.cleanup import take_back
 from oci_gpu_hook.apply.journal import journal, reader
 from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
@@ -87,18 +88,18 @@ CONFIG = {
 }
 HOLDER = Holder(pid=1, start_time=2, boot_id="x", pid_namespace=3)
 BOOK = lease_table.to_json(
-    lease_table.Book(
+    LeaseTable(
         leases=(
-            lease_table.Lease(
+            Lease(
                 container="a",
-                devices=(lease_table.Device(gpu="GPU-1"), lease_table.Device(gpu="GPU-2", mig="MIG-1")),
+                devices=(LeasedDevice(whole="GPU-1"), LeasedDevice(whole="GPU-2", part="MIG-1")),
                 exclusive=True,
                 holder=HOLDER,
                 since="2026-01-01T00:00:00Z",
             ),
         ),
         queue=(
-            queue.Waiter(
+            Waiter(
                 ticket=3,
                 container="b",
                 holder=HOLDER,

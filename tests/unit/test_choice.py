@@ -7,11 +7,12 @@ from itertools import combinations
 import pytest
 
 from oci_gpu_hook.allocation import by_count as counting
-from oci_gpu_hook.allocation import names, select, topology
+from oci_gpu_hook.allocation import select, topology
 from oci_gpu_hook.allocation.holders import Holder
-from oci_gpu_hook.allocation.lease_table import Device, Lease
-from oci_gpu_hook.allocation.queue import Waiter
+from oci_gpu_hook.allocation.model import Busy, Lease, LeasedDevice, Waiter
 from oci_gpu_hook.base.errors import AllocationError, InvalidInput
+from oci_gpu_hook.devices.nvidia import devices as of_nvidia
+from oci_gpu_hook.devices.nvidia import names
 from oci_gpu_hook.devices.nvidia.for_request import needs_details
 from oci_gpu_hook.devices.nvidia.model import Gpu, Inventory, MigDevice
 from oci_gpu_hook.request.model import Request
@@ -34,7 +35,11 @@ def gpu(index, **facts):
 
 
 def host(*gpus):
-    return Inventory(driver_version="580.1", gpus=tuple(gpus), libraries=(), files=(), nodes=(), detailed=True)
+    return of_nvidia.of(gpus)
+
+
+def inventory(*gpus, detailed=True):
+    return Inventory(driver_version="580.1", gpus=gpus, libraries=(), files=(), nodes=(), detailed=detailed)
 
 
 def plain(size, **facts):
@@ -71,12 +76,14 @@ def request(*devices, **fields):
 
 
 def lease(container, *uuids, exclusive=False):
-    devices = tuple(Device(gpu=one) if one.startswith("GPU") else Device(gpu="", mig=one) for one in uuids)
+    devices = tuple(
+        LeasedDevice(whole=one) if one.startswith("GPU") else LeasedDevice(whole="", part=one) for one in uuids
+    )
     return Lease(container=container, devices=devices, exclusive=exclusive, holder=HOLDER, since="")
 
 
 def indices(granted):
-    return [device.gpu.index for device in granted]
+    return [device.index for device in granted]
 
 
 @pytest.mark.parametrize(
@@ -156,14 +163,14 @@ MIXED = host(gpu(0), mig_gpu(1, "1g.10gb", "1g.10gb", "3g.40gb"), mig_gpu(2), mi
 )
 def test_a_mig_device_is_named_by_uuid_parent_or_indices(name):
     (device,) = names.resolve((name,), MIXED)
-    assert (device.gpu.index, device.mig.index, device.uuid) == (1, 2, mig_uuid(1, 2))
+    assert (device.index, device.part, device.uuid) == (1, 2, mig_uuid(1, 2))
 
 
 @pytest.mark.parametrize("word", ["all", "ALL"])
 def test_all_means_gpus_and_in_mig_mode_their_mig_devices(word):
     devices = names.resolve(("0", word), MIXED)
-    found = [(device.gpu.index, device.mig.index if device.mig else None) for device in devices]
-    assert found == [(0, None), (1, 0), (1, 1), (1, 2), (2, None), (3, 0)]
+    found = [(device.index, device.part) for device in devices]
+    assert found == [(0, -1), (1, 0), (1, 1), (1, 2), (2, -1), (3, 0)]
 
 
 def test_a_profile_without_a_count_is_answered_with_how_to_count():
@@ -195,7 +202,7 @@ def test_exclusive_counts_get_only_what_nobody_holds():
 
 def test_too_busy_says_how_many_are_free_and_who_holds_the_others():
     leases = [lease("trainer", uuid(0), exclusive=True), lease("notebook", uuid(1))]
-    with pytest.raises(select.Busy) as caught:
+    with pytest.raises(Busy) as caught:
         select.choose(request(count=2, exclusive=True), plain(3), leases)
     assert str(caught.value).startswith(
         "2 GPUs asked for exclusively: of 3 on this host 1 can be granted now; "
@@ -206,7 +213,7 @@ def test_too_busy_says_how_many_are_free_and_who_holds_the_others():
 def test_more_than_the_host_has_is_no_matter_of_waiting():
     with pytest.raises(AllocationError) as caught:
         select.choose(request(count=3), plain(2), [lease("a", uuid(0), exclusive=True)])
-    assert not isinstance(caught.value, select.Busy)
+    assert not isinstance(caught.value, Busy)
     assert str(caught.value) == (
         "3 GPUs asked for: this host has 2; 1 free; GPU 0 held by 'a' exclusively; ask for at most 2"
     )
@@ -230,7 +237,7 @@ def test_mig_devices_are_counted_by_profile():
     held = [lease("a", mig_uuid(1, 0))]
     chosen = select.choose(request("1G.10GB", count=2), MIXED, held)
     assert [device.uuid for device in chosen] == [mig_uuid(1, 1), mig_uuid(3, 0)]
-    with pytest.raises(select.Busy, match=r"3 MIG devices 1g.10gb asked for exclusively: of 3 .* MIG 1:0 held by 'a'"):
+    with pytest.raises(Busy, match=r"3 MIG devices 1g.10gb asked for exclusively: of 3 .* MIG 1:0 held by 'a'"):
         select.choose(request("1g.10gb", count=3, exclusive=True), MIXED, held)
     with pytest.raises(InvalidInput, match=r"this host has MIG devices of 1g.10gb, 3g.40gb"):
         select.choose(request("2g.20gb", count=1), MIXED, held)
@@ -239,25 +246,25 @@ def test_mig_devices_are_counted_by_profile():
 
 
 def test_a_named_gpu_that_is_held_exclusively_is_refused_with_its_holder():
-    with pytest.raises(select.Busy, match=rf"GPU 1 \({uuid(1)}\) cannot be granted: container 'trainer' holds it"):
+    with pytest.raises(Busy, match=rf"GPU 1 \({uuid(1)}\) cannot be granted: container 'trainer' holds it"):
         select.choose(request("0", "1"), plain(2), [lease("trainer", uuid(1), exclusive=True)])
 
 
 def test_a_named_gpu_that_is_shared_can_be_shared_but_not_taken_alone():
     leases = [lease("notebook", uuid(1))]
     assert indices(select.choose(request("1"), plain(2), leases)) == [1]
-    with pytest.raises(select.Busy, match="'notebook' holds it too"):
+    with pytest.raises(Busy, match="'notebook' holds it too"):
         select.choose(request("1", exclusive=True), plain(2), leases)
 
 
 def test_a_mig_device_and_its_gpu_are_in_each_others_way_but_not_its_sister():
-    parent = Device(gpu=uuid(1), mig=mig_uuid(1, 0))
+    parent = LeasedDevice(whole=uuid(1), part=mig_uuid(1, 0))
     held = [Lease(container="a", devices=(parent,), exclusive=True, holder=HOLDER, since="")]
     assert select.choose(request("1:1", exclusive=True), MIXED, held)
     for name in ("1:0", "1", "all"):
-        with pytest.raises(select.Busy):
+        with pytest.raises(Busy):
             select.choose(request(name), MIXED, held)
-    with pytest.raises(select.Busy):
+    with pytest.raises(Busy):
         select.choose(request("1:1"), MIXED, [lease("b", uuid(1), exclusive=True)])
 
 
@@ -315,7 +322,7 @@ def rank(gpus, chosen):
 def test_sixteen_gpus_get_as_good_a_set_as_trying_all_would_find(taken, wanted):
     """Two boards of 8, each an NVLink mesh, as in a DGX-2 cut in half: beyond the bound the search is greedy."""
     links = {(a + board, b + board): 6 for board in (0, 8) for a, b in combinations(range(8), 2)}
-    machine = linked(16, links).gpus
+    machine = linked(16, links)
     pool = [one for one in machine if one.index not in taken]
     chosen = topology.best([], pool, wanted)
     assert len({one.index for one in chosen}) == wanted
@@ -327,7 +334,7 @@ def test_sixteen_gpus_get_as_good_a_set_as_trying_all_would_find(taken, wanted):
 
 @pytest.mark.parametrize("wanted", range(2, 8))
 def test_growing_finds_what_trying_all_finds_on_a_cube_mesh(wanted, monkeypatch):
-    machine = linked(8, CUBE_MESH).gpus
+    machine = linked(8, CUBE_MESH)
     exhaustive = topology.best([], machine, wanted)
     monkeypatch.setattr(topology, "MOST_PAIRS", 0)
     grown = topology.best([], machine, wanted)
@@ -344,7 +351,7 @@ def test_the_search_is_bounded(monkeypatch):
         return weigh(self, chosen)
 
     monkeypatch.setattr(topology._Fabric, "rank", counting)
-    machine = linked(64, {(a, a + 1): 1 for a in range(0, 64, 2)}).gpus
+    machine = linked(64, {(a, a + 1): 1 for a in range(0, 64, 2)})
     for wanted in range(1, 64):
         looked_at = 0
         assert len(topology.best([], machine, wanted)) == wanted
@@ -357,30 +364,33 @@ def waiter(ticket, container, wish):
 
 def test_those_who_wait_keep_what_is_free_of_what_they_need():
     held = [lease("a", uuid(0), exclusive=True)]
-    kept = counting.reserved([waiter(1, "big", request(count=4, exclusive=True))], plain(4), held)
-    assert [device.gpu for device in kept[0].devices] == [uuid(1), uuid(2), uuid(3), uuid(0)]
-    with pytest.raises(select.Busy, match="'big' exclusively"):
+    kept = counting.reserved([waiter(1, "big", request(count=4, exclusive=True))], "nvidia.com/gpu", plain(4), held)
+    assert [device.whole for device in kept[0].devices] == [uuid(1), uuid(2), uuid(3), uuid(0)]
+    with pytest.raises(Busy, match="'big' exclusively"):
         select.choose(request(count=1, exclusive=True), plain(4), [*held, *kept])
 
 
 def test_new_sharers_do_not_come_as_fast_as_old_ones_go():
     """Two GPUs, both shared: who waits for one alone gets the one that fewer share, and nobody new joins there."""
     held = [lease("a", uuid(0)), lease("b", uuid(0)), lease("c", uuid(1))]
-    kept = counting.reserved([waiter(1, "alone", request(count=1, exclusive=True))], plain(2), held)
+    kept = counting.reserved([waiter(1, "alone", request(count=1, exclusive=True))], "nvidia.com/gpu", plain(2), held)
     assert indices(select.choose(request(count=1), plain(2), [*held, *kept])) == [0]
     later = counting.reserved(
-        [waiter(1, "alone", request(count=1, exclusive=True)), waiter(2, "next", request("1"))], plain(2), held
+        [waiter(1, "alone", request(count=1, exclusive=True)), waiter(2, "next", request("1"))],
+        "nvidia.com/gpu",
+        plain(2),
+        held,
     )
     assert [one.container for one in later] == ["alone"]
 
 
 def test_those_who_wait_keep_no_more_than_they_need():
-    kept = counting.reserved([waiter(1, "one", request("2", exclusive=True, wait=5))], plain(4), [])
+    kept = counting.reserved([waiter(1, "one", request("2", exclusive=True, wait=5))], "nvidia.com/gpu", plain(4), [])
     assert indices(select.choose(request(count=3, exclusive=True), plain(4), kept)) == [0, 1, 3]
 
 
 def test_a_waiter_whose_device_vanished_keeps_nothing():
-    assert counting.reserved([waiter(1, "x", request("7", exclusive=True))], plain(2), []) == ()
+    assert counting.reserved([waiter(1, "x", request("7", exclusive=True))], "nvidia.com/gpu", plain(2), []) == ()
 
 
 @pytest.mark.parametrize(
@@ -401,11 +411,11 @@ def test_a_waiter_whose_device_vanished_keeps_nothing():
 )
 def test_nvml_is_asked_only_for_what_it_alone_knows(wish, needed):
     assert needs_details(wish) is needed
-    assert needs_details(wish, plain(2)) is needed
+    assert needs_details(wish, inventory(gpu(0), gpu(1))) is needed
 
 
 def test_all_of_a_host_in_mig_mode_needs_nvml_once():
-    undetailed = Inventory(**{**host(gpu(0, mig_enabled=True)).__dict__, "detailed": False})
+    undetailed = inventory(gpu(0, mig_enabled=True), detailed=False)
     assert needs_details(request("all"), undetailed)
     assert not needs_details(request("0"), undetailed)
-    assert not needs_details(request("all"), MIXED)
+    assert not needs_details(request("all"), inventory(gpu(0, mig_enabled=True)))

@@ -15,6 +15,7 @@ from oci_gpu_hook.allocation import allocate as story
 from oci_gpu_hook.allocation import query, release
 from oci_gpu_hook.base.config.config import Config
 from oci_gpu_hook.base.errors import DriverError
+from oci_gpu_hook.devices.nvidia import devices as of_nvidia
 from oci_gpu_hook.devices.nvidia.model import Gpu, Inventory, MigDevice
 from oci_gpu_hook.oci.container import Container
 from oci_gpu_hook.request.model import Request
@@ -50,7 +51,7 @@ def host(tmp_path, monkeypatch):
             cgroups_path="", device_rules=(),
         )  # fmt: skip
         wish = Request(devices=devices, exclusive=exclusive, driver_capabilities=(), source="environment")
-        story.grant(wish, HOST, container, config)
+        story.allocate(wish, of_nvidia.of(HOST.gpus), container, config)
 
     def run(*arguments):
         return main(["--config", f"{tmp_path}/config.toml", "leases", *arguments])
@@ -129,7 +130,7 @@ def test_what_lives_is_released_by_force_only(host, capsys):
 
 
 def test_of_two_that_live_and_have_one_id_the_process_tells_which_is_meant(host, capsys):
-    from oci_gpu_hook.allocation import lease_table, store
+    from oci_gpu_hook.allocation import model, store
     from oci_gpu_hook.allocation.holders import Holder, Processes
 
     processes = Processes()
@@ -137,8 +138,8 @@ def test_of_two_that_live_and_have_one_id_the_process_tells_which_is_meant(host,
     with store.Store(host.config.state_dir, processes) as opened:
         opened.lock()
         book = opened.read()
-        twin = lease_table.Lease(**{**book.leases[-1].__dict__, "holder": Holder(**parent.__dict__)})
-        opened.write(lease_table.with_changes(book, leases=(*book.leases, twin)))
+        twin = model.Lease(**{**book.leases[-1].__dict__, "holder": Holder(**parent.__dict__)})
+        opened.write(model.with_changes(book, leases=(*book.leases, twin)))
     assert host("release", "c", "--force") == 1
     assert f"is the id of several: pid {host.process.pid}, {parent.pid}" in capsys.readouterr().err
     assert host("release", str(parent.pid), "--force") == 0
@@ -154,13 +155,13 @@ def test_releasing_what_holds_nothing_is_an_error_that_names_the_holders(host, c
 
 
 def test_those_who_wait_are_shown_below(host, capsys):
-    from oci_gpu_hook.allocation import claim as turn
     from oci_gpu_hook.allocation import queue, store
     from oci_gpu_hook.allocation.holders import Processes
+    from oci_gpu_hook.allocation.model import Claim
 
     processes = Processes()
     wish = Request(count=2, exclusive=True, driver_capabilities=(), source="environment")
-    claim = turn.Claim(container="batch", holder=processes.holder(0), request=wish)
+    claim = Claim(container="batch", holder=processes.holder(0), request=wish)
     with store.Store(host.config.state_dir, processes) as opened:
         opened.lock()
         opened.write(queue.enqueue(opened.read(), claim, claim.holder, "")[1])

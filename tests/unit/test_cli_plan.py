@@ -267,8 +267,8 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly(host):
 def test_who_shares_a_gpu_is_named_where_it_can_be_known():
     from oci_gpu_hook.admin.cli import explain
     from oci_gpu_hook.allocation.holders import Processes
-    from oci_gpu_hook.allocation.lease_table import Device, Lease
-    from oci_gpu_hook.allocation.model import Granted
+    from oci_gpu_hook.allocation.model import Lease, LeasedDevice
+    from oci_gpu_hook.devices.nvidia import devices
     from oci_gpu_hook.devices.nvidia.model import Inventory
     from oci_gpu_hook.request.model import Request
 
@@ -276,7 +276,11 @@ def test_who_shares_a_gpu_is_named_where_it_can_be_known():
     host = Inventory(driver_version="580.1", gpus=(one,), libraries=(), files=(), nodes=())
     asked = Request(devices=("0",), driver_capabilities=(), source="environment")
     lease = Lease(
-        container="db\n", devices=(Device(gpu="GPU-0"),), holder=Processes().holder(0), exclusive=False, since=""
+        container="db\n",
+        devices=(LeasedDevice(whole="GPU-0"),),
+        holder=Processes().holder(0),
+        exclusive=False,
+        since="",
     )
     for held, words in (((lease,), "held by 'db\\n' too"), ((), "held by nobody else"), (None, "only root can see")):
-        assert words in list(explain.gpus(asked, host, (Granted(gpu=one),), held))[1]
+        assert words in list(explain.gpus(asked, host, devices.of((one,)), held))[1]

@@ -9,7 +9,7 @@ import pytest
 
 from oci_gpu_hook.devices.nvidia import forward_compatibility
 from oci_gpu_hook.devices.nvidia.forward_compatibility import Decision, Note
-from oci_gpu_hook.plan.image import CompatLibrary
+from oci_gpu_hook.devices.nvidia.image_facts import CompatLibrary
 
 DIRECTORY = "/usr/local/cuda/compat"
 NOTE = '{"format":1,"CUDA version":"12.9","driver":[535,550,560,565,570,575],"device":[1,2,7,8,9]}'

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from oci_gpu_hook.base.formats import elf, ldcache, ldcache_entries
 from oci_gpu_hook.devices.nvidia import forward_compatibility
-from oci_gpu_hook.plan.image import CompatLibrary
+from oci_gpu_hook.devices.nvidia.image_facts import CompatLibrary
 
 DATA = os.path.join(os.path.dirname(__file__), "..", "data")
 fuzzed = settings(

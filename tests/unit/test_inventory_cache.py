@@ -13,7 +13,7 @@ import jsonschema
 import pytest
 
 from oci_gpu_hook.base.errors import DriverError
-from oci_gpu_hook.devices.nvidia import discovery, facts, nvml, snapshot
+from oci_gpu_hook.devices.nvidia import discovery, facts, for_request, nvml, snapshot, stored
 from oci_gpu_hook.devices.nvidia.model import Gpu, Inventory, MigDevice
 from oci_gpu_hook.request.model import Request
 from tests.unit import driver_trees as trees
@@ -54,8 +54,8 @@ def discoveries(monkeypatch):
     return count
 
 
-def stored(config):
-    return os.path.join(config.state_dir, snapshot.NAME)
+def stored_in(config):
+    return os.path.join(config.state_dir, stored.NAME)
 
 
 def test_the_host_is_looked_at_once(host, discoveries):
@@ -79,7 +79,7 @@ def test_the_stored_form_matches_its_schema(host):
     with open(os.path.join(ROOT, "schemas", "inventory.schema.json")) as file:
         schema = json.load(file)
     jsonschema.Draft202012Validator.check_schema(schema)
-    with open(stored(host)) as file:
+    with open(stored_in(host)) as file:
         jsonschema.Draft202012Validator(schema).validate(json.load(file))
 
 
@@ -162,7 +162,7 @@ def test_a_host_that_changes_while_it_is_looked_at_is_not_stored(host, monkeypat
 
     monkeypatch.setattr(discovery, "discover", changing)
     assert len(snapshot.load(host).libraries) == 3
-    assert not os.path.exists(stored(host))
+    assert not os.path.exists(stored_in(host))
 
 
 # What is stored may be damaged, or another's
@@ -184,20 +184,20 @@ def test_a_host_that_changes_while_it_is_looked_at_is_not_stored(host, monkeypat
 )
 def test_a_damaged_file_is_made_anew(host, damage):
     expected = snapshot.load(host)
-    with open(stored(host), "rb+") as file:
+    with open(stored_in(host), "rb+") as file:
         file.truncate()
         file.write(damage)
     assert snapshot.load(host) == expected
-    with open(stored(host)) as file:
+    with open(stored_in(host)) as file:
         assert json.load(file)["inventory"]["driver_version"] == "580.95.05"
 
 
 def test_a_file_cut_anywhere_is_made_anew(host):
     expected = snapshot.load(host)
-    with open(stored(host), "rb") as file:
+    with open(stored_in(host), "rb") as file:
         whole = file.read()
     for length in range(0, len(whole), max(1, len(whole) // 40)):
-        with open(stored(host), "wb") as file:
+        with open(stored_in(host), "wb") as file:
             file.write(whole[:length])
         assert snapshot.load(host) == expected
 
@@ -206,10 +206,10 @@ def test_a_file_cut_anywhere_is_made_anew(host):
 @pytest.mark.parametrize("value", [None, 3, "x", [3], [[]]])
 def test_parts_of_another_form_are_made_anew(host, part, value):
     expected = snapshot.load(host)
-    with open(stored(host)) as file:
+    with open(stored_in(host)) as file:
         document = json.load(file)
     document[part] = value
-    with open(stored(host), "w") as file:
+    with open(stored_in(host), "w") as file:
         json.dump(document, file)
     assert snapshot.load(host) == expected
 
@@ -218,18 +218,18 @@ def test_parts_of_another_form_are_made_anew(host, part, value):
 @pytest.mark.parametrize("change", ["writable", "foreign", "link", "fifo"])
 def test_a_file_that_others_could_have_written_is_not_believed(host, tmp_path, change):
     expected = snapshot.load(host)
-    with open(stored(host)) as file:
+    with open(stored_in(host)) as file:
         forged = file.read().replace("libcuda.so.1", "libevil.so.1")
-    os.unlink(stored(host))
+    os.unlink(stored_in(host))
     if change == "fifo":
-        os.mkfifo(stored(host), 0o600)
+        os.mkfifo(stored_in(host), 0o600)
     elif change == "link":
-        trees.link(stored(host), trees.write(str(tmp_path / "forged"), forged.encode()))
+        trees.link(stored_in(host), trees.write(str(tmp_path / "forged"), forged.encode()))
     else:
-        with open(stored(host), "w") as file:
+        with open(stored_in(host), "w") as file:
             file.write(forged)
-        os.chmod(stored(host), 0o622 if change == "writable" else 0o600)
-        os.chown(stored(host), 0 if change == "writable" else 12345, 0)
+        os.chmod(stored_in(host), 0o622 if change == "writable" else 0o600)
+        os.chown(stored_in(host), 0 if change == "writable" else 12345, 0)
     assert snapshot.load(host) == expected
 
 
@@ -255,7 +255,7 @@ assert len(cache.load(Config(**{host.__dict__!r})).gpus) == 2
     outputs = [child.communicate(timeout=60)[0] for child in children]
     assert [child.returncode for child in children] == [0] * 8
     assert "".join(outputs) == "looked\n"
-    assert sorted(os.listdir(host.state_dir)) == [snapshot.NAME, "inventory.lock"]
+    assert sorted(os.listdir(host.state_dir)) == [stored.NAME, "inventory.lock"]
 
 
 # Nodes
@@ -336,7 +336,7 @@ def test_a_request_is_served_what_can_be_in_its_plan(host, tmp_path):
 
     def served(*capabilities, **fields):
         request = Request(driver_capabilities=capabilities, source="environment", **fields)
-        found = snapshot.hold(host, request=request).inventory
+        found = for_request.get(request, host).inventory
         assert [node for node in whole.nodes if node in found.nodes] == list(found.nodes)
         return found
 

@@ -11,14 +11,14 @@ import pytest
 from oci_gpu_hook.admin.cli import main as cli
 from oci_gpu_hook.admin.simulate.host import make
 from oci_gpu_hook.admin.simulate.layouts import LAYOUTS
-from oci_gpu_hook.allocation.model import Granted
 from oci_gpu_hook.base.config import config as configs
 from oci_gpu_hook.base.errors import DriverError
-from oci_gpu_hook.devices.nvidia import snapshot
+from oci_gpu_hook.devices.nvidia import devices, for_request, snapshot
+from oci_gpu_hook.devices.nvidia.image_facts import ImageFacts
+from oci_gpu_hook.oci.image import Image
 from oci_gpu_hook.plan import plan
-from oci_gpu_hook.plan.image import Image
 from oci_gpu_hook.request.model import Request
-from oci_gpu_hook.request.qualified_name import FEATURE_CLASSES
+from oci_gpu_hook.request.nvidia.cdi_names import FEATURE_CLASSES
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
@@ -110,7 +110,7 @@ def _minor(path):
 def test_a_request_is_served_the_files_of_its_capabilities(host, capability):
     whole = load(host)
     request = Request(driver_capabilities=(capability,), source="environment")
-    found = snapshot.hold(configs.load(host.config), request=request).inventory
+    found = for_request.get(request, configs.load(host.config)).inventory
     for name in ("libraries", "files", "links"):
         brought = [each for each in getattr(whole, name) if not each.capabilities or capability in each.capabilities]
         assert list(getattr(found, name)) == brought
@@ -122,7 +122,7 @@ def test_a_request_is_served_the_files_of_its_capabilities(host, capability):
 def test_a_plan_knows_its_directories(tmp_path, mig):
     simulated = make(str(tmp_path / "sim"), gpus=2, mig=True)
     config = configs.load(simulated.config)
-    found = snapshot.load(config, detailed=True)
+    whole = snapshot.load(config, detailed=True)
     request = Request(
         devices=("all",),
         driver_capabilities=config.supported_driver_capabilities,
@@ -130,8 +130,10 @@ def test_a_plan_knows_its_directories(tmp_path, mig):
         mig_config_devices=mig.get("NVIDIA_MIG_CONFIG_DEVICES"),
         source="environment",
     )
-    granted = [Granted(gpu=gpu, mig=None if mig else gpu.mig_devices[0]) for gpu in found.gpus if gpu.mig_devices]
-    image = Image(libc="glibc", library_directory="/usr/lib64", procfs="/proc/driver")
+    found = for_request.selected(whole, request)
+    firsts = [device for device in devices.of(found.gpus) if device.part == (-1 if mig else 0)]
+    granted = [device for device in firsts if devices.gpu_of(device).mig_devices]
+    image = Image(libc="glibc", library_directory="/usr/lib64", of_vendor=ImageFacts(procfs="/proc/driver"))
     mounts = plan.make(request, found, granted, image, config).edits.mounts
     wrong = [mount for mount in mounts if mount.directory != (mount.type == "tmpfs" or os.path.isdir(mount.host_path))]
     assert wrong == []

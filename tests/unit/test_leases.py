@@ -18,12 +18,13 @@ import pytest
 
 from oci_gpu_hook.allocation import allocate as story
 from oci_gpu_hook.allocation import lease_table, query, release, store
-from oci_gpu_hook.allocation import queue as waiters
 from oci_gpu_hook.allocation.holders import INITIAL_PID_NAMESPACE, Holder, Processes, same
+from oci_gpu_hook.allocation.model import Lease, LeasedDevice, LeaseTable, Waiter
 from oci_gpu_hook.base import document
 from oci_gpu_hook.base.config.config import Config
 from oci_gpu_hook.base.errors import AllocationError, InvalidInput
-from oci_gpu_hook.devices.nvidia.model import Gpu, Inventory, MigDevice
+from oci_gpu_hook.devices.nvidia import devices as of_nvidia
+from oci_gpu_hook.devices.nvidia.model import Gpu, MigDevice
 from oci_gpu_hook.oci.container import Container
 from oci_gpu_hook.request.model import Request
 
@@ -38,7 +39,7 @@ def host(size):
     gpus = (
         Gpu(index=i, uuid=uuid(i), minor=i, bus_id=f"00000000:{i + 6:02x}:00.0", memory=80 << 30) for i in range(size)
     )
-    return Inventory(driver_version="580.1", gpus=tuple(gpus), libraries=(), files=(), nodes=(), detailed=True)
+    return of_nvidia.of(gpus)
 
 
 HOST = host(4)
@@ -94,7 +95,7 @@ def started():
 
 
 def grant(wish, container, config, inventory=HOST):
-    return [device.gpu.index for device in story.grant(wish, inventory, container, config)]
+    return [device.index for device in story.allocate(wish, inventory, container, config)]
 
 
 def recorded(config):
@@ -161,7 +162,7 @@ def test_a_container_that_asks_anew_for_others_gets_others(config, started):
 
 
 def test_none_takes_no_lease(config, started):
-    assert story.grant(request(), HOST, started("a"), config) == ()
+    assert story.allocate(request(), HOST, started("a"), config) == ()
     assert not os.path.exists(config.state_dir)
 
 
@@ -273,11 +274,11 @@ def test_reconcile_drops_the_dead_and_names_them(config, started):
 
 
 def test_a_preview_shows_the_choice_and_records_nothing(config, started):
-    assert [device.gpu.index for device in query.preview(request(count=1), HOST, config)] == [0]
+    assert [device.index for device in query.preview(request(count=1), HOST, config)] == [0]
     assert not os.path.exists(config.state_dir)
     grant(request("0"), started("a"), config)
     before = store.stamp_of(config.state_dir)
-    assert [device.gpu.index for device in query.preview(request(count=1), HOST, config)] == [1]
+    assert [device.index for device in query.preview(request(count=1), HOST, config)] == [1]
     with pytest.raises(AllocationError):
         query.preview(request("0", exclusive=True), HOST, config)
     assert store.stamp_of(config.state_dir) == before
@@ -366,7 +367,7 @@ def test_nobody_overtakes_those_who_wait_but_others_are_not_held_up(config, star
     until(lambda: queue(config) == ["big"])
     with pytest.raises(AllocationError, match="'big' exclusively"):
         grant(request(count=1, exclusive=True), started("b"), config)
-    assert story.grant(request(), HOST, started("none"), config) == ()
+    assert story.allocate(request(), HOST, started("none"), config) == ()
     assert grant(request("3"), started("plain"), config) == [3], "a plain name means what it means to NVIDIA"
     started.kill("plain")
     started.kill("a")
@@ -486,7 +487,7 @@ def test_a_record_that_cannot_be_trusted_is_kept_aside_and_made_anew(kind, confi
     if "writable" not in kind and "foreign" not in kind:
         os.unlink(path)
     HOSTILE[kind](path)
-    assert [device.gpu.index for device in query.preview(request(count=1), HOST, config)] == [1]
+    assert [device.index for device in query.preview(request(count=1), HOST, config)] == [1]
     assert kept_aside(config) == [], "looking changes nothing"
     assert grant(request(count=1), started("b"), config) == [1]
     assert holders(config) == {"a": [uuid(0)], "b": [uuid(1)]}
@@ -648,13 +649,11 @@ def a_book():
     holder = Holder(pid=7, start_time=8, boot_id="b", pid_namespace=9)
     mig = MigDevice(index=0, uuid="MIG-1", gpu_instance=1, compute_instance=0, profile="1g.10gb", memory=1,
                     gpu_instance_minor=1, compute_instance_minor=2)  # fmt: skip
-    devices = (lease_table.Device(gpu=uuid(0)), lease_table.Device(gpu=uuid(1), mig=mig.uuid))
-    lease = lease_table.Lease(
-        container="a", devices=devices, exclusive=True, holder=holder, since="2026-01-01T00:00:00Z"
-    )
+    devices = (LeasedDevice(whole=uuid(0)), LeasedDevice(whole=uuid(1), part=mig.uuid))
+    lease = Lease(container="a", devices=devices, exclusive=True, holder=holder, since="2026-01-01T00:00:00Z")
     wish = Request(devices=("0",), count=None, memory=1, exclusive=False, driver_capabilities=(), source="queue")
-    waiter = waiters.Waiter(ticket=3, container="w", holder=holder, request=wish, since="2026-01-01T00:00:00Z")
-    return lease_table.Book(leases=(lease,), queue=(waiter,), next_ticket=4)
+    waiter = Waiter(ticket=3, container="w", holder=holder, request=wish, since="2026-01-01T00:00:00Z")
+    return LeaseTable(leases=(lease,), queue=(waiter,), next_ticket=4)
 
 
 def test_the_record_comes_back_as_it_went():

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from oci_gpu_hook.allocation import allocate as story
-from oci_gpu_hook.allocation import claim as turn
 from oci_gpu_hook.allocation import query, queue, release, store
 from oci_gpu_hook.allocation.holders import Processes
+from oci_gpu_hook.allocation.model import Claim
 from oci_gpu_hook.base.config.config import Config
 from oci_gpu_hook.base.errors import AllocationError
-from oci_gpu_hook.devices.nvidia.model import Gpu, Inventory, MigDevice
+from oci_gpu_hook.devices.nvidia import devices as of_nvidia
+from oci_gpu_hook.devices.nvidia.model import Gpu, MigDevice
 from oci_gpu_hook.oci.container import Container
 from oci_gpu_hook.request.model import Request
 
@@ -34,14 +35,7 @@ def mig(index):
     )  # fmt: skip
 
 
-HOST = Inventory(
-    driver_version="1",
-    gpus=(gpu(0), gpu(1), gpu(2), gpu(3, mig_enabled=True, mig_devices=(mig(0), mig(1)))),
-    libraries=(),
-    files=(),
-    nodes=(),
-    detailed=True,
-)
+HOST = of_nvidia.of((gpu(0), gpu(1), gpu(2), gpu(3, mig_enabled=True, mig_devices=(mig(0), mig(1)))))
 # What a device is made of: two devices are in each other's way when they have a part in common.
 PARTS = {
     "GPU-0": {"GPU-0"},
@@ -196,7 +190,7 @@ class Leases(RuleBasedStateMachine):
         container = self.container(name, pid)
         could = [self.could(waiter, others) for waiter in self.waiting[:1]]
         try:
-            granted = {device.uuid for device in story.grant(wish, HOST, container, self.config)}
+            granted = {device.uuid for device in story.allocate(wish, HOST, container, self.config)}
         except AllocationError:
             self.check_refusal(wish, others)
             return None
@@ -248,7 +242,7 @@ class Leases(RuleBasedStateMachine):
     def hook_runs_again(self, number):
         one = self.one(number)
         container = self.container(one.name, one.pid)
-        again = {device.uuid for device in story.grant(one.wish, HOST, container, self.config)}
+        again = {device.uuid for device in story.allocate(one.wish, HOST, container, self.config)}
         assert again == one.granted
 
     @somebody_lives
@@ -301,7 +295,7 @@ class Leases(RuleBasedStateMachine):
         processes = FakeProcesses()
         wish = request(devices, count=count, exclusive=exclusive)
         holder = processes.holder(self.world.start())
-        claim = turn.Claim(container=self.new_name(), holder=holder, request=wish)
+        claim = Claim(container=self.new_name(), holder=holder, request=wish)
         with story._opened(self.config.state_dir, processes) as opened:
             opened.lock()
             waiter, book = queue.enqueue(opened.read(), claim, holder, "")

@@ -7,14 +7,12 @@ import os
 
 import pytest
 
-from oci_gpu_hook.allocation.model import Granted
 from oci_gpu_hook.base.errors import DriverError, InvalidInput
-from oci_gpu_hook.devices.edits import DeviceNode
-from oci_gpu_hook.devices.nvidia import libraries
+from oci_gpu_hook.devices.edits import DeviceNode, groups
+from oci_gpu_hook.devices.nvidia import contribution, device_nodes, devices, for_request, libraries
 from oci_gpu_hook.devices.nvidia.driver_root import DriverRoot
 from oci_gpu_hook.devices.nvidia.model import DeviceNode as HostNode
 from oci_gpu_hook.devices.nvidia.model import Gpu, Inventory, MigDevice
-from oci_gpu_hook.plan import device_nodes, plan
 from oci_gpu_hook.request.model import Request
 from tests.unit import driver_trees as trees
 
@@ -51,8 +49,8 @@ def asked(*capabilities, devices=("all",), **fields):
 
 
 def paths(request, inventory, *granted, warnings=None):
-    wanted = frozenset((*request.driver_capabilities, *request.features))
-    found = device_nodes.of(request, inventory, granted, wanted, [] if warnings is None else warnings)
+    selected = for_request.selected(inventory, request)
+    found = device_nodes.of(request, selected, granted, [] if warnings is None else warnings)
     return [node.path for node in found]
 
 
@@ -66,20 +64,20 @@ def test_groups_that_a_node_needs(given, expected):
         return  # what is stat'ed on the host has a mode, and is no link
     one = DeviceNode(path="/dev/x", host_path="/dev/x", major=1, minor=1, file_mode=int(found["mode"], 8), uid=0,
                      gid=found["gid"])  # fmt: skip
-    assert list(device_nodes.groups([one])) == expected["gids"]
+    assert list(groups([one])) == expected["gids"]
 
 
 @pytest.mark.parametrize(("given", "expected"), cases("app_profile"))
 def test_application_profile(given, expected):
     minors = [minor for minor in range(32) if given["mask"] >> minor & 1]
-    assert plan._profile([Granted(gpu=gpu(minor)) for minor in minors]).decode() == expected["contents"]
+    assert contribution._profile(devices.of(gpu(minor) for minor in minors)).decode() == expected["contents"]
 
 
 @pytest.mark.parametrize(("given", "expected"), cases("gpu_minors"))
 def test_the_profile_names_the_gpus_whose_nodes_are_given(given, expected):
     """NVIDIA counts the nodes in the container; here the granted GPUs are counted, and each must have its node."""
     nodes = [node(f"/dev/{n['name']}", n["minor"]) for n in given["nodes"] if n["isCharDevice"]]
-    granted = [Granted(gpu=gpu(minor)) for minor in expected["minors"]]
+    granted = devices.of(gpu(minor) for minor in expected["minors"])
     given_gpus = [path for path in paths(asked("graphics"), host(*nodes), *granted) if path[11:].isdigit()]
     assert given_gpus == [f"/dev/nvidia{minor}" for minor in expected["minors"]]
 
@@ -140,13 +138,13 @@ def test_links_beside_a_library(tmp_path, monkeypatch, given, expected):
 def test_a_mig_device_draws_only_where_its_profile_says_so(profile, draws):
     nodes = [node(path) for path in ("/dev/nvidia0", "/dev/nvidia-caps/nvidia-cap12", "/dev/nvidia-caps/nvidia-cap13",
                                      "/dev/dri/card1", "/dev/dri/renderD128")]  # fmt: skip
-    granted = Granted(gpu=gpu(drm=("card1", "renderD128"), mig_enabled=True), mig=mig(profile))
+    _, granted = devices.of([gpu(drm=("card1", "renderD128"), mig_enabled=True, mig_devices=(mig(profile),))])
     found = paths(asked("graphics"), host(*nodes), granted)
     assert [path for path in found if "/dri/" in path] == (["/dev/dri/card1", "/dev/dri/renderD128"] if draws else [])
 
 
 def test_a_mig_device_without_its_node_is_an_error():
-    granted = Granted(gpu=gpu(mig_enabled=True), mig=mig("1g.10gb"))
+    _, granted = devices.of([gpu(mig_enabled=True, mig_devices=(mig("1g.10gb"),))])
     with pytest.raises(DriverError, match="nvidia-cap12"):
         paths(asked("compute"), host(node("/dev/nvidia0")), granted)
 
@@ -156,7 +154,7 @@ def test_who_manages_mig_gets_all_of_its_nodes(value):
     """Which value means all is libnvidia-container's (src/cli/common.c)."""
     caps = [f"/dev/nvidia-caps/nvidia-cap{number}" for number in (1, 2, 12, 13)]
     inventory = host(node("/dev/nvidia0"), *map(node, caps))
-    granted = Granted(gpu=gpu(mig_enabled=True), mig=mig("1g.10gb"))
+    _, granted = devices.of([gpu(mig_enabled=True, mig_devices=(mig("1g.10gb"),))])
     request = asked("compute", mig_config_devices=value)
     assert {*caps} <= {*paths(request, inventory, granted)}
     with pytest.raises(InvalidInput, match="single MIG devices"):
@@ -166,12 +164,12 @@ def test_who_manages_mig_gets_all_of_its_nodes(value):
 @pytest.mark.parametrize("value", ["0", "0,all", "none", "void", "1:0"])
 def test_which_values_mean_nothing(value):
     with pytest.raises(InvalidInput, match="only `all` has a meaning"):
-        paths(asked("compute", mig_monitor_devices=value), host(node("/dev/nvidia0")), Granted(gpu=gpu()))
+        paths(asked("compute", mig_monitor_devices=value), host(node("/dev/nvidia0")), *devices.of([gpu()]))
 
 
 def test_managing_mig_where_there_is_none_is_a_warning():
     warnings = []
-    found = paths(asked("compute", mig_config_devices="all"), host(node("/dev/nvidia0")), Granted(gpu=gpu()),
+    found = paths(asked("compute", mig_config_devices="all"), host(node("/dev/nvidia0")), *devices.of([gpu()]),
                   warnings=warnings)  # fmt: skip
     assert found == ["/dev/nvidia0", "/dev/nvidiactl"]
     assert warnings == ["the host has no /dev/nvidia-caps/, which managing MIG devices would use"]
@@ -188,7 +186,7 @@ def test_names_of_drm_nodes_by_place():
         DeviceNode(path=f"/dev/dri/{name}", host_path="", major=226, minor=0, file_mode=0o660, uid=0, gid=44)
         for name in ("card1", "renderD128", "renderD129")
     ]
-    made = device_nodes.links([Granted(gpu=first), Granted(gpu=second), Granted(gpu=first)], given)
+    made = device_nodes.links(devices.of([first, second, first]), given)
     assert [(link.path.removeprefix("/dev/dri/by-path/"), link.target) for link in made] == [
         ("pci-0000:1b:00.0-card", "../card1"),
         ("pci-0000:1b:00.0-render", "../renderD128"),

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from oci_gpu_hook.base.config.config import DRIVER_CAPABILITIES, Config
 from oci_gpu_hook.base.errors import HookError, InvalidInput
+from oci_gpu_hook.devices.nvidia.requirements import Host, check, needs_nvml, unsatisfied
 from oci_gpu_hook.request.json_form import to_json
 from oci_gpu_hook.request.parse import parse, read
-from oci_gpu_hook.request.requirements import Host, check, needs_nvml, unsatisfied
 from tests.unit.request_texts import annotations, container, entries, mounts, values
 
 SCHEMA = os.path.join(os.path.dirname(__file__), "../../schemas/request.schema.json")

@@ -6,7 +6,7 @@ import pytest
 
 from oci_gpu_hook.base.errors import DriverError, InvalidInput
 from oci_gpu_hook.devices.nvidia.model import Gpu
-from oci_gpu_hook.request.requirements import Host, check, needs_nvml, unsatisfied
+from oci_gpu_hook.devices.nvidia.requirements import Host, check, needs_nvml, unsatisfied
 
 HOST = Host(driver="550.54.15", cuda="12.4", arch="8.0", brand="tesla")
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from oci_gpu_hook.apply import bundle
 from oci_gpu_hook.devices.edits import ContainerEdits, DeviceNode
 from oci_gpu_hook.entrypoints.runtime_call import read_call
-from oci_gpu_hook.oci import bundle
 from oci_gpu_hook.request.model import PREPARED
 
 CALLS = {
@@ -44,7 +44,8 @@ def test_without_a_bundle_it_is_the_working_directory(tmp_path, monkeypatch):
 
 def node(minor: int, path: str = "") -> DeviceNode:
     path = path or f"/dev/nvidia{minor}"
-    return DeviceNode(path=path, host_path=path, major=195, minor=minor, file_mode=0o666, uid=0, gid=0)
+    fields = {"type": "c", "major": 195, "minor": minor, "file_mode": 0o666, "permissions": "rw"}
+    return DeviceNode(path=path, host_path=path, **fields, uid=0, gid=0)
 
 
 def grant(*minors: int, groups=(), user_namespace: bool = False) -> bundle.Grant:

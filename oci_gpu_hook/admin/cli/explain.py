@@ -7,20 +7,23 @@ pay for them.
 from __future__ import annotations
 
 from oci_gpu_hook.admin.cli.picture import memory, relation
-from oci_gpu_hook.allocation import by_count, names, select
+from oci_gpu_hook.allocation import by_count, conflict
 from oci_gpu_hook.base.errors import quoted
+from oci_gpu_hook.devices.nvidia import devices as of_nvidia
 from oci_gpu_hook.devices.nvidia.capabilities import DISPLAY, GRAPHICS
+from oci_gpu_hook.devices.nvidia.devices import gpu_of
 from oci_gpu_hook.request.model import ANNOTATION_PREFIX
-from oci_gpu_hook.request.sources import CDI_ANNOTATION_PREFIX, MOUNT_ROOT
+from oci_gpu_hook.request.nvidia.mounts import MOUNT_ROOT
+from oci_gpu_hook.request.sources import CDI_ANNOTATION_PREFIX
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from typing import Final
 
-    from oci_gpu_hook.allocation.lease_table import Lease
-    from oci_gpu_hook.allocation.model import Granted
+    from oci_gpu_hook.allocation.model import Lease
     from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.devices.model import Device
     from oci_gpu_hook.devices.nvidia.model import Inventory
     from oci_gpu_hook.oci.container import Container
     from oci_gpu_hook.plan.plan import Plan
@@ -45,29 +48,29 @@ def sayings(container: Container, config: Config) -> Iterator[str]:
 
 
 def gpus(
-    request: Request, inventory: Inventory, granted: Sequence[Granted], held: Sequence[Lease] | None
+    request: Request, inventory: Inventory, granted: Sequence[Device], held: Sequence[Lease] | None
 ) -> Iterator[str]:
     """Yield a line for each granted device, and after it the reasons, each indented. held None: nobody can tell."""
     for device in granted:
-        size = memory(device.mig.memory if device.mig else device.gpu.memory)
-        product = f"MIG {device.mig.profile} of {device.gpu.name}" if device.mig else device.gpu.name
-        yield "  ".join(filter(None, (names.label(device), product, size, device.uuid)))
+        name = gpu_of(device).name
+        product = f"MIG {device.profile} of {name}" if device.whole else name
+        yield "  ".join(filter(None, (device.label, product, memory(device.memory), device.uuid)))
         alone = ", then by this container alone" if request.exclusive else ""
         yield f"  {_chosen(request)}; {_shared(device, held)}{alone}"
     if request.count is not None:
-        candidates = by_count.eligible(request, inventory)
-        free = by_count.available(candidates, request, held or ())
+        candidates = by_count.eligible(request, of_nvidia.of(inventory.gpus))
+        free = conflict.available(candidates, request, held or ())
         least = f" with {memory(request.memory)} or more" if request.memory else ""
         yield f"of {len(candidates)} on this host{least}, {len(free)} can be granted now; the fewest holders come first"
-        if len(granted) > 1 and not any(device.mig for device in granted):
+        if len(granted) > 1 and not any(device.whole for device in granted):
             pairs = _pairs(granted)
             yield f"of equals, those that are nearest to each other: {', '.join(pairs[:_LISTED])}"
 
 
 def nodes(made: Plan, inventory: Inventory) -> Iterator[tuple[str, str, str]]:
     """Yield path, numbers and reason of each device node."""
-    own = {f"/dev/nvidia{device.gpu.minor}": names.label(device) for device in made.gpus}
-    drm = {f"/dev/dri/{name}": names.label(device) for device in made.gpus for name in device.gpu.drm}
+    own = {f"/dev/nvidia{gpu_of(device).minor}": device.label for device in made.devices}
+    drm = {f"/dev/dri/{name}": device.label for device in made.devices for name in gpu_of(device).drm}
     by_path = {node.path: node.capabilities for node in inventory.nodes}
     wanted = _wanted(made.request)
     for node in made.edits.device_nodes:
@@ -112,19 +115,19 @@ def skipped(made: Plan, inventory: Inventory, config: Config) -> Iterator[tuple[
         yield _files(len(narrow), "for 32-bit programs"), _why_not(("compat32",), config)
     elif narrow and not made.image.library_directory_32:
         yield _files(len(narrow), "for 32-bit programs"), "the image has no place for them"
-    granted = {device.gpu.uuid for device in made.gpus}
+    granted = {device.whole or device.uuid for device in made.devices}
     others = [str(gpu.index) for gpu in inventory.gpus if gpu.uuid not in granted]
     if others:
         yield f"GPU {', '.join(others)}", "not granted: no node, no right to open it, not in /proc"
-    render = [path for device in made.gpus for name in device.gpu.drm if (path := f"/dev/dri/{name}")]
+    render = [path for device in made.devices for name in gpu_of(device).drm if (path := f"/dev/dri/{name}")]
     if render and wanted.isdisjoint((*GRAPHICS, *DISPLAY)):
         yield f"{len(render)} nodes in /dev/dri", _why_not(("graphics", "display"), config)
 
 
-def _shared(device: Granted, held: Sequence[Lease] | None) -> str:
+def _shared(device: Device, held: Sequence[Lease] | None) -> str:
     if held is None:
         return "only root can see who else holds it"
-    holders = [quoted(lease.container) for lease in select.holders(device, held)]
+    holders = [quoted(lease.container) for lease in conflict.holders(device, held)]
     return f"held by {', '.join(holders[:_LISTED])} too" if holders else "held by nobody else"
 
 
@@ -136,9 +139,9 @@ def _chosen(request: Request) -> str:
     return "asked for by name"
 
 
-def _pairs(granted: Sequence[Granted]) -> list[str]:
+def _pairs(granted: Sequence[Device]) -> list[str]:
     return [
-        f"{one.gpu.index}-{other.gpu.index} {relation(one.gpu, other.gpu) or 'unknown'}"
+        f"{one.index}-{other.index} {relation(gpu_of(one), gpu_of(other)) or 'unknown'}"
         for position, one in enumerate(granted)
         for other in granted[position + 1 :]
     ]

@@ -11,12 +11,13 @@ import sys
 import time
 
 from oci_gpu_hook.admin.cli.console import console
-from oci_gpu_hook.allocation import names, query, release, select
-from oci_gpu_hook.allocation.model import Granted
+from oci_gpu_hook.allocation import conflict, query, release
 from oci_gpu_hook.base.config import config as configs
 from oci_gpu_hook.base.errors import AllocationError, HookError, InvalidInput, one_line, quoted
 from oci_gpu_hook.base.record import Record
+from oci_gpu_hook.devices.nvidia import devices as of_nvidia
 from oci_gpu_hook.devices.nvidia import snapshot as inventories
+from oci_gpu_hook.devices.nvidia.devices import gpu_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
 
     from rich.console import Group
 
-    from oci_gpu_hook.allocation.lease_table import Book, Device, Lease
+    from oci_gpu_hook.allocation.model import Lease, LeasedDevice, LeaseTable
     from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.devices.model import Device
     from oci_gpu_hook.devices.nvidia.model import Gpu
 
 SUMMARY: Final = "show who holds which GPU, or release a lease"
@@ -75,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def to_json(book: Book) -> list[dict[str, object]]:
+def to_json(table: LeaseTable) -> list[dict[str, object]]:
     """Return the form that `schemas/leases.schema.json` describes."""
     return [
         {
@@ -85,22 +87,21 @@ def to_json(book: Book) -> list[dict[str, object]]:
             "pid": lease.holder.pid,
             "since": lease.since,
         }
-        for lease in book.leases
+        for lease in table.leases
     ]
 
 
-def rows(book: Book, gpus: Iterable[Gpu]) -> Iterator[Row]:
+def rows(table: LeaseTable, gpus: Iterable[Gpu]) -> Iterator[Row]:
     """Return a line for each device and holder of it: this host's devices first, then held ones that it lost."""
     shown = set()
-    for gpu in gpus:
-        for granted in names.mig_devices(gpu) or [Granted(gpu=gpu)]:
-            holders = select.holders(granted, book.leases)
-            shown |= {device for lease in holders for device in lease.devices if _is_of(device, granted)}
-            yield from _lines(_label(granted), _product(granted), _memory(granted), holders)
-    for lease in book.leases:
-        for device in lease.devices:
-            if device not in shown:
-                yield from _lines(device.uuid, "not on this host now", "", [lease])
+    for device in of_nvidia.everything(of_nvidia.of(gpus)):
+        holders = conflict.holders(device, table.leases)
+        shown |= {leased for lease in holders for leased in lease.devices if _is_of(leased, device)}
+        yield from _lines(device.name, _product(device), _memory(device), holders)
+    for lease in table.leases:
+        for leased in lease.devices:
+            if leased not in shown:
+                yield from _lines(leased.uuid, "not on this host now", "", [lease])
 
 
 def _lines(device: str, product: str, memory: str, holders: list[Lease]) -> Iterator[Row]:
@@ -118,24 +119,18 @@ def _lines(device: str, product: str, memory: str, holders: list[Lease]) -> Iter
         device = product = memory = ""
 
 
-def _is_of(device: Device, granted: Granted) -> bool:
-    """Tell whether a leased device is shown by the line of `granted`, which may be a part of it."""
-    return device.mig == granted.uuid if device.mig else device.gpu == granted.gpu.uuid
+def _is_of(leased: LeasedDevice, device: Device) -> bool:
+    """Tell whether a leased device is shown by the line of a device, which may be a part of it."""
+    return leased.part == device.uuid if leased.part else leased.whole == (device.whole or device.uuid)
 
 
-def _label(granted: Granted) -> str:
-    index, _, mig = names.label(granted).partition(" ")[2].partition(":")
-    return f"{index}:{mig}" if mig else index
+def _product(device: Device) -> str:
+    name = gpu_of(device).name.removeprefix("NVIDIA ")
+    return f"MIG {device.profile} of {name}" if device.whole else name
 
 
-def _product(granted: Granted) -> str:
-    name = granted.gpu.name.removeprefix("NVIDIA ")
-    return f"MIG {granted.mig.profile} of {name}" if granted.mig else name
-
-
-def _memory(granted: Granted) -> str:
-    memory = granted.mig.memory if granted.mig else granted.gpu.memory
-    return f"{memory / _GIB:.0f} GiB" if memory else ""
+def _memory(device: Device) -> str:
+    return f"{device.memory / _GIB:.0f} GiB" if device.memory else ""
 
 
 def _picture(config: Config) -> Group:
@@ -151,11 +146,11 @@ def _picture(config: Config) -> Group:
         gpus = inventories.load(config, detailed=True).gpus
     except HookError as error:  # without a driver the leases are still worth seeing
         notes.append(f"warning: {error}")
-    book = query.current(config)
+    found = query.current(config)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     for heading, options in _COLUMNS.items():
         table.add_column(heading, **options)  # type: ignore[arg-type]
-    for row in rows(book, gpus):
+    for row in rows(found, gpus):
         table.add_row(
             row.device,
             Text(one_line(row.product)),
@@ -164,7 +159,7 @@ def _picture(config: Config) -> Group:
             _age(row.since),
             ("yes" if row.exclusive else "no") if row.holder else "",
         )
-    for place, waiter in enumerate(book.queue, 1):
+    for place, waiter in enumerate(found.queue, 1):
         wanted = waiter.request.count or ", ".join(waiter.request.devices)
         notes.append(f"waiting, {place}: {one_line(waiter.container)} for {wanted}, {_age(waiter.since)}")
     return Group(table, *(Text(note) for note in notes))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from oci_gpu_hook.allocation.lease_table import Lease
+    from oci_gpu_hook.allocation.model import Lease
     from oci_gpu_hook.base.config.config import Config
     from oci_gpu_hook.base.errors import HookError
     from oci_gpu_hook.devices.nvidia.model import Inventory
@@ -42,7 +42,7 @@ def show(seen: Preview, *, files: bool) -> None:
     made, inventory = seen.plan, seen.inventory
     _asked(out, made.request, seen.container, seen.config)
     _title(out, "Gets")
-    for line in explain.gpus(made.request, inventory, made.gpus, seen.held) if made.gpus else ("no GPU",):
+    for line in explain.gpus(made.request, inventory, made.devices, seen.held) if made.devices else ("no GPU",):
         hanging(out, "  ", one_line(line))
     cuda = f", CUDA {inventory.cuda_version}" if inventory.cuda_version else ""
     hanging(out, "  ", f"of NVIDIA driver {made.driver_version}{cuda}")

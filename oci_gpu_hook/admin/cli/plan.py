@@ -17,6 +17,7 @@ from oci_gpu_hook.allocation import query
 from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
 from oci_gpu_hook.base.config import config as configs
 from oci_gpu_hook.base.errors import AllocationError, ConfigError, HookError, InvalidInput, quoted, reason
+from oci_gpu_hook.devices.nvidia import snapshot
 from oci_gpu_hook.lifecycle.admission import previewed
 from oci_gpu_hook.lifecycle.clock import Clock
 from oci_gpu_hook.request import parse
@@ -25,7 +26,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 
-    from oci_gpu_hook.allocation.lease_table import Lease
+    from oci_gpu_hook.allocation.model import Lease
     from oci_gpu_hook.base.config.config import Config
     from oci_gpu_hook.oci.container import Container
     from oci_gpu_hook.request.model import Request
@@ -90,7 +91,8 @@ def preview(container: Container, request: Request, config: Config, clock: Clock
         held: tuple[Lease, ...] | None = query.current(config).leases
     except AllocationError:  # a record that this user may not read; the choice was made without it too
         held = None
-    return Preview(container=container, config=config, inventory=admission.snapshot.inventory, held=held, plan=made)
+    whole = snapshot.load(config, detailed=admission.snapshot.inventory.detailed)
+    return Preview(container=container, config=config, inventory=whole, held=held, plan=made)
 
 
 def _config(path: str) -> tuple[Config, ConfigError | None]:

@@ -10,9 +10,9 @@ import os
 import shutil  # noqa: TID253
 import subprocess  # noqa: TID253
 
+from oci_gpu_hook.apply.bundle import HOOK_ENVIRONMENT
 from oci_gpu_hook.base.errors import HookError, quoted
 from oci_gpu_hook.base.record import Record
-from oci_gpu_hook.oci.bundle import HOOK_ENVIRONMENT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ import os
 from oci_gpu_hook.admin.engines import files
 from oci_gpu_hook.admin.engines.files import EngineFileError
 from oci_gpu_hook.admin.engines.model import Change, Finding
+from oci_gpu_hook.apply.bundle import HOOK_ENVIRONMENT
 from oci_gpu_hook.base.errors import HookError, quoted
-from oci_gpu_hook.oci.bundle import HOOK_ENVIRONMENT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

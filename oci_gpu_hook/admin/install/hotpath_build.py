@@ -22,14 +22,17 @@ if TYPE_CHECKING:
     from types import CodeType
     from typing import Final
 
-# What is imported together after the door: a container's end; its request; its start; of that a choice by count, for
-# one GPU and for several; each kind of device cgroup; systemd's units; what others have left to be taken back. And what
-# a start may want after a wait, in which the package may have been upgraded: the file that this process holds is whole.
+# What is imported together after the door: a container's end; its request, and the vendor's words in it; its start, and
+# the vendor's room; of a start a choice by count, for one GPU and for several; each kind of device cgroup; systemd's
+# units; what others have left to be taken back. And what a start may want after a wait, in which the package may have
+# been upgraded: the file that this process holds is whole.
 # head → the heads that a door imports before it, whose modules its own group need not hold.
 HEADS: Final = {
     "oci_gpu_hook.lifecycle.teardown": (),
     "oci_gpu_hook.request.parse": (),
+    "oci_gpu_hook.request.nvidia.words": ("oci_gpu_hook.request.parse",),
     "oci_gpu_hook.lifecycle.start": ("oci_gpu_hook.request.parse",),
+    "oci_gpu_hook.devices.nvidia.vendor": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
     "oci_gpu_hook.allocation.by_count": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
     "oci_gpu_hook.allocation.topology": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
     "oci_gpu_hook.apply.device_access.v1": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
@@ -37,6 +40,7 @@ HEADS: Final = {
     "oci_gpu_hook.apply.systemd.drop_in": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
     "oci_gpu_hook.apply.cleanup": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
     "oci_gpu_hook.allocation.wait": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
+    "oci_gpu_hook.devices.nvidia.refusals": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
     "oci_gpu_hook.allocation.messages": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
 }
 
@@ -56,6 +60,8 @@ def write(path: str, interpreter: str, package: str, door: str, *, is_checkout: 
             continue
         there = () if head == door else _import_order(interpreter, (door, *before), package)
         names = [name for name in _import_order(interpreter, (door, *before, head), package) if name not in there]
+        if head == door:
+            names += [name for name in _packages(package) if name not in names]
         sources = []
         modules = []
         for name in names:
@@ -71,6 +77,15 @@ def write(path: str, interpreter: str, package: str, door: str, *, is_checkout: 
     readers = [compiled(os.path.join(here, name), package) for name in ("hotpath.py", "lean_os.py")]
     first = marshal.dumps((*readers, index, _extensions(interpreter)))
     replace(path, len(first).to_bytes(8, "little") + first + groups, 0o644)
+
+
+def _packages(package: str) -> list[str]:
+    """Return the packages that heads are in, outer ones first: each would else be searched for before its head is."""
+    found: dict[str, None] = {}
+    for head in HEADS:
+        words = head.split(".")
+        found |= dict.fromkeys(".".join(words[:count]) for count in range(1, len(words)))
+    return [name for name in found if os.path.exists(_source(name, package)[0])]
 
 
 def compiled(source: str, package: str) -> CodeType:

@@ -10,8 +10,7 @@ from oci_gpu_hook.base import log
 from oci_gpu_hook.base.errors import HookError
 from oci_gpu_hook.devices.nvidia import facts, files, host_nodes, libraries, mig, pci, procfs
 from oci_gpu_hook.devices.nvidia.driver_root import DriverRoot
-from oci_gpu_hook.devices.nvidia.model import Gpu, Inventory, MigDevice
-from oci_gpu_hook.devices.nvidia.snapshot import Held
+from oci_gpu_hook.devices.nvidia.model import Basis, Gpu, Inventory, MigDevice, Snapshot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ _IMEX: Final = "nvidia-caps-imex-channels"
 _DRIVER_CONTAINER: Final = "/run/nvidia/driver"
 
 
-def discover(config: Config) -> Held:
+def discover(config: Config) -> Snapshot:
     """Look at the host. Raises DriverError when it has no driver, or none whose parts fit together."""
     text = procfs.read_text(f"{config.proc_root}/driver/nvidia/version")
     if text is None:
@@ -57,16 +56,13 @@ def discover(config: Config) -> Held:
     )
     watched = tuple(dict.fromkeys(watched))
     present = (*others.present, *host_nodes.present(dev_root))
-    held = facts.gather(config, [gpu.minor for gpu in gpus], watched, present)  # before NVML, which may take its time
+    gathered = facts.gather(
+        config, [gpu.minor for gpu in gpus], watched, present
+    )  # before NVML, which may take its time
     if any(not gpu.uuid or gpu.mig_devices for gpu in gpus):
         inventory = with_details(inventory)
-    return Held(
-        inventory=_with_stand_in_uuids(inventory),
-        candidates=host_nodes.candidates(dev_root, gpus),
-        watched=watched,
-        present=present,
-        facts=held,
-    )
+    basis = Basis(candidates=host_nodes.candidates(dev_root, gpus), watched=watched, present=present, facts=gathered)
+    return Snapshot(inventory=_with_stand_in_uuids(inventory), basis=basis)
 
 
 def with_details(inventory: Inventory) -> Inventory:

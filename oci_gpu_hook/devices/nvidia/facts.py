@@ -77,7 +77,7 @@ def _presences(paths: Sequence[str]) -> list[list[int] | None]:
 def mig_instances(proc_root: str, minor: int) -> list[list[int]]:
     """Return [GPU instance, compute instance, inode, time] of each MIG device of a GPU, ordered by the first two.
 
-    An instance made anew under an old number has another inode or time. A time also changes when the kernel drops the
+    An instance made again under an old number has another inode or time. A time also changes when the kernel drops the
     entry from memory; then the inventory is made again, which costs only time.
     """
     if minor < 0:

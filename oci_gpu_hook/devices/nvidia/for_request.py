@@ -1,39 +1,43 @@
-"""The inventory as far as a request needs it: what only NVML can tell is dear, and few ask for it."""
+"""The inventory as far as one request needs it: only NVML can tell some of it, which is slow, and few ask for that."""
 
 from __future__ import annotations
 
-from oci_gpu_hook.allocation.names import of_mig
-from oci_gpu_hook.devices.nvidia import snapshot
+from oci_gpu_hook.devices.nvidia import facts, stored
+from oci_gpu_hook.devices.nvidia.model import RequestInventory, RequestSnapshot
+from oci_gpu_hook.devices.nvidia.names import of_mig
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from oci_gpu_hook.base.config.config import Config
-    from oci_gpu_hook.devices.nvidia.model import Inventory
-    from oci_gpu_hook.devices.nvidia.snapshot import Held
-    from oci_gpu_hook.request.model import Request
+    from oci_gpu_hook.devices.nvidia.model import Inventory, Snapshot
+    from oci_gpu_hook.devices.vendor import Request
 
 
-def hold(request: Request, config: Config, *, whole: bool = False) -> Held:
+def get(request: Request, config: Config) -> RequestSnapshot:
     """Return the inventory, with what only NVML knows where the request needs it. Raises DriverError.
 
     Whether it does may depend on the host: `all` names MIG devices where there are any, and NVML knows their UUIDs.
-    whole: also with what cannot be in the request's plan.
     """
-    needed = needs_details(request)
-    served = None if whole else request
-    held = snapshot.hold(config, detailed=needed, request=served)
-    if not needed and needs_details(request, held.inventory):
-        held = snapshot.hold(config, detailed=True, request=served)
-    return held
+    found = stored.for_request(request, config)
+    if found is None or (needs_details(request, found.inventory) and not found.inventory.detailed):
+        found = _made(request, config)
+    return found
 
 
-def needs_details(request: Request, inventory: Inventory | None = None) -> bool:
+def is_fresh(snapshot: RequestSnapshot | Snapshot, config: Config) -> bool:
+    """Tell whether the facts that the inventory was made from are the same now."""
+    minors = [gpu.minor for gpu in snapshot.inventory.gpus]
+    basis = snapshot.basis
+    return basis.facts == facts.gather(config, minors, basis.watched, basis.present)
+
+
+def needs_details(request: Request, inventory: Inventory | RequestInventory | None = None) -> bool:
     """Tell whether the request needs what only NVML knows: memory, NVLinks, MIG devices, some of its requirements.
 
     It may depend on the host: `all` names MIG devices where there are GPUs in MIG mode, which the inventory tells.
     """
     if request.requirements:
-        from oci_gpu_hook.request import requirements
+        from oci_gpu_hook.devices.nvidia import requirements
 
         if requirements.needs_nvml(request.requirements):
             return True
@@ -44,3 +48,25 @@ def needs_details(request: Request, inventory: Inventory | None = None) -> bool:
     if inventory is None or inventory.detailed or True not in [gpu.mig_enabled for gpu in inventory.gpus]:
         return False
     return "all" in [name.lower() for name in request.devices]
+
+
+def selected(inventory: Inventory, request: Request) -> RequestInventory:
+    """Return what a request can have of an inventory."""
+    wanted = stored.wanted_by(request)
+    fields = dict(inventory.__dict__)
+    del fields["unclaimed"]
+    for name in ("libraries", "files", "links", "nodes"):
+        fields[name] = tuple(
+            [each for each in fields[name] if not each.capabilities or not wanted.isdisjoint(each.capabilities)]
+        )
+    fields["missing_nodes"] = tuple([missing for missing in inventory.missing_nodes if wanted & {*missing[1]}])
+    return RequestInventory(wanted=wanted, **fields)
+
+
+def _made(request: Request, config: Config) -> RequestSnapshot:
+    from oci_gpu_hook.devices.nvidia import snapshot
+
+    whole = snapshot.get(config, detailed=needs_details(request))
+    if not whole.inventory.detailed and needs_details(request, whole.inventory):
+        whole = snapshot.get(config, detailed=True)
+    return RequestSnapshot(inventory=selected(whole.inventory, request), basis=whole.basis)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import TypeAlias
 
-    from oci_gpu_hook.plan.image import CompatLibrary
+    from oci_gpu_hook.devices.nvidia.image_facts import CompatLibrary
 
     Version: TypeAlias = tuple[int, ...]
 

@@ -1,20 +1,23 @@
-"""Which device nodes the host may have for containers. They are looked at anew at every start (inventory/cache.py)."""
+"""Which device nodes the host may have for containers, and which it has: that is looked at again at every start."""
 
 from __future__ import annotations
 
 import os
 
-from oci_gpu_hook.devices.nvidia.capabilities import NODES
+from oci_gpu_hook.devices.nvidia.model import DeviceNode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Final
+    from collections.abc import Mapping, Sequence
+    from typing import Any, Final
 
     from oci_gpu_hook.devices.nvidia.model import Gpu
 
     Candidate = tuple[str, tuple[str, ...], bool]
 
+_TYPE: Final = 0o170000
+_CHARACTER_DEVICE: Final = 0o020000
+_GRANTED: Final = ("of_displays", "of_mig", "of_imex")
 # Directories that hold nodes of one kind only: a node more or less changes their times, and so the cache's facts.
 DIRECTORIES: Final = ("/dev/nvidia-caps", "/dev/nvidia-caps-imex-channels", "/dev/infiniband", "/dev/dri")
 # The first node of a feature; /dev itself changes too often to be a fact.
@@ -27,6 +30,8 @@ def candidates(dev_root: str, gpus: Sequence[Gpu]) -> dict[str, Sequence[Candida
     of_capabilities: (path, capabilities that bring it, whether it is expected). of_gpus, of_displays, of_mig, of_imex:
     paths of nodes that come with a grant; displays are for graphics and display.
     """
+    from oci_gpu_hook.devices.nvidia.capabilities import NODES
+
     found: dict[str, Candidate] = {}
     for row in NODES:
         for path in _expanded(dev_root, row.path):
@@ -38,6 +43,35 @@ def candidates(dev_root: str, gpus: Sequence[Gpu]) -> dict[str, Sequence[Candida
         "of_mig": _expanded(dev_root, "/dev/nvidia-caps/nvidia-cap*"),
         "of_imex": _expanded(dev_root, "/dev/nvidia-caps-imex-channels/channel*"),
     }
+
+
+def look(
+    candidates: Mapping[str, Sequence[Any]],
+    dev_root: str,
+    wanted: frozenset[str] | None = None,
+    grants: Mapping[str, bool] | None = None,
+) -> tuple[tuple[DeviceNode, ...], tuple[tuple[str, tuple[str, ...]], ...]]:
+    """Return the nodes that are there, and (path, capabilities) of those that are expected and missing.
+
+    wanted: capabilities, whose nodes alone are looked for; None: all. grants: by which grants nodes may come, for each
+    list of candidates but those of GPUs, which are always looked for; None: by all.
+    """
+    dev_root = dev_root.rstrip("/")
+    nodes: list[DeviceNode] = []
+    missing = []
+    for path, listed, expected in candidates["of_capabilities"]:
+        capabilities = tuple(listed)
+        if wanted is not None and capabilities and wanted.isdisjoint(capabilities):
+            continue
+        if not _add_node(path, dev_root, capabilities, nodes) and expected:
+            missing.append((path, capabilities))
+    paths = [*candidates["of_gpus"]]
+    for name in _GRANTED:
+        if grants is None or grants[name]:
+            paths += candidates[name]
+    for path in paths:
+        _add_node(path, dev_root, (), nodes)
+    return tuple(nodes), tuple(missing)
 
 
 def watched(dev_root: str) -> tuple[str, ...]:
@@ -61,3 +95,28 @@ def _expanded(dev_root: str, path: str) -> Sequence[str]:
         return []
     numbers = (name.removeprefix(start) for name in names if name.startswith(start))
     return [f"{directory}/{start}{number}" for number in sorted(filter(str.isdecimal, numbers), key=int)]
+
+
+def _add_node(path: str, dev_root: str, capabilities: tuple[str, ...], nodes: list[DeviceNode]) -> bool:
+    host_path = dev_root + path
+    try:
+        status = os.stat(host_path)
+    except OSError:
+        return False
+    mode = status.st_mode
+    if mode & _TYPE != _CHARACTER_DEVICE:  # Docker makes a directory of a device that a bind did not find
+        return False
+    number = status.st_rdev
+    nodes.append(
+        DeviceNode(
+            path=path,
+            host_path=host_path,
+            major=os.major(number),
+            minor=os.minor(number),
+            mode=mode & 0o7777,
+            uid=status.st_uid,
+            gid=status.st_gid,
+            capabilities=capabilities,
+        )
+    )
+    return True

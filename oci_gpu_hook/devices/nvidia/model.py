@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from oci_gpu_hook.base.record import Record
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
 
 class DeviceNode(Record):
     """A character device of the host, seen by stat, that containers may be given.
@@ -124,7 +129,7 @@ class Link(Record):
 
 
 class Inventory(Record):
-    """What the host has. `cuda_version` ("13.0") is "" until NVML or libcuda was asked.
+    """What the host has, all of it. `cuda_version` ("13.0") is "" until NVML or libcuda was asked.
 
     nodes: every node there is, looked at just now: /dev/nvidiaN, /dev/nvidiactl, /dev/nvidia-uvm,
     /dev/nvidia-caps/nvidia-capN, /dev/nvidia-caps-imex-channels/channelN, /dev/dri/cardN, nodes of features.
@@ -147,3 +152,51 @@ class Inventory(Record):
     detailed: bool = False
     unclaimed: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+
+
+class RequestInventory(Record):
+    """What one request can have of the host: all GPUs, but only the files and nodes that `wanted` can bring.
+
+    wanted: the driver capabilities and features of the request. The other fields are those of an Inventory.
+    """
+
+    wanted: frozenset[str]
+    driver_version: str
+    cuda_version: str = ""
+    gpus: tuple[Gpu, ...]
+    libraries: tuple[Library, ...]
+    files: tuple[DriverFile, ...]
+    links: tuple[Link, ...] = ()
+    nodes: tuple[DeviceNode, ...]
+    missing_nodes: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    imex_major: int = 0
+    proc_files: tuple[tuple[str, str], ...] = ()
+    detailed: bool = False
+    warnings: tuple[str, ...] = ()
+
+
+class Basis(Record):
+    """What an inventory was made from, and what there may be besides.
+
+    candidates: the nodes to look for, as host_nodes has them; watched, present: host paths, as facts.gather takes
+    them. facts: what it returned.
+    """
+
+    candidates: Mapping[str, Sequence[Any]]
+    watched: Sequence[str]
+    present: Sequence[str]
+    facts: list[Any]
+
+
+class Snapshot(Record):
+    """The whole inventory at some moment."""
+
+    inventory: Inventory
+    basis: Basis
+
+
+class RequestSnapshot(Record):
+    """The inventory for a request at some moment."""
+
+    inventory: RequestInventory
+    basis: Basis

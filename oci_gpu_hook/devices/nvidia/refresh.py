@@ -1,4 +1,4 @@
-"""The stored inventory made anew, or completed: what a start does whose facts no longer hold."""
+"""Making the stored inventory again, or completing it: what a start does when the stored facts no longer hold."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from time import time_ns
 from oci_gpu_hook.base import state
 from oci_gpu_hook.base.document import dump
 from oci_gpu_hook.base.errors import HookError
-from oci_gpu_hook.devices.nvidia import discovery, facts, snapshot, stored
-from oci_gpu_hook.devices.nvidia.snapshot import Held
+from oci_gpu_hook.devices.nvidia import discovery, facts, stored
+from oci_gpu_hook.devices.nvidia.model import Snapshot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,25 +23,25 @@ _LOCK_NAME: Final = "inventory.lock"
 _PATIENCE: Final = 90.0  # seconds to wait for another's discovery, which may ask NVML
 
 
-def make(config: Config, *, detailed: bool, refresh: bool) -> Held:
+def make(config: Config, *, detailed: bool, refresh: bool) -> Snapshot:
     """Make the inventory, or what is missing of the stored one, and store it. One process at a time does so.
 
     It has the nodes of the stored one, or none: they are to be looked at. Raises DriverError.
     """
     lock = _lock(config)
     try:
-        held = None if refresh else snapshot.read(config)  # another process may have made it meanwhile
-        if held is None:
+        found = None if refresh else stored.whole(config)  # another process may have made it meanwhile
+        if found is None:
             started = time_ns()
-            held = discovery.discover(config)
-            storable = settled(held.facts, started)
+            found = discovery.discover(config)
+            storable = settled(found.basis.facts, started)
         else:
             storable = True
-        if detailed and not held.inventory.detailed:
-            held = Held(**{**held.__dict__, "inventory": discovery.with_details(held.inventory)})
+        if detailed and not found.inventory.detailed:
+            found = Snapshot(**{**found.__dict__, "inventory": discovery.with_details(found.inventory)})
         if storable:
-            _write(config, held)
-        return held
+            _write(config, found)
+        return found
     finally:
         if lock is not None:
             os.close(lock)
@@ -79,10 +79,10 @@ def to_json(inventory: Inventory) -> dict[str, Any]:
     return document
 
 
-def _write(config: Config, held: Held) -> None:
-    document = {**held.__dict__, "inventory": to_json(held.inventory)}
+def _write(config: Config, found: Snapshot) -> None:
+    document = {**found.basis.__dict__, "inventory": to_json(found.inventory)}
     try:
-        path = os.path.join(state.directory(config.state_dir), snapshot.NAME)
+        path = os.path.join(state.directory(config.state_dir), stored.NAME)
         state.drop_unfinished(path)
         state.write(path, dump(document))
     except (OSError, HookError):  # a state directory that cannot be written costs time, no more

@@ -1,39 +1,129 @@
-"""The inventory on paper: JSON for the state directory, in rows, since names of fields would cost every start.
+"""The stored inventory: STATE/inventory.json, checked at every start and never trusted.
 
-What is read back is this project's own (base.state answers for that), so fields go into records as they are.
-`capabilities` and `options` of a row are indices into `words`, so that what few rows bring is passed over at once.
+It is checked for who wrote it (base.state) and for the facts it was made from (stat and /proc, facts.py); device nodes
+are not stored but looked at each time. It has rows, since names of fields would cost every start; `capabilities` and
+`options` of a row are indices into `words`, so that what few rows bring is passed over at once. What is read back is
+this project's own, so fields go into records as they are. `refresh` writes it.
 """
 
 from __future__ import annotations
 
-from oci_gpu_hook.devices.nvidia.model import DriverFile, Gpu, Inventory, Library, Link, MigDevice
+from oci_gpu_hook.base import state
+from oci_gpu_hook.base.document import parse
+from oci_gpu_hook.base.errors import HookError
+from oci_gpu_hook.devices.nvidia import facts, host_nodes
+from oci_gpu_hook.devices.nvidia.model import (
+    Basis,
+    DriverFile,
+    Gpu,
+    Inventory,
+    Library,
+    Link,
+    MigDevice,
+    RequestInventory,
+    RequestSnapshot,
+    Snapshot,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from typing import Any, Final, TypeVar
 
+    from oci_gpu_hook.base.config.config import Config
     from oci_gpu_hook.base.record import Record
     from oci_gpu_hook.devices.nvidia.model import DeviceNode
+    from oci_gpu_hook.devices.vendor import Request
 
     R = TypeVar("R", bound=Record)
 
+NAME: Final = "inventory.json"
+LARGEST: Final = 4 * 1024 * 1024  # bytes; 100 files and 8 GPUs make 30 KB
 # What a row holds.
 LIBRARY: Final = ("capabilities", "host_path", "name", "soname", "links", "directory", "bits", "cached")
 FILE: Final = ("capabilities", "options", "host_path", "container_path", "directory")
 LINK: Final = ("capabilities", "path", "target", "bits")
+_BROKEN: Final = (HookError, LookupError, TypeError, ValueError, AttributeError)
+
+
+def whole(config: Config) -> Snapshot | None:
+    """Return the whole inventory that is stored if its facts hold."""
+    document = _document(config)
+    try:
+        if document is None or not _holds(document, config):
+            return None
+        nodes, missing = host_nodes.look(document["candidates"], config.dev_root)
+        return Snapshot(inventory=from_json(document["inventory"], nodes, missing), basis=_basis(document))
+    except _BROKEN:
+        return None
+
+
+def for_request(request: Request, config: Config) -> RequestSnapshot | None:
+    """Return what a request can have of the inventory that is stored, if its facts hold."""
+    document = _document(config)
+    try:
+        if document is None or not _holds(document, config):
+            return None
+        inventory = document["inventory"]
+        wanted = wanted_by(request)
+        has_mig = any(gpu["mig_devices"] for gpu in inventory["gpus"])
+        grants = {
+            "of_displays": "graphics" in wanted or "display" in wanted,
+            "of_mig": has_mig or bool(request.mig_config_devices or request.mig_monitor_devices),
+            "of_imex": bool(request.imex_channels),
+        }
+        nodes, missing = host_nodes.look(document["candidates"], config.dev_root, wanted, grants)
+        found = RequestInventory(wanted=wanted, **_fields(inventory, wanted), nodes=nodes, missing_nodes=missing)
+        return RequestSnapshot(inventory=found, basis=_basis(document))
+    except _BROKEN:
+        return None
+
+
+def wanted_by(request: Request) -> frozenset[str]:
+    """Return the driver capabilities and features by which files and nodes are chosen."""
+    return frozenset((*request.driver_capabilities, *request.features))
 
 
 def from_json(
     document: Mapping[str, Any],
-    wanted: frozenset[str] | None = None,
-    nodes: Sequence[DeviceNode] = (),
-    missing_nodes: Sequence[tuple[str, tuple[str, ...]]] = (),
+    nodes: tuple[DeviceNode, ...] = (),
+    missing_nodes: tuple[tuple[str, tuple[str, ...]], ...] = (),
 ) -> Inventory:
-    """Return the inventory with these nodes and, of libraries, files and links, what `wanted` brings; None is all.
+    """Return the whole inventory with these nodes.
 
     Raises LookupError, TypeError, ValueError or AttributeError for another form.
     """
+    fields = _fields(document, None)
+    return Inventory(**fields, unclaimed=tuple(document["unclaimed"]), nodes=nodes, missing_nodes=missing_nodes)
+
+
+def _document(config: Config) -> dict[str, Any] | None:
+    try:
+        directory = state.existing(config.state_dir)
+        data = state.read(f"{directory}/{NAME}", LARGEST) if directory else None
+        document: dict[str, Any] | None = None if data is None else parse(data, NAME)
+    except HookError:
+        return None
+    return document
+
+
+def _holds(document: Mapping[str, Any], config: Config) -> bool:
+    minors = [gpu["minor"] for gpu in document["inventory"]["gpus"]]
+    found: bool = document["facts"] == facts.gather(config, minors, document["watched"], document["present"])
+    return found
+
+
+def _basis(document: Mapping[str, Any]) -> Basis:
+    return Basis(
+        candidates=document["candidates"],
+        watched=document["watched"],
+        present=document["present"],
+        facts=document["facts"],
+    )
+
+
+def _fields(document: Mapping[str, Any], wanted: frozenset[str] | None) -> dict[str, Any]:
+    """Return the fields of both kinds of inventories, but for nodes; of files those that `wanted` brings, None: all."""
     words = [tuple(listed) for listed in document["words"]]
     brought = [wanted is None or not listed or not wanted.isdisjoint(listed) for listed in words]
     libraries = _records(Library, LIBRARY, document["libraries"], words, brought)
@@ -42,21 +132,18 @@ def from_json(
     files = _records(DriverFile, FILE, document["files"], words, brought)
     for file in files:
         file.__dict__["options"] = words[file.options]  # type: ignore[call-overload]
-    return Inventory(
-        driver_version=document["driver_version"],
-        cuda_version=document["cuda_version"],
-        gpus=tuple(map(_gpu, document["gpus"])),
-        libraries=libraries,
-        files=files,
-        links=_records(Link, LINK, document["links"], words, brought),
-        nodes=tuple(nodes),
-        missing_nodes=tuple(missing_nodes),
-        imex_major=document["imex_major"],
-        proc_files=tuple(map(tuple, document["proc_files"])),
-        detailed=document["detailed"],
-        unclaimed=tuple(document["unclaimed"]),
-        warnings=tuple(document["warnings"]),
-    )
+    return {
+        "driver_version": document["driver_version"],
+        "cuda_version": document["cuda_version"],
+        "gpus": tuple(map(_gpu, document["gpus"])),
+        "libraries": libraries,
+        "files": files,
+        "links": _records(Link, LINK, document["links"], words, brought),
+        "imex_major": document["imex_major"],
+        "proc_files": tuple(map(tuple, document["proc_files"])),
+        "detailed": document["detailed"],
+        "warnings": tuple(document["warnings"]),
+    }
 
 
 def _records(

@@ -18,6 +18,7 @@ from oci_gpu_hook.base.errors import InvalidInput, quoted
 from oci_gpu_hook.oci.container import State, of_document
 from oci_gpu_hook.request import parse, sources
 from oci_gpu_hook.request.model import ANNOTATION_PREFIX
+from oci_gpu_hook.request.nvidia.words import VISIBLE_DEVICES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,12 +42,12 @@ def asks(document: dict[str, Any], gpus: int | None, config: Config) -> bool:
     if not gpus:
         return request is not None
     variables = sources.environment(container.env, [])
-    if request is None and _declines(variables.get(sources.VISIBLE_DEVICES)):
+    if request is None and _declines(variables.get(VISIBLE_DEVICES)):
         return False
     named = request is not None and request.devices != ("all",) and request.count is None
     if request is not None and named and len(request.devices) > gpus:
         why = f"names {len(request.devices)} devices, while Mesos gave the task gpus:{gpus}"
-        raise InvalidInput(f"{sources.VISIBLE_DEVICES}={quoted(','.join(request.devices))}", why, _REMEDY)
+        raise InvalidInput(f"{VISIBLE_DEVICES}={quoted(','.join(request.devices))}", why, _REMEDY)
     if request is not None and request.count not in (None, gpus):
         why = f"asks for {request.count} GPUs, while Mesos gave the task gpus:{gpus}"
         raise InvalidInput(f"OCI_GPU_COUNT={request.count}", why, _REMEDY)

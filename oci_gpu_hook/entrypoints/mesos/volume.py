@@ -2,7 +2,7 @@
 
 The gpu/nvidia isolator mounts a copy of the driver there that it made when the agent started, and puts it first in
 LD_LIBRARY_PATH: after an upgrade it is a driver that the kernel refuses. It is hidden, and the container is given links
-to the running driver's files in its place (plan.volume), as is one that names the place and has nothing there.
+to the running driver's files in its place (nvidia.volume), as is one that names the place and has nothing there.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from oci_gpu_hook.apply.mounts import attributes_of
 from oci_gpu_hook.apply.rootfs.directory import Directories
 from oci_gpu_hook.base import syscalls
 from oci_gpu_hook.base.errors import ApplyError, quoted, reason
+from oci_gpu_hook.devices.nvidia.volume import ANNOTATION, USUAL, VARIABLE
 from oci_gpu_hook.oci.container import Container
-from oci_gpu_hook.plan.volume import ANNOTATION, USUAL, VARIABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

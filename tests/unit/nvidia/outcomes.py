@@ -6,9 +6,11 @@ import json
 
 from oci_gpu_hook.base.config import config, toml
 from oci_gpu_hook.base.errors import HookError
+from oci_gpu_hook.devices.nvidia import requirements
+from oci_gpu_hook.devices.nvidia.requirements import Host
 from oci_gpu_hook.oci import container
-from oci_gpu_hook.request import capabilities, cuda, qualified_name, requirements, values
-from oci_gpu_hook.request.requirements import Host
+from oci_gpu_hook.request import qualified_name, values
+from oci_gpu_hook.request.nvidia import capabilities, cuda
 from tests.unit.nvidia import bundles
 
 REFUSED = "refused"

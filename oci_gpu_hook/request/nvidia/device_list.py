@@ -1,32 +1,17 @@
-"""What one source asks for, and the rules by which NVIDIA reads a list of devices. Pure."""
+"""The rules by which NVIDIA reads a list of devices. Pure."""
 
 from __future__ import annotations
 
 from oci_gpu_hook.base.errors import InvalidInput, quoted
-from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.request import qualified_name
-from oci_gpu_hook.request.names import is_opaque, is_profile, normal, refused
+from oci_gpu_hook.request.ask import Ask
+from oci_gpu_hook.request.model import DEFAULT_KIND
+from oci_gpu_hook.request.nvidia import cdi_names
+from oci_gpu_hook.request.nvidia.names import is_opaque, is_profile, normal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-
-class Ask(Record):
-    """What a source asks for.
-
-    source: as in Request. what: the variable or annotation with its value, for messages.
-    devices: None where the source asks for no GPU (`void`), () for `none`, ("all",), or names.
-    count_decides: no device was named at all, so that a count alone says how many.
-    imex_channels, features: those that CDI names and mounts ask for beside the devices, unchecked.
-    """
-
-    source: str
-    what: str
-    devices: tuple[str, ...] | None
-    count_decides: bool = False
-    imex_channels: tuple[str, ...] = ()
-    features: tuple[str, ...] = ()
 
 
 def read_list(source: str, what: str, listed: Sequence[str], warnings: list[str]) -> Ask | None:
@@ -37,25 +22,37 @@ def read_list(source: str, what: str, listed: Sequence[str], warnings: list[str]
     Raises InvalidInput for a name that no device can have.
     """
     if not listed:
-        return Ask(source=source, what=what, devices=None)
+        return Ask(kind=DEFAULT_KIND, source=source, what=what, devices=None)
     if "void" in listed:
         _tell_unread("void", listed, what, "no GPU", warnings)
-        return Ask(source=source, what=what, devices=None)
+        return Ask(kind=DEFAULT_KIND, source=source, what=what, devices=None)
     names, channels, features = _unqualified(listed, what)
     for name in names:
         if name.lower() == "all":
             _tell_unread(name, names, what, "every GPU", warnings)
             if name != "all":
                 warnings.append(f"{what}: {quoted(name)} is read as 'all', which NVIDIA's CDI mode does not do")
-            return Ask(source=source, what=what, devices=("all",), imex_channels=channels, features=features)
+            return Ask(
+                kind=DEFAULT_KIND, source=source, what=what, devices=("all",), imex_channels=channels, features=features
+            )
         if name == "none":
             _tell_unread(name, names, what, "no GPU", warnings)
-            return Ask(source=source, what=what, devices=(), imex_channels=channels, features=features)
+            return Ask(
+                kind=DEFAULT_KIND, source=source, what=what, devices=(), imex_channels=channels, features=features
+            )
     if not names:
         warnings.append(f"{what}: names no GPU, and nothing is given without one")
         return None
     devices = _devices(names, what, warnings)
-    return Ask(source=source, what=what, devices=devices, imex_channels=channels, features=features)
+    return Ask(
+        kind=DEFAULT_KIND,
+        source=source,
+        what=what,
+        devices=devices,
+        is_profile=len(devices) == 1 and is_profile(devices[0]),
+        imex_channels=channels,
+        features=features,
+    )
 
 
 def _tell_unread(word: str, listed: Sequence[str], what: str, meaning: str, warnings: list[str]) -> None:
@@ -71,12 +68,14 @@ def _unqualified(listed: Sequence[str], what: str) -> tuple[list[str], tuple[str
         qualified = qualified_name.parse(item)
         if qualified is None:
             names.append(item)
-        elif qualified.is_nvidia and qualified.device:
+            continue
+        is_nvidias = qualified_name.kind_of(qualified.vendor) == DEFAULT_KIND
+        if is_nvidias and cdi_names.device(qualified):
             names.append(_device_of(qualified, item, what))
-        elif qualified.is_nvidia and qualified.imex_channel:
-            channels.append(qualified.imex_channel)
-        elif qualified.is_nvidia and qualified.feature:
-            features.append(qualified.feature)
+        elif is_nvidias and (channel := cdi_names.imex_channel(qualified)):
+            channels.append(channel)
+        elif is_nvidias and (feature := cdi_names.feature(qualified)):
+            features.append(feature)
         else:
             remedy = "leave CDI devices of other kinds to the engine's own option (--device, cdi.k8s.io annotations)"
             raise InvalidInput(what, f"{quoted(item)} is no CDI device of nvidia.com that is known here", remedy)
@@ -84,9 +83,10 @@ def _unqualified(listed: Sequence[str], what: str) -> tuple[list[str], tuple[str
 
 
 def _device_of(qualified: qualified_name.QualifiedName, item: str, what: str) -> str:
-    if qualified.device == "void":
+    device = cdi_names.device(qualified)
+    if device == "void":
         raise InvalidInput(what, f"{quoted(item)} is no CDI device", "write 'void' alone to ask for nothing")
-    return qualified.device
+    return device
 
 
 def _devices(names: Sequence[str], what: str, warnings: list[str]) -> tuple[str, ...]:
@@ -95,7 +95,9 @@ def _devices(names: Sequence[str], what: str, warnings: list[str]) -> tuple[str,
     for name in names:
         known = normal(name)
         if not known and not is_opaque(name):
-            raise refused(name, what)
+            from oci_gpu_hook.request.nvidia import suggestions
+
+            raise suggestions.refused(name, what)
         if not known:
             warnings.append(
                 f"{what}: {quoted(name)} is in no form that drivers name devices by; names are compared whole, so the "

@@ -7,7 +7,6 @@ lacks: a MIG profile, for any MIG device of that profile.
 
 from __future__ import annotations
 
-from oci_gpu_hook.base.errors import InvalidInput, quoted
 from oci_gpu_hook.request.values import digits
 
 TYPE_CHECKING = False
@@ -47,16 +46,6 @@ def is_opaque(text: str) -> bool:
     if kind not in ("gpu", "mig") or not (rest[:1] == "-" or rest[:1].isdecimal()):
         return False
     return rest != "-" and _OPAQUE.issuperset(rest)
-
-
-def refused(text: str, what: str) -> InvalidInput:
-    """Return the error for a name that no device can have. `what` names the variable and its value."""
-    from oci_gpu_hook.request.suggestions import device
-
-    forms = "all, none, void, an index, GPU-<uuid>, MIG-<uuid>, GPU:MIG indices, a PCI bus id"
-    nearest = device(text)
-    remedy = f"did you mean {quoted(nearest)}? allowed: {forms}" if nearest else f"allowed: {forms}"
-    return InvalidInput(what, f"{quoted(text)} cannot be the name of a device", remedy)
 
 
 def _is_uuid(text: str) -> bool:

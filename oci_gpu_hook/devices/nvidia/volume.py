@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from oci_gpu_hook.base.config.config import Config
     from oci_gpu_hook.devices.edits import Mount
     from oci_gpu_hook.oci.container import Container
-    from oci_gpu_hook.plan.image import Image
+    from oci_gpu_hook.oci.image import Image
 
 USUAL: Final = "/usr/local/nvidia"
 ANNOTATION: Final = "io.oci-gpu-hook.volume"
@@ -49,8 +49,8 @@ def asked(container: Container, config: Config) -> str:
     return "/" + os.path.normpath(text).lstrip("/")
 
 
-def links(mounts: Sequence[Mount], libraries: Sequence[Symlink], image: Image) -> list[Symlink]:
-    """Return the links that make the directory: `lib` is for 32-bit libraries, `lib64` for the others."""
+def links(volume: str, mounts: Sequence[Mount], libraries: Sequence[Symlink], image: Image) -> list[Symlink]:
+    """Return the links that make the directory `volume`: `lib` is for 32-bit libraries, `lib64` for the others."""
     shown = {image.library_directory: "lib64", "/usr/bin": "bin"}
     if image.library_directory_32:
         shown.setdefault(image.library_directory_32, "lib")
@@ -59,6 +59,6 @@ def links(mounts: Sequence[Mount], libraries: Sequence[Symlink], image: Image) -
     for path in paths:
         directory, name = os.path.split(path)
         if directory in shown:
-            place = f"{image.volume}/{shown[directory]}/{name}"
+            place = f"{volume}/{shown[directory]}/{name}"
             found.append(Symlink(path=place, target=path))
     return [link for link in found if link.path != link.target]

@@ -1,9 +1,10 @@
-"""The device nodes of a plan: of granted devices, of capabilities, of channels. Pure."""
+"""The device nodes that containers get: of granted devices, of capabilities, of channels. Pure."""
 
 from __future__ import annotations
 
 from oci_gpu_hook.base.errors import DriverError, InvalidInput, quoted
 from oci_gpu_hook.devices.edits import DeviceNode, Symlink
+from oci_gpu_hook.devices.nvidia.devices import gpu_of, native
 from oci_gpu_hook.devices.nvidia.model import DeviceNode as HostNode
 from oci_gpu_hook.devices.nvidia.model import pci_address
 
@@ -12,27 +13,28 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Final
 
-    from oci_gpu_hook.allocation.model import Granted
-    from oci_gpu_hook.devices.nvidia.model import Inventory
-    from oci_gpu_hook.request.model import Request
+    from oci_gpu_hook.devices.model import Device
+    from oci_gpu_hook.devices.nvidia.model import MigDevice, RequestInventory
+    from oci_gpu_hook.devices.vendor import Request
 
 _MIG_NODES: Final = "/dev/nvidia-caps/"
 
 
 def of(
-    request: Request, inventory: Inventory, gpus: Sequence[Granted], wanted: frozenset[str], warnings: list[str]
+    request: Request, inventory: RequestInventory, devices: Sequence[Device], warnings: list[str]
 ) -> list[DeviceNode]:
     """Return the nodes, shortest paths first, and add what the host lacks to `warnings`. Raises DriverError."""
+    wanted = inventory.wanted
     by_path = {node.path: node for node in inventory.nodes}
     nodes = {path: node for path, node in by_path.items() if not wanted.isdisjoint(node.capabilities)}
     nodes["/dev/nvidiactl"] = _node_of_host("/dev/nvidiactl", by_path)
-    for granted in gpus:
-        for path in _paths_of(granted, wanted, by_path):
+    for device in devices:
+        for path in _paths_of(device, wanted, by_path):
             nodes[path] = _node_of_host(path, by_path)
     for channel in request.imex_channels:
         path = f"/dev/nvidia-caps-imex-channels/channel{channel}"
         nodes[path] = _imex_channel(channel, path, by_path, inventory.imex_major)
-    if manages_mig(request, gpus):
+    if manages_mig(request, devices):
         nodes |= {path: node for path, node in by_path.items() if path.startswith(_MIG_NODES)}
         if not has_mig_nodes(inventory):
             warnings.append(f"the host has no {_MIG_NODES}, which managing MIG devices would use")
@@ -45,12 +47,12 @@ def of(
     return [_given(nodes[path]) for path in sorted(nodes, key=lambda path: (len(path), path))]
 
 
-def has_mig_nodes(inventory: Inventory) -> bool:
+def has_mig_nodes(inventory: RequestInventory) -> bool:
     """Tell whether the host's driver guards MIG devices by nodes, as those of GPUs that can be partitioned do."""
     return any(node.path.startswith(_MIG_NODES) for node in inventory.nodes)
 
 
-def missing_features(request: Request, inventory: Inventory) -> list[str]:
+def missing_features(request: Request, inventory: RequestInventory) -> list[str]:
     """Return the features asked for that no device node of the host belongs to."""
     if not request.features:
         return []
@@ -58,22 +60,22 @@ def missing_features(request: Request, inventory: Inventory) -> list[str]:
     return [feature for feature in request.features if feature not in present]
 
 
-def links(gpus: Sequence[Granted], nodes: Sequence[DeviceNode]) -> list[Symlink]:
+def links(devices: Sequence[Device], nodes: Sequence[DeviceNode]) -> list[Symlink]:
     """Return the names that udev gives DRM nodes after the place of their GPU (systemd, 60-drm.rules)."""
     given = {node.path for node in nodes if node.path.startswith("/dev/dri/")}
     if not given:
         return []
     kinds = (("card", "card"), ("renderD", "render"))
     return [
-        Symlink.of({"path": f"/dev/dri/by-path/pci-{pci_address(granted.gpu.bus_id)}-{kind}", "target": f"../{name}"})
-        for granted in {granted.gpu.index: granted for granted in gpus}.values()
-        for name in granted.gpu.drm
+        Symlink.of({"path": f"/dev/dri/by-path/pci-{pci_address(gpu.bus_id)}-{kind}", "target": f"../{name}"})
+        for gpu in {device.index: gpu_of(device) for device in devices}.values()
+        for name in gpu.drm
         for start, kind in kinds
         if name.startswith(start) and f"/dev/dri/{name}" in given
     ]
 
 
-def manages_mig(request: Request, gpus: Sequence[Granted]) -> bool:
+def manages_mig(request: Request, devices: Sequence[Device]) -> bool:
     """Tell whether the container is to configure or watch MIG devices. Raises InvalidInput for what NVIDIA refuses.
 
     Source: libnvidia-container, src/cli/common.c (select_mig_config_devices): a comma-separated list, any letter case.
@@ -90,7 +92,7 @@ def manages_mig(request: Request, gpus: Sequence[Granted]) -> bool:
             raise InvalidInput(
                 f"{variable}={quoted(value)}", "only `all` has a meaning", "set it to all, or not at all"
             )
-        if named and not _all(request) and any(granted.mig for granted in gpus):
+        if named and not _all(request) and any(device.whole for device in devices):
             why = "the container is given single MIG devices, which cannot manage others"
             raise InvalidInput(f"{variable}=all", why, "ask for whole GPUs, or all, beside it")
     return any((value or "").strip(",") for value in asked.values())
@@ -100,19 +102,20 @@ def _all(request: Request) -> bool:
     return any(name.lower() == "all" for name in request.devices)
 
 
-def _paths_of(granted: Granted, wanted: frozenset[str], by_path: dict[str, HostNode]) -> Iterable[str]:
-    yield f"/dev/nvidia{granted.gpu.minor}"
-    if granted.mig:
-        yield f"/dev/nvidia-caps/nvidia-cap{granted.mig.gpu_instance_minor}"
-        yield f"/dev/nvidia-caps/nvidia-cap{granted.mig.compute_instance_minor}"
-    if ("graphics" in wanted or "display" in wanted) and _draws(granted):
+def _paths_of(device: Device, wanted: frozenset[str], by_path: dict[str, HostNode]) -> Iterable[str]:
+    gpu, mig = native(device)
+    yield f"/dev/nvidia{gpu.minor}"
+    if mig:
+        yield f"/dev/nvidia-caps/nvidia-cap{mig.gpu_instance_minor}"
+        yield f"/dev/nvidia-caps/nvidia-cap{mig.compute_instance_minor}"
+    if ("graphics" in wanted or "display" in wanted) and _draws(mig):
         # A render node that the host lacks is no reason to fail: compute works without, and graphics says so itself.
-        yield from (path for name in granted.gpu.drm if (path := f"/dev/dri/{name}") in by_path)
+        yield from (path for name in gpu.drm if (path := f"/dev/dri/{name}") in by_path)
 
 
-def _draws(granted: Granted) -> bool:
+def _draws(mig: MigDevice | None) -> bool:
     """Tell whether a device can do graphics: of MIG devices those of a profile such as 1g.24gb+gfx."""
-    return granted.mig is None or "gfx" in granted.mig.profile.partition("+")[2]
+    return mig is None or "gfx" in mig.profile.partition("+")[2]
 
 
 def _node_of_host(path: str, by_path: dict[str, HostNode]) -> HostNode:
@@ -142,8 +145,3 @@ def _given(node: HostNode) -> DeviceNode:
         "permissions": "rw",
     }
     return DeviceNode.of(fields)
-
-
-def groups(nodes: Sequence[DeviceNode]) -> tuple[int, ...]:
-    """Return the groups that a process needs for nodes that not everybody may read and write."""
-    return tuple(sorted({node.gid for node in nodes if node.gid and node.file_mode & 0o006 != 0o006}))

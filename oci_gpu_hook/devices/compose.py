@@ -1,0 +1,98 @@
+"""Joining edits, and completing them from the host, by the rules of CDI's own library.
+
+NVIDIA's room says everything itself, so its containers' starts do not come here.
+
+Source: cncf-tags/container-device-interface, pkg/cdi/container-edits.go (Append, Apply) and container-edits_unix.go
+(fillMissingInfo).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from oci_gpu_hook.base.errors import DriverError, quoted, reason
+from oci_gpu_hook.devices.edits import UNSAID, ContainerEdits
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Final, TypeVar
+
+    from oci_gpu_hook.devices.edits import DeviceNode
+
+    T = TypeVar("T")
+
+_ALL_PERMISSIONS: Final = "rwm"
+_TYPES: Final = {stat.S_IFCHR: "c", stat.S_IFBLK: "b", stat.S_IFIFO: "p"}
+_SAME_AS: Final = {"u": "c"}  # an unbuffered character device is a character device
+
+
+def merged(*edits: ContainerEdits) -> ContainerEdits:
+    """Return what several edits make together: of two for one place the later one counts, at the later's place.
+
+    A place is a node's path, a mount's container path, a network device's interface, a variable's name.
+    """
+    return ContainerEdits(
+        env=_last((entry for each in edits for entry in each.env), lambda entry: entry.partition("=")[0]),
+        device_nodes=_last((node for each in edits for node in each.device_nodes), lambda node: node.path),
+        net_devices=_last((net for each in edits for net in each.net_devices), lambda net: net.host_interface_name),
+        mounts=_last((mount for each in edits for mount in each.mounts), lambda mount: mount.container_path),
+        hooks=tuple(dict.fromkeys(hook for each in edits for hook in each.hooks)),
+        additional_gids=tuple(dict.fromkeys(gid for each in edits for gid in each.additional_gids)),
+        intel_rdt=next((each.intel_rdt for each in reversed(edits) if each.intel_rdt is not None), None),
+    )
+
+
+def filled(node: DeviceNode, *, uid: int = 0, gid: int = 0) -> DeviceNode:
+    """Return the node with what its author left unsaid: from the host's node, and the container's user and group.
+
+    A node of known type and numbers needs no node on the host. Raises DriverError where the host's node is needed and
+    is not there, or is of another kind or number than the author says.
+    """
+    fields = dict(node.__dict__)
+    fields["host_path"] = host_path = node.host_path or node.path
+    fields["permissions"] = node.permissions or _ALL_PERMISSIONS
+    for name, value in (("uid", uid), ("gid", gid)):
+        if fields[name] == UNSAID:
+            fields[name] = value
+    is_complete = bool(node.type) and (node.type == "p" or UNSAID not in (node.major, node.minor))
+    try:
+        found = os.lstat(host_path)
+    except OSError as error:
+        if is_complete:
+            return type(node)(**fields)
+        raise _unusable(host_path, reason(error)) from None
+    if node.file_mode == UNSAID:
+        fields["file_mode"] = stat.S_IMODE(found.st_mode)
+    if not is_complete:
+        _fill_identity(fields, found, host_path)
+    return type(node)(**fields)
+
+
+def _fill_identity(fields: dict[str, object], found: os.stat_result, host_path: str) -> None:
+    kind = _TYPES.get(stat.S_IFMT(found.st_mode))
+    if kind is None:
+        raise _unusable(host_path, "is no device node")
+    said = fields["type"]
+    if said and _SAME_AS.get(str(said), said) != kind:
+        raise _unusable(host_path, f"is of type {kind}, and {said} is said")
+    fields["type"] = said or kind
+    if kind == "p":
+        return
+    for name, number in (("major", os.major(found.st_rdev)), ("minor", os.minor(found.st_rdev))):
+        if fields[name] not in (UNSAID, number):
+            raise _unusable(host_path, f"has the {name} number {number}, and {fields[name]} is said")
+        fields[name] = number
+
+
+def _unusable(host_path: str, why: str) -> DriverError:
+    return DriverError(f"device node {quoted(host_path)}", why, "correct the CDI specification, or load the driver")
+
+
+def _last(entries: Iterable[T], place: Callable[[T], str]) -> tuple[T, ...]:
+    found: dict[str, T] = {}
+    for entry in entries:
+        found.pop(place(entry), None)
+        found[place(entry)] = entry
+    return tuple(found.values())

@@ -1,0 +1,216 @@
+"""What a container gets by NVIDIA's devices: libraries, files, links, nodes, and its part of /proc. Pure.
+
+Where files land is NVIDIA's convention, so that images made for it find them: libraries in the image's own library
+directory, everything else at its usual path.
+"""
+
+from __future__ import annotations
+
+from oci_gpu_hook.base.errors import DriverError
+from oci_gpu_hook.base.formats.ldcache import Entry, flags_for
+from oci_gpu_hook.devices.edits import ContainerEdits, GeneratedFile, Mount, Symlink, groups
+from oci_gpu_hook.devices.model import Contribution
+from oci_gpu_hook.devices.nvidia import device_nodes, image_facts
+from oci_gpu_hook.devices.nvidia.devices import gpu_of, native
+from oci_gpu_hook.oci.image import MACHINE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Final
+
+    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.devices.model import Device
+    from oci_gpu_hook.devices.nvidia.image_facts import ImageFacts
+    from oci_gpu_hook.devices.nvidia.model import RequestInventory
+    from oci_gpu_hook.devices.vendor import Request
+    from oci_gpu_hook.oci.image import Image
+
+_BIND: Final = ("bind", "private")
+_READ_ONLY: Final = ("ro", "nosuid", "nodev", *_BIND)
+_OWN_FILE_SYSTEM: Final = ("ro", "nosuid", "nodev", "noexec")
+_ESSENTIAL: Final = (("compute", "libcuda.so."), ("utility", "libnvidia-ml.so."))
+_PROFILES: Final = "/etc/nvidia/nvidia-application-profiles-rc.d"
+
+
+def make(
+    request: Request, inventory: RequestInventory, devices: Sequence[Device], image: Image, config: Config
+) -> Contribution:
+    """Return it. Raises DriverError for a granted GPU whose node is missing, InvalidInput for requirements."""
+    wanted = inventory.wanted
+    facts = image_facts.of(image)
+    warnings: list[str] = []
+    _check_requirements(request, inventory, devices)
+    _check_libraries(inventory, wanted)
+    mounts, links, cached = _libraries(inventory, wanted, image)
+    mounts += _files(inventory, wanted.difference(device_nodes.missing_features(request, inventory)))
+    if facts.volume:
+        from oci_gpu_hook.devices.nvidia import volume
+
+        links += volume.links(facts.volume, mounts, links, image)
+    links += _links(inventory, wanted, image)
+    nodes = device_nodes.of(request, inventory, devices, warnings)
+    links += device_nodes.links(devices, nodes)
+    files: list[GeneratedFile] = []
+    if facts.procfs:
+        proc_mounts, files = _procfs(inventory, request, devices, facts.procfs, config)
+        mounts += proc_mounts
+    if "graphics" in wanted or "display" in wanted:
+        mounts.append(_own_file_system(_PROFILES))
+        files.append(GeneratedFile(path=f"{_PROFILES}/10-container.conf", contents=_profile(devices)))
+    compat, decisions = _forward_compatibility(inventory, wanted, facts, config)
+    return Contribution(
+        edits=ContainerEdits(device_nodes=tuple(nodes), mounts=tuple(mounts), additional_gids=groups(nodes)),
+        links=tuple(links),
+        files=tuple(files),
+        ld_cache=(*compat, *cached),
+        decisions=decisions,
+        warnings=tuple(warnings),
+        driver_version=inventory.driver_version,
+    )
+
+
+def device_edits(request: Request, inventory: RequestInventory, devices: Sequence[Device]) -> ContainerEdits:
+    """Return the part that needs no rootfs: the nodes, and the groups that may use them. Raises DriverError."""
+    nodes = device_nodes.of(request, inventory, devices, [])
+    return ContainerEdits(device_nodes=tuple(nodes), additional_gids=groups(nodes))
+
+
+def _check_requirements(request: Request, inventory: RequestInventory, devices: Sequence[Device]) -> None:
+    if request.requirements:
+        from oci_gpu_hook.devices.nvidia import requirements
+
+        gpus = [gpu_of(device) for device in devices]
+        requirements.check(request.requirements, inventory.driver_version, inventory.cuda_version, gpus)
+
+
+def _check_libraries(inventory: RequestInventory, wanted: frozenset[str]) -> None:
+    """Raise DriverError where a capability lacks the library without which it is nothing."""
+    for capability, stem in _ESSENTIAL:
+        if capability in wanted:
+            for library in inventory.libraries:
+                if library.bits == 64 and library.name.startswith(stem):
+                    break
+            else:
+                raise _lacks(capability, stem, inventory)
+
+
+def _lacks(capability: str, stem: str, inventory: RequestInventory) -> DriverError:
+    why = f"the host has no {stem}{inventory.driver_version}, which the capability {capability} is made of"
+    return DriverError("driver files", why, "install the driver's user-space part of the kernel driver's version")
+
+
+def _brought(capabilities: tuple[str, ...], wanted: frozenset[str]) -> bool:
+    return not capabilities or not wanted.isdisjoint(capabilities)
+
+
+def _library_directory(bits: int, image: Image) -> str:
+    return image.library_directory if bits == 64 else image.library_directory_32
+
+
+def _libraries(
+    inventory: RequestInventory, wanted: frozenset[str], image: Image
+) -> tuple[list[Mount], list[Symlink], list[Entry]]:
+    mounts, links, cached = [], [], []
+    flags = {64: flags_for(MACHINE, 64), 32: flags_for(MACHINE, 32)}
+    for library in inventory.libraries:
+        bits = library.bits
+        base = _library_directory(bits, image)
+        if not base or not _brought(library.capabilities, wanted) or (bits == 32 and "compat32" not in wanted):
+            continue
+        directory = f"{base}/{library.directory}/" if library.directory else f"{base}/"
+        file = library.name
+        mounts.append(_bind(library.host_path, directory + file, _READ_ONLY))
+        if library.cached and library.soname == file:
+            cached.append(_entry(file, directory + file, flags[bits]))
+        for name, target in library.links:
+            path = directory + name
+            links.append(Symlink.of({"path": path, "target": target}))
+            if library.cached:
+                cached.append(_entry(name, path, flags[bits]))
+    return mounts, links, cached
+
+
+def _bind(host_path: str, path: str, options: tuple[str, ...], *, directory: bool = False) -> Mount:
+    fields = {"host_path": host_path, "container_path": path, "options": options, "type": "", "directory": directory}
+    return Mount.of(fields)
+
+
+def _entry(name: str, path: str, flags: int) -> Entry:
+    fields = {"name": name, "path": path, "flags": flags, "os_version": 0, "hwcap": 0, "subdirectory": ""}
+    return Entry.of(fields)
+
+
+def _files(inventory: RequestInventory, wanted: frozenset[str]) -> list[Mount]:
+    return [
+        _bind(file.host_path, file.container_path, (*file.options, *_BIND), directory=file.directory)
+        for file in inventory.files
+        if _brought(file.capabilities, wanted)
+    ]
+
+
+def _links(inventory: RequestInventory, wanted: frozenset[str], image: Image) -> list[Symlink]:
+    links = []
+    for link in inventory.links:
+        base = _library_directory(link.bits, image)
+        if base and _brought(link.capabilities, wanted) and (link.bits == 64 or "compat32" in wanted):
+            path = link.path if link.path.startswith("/") else f"{base}/{link.path}"
+            links.append(Symlink(path=path, target=link.target))
+    return links
+
+
+def _procfs(
+    inventory: RequestInventory, request: Request, devices: Sequence[Device], mountpoint: str, config: Config
+) -> tuple[list[Mount], list[GeneratedFile]]:
+    """Return what stands in the place of /proc/driver/nvidia: the granted GPUs, and no leave to make device nodes."""
+    here, there = "/proc/driver/nvidia", f"{config.proc_root.rstrip('/')}/driver/nvidia"
+    names = {f"gpus/{gpu_of(device).proc_name}": True for device in devices}  # name: whether it is a directory
+    if not device_nodes.manages_mig(request, devices):
+        names |= {f"capabilities/{path}": False for device in devices for path in _capability_files(device)}
+    elif device_nodes.has_mig_nodes(inventory):
+        names["capabilities"] = True
+    mounts = [_own_file_system(mountpoint)]
+    mounts += [
+        Mount(host_path=f"{there}/{name}", container_path=f"{here}/{name}", directory=directory)
+        for name, directory in names.items()
+    ]
+    files = [GeneratedFile(path=f"{here}/{name}", contents=text.encode()) for name, text in inventory.proc_files]
+    return mounts, files
+
+
+def _own_file_system(path: str) -> Mount:
+    return Mount(host_path="tmpfs", container_path=path, options=_OWN_FILE_SYSTEM, type="tmpfs", directory=True)
+
+
+def _capability_files(device: Device) -> tuple[str, ...]:
+    gpu, mig = native(device)
+    if not mig:
+        return ()
+    instance = f"gpu{gpu.minor}/mig/gi{mig.gpu_instance}"
+    return (f"{instance}/access", f"{instance}/ci{mig.compute_instance}/access")
+
+
+def _profile(devices: Sequence[Device]) -> bytes:
+    """Return the application profile that shows EGL the granted GPUs only: a mask of device minors."""
+    mask = 0
+    for device in devices:
+        mask |= 1 << gpu_of(device).minor
+    setting = f'["EGLVisibleDGPUDevices",{mask:#x}]'
+    return (
+        '{"profiles":[{"name":"_container_","settings":'
+        + setting
+        + '}],"rules":[{"pattern":[],"profile":"_container_"}]}'
+    ).encode()
+
+
+def _forward_compatibility(
+    inventory: RequestInventory, wanted: frozenset[str], facts: ImageFacts, config: Config
+) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
+    """Return the image's own CUDA libraries that go before the driver's in the ld cache, and the reason."""
+    if not facts.compat or "compute" not in wanted:
+        return (), ()
+    from oci_gpu_hook.devices.nvidia import forward_compatibility as compat
+
+    made = compat.decide(facts.compat, inventory.driver_version, inventory.cuda_version, config.cuda_compat_mode)
+    entries = tuple(_entry(name, path, flags_for(MACHINE, 64)) for name, path in made.entries)
+    return entries, (made.reason,) if made.reason else ()

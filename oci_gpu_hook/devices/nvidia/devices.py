@@ -1,0 +1,79 @@
+"""NVIDIA's GPUs and MIG devices as every other room knows devices. Pure."""
+
+from __future__ import annotations
+
+from oci_gpu_hook.devices.model import Device
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Final
+
+    from oci_gpu_hook.devices.nvidia.model import Gpu, MigDevice
+
+KIND: Final = "nvidia.com/gpu"
+
+
+def of(gpus: Iterable[Gpu]) -> tuple[Device, ...]:
+    """Return the GPUs, each followed by its MIG devices.
+
+    A GPU in MIG mode is not countable, because CUDA sees nothing on it but its MIG devices.
+    """
+    devices = []
+    for gpu in gpus:
+        place = {"numa_node": gpu.numa_node, "pcie_switch": gpu.pcie_switch, "peer_links": gpu.links}
+        index = str(gpu.index)
+        fields = {
+            "kind": KIND,
+            "name": index,
+            "uuid": gpu.uuid,
+            "index": gpu.index,
+            "part": -1,
+            "label": f"GPU {index}",
+            "whole": "",
+            "parts": tuple([mig.uuid for mig in gpu.mig_devices]),
+            "profile": "",
+            "memory": gpu.memory,
+            "countable": not gpu.mig_enabled,
+            "native": (gpu, None),
+            **place,
+        }
+        devices.append(Device.of(fields))
+        for mig in gpu.mig_devices if gpu.mig_enabled else ():
+            part = f"{index}:{mig.index}"
+            part_fields = {
+                "kind": KIND,
+                "name": part,
+                "uuid": mig.uuid,
+                "index": gpu.index,
+                "part": mig.index,
+                "label": f"MIG {part}",
+                "whole": gpu.uuid,
+                "parts": (),
+                "profile": mig.profile,
+                "memory": mig.memory,
+                "countable": False,
+                "native": (gpu, mig),
+                **place,
+            }
+            devices.append(Device.of(part_fields))
+    return tuple(devices)
+
+
+def everything(devices: Sequence[Device]) -> tuple[Device, ...]:
+    """Return what `all` means: every GPU, and in place of a GPU in MIG mode its MIG devices.
+
+    A GPU in MIG mode without MIG devices is given whole, as NVIDIA does: so can a privileged container make them.
+    """
+    divided = {device.whole for device in devices if device.whole}
+    return tuple([device for device in devices if device.uuid not in divided])
+
+
+def native(device: Device) -> tuple[Gpu, MigDevice | None]:
+    """Return the GPU of a device of NVIDIA's, and the MIG device that it is, None for a whole GPU."""
+    return device.native  # type: ignore[return-value]  # `of` has put it there
+
+
+def gpu_of(device: Device) -> Gpu:
+    """Return the GPU that a device is, or is a part of."""
+    return native(device)[0]

@@ -1,0 +1,73 @@
+"""NVIDIA's room as all others see it: a `devices.vendor.Vendor`, which says what each of these does."""
+
+from __future__ import annotations
+
+from oci_gpu_hook.base.errors import DriverError
+from oci_gpu_hook.devices.model import Terms
+from oci_gpu_hook.devices.nvidia import contribution as made
+from oci_gpu_hook.devices.nvidia import devices as of_nvidia
+from oci_gpu_hook.devices.nvidia import for_request, names
+from oci_gpu_hook.devices.nvidia import image_facts as looking
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Container as Collection
+    from collections.abc import Sequence
+    from typing import Final
+
+    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.base.errors import InvalidInput
+    from oci_gpu_hook.devices.model import Device
+    from oci_gpu_hook.devices.nvidia.model import RequestInventory
+
+TERMS: Final = Terms(
+    whole="GPU",
+    part="MIG device",
+    partitioned="in MIG mode, which are granted by MIG profile",
+)
+snapshot = for_request.get
+is_fresh = for_request.is_fresh
+resolve = names.resolve
+image_facts = looking.look
+contribution = made.make
+device_edits = made.device_edits
+
+
+def devices(inventory: RequestInventory) -> tuple[Device, ...]:
+    """Return the GPUs, each followed by its MIG devices."""
+    return of_nvidia.of(inventory.gpus)
+
+
+def of_minors(devices: Sequence[Device], minors: Collection[int]) -> tuple[Device, ...]:
+    """Return the devices whose GPU has one of these minors: the number N of /dev/nvidiaN."""
+    return tuple(device for device in devices if of_nvidia.gpu_of(device).minor in minors)
+
+
+def no_profile(profile: str, devices: Sequence[Device]) -> InvalidInput:
+    """Return the error for a MIG profile that no MIG device of this host has."""
+    from oci_gpu_hook.devices.nvidia import refusals
+
+    return refusals.no_profile(profile, devices)
+
+
+def running_driver(config: Config) -> str:
+    """Return the version that /proc/driver/nvidia tells, "" where no driver is loaded."""
+    from oci_gpu_hook.devices.nvidia import procfs
+
+    text = procfs.read_text(f"{config.proc_root}/driver/nvidia/version")
+    try:
+        return procfs.driver_version(text) if text is not None else ""
+    except DriverError:
+        return ""
+
+
+def to_json(device: Device) -> dict[str, object]:
+    """Return what `oci-gpu plan --json` shows of a device."""
+    gpu, mig = of_nvidia.native(device)
+    return {
+        "index": gpu.index,
+        "uuid": gpu.uuid,
+        "minor": gpu.minor,
+        "busId": gpu.bus_id,
+        "mig": mig and {"index": mig.index, "uuid": mig.uuid, "profile": mig.profile},
+    }

@@ -1,0 +1,119 @@
+"""The seam: what the room of a vendor has to offer, and what it is given.
+
+A vendor's room is a package with one interface module that is a `Vendor`; `vendors` has the table. All else in a room
+is its own affair. For type checkers and readers: no start imports this module.
+"""
+
+# ruff: noqa: D102  members without a word mean what they mean in the values that they stand for
+
+from __future__ import annotations
+
+from typing import Any, Protocol  # noqa: TID253  imported by type checkers only
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Container as Collection
+    from collections.abc import Iterable, Sequence
+
+    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.base.errors import InvalidInput
+    from oci_gpu_hook.base.record import Record
+    from oci_gpu_hook.devices.edits import ContainerEdits
+    from oci_gpu_hook.devices.model import Contribution, Device, Terms
+    from oci_gpu_hook.oci.container import Container
+    from oci_gpu_hook.oci.image import Image
+
+
+class Request(Protocol):
+    """What the rooms read of a request; request.model.Request says what each member means."""
+
+    @property
+    def devices(self) -> tuple[str, ...]: ...
+    @property
+    def count(self) -> int | None: ...
+    @property
+    def memory(self) -> int: ...
+    @property
+    def driver_capabilities(self) -> tuple[str, ...]: ...
+    @property
+    def requirements(self) -> tuple[str, ...]: ...
+    @property
+    def mig_config_devices(self) -> str | None: ...
+    @property
+    def mig_monitor_devices(self) -> str | None: ...
+    @property
+    def imex_channels(self) -> tuple[int, ...]: ...
+    @property
+    def features(self) -> tuple[str, ...]: ...
+
+
+class Rootfs(Protocol):
+    """A container's root directory, as far as facts are read from it: no path leads out of it (apply.rootfs)."""
+
+    def exists(self, path: str, /) -> bool: ...
+    def names(self, path: str, /) -> list[str]: ...
+    def read(self, path: str, /, limit: int) -> bytes: ...
+    def open_file(self, path: str, /) -> int | None: ...
+    def resolve(self, path: str, /, flags: int = ...) -> int: ...
+    def is_volume(self, path: str, /) -> bool: ...
+
+
+class Inventory(Protocol):
+    """What the host has of a vendor, as far as one request needs it. The rest of it is the room's own affair."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]: ...
+    @property
+    def driver_version(self) -> str: ...
+
+
+class Snapshot(Protocol):
+    """An inventory, and the facts by which it is known later whether it still holds."""
+
+    @property
+    def inventory(self) -> Any: ...
+
+
+class Vendor(Protocol):
+    """A vendor's interface module.
+
+    Snapshots and inventories are of types of the room's own: what one of its functions returns is what others take.
+    """
+
+    @property
+    def TERMS(self) -> Terms: ...  # noqa: N802  a constant of the module
+
+    def snapshot(self, request: Request, config: Config) -> Snapshot:
+        """Return what the host has, as far as the request needs it. Raises DriverError."""
+
+    def is_fresh(self, snapshot: Any, config: Config) -> bool:
+        """Tell whether the host is still as the snapshot has it."""
+
+    def devices(self, inventory: Any) -> tuple[Device, ...]:
+        """Return the devices in order, each whole one followed by its parts."""
+
+    def running_driver(self, config: Config) -> str:
+        """Return the version of the driver that the kernel runs, "" for none."""
+
+    def resolve(self, names: Iterable[str], devices: Sequence[Device]) -> tuple[Device, ...]:
+        """Return the devices that are named, in the order of the names. Raises InvalidInput for an unknown name."""
+
+    def no_profile(self, profile: str, devices: Sequence[Device]) -> InvalidInput:
+        """Return the error for a profile that none of the devices has."""
+
+    def of_minors(self, devices: Sequence[Device], minors: Collection[int]) -> tuple[Device, ...]:
+        """Return the devices whose node on the host has one of these minor numbers."""
+
+    def image_facts(self, rootfs: Rootfs, container: Container, config: Config) -> Record:
+        """Return what the vendor's contribution depends on in the container's image. Raises InvalidInput."""
+
+    def contribution(
+        self, request: Request, inventory: Any, devices: Sequence[Device], image: Image, config: Config
+    ) -> Contribution:
+        """Return what the container gets. Raises DriverError, InvalidInput."""
+
+    def device_edits(self, request: Request, inventory: Any, devices: Sequence[Device]) -> ContainerEdits:
+        """Return the part of the contribution that needs no image: nodes, and the groups that may use them."""
+
+    def to_json(self, device: Device) -> dict[str, object]:
+        """Return what `oci-gpu plan --json` shows of a device."""

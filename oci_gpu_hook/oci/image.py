@@ -1,0 +1,28 @@
+"""Facts of a container's image, as far as a plan depends on them. `apply.image_facts` reads them from the rootfs."""
+
+from __future__ import annotations
+
+import os
+
+from oci_gpu_hook.base.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+MACHINE: Final = os.uname().machine
+
+
+class Image(Record):
+    """Facts of a rootfs. Paths are the container's. library_directory_32 is "" where there is no place for them.
+
+    libc: "glibc", "musl" or "" (neither loader found). ld_cache: the bytes of /etc/ld.so.cache, b"" without one.
+    of_vendor: what the room of the vendor that is asked for has looked at besides.
+    """
+
+    libc: str
+    library_directory: str
+    library_directory_32: str = ""
+    ld_cache: bytes = b""
+    of_vendor: Record | None = None
+    warnings: tuple[str, ...] = ()

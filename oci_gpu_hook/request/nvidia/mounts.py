@@ -1,0 +1,68 @@
+"""Volume mounts as a list of devices: those of /dev/null below /var/run/nvidia-container-devices/.
+
+Source: NVIDIA's Kubernetes device plugin, `deviceListStrategy: volume-mounts`.
+"""
+
+from __future__ import annotations
+
+import os
+
+from oci_gpu_hook.base.errors import InvalidInput, quoted
+from oci_gpu_hook.request import qualified_name
+from oci_gpu_hook.request.nvidia.device_list import read_list
+from oci_gpu_hook.request.values import items
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Final
+
+    from oci_gpu_hook.oci.container import BundleMount
+    from oci_gpu_hook.request.ask import Ask
+
+MOUNT_ROOT: Final = "/var/run/nvidia-container-devices/"
+
+
+def from_mounts(mounts: Sequence[BundleMount], warnings: list[str]) -> Ask | None:
+    """Read the mounts that name devices. Raises InvalidInput."""
+    listed: list[str] = []
+    for name in _mounted(mounts):
+        if name.startswith("cdi/"):
+            listed += _mounted_cdi(name, warnings)
+        elif not name.startswith("imex/"):
+            listed += items(name)
+    what = f"volume mounts {quoted(','.join(listed))}"
+    if len(listed) > 1 and ("none" in listed or "void" in listed):
+        # In a variable the last word on a line may be the image's; mounts are all of one author, who errs.
+        raise InvalidInput(what, "'none' or 'void' stands beside devices", "mount the devices alone, or the word alone")
+    return read_list("mounts", what, listed, warnings) if listed else None
+
+
+def imex_channels(mounts: Sequence[BundleMount]) -> tuple[str, ...]:
+    """Return the IMEX channels that mounts name, unchecked."""
+    return tuple(name.removeprefix("imex/") for name in _mounted(mounts) if name.startswith("imex/"))
+
+
+def _mounted(mounts: Sequence[BundleMount]) -> list[str]:
+    """Return what stands below the root of device mounts, each once."""
+    destinations = (_clean(mount.destination) for mount in mounts if _clean(mount.source) == "/dev/null")
+    names = [path.removeprefix(MOUNT_ROOT) for path in destinations if path.startswith(MOUNT_ROOT)]
+    return list(dict.fromkeys(names))
+
+
+def _mounted_cdi(name: str, warnings: list[str]) -> list[str]:
+    """Return the CDI name that a mount `cdi/vendor/class/name` or `cdi/vendor/class=name` stands for."""
+    request = name.removeprefix("cdi/")
+    parts = request.split("/", 2)
+    if qualified_name.parse(request):
+        return [request]
+    if len(parts) == 3:
+        return [f"{parts[0]}/{parts[1]}={parts[2]}"]
+    warnings.append(f"the volume mount {quoted(name)} is ignored: a CDI device is mounted as cdi/VENDOR/CLASS/NAME")
+    return []
+
+
+def _clean(path: str) -> str:
+    """Return a path without `.`, `..` and repeated slashes, as Go's filepath.Clean writes it."""
+    cleaned = os.path.normpath(path)
+    return cleaned[1:] if cleaned.startswith("//") else cleaned

@@ -1,0 +1,50 @@
+"""What a misspelt name of a device was probably meant to be. Imported only to word a refusal."""
+
+from __future__ import annotations
+
+from oci_gpu_hook.base.errors import InvalidInput, quoted
+from oci_gpu_hook.request.nvidia.names import normal
+from oci_gpu_hook.request.suggestions import word
+from oci_gpu_hook.request.values import digits, items
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+_WORDS: Final = ("all", "none", "void")
+_LONGEST_RANGE: Final = 64  # more GPUs than any host has
+
+
+def refused(text: str, what: str) -> InvalidInput:
+    """Return the error for a name that no device can have. `what` names the variable and its value."""
+    forms = "all, none, void, an index, GPU-<uuid>, MIG-<uuid>, GPU:MIG indices, a PCI bus id"
+    nearest = device(text)
+    remedy = f"did you mean {quoted(nearest)}? allowed: {forms}" if nearest else f"allowed: {forms}"
+    return InvalidInput(what, f"{quoted(text)} cannot be the name of a device", remedy)
+
+
+def device(text: str) -> str:
+    """Return what to write in place of a name that no device can have, "" when there is no telling."""
+    bare = "".join(character for character in text if character.isalnum() or character in "-:./,; ").strip()
+    if bare.lower() in _WORDS:
+        return bare.lower()
+    if text.strip() == "*":
+        return "all"
+    if bare[:1] == "-" and digits(bare[1:]) is not None:
+        return "none"  # what CUDA_VISIBLE_DEVICES=-1 means
+    first, dash, last = bare.partition("-")
+    low, high = digits(first.strip()), digits(last.strip())
+    if dash and low is not None and high is not None and low <= high < low + _LONGEST_RANGE:
+        return ",".join(map(str, range(low, high + 1)))
+    listed = [normal(item) for item in items(bare.replace(";", ",").replace(" ", ","))]
+    if listed and all(listed):
+        return ",".join(listed)
+    return normal(bare.lstrip("./")) or _of_index(bare.lower()) or word(bare, _WORDS)
+
+
+def _of_index(lower: str) -> str:
+    """Return the index that `gpu0` or `nvidia0` means to say."""
+    for prefix in ("/dev/nvidia", "nvidia", "gpu-", "gpu"):
+        if lower.startswith(prefix) and (index := digits(lower.removeprefix(prefix))) is not None:
+            return str(index)
+    return ""
