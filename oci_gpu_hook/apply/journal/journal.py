@@ -13,7 +13,7 @@ import os
 from oci_gpu_hook.apply.systemd import units
 from oci_gpu_hook.base import log, state
 from oci_gpu_hook.base.document import dump
-from oci_gpu_hook.base.errors import reason
+from oci_gpu_hook.base.errors import ApplyError, quoted, reason
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.base.state import StateError
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from oci_gpu_hook.base.config.config import Config
 
 DIRECTORY: Final = "containers"
+LARGEST: Final = 4 * 1024 * 1024  # bytes of an entry; those of the largest plans have 60 KB
 _LOCK: Final = ".lock"
 _UNNAMED: Final = "unnamed"  # what older hooks called an entry without an id
 _PATIENCE: Final = 5.0  # seconds; it is held for milliseconds, unless its holder is stopped
@@ -117,7 +118,10 @@ def tidy(config: Config) -> None:
 
 
 def write(config: Config, entry: Entry) -> None:
-    """Keep the entry, in the directory that `record` has made. Raises OSError."""
+    """Keep the entry, in the directory that `record` has made.
+
+    Raises ApplyError for one that is too large to be read back, OSError.
+    """
     document: dict[str, object] = {
         "pid": entry.pid,  # these five first: `dead` reads no further
         "startTime": entry.start_time,
@@ -141,7 +145,12 @@ def write(config: Config, entry: Entry) -> None:
     }
     if entry.rootfs_born:
         document["rootfsBorn"] = entry.rootfs_born
-    state.write(path_in(os.path.join(config.state_dir, DIRECTORY), key(entry)), dump(document))
+    data = dump(document)
+    if len(data) > LARGEST:
+        what = f"the journal of container {quoted(entry.id)}"
+        why = f"would be larger than {LARGEST} bytes, and could not be read back to clean up"
+        raise ApplyError(what, why, "remove the links with long targets from the image's library directories")
+    state.write(path_in(os.path.join(config.state_dir, DIRECTORY), key(entry)), data)
 
 
 def _of_boot(entry: Entry) -> dict[str, object]:

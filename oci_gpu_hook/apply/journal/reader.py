@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from oci_gpu_hook.apply.journal.changes import change
-from oci_gpu_hook.apply.journal.journal import DIRECTORY, Entry, key, key_of, path_in, write
+from oci_gpu_hook.apply.journal.journal import DIRECTORY, LARGEST, Entry, key, key_of, path_in, write
 from oci_gpu_hook.base import state
 from oci_gpu_hook.base.document import parse
 from oci_gpu_hook.base.errors import HookError
@@ -16,18 +16,16 @@ from oci_gpu_hook.base.errors import HookError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from typing import Any, Final
+    from typing import Any
 
     from oci_gpu_hook.apply.journal.changes import Change
     from oci_gpu_hook.base.config.config import Config
-
-_LARGEST: Final = 4 * 1024 * 1024
 
 
 def read(config: Config, name: str) -> Entry | None:
     """Return the entry of that key; None where there is none, or none that can be read."""
     path = path_in(os.path.join(config.state_dir, DIRECTORY), name)
-    data = state.read(path, _LARGEST)
+    data = state.read(path, LARGEST)
     if data is None:
         return None
     try:
