@@ -16,7 +16,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from oci_gpu_hook.apply.device_access import bpf, cgroup, device_program
+from oci_gpu_hook.apply.device_access import bpf, cgroup, device_program, runtime_program
 from oci_gpu_hook.base import syscalls
 from oci_gpu_hook.base.errors import ApplyError
 from oci_gpu_hook.oci.container import DeviceRule
@@ -192,62 +192,6 @@ def test_a_container_that_may_open_everything_is_left_as_it_is(runtime, sleeper)
         inside(runtime.host, scenario)
 
 
-@pytest.mark.parametrize("unreadable", [b"", bytes(800)], ids=["nothing", "zeros"])
-def test_a_program_that_cannot_be_read_back_is_made_anew(runc_v2, sleeper, monkeypatch, unreadable):
-    rules = (
-        *NOTHING,
-        DeviceRule(allow=True, type="c", major=10, minor=229, access="rwm"),
-    )
-
-    def scenario():
-        found = cgroup.find(container.pid)
-        monkeypatch.setattr(bpf, "instructions", lambda _program: unreadable)
-        assert cgroup.allows(found, 195, 0) is None
-        grant = cgroup.allow(found, GRANTED, rules)
-        assert opened(container) == PERMITTED
-        for _ in range(5):
-            cgroup.allow(found, GRANTED, rules).close()
-        assert opened(container) == PERMITTED
-        monkeypatch.undo()
-        (code,) = code_of(found)
-        assert code == device_program.from_rules(rules, GRANTED)
-        assert [cgroup.allows(found, *node) for node in ((10, 229), (10, 200), (8, 0))] == [True, True, False]
-        assert grant.changes
-
-    with sleeper(runc_v2, devices=(bundles.NO_DEVICES, FUSE)) as container:
-        inside(runc_v2.host, scenario)
-
-
-def test_a_hardened_jit_does_not_keep_the_container_from_its_nodes(runc_v2, sleeper):
-    """With net.core.bpf_jit_harden=2 programs come back with blinded constants, or as zeros under kptr_restrict=2."""
-
-    def scenario():
-        found = cgroup.find(container.pid)
-        assert device_program.is_hidden(code_of(found)[0])
-        assert opened(container) == REFUSED
-        cgroup.allow(found, GRANTED, NOTHING).close()
-        assert opened(container) == PERMITTED
-        assert cgroup.allows(found, 195, 1) in (False, None)
-        cgroup.allow(found, GRANTED, NOTHING).close()
-        assert opened(container) == PERMITTED
-
-    with sysctl("net/core/bpf_jit_harden", "2"), sleeper(runc_v2) as container:
-        inside(runc_v2.host, scenario)
-        with sysctl("kernel/kptr_restrict", "2"):
-            inside(runc_v2.host, hidden_altogether(container))
-
-
-def hidden_altogether(container):
-    def scenario():
-        found = cgroup.find(container.pid)
-        assert not any(code_of(found)[0])
-        assert cgroup.allows(found, 195, 0) is None
-        cgroup.allow(found, GRANTED, NOTHING).close()
-        assert opened(container) == PERMITTED
-
-    return scenario
-
-
 @contextmanager
 def sysctl(name: str, value: str):
     path = f"/proc/sys/{name}"
@@ -262,6 +206,52 @@ def sysctl(name: str, value: str):
     finally:
         with open(path, "w") as file:
             file.write(before)
+
+
+RULES = {
+    "none": (),
+    "nothing": (bundles.NO_DEVICES,),
+    "everything": ({"allow": True, "access": "rwm"},),
+    "fuse": (bundles.NO_DEVICES, FUSE),
+    "read only": (bundles.NO_DEVICES, {"allow": True, "type": "c", "major": 195, "minor": 1, "access": "r"}),
+    "blocks": (bundles.NO_DEVICES, {"allow": True, "type": "b", "major": 8, "access": "rw"}),
+    "twice": (bundles.NO_DEVICES, FUSE | {"access": "r"}, FUSE | {"access": "w"}),
+    "taken back": (bundles.NO_DEVICES, FUSE, FUSE | {"allow": False, "access": "w"}),
+    "all but one": ({"allow": True, "access": "rwm"}, FUSE | {"allow": False}),
+    "as docker": (
+        bundles.NO_DEVICES,
+        *({"allow": True, "type": "c", "major": 1, "minor": minor, "access": "rwm"} for minor in (5, 3, 9, 8)),
+        {"allow": True, "type": "c", "major": 5, "minor": 0, "access": "rwm"},
+        {"allow": False, "type": "c", "major": 10, "minor": 229, "access": "rwm"},
+    ),
+}
+
+
+@pytest.mark.parametrize("rules", RULES)
+def test_the_runtimes_program_is_known_beforehand(runtime, sleeper, rules):
+    """So that it is recognised by its tag where it cannot be read."""
+
+    def scenario():
+        found = cgroup.find(container.pid)
+        if found.version == 2:
+            expected = list(runtime_program.candidates([device_rule(rule) for rule in RULES[rules]]))
+            attached = code_of(found)
+            assert len(attached) == 1 or (not RULES[rules] and runtime.name.startswith("crun"))
+            assert all(code in expected for code in attached)
+
+    with sleeper(runtime, devices=RULES[rules]) as container:
+        inside(runtime.host, scenario)
+
+
+def device_rule(rule: dict) -> DeviceRule:
+    return DeviceRule(
+        **{"type": "a", "major": None, "minor": None, **rule}  # as container.py reads them
+    )
+
+
+def like_runc(*rules: DeviceRule) -> bytes:
+    """Return what runc makes of a bundle that denies all but what these rules allow."""
+    return next(runtime_program.candidates((*NOTHING, *rules)))
 
 
 def test_an_ancestor_that_refuses_is_named_and_nothing_is_changed(runtime, machine):
@@ -296,7 +286,7 @@ def test_an_ancestor_that_refuses_is_named_and_nothing_is_changed(runtime, machi
             with open(f"{directory}/devices.deny", "w") as file:
                 file.write("a")
             return
-        attach(directory, device_program.from_rules(NOTHING, ()), bpf.ALLOW_MULTI)
+        attach(directory, like_runc(), bpf.ALLOW_MULTI)
 
     inside(runtime.host, scenario)
 
@@ -337,7 +327,7 @@ def unified(runc_v2):
 def test_each_way_in_which_a_program_may_be_attached(unified, flags):
     def scenario():
         with process_in(f"attached-{os.getpid()}") as (pid, made):
-            attach(made[-1], device_program.from_rules(NOTHING, ()), flags)
+            attach(made[-1], like_runc(), flags)
             found = cgroup.find(pid)
             before = bpf.attached(found.levels[-1])
             grant = cgroup.allow(found, GRANTED, NOTHING)
@@ -355,7 +345,7 @@ def test_a_scope_and_the_cgroup_below_it_are_both_the_containers(unified):
     def scenario():
         with process_in(f"libpod-{os.getpid()}.scope", "container") as (pid, made):
             for directory in made:
-                attach(directory, device_program.from_rules(NOTHING, ()), bpf.ALLOW_MULTI)
+                attach(directory, like_runc(), bpf.ALLOW_MULTI)
             found = cgroup.find(pid)
             assert found.own_path == f"/libpod-{os.getpid()}.scope"
             grant = cgroup.allow(found, GRANTED, NOTHING)
@@ -371,9 +361,9 @@ def test_two_programs_on_one_cgroup_are_both_extended(unified):
 
     def scenario():
         with process_in(f"two-{os.getpid()}") as (pid, made):
-            attach(made[-1], device_program.from_rules(NOTHING, ()), bpf.ALLOW_MULTI)
+            attach(made[-1], like_runc(), bpf.ALLOW_MULTI)
             fuse = DeviceRule(allow=True, type="c", major=10, minor=229, access="rwm")
-            attach(made[-1], device_program.from_rules((*NOTHING, fuse), ()), bpf.ALLOW_MULTI)
+            attach(made[-1], like_runc(fuse), bpf.ALLOW_MULTI)
             found = cgroup.find(pid)
             assert len(cgroup.allow(found, GRANTED, NOTHING).changes) == 2
             assert [cgroup.allows(found, *node) for node in ((195, 0), (195, 1), (10, 229))] == [True, False, False]
@@ -395,7 +385,7 @@ def test_no_program_in_force_means_nothing_to_do(unified):
 def test_a_program_replaced_meanwhile_is_read_again(unified, monkeypatch):
     def scenario():
         with process_in(f"raced-{os.getpid()}") as (pid, made):
-            attach(made[-1], device_program.from_rules(NOTHING, ()), bpf.ALLOW_MULTI)
+            attach(made[-1], like_runc(), bpf.ALLOW_MULTI)
             found = cgroup.find(pid)
             read = bpf.instructions
             rivals = iter(range(3))
@@ -403,7 +393,7 @@ def test_a_program_replaced_meanwhile_is_read_again(unified, monkeypatch):
             def replaced_while_read(program):
                 code = read(program)
                 if next(rivals, None) is not None:
-                    rival = bpf.load(device_program.from_rules(NOTHING, [(511, 9)]))
+                    rival = bpf.load(device_program.extended(like_runc(), [(511, 9)]))
                     bpf.replace(found.levels[-1], rival, program, bpf.ALLOW_MULTI)
                 return code
 
@@ -419,7 +409,7 @@ def test_a_program_replaced_meanwhile_is_read_again(unified, monkeypatch):
 def test_a_program_that_is_replaced_again_and_again_is_an_error(unified, monkeypatch):
     def scenario():
         with process_in(f"raced-{os.getpid()}") as (pid, made):
-            attach(made[-1], device_program.from_rules(NOTHING, ()), bpf.ALLOW_MULTI)
+            attach(made[-1], like_runc(), bpf.ALLOW_MULTI)
             found = cgroup.find(pid)
 
             def never_there(*_arguments):
@@ -437,10 +427,10 @@ def test_a_program_that_is_replaced_again_and_again_is_an_error(unified, monkeyp
 def test_an_undone_grant_does_not_undo_what_others_did_since(unified):
     def scenario():
         with process_in(f"undone-{os.getpid()}") as (pid, made):
-            attach(made[-1], device_program.from_rules(NOTHING, ()), bpf.ALLOW_MULTI)
+            attach(made[-1], like_runc(), bpf.ALLOW_MULTI)
             found = cgroup.find(pid)
             grant = cgroup.allow(found, GRANTED, NOTHING)
-            rival = bpf.load(device_program.from_rules(NOTHING, [(511, 9)]))
+            rival = bpf.load(device_program.extended(like_runc(), [(511, 9)]))
             (ours,) = bpf.attached(found.levels[-1])[1]
             bpf.replace(found.levels[-1], rival, bpf.open_program(ours), bpf.ALLOW_MULTI)
             grant.undo()

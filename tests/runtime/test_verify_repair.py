@@ -16,7 +16,7 @@ import pytest
 
 from oci_gpu_hook.admin.simulate.host import make, upgrade
 from oci_gpu_hook.apply.device_access import bpf
-from oci_gpu_hook.apply.device_access.device_program import from_rules
+from oci_gpu_hook.apply.device_access.runtime_program import candidates
 from oci_gpu_hook.oci.container import DeviceRule
 from tests.runtime.simulated import SimulatedHost
 
@@ -92,7 +92,7 @@ def take_rights(container) -> None:
     (path,) = container.runtime.host.cgroups_named(container.id)
     directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     flags, (program,) = bpf.attached(directory)
-    as_the_runtime_made_it = from_rules((DeviceRule(allow=False, type="a", major=None, minor=None, access="rwm"),), ())
+    as_the_runtime_made_it = next(candidates([DeviceRule(allow=False, type="a", major=None, minor=None, access="rwm")]))
     old, new = bpf.open_program(program), bpf.load(as_the_runtime_made_it)
     bpf.replace(directory, new, old, flags)
     for fd in (directory, old, new):

@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oci_gpu_hook.apply.device_access import device_program as programs
+from oci_gpu_hook.apply.device_access import runtime_program
+from oci_gpu_hook.apply.device_access.blinded_program import restored
 from oci_gpu_hook.apply.device_access.bpf_interpreter import permits
 from oci_gpu_hook.oci.container import DeviceRule
 
@@ -236,21 +238,52 @@ class TestInterpreter:
         assert permits(code, 195, 0) in (True, False, None)
 
 
-def last_match(rules, kind: int, major: int, minor: int, access: int) -> bool:
-    """Say what the OCI rules permit: for each bit the last rule that matches decides, and none means refused."""
-    everything = [*rules, *(rule(True, *default) for default in programs.DEFAULT_RULES)]
-    for bit in (MKNOD, READ, WRITE):
-        decision = False
-        for each in everything:
-            matches = each.type in ("a", {BLOCK: "b", CHAR: "c"}[kind])
-            matches &= each.major in (None, major) and each.minor in (None, minor)
-            if matches and bit & sum(programs.ACCESS[letter] for letter in each.access):
-                decision = each.allow
-        if access & bit and not decision:
-            return False
-    return True
+class TestBlindedPrograms:
+    """What net.core.bpf_jit_harden=2 does to constants, undone."""
+
+    def test_a_recorded_program_is_restored_to_the_byte(self):
+        plain = recorded("runc-1.1.5")
+        found = restored(recorded("runc-1.1.5-blinded"))
+        # A register that is set to 0 comes back so in 64 bits, whichever it was.
+        assert found == plain.replace(bytes.fromhex("b400000000000000"), bytes.fromhex("b700000000000000"))
+
+    @given(st.integers(1, 7), st.sampled_from([0, 1, 5, 10, 195]), st.sampled_from([0, 3, 200, 229]))
+    def test_it_decides_as_before(self, access, major, minor):
+        found = restored(recorded("runc-1.1.5-blinded"))
+        for kind in (BLOCK, CHAR):
+            assert permits(found, major, minor, access, kind) is permits(
+                recorded("runc-1.1.5"), major, minor, access, kind
+            )
+
+    def test_a_program_that_is_not_blinded_stays(self):
+        assert restored(recorded("runc-1.1.5")) == recorded("runc-1.1.5")
+
+    @pytest.mark.parametrize(
+        "code",
+        [
+            "b70b000001000000",  # r11 is set, and nothing follows
+            "b70b000001000000 a70b000002000000",
+            "b70b000001000000 a40b000002000000 bfb0000000000000",  # the two are not of one size
+            "b70b000001000000 a70b000002000000 bfa0000000000000",  # the last one takes another register
+            "b70b000001000000 a70b000002000000 bfbb000000000000",
+            "bfb0000000000000",  # r11 from nowhere
+            "0500010000000000 b70b000001000000 a70b000002000000 bfb0000000000000",  # a jump into the midst of three
+            "0500090000000000",  # out of the program
+            "0600000001000000",
+            "b7",
+        ],
+    )
+    def test_what_cannot_be_told_is_not_guessed(self, code):
+        assert restored(bytes.fromhex(code)) is None
+
+    @given(st.binary(min_size=8, max_size=8), st.integers(0, 120))
+    def test_no_instruction_makes_it_fail(self, instruction, position):
+        code = recorded("runc-1.1.5-blinded")
+        found = restored(code[: position * 8] + instruction + code[position * 8 + 8 :])
+        assert found is None or 11 not in {half for pair in found[1::8] for half in (pair & 15, pair >> 4)}
 
 
+FUSE = rule(True, "c", 10, 229)
 numbers = st.one_of(st.none(), st.sampled_from([0, 1, 3, 5, 195]))
 device_rules = st.builds(
     rule,
@@ -262,41 +295,35 @@ device_rules = st.builds(
 )
 
 
-class TestFromRules:
-    def test_a_bundle_that_denies_all_leaves_the_runtimes_defaults(self):
-        code = programs.from_rules([NOTHING], [])
+class TestRecognisedPrograms:
+    """What runc and crun make of rules; tests/runtime compares it with what the runtimes here do."""
+
+    def test_a_recorded_program_of_runc_is_among_them(self):
+        assert recorded("runc-1.1.5") in runtime_program.candidates([NOTHING, FUSE])
+        assert recorded("runc-1.1.5-privileged") in runtime_program.candidates([rule(True)])
+
+    def test_other_rules_make_other_programs(self):
+        assert recorded("runc-1.1.5") not in runtime_program.candidates([NOTHING])
+
+    @pytest.mark.parametrize(
+        ("position", "console", "tun"), [(0, False, True), (1, False, False), (2, True, True), (3, True, False)]
+    )
+    def test_each_has_the_defaults_of_its_runtime(self, position, console, tun):
+        code = list(runtime_program.candidates([NOTHING]))[position]
         assert [permits(code, *node) for node in ((1, 3), (136, 5), (195, 0))] == [True, True, False]
+        assert [permits(code, *node) for node in ((5, 1), (10, 200))] == [console, tun]
         assert permits(code, 195, 0, MKNOD) is True
 
-    def test_a_bundle_without_rules_refuses_what_is_no_default(self):
-        assert permits(programs.from_rules([], []), 195, 0) is False
+    def test_runc_refuses_a_hole_in_a_wildcard(self):
+        rules = [NOTHING, rule(True, "c", 195, None), rule(False, "c", 195, 0, "w")]
+        assert len(list(runtime_program.candidates(rules))) == 2
 
-    def test_a_privileged_bundle_permits_everything(self):
-        assert permits(programs.from_rules([rule(True)], []), 8, 0, 7, BLOCK) is True
+    def test_numbers_that_no_device_has_make_no_program(self):
+        assert list(runtime_program.candidates([rule(True, "c", 1 << 40)])) == []
 
-    def test_a_later_rule_overrides_an_earlier_one(self):
-        allow, deny = rule(True, "c", 195, None), rule(False, "c", 195, 0, "w")
-        assert permits(programs.from_rules([allow, deny], []), 195, 0) is False
-        assert permits(programs.from_rules([allow, deny], []), 195, 0, READ) is True
-        assert permits(programs.from_rules([allow, deny], []), 195, 1) is True
-        assert permits(programs.from_rules([deny, allow], []), 195, 0) is True
-
-    def test_the_granted_nodes_come_before_every_rule(self):
-        code = programs.from_rules([rule(False, "c", 195, None)], [(195, 0)])
-        assert [permits(code, 195, minor) for minor in (0, 1)] == [True, False]
-        assert programs.split(code)[0] == ((195, 0),)
-
-    def test_rules_that_match_no_device_are_passed_over(self):
-        odd = [rule(True, "c", 1 << 40), rule(True, "c", -7), rule(True, "p"), rule(True, "")]
-        assert programs.from_rules(odd, []) == programs.from_rules([], [])
-
-    @given(
-        st.lists(device_rules, max_size=6),
-        st.sampled_from([BLOCK, CHAR]),
-        st.sampled_from([0, 1, 3, 5, 195, 7]),
-        st.sampled_from([0, 1, 3, 5, 195, 7]),
-        st.integers(1, 7),
-    )
-    def test_the_program_decides_as_the_rules_say(self, rules, kind, major, minor, access):
-        code = programs.from_rules(rules, [])
-        assert permits(code, major, minor, access, kind) is last_match(rules, kind, major, minor, access)
+    @given(st.lists(device_rules, max_size=6))
+    def test_each_is_a_program_that_is_understood(self, rules):
+        for code in runtime_program.candidates(rules):
+            assert programs.is_self_contained(code)
+            assert not programs.is_hidden(code)
+            assert permits(code, 195, 0) in (True, False)

@@ -238,16 +238,24 @@ def test_a_host_without_device_cgroups_is_an_error(make_host):
     assert found(cgroups, make_host(), ERROR) == ["no cgroup file system with devices is mounted here"]
 
 
-def test_a_hardened_jit_is_worth_a_note(make_host):
+@pytest.mark.parametrize(
+    ("restriction", "severity", "what"),
+    [
+        ("1", NOTE, "net.core.bpf_jit_harden=2 blinds device programs; they are read all the same"),
+        ("2", WARNING, "net.core.bpf_jit_harden=2 and kernel.kptr_restrict=2 hide device programs"),
+    ],
+)
+def test_a_hardened_jit(make_host, restriction, severity, what):
     host = make_host()
     for name, text in (
         ("proc/self/mountinfo", "30 20 0:1 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"),
         ("proc/sys/net/core/bpf_jit_harden", "2\n"),
+        ("proc/sys/kernel/kptr_restrict", restriction + "\n"),
     ):
         path = Path(host.path(name))
         path.parent.mkdir(parents=True)
         path.write_text(text)
-    assert found(cgroups, host) == ["net.core.bpf_jit_harden=2 hides the runtime's device programs"]
+    assert found(cgroups, host, severity) == [what]
 
 
 def test_engines_without_the_hook_are_warnings(make_host):

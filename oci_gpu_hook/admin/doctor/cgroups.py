@@ -25,9 +25,7 @@ def check(host: Host) -> Iterator[Finding]:
     elif 2 in versions:
         yield Finding(check=_NAME, severity=OK, what="device access is cgroup v2's (BPF programs)")
         if host.read("/proc/sys/net/core/bpf_jit_harden") == "2":
-            what = "net.core.bpf_jit_harden=2 hides the runtime's device programs"
-            why = "they are made anew from config.json instead, which comes to the same with runc and crun"
-            yield Finding(check=_NAME, severity=NOTE, what=what, why=why)
+            yield _hardened(host)
     else:
         what = "no cgroup file system with devices is mounted here"
         why = "rights to devices cannot be changed; containers whose runtime restricts devices fail"
@@ -35,6 +33,15 @@ def check(host: Host) -> Iterator[Finding]:
         yield Finding(check=_NAME, severity=ERROR, what=what, why=why, remedy=remedy)
     if os.path.isdir(host.path("/run/systemd/system")):  # sd_booted(3)
         yield from _systemd(host)
+
+
+def _hardened(host: Host) -> Finding:
+    if host.read("/proc/sys/kernel/kptr_restrict") != "2":
+        what = "net.core.bpf_jit_harden=2 blinds device programs; they are read all the same"
+        return Finding(check=_NAME, severity=NOTE, what=what)
+    what = "net.core.bpf_jit_harden=2 and kernel.kptr_restrict=2 hide device programs"
+    why = "runc's and crun's own are recognised; a container with another program, as systemd's, is refused its GPUs"
+    return Finding(check=_NAME, severity=WARNING, what=what, why=why, remedy="sysctl kernel.kptr_restrict=1")
 
 
 def _systemd(host: Host) -> Iterator[Finding]:

@@ -28,10 +28,11 @@ ALLOW_MULTI: Final = 2
 _REPLACE: Final = 4
 _QUERY_EFFECTIVE: Final = 1
 
-_NAME: Final = b"oci_gpu_hook"  # as bpftool shows it; at most 15 letters, digits and underscores
+NAME: Final = b"oci_gpu_hook"  # as bpftool shows it; at most 15 letters, digits and underscores
 # Device programs call no helper, so the verifier demands no particular licence; this is the project's own.
 _LICENCE: Final = b"Apache-2.0\0"
 _INFO_SIZE: Final = 40  # struct bpf_prog_info up to and with xlated_prog_insns; the kernel takes any length
+_INFO_WITH_NAME: Final = 80
 _LOG_SIZE: Final = 65536
 _FEW_PROGRAMS: Final = 64  # BPF_CGROUP_MAX_PROGS: that one cgroup holds
 _MANY_PROGRAMS: Final = 4096  # that all ancestors of a cgroup may hold together
@@ -70,7 +71,7 @@ def _load(code: bytes, log: bytes) -> int:
     instructions = syscalls.Buffer(code)
     licence = syscalls.Buffer(_LICENCE)
     head = pack("<IIQQ", _PROG_TYPE_CGROUP_DEVICE, len(code) // 8, instructions.address, licence.address)
-    return _bpf(_PROG_LOAD, head + log.ljust(16, b"\0") + pack("<II16s", 0, 0, _NAME))
+    return _bpf(_PROG_LOAD, head + log.ljust(16, b"\0") + pack("<II16s", 0, 0, NAME))
 
 
 def attached(cgroup: int) -> tuple[int, tuple[int, ...]]:
@@ -112,6 +113,17 @@ def instructions(program: int) -> bytes:
         if length <= room:
             return code.raw[:length]
         room = length
+
+
+def tag_and_name(program: int) -> tuple[bytes, bytes]:
+    """Return the hash that the kernel made of the program's instructions when it was loaded, and its name.
+
+    It gives them also where it keeps the instructions back. Raises OSError.
+    """
+    info = syscalls.Buffer(_INFO_WITH_NAME)
+    _bpf(_OBJ_GET_INFO_BY_FD, pack("<IIQ", program, _INFO_WITH_NAME, info.address))
+    tag, name = unpack_from("<8s", info.raw, 8)[0], unpack_from("<16s", info.raw, 64)[0]
+    return tag, name.rstrip(b"\0")
 
 
 def replace(cgroup: int, new: int, old: int, flags: int) -> None:

@@ -109,7 +109,7 @@ def find(pid: int, cgroups_path: str = "") -> DeviceCgroup:
 def allow(cgroup: DeviceCgroup, nodes: Sequence[Node], rules: Sequence[DeviceRule]) -> Grant:
     """Let the container read and write the character devices `nodes`, and nothing more. All or nothing.
 
-    `rules` are the bundle's linux.resources.devices, from which a program that cannot be read back is made anew.
+    `rules` are the bundle's linux.resources.devices, by which a program that cannot be read back is recognised.
     Raises ApplyError.
     """
     if not cgroup.levels:

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Final
 
-    from oci_gpu_hook.oci.container import DeviceRule
-
     Node = tuple[int, int]  # major, minor of a character device
 
 INSTRUCTION_SIZE: Final = 8
@@ -28,10 +26,7 @@ _MKNOD_OR_TYPE: Final = 0x1FFFF  # of access_type: the type and, above it, the b
 _LOAD: Final = 0x61  # BPF_LDX | BPF_MEM | BPF_W
 _LOAD_64: Final = 0x18  # BPF_LD | BPF_IMM | BPF_DW, how programs refer to maps
 _MOV: Final = 0xB7
-_MOV_REGISTER: Final = 0xBF
 _AND_32: Final = 0x54
-_RSH_32: Final = 0x74
-_JEQ: Final = 0x15
 _JNE: Final = 0x55
 _CALL: Final = 0x85
 _CALL_REGISTER: Final = 0x8D
@@ -40,24 +35,6 @@ _BLINDING_REGISTER: Final = 11  # BPF_REG_AX, which only a hardened JIT uses and
 
 _PROLOGUE: Final = 5  # instructions of our prefix before its first rule
 _RULE: Final = 4  # instructions of each of its rules
-_LARGEST_NUMBER: Final = 0x7FFFFFFF  # of an immediate; far above any major (12 bits) or minor (20 bits)
-
-# What runc (specconv.AllowedDevices) and crun (default_devices) permit every container, after its own rules:
-# type, major, minor, access. Both have had and lacked tun (10:200) at times; their present releases have it. crun alone
-# adds the host's system console (5:1), which no container needs.
-DEFAULT_RULES: Final = (
-    ("c", None, None, "m"),
-    ("b", None, None, "m"),
-    ("c", 1, 3, "rwm"),
-    ("c", 1, 8, "rwm"),
-    ("c", 1, 7, "rwm"),
-    ("c", 5, 0, "rwm"),
-    ("c", 1, 5, "rwm"),
-    ("c", 1, 9, "rwm"),
-    ("c", 136, None, "rwm"),
-    ("c", 5, 2, "rwm"),
-    ("c", 10, 200, "rwm"),
-)
 
 
 def instruction(opcode: int, destination: int = 0, source: int = 0, offset: int = 0, immediate: int = 0) -> bytes:
@@ -65,7 +42,6 @@ def instruction(opcode: int, destination: int = 0, source: int = 0, offset: int 
     return pack("<BBhi", opcode, source << 4 | destination, offset, immediate)
 
 
-_RETURN_0: Final = instruction(_MOV, 0) + instruction(_EXIT)
 _RETURN_1: Final = instruction(_MOV, 0, immediate=1) + instruction(_EXIT)
 
 
@@ -118,51 +94,3 @@ def is_self_contained(code: bytes) -> bool:
     """Tell whether the instructions can be loaded again as they are: no maps, helpers or functions."""
     opcodes = code[::INSTRUCTION_SIZE]
     return not any(opcode in opcodes for opcode in (_LOAD_64, _CALL, _CALL_REGISTER))
-
-
-def from_rules(rules: Iterable[DeviceRule], nodes: Iterable[Node]) -> bytes:
-    """Return the program that the runtime makes of a bundle's `linux.resources.devices`, with `nodes` permitted.
-
-    As the OCI specification has it, rules apply in their order: for each of read, write and mknod the last one that
-    matches the device decides, and the runtimes' defaults come last of all. What no rule matches is refused.
-    r3 holds what is wanted and not yet permitted, r2 the type, r4 and r5 the numbers.
-    """
-    ordered = [(rule.allow, rule.type, rule.major, rule.minor, rule.access) for rule in rules]
-    ordered += [(True, *rule) for rule in DEFAULT_RULES]
-    return (
-        prefix(sorted(set(nodes)))
-        + instruction(_LOAD, 2, 1, 0)
-        + instruction(_MOV_REGISTER, 3, 2)
-        + instruction(_AND_32, 2, immediate=0xFFFF)
-        + instruction(_RSH_32, 3, immediate=16)
-        + instruction(_LOAD, 4, 1, 4)
-        + instruction(_LOAD, 5, 1, 8)
-        + b"".join(_rule(*rule) for rule in reversed(ordered))
-        + _RETURN_0
-    )
-
-
-def _rule(allow: bool, kind: str, major: int | None, minor: int | None, access: str) -> bytes:  # noqa: FBT001
-    """Assemble one rule; b"" for one that no device can match."""
-    wanted = [(2, {"a": None, "b": BLOCK}.get(kind, CHAR)), (4, major), (5, minor)]
-    tests = [(register, value) for register, value in wanted if value is not None]
-    if kind not in ("a", "b", "c", "u") or not all(0 <= value <= _LARGEST_NUMBER for _, value in tests):
-        return b""
-    bits = sum(bit for letter, bit in ACCESS.items() if letter in access)
-    if allow:
-        decision = instruction(_AND_32, 3, immediate=~bits) + instruction(_JNE, 3, offset=2) + _RETURN_1
-    else:
-        decision = (
-            instruction(_MOV_REGISTER, 0, 3)
-            + instruction(_AND_32, 0, immediate=bits)
-            + instruction(_JEQ, 0, offset=2)
-            + _RETURN_0
-        )
-    behind = len(decision) // INSTRUCTION_SIZE
-    return (
-        b"".join(
-            instruction(_JNE, register, offset=behind + len(tests) - 1 - position, immediate=value)
-            for position, (register, value) in enumerate(tests)
-        )
-        + decision
-    )

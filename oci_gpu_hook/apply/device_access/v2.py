@@ -2,7 +2,7 @@
 
 Every program attached to a cgroup and to its ancestors must permit an access. The runtime's program is read back, our
 rules are put in front of it, and the result takes its place in one atomic step, so that there is no moment in which
-more or less is permitted than before or after.
+more or less is permitted than before or after. What cannot be read is not replaced, unless it is known for sure.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 
 from oci_gpu_hook.apply.device_access import bpf
 from oci_gpu_hook.apply.device_access.bpf_interpreter import permits
-from oci_gpu_hook.apply.device_access.device_program import extended, from_rules, is_hidden, is_self_contained
+from oci_gpu_hook.apply.device_access.device_program import extended, is_hidden, is_self_contained
 from oci_gpu_hook.base.errors import ApplyError, quoted
 
 TYPE_CHECKING = False
@@ -55,8 +55,8 @@ class Replaced:
 def allow(cgroup: DeviceCgroup, nodes: Sequence[Node], rules: Sequence[DeviceRule], changes: list[Change]) -> None:
     """Let the container's cgroups read and write `nodes`; what was changed goes into `changes`.
 
-    `rules` are the bundle's, for programs that cannot be read back. Raises OSError EPERM where bpf(2) is not for this
-    process, ApplyError where a program refuses and may not be changed.
+    `rules` are the bundle's, by which a program that cannot be read back is recognised. Raises OSError EPERM where
+    bpf(2) is not for this process, ApplyError where a program refuses and may not be changed.
     """
     own = sum(_extend_all(directory, nodes, rules, changes) for directory in cgroup.levels)
     if len(bpf.effective(cgroup.levels[-1])) > own:
@@ -76,8 +76,9 @@ def _extend_all(directory: int, nodes: Sequence[Node], rules: Sequence[DeviceRul
     for _ in range(_ATTEMPTS):
         flags, programs = bpf.attached(directory)
         try:
+            alone = len(programs) == 1 and flags == bpf.ALLOW_MULTI  # as runtimes attach theirs
             for program in programs:
-                changes += _extend(directory, program, flags, nodes, rules)
+                changes += _extend(directory, program, flags, nodes, rules if alone else None)
         except FileNotFoundError:  # someone else has replaced the program since the query
             continue
         return len(programs)
@@ -89,15 +90,22 @@ def _extend_all(directory: int, nodes: Sequence[Node], rules: Sequence[DeviceRul
 
 
 def _extend(
-    directory: int, program: int, flags: int, nodes: Sequence[Node], rules: Sequence[DeviceRule]
+    directory: int, program: int, flags: int, nodes: Sequence[Node], rules: Sequence[DeviceRule] | None
 ) -> tuple[Replaced, ...]:
-    """Make one program permit `nodes`, if it does not yet. Raises FileNotFoundError when it is no longer attached."""
+    """Make one program permit `nodes`, if it does not yet. Raises FileNotFoundError when it is no longer attached.
+
+    rules: None for a program that may be another's than the container runtime's.
+    """
     held = [bpf.open_program(program)]
     try:
         code = bpf.instructions(held[0])
         if all(permits(code, major, minor) for major, minor in nodes):
             return ()
-        held.append(bpf.load(_permitting(code, nodes, rules)))
+        if is_hidden(code):
+            code = _uncovered(held[0], code, nodes, rules)
+            if all(permits(code, major, minor) for major, minor in nodes):
+                return ()
+        held.append(bpf.load(_permitting(code, nodes)))
         bpf.replace(directory, held[1], held[0], flags)
         change = Replaced(directory, held[0], held[1], flags)
         held = []
@@ -107,10 +115,43 @@ def _extend(
             os.close(descriptor)
 
 
-def _permitting(code: bytes, nodes: Sequence[Node], rules: Sequence[DeviceRule]) -> bytes:
+def _uncovered(program: int, shown: bytes, nodes: Sequence[Node], rules: Sequence[DeviceRule] | None) -> bytes:
+    """Return the instructions of a program that the kernel shows blinded or not at all. Raises ApplyError."""
+    from oci_gpu_hook.apply.device_access.blinded_program import restored  # here and below: few hosts are hardened
+
+    code = restored(shown) if any(shown) else None
+    if code is None and rules is not None:
+        code = _recognised(program, nodes, rules)
+    if code is None:
+        raise ApplyError(
+            "cannot change the container's device program",
+            "the kernel does not show it (net.core.bpf_jit_harden), and it is not the only one of that cgroup or none"
+            " that runc or crun makes of this config.json",
+            "set the sysctl kernel.kptr_restrict to 1, so that root may read it",
+        )
+    return code
+
+
+def _recognised(program: int, nodes: Sequence[Node], rules: Sequence[DeviceRule]) -> bytes | None:
+    """Return the runtime's program, or that with these nodes permitted, if the program has the kernel's tag of it."""
+    from oci_gpu_hook.apply.device_access.runtime_program import candidates
+
+    tag, name = bpf.tag_and_name(program)
+    if name not in (b"", bpf.NAME):  # the runtimes' have no name, systemd's has
+        return None
+    for made in candidates(rules):
+        code = extended(made, nodes) if name else made
+        like = bpf.load(code)
+        try:
+            if bpf.tag_and_name(like)[0] == tag:
+                return code
+        finally:
+            os.close(like)
+    return None
+
+
+def _permitting(code: bytes, nodes: Sequence[Node]) -> bytes:
     """Return a program that permits `nodes` and else what the one with the instructions `code` does."""
-    if is_hidden(code):
-        return from_rules(rules, nodes)
     if not is_self_contained(code):
         raise ApplyError(
             "cannot change the container's device program",
