@@ -158,8 +158,8 @@ def hook_case(bed: Bed, name: str, command: list[str], env: list[str], *, on_dis
     container = Created(bed, bed.bundle(name.replace(" ", "-").replace(",", "-"), env, on_disk=on_disk))
 
     def after() -> None:
+        container.remove()  # first: what a living container has is not taken back
         subprocess.run([*command, "poststop"], input=container.stopped(), check=True)
-        container.remove()
 
     return Case(name, [*command, "prestart"], before=container.make, after=after)
 
