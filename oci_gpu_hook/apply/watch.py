@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import _thread
     from typing import Final, Self
 
+_ROOM: Final = 511  # descriptors; those of all driver files of eight GPUs are below 200
 PATIENCE: Final = 15.0  # seconds; a start works in a container for milliseconds, and on a crowded host for a second
 
 
@@ -33,6 +34,7 @@ class Watch:
     def __enter__(self) -> Self:
         import _thread
 
+        _make_room()
         try:
             syscalls.unshare(syscalls.CLONE_FS)  # may be refused, and then there must be no thread
             done = _thread.allocate_lock()
@@ -57,3 +59,17 @@ class Watch:
         remedy = "look at its volumes of FUSE and NFS, and at what of the image leads there"
         os.write(2, f"oci-gpu-hook: error: {one_line(f'{what}: {why}; {remedy}')}\n".encode())
         os._exit(1)
+
+
+def _make_room() -> None:
+    """Let the table of descriptors grow while this process has one thread.
+
+    Once threads share the table, each doubling of it waits for the kernel's readers (synchronize_rcu in fs/file.c,
+    expand_fdtable): 14 ms and more on a host of many cores.
+    """
+    import fcntl
+
+    try:
+        os.close(fcntl.fcntl(2, fcntl.F_DUPFD_CLOEXEC, _ROOM))
+    except OSError:
+        pass  # a lower limit of open files, or no stderr: the table grows when it must
