@@ -49,6 +49,7 @@ def repair(entry: Entry, config: Config) -> tuple[Finding, ...]:
         entry = _as_it_is_now(entry, config)
         verify.check_alive(entry)
         with transaction.open_rootfs(container, process) as rootfs:
+            verify.check_root(entry, rootfs)
             found = status.look(entry, process, rootfs)
             lost = tuple(verify.judge(entry, found, verify.look_at_host(entry, config)))
             for finding in lost:

@@ -69,6 +69,7 @@ def verify(entry: Entry, config: Config) -> tuple[Finding, ...]:
         with Process(entry.pid) as process:
             check_alive(entry)  # from here on its /proc directory is held, so a number used again leads nowhere
             with Rootfs(process.open_rootfs(entry.rootfs)) as rootfs:
+                check_root(entry, rootfs)
                 found = condition.look(entry, process, rootfs)
     except HookError as error:
         return (Finding(kind=UNKNOWN, what=error.what, why=error.why, remedy=error.remedy, repairable=False),)
@@ -87,6 +88,17 @@ def check_alive(entry: Entry) -> None:
     """Raise InvalidInput unless the container's first process lives."""
     if not entry.is_alive():
         raise InvalidInput(f"container {quoted(entry.id)}", "has ended", "name a container that runs")
+
+
+def check_root(entry: Entry, rootfs: Rootfs) -> None:
+    """Raise InvalidInput unless the root of the container's first process is the directory that its GPUs were put into.
+
+    A process may change its root to a volume of the host; seen from there, the volume would be the container's rootfs.
+    """
+    found = os.fstat(rootfs.fd)
+    if (found.st_dev, found.st_ino) != entry.rootfs_identity:
+        why = "has another root directory than the one its GPUs were put into"
+        raise InvalidInput(f"first process of container {quoted(entry.id)}", why, "restart the container")
 
 
 def look_at_host(entry: Entry, config: Config) -> Host:

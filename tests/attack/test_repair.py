@@ -7,13 +7,16 @@ looks like a stale mount of the hook's, and a mount of the runtime's that confin
 
 from __future__ import annotations
 
+import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from oci_gpu_hook.base import mount_table
 from tests.attack.test_races import Swapper
+from tests.runtime.host import tree
 
 CONFINING = {b"/proc/sys", b"/sys", b"/proc"}
 PROGRAMS = (
@@ -87,3 +90,24 @@ def test_a_volume_that_is_gone_is_not_the_hooks_to_take_away(runc, make_bundle, 
         repair(runc, simulated, container)
         tally.count()
         assert b"/volume" in points(container)
+
+
+def test_a_container_whose_root_is_a_volume_of_the_host_by_now(runtime, make_bundle, simulated, volume, tally):
+    """Its first process has gone to live there; seen from there, the volume is a rootfs that lacks everything."""
+    for name in ("bin", "dev", "etc", "usr", "proc", "lib"):
+        (volume / name).mkdir()
+    mounts = ({"destination": "/volume", "type": "bind", "source": str(volume), "options": ["rbind", "rw"]},)
+    script = "cp /bin/busybox /volume/bin/busybox; exec chroot /volume /bin/busybox sleep 100"
+    bundle = make_bundle(args=("/bin/busybox", "sh", "-c", script), gpus="0", config=simulated.config, mounts=mounts)
+    with runtime.started(bundle) as container:
+        give_up = time.monotonic() + 10
+        while not os.path.samefile(f"/proc/{container.pid}/root", volume):
+            assert time.monotonic() < give_up
+            time.sleep(0.05)
+        before, mounted = tree(volume), points(container)
+        done = repair(runtime, simulated, container)
+        tally.count()
+        assert done.returncode == 1
+        assert "has another root directory" in done.stderr
+        assert tree(volume) == before
+        assert points(container) == mounted
