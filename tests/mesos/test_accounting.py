@@ -213,3 +213,11 @@ def test_image_with_something_of_its_own_there_keeps_it(mesos):
     environment = {"LD_LIBRARY_PATH": "/usr/local/nvidia/lib64"}
     seen = mesos.run("list=/usr/local/nvidia", kind="custom", pre_exec=before, environment=environment).seen()
     assert seen["list=/usr/local/nvidia"] == ["file"]
+
+
+def test_image_whose_link_there_leads_to_the_kernels_files(mesos):
+    """Hidden under a file system of the hook's, /proc would not confine the task any more."""
+    rootfs = f"{mesos.directory}/agent/provisioner/containers/*/backends/overlay/rootfses/*"
+    before = [{"shell": True, "value": f"cd {rootfs} && mkdir -p usr/local && ln -s /proc usr/local/nvidia"}]
+    ended = mesos.run("list=/proc", kind="custom", pre_exec=before)
+    assert "leads to the root directory's mount, or the kernel's files" in ended.complaint()

@@ -11,9 +11,8 @@ import os
 
 from oci_gpu_hook.apply import transaction as applying
 from oci_gpu_hook.apply.mounts import attributes_of
-from oci_gpu_hook.apply.rootfs.directory import Directories
 from oci_gpu_hook.base import syscalls
-from oci_gpu_hook.base.errors import ApplyError, quoted, reason
+from oci_gpu_hook.base.errors import ApplyError, UnsafeRootfs, quoted, reason
 from oci_gpu_hook.devices.nvidia.volume import ANNOTATION, USUAL, VARIABLE
 from oci_gpu_hook.oci.container import Container
 
@@ -31,9 +30,13 @@ _SIZE: Final = "1048576"  # bytes; links take none of them
 
 def replace(container: Container, process: Process, rootfs: Rootfs, config: Config) -> Container:
     """Hide the isolator's volume, and return the container as one that asks for links there. Raises HookError."""
-    mounted = _is_mounted(rootfs)
-    if mounted:
-        _hide(process, rootfs)
+    onto = _mounted(rootfs)
+    mounted = onto is not None
+    if onto is not None:
+        try:
+            _hide(onto, process, rootfs)
+        finally:
+            os.close(onto)
     decided = bool(config.driver_volume) or any(entry.startswith(VARIABLE + "=") for entry in container.env)
     if decided or not (mounted or _is_looked_for(container, rootfs)):
         return container
@@ -41,16 +44,28 @@ def replace(container: Container, process: Process, rootfs: Rootfs, config: Conf
     return Container(**{**container.__dict__, "annotations": annotations})
 
 
-def _is_mounted(rootfs: Rootfs) -> bool:
-    """Tell whether something is mounted just there."""
-    mounts = []
-    for path in (USUAL, os.path.dirname(USUAL)):
-        fd = rootfs.directory(path)
-        if fd is None:
-            return False
-        mounts.append(syscalls.mount_id(fd))
+def _mounted(rootfs: Rootfs) -> int | None:
+    """Return a descriptor of what is mounted just there, None where nothing is. Raises UnsafeRootfs.
+
+    An image's link there may lead to another mount: over the kernel's files and over the root nothing is hidden.
+    """
+    fd = rootfs.directory(USUAL)
+    if fd is None:
+        return None
+    above = rootfs.directory(os.path.dirname(USUAL))
+    mount = syscalls.mount_id(fd)
+    mount_above = mount
+    if above is not None:
+        mount_above = syscalls.mount_id(above)
+        os.close(above)
+    if mount == mount_above:
         os.close(fd)
-    return mounts[0] != mounts[1]
+        return None
+    if mount == rootfs.mount_id or syscalls.file_system_type(fd) in syscalls.KERNEL_FILE_SYSTEMS:
+        os.close(fd)
+        why = "leads to the root directory's mount, or the kernel's files"
+        raise UnsafeRootfs(f"container path {quoted(USUAL)}", why, "remove the link from the image")
+    return fd
 
 
 def _is_looked_for(container: Container, rootfs: Rootfs) -> bool:
@@ -60,14 +75,12 @@ def _is_looked_for(container: Container, rootfs: Rootfs) -> bool:
     return named and not rootfs.names(USUAL)
 
 
-def _hide(process: Process, rootfs: Rootfs) -> None:
-    with Directories(rootfs) as directories:
-        onto = directories.make(USUAL).fd
-        try:
-            tree = syscalls.new_tmpfs((("mode", "0755"), ("size", _SIZE)), attributes_of(("nosuid", "nodev", "noexec")))
-        except OSError as error:
-            raise ApplyError(f"cannot make {quoted(USUAL)}", reason(error), "see that the kernel has tmpfs") from None
-        try:
-            applying.attach_all([(tree, onto, USUAL)], [], process, rootfs)
-        finally:
-            os.close(tree)
+def _hide(onto: int, process: Process, rootfs: Rootfs) -> None:
+    try:
+        tree = syscalls.new_tmpfs((("mode", "0755"), ("size", _SIZE)), attributes_of(("nosuid", "nodev", "noexec")))
+    except OSError as error:
+        raise ApplyError(f"cannot make {quoted(USUAL)}", reason(error), "see that the kernel has tmpfs") from None
+    try:
+        applying.attach_all([(tree, onto, USUAL)], [], process, rootfs)
+    finally:
+        os.close(tree)
