@@ -99,12 +99,11 @@ def _what_is_lost(entry: Entry, found: Condition, whole: Plan) -> Plan:
     )
     mounts = tuple(mount for mount in whole.edits.mounts if mount.container_path in unmounted)
     listed = frozenset(entry.ld_cache) if found.uncached else frozenset()
-    changed = {
-        "edits": ContainerEdits(device_nodes=nodes, mounts=mounts),
-        "links": tuple(link for link in whole.links if link.path in found.links),
-        "ld_cache": tuple(library for library in whole.ld_cache if library.path in listed),
-    }
-    return plan.Plan(**{**whole.__dict__, **changed})
+    return whole.replace(
+        edits=ContainerEdits(device_nodes=nodes, mounts=mounts),
+        links=tuple(link for link in whole.links if link.path in found.links),
+        ld_cache=tuple(library for library in whole.ld_cache if library.path in listed),
+    )
 
 
 class _Repair:
@@ -149,7 +148,7 @@ class _Repair:
                 drop_in.drop_in(found.unit, entry.nodes)
             cgroup.allow(devices, entry.nodes, self._container.device_rules).close()
         except BaseException:
-            undone = journal.Entry(**{**entry.__dict__, "changes": changes, "cached": cached})
+            undone = entry.replace(changes=changes, cached=cached)
             transaction.detach_all(attached, self._process)
             cleanup.clean(self._rootfs, undone)
             journal.write(config, entry)
@@ -175,9 +174,8 @@ class _Repair:
 
 def _extended(entry: Entry, changes: tuple[Change, ...], cached: tuple[str, ...], unit: str) -> Entry:
     """Return the entry with what is added to the container, once each."""
-    fields = {
-        "changes": tuple(dict.fromkeys((*entry.changes, *changes))),
-        "cached": tuple(dict.fromkeys((*entry.cached, *cached))),
-        "unit": unit or entry.unit,
-    }
-    return journal.Entry(**{**entry.__dict__, **fields})
+    return entry.replace(
+        changes=tuple(dict.fromkeys((*entry.changes, *changes))),
+        cached=tuple(dict.fromkeys((*entry.cached, *cached))),
+        unit=unit or entry.unit,
+    )

@@ -60,8 +60,7 @@ def hand_over(config: Config, entry: Entry, heir: Entry) -> None:
     """Make the changes of an entry another's to take back."""
     added = [made for made in entry.changes if made not in heir.changes]
     cached = [path for path in entry.cached if path not in heir.cached]
-    fields = {**heir.__dict__, "changes": (*added, *heir.changes), "cached": (*cached, *heir.cached)}
-    write(config, Entry(**fields))
+    write(config, heir.replace(changes=(*added, *heir.changes), cached=(*cached, *heir.cached)))
 
 
 def _entry(document: dict[str, Any]) -> Entry:

@@ -72,7 +72,7 @@ def load(path: str) -> Config:
 def of_this_user(config: Config) -> Config:
     """Return the configuration with a state directory that this process can use (`rootless.state_directory`)."""
     directory = rootless.state_directory(config.state_dir)
-    return config if directory == config.state_dir else Config(**{**config.__dict__, "state_dir": directory})
+    return config if directory == config.state_dir else config.replace(state_dir=directory)
 
 
 def _compiled(name: str, made_of: list[int]) -> Config | None:

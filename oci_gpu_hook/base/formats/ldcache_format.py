@@ -80,10 +80,6 @@ class Table(Record):
         """Return every offset of the table."""
         return [entry[KEY] for entry in self.entries] + [entry[VALUE] for entry in self.entries] + list(self.hwcaps)
 
-    def replace(self, entries: Sequence[RawEntry], strings: bytes) -> Table:
-        """Return the table with other entries, and the strings that they need."""
-        return Table(**{**self.__dict__, "entries": entries, "strings": strings})
-
 
 def read(data: bytes) -> Table:
     """Return the table of a cache of any format. Raises LdCacheError."""

@@ -18,7 +18,6 @@ from oci_gpu_hook.entrypoints.mesos import cgroups
 from oci_gpu_hook.oci import container as containers
 from oci_gpu_hook.oci.container import State
 from oci_gpu_hook.request import parse
-from oci_gpu_hook.request.model import Request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
     from oci_gpu_hook.base.config.config import Config
     from oci_gpu_hook.oci.container import Container
+    from oci_gpu_hook.request.model import Request
 
 
 def run(arguments: Sequence[str], config_path: str) -> int:
@@ -108,10 +108,9 @@ def _within_isolation(request: Request, container: Container, config: Config) ->
     from oci_gpu_hook.allocation import allocate as allocation
     from oci_gpu_hook.allocation import names
     from oci_gpu_hook.devices.nvidia import for_request
-    from oci_gpu_hook.devices.nvidia.model import Inventory
 
     host = for_request.hold(request, config).inventory
-    own = Inventory(**{**host.__dict__, "gpus": tuple(gpu for gpu in host.gpus if gpu.minor in minors)})
+    own = host.replace(gpus=tuple(gpu for gpu in host.gpus if gpu.minor in minors))
     remedy = "ask for `all`, which is what it has given; or give the task more `gpus`"
     if request.count is None and request.devices != ("all",):
         for device in names.resolve(request.devices, host):
@@ -123,7 +122,7 @@ def _within_isolation(request: Request, container: Container, config: Config) ->
         raise AllocationError(f"{request.count} GPUs", why, remedy)
     granted = allocation.grant(request, own, container, config)
     uuids = tuple(device.uuid for device in granted)
-    return Request(**{**request.__dict__, "devices": uuids, "count": None, "memory": 0})
+    return request.replace(devices=uuids, count=None, memory=0)
 
 
 def _prepared(container: Container, config: Config) -> Container:
