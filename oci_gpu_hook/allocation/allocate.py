@@ -13,8 +13,7 @@ from oci_gpu_hook.allocation import claim as turn
 from oci_gpu_hook.allocation.holders import Processes
 from oci_gpu_hook.allocation.store import Store
 from oci_gpu_hook.base import log, state
-from oci_gpu_hook.base.errors import AllocationError, HookError, quoted, reason
-from oci_gpu_hook.base.state import StateError
+from oci_gpu_hook.base.errors import AllocationError, HookError, StateError, quoted, reason
 from oci_gpu_hook.request.model import Request
 
 TYPE_CHECKING = False

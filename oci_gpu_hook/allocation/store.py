@@ -2,22 +2,19 @@
 
 No fsync: a process that dies loses nothing that it wrote, and after the machine dies every lease is void anyway (the
 boot id changes). Bytes that a power loss left half written are read as a corrupt record, which is made anew.
-
-The lock file is readable for its owner only: whoever can open a file can lock it, and so hold up every container.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
-import stat
-import time
 
 from oci_gpu_hook.allocation.lease_table import Book, from_json, to_json, with_changes
 from oci_gpu_hook.base import document, log
-from oci_gpu_hook.base.errors import HookError, reason
-from oci_gpu_hook.base.state import LONGEST_PAUSE, StateError, is_trusted
+from oci_gpu_hook.base.errors import HookError
+from oci_gpu_hook.base.files import replace_file
+from oci_gpu_hook.base.locks import acquire
+from oci_gpu_hook.base.trust import is_trusted, read_trusted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +30,6 @@ LOCK_PATIENCE: Final = (
     10.0  # seconds; the lock is held for a millisecond, unless its holder is stopped or the disk hangs
 )
 JUDGED: Final = 8  # leases whose processes a start looks at, though they do not matter to it
-READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Store:
@@ -60,29 +56,9 @@ class Store:
 
     def lock(self) -> None:
         """Wait for the lock. Raises OSError ETIMEDOUT rather than hang with a container's start."""
-        give_up = time.monotonic() + LOCK_PATIENCE
-        pause = 0.0005
-        while True:
-            fd = os.open(
-                LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600, dir_fd=self._dir
-            )
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if self._is_current(fd):
-                    self._lock = fd
-                    return
-            except BlockingIOError:
-                if time.monotonic() > give_up:
-                    os.close(fd)
-                    raise OSError(
-                        errno.ETIMEDOUT, f"another process holds its lock for {LOCK_PATIENCE:.0f} s"
-                    ) from None
-            except BaseException:
-                os.close(fd)
-                raise
-            os.close(fd)
-            time.sleep(pause)
-            pause = min(pause * 2, LONGEST_PAUSE)
+        self._lock = acquire(LOCK, LOCK_PATIENCE, self._dir)
+        if self._lock is None:
+            raise OSError(errno.ETIMEDOUT, f"another process holds its lock for {LOCK_PATIENCE:.0f} s")
 
     def read(self) -> Book:
         """Return the record; one that cannot be trusted is set aside (under the lock) and made anew."""
@@ -117,19 +93,8 @@ class Store:
 
     def write(self, book: Book) -> None:
         """Replace the record; readers without the lock see the old or the new one, never a part."""
-        temporary = RECORD + ".new"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        fd = os.open(temporary, flags, 0o644, dir_fd=self._dir)
-        try:
-            data = memoryview(document.dump(to_json(book)))
-            while data:
-                data = data[os.write(fd, data) :]
-            os.rename(temporary, RECORD, src_dir_fd=self._dir, dst_dir_fd=self._dir)
-        except BaseException:
-            os.unlink(temporary, dir_fd=self._dir)
-            raise
-        finally:
-            os.close(fd)
+        data = document.dump(to_json(book))
+        replace_file(RECORD, data, mode=0o644, dir_fd=self._dir, temporary=RECORD + ".new")
 
     def tell_troubles(self) -> None:
         """Tell the log, loudly, of a record that could not be trusted, and where it is kept."""
@@ -139,14 +104,6 @@ class Store:
     def stamp(self) -> tuple[int, int]:
         """Return what changes when the record is replaced."""
         return stamp_of(self.directory)
-
-    def _is_current(self, fd: int) -> bool:
-        """Tell whether the locked file is still the one at its name; a cleaner of /run may have taken it away."""
-        try:
-            there = os.stat(LOCK, dir_fd=self._dir, follow_symlinks=False)
-        except FileNotFoundError:
-            return False
-        return there.st_ino == os.fstat(fd).st_ino
 
     def _anew(self, why: str, readable: Book) -> Book:
         book = self._completed(readable)
@@ -164,35 +121,6 @@ class Store:
         from oci_gpu_hook.allocation import rebuild
 
         return rebuild.completed(readable, self._dir, self.processes)
-
-
-def read_trusted(name: str, limit: int, directory: int) -> bytes:
-    """Read a file that this project wrote, and replaces as a whole. Raises StateError for what is none, OSError.
-
-    directory: descriptor of the directory that it is in.
-    """
-    try:
-        fd = os.open(name, READ, dir_fd=directory)
-    except OSError as error:
-        if error.errno in (errno.ELOOP, errno.ENXIO):  # a symlink; a socket
-            raise _untrusted(name, f"is no regular file ({reason(error)})") from None
-        raise
-    try:
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode):
-            raise _untrusted(name, "is no regular file")
-        if not is_trusted(found):
-            owner, mode = found.st_uid, found.st_mode & 0o777
-            raise _untrusted(name, f"could be written by others (owner {owner}, mode {mode:o})")
-        if found.st_size > limit:
-            raise _untrusted(name, f"is larger than {limit} bytes")
-        return os.read(fd, found.st_size)
-    finally:
-        os.close(fd)
-
-
-def _untrusted(name: str, why: str) -> StateError:
-    return StateError(f"state file {name}", why, "find out who wrote there")
 
 
 def stamp_of(directory: str) -> tuple[int, int]:

@@ -20,8 +20,10 @@ from oci_gpu_hook.apply.preflight import Survey
 from oci_gpu_hook.apply.rootfs.directory import Directories
 from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
 from oci_gpu_hook.apply.systemd import units
-from oci_gpu_hook.base import state, syscalls
+from oci_gpu_hook.base import syscalls
 from oci_gpu_hook.base.errors import UnsafeRootfs, quoted, reason
+from oci_gpu_hook.base.processes import boot_id, start_time
+from oci_gpu_hook.base.rootless import host_id_of_root
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -125,7 +127,7 @@ def _entry(  # noqa: PLR0913
     return Entry(
         id=container.id,
         pid=container.pid,
-        start_time=state.start_time(container.pid),
+        start_time=start_time(container.pid),
         bundle=container.bundle,
         rootfs=container.rootfs,
         rootfs_identity=(status.st_dev, status.st_ino),
@@ -140,8 +142,8 @@ def _entry(  # noqa: PLR0913
         node_paths=tuple(node.path for node in plan.edits.device_nodes),
         mounts=tuple(mount.container_path for mount in plan.edits.mounts),
         ld_cache=tuple(library.path for library in plan.ld_cache) if cache.is_wanted(plan) else (),
-        boot_id=state.boot_id(),
-        hook=(own_pid, state.start_time(own_pid)),
+        boot_id=boot_id(),
+        hook=(own_pid, start_time(own_pid)),
         since=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     )
 
@@ -200,4 +202,4 @@ def _owner(container: Container) -> tuple[int, int]:
 
 def _host_id(mappings: Sequence[IdMapping]) -> int:
     """Return the host's id of the container's root; 0 where it has no user namespace or does not map its root."""
-    return next((mapping.host_id for mapping in mappings if mapping.container_id == 0), 0)
+    return host_id_of_root(((mapping.container_id, mapping.host_id) for mapping in mappings), 0)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from oci_gpu_hook.base.errors import InvalidInput, quoted
 
 TYPE_CHECKING = False
@@ -11,8 +9,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Final
 
-LARGEST_DOCUMENT: Final = 16 * 1024 * 1024
-_PIECE: Final = 1 << 16  # bytes; for much more the allocator would ask the kernel for memory at every read
 _WHITESPACE: Final = " \t\n\r"
 
 
@@ -31,18 +27,6 @@ class _Scanner:
 
 
 SCANNER: Final = _Scanner()
-
-
-def read_all(fd: int, limit: int, what: str) -> bytes:
-    """Read a descriptor to its end. Raises InvalidInput when it holds more than `limit` bytes."""
-    chunks = []
-    size = 0
-    while size <= limit and (chunk := os.read(fd, min(limit + 1 - size, _PIECE))):
-        chunks.append(chunk)
-        size += len(chunk)
-    if size > limit:
-        raise InvalidInput(what, f"is larger than {limit} bytes", "make it smaller; this limit guards the host")
-    return b"".join(chunks)
 
 
 def parse(data: bytes, what: str) -> Any:

@@ -14,8 +14,8 @@ import sys
 import time
 
 from oci_gpu_hook.base.config.config import DEFAULT_PATH, Config
-from oci_gpu_hook.base.document import read_all
 from oci_gpu_hook.base.errors import ConfigError, HookError, one_line
+from oci_gpu_hook.base.files import read_all
 from oci_gpu_hook.oci import container as containers
 from oci_gpu_hook.request.prefilter import may_ask
 

@@ -14,6 +14,8 @@ from oci_gpu_hook.base import log
 from oci_gpu_hook.base.config import config as configs
 from oci_gpu_hook.base.document import dump, parse
 from oci_gpu_hook.base.errors import ApplyError, ConfigError, HookError, InvalidInput, quoted, reason
+from oci_gpu_hook.base.files import replace_file
+from oci_gpu_hook.base.processes import environment
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.base.rootless import in_first_user_namespace
 from oci_gpu_hook.entrypoints.hook import describe_bug
@@ -165,14 +167,7 @@ def _become(real_runtime: str, words: Sequence[str], prepared: Prepared | None) 
 
 
 def _was_given(variable: str) -> bool:
-    fd = os.open("/proc/self/environ", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        given = b""
-        while chunk := os.read(fd, 1 << 17):
-            given += chunk
-    finally:
-        os.close(fd)
-    return f"\0{variable}=".encode() in b"\0" + given
+    return any(entry.startswith(f"{variable}=".encode()) for entry in environment())
 
 
 def _take_back(prepared: Prepared) -> None:
@@ -185,22 +180,9 @@ def _take_back(prepared: Prepared) -> None:
 def _replace(path: str, data: bytes) -> None:
     """Put data in the place of a config.json, whole or not at all, with the owner and mode that it had."""
     path = os.path.realpath(path)
-    temporary = f"{path}.oci-gpu-{os.getpid()}"
     try:
         status = os.stat(path)
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            os.fchown(fd, status.st_uid, status.st_gid)
-            os.fchmod(fd, status.st_mode & 0o7777)
-            view = memoryview(data)
-            while view:
-                view = view[os.write(fd, view) :]
-            os.rename(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-        finally:
-            os.close(fd)
+        replace_file(path, data, mode=status.st_mode & 0o7777, owner=(status.st_uid, status.st_gid))
     except OSError as error:
         remedy = "let the runtime write to its bundle, or register oci-gpu-hook with the engine instead"
         raise ApplyError(f"cannot write {quoted(path)}", reason(error), remedy) from None

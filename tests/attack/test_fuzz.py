@@ -26,6 +26,7 @@ from oci_gpu_hook.base.config import config as configs
 from oci_gpu_hook.base.config.config import Config
 from oci_gpu_hook.base.document import dump, parse
 from oci_gpu_hook.base.errors import HookError, one_line, quoted
+from oci_gpu_hook.base.files import replace_file
 from oci_gpu_hook.devices.nvidia import refresh, stored
 from oci_gpu_hook.oci import container as containers
 from oci_gpu_hook.request import parse as requests
@@ -267,7 +268,7 @@ def own_state(tmp_path):
 @given(mutations(ENTRY))
 def test_a_journal_entry(own_state, document):
     path = os.path.join(own_state, journal.DIRECTORY, "fuzz.json")
-    state.write(path, json.dumps(document).encode())
+    replace_file(path, json.dumps(document).encode())
     settings_ = Config(state_dir=own_state)
 
     def work() -> None:

@@ -17,9 +17,10 @@ from oci_gpu_hook.apply.journal.changes import FILE, LINK, NODE, change
 from oci_gpu_hook.apply.journal.journal import Entry
 from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
 from oci_gpu_hook.apply.systemd import drop_in, units
-from oci_gpu_hook.base import state
+from oci_gpu_hook.base import processes, state
 from oci_gpu_hook.base.config.config import Config
 from oci_gpu_hook.base.errors import ApplyError
+from oci_gpu_hook.base.files import replace_file
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ def entry(name, rootfs, pid=0, started=None, **fields):
     return Entry(
         id=name,
         pid=pid,
-        start_time=state.start_time(pid) if started is None else started,
+        start_time=processes.start_time(pid) if started is None else started,
         bundle="/bundle",
         rootfs=str(rootfs),
         rootfs_identity=(status.st_dev, status.st_ino),
@@ -78,7 +79,7 @@ def test_the_entry_comes_back_as_it_was_written(config, rootfs):
         mounts=("/usr/lib/libcuda.so.580.1",),
         ld_cache=("/usr/lib/libcuda.so.1",),
         exclusive=True,
-        boot_id=state.boot_id(),
+        boot_id=processes.boot_id(),
         since="2026-01-01T00:00:00Z",
     )
     journal.record(config, lambda: written)
@@ -101,7 +102,7 @@ def test_an_entry_of_an_older_hook_is_read(config, rootfs):
         {"kind": "link", "path": "/link", "target": "there", "was": "before", "passing": True},
         {"kind": "node", "path": "/dev/nvidia0", "device": os.makedev(195, 0)},
     ]
-    state.write(path, json.dumps(document).encode())
+    replace_file(path, json.dumps(document).encode())
     assert reader.read(config, "a") == written
 
 
@@ -126,18 +127,18 @@ def test_nobody_lives_on_from_an_earlier_boot(config, rootfs):
     journal.record(config, lambda: earlier)
     assert not earlier.is_alive()
     assert journal.dead(config) == ["former"]
-    journal.record(config, lambda: entry("now", rootfs, boot_id=state.boot_id()))
+    journal.record(config, lambda: entry("now", rootfs, boot_id=processes.boot_id()))
     assert [found.id for found in reader.read_all(config)] == ["now"]
     assert journal.dead(config) == []
 
 
 def test_an_entry_is_kept_while_its_hook_works(config, rootfs, dead_pid):
     """A runtime that is killed takes the container with it, not the hook, which goes on making files for a while."""
-    works = (os.getpid(), state.start_time(os.getpid()))
-    journal.record(config, lambda: entry("a", rootfs, dead_pid, 1, boot_id=state.boot_id(), hook=works))
+    works = (os.getpid(), processes.start_time(os.getpid()))
+    journal.record(config, lambda: entry("a", rootfs, dead_pid, 1, boot_id=processes.boot_id(), hook=works))
     assert journal.dead(config) == []
     assert cleanup.reconcile(config) == ()
-    journal.record(config, lambda: entry("a", rootfs, dead_pid, 1, boot_id=state.boot_id(), hook=(dead_pid, 2)))
+    journal.record(config, lambda: entry("a", rootfs, dead_pid, 1, boot_id=processes.boot_id(), hook=(dead_pid, 2)))
     assert cleanup.reconcile(config) == ("a",)
     assert os.listdir(rootfs) == []
 

@@ -11,8 +11,8 @@ from importlib import import_module
 from oci_gpu_hook.admin.engines import files, mesos
 from oci_gpu_hook.admin.engines.model import BACKUP_SUFFIX, Steps, Target
 from oci_gpu_hook.admin.install import executables
+from oci_gpu_hook.admin.install.trusted_files import check_owners, make_directory
 from oci_gpu_hook.base.errors import HookError
-from oci_gpu_hook.base.trusted_files import check_owners, make_directory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,8 +6,7 @@ import os
 import subprocess  # noqa: TID253
 
 from oci_gpu_hook.admin.doctor.model import ERROR, NOTE, OK, WARNING, Finding, Host
-from oci_gpu_hook.admin.install import bytecode, executables
-from oci_gpu_hook.base import trusted_files
+from oci_gpu_hook.admin.install import bytecode, executables, trusted_files
 from oci_gpu_hook.base.errors import HookError, quoted
 
 TYPE_CHECKING = False

@@ -13,10 +13,10 @@ import sys
 import oci_gpu_hook
 from oci_gpu_hook.admin.install import hotpath_build
 from oci_gpu_hook.admin.install.bytecode import byte_code, compile_package
+from oci_gpu_hook.admin.install.trusted_files import check_owners, make_directory, replace
 from oci_gpu_hook.base.config.config import DEFAULT_PATH
 from oci_gpu_hook.base.errors import HookError, quoted
 from oci_gpu_hook.base.record import Record
-from oci_gpu_hook.base.trusted_files import check_owners, make_directory, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

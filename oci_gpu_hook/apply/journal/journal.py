@@ -12,6 +12,9 @@ from oci_gpu_hook.apply.systemd import units
 from oci_gpu_hook.base import log, state
 from oci_gpu_hook.base.document import dump
 from oci_gpu_hook.base.errors import reason
+from oci_gpu_hook.base.files import drop_unfinished, replace_file
+from oci_gpu_hook.base.locks import acquire
+from oci_gpu_hook.base.processes import boot_id, start_time
 from oci_gpu_hook.base.record import Record
 
 TYPE_CHECKING = False
@@ -63,11 +66,11 @@ class Entry(Record):
 
     def is_alive(self) -> bool:
         """Tell whether the container's first process lives."""
-        return self.boot_id in ("", state.boot_id()) and _lives(self.pid, self.start_time)
+        return self.boot_id in ("", boot_id()) and _lives(self.pid, self.start_time)
 
     def is_active(self) -> bool:
         """Tell whether the container lives, or what is made for it: a hook may outlive a runtime that was killed."""
-        return self.is_alive() or (self.boot_id == state.boot_id() and _lives(*self.hook))
+        return self.is_alive() or (self.boot_id == boot_id() and _lives(*self.hook))
 
 
 def record(config: Config, entry_of: Callable[[], Entry]) -> Entry:
@@ -109,7 +112,7 @@ def write(config: Config, entry: Entry) -> None:
         "mounts": entry.mounts,
         "ldCache": entry.ld_cache,
     }
-    state.write(path_in(os.path.join(config.state_dir, DIRECTORY), entry.id), dump(document))
+    replace_file(path_in(os.path.join(config.state_dir, DIRECTORY), entry.id), dump(document))
 
 
 def _of_boot(entry: Entry) -> dict[str, object]:
@@ -149,13 +152,13 @@ def _is_dead(path: str) -> bool:
         hook = int(members.get(b'"hookPid"', 0)), int(members.get(b'"hookStartTime"', 0))
     except (KeyError, ValueError):
         return False
-    if members.get(b'"bootId"', b"").strip(b'"') not in (b"", state.boot_id().encode()):
+    if members.get(b'"bootId"', b"").strip(b'"') not in (b"", boot_id().encode()):
         return True
     return not (_lives(*container) or _lives(*hook))
 
 
 def _lives(pid: int, started: int) -> bool:
-    return 0 != state.start_time(pid) == started
+    return 0 != start_time(pid) == started
 
 
 def ld_cache_path(config: Config, container_id: str) -> str:
@@ -168,7 +171,7 @@ def forget(config: Config, container_id: str) -> None:
     entry = path_in(os.path.join(config.state_dir, DIRECTORY), container_id)
     for path in (ld_cache_path(config, container_id), entry):
         drop(path)
-        state.drop_unfinished(path)
+        drop_unfinished(path)
 
 
 def drop(path: str) -> None:
@@ -190,20 +193,19 @@ class Lock:
 
     def __init__(self, config: Config) -> None:
         self._path = os.path.join(config.state_dir, DIRECTORY, _LOCK)
-        self._fd = -1
+        self._fd: int | None = None
 
     def __enter__(self) -> Self:
         try:
-            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        except FileNotFoundError:
-            return self  # no container was ever given anything
-        try:
-            if not state.lock(self._fd, _PATIENCE):
+            self._fd = acquire(self._path, _PATIENCE)
+            if self._fd is None:
                 log.warning("lock not had", path=self._path, seconds=_PATIENCE)
+        except FileNotFoundError:
+            pass  # no container was ever given anything
         except OSError as error:
             log.warning("lock not had", path=self._path, reason=reason(error))
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        if self._fd >= 0:
+        if self._fd is not None:
             os.close(self._fd)

@@ -9,8 +9,9 @@ from oci_gpu_hook import __version__
 from oci_gpu_hook.base import rootless, state
 from oci_gpu_hook.base.config import config
 from oci_gpu_hook.base.config.toml import parse
-from oci_gpu_hook.base.document import dump, read_all
+from oci_gpu_hook.base.document import dump
 from oci_gpu_hook.base.errors import ConfigError, HookError, InvalidInput, quoted, reason
+from oci_gpu_hook.base.files import read_all, replace_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def load(path: str, name: str) -> Config:
 def _store(name: str, document: dict[str, Any]) -> None:
     try:
         directory = rootless.state_directory(config.COMPILED_DIRECTORY[0])
-        state.write(os.path.join(state.directory(directory, config.COMPILED_DIRECTORY[1]), name), dump(document))
+        replace_file(os.path.join(state.directory(directory, config.COMPILED_DIRECTORY[1]), name), dump(document))
     except (OSError, HookError):  # a read-only or foreign directory only costs time
         return
 

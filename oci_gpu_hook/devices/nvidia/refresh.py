@@ -8,6 +8,8 @@ from time import time_ns
 from oci_gpu_hook.base import state
 from oci_gpu_hook.base.document import dump
 from oci_gpu_hook.base.errors import HookError
+from oci_gpu_hook.base.files import drop_unfinished, replace_file
+from oci_gpu_hook.base.locks import acquire
 from oci_gpu_hook.devices.nvidia import discovery, facts, snapshot, stored
 from oci_gpu_hook.devices.nvidia.snapshot import Held
 
@@ -83,8 +85,8 @@ def _write(config: Config, held: Held) -> None:
     document = {**held.__dict__, "inventory": to_json(held.inventory)}
     try:
         path = os.path.join(state.directory(config.state_dir), snapshot.NAME)
-        state.drop_unfinished(path)
-        state.write(path, dump(document))
+        drop_unfinished(path)
+        replace_file(path, dump(document))
     except (OSError, HookError):  # a state directory that cannot be written costs time, no more
         return
 
@@ -92,14 +94,6 @@ def _write(config: Config, held: Held) -> None:
 def _lock(config: Config) -> int | None:
     """Return the descriptor of the lock, None where there is none to be had: then the work is done twice."""
     try:
-        path = os.path.join(state.directory(config.state_dir), _LOCK_NAME)
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        return acquire(os.path.join(state.directory(config.state_dir), _LOCK_NAME), _PATIENCE)
     except (OSError, HookError):
         return None
-    try:
-        if state.lock(lock, _PATIENCE):
-            return lock
-    except OSError:
-        pass
-    os.close(lock)
-    return None

@@ -14,6 +14,8 @@ from oci_gpu_hook.apply.device_access import cgroup as device_cgroups
 from oci_gpu_hook.base import syscalls
 from oci_gpu_hook.base.config import config as configs
 from oci_gpu_hook.base.errors import AllocationError, ApplyError, HookError, InvalidInput, quoted, reason
+from oci_gpu_hook.base.files import read_file
+from oci_gpu_hook.base.processes import parent
 from oci_gpu_hook.entrypoints.mesos import cgroups
 from oci_gpu_hook.oci import container as containers
 from oci_gpu_hook.oci.container import State
@@ -79,14 +81,13 @@ def _see_as_the_host_does() -> int:
         root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         syscalls.mount_setattr(root, 0, syscalls.MS_PRIVATE, syscalls.AT_RECURSIVE)
         os.close(root)
-        lines = _read("/proc/self/mountinfo").splitlines()
+        lines = read_file("/proc/self/mountinfo").splitlines()
         for _ in range(sum(line.split(b" ", 5)[4] == b"/proc" for line in lines) - 1):
             syscalls.umount2(b"/proc", syscalls.MNT_DETACH)
-        stat = _read("/proc/self/stat")
     except OSError as error:
         remedy = "use Linux 5.12 or later, and let the agent run as root"
         raise ApplyError("cannot leave the container's mount namespace", reason(error), remedy) from None
-    return int(stat[stat.rfind(b")") + 2 :].split()[1])
+    return parent()
 
 
 def _within_isolation(request: Request, container: Container, config: Config) -> Request:
@@ -157,14 +158,3 @@ def _close_device_cgroup(container: Container, process: Process, rootfs: Rootfs)
     finally:
         for fd in closed:
             os.close(fd)
-
-
-def _read(path: str) -> bytes:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        text = b""
-        while chunk := os.read(fd, 1 << 20):
-            text += chunk
-        return text
-    finally:
-        os.close(fd)

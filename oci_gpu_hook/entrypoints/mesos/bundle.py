@@ -11,6 +11,7 @@ import os
 from oci_gpu_hook.base import state
 from oci_gpu_hook.base.document import dump, parse
 from oci_gpu_hook.base.errors import HookError, InvalidInput, quoted
+from oci_gpu_hook.base.files import replace_file
 from oci_gpu_hook.entrypoints.mesos import cgroups, launch_info
 
 TYPE_CHECKING = False
@@ -55,7 +56,7 @@ def write(document: dict[str, Any], container: str, config: Config) -> str:
         raise InvalidInput("Mesos container", f"{quoted(container)} cannot name it", "see the agent's log")
     state.directory(config.state_dir)
     directory = state.directory(state.directory(config.state_dir, DIRECTORY), container)
-    state.write(os.path.join(directory, "config.json"), dump(document))
+    replace_file(os.path.join(directory, "config.json"), dump(document))
     return directory
 
 

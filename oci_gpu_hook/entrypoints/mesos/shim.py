@@ -15,6 +15,7 @@ import sys
 from oci_gpu_hook.base.config import config as configs
 from oci_gpu_hook.base.document import dump
 from oci_gpu_hook.base.errors import ApplyError, ConfigError, HookError, InvalidInput, one_line, quoted, reason
+from oci_gpu_hook.base.files import read_file
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.entrypoints.hook import describe_bug
 from oci_gpu_hook.entrypoints.mesos import accounting, bundle, cgroups, launch_info, resources
@@ -79,7 +80,7 @@ def find(call: Call, config_path: str) -> Launch | None:
     cgroup = gpus = None
     troubles: list[HookError] = [trouble] if trouble else []
     try:
-        cgroup = cgroups.of_process(_read("/proc/self/cgroup"))
+        cgroup = cgroups.of_process(os.fsdecode(read_file("/proc/self/cgroup")))
         gpus = resources.gpus(_runtime_directory(place, call, cgroup))
     except InvalidInput as error:
         troubles.append(error)
@@ -167,11 +168,3 @@ def _become(real_helper: str, call: Call, ignored: Sequence[int]) -> NoReturn:
         why, remedy = reason(error), "install Mesos there, or run `oci-gpu install mesos` for where it is"
         raise ApplyError(f"cannot start the real mesos-containerizer {quoted(real_helper)}", why, remedy) from None
     raise AssertionError("execve returned")
-
-
-def _read(path: str) -> str:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return os.fsdecode(os.read(fd, 1 << 16))
-    finally:
-        os.close(fd)

@@ -13,8 +13,8 @@ import pytest
 from oci_gpu_hook.admin.cli.main import main
 from oci_gpu_hook.admin.install import executables
 from oci_gpu_hook.admin.install.bytecode import compile_package
+from oci_gpu_hook.admin.install.trusted_files import check_owners
 from oci_gpu_hook.base.errors import HookError
-from oci_gpu_hook.base.trusted_files import check_owners
 
 DOOR = """
 import json, os, sys

@@ -38,7 +38,7 @@ def host(tmp_path, monkeypatch):
     config.write_text(f'[state]\ndir = "{tmp_path}/state"\n')
 
     def host(record: dict) -> str:
-        monkeypatch.setattr(shim, "_read", lambda _path: "\n".join(record["cgroup"]))
+        monkeypatch.setattr(shim, "read_file", lambda _path: "\n".join(record["cgroup"]).encode())
         return str(config)
 
     return host
