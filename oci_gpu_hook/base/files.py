@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 
 from oci_gpu_hook.base.errors import InvalidInput
@@ -35,6 +34,8 @@ def read_file(path: str, limit: int = LARGEST_TABLE, *, dir_fd: int | None = Non
     finally:
         os.close(fd)
     if len(data) > limit:
+        import errno
+
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), path)
     return data
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 
@@ -29,7 +28,11 @@ def read_trusted(path: str, limit: int, dir_fd: int | None = None) -> bytes:
     """
     try:
         fd = os.open(path, _OPEN, dir_fd=dir_fd)
+    except FileNotFoundError:
+        raise
     except OSError as error:
+        import errno
+
         if error.errno in (errno.ELOOP, errno.ENXIO):  # a symlink; a socket
             raise _untrusted(path, f"is no regular file ({reason(error)})") from None
         raise
