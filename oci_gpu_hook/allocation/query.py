@@ -13,7 +13,7 @@ from oci_gpu_hook.base.errors import AllocationError, reason
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from oci_gpu_hook.allocation.model import Granted
-    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.devices.nvidia.model import Inventory
     from oci_gpu_hook.request.model import Request
 

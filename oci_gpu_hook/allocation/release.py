@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from oci_gpu_hook.allocation.lease_table import Lease
-    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.base.config.model import Config
 
 
 def release(container_id: str, config: Config, *, force: bool = False) -> bool:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.apply.journal.changes import Change
     from oci_gpu_hook.apply.journal.journal import Entry
-    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.base.config.model import Config
 
 
 def undo(config: Config, entry: Entry, rootfs: Rootfs) -> None:

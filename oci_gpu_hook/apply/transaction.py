@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from oci_gpu_hook.apply.device_access.cgroup import DeviceCgroup
     from oci_gpu_hook.apply.mounts import Attachment
     from oci_gpu_hook.apply.process import Process
-    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.oci.container import Container, IdMapping
     from oci_gpu_hook.plan.plan import Plan
 

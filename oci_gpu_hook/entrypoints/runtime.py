@@ -11,9 +11,9 @@ import gc
 import os
 
 from oci_gpu_hook.base import log
-from oci_gpu_hook.base.config import config as configs
+from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.base.document import dump, parse
-from oci_gpu_hook.base.errors import ApplyError, ConfigError, HookError, InvalidInput, quoted, reason
+from oci_gpu_hook.base.errors import ApplyError, HookError, InvalidInput, quoted, reason
 from oci_gpu_hook.base.files import replace_file
 from oci_gpu_hook.base.processes import environment
 from oci_gpu_hook.base.record import Record
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from oci_gpu_hook.allocation.model import Granted
-    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.devices.nvidia.model import Inventory
     from oci_gpu_hook.entrypoints.runtime_call import Call
     from oci_gpu_hook.oci.bundle import Grant
@@ -71,7 +71,7 @@ def prepare(call: Call, hook: str) -> Prepared | None:
         before = containers.read_config(call.bundle)
     except InvalidInput:
         return None  # the real runtime has its own words for that
-    config, trouble = _load_config()
+    config, trouble = configs.load_or_defaults(configs.DEFAULT_PATH)
     if not may_ask(before, b"", config.swarm_resource):
         return None
     from oci_gpu_hook.oci import bundle
@@ -131,14 +131,6 @@ def _grant(container: Container, request: Request, host: Inventory, gpus: Sequen
         hook=hook,
         user_namespace="user" in container.namespaces or not in_first_user_namespace(),
     )
-
-
-def _load_config() -> tuple[Config, ConfigError | None]:
-    """Return the configuration, or the defaults and what is wrong with it: that may fail only who asks for a GPU."""
-    try:
-        return configs.load(configs.DEFAULT_PATH), None
-    except ConfigError as error:
-        return configs.Config(), error
 
 
 def _check_hook(hook: str) -> None:

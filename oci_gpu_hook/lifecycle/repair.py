@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from oci_gpu_hook.apply.mounts import Attachment
     from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
     from oci_gpu_hook.apply.status import Condition
-    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.devices.nvidia.model import Inventory
     from oci_gpu_hook.lifecycle.verify import Finding
     from oci_gpu_hook.oci.container import Container

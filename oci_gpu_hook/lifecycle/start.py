@@ -10,7 +10,7 @@ from oci_gpu_hook.apply import transaction
 from oci_gpu_hook.apply.journal import journal
 from oci_gpu_hook.apply.process import Process
 from oci_gpu_hook.base import log
-from oci_gpu_hook.base.config.config import of_this_user
+from oci_gpu_hook.base.config.load import of_this_user
 from oci_gpu_hook.base.errors import DriverError, HookError
 from oci_gpu_hook.devices.nvidia import for_request
 from oci_gpu_hook.devices.nvidia import snapshot as inventories
@@ -19,7 +19,7 @@ from oci_gpu_hook.plan import image, plan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.devices.nvidia.snapshot import Held
     from oci_gpu_hook.oci.container import Container
     from oci_gpu_hook.plan.plan import Plan

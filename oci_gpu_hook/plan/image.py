@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import Final
 
     from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
-    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.oci.container import Container
 
 MACHINE: Final = os.uname().machine

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import Final
 
     from oci_gpu_hook.allocation.model import Granted
-    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.devices.nvidia.model import Inventory
     from oci_gpu_hook.plan.image import Image
     from oci_gpu_hook.request.model import Request

@@ -13,7 +13,7 @@ from oci_gpu_hook.admin.cli import leases as command
 from oci_gpu_hook.admin.cli.main import main
 from oci_gpu_hook.allocation import allocate as story
 from oci_gpu_hook.allocation import query, release
-from oci_gpu_hook.base.config.config import Config
+from oci_gpu_hook.base.config.model import Config
 from oci_gpu_hook.base.errors import DriverError
 from oci_gpu_hook.devices.nvidia.model import Gpu, Inventory, MigDevice
 from oci_gpu_hook.oci.container import Container

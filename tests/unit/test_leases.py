@@ -21,7 +21,7 @@ from oci_gpu_hook.allocation import lease_table, query, release, store
 from oci_gpu_hook.allocation import queue as waiters
 from oci_gpu_hook.allocation.holders import INITIAL_PID_NAMESPACE, Holder, Processes, same
 from oci_gpu_hook.base import document
-from oci_gpu_hook.base.config.config import Config
+from oci_gpu_hook.base.config.model import Config
 from oci_gpu_hook.base.errors import AllocationError, InvalidInput
 from oci_gpu_hook.devices.nvidia.model import Gpu, Inventory, MigDevice
 from oci_gpu_hook.oci.container import Container

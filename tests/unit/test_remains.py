@@ -18,7 +18,7 @@ from oci_gpu_hook.apply.journal.journal import Entry
 from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
 from oci_gpu_hook.apply.systemd import drop_in, units
 from oci_gpu_hook.base import processes, state
-from oci_gpu_hook.base.config.config import Config
+from oci_gpu_hook.base.config.model import Config
 from oci_gpu_hook.base.errors import ApplyError
 from oci_gpu_hook.base.files import replace_file
 

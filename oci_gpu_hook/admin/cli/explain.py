@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.allocation.lease_table import Lease
     from oci_gpu_hook.allocation.model import Granted
-    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.devices.nvidia.model import Inventory
     from oci_gpu_hook.oci.container import Container
     from oci_gpu_hook.plan.plan import Plan

@@ -13,7 +13,7 @@ import time
 from oci_gpu_hook.admin.cli.console import console
 from oci_gpu_hook.allocation import names, query, release, select
 from oci_gpu_hook.allocation.model import Granted
-from oci_gpu_hook.base.config import config as configs
+from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.base.errors import AllocationError, HookError, InvalidInput, one_line, quoted
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.devices.nvidia import snapshot as inventories
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from rich.console import Group
 
     from oci_gpu_hook.allocation.lease_table import Book, Device, Lease
-    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.devices.nvidia.model import Gpu
 
 SUMMARY: Final = "show who holds which GPU, or release a lease"

@@ -15,8 +15,8 @@ from oci_gpu_hook.admin.cli import bundle, narrative
 from oci_gpu_hook.admin.cli.narrative import Preview
 from oci_gpu_hook.allocation import query
 from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
-from oci_gpu_hook.base.config import config as configs
-from oci_gpu_hook.base.errors import AllocationError, ConfigError, HookError, InvalidInput, quoted, reason
+from oci_gpu_hook.base.config import load as configs
+from oci_gpu_hook.base.errors import AllocationError, HookError, InvalidInput, quoted, reason
 from oci_gpu_hook.devices.nvidia import for_request
 from oci_gpu_hook.lifecycle import start
 from oci_gpu_hook.plan import image, plan
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import argparse
 
     from oci_gpu_hook.allocation.lease_table import Lease
-    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.lifecycle.start import Clock
     from oci_gpu_hook.oci.container import Container
     from oci_gpu_hook.request.model import Request
@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
     """Print the plan; exit status 0, also for a container that asks for nothing, 1 where it would not start."""
     clock = start.Clock(time.perf_counter())
     container = bundle.read(options.bundle)
-    config, trouble = _config(options.config)
+    config, trouble = configs.load_or_defaults(options.config)
     request = None
     try:
         reading = parse.read(container, config)
@@ -99,11 +99,3 @@ def preview(container: Container, request: Request, config: Config, clock: Clock
     except AllocationError:  # a record that this user may not read; the choice was made without it too
         held = None
     return Preview(container=container, config=config, inventory=host, held=held, plan=made)
-
-
-def _config(path: str) -> tuple[Config, ConfigError | None]:
-    """Return the configuration, or as the hook does the defaults and what is wrong with it."""
-    try:
-        return configs.load(path), None
-    except ConfigError as error:
-        return configs.Config(), error

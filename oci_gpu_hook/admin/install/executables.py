@@ -14,7 +14,7 @@ import oci_gpu_hook
 from oci_gpu_hook.admin.install import hotpath_build
 from oci_gpu_hook.admin.install.bytecode import byte_code, compile_package
 from oci_gpu_hook.admin.install.trusted_files import check_owners, make_directory, replace
-from oci_gpu_hook.base.config.config import DEFAULT_PATH
+from oci_gpu_hook.base.config.load import DEFAULT_PATH
 from oci_gpu_hook.base.errors import HookError, quoted
 from oci_gpu_hook.base.record import Record
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from typing import Final, Self
 
     from oci_gpu_hook.apply.journal.changes import Change
-    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.base.config.model import Config
 
 DIRECTORY: Final = "containers"
 _LOCK: Final = ".lock"

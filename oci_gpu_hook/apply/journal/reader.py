@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import Any, Final
 
     from oci_gpu_hook.apply.journal.changes import Change
-    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.base.config.model import Config
 
 _LARGEST: Final = 4 * 1024 * 1024
 

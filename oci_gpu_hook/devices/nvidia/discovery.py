@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Final
 
-    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.base.config.model import Config
 
 _IMEX: Final = "nvidia-caps-imex-channels"
 # A driver container's file system (NVIDIA GPU Operator), looked into when the host itself has no driver files.

@@ -7,7 +7,7 @@ from oci_gpu_hook.devices.nvidia import snapshot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.devices.nvidia.model import Inventory
     from oci_gpu_hook.devices.nvidia.snapshot import Held
     from oci_gpu_hook.request.model import Request

@@ -12,7 +12,7 @@ import time
 
 from oci_gpu_hook.apply.device_access import cgroup as device_cgroups
 from oci_gpu_hook.base import syscalls
-from oci_gpu_hook.base.config import config as configs
+from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.base.errors import AllocationError, ApplyError, HookError, InvalidInput, quoted, reason
 from oci_gpu_hook.base.files import read_file
 from oci_gpu_hook.base.processes import parent
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.apply.process import Process
     from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
-    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.oci.container import Container
     from oci_gpu_hook.request.model import Request
 

@@ -18,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Final
 
-    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.entrypoints.mesos.cgroups import Cgroup
     from oci_gpu_hook.entrypoints.mesos.launch_info import Member
 

@@ -12,9 +12,9 @@ import gc
 import os
 import sys
 
-from oci_gpu_hook.base.config import config as configs
+from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.base.document import dump
-from oci_gpu_hook.base.errors import ApplyError, ConfigError, HookError, InvalidInput, one_line, quoted, reason
+from oci_gpu_hook.base.errors import ApplyError, HookError, InvalidInput, one_line, quoted, reason
 from oci_gpu_hook.base.files import read_file
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.entrypoints.hook import describe_bug
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any, Final, NoReturn
 
-    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.entrypoints.mesos.cgroups import Cgroup
     from oci_gpu_hook.entrypoints.mesos.launch_info import Member, Place
 
@@ -76,7 +76,7 @@ def find(call: Call, config_path: str) -> Launch | None:
     found = launch_info.members(text)
     if place is None or not found or not launch_info.text_of(found, "rootfs").startswith("/"):
         return None
-    config, trouble = _load_config(config_path)
+    config, trouble = configs.load_or_defaults(config_path)
     cgroup = gpus = None
     troubles: list[HookError] = [trouble] if trouble else []
     try:
@@ -143,14 +143,6 @@ def _environment(fd: int) -> tuple[tuple[int, ...], tuple[bytes, ...]]:
     with open(fd, "rb") as file:
         first, *entries = file.read().split(b"\0")[:-1]
     return tuple(map(int, first.split())), tuple(entries)
-
-
-def _load_config(path: str) -> tuple[Config, ConfigError | None]:
-    """Return the configuration, or the defaults and what is wrong with it: that may fail only who asks for a GPU."""
-    try:
-        return configs.load(path), None
-    except ConfigError as error:
-        return configs.Config(), error
 
 
 def _become(real_helper: str, call: Call, ignored: Sequence[int]) -> NoReturn:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.apply.process import Process
     from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
-    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.oci.container import Container
 
 _SEARCH_PATHS: Final = ("LD_LIBRARY_PATH=", "PATH=")

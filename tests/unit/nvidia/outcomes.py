@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 
-from oci_gpu_hook.base.config import config, toml
+from oci_gpu_hook.base.config import toml
+from oci_gpu_hook.base.config.model import Config
 from oci_gpu_hook.base.errors import HookError
 from oci_gpu_hook.oci import container
 from oci_gpu_hook.request import capabilities, cuda, qualified_name, requirements, values
@@ -187,7 +188,7 @@ def _intersection(given):
 
 def _supported(given):
     lines = given["toml_lines"]
-    found = config.Config() if lines is None else toml.parse("\n".join(lines))
+    found = Config() if lines is None else toml.parse("\n".join(lines))
     return ",".join(sorted(found.supported_driver_capabilities))
 
 
