@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from fcntl import LOCK_EX, LOCK_NB, flock
+from fcntl import LOCK_EX, LOCK_NB, flock  # noqa: TID251  this is the place
 from time import monotonic, sleep
 
 TYPE_CHECKING = False

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any, Final
 
-MACHINE: Final = os.uname().machine
-_X86_64: Final = MACHINE == "x86_64"
+_X86_64: Final = os.uname().machine == "x86_64"
 
 # include/uapi/linux/openat2.h
 RESOLVE_NO_MAGICLINKS: Final = 0x02
@@ -59,19 +58,20 @@ KERNEL_FILE_SYSTEMS: Final = (PROC_SUPER_MAGIC, SYSFS_MAGIC, CGROUP_SUPER_MAGIC,
 
 _ENCODING: Final = sys.getfilesystemencoding()
 
-_NR_OPEN_TREE: Final = 428
-_NR_MOVE_MOUNT: Final = 429
-_NR_FSOPEN: Final = 430
+NR_OPEN_TREE: Final = 428
+NR_MOVE_MOUNT: Final = 429
+NR_FSOPEN: Final = 430
 _NR_FSCONFIG: Final = 431
 _NR_FSMOUNT: Final = 432
-_NR_OPENAT2: Final = 437
-_NR_MOUNT_SETATTR: Final = 442
+NR_OPENAT2: Final = 437
+NR_MOUNT_SETATTR: Final = 442
 _NR_EXECVE: Final = 59 if _X86_64 else 221
 _NR_UNSHARE: Final = 272 if _X86_64 else 97
 _NR_SETNS: Final = 308 if _X86_64 else 268
 _NR_UMOUNT2: Final = 166 if _X86_64 else 39
 _NR_STATX: Final = 332 if _X86_64 else 291
 _NR_FSTATFS: Final = 138 if _X86_64 else 44
+_NR_BPF: Final = 321 if _X86_64 else 280
 _NR_SETFSUID: Final = 122 if _X86_64 else 151
 _NR_SETFSGID: Final = 123 if _X86_64 else 152
 
@@ -149,17 +149,17 @@ def openat2(dirfd: int, path: str, flags: int, resolve: int, mode: int = 0) -> i
 def try_openat2(dirfd: int, path: str, flags: int, resolve: int, mode: int = 0) -> int:
     """Do what `openat2` does, but return a negative errno where that fails."""
     how = pack("QQQ", flags | os.O_CLOEXEC, mode, resolve)  # struct open_how
-    fd: int = _syscall(_NR_OPENAT2, dirfd, path.encode(_ENCODING, "surrogateescape"), how, len(how))
+    fd: int = _syscall(NR_OPENAT2, dirfd, path.encode(_ENCODING, "surrogateescape"), how, len(how))
     return fd if fd >= 0 else -get_errno()
 
 
 def clone_tree(path: str, attributes: bytes) -> int:
     """Return a descriptor of a detached copy of the mount at the absolute `path`, with `mount_attributes`."""
     # A start does this, and `move_mount`, a hundred times: without `raw`.
-    tree: int = _syscall(_NR_OPEN_TREE, _AT_FDCWD, path.encode(_ENCODING, "surrogateescape"), _CLONE)
+    tree: int = _syscall(NR_OPEN_TREE, _AT_FDCWD, path.encode(_ENCODING, "surrogateescape"), _CLONE)
     if tree < 0:
         raise _failure()
-    if _syscall(_NR_MOUNT_SETATTR, tree, b"", AT_EMPTY_PATH, attributes, len(attributes)) < 0:
+    if _syscall(NR_MOUNT_SETATTR, tree, b"", AT_EMPTY_PATH, attributes, len(attributes)) < 0:
         failure = _failure()
         os.close(tree)
         raise failure
@@ -168,14 +168,14 @@ def clone_tree(path: str, attributes: bytes) -> int:
 
 def move_mount(mount: int, onto: int) -> None:
     """Attach the detached mount to the file or directory that the descriptor `onto` stands for."""
-    if _syscall(_NR_MOVE_MOUNT, mount, b"", onto, b"", _BY_DESCRIPTORS) < 0:
+    if _syscall(NR_MOVE_MOUNT, mount, b"", onto, b"", _BY_DESCRIPTORS) < 0:
         raise _failure()
 
 
 def mount_setattr(mount: int, attr_set: int, propagation: int = 0, flags: int = 0) -> None:
     """Set attributes (MOUNT_ATTR_*) and propagation (MS_PRIVATE, MS_SHARED) of the mount whose root is `mount`."""
     attributes = mount_attributes(attr_set, propagation)
-    raw(_NR_MOUNT_SETATTR, mount, b"", AT_EMPTY_PATH | flags, attributes, len(attributes))
+    raw(NR_MOUNT_SETATTR, mount, b"", AT_EMPTY_PATH | flags, attributes, len(attributes))
 
 
 def mount_attributes(attr_set: int, propagation: int) -> bytes:
@@ -185,7 +185,7 @@ def mount_attributes(attr_set: int, propagation: int) -> bytes:
 
 def new_tmpfs(options: tuple[tuple[str, str], ...], attributes: int) -> int:
     """Return a detached tmpfs mount with `options`, e.g. (("mode", "0755"), ("size", "65536"))."""
-    context = raw(_NR_FSOPEN, b"tmpfs", FSOPEN_CLOEXEC)
+    context = raw(NR_FSOPEN, b"tmpfs", FSOPEN_CLOEXEC)
     try:
         for name, value in options:
             raw(_NR_FSCONFIG, context, _FSCONFIG_SET_STRING, name.encode(), value.encode(), 0)
@@ -219,6 +219,11 @@ def set_fs_ids(uid: int, gid: int) -> None:
     """
     _syscall(_NR_SETFSGID, gid)
     _syscall(_NR_SETFSUID, uid)
+
+
+def bpf(command: int, attributes: bytes | Buffer, size: int) -> int:
+    """Let the kernel carry out a command of bpf(2) with a union bpf_attr of that size. Raises OSError."""
+    return raw(_NR_BPF, command, attributes, size)
 
 
 def umount2(path: bytes, flags: int) -> None:
