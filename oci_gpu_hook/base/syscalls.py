@@ -222,7 +222,7 @@ def set_fs_ids(uid: int, gid: int) -> None:
 
 
 def bpf(command: int, attributes: bytes | Buffer, size: int) -> int:
-    """Let the kernel carry out a command of bpf(2) with a union bpf_attr of that size. Raises OSError."""
+    """Have the kernel carry out a command on BPF objects; attributes: union bpf_attr. Raises OSError."""
     return raw(_NR_BPF, command, attributes, size)
 
 
