@@ -1,7 +1,6 @@
 """The system calls that Python lacks: numbers, structs and errno in one place. Nothing here decides anything.
 
-`ctypes` is a wrapper around `_ctypes`; the wrapper alone costs a container's start a fifth of the bare interpreter, and
-what is needed of it is below. Numbers: include/uapi/asm-generic/unistd.h (the same everywhere since Linux 5.1) and, for
+Numbers: include/uapi/asm-generic/unistd.h (the same everywhere since Linux 5.1) and, for
 older calls, arch/x86/entry/syscalls/syscall_64.tbl.
 """
 
@@ -9,9 +8,11 @@ from __future__ import annotations
 
 import os
 import sys
-from _ctypes import FUNCFLAG_CDECL, FUNCFLAG_USE_ERRNO, CFuncPtr, _SimpleCData, addressof, dlopen, dlsym, get_errno
-from _struct import pack, unpack_from
 from errno import ENOENT
+from struct import pack, unpack_from
+
+from oci_gpu_hook.base.cpython.ctypes_c import addressof, get_errno, memory
+from oci_gpu_hook.base.cpython.ctypes_c import syscall as _syscall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,22 +77,12 @@ _NR_SETFSUID: Final = 122 if _X86_64 else 151
 _NR_SETFSGID: Final = 123 if _X86_64 else 152
 
 
-class _Function(CFuncPtr):
-    """A C function that returns an int, as all of these calls do: descriptors, sizes and -1."""
-
-    _flags_ = FUNCFLAG_CDECL | FUNCFLAG_USE_ERRNO
-
-
-_syscall: Any = _Function(dlsym(dlopen(None, 0), "syscall"))  # type: ignore[arg-type]
-
-
 class Buffer:
     """Memory that the kernel reads and writes: `size` zero bytes, or a copy of some bytes."""
 
     def __init__(self, contents: int | bytes) -> None:
         size = contents if isinstance(contents, int) else len(contents)
-        array_type: Any = _char() * size
-        self._as_parameter_: Any = array_type()  # what ctypes passes, by address
+        self._as_parameter_: Any = memory(size)  # what ctypes passes, by address
         if isinstance(contents, bytes):
             self._as_parameter_.raw = contents
         self.address: int = addressof(self._as_parameter_)
@@ -103,21 +94,7 @@ class Buffer:
         return contents
 
 
-def _char() -> Any:
-    """Return C's char. The first simple type costs a tenth of a millisecond, and few starts want a Buffer."""
-    global _Char
-    if _Char is None:
-
-        class Char(_SimpleCData):  # type: ignore[type-arg]
-            _type_ = "c"
-
-        _Char = Char
-    return _Char
-
-
-_Char: Any = None
-# What statx and fstatfs fill. Of pointers, because a type of pointers is there already; nobody follows them.
-_status: Any = (_Function * (_STATUS_SIZE // 8))()
+_status: Any = memory(_STATUS_SIZE)  # what statx and fstatfs fill
 
 
 def raw(number: int, *arguments: int | bytes | Buffer) -> int:

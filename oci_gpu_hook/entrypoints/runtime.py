@@ -12,6 +12,7 @@ import os
 
 from oci_gpu_hook.base import log
 from oci_gpu_hook.base.config import load as configs
+from oci_gpu_hook.base.cpython import signals
 from oci_gpu_hook.base.document import dump, parse
 from oci_gpu_hook.base.errors import ApplyError, HookError, InvalidInput, quoted, reason
 from oci_gpu_hook.base.files import replace_file
@@ -143,10 +144,7 @@ def _become(real_runtime: str, words: Sequence[str], prepared: Prepared | None) 
 
     Raises ApplyError when it cannot be started; then the bundle is as it was.
     """
-    import _signal  # type: ignore[import-not-found]  # the C half of signal, which imports enum
-
-    for signal in (_signal.SIGPIPE, _signal.SIGXFSZ):
-        _signal.signal(signal, _signal.SIG_DFL)  # CPython ignores them, and a container's process would inherit that
+    signals.restore()
     if not _was_given("LC_CTYPE"):
         os.environ.pop("LC_CTYPE", None)  # CPython sets it where there is no locale (PEP 538)
     try:

@@ -6,7 +6,7 @@ Attributes are the anonymous structs of `union bpf_attr` in include/uapi/linux/b
 from __future__ import annotations
 
 import errno
-from _struct import pack, unpack_from
+from struct import pack, unpack_from
 
 from oci_gpu_hook.base import syscalls
 from oci_gpu_hook.base.errors import ApplyError, quoted, reason

@@ -11,7 +11,7 @@ and one that reads nothing but old caches is older than CUDA.
 
 from __future__ import annotations
 
-from _struct import Struct, pack, unpack_from  # struct is a file that adds nothing
+from struct import Struct, pack, unpack_from
 
 from oci_gpu_hook.base.record import Record
 

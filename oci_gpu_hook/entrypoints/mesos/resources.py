@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from _struct import unpack_from
+from struct import unpack_from
 
 from oci_gpu_hook.base import processes
 from oci_gpu_hook.base.errors import InvalidInput, quoted, reason

@@ -13,6 +13,7 @@ import os
 import sys
 
 from oci_gpu_hook.base.config import load as configs
+from oci_gpu_hook.base.cpython import signals
 from oci_gpu_hook.base.document import dump
 from oci_gpu_hook.base.errors import ApplyError, HookError, InvalidInput, one_line, quoted, reason
 from oci_gpu_hook.base.files import read_file
@@ -147,13 +148,9 @@ def _environment(fd: int) -> tuple[tuple[int, ...], tuple[bytes, ...]]:
 
 def _become(real_helper: str, call: Call, ignored: Sequence[int]) -> NoReturn:
     """Start the real helper in this process, in the state in which this one was started. Raises ApplyError."""
-    import _signal  # type: ignore[import-not-found]  # the C half of signal, which imports enum
-
     from oci_gpu_hook.base import syscalls
 
-    for signal in (_signal.SIGPIPE, _signal.SIGXFSZ):
-        if signal not in ignored:
-            _signal.signal(signal, _signal.SIG_DFL)  # CPython ignores them, and a task would inherit that
+    signals.restore(ignored)
     try:
         syscalls.execve(os.fsencode(real_helper), call.arguments, call.environment)
     except OSError as error:

@@ -81,6 +81,20 @@ def test_stub_starts_by_itself(laid):
     assert said(run(laid.hook_stub, "poststop"))["arguments"] == [[laid.hook_stub, "poststop"]]
 
 
+@pytest.mark.parametrize("damage", ["absent", "empty", "cut", "of another Python"])
+def test_without_the_one_file_all_is_imported_as_usual(laid, damage):
+    path = laid.hook_stub.removesuffix(".py") + ".modules"
+    with open(path, "rb") as file:
+        content = file.read()
+    os.unlink(path)
+    if damage != "absent":
+        with open(path, "wb") as file:
+            file.write({"empty": b"", "cut": content[:400]}.get(damage, content[:8] + b"?" * (len(content) - 8)))
+    answer = said(run(laid.hook_stub, "poststop"))
+    assert answer["arguments"] == [[laid.hook_stub, "poststop"]]
+    assert answer["cached"] != "laid"
+
+
 def test_runtime_sends_create_to_python_and_the_rest_to_the_real_one(laid, real, bundle):
     answer = said(run(laid.runtime, "create", "--bundle", bundle(ASKING), "a b", env={"A": "1"}))
     started = laid.runtime_stub + (
