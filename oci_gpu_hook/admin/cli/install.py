@@ -10,6 +10,7 @@ import sys
 from oci_gpu_hook.admin.engines import files, known, mesos
 from oci_gpu_hook.admin.engines.model import BACKUP_SUFFIX, Steps, Target
 from oci_gpu_hook.admin.install import executables
+from oci_gpu_hook.admin.install.programs import find_real_runtime
 from oci_gpu_hook.admin.install.trusted_files import check_owners, make_directory
 from oci_gpu_hook.base.errors import HookError
 
@@ -70,7 +71,7 @@ def target_of(options: Namespace) -> Target:
     in_image = options.root != "/"
     directory = options.directory or (executables.SYSTEM_DIRECTORY if in_image else executables.default_directory())
     directory = directory if in_image else os.path.abspath(directory)
-    has_runtime = in_image or executables.find_real_runtime(getattr(options, "real_runtime", ""))
+    has_runtime = in_image or find_real_runtime(getattr(options, "real_runtime", ""))
     return Target(
         root=os.path.abspath(options.root),
         hook=f"{directory}/oci-gpu-hook",
