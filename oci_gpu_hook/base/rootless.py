@@ -1,7 +1,7 @@
 """Rootless engines run the hook as root of a user namespace, which owns no directory of the host's root.
 
-Then state is the user's own, so leases are kept among the containers of that user: another user's are out of sight, as
-their processes are.
+There the state is the user's own, so leases count among the containers of that user alone: those of other users cannot
+be seen, nor can their processes.
 """
 
 from __future__ import annotations

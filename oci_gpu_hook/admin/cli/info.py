@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line."""
     parser.add_argument("--json", action="store_true", help="print JSON (schemas/info.schema.json)")
     parser.add_argument("--files", action="store_true", help="list the driver's files: capabilities, kind, path")
-    parser.add_argument("--refresh", action="store_true", help="look at the host anew, whatever is stored")
+    parser.add_argument("--refresh", action="store_true", help="look at the host again, whatever is stored")
     parser.add_argument("--unclaimed", action="store_true", help="list files of the driver that no capability brings")
 
 

@@ -64,7 +64,7 @@ def guarded(name: str, check: Callable[[Host], Iterator[Finding]], looked_at: Ho
     except PermissionError as error:
         what = f"cannot look at {quoted(error.filename)}"
         yield Finding(check=name, severity=NOTE, what=what, why=reason(error), remedy="run this as root")
-    except Exception as error:  # noqa: BLE001  one check's bug is no reason to keep back what the others know
+    except Exception as error:  # noqa: BLE001  a bug in one check must not hide what the others find
         why = reason(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
         remedy = "please report it with the output of `oci-gpu doctor --json`"
         yield Finding(check=name, severity=WARNING, what=f"the check of {name} failed", why=why, remedy=remedy)

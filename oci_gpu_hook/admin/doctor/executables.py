@@ -1,4 +1,4 @@
-"""What engines start: whether it is laid, is of this version, starts a Python that is there, and is root's alone."""
+"""What engines start: whether it is installed, of this version, starts a Python that is there, and is root's alone."""
 
 from __future__ import annotations
 

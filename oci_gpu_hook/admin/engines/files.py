@@ -130,7 +130,7 @@ def _make(change: Change) -> None:
 
 
 def _is_backup(path: str, data: bytes) -> bool:
-    """Tell whether this is what the backup keeps, which is needed no more when it is back in its place."""
+    """Tell whether this is what the backup keeps; the backup has served when that is back in its place."""
     try:
         with open(path + BACKUP_SUFFIX, "rb") as file:
             return file.read() == data
