@@ -9,14 +9,12 @@ include/mesos/mesos.proto.
 from __future__ import annotations
 
 import os
-import stat
 import sys
 from struct import unpack_from
 
 from oci_gpu_hook.base import processes
-from oci_gpu_hook.base.errors import InvalidInput, quoted, reason
-from oci_gpu_hook.base.files import read_all
-from oci_gpu_hook.base.trust import is_trusted
+from oci_gpu_hook.base.errors import InvalidInput, StateError, quoted, reason
+from oci_gpu_hook.base.trust import read_trusted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,18 +57,13 @@ def gpus(directory: str) -> int | None:
     """
     path = os.path.join(directory, "config")
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        return read_gpus(read_trusted(path, LARGEST), path)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise InvalidInput(quoted(path), reason(error), _REMEDY) from None
-    try:
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode) or not is_trusted(found):
-            raise InvalidInput(quoted(path), "is no file that only root could have written", "look who changed it")
-        return read_gpus(read_all(fd, LARGEST, path), path)
-    finally:
-        os.close(fd)
+    except StateError as error:
+        raise InvalidInput(quoted(path), error.why, "look who changed it") from None
 
 
 def read_gpus(data: bytes, what: str) -> int | None:
