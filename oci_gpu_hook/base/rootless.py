@@ -13,7 +13,7 @@ from oci_gpu_hook.base.trust import is_trusted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator
     from typing import Final
 
 _MAP_SIZE: Final = 4096
@@ -39,15 +39,22 @@ def state_directory(configured: str, uid_map: str = "/proc/self/uid_map", runtim
             return configured  # root of this namespace made it: a container in a container
     except OSError:
         pass
-    rows = [tuple(map(int, line.split()[:2])) for line in ids.split(b"\n") if line]
-    uid = host_id_of_root(rows, os.geteuid())
+    uid = host_id_of_root(_rows(ids), os.geteuid())
     directory = f"{runtime_root}/{uid}"
     if _is_own(directory):
         return f"{directory}/oci-gpu-hook"
     return f"/tmp/oci-gpu-hook-{uid}"  # noqa: S108  its owner and mode are checked at every use (state.directory)
 
 
-def host_id_of_root(mappings: Iterable[Sequence[int]], default: int) -> int:
+def _rows(ids: bytes) -> Iterator[tuple[int, int]]:
+    """Yield the first id of each range inside, and outside. The kernel aligns its numbers with spaces."""
+    for row in ids.split(b"\n"):
+        fields = row.split()
+        if len(fields) == 3:
+            yield int(fields[0]), int(fields[1])
+
+
+def host_id_of_root(mappings: Iterable[tuple[int, int]], default: int) -> int:
     """Return the id outside of a user namespace that its id 0 stands for; `default` where it is not mapped.
 
     mappings: the first id of each range inside, and outside (user_namespaces(7)).

@@ -12,6 +12,12 @@ import stat
 from oci_gpu_hook.base.errors import StateError, quoted, reason
 from oci_gpu_hook.base.trust import is_trusted, read_trusted
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+_NOT_OURS: Final = "is not a directory that only its owner can write to"
+
 
 def directory(state_dir: str, name: str = "") -> str:
     """Return the path of the state directory, or of the directory `name` in it, made if missing.
@@ -32,7 +38,27 @@ def directory(state_dir: str, name: str = "") -> str:
         except OSError as error:
             raise _unusable(path, reason(error)) from None
         if not stat.S_ISDIR(status.st_mode) or not is_trusted(status):
-            raise _unusable(path, "is not a directory that only its owner can write to")
+            raise _unusable(path, _NOT_OURS)
+    return path
+
+
+def existing(state_dir: str, name: str = "") -> str | None:
+    """Return the path of the state directory, or of the directory `name` in it; None where there is none.
+
+    It is for reading, locking and removing there. Raises StateError where the directory is not this user's alone: in
+    /tmp anybody can have made it, or a link to a directory that this user owns.
+    """
+    path = state_dir
+    for part in ("", name) if name else ("",):
+        path = os.path.join(path, part) if part else path
+        try:
+            status = os.lstat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise _unusable(path, reason(error)) from None
+        if not stat.S_ISDIR(status.st_mode) or not is_trusted(status):
+            raise _unusable(path, _NOT_OURS)
     return path
 
 

@@ -232,3 +232,26 @@ class TestProcesses:
         assert (processes.start_time(1 << 30), processes.parent(1 << 30)) == (0, 0)
         with pytest.raises(FileNotFoundError):
             processes.innermost_number(1 << 30)
+
+
+class TestStateDirectory:
+    def test_what_is_not_there_is_not_made(self, tmp_path):
+        assert state.existing(f"{tmp_path}/state", "below") is None
+        assert os.listdir(tmp_path) == []
+        made = state.directory(f"{tmp_path}/state", "below")
+        assert state.existing(f"{tmp_path}/state", "below") == made
+
+    @pytest.mark.parametrize("trouble", ["link", "file", "mode"])
+    def test_what_is_not_this_user_s_alone_is_refused(self, tmp_path, trouble):
+        path = tmp_path / "state"
+        if trouble == "link":
+            (tmp_path / "other").mkdir(mode=0o700)
+            path.symlink_to("other")
+        elif trouble == "file":
+            path.write_bytes(b"")
+        else:
+            path.mkdir()
+            path.chmod(0o770)
+        for use in (state.existing, state.directory):
+            with pytest.raises(StateError, match="only its owner can write to"):
+                use(str(path), "below")

@@ -11,7 +11,7 @@ from oci_gpu_hook import __version__
 from oci_gpu_hook.base import rootless, state
 from oci_gpu_hook.base.config.model import Config
 from oci_gpu_hook.base.document import dump, parse
-from oci_gpu_hook.base.errors import HookError, InvalidInput
+from oci_gpu_hook.base.errors import HookError, InvalidInput, StateError
 from oci_gpu_hook.base.files import replace_file
 
 TYPE_CHECKING = False
@@ -32,8 +32,11 @@ def read(path: str, made_of: list[int]) -> Config | None:
 
     Raises OSError where this process's user namespace cannot be read.
     """
-    directory = os.path.join(rootless.state_directory(DIRECTORY[0]), DIRECTORY[1])
-    data = state.read(os.path.join(directory, _name(path)), _LARGEST)
+    try:
+        directory = state.existing(rootless.state_directory(DIRECTORY[0]), DIRECTORY[1])
+    except StateError:
+        return None
+    data = state.read(os.path.join(directory, _name(path)), _LARGEST) if directory else None
     if data is None:
         return None
     try:
