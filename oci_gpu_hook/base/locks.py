@@ -8,11 +8,12 @@ from time import monotonic, sleep
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Final
 
 # NONBLOCK: where the name is a FIFO's, nobody may ever open its other end.
 _OPEN: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-# Seconds between two looks at a lock. Where many starts wait, frequent looks keep the holder from its work.
+# Seconds between two looks. Where many starts wait, frequent looks keep the holder from its work.
 _SHORTEST_PAUSE: Final = 0.0005
 _LONGEST_PAUSE: Final = 0.02
 
@@ -28,7 +29,7 @@ def acquire(path: str, patience: float, dir_fd: int | None = None) -> int | None
         # Its owner alone may open it: a process that can open a file can lock it, and so hold up every container.
         fd = os.open(path, _OPEN, 0o600, dir_fd=dir_fd)
         try:
-            if not _wait(fd, give_up):
+            if not attempt(_flock(fd), give_up - monotonic()):
                 os.close(fd)
                 return None
             if _is_at(path, fd, dir_fd):
@@ -39,19 +40,33 @@ def acquire(path: str, patience: float, dir_fd: int | None = None) -> int | None
         os.close(fd)
 
 
-def _wait(fd: int, give_up: float) -> bool:
-    """Lock a file; False where that could not be done until the time `give_up`."""
-    pause = _SHORTEST_PAUSE
-    while True:
+def attempt(lock: Callable[[], object], patience: float) -> bool:
+    """Call `lock` until it does not raise BlockingIOError; False where it does for `patience` seconds."""
+
+    def is_had() -> bool:
         try:
-            flock(fd, LOCK_EX | LOCK_NB)
+            lock()
         except BlockingIOError:
-            if monotonic() >= give_up:
-                return False
-            sleep(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE)
-        else:
-            return True
+            return False
+        return True
+
+    return wait_until(is_had, patience)
+
+
+def wait_until(is_so: Callable[[], bool], patience: float) -> bool:
+    """Ask until the answer is yes; False where it is no for `patience` seconds."""
+    give_up = monotonic() + patience
+    pause = _SHORTEST_PAUSE
+    while not is_so():
+        if monotonic() >= give_up:
+            return False
+        sleep(pause)
+        pause = min(pause * 2, _LONGEST_PAUSE)
+    return True
+
+
+def _flock(fd: int) -> Callable[[], object]:
+    return lambda: flock(fd, LOCK_EX | LOCK_NB)
 
 
 def _is_at(path: str, fd: int, dir_fd: int | None) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -59,6 +60,15 @@ print(signal.getsignal(signal.SIGXFSZ).name)
 """
     done = without_private_modules(program)
     assert done.stdout == "{'_signal'} SIG_DFL SIG_IGN\nSIG_DFL\n", done.stderr
+
+
+@pytest.mark.parametrize("guard", ["", WITHOUT], ids=["with", "without"])
+def test_a_process_ends_when_its_time_is_over(guard):
+    program = (
+        guard + "\nfrom oci_gpu_hook.base.cpython import signals; import time; signals.die_after(1); time.sleep(60)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=False, cwd=ROOT, timeout=30)
+    assert done.returncode == -signal.SIGALRM
 
 
 def test_signals_are_given_back():

@@ -160,6 +160,23 @@ class TestLocks:
         assert os.path.samestat(os.fstat(got[0]), os.stat(path))
         os.close(*got)
 
+    def test_a_lock_of_another_kind_is_tried_until_patience_ends(self):
+        answers = iter([BlockingIOError, BlockingIOError, None])
+
+        def lock():
+            if answer := next(answers):
+                raise answer
+
+        def refuse():
+            raise PermissionError
+
+        assert locks.attempt(lock, 10.0)
+        started = time.monotonic()
+        assert not locks.wait_until(lambda: False, 0.05)
+        assert 0.05 <= time.monotonic() - started < 5
+        with pytest.raises(PermissionError):
+            locks.attempt(refuse, 10.0)
+
     def test_opens_no_link_and_hangs_at_no_fifo(self, tmp_path):
         (tmp_path / "link").symlink_to("/etc/passwd")
         with pytest.raises(OSError, match="symbolic links"):

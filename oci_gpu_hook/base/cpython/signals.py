@@ -22,3 +22,13 @@ def restore(ignored: Container[int] = ()) -> None:
     for each in (SIGPIPE, SIGXFSZ):
         if each not in ignored:
             signal(each, SIG_DFL)
+
+
+def die_after(seconds: int) -> None:
+    """Have the kernel end this process after so many seconds, whatever it is doing then."""
+    try:
+        from _signal import SIG_DFL, SIGALRM, alarm, signal  # type: ignore[import-not-found, unused-ignore]
+    except ImportError:
+        from signal import SIG_DFL, SIGALRM, alarm, signal
+    signal(SIGALRM, SIG_DFL)
+    alarm(seconds)
