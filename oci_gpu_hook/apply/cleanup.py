@@ -15,7 +15,10 @@ from oci_gpu_hook.apply.journal.changes import DIRECTORY, FILE, NODE
 from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
 from oci_gpu_hook.apply.systemd import units
 from oci_gpu_hook.base import log, state, syscalls
+from oci_gpu_hook.base.cpython import signals
 from oci_gpu_hook.base.errors import HookError
+from oci_gpu_hook.base.files import replace_file
+from oci_gpu_hook.base.locks import wait_until
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.apply.journal.changes import Change
     from oci_gpu_hook.apply.journal.journal import Entry
-    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.base.config.model import Config
 
 
 _SIGKILL: Final = 9
@@ -110,7 +113,7 @@ def _take_back_all(keys: Sequence[str], config: Config) -> None:
             continue
         mark = journal.tried_path(config, key)
         try:
-            state.write(mark, b"")
+            replace_file(mark, b"")
             with journal.Lock(config, entry.rootfs_identity, patience=0) as lock:
                 if lock.is_held:  # else its rootfs is somebody's who works in it
                     _take_back(key, config)
@@ -136,25 +139,17 @@ def _in_a_child(work: Callable[[], None], patience: float) -> bool:
     child = os.fork()
     if child == 0:
         try:
-            import _signal  # type: ignore[import-not-found]  # the C half of signal, which imports enum
-
             os.closerange(0, _MOST_DESCRIPTORS)
             for _ in range(3):
                 os.open("/dev/null", os.O_RDWR)
-            _signal.signal(_signal.SIGALRM, _signal.SIG_DFL)
-            _signal.alarm(int(patience) + 1)  # this process may be killed before it can kill the child
+            signals.die_after(int(patience) + 1)  # this process may be killed before it can kill the child
             work()
         finally:
             os._exit(0)
-    give_up = time.monotonic() + patience
-    pause = 0.0005
-    while os.waitpid(child, os.WNOHANG)[0] == 0:
-        if time.monotonic() >= give_up:
-            os.kill(child, _SIGKILL)
-            return False
-        time.sleep(pause)
-        pause = min(pause * 2, state.LONGEST_PAUSE)
-    return True
+    if wait_until(lambda: os.waitpid(child, os.WNOHANG)[0] != 0, patience):
+        return True
+    os.kill(child, _SIGKILL)
+    return False
 
 
 def _take_back(key: str, config: Config) -> None:

@@ -19,14 +19,13 @@ from oci_gpu_hook.lifecycle import verify
 from oci_gpu_hook.lifecycle.admission import readmitted
 from oci_gpu_hook.lifecycle.journaling import Mending
 from oci_gpu_hook.oci import container as containers
-from oci_gpu_hook.plan import plan
 from oci_gpu_hook.request import parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from oci_gpu_hook.apply.journal.journal import Entry
     from oci_gpu_hook.apply.status import Condition
-    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.lifecycle.verify import Finding
     from oci_gpu_hook.oci.container import Container
     from oci_gpu_hook.plan.plan import Plan
@@ -87,12 +86,11 @@ def _what_is_lost(entry: Entry, found: Condition, whole: Plan) -> Plan:
     )
     mounts = tuple(mount for mount in whole.edits.mounts if mount.container_path in unmounted)
     listed = frozenset(entry.ld_cache) if found.uncached else frozenset()
-    changed = {
-        "edits": ContainerEdits(device_nodes=nodes, mounts=mounts),
-        "links": tuple(link for link in whole.links if link.path in found.links),
-        "ld_cache": tuple(library for library in whole.ld_cache if library.path in listed),
-    }
-    return plan.Plan(**{**whole.__dict__, **changed})
+    return whole.replace(
+        edits=ContainerEdits(device_nodes=nodes, mounts=mounts),
+        links=tuple(link for link in whole.links if link.path in found.links),
+        ld_cache=tuple(library for library in whole.ld_cache if library.path in listed),
+    )
 
 
 def _take_away(entry: Entry, path: str, site: Site) -> None:

@@ -8,7 +8,7 @@ from oci_gpu_hook.apply.process import Process
 from oci_gpu_hook.apply.transaction import Site
 from oci_gpu_hook.apply.watch import Watch
 from oci_gpu_hook.base import log
-from oci_gpu_hook.base.config.config import of_this_user
+from oci_gpu_hook.base.config.load import of_this_user
 from oci_gpu_hook.lifecycle.admission import Admitted
 from oci_gpu_hook.lifecycle.clock import Clock
 from oci_gpu_hook.lifecycle.journaling import Starting
@@ -16,7 +16,7 @@ from oci_gpu_hook.oci.container import check_process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.lifecycle.admission import Restriction
     from oci_gpu_hook.oci.container import Container
     from oci_gpu_hook.request.model import Request

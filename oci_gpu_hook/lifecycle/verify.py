@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.apply.journal.journal import Entry
     from oci_gpu_hook.apply.status import Condition
-    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.base.config.model import Config
 
     Node = tuple[int, int]  # major, minor of a character device
 

@@ -16,9 +16,10 @@ from oci_gpu_hook.apply.journal.changes import FILE, LINK, NODE, change
 from oci_gpu_hook.apply.journal.journal import Entry
 from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
 from oci_gpu_hook.apply.systemd import drop_in, units
-from oci_gpu_hook.base import state
-from oci_gpu_hook.base.config.config import Config
+from oci_gpu_hook.base import processes, state
+from oci_gpu_hook.base.config.model import Config
 from oci_gpu_hook.base.errors import ApplyError
+from oci_gpu_hook.base.files import replace_file
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def entry(name, rootfs, pid=0, started=None, **fields):
     return Entry(
         id=name,
         pid=pid,
-        start_time=state.start_time(pid) if started is None else started,
+        start_time=processes.start_time(pid) if started is None else started,
         bundle="/bundle",
         rootfs=str(rootfs),
         rootfs_identity=(status.st_dev, status.st_ino),
@@ -83,7 +84,7 @@ def test_the_entry_comes_back_as_it_was_written(config, rootfs):
         mounts=("/usr/lib/libcuda.so.580.1",),
         ld_cache=("/usr/lib/libcuda.so.1",),
         exclusive=True,
-        boot_id=state.boot_id(),
+        boot_id=processes.boot_id(),
         since="2026-01-01T00:00:00Z",
     )
     record(config, written)
@@ -106,7 +107,7 @@ def test_an_entry_of_an_older_hook_is_read(config, rootfs):
         {"kind": "link", "path": "/link", "target": "there", "was": "before", "passing": True},
         {"kind": "node", "path": "/dev/nvidia0", "device": os.makedev(195, 0)},
     ]
-    state.write(path, json.dumps(document).encode())
+    replace_file(path, json.dumps(document).encode())
     assert reader.read(config, journal.key(written)) == written
 
 
@@ -131,18 +132,18 @@ def test_nobody_lives_on_from_an_earlier_boot(config, rootfs):
     record(config, earlier)
     assert not earlier.is_alive()
     assert [journal.id_in(key) for key in journal.dead(config)] == ["former"]
-    record(config, entry("now", rootfs, boot_id=state.boot_id()))
+    record(config, entry("now", rootfs, boot_id=processes.boot_id()))
     assert [found.id for found in reader.read_all(config)] == ["now"]
     assert journal.dead(config) == []
 
 
 def test_an_entry_is_kept_while_its_hook_works(config, rootfs, dead_pid):
     """A runtime that is killed takes the container with it, not the hook, which goes on making files for a while."""
-    works = (os.getpid(), state.start_time(os.getpid()))
-    record(config, entry("a", rootfs, dead_pid, 1, boot_id=state.boot_id(), hook=works))
+    works = (os.getpid(), processes.start_time(os.getpid()))
+    record(config, entry("a", rootfs, dead_pid, 1, boot_id=processes.boot_id(), hook=works))
     assert journal.dead(config) == []
     assert cleanup.reconcile(config) == ()
-    record(config, entry("a", rootfs, dead_pid, 1, boot_id=state.boot_id(), hook=(dead_pid, 2)))
+    record(config, entry("a", rootfs, dead_pid, 1, boot_id=processes.boot_id(), hook=(dead_pid, 2)))
     assert cleanup.reconcile(config) == ("a",)
     assert os.listdir(rootfs) == []
 
@@ -264,7 +265,7 @@ def test_poststop_takes_back_only_what_was_made_of_its_bundle(config, rootfs, de
 def test_any_id_has_an_entry_of_its_own(config, rootfs, dead_pid, name):
     made = Entry(**{**entry("a", rootfs, dead_pid, 7).__dict__, "id": name})
     journal.record(config, made.rootfs_identity, lambda: made)
-    state.write(journal.ld_cache_path(config, made), b"x")
+    replace_file(journal.ld_cache_path(config, made), b"x")
     assert reader.read_all(config) == [made]
     cleanup.detach(name, "/bundle", config)
     assert os.listdir(os.path.join(config.state_dir, journal.DIRECTORY)) == [".lock"]

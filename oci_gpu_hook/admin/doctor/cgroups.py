@@ -26,7 +26,7 @@ def check(host: Host) -> Iterator[Finding]:
         yield Finding(check=_NAME, severity=OK, what="device access is cgroup v2's (BPF programs)")
         if host.read("/proc/sys/net/core/bpf_jit_harden") == "2":
             what = "net.core.bpf_jit_harden=2 hides the runtime's device programs"
-            why = "they are made anew from config.json instead, which comes to the same with runc and crun"
+            why = "they are made from config.json instead, which comes to the same with runc and crun"
             yield Finding(check=_NAME, severity=NOTE, what=what, why=why)
     else:
         what = "no cgroup file system with devices is mounted here"

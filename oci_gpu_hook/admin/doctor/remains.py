@@ -62,7 +62,7 @@ def _record(host: Host) -> Iterator[Finding]:
     damaged = sorted(name for name in os.listdir(directory) if name.startswith(f"{RECORD}.corrupt-"))
     if damaged:
         what = f"{directory} has {len(damaged)} damaged records of leases, the last {damaged[-1]}"
-        why = "each was made anew when it was found, and containers without a readable entry lost their leases"
+        why = "each was rebuilt when it was found, and containers without a readable entry lost their leases"
         remedy = "find out who wrote there; then remove them"
         yield Finding(check=_NAME, severity=WARNING, what=what, why=why, remedy=remedy)
 

@@ -13,9 +13,11 @@ import os
 from oci_gpu_hook.apply.systemd import units
 from oci_gpu_hook.base import log, state
 from oci_gpu_hook.base.document import dump
-from oci_gpu_hook.base.errors import reason
+from oci_gpu_hook.base.errors import StateError, reason
+from oci_gpu_hook.base.files import drop_unfinished, replace_file
+from oci_gpu_hook.base.locks import attempt
+from oci_gpu_hook.base.processes import boot_id, start_time
 from oci_gpu_hook.base.record import Record
-from oci_gpu_hook.base.state import StateError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from typing import Final, Self
 
     from oci_gpu_hook.apply.journal.changes import Change
-    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.base.config.model import Config
 
 DIRECTORY: Final = "containers"
 _LOCK: Final = ".lock"
@@ -79,11 +81,11 @@ class Entry(Record):
 
     def is_alive(self) -> bool:
         """Tell whether the container's first process lives."""
-        return self.boot_id in ("", state.boot_id()) and _lives(self.pid, self.start_time)
+        return self.boot_id in ("", boot_id()) and _lives(self.pid, self.start_time)
 
     def is_active(self) -> bool:
         """Tell whether the container lives, or what is made for it: a hook may outlive a runtime that was killed."""
-        return self.is_alive() or (self.boot_id == state.boot_id() and _lives(*self.hook))
+        return self.is_alive() or (self.boot_id == boot_id() and _lives(*self.hook))
 
     def has_rootfs_of(self, other: Entry) -> bool:
         """Tell whether two containers have one root directory, and not one after the other the same inode number."""
@@ -141,7 +143,7 @@ def write(config: Config, entry: Entry) -> None:
     }
     if entry.rootfs_born:
         document["rootfsBorn"] = entry.rootfs_born
-    state.write(path_in(os.path.join(config.state_dir, DIRECTORY), key(entry)), dump(document))
+    replace_file(path_in(os.path.join(config.state_dir, DIRECTORY), key(entry)), dump(document))
 
 
 def _of_boot(entry: Entry) -> dict[str, object]:
@@ -170,7 +172,7 @@ def id_in(key: str) -> str:
 def has_entry(config: Config, container_id: str, pid: int) -> bool:
     """Tell whether there is an entry of the container whose process is `pid`; also one that an older hook wrote."""
     directory = os.path.join(config.state_dir, DIRECTORY)
-    if os.access(path_in(directory, key_of(container_id, pid, state.start_time(pid))), os.F_OK):
+    if os.access(path_in(directory, key_of(container_id, pid, start_time(pid))), os.F_OK):
         return True
     if not os.access(path_in(directory, container_id or _UNNAMED), os.F_OK):
         return False
@@ -205,13 +207,13 @@ def _is_dead(path: str) -> bool:
         hook = int(members.get(b'"hookPid"', 0)), int(members.get(b'"hookStartTime"', 0))
     except (KeyError, ValueError):
         return False
-    if members.get(b'"bootId"', b"").strip(b'"') not in (b"", state.boot_id().encode()):
+    if members.get(b'"bootId"', b"").strip(b'"') not in (b"", boot_id().encode()):
         return True
     return not (_lives(*container) or _lives(*hook))
 
 
 def _lives(pid: int, started: int) -> bool:
-    return 0 != state.start_time(pid) == started
+    return 0 != start_time(pid) == started
 
 
 def ld_cache_path(config: Config, entry: Entry) -> str:
@@ -228,7 +230,7 @@ def forget(config: Config, key: str) -> None:
     entry = path_in(os.path.join(config.state_dir, DIRECTORY), key)
     for path in (_ld_cache_path(config, key), entry):
         drop(path)
-        state.drop_unfinished(path)
+        drop_unfinished(path)
     drop(tried_path(config, key))
 
 
@@ -278,7 +280,7 @@ class Lock:
         device, inode = rootfs_identity
         self._offset = (device * _SPREAD + inode) & _OFFSETS
         self._patience = _PATIENCE if patience is None else patience
-        self._fd = -1
+        self._fd: int | None = None
         self.is_held = False
 
     def __enter__(self) -> Self:
@@ -287,21 +289,21 @@ class Lock:
             return self  # no container was ever given anything
         path = os.path.join(directory, _LOCK)
         try:
-            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            self.is_held = state.attempt(self._try, self._patience)
+            fd = self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            self.is_held = attempt(lambda: self._try(fd), self._patience)
             if not self.is_held and self._patience:
                 log.warning("lock not had", path=path, seconds=self._patience)
         except OSError as error:
             log.warning("lock not had", path=path, reason=reason(error))
         return self
 
-    def _try(self) -> None:
+    def _try(self, fd: int) -> None:
         from fcntl import fcntl
         from struct import pack
 
         # struct flock: of the open file, not of the process, whose threads and descriptors would share it.
-        fcntl(self._fd, _SET_LOCK, pack("hhqqi4x", _WRITE_LOCK, os.SEEK_SET, self._offset, 1, 0))
+        fcntl(fd, _SET_LOCK, pack("hhqqi4x", _WRITE_LOCK, os.SEEK_SET, self._offset, 1, 0))
 
     def __exit__(self, *_exception: object) -> None:
-        if self._fd >= 0:
+        if self._fd is not None:
             os.close(self._fd)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import Any, Final
 
     from oci_gpu_hook.apply.journal.changes import Change
-    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.base.config.model import Config
 
 _LARGEST: Final = 4 * 1024 * 1024
 
@@ -37,7 +37,7 @@ def read(config: Config, name: str) -> Entry | None:
     # The key names files that cleanup removes: no other may stand in an entry than the one it was found under.
     if name == key(entry):
         return entry
-    return Entry(**{**entry.__dict__, "key": name}) if name == (entry.id or "unnamed") else None
+    return entry.replace(key=name) if name == (entry.id or "unnamed") else None
 
 
 def read_all(config: Config) -> list[Entry]:
@@ -89,8 +89,7 @@ def hand_over(config: Config, entry: Entry, heir: Entry) -> None:
     """Make the changes of an entry another's to take back."""
     added = [made for made in entry.changes if made not in heir.changes]
     cached = [path for path in entry.cached if path not in heir.cached]
-    fields = {**heir.__dict__, "changes": (*added, *heir.changes), "cached": (*cached, *heir.cached)}
-    write(config, Entry(**fields))
+    write(config, heir.replace(changes=(*added, *heir.changes), cached=(*cached, *heir.cached)))
 
 
 def _entry(document: dict[str, Any]) -> Entry:
