@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Protocol
 
-    from oci_gpu_hook.apply.device_access.cgroup import DeviceCgroup, Node
+    from oci_gpu_hook.apply.device_access.model import DeviceCgroup, Node
     from oci_gpu_hook.apply.journal.changes import Change
     from oci_gpu_hook.apply.mounts import Attachment
     from oci_gpu_hook.apply.process import Process

@@ -7,6 +7,7 @@ import os
 import pytest
 
 from oci_gpu_hook.apply.device_access import cgroup, v1
+from oci_gpu_hook.apply.device_access.model import DeviceCgroup
 from oci_gpu_hook.base import rootless
 from oci_gpu_hook.base.errors import ApplyError
 
@@ -141,7 +142,7 @@ class TestOwnTop:
 
 class TestRefusals:
     def found(self, version):
-        return cgroup.DeviceCgroup(version=version, path="/a", own_path="/a", levels=(99,))
+        return DeviceCgroup(version=version, path="/a", own_path="/a", levels=(99,))
 
     def failing(self, monkeypatch, error):
         class Controller:

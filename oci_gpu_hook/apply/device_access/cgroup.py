@@ -1,8 +1,8 @@
 """Which cgroup decides about a container's devices, and the change of what it decides.
 
-cgroup v1 has a list of rules (`devices_v1`), cgroup v2 programs (`devices_v2`); a host has one of both in force. What
-must be done is found out for each container from what its cgroups say now: where they permit the nodes already, or
-none is in force, nothing is.
+cgroup v1 has a list of rules (`v1`), cgroup v2 programs (`v2`); a host has one of both in force. What must be done is
+found out for each container from what its cgroups say now: where they permit the nodes already, or none is in force,
+nothing is.
 """
 
 from __future__ import annotations
@@ -10,61 +10,24 @@ from __future__ import annotations
 import errno
 import os
 
+from oci_gpu_hook.apply.device_access.model import DeviceCgroup
 from oci_gpu_hook.apply.systemd import units
 from oci_gpu_hook.base import mount_table
 from oci_gpu_hook.base.errors import ApplyError, quoted, reason
 from oci_gpu_hook.base.files import read_file
 from oci_gpu_hook.base.processes import innermost_number
-from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.base.rootless import in_first_user_namespace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import ModuleType
-    from typing import Final, Protocol, Self
+    from typing import Final
 
+    from oci_gpu_hook.apply.device_access.model import Change, Node
     from oci_gpu_hook.oci.container import DeviceRule
 
-    Node = tuple[int, int]  # major, minor of a character device
-
-    class Change(Protocol):
-        """One change of one cgroup."""
-
-        def undo(self) -> None:
-            """Put back what was there."""
-
-        def close(self) -> None:
-            """Let go of what undo needs."""
-
-
 _MOUNT_POINT: Final = "/sys/fs/cgroup"
-
-
-class DeviceCgroup(Record):
-    """The cgroups whose device access is the container's own, held open.
-
-    version: 1, 2, or 0 where no device controller is in force (note says why, levels is empty).
-    path: of the process's cgroup, as /proc/PID/cgroup has it. own_path: of the topmost cgroup of the container.
-    levels: directory descriptors from own_path down to path; mostly they are one.
-    """
-
-    version: int
-    path: str
-    own_path: str = ""
-    levels: tuple[int, ...] = ()
-    note: str = ""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the descriptors; after that no grant made with them can be undone."""
-        for directory in self.levels:
-            os.close(directory)
 
 
 class Grant:
@@ -140,12 +103,12 @@ def allows(cgroup: DeviceCgroup, major: int, minor: int) -> bool | None:
 def _controller(version: int) -> ModuleType:
     """Return the module for that version of cgroups; the other one is not worth importing."""
     if version == 1:
-        from oci_gpu_hook.apply.device_access import v1 as devices_v1
+        from oci_gpu_hook.apply.device_access import v1
 
-        return devices_v1
-    from oci_gpu_hook.apply.device_access import v2 as devices_v2
+        return v1
+    from oci_gpu_hook.apply.device_access import v2
 
-    return devices_v2
+    return v2
 
 
 def _refused(cgroup: DeviceCgroup, error: OSError) -> Grant:

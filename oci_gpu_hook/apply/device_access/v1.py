@@ -15,10 +15,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from oci_gpu_hook.apply.device_access.cgroup import Change, DeviceCgroup
+    from oci_gpu_hook.apply.device_access.model import Change, DeviceCgroup, Node
     from oci_gpu_hook.oci.container import DeviceRule
-
-    Node = tuple[int, int]
 
 
 class Allowed:
