@@ -10,6 +10,7 @@ import os
 import stat
 import time
 
+from oci_gpu_hook.apply.journal import entry as entries
 from oci_gpu_hook.apply.journal import journal, reader
 from oci_gpu_hook.apply.journal.changes import DIRECTORY, FILE, NODE
 from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from typing import Final
 
     from oci_gpu_hook.apply.journal.changes import Change
-    from oci_gpu_hook.apply.journal.journal import Entry
+    from oci_gpu_hook.apply.journal.entry import Entry
     from oci_gpu_hook.base.config.model import Config
 
 
@@ -42,10 +43,10 @@ def undo(config: Config, entry: Entry, rootfs: Rootfs) -> None:
     with journal.Lock(config, entry.rootfs_identity):
         heirs = reader.sharers(config, entry)
         if heirs:
-            reader.hand_over(config, entry, heirs[0])
+            _hand_over(config, entry, heirs[0])
         else:
             clean(rootfs, entry)
-        journal.forget(config, journal.key(entry))
+        journal.forget(config, entries.key(entry))
 
 
 def clean(rootfs: Rootfs, entry: Entry, *, ended: bool = False) -> None:
@@ -67,7 +68,7 @@ def detach(container_id: str, bundle: str, config: Config) -> None:
     for entry in reader.of_container(config, container_id, bundle):
         if not entry.is_active():
             with journal.Lock(config, entry.rootfs_identity):
-                _take_back(journal.key(entry), config)
+                _take_back(entries.key(entry), config)
     _sweep(config)
 
 
@@ -86,7 +87,7 @@ def take_back_dead(config: Config, *, thoroughly: bool = False) -> tuple[str, ..
     dead = {}
     for key in journal.dead(config):
         entry = reader.read(config, key)
-        dead[key] = entry.id if entry else journal.id_in(key)
+        dead[key] = entry.id if entry else entries.id_in(key)
         try:
             if entry is None:
                 journal.forget(config, key)
@@ -159,7 +160,7 @@ def _take_back(key: str, config: Config) -> None:
         return
     heirs = reader.sharers(config, entry)
     if heirs:
-        reader.hand_over(config, entry, heirs[0])
+        _hand_over(config, entry, heirs[0])
     else:
         _clean_rootfs(entry)
     if entry.unit:
@@ -167,12 +168,19 @@ def _take_back(key: str, config: Config) -> None:
     journal.forget(config, key)
 
 
+def _hand_over(config: Config, entry: Entry, heir: Entry) -> None:
+    """Make the changes of an entry another's to take back."""
+    added = [made for made in entry.changes if made not in heir.changes]
+    cached = [path for path in entry.cached if path not in heir.cached]
+    journal.write(config, heir.replace(changes=(*added, *heir.changes), cached=(*cached, *heir.cached)))
+
+
 def _sweep(config: Config) -> None:
     """Remove what hooks of dead containers left that were killed before there was an entry."""
-    directory = state.existing(config.state_dir, journal.DIRECTORY)
+    directory = state.existing(config.state_dir, entries.DIRECTORY)
     for name in os.listdir(directory) if directory else ():
         if journal.is_left_over(config, name):
-            journal.drop(os.path.join(config.state_dir, journal.DIRECTORY, name))
+            journal.drop(os.path.join(config.state_dir, entries.DIRECTORY, name))
 
 
 def _remove_drop_in_of(entry: Entry, config: Config) -> None:

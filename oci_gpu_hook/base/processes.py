@@ -26,6 +26,11 @@ def start_time(pid: int) -> int:
     return int(fields[19])
 
 
+def lives(pid: int, started: int) -> bool:
+    """Tell whether the process of that number that started then lives."""
+    return 0 != start_time(pid) == started
+
+
 def parent(pid: int | str = "self") -> int:
     """Return the number of the process that a process is the child of, 0 if there is none."""
     fields = _stat(pid)

@@ -7,7 +7,7 @@ import time
 
 from oci_gpu_hook.apply import ld_cache
 from oci_gpu_hook.apply.journal import journal
-from oci_gpu_hook.apply.journal.journal import Entry
+from oci_gpu_hook.apply.journal.entry import Entry
 from oci_gpu_hook.base import syscalls
 from oci_gpu_hook.base.processes import boot_id, start_time
 

@@ -11,6 +11,7 @@ import os
 
 from oci_gpu_hook.apply import status, transaction
 from oci_gpu_hook.apply.journal import journal, reader
+from oci_gpu_hook.apply.journal.entry import key
 from oci_gpu_hook.apply.process import Process
 from oci_gpu_hook.apply.transaction import Site
 from oci_gpu_hook.base.errors import DriverError, InvalidInput, UnsafeRootfs, quoted
@@ -23,7 +24,7 @@ from oci_gpu_hook.request import parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from oci_gpu_hook.apply.journal.journal import Entry
+    from oci_gpu_hook.apply.journal.entry import Entry
     from oci_gpu_hook.apply.status import Condition
     from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.lifecycle.verify import Finding
@@ -64,7 +65,7 @@ def repair(entry: Entry, config: Config) -> tuple[Finding, ...]:
 
 def _as_it_is_now(entry: Entry, config: Config) -> Entry:
     """Return the entry again now that its rootfs is locked: another's changes may have been handed to it meanwhile."""
-    found = reader.read(config, journal.key(entry))
+    found = reader.read(config, key(entry))
     if found is None:
         raise InvalidInput(f"container {quoted(entry.id)}", "has ended", "name a container that runs")
     return found

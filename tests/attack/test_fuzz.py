@@ -21,6 +21,7 @@ from oci_gpu_hook.allocation.holders import Holder
 from oci_gpu_hook.allocation.model import Lease, LeasedDevice, LeaseTable, Waiter
 from oci_gpu_hook.apply.cleanup import take_back
 from oci_gpu_hook.apply.journal import journal, reader
+from oci_gpu_hook.apply.journal.entry import DIRECTORY
 from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
 from oci_gpu_hook.base import state
 from oci_gpu_hook.base.config import compiled
@@ -263,13 +264,13 @@ def test_json_made_to_cost(data):
 
 @pytest.fixture
 def own_state(tmp_path):
-    return state.directory(str(tmp_path / "state"), journal.DIRECTORY).removesuffix("/" + journal.DIRECTORY)
+    return state.directory(str(tmp_path / "state"), DIRECTORY).removesuffix("/" + DIRECTORY)
 
 
 @fuzz
 @given(mutations(ENTRY))
 def test_a_journal_entry(own_state, document):
-    path = os.path.join(own_state, journal.DIRECTORY, "fuzz.json")
+    path = os.path.join(own_state, DIRECTORY, "fuzz.json")
     replace_file(path, json.dumps(document).encode())
     settings_ = Config(state_dir=own_state)
 

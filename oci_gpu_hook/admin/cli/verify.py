@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from oci_gpu_hook.apply.journal.journal import Entry
+    from oci_gpu_hook.apply.journal.entry import Entry
     from oci_gpu_hook.lifecycle.verify import Finding
 
 SUMMARY = "tell whether running containers still have their GPUs"
