@@ -21,6 +21,7 @@ from oci_gpu_hook.base.files import read_file
 from oci_gpu_hook.base.processes import parent
 from oci_gpu_hook.entrypoints.mesos import cgroups
 from oci_gpu_hook.entrypoints.mesos.bundle import CONTAINER
+from oci_gpu_hook.entrypoints.mesos.complaint import complain
 from oci_gpu_hook.oci import container as containers
 from oci_gpu_hook.oci.container import State
 from oci_gpu_hook.request import parse
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 def run(arguments: Sequence[str], config_path: str) -> int:
     """Do it; return the exit status."""
     from oci_gpu_hook.entrypoints.hook import describe_bug
-    from oci_gpu_hook.entrypoints.mesos.shim import complain
 
     try:
         (bundle,) = arguments  # as `door.with_hook` has written them

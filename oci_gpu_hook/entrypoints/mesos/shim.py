@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import gc
 import os
-import sys
 
 from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.base.cpython import signals
 from oci_gpu_hook.base.document import dump
-from oci_gpu_hook.base.errors import ApplyError, HookError, InvalidInput, one_line, quoted, reason
+from oci_gpu_hook.base.errors import ApplyError, HookError, InvalidInput, quoted, reason
 from oci_gpu_hook.base.files import read_file
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.entrypoints.hook import describe_bug
 from oci_gpu_hook.entrypoints.mesos import accounting, bundle, cgroups, launch_info, resources
+from oci_gpu_hook.entrypoints.mesos.complaint import complain
 from oci_gpu_hook.entrypoints.mesos.launch_info import Call
 from oci_gpu_hook.request.prefilter import may_ask
 
@@ -121,12 +121,6 @@ def _find_or_pass(call: Call, config_path: str) -> Launch | None:
         if may_ask(b"\0".join((*call.arguments, *call.environment)), b""):
             raise
         return None
-
-
-def complain(message: str) -> None:
-    """Write the one line of a failure to stderr, which is the task's."""
-    sys.stderr.write(f"oci-gpu-hook: error: {one_line(message)}\n")
-    sys.stderr.flush()
 
 
 def _runtime_directory(place: Place, call: Call, cgroup: Cgroup) -> str:
