@@ -51,7 +51,7 @@ def case(name: str, bed: Bed) -> Case:
 
 def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 200
-    beds = [Bed() for _ in WITHOUT]
+    beds = [Bed(machine=False) for _ in WITHOUT]
     try:
         cases = [case(name, bed) for name, bed in zip(WITHOUT, beds, strict=True)]
         interleave(cases, 1)  # the first start makes the inventory
