@@ -31,10 +31,11 @@ class Bed:
     """A small file system in which devices can be opened, with the package installed in it; gone at the end.
 
     In memory: what a file costs on a disk's file system depends on what was made and removed there before. `disk` is a
-    directory on the disk, for the one row that shows that.
+    directory on the disk, for the one row that shows that. machine: whether the machine's own configuration is to name
+    a simulated host, in a mount namespace of this process's own; one bed at a time can have that.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, machine: bool = True) -> None:
         self.work = Path(tempfile.mkdtemp(prefix="oci-gpu-hook-bench-", dir="/var/tmp"))
         run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", self.work)
         self.disk = Path(tempfile.mkdtemp(prefix="oci-gpu-hook-bench-", dir="/var/tmp"))
@@ -44,7 +45,8 @@ class Bed:
             tiny.make_rootfs(str(image))
         self.real = os.path.exists("/proc/driver/nvidia/version")
         self.number = 0
-        if not self.real:
+        self._is_machine = machine and not self.real
+        if self._is_machine:
             self._configure()
 
     def _configure(self) -> None:
@@ -59,7 +61,7 @@ class Bed:
         shutil.copy(self.host(1), target)
 
     def close(self) -> None:
-        if not self.real:
+        if self._is_machine:
             run("umount", "--lazy", "/etc")
         run("umount", "--lazy", self.work)
         for directory in (self.work, self.disk):

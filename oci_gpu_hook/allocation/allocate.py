@@ -13,8 +13,7 @@ from oci_gpu_hook.allocation.holders import Processes
 from oci_gpu_hook.allocation.model import Busy, Claim
 from oci_gpu_hook.allocation.store import Store
 from oci_gpu_hook.base import log, state
-from oci_gpu_hook.base.errors import AllocationError, HookError, quoted, reason
-from oci_gpu_hook.base.state import StateError
+from oci_gpu_hook.base.errors import AllocationError, HookError, StateError, quoted, reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.allocation.model import Lease, LeaseTable
     from oci_gpu_hook.allocation.wait import Wait
-    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.devices.model import Device
     from oci_gpu_hook.oci.container import Container
     from oci_gpu_hook.request.model import Request
@@ -105,7 +104,7 @@ def _with_makers(asked: Claim, table: LeaseTable, processes: Processes) -> Claim
     """Return the claim with the runtime that this hook works for, where one may hold the lease for its container."""
     if asked.starting or not any(lease.starting and lease.container == asked.container for lease in table.leases):
         return asked
-    return Claim(**{**asked.__dict__, "makers": processes.lineage()})
+    return asked.replace(makers=processes.lineage())
 
 
 def _wait(asked: Claim, config: Config, processes: Processes) -> Wait:

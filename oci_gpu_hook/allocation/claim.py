@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from oci_gpu_hook.allocation import select
 from oci_gpu_hook.allocation.holders import same
-from oci_gpu_hook.allocation.model import Lease, leased, with_changes
+from oci_gpu_hook.allocation.model import Lease, leased
 from oci_gpu_hook.base.errors import AllocationError, InvalidInput, quoted
 from oci_gpu_hook.devices import vendors
 
@@ -45,7 +45,7 @@ def serve(
     if place:
         queue = tuple([waiter for waiter in queue if waiter != place])
     if not granted:  # `all` of no GPU
-        return granted, with_changes(table, leases=tuple(others), queue=queue) if own or place else table
+        return granted, table.replace(leases=tuple(others), queue=queue) if own or place else table
     lease = Lease(
         container=claim.container,
         devices=tuple([leased(device) for device in granted]),
@@ -55,10 +55,10 @@ def serve(
         starting=claim.starting,
     )
     if own and set(lease.devices) == set(own.devices):
-        lease = Lease(**{**lease.__dict__, "devices": own.devices})
+        lease = lease.replace(devices=own.devices)
     if lease == own:
         return granted, table
-    return granted, with_changes(table, leases=(*others, lease), queue=queue)
+    return granted, table.replace(leases=(*others, lease), queue=queue)
 
 
 def choose_in_turn(

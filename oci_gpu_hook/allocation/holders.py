@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 
+from oci_gpu_hook.base.processes import boot_id, parent, start_time
 from oci_gpu_hook.base.record import Record
-from oci_gpu_hook.base.state import boot_id, parent, start_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

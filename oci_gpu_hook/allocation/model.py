@@ -85,8 +85,3 @@ def leased(device: Device) -> LeasedDevice:
     if device.whole:
         return LeasedDevice(whole=device.whole, part=device.uuid, kind=device.kind)
     return LeasedDevice(whole=device.uuid, kind=device.kind)
-
-
-def with_changes(table: LeaseTable, **changes: object) -> LeaseTable:
-    """Return the table with some of its fields replaced."""
-    return LeaseTable(**{**table.__dict__, **changes})

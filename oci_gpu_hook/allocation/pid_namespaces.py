@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 
+from oci_gpu_hook.base.processes import innermost_number, status_field
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,10 +24,9 @@ def of_proc() -> int:
     """
     pid = "self"
     for _ in range(_MOST_ANCESTORS):
-        status = _status(pid)
-        if len(_field(status, b"NSpid").split()) == 1:
+        if len(status_field(pid, b"NSpid").split()) == 1:
             return _inode(pid)
-        pid = _field(status, b"PPid").decode("ascii")
+        pid = status_field(pid, b"PPid").decode("ascii")
         if pid == "0":
             break
     return _inode("1")
@@ -37,30 +38,17 @@ def has(namespace: int, number: int, is_meant: Callable[[int], bool]) -> bool:
     is_meant: whether the process that /proc gives the number can be the one at all.
     """
     return any(
-        is_meant(int(pid)) and _inode(pid) == namespace and _innermost_number(pid) == number
+        is_meant(int(pid)) and _inode(pid) == namespace and _is_known_as(pid, number)
         for pid in os.listdir("/proc")
         if pid.isdecimal()
     )
 
 
-def _innermost_number(pid: str) -> int:
+def _is_known_as(pid: str, number: int) -> bool:
     try:
-        numbers = _field(_status(pid), b"NSpid").split()
+        return innermost_number(pid) == number
     except OSError:
-        return 0
-    return int(numbers[-1]) if numbers else 0
-
-
-def _field(status: bytes, name: bytes) -> bytes:
-    return status.partition(b"\n" + name + b":")[2].partition(b"\n")[0].strip()
-
-
-def _status(pid: str) -> bytes:
-    fd = os.open(f"/proc/{pid}/status", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return os.read(fd, 16384)
-    finally:
-        os.close(fd)
+        return False
 
 
 def _inode(pid: str) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from oci_gpu_hook.allocation.json_members import HOLDER, holder_of, holder_to_json, wrong
-from oci_gpu_hook.allocation.model import Waiter, with_changes
+from oci_gpu_hook.allocation.model import Waiter
 from oci_gpu_hook.base.errors import quoted
 from oci_gpu_hook.request.model import DEFAULT_KIND, Request
 
@@ -33,12 +33,12 @@ def keep_place(table: LeaseTable, waiter: Waiter) -> LeaseTable:
     if waiter in table.queue:
         return table
     queue = sorted((*table.queue, waiter), key=lambda other: other.ticket)
-    return with_changes(table, queue=tuple(queue), next_ticket=max(table.next_ticket, waiter.ticket + 1))
+    return table.replace(queue=tuple(queue), next_ticket=max(table.next_ticket, waiter.ticket + 1))
 
 
 def leave(table: LeaseTable, waiter: Waiter) -> LeaseTable:
     """Return the table without a place in the queue."""
-    return with_changes(table, queue=tuple(other for other in table.queue if other != waiter))
+    return table.replace(queue=tuple(other for other in table.queue if other != waiter))
 
 
 def to_json(waiter: Waiter) -> dict[str, object]:

@@ -6,11 +6,11 @@ import os
 import time
 
 from oci_gpu_hook.allocation.holders import Holder
-from oci_gpu_hook.allocation.model import Lease, LeasedDevice, with_changes
-from oci_gpu_hook.allocation.trusted_read import READ, read_trusted
+from oci_gpu_hook.allocation.model import Lease, LeasedDevice
 from oci_gpu_hook.base import document
 from oci_gpu_hook.base.document import member
 from oci_gpu_hook.base.errors import HookError, InvalidInput, quoted
+from oci_gpu_hook.base.trust import read_trusted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 JOURNALS: Final = "containers"
 LARGEST_JOURNAL: Final = 4 << 20
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _WHAT: Final = "journal"
 _REMEDY: Final = "nothing to do: it attests no lease"
 
@@ -33,7 +34,7 @@ def completed(readable: LeaseTable, directory: int, processes: Processes) -> Lea
     known = {_of(lease) for lease in readable.leases}
     attested = _journals(directory, processes)
     missing = [lease for lease in attested if _of(lease) not in known]
-    return with_changes(readable, leases=(*readable.leases, *missing))
+    return readable.replace(leases=(*readable.leases, *missing))
 
 
 def _of(lease: Lease) -> tuple[str, int, int]:
@@ -71,7 +72,7 @@ def from_journal(entry: object, boot_id: str, pid_namespace: int) -> Lease:
 def _journals(state_directory: int, processes: Processes) -> list[Lease]:
     """Return the leases that the journals of changed containers attest; unreadable ones attest nothing."""
     try:
-        directory = os.open(JOURNALS, READ | os.O_DIRECTORY, dir_fd=state_directory)
+        directory = os.open(JOURNALS, _DIRECTORY, dir_fd=state_directory)
     except OSError:
         return []
     leases = []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from oci_gpu_hook.allocation import audit
 from oci_gpu_hook.allocation.holders import Processes, same
-from oci_gpu_hook.allocation.model import with_changes
 from oci_gpu_hook.allocation.store import Store
 from oci_gpu_hook.base.errors import reason
 
@@ -13,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from oci_gpu_hook.allocation.model import Lease
-    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.base.config.model import Config
 
 
 def release(container_id: str, config: Config) -> bool:
@@ -80,7 +79,7 @@ def _drop(ended: Callable[[Lease, Processes], bool], config: Config, why: str) -
             for lease in table.leases:
                 (dropped if ended(lease, processes) else kept).append(lease)
             if dropped:
-                store.write(with_changes(table, leases=tuple(kept)))
+                store.write(table.replace(leases=tuple(kept)))
     except FileNotFoundError:  # nothing was ever granted here
         return ()
     except OSError as error:

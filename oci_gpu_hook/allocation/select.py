@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from oci_gpu_hook.allocation.conflict import obstacle
 from oci_gpu_hook.devices import vendors
-from oci_gpu_hook.request.model import Request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from oci_gpu_hook.allocation.model import Lease
-    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.devices.model import Device
+    from oci_gpu_hook.request.model import Request
 
 
 def choose(request: Request, devices: Sequence[Device], held: Sequence[Lease]) -> tuple[Device, ...]:
@@ -41,5 +41,5 @@ def choose(request: Request, devices: Sequence[Device], held: Sequence[Lease]) -
 def under_policy(request: Request, config: Config) -> Request:
     """Return the request as the configuration lets it stand."""
     if config.allocation_policy == "exclusive" and not request.exclusive:
-        return Request(**{**request.__dict__, "exclusive": True})
+        return request.replace(exclusive=True)
     return request

@@ -2,23 +2,20 @@
 
 No fsync: a process that dies loses nothing that it wrote, and after the machine dies every lease is void anyway (the
 boot id changes). Bytes that a power loss left half written are read as a corrupt record, which is made again.
-
-The lock file is readable for its owner only: whoever can open a file can lock it, and so hold up every container.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
-import time
 
 from oci_gpu_hook.allocation.lease_table import from_json, to_json
-from oci_gpu_hook.allocation.model import LeaseTable, with_changes
-from oci_gpu_hook.allocation.trusted_read import read_trusted
+from oci_gpu_hook.allocation.model import LeaseTable
 from oci_gpu_hook.base import document, log
 from oci_gpu_hook.base.errors import HookError
-from oci_gpu_hook.base.state import LONGEST_PAUSE, is_trusted
+from oci_gpu_hook.base.files import replace_file
+from oci_gpu_hook.base.locks import acquire
+from oci_gpu_hook.base.trust import is_trusted, read_trusted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,29 +57,9 @@ class Store:
 
     def lock(self) -> None:
         """Wait for the lock. Raises OSError ETIMEDOUT rather than hang with a container's start."""
-        give_up = time.monotonic() + LOCK_PATIENCE
-        pause = 0.0005
-        while True:
-            fd = os.open(
-                LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600, dir_fd=self._dir
-            )
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if self._is_current(fd):
-                    self._lock = fd
-                    return
-            except BlockingIOError:
-                if time.monotonic() > give_up:
-                    os.close(fd)
-                    raise OSError(
-                        errno.ETIMEDOUT, f"another process holds its lock for {LOCK_PATIENCE:.0f} s"
-                    ) from None
-            except BaseException:
-                os.close(fd)
-                raise
-            os.close(fd)
-            time.sleep(pause)
-            pause = min(pause * 2, LONGEST_PAUSE)
+        self._lock = acquire(LOCK, LOCK_PATIENCE, self._dir)
+        if self._lock is None:
+            raise OSError(errno.ETIMEDOUT, f"another process holds its lock for {LOCK_PATIENCE:.0f} s")
 
     def read(self) -> LeaseTable:
         """Return the record; one that cannot be trusted is set aside (under the lock) and made again."""
@@ -113,23 +90,12 @@ class Store:
         queue = tuple([waiter for waiter in table.queue if lives(waiter.holder) is not False])
         if len(judged) == len(table.leases) and len(queue) == len(table.queue):
             return table
-        return with_changes(table, leases=(*leases, *judged), queue=queue)
+        return table.replace(leases=(*leases, *judged), queue=queue)
 
     def write(self, table: LeaseTable) -> None:
         """Replace the record; readers without the lock see the old or the new one, never a part."""
-        temporary = RECORD + ".new"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        fd = os.open(temporary, flags, 0o644, dir_fd=self._dir)
-        try:
-            data = memoryview(document.dump(to_json(table)))
-            while data:
-                data = data[os.write(fd, data) :]
-            os.rename(temporary, RECORD, src_dir_fd=self._dir, dst_dir_fd=self._dir)
-        except BaseException:
-            os.unlink(temporary, dir_fd=self._dir)
-            raise
-        finally:
-            os.close(fd)
+        data = document.dump(to_json(table))
+        replace_file(RECORD, data, mode=0o644, dir_fd=self._dir, temporary=RECORD + ".new")
 
     def tell_troubles(self) -> None:
         """Tell the log, loudly, of a record that could not be trusted, and where it is kept."""
@@ -139,14 +105,6 @@ class Store:
     def stamp(self) -> tuple[int, int]:
         """Return what changes when the record is replaced."""
         return stamp_of(self.directory)
-
-    def _is_current(self, fd: int) -> bool:
-        """Tell whether the locked file is still the one at its name; a cleaner of /run may have taken it away."""
-        try:
-            there = os.stat(LOCK, dir_fd=self._dir, follow_symlinks=False)
-        except FileNotFoundError:
-            return False
-        return there.st_ino == os.fstat(fd).st_ino
 
     def _set_right(self, why: str, readable: LeaseTable) -> LeaseTable:
         table = self._completed(readable)

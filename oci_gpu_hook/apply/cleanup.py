@@ -10,12 +10,16 @@ import os
 import stat
 import time
 
+from oci_gpu_hook.apply.journal import entry as entries
 from oci_gpu_hook.apply.journal import journal, reader
 from oci_gpu_hook.apply.journal.changes import DIRECTORY, FILE, NODE
 from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
 from oci_gpu_hook.apply.systemd import units
 from oci_gpu_hook.base import log, state, syscalls
+from oci_gpu_hook.base.cpython import signals
 from oci_gpu_hook.base.errors import HookError
+from oci_gpu_hook.base.files import replace_file
+from oci_gpu_hook.base.locks import wait_until
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,8 +27,8 @@ if TYPE_CHECKING:
     from typing import Final
 
     from oci_gpu_hook.apply.journal.changes import Change
-    from oci_gpu_hook.apply.journal.journal import Entry
-    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.apply.journal.entry import Entry
+    from oci_gpu_hook.base.config.model import Config
 
 
 _SIGKILL: Final = 9
@@ -39,10 +43,10 @@ def undo(config: Config, entry: Entry, rootfs: Rootfs) -> None:
     with journal.Lock(config, entry.rootfs_identity):
         heirs = reader.sharers(config, entry)
         if heirs:
-            reader.hand_over(config, entry, heirs[0])
+            _hand_over(config, entry, heirs[0])
         else:
             clean(rootfs, entry)
-        journal.forget(config, journal.key(entry))
+        journal.forget(config, entries.key(entry))
 
 
 def clean(rootfs: Rootfs, entry: Entry, *, ended: bool = False) -> None:
@@ -64,7 +68,7 @@ def detach(container_id: str, bundle: str, config: Config) -> None:
     for entry in reader.of_container(config, container_id, bundle):
         if not entry.is_active():
             with journal.Lock(config, entry.rootfs_identity):
-                _take_back(journal.key(entry), config)
+                _take_back(entries.key(entry), config)
     _sweep(config)
 
 
@@ -83,7 +87,7 @@ def take_back_dead(config: Config, *, thoroughly: bool = False) -> tuple[str, ..
     dead = {}
     for key in journal.dead(config):
         entry = reader.read(config, key)
-        dead[key] = entry.id if entry else journal.id_in(key)
+        dead[key] = entry.id if entry else entries.id_in(key)
         try:
             if entry is None:
                 journal.forget(config, key)
@@ -110,7 +114,7 @@ def _take_back_all(keys: Sequence[str], config: Config) -> None:
             continue
         mark = journal.tried_path(config, key)
         try:
-            state.write(mark, b"")
+            replace_file(mark, b"")
             with journal.Lock(config, entry.rootfs_identity, patience=0) as lock:
                 if lock.is_held:  # else its rootfs is somebody's who works in it
                     _take_back(key, config)
@@ -136,25 +140,17 @@ def _in_a_child(work: Callable[[], None], patience: float) -> bool:
     child = os.fork()
     if child == 0:
         try:
-            import _signal  # type: ignore[import-not-found]  # the C half of signal, which imports enum
-
             os.closerange(0, _MOST_DESCRIPTORS)
             for _ in range(3):
                 os.open("/dev/null", os.O_RDWR)
-            _signal.signal(_signal.SIGALRM, _signal.SIG_DFL)
-            _signal.alarm(int(patience) + 1)  # this process may be killed before it can kill the child
+            signals.die_after(int(patience) + 1)  # this process may be killed before it can kill the child
             work()
         finally:
             os._exit(0)
-    give_up = time.monotonic() + patience
-    pause = 0.0005
-    while os.waitpid(child, os.WNOHANG)[0] == 0:
-        if time.monotonic() >= give_up:
-            os.kill(child, _SIGKILL)
-            return False
-        time.sleep(pause)
-        pause = min(pause * 2, state.LONGEST_PAUSE)
-    return True
+    if wait_until(lambda: os.waitpid(child, os.WNOHANG)[0] != 0, patience):
+        return True
+    os.kill(child, _SIGKILL)
+    return False
 
 
 def _take_back(key: str, config: Config) -> None:
@@ -164,7 +160,7 @@ def _take_back(key: str, config: Config) -> None:
         return
     heirs = reader.sharers(config, entry)
     if heirs:
-        reader.hand_over(config, entry, heirs[0])
+        _hand_over(config, entry, heirs[0])
     else:
         _clean_rootfs(entry)
     if entry.unit:
@@ -172,12 +168,19 @@ def _take_back(key: str, config: Config) -> None:
     journal.forget(config, key)
 
 
+def _hand_over(config: Config, entry: Entry, heir: Entry) -> None:
+    """Make the changes of an entry another's to take back."""
+    added = [made for made in entry.changes if made not in heir.changes]
+    cached = [path for path in entry.cached if path not in heir.cached]
+    journal.write(config, heir.replace(changes=(*added, *heir.changes), cached=(*cached, *heir.cached)))
+
+
 def _sweep(config: Config) -> None:
     """Remove what hooks of dead containers left that were killed before there was an entry."""
-    directory = state.existing(config.state_dir, journal.DIRECTORY)
+    directory = state.existing(config.state_dir, entries.DIRECTORY)
     for name in os.listdir(directory) if directory else ():
         if journal.is_left_over(config, name):
-            journal.drop(os.path.join(config.state_dir, journal.DIRECTORY, name))
+            journal.drop(os.path.join(config.state_dir, entries.DIRECTORY, name))
 
 
 def _remove_drop_in_of(entry: Entry, config: Config) -> None:

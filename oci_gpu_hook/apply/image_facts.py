@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from typing import Final
 
     from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
-    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.oci.container import Container
 
 # Debian's multiarch triplet and the loader of each C library (gcc's config/*/linux*.h; musl's configure).

@@ -12,8 +12,9 @@ import os
 from oci_gpu_hook.apply import mounts
 from oci_gpu_hook.apply.journal.changes import FILE, change
 from oci_gpu_hook.apply.rootfs.directory import Directories, cannot_create
-from oci_gpu_hook.base import log, state, syscalls
+from oci_gpu_hook.base import log, syscalls
 from oci_gpu_hook.base.errors import ApplyError, reason
+from oci_gpu_hook.base.files import replace_file
 from oci_gpu_hook.base.formats import ldcache
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.devices.edits import Mount
@@ -164,7 +165,7 @@ def prepare_mount(onto: int, data: bytes, path: str) -> Attachment:
     after that the container's mount keeps it.
     """
     try:
-        state.write(path, data, mode=0o644)
+        replace_file(path, data, mode=0o644)
         mount = Mount(host_path=path, container_path=PATH, options=("ro", "nosuid", "nodev", "noexec"))
         return mounts.clone_file(mount), onto, PATH
     except OSError as error:

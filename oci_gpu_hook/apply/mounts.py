@@ -11,7 +11,7 @@ import os
 import stat
 
 from oci_gpu_hook.base import syscalls
-from oci_gpu_hook.base.errors import ApplyError, DriverError, quoted, reason
+from oci_gpu_hook.base.errors import NEW_KERNEL, ApplyError, DriverError, quoted, reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     # A detached mount, the descriptor that it will be attached to, and the container's path of that, for messages.
     Attachment: TypeAlias = tuple[int, int, str]
 
-NEW_KERNEL: Final = "use Linux 5.12 or later, and let no seccomp profile refuse the mount calls to the hook"
 _PRIVILEGE: Final = "run the hook as root with CAP_SYS_ADMIN, and let no seccomp profile refuse the mount calls to it"
 _REFRESH: Final = "run `oci-gpu info --refresh`; if the file is missing, install the driver again"
 _ATTRIBUTES: Final = {

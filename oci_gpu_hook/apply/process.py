@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 import os
 
-from oci_gpu_hook.apply.rootfs.rootfs import NEW_KERNEL
 from oci_gpu_hook.base import mount_table, syscalls
-from oci_gpu_hook.base.errors import ApplyError, InvalidInput, quoted, reason
+from oci_gpu_hook.base.errors import NEW_KERNEL, ApplyError, InvalidInput, quoted, reason
+from oci_gpu_hook.base.files import read_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Process:
     def mountinfo(self) -> bytes:
         """Return the text of its mountinfo (proc(5)), as it was when it was first asked for."""
         if self._mountinfo is None:
-            self._mountinfo = _read(os.open("mountinfo", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._proc))
+            self._mountinfo = read_file("mountinfo", dir_fd=self._proc)
         return self._mountinfo
 
     def own_mounts(self, rootfs: int) -> frozenset[int]:
@@ -115,14 +115,4 @@ class Process:
 
 
 def _own_mountinfo() -> bytes:
-    return _read(os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC))
-
-
-def _read(fd: int) -> bytes:
-    try:
-        text = b""
-        while chunk := os.read(fd, 1 << 20):
-            text += chunk
-        return text
-    finally:
-        os.close(fd)
+    return read_file("/proc/self/mountinfo")

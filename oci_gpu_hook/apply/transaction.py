@@ -21,17 +21,18 @@ from oci_gpu_hook.apply.systemd import units
 from oci_gpu_hook.base import syscalls
 from oci_gpu_hook.base.errors import UnsafeRootfs, quoted, reason
 from oci_gpu_hook.base.record import Record
+from oci_gpu_hook.base.rootless import host_id_of_root
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Protocol
 
-    from oci_gpu_hook.apply.device_access.cgroup import DeviceCgroup, Node
+    from oci_gpu_hook.apply.device_access.model import DeviceCgroup, Node
     from oci_gpu_hook.apply.journal.changes import Change
     from oci_gpu_hook.apply.mounts import Attachment
     from oci_gpu_hook.apply.process import Process
-    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.oci.container import Container, IdMapping
     from oci_gpu_hook.plan.plan import Plan
 
@@ -204,4 +205,4 @@ def _owner(container: Container) -> tuple[int, int]:
 
 def _host_id(mappings: Sequence[IdMapping]) -> int:
     """Return the host's id of the container's root; 0 where it has no user namespace or does not map its root."""
-    return next((mapping.host_id for mapping in mappings if mapping.container_id == 0), 0)
+    return host_id_of_root(((mapping.container_id, mapping.host_id) for mapping in mappings), 0)

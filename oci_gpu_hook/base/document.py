@@ -2,47 +2,14 @@
 
 from __future__ import annotations
 
-import os
-
+from oci_gpu_hook.base.cpython import json_c
 from oci_gpu_hook.base.errors import InvalidInput, quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any, Final
 
-LARGEST_DOCUMENT: Final = 16 * 1024 * 1024
-_PIECE: Final = 1 << 16  # bytes; for much more the allocator would ask the kernel for memory at every read
 _WHITESPACE: Final = " \t\n\r"
-
-
-class _Scanner:
-    """What `_json.make_scanner` asks of a decoder (CPython Modules/_json.c, scanner_new)."""
-
-    strict = True
-    object_hook = None
-    object_pairs_hook = None
-    parse_float = float
-    parse_int = int
-
-    @staticmethod
-    def parse_constant(name: str) -> float:
-        raise ValueError(f"{name} is no JSON value")
-
-
-SCANNER: Final = _Scanner()
-
-
-def read_all(fd: int, limit: int, what: str) -> bytes:
-    """Read a descriptor to its end. Raises InvalidInput when it holds more than `limit` bytes."""
-    chunks = []
-    size = 0
-    while size <= limit and (chunk := os.read(fd, min(limit + 1 - size, _PIECE))):
-        chunks.append(chunk)
-        size += len(chunk)
-    if size > limit:
-        raise InvalidInput(what, f"is larger than {limit} bytes", "make it smaller; this limit guards the host")
-    return b"".join(chunks)
 
 
 def parse(data: bytes, what: str) -> Any:
@@ -58,15 +25,12 @@ def parse(data: bytes, what: str) -> Any:
         return _scan(text)
     except RecursionError:
         raise InvalidInput(what, "is nested too deeply", remedy) from None
-    except (ValueError, StopIteration, SystemError):  # SystemError: _json finds no json.decoder to raise its error from
+    except json_c.REFUSALS:
         raise InvalidInput(what, f"is not JSON: {_complaint(text)}", remedy) from None
 
 
 def _scan(text: str) -> Any:
-    from _json import make_scanner  # what json.loads runs on, in every CPython
-
-    scan: Callable[[str, int], tuple[Any, int]] = make_scanner(SCANNER)  # type: ignore[arg-type]
-    value, end = scan(text, len(text) - len(text.lstrip(_WHITESPACE)))
+    value, end = json_c.scanner()(text, len(text) - len(text.lstrip(_WHITESPACE)))
     if text[end:].strip(_WHITESPACE):
         raise ValueError("trailing data")
     return value
@@ -77,7 +41,7 @@ def _complaint(text: str) -> str:
     import json
 
     try:
-        json.loads(text, parse_constant=SCANNER.parse_constant)
+        json.loads(text, parse_constant=json_c.refuse_constant)
     except ValueError as error:
         return str(error)
     return "the fast scanner refused it"
@@ -105,12 +69,4 @@ def dump(value: object) -> bytes:
 
     Raises TypeError for what is none, ValueError for infinite numbers.
     """
-    from _json import encode_basestring_ascii, make_encoder  # what json.dumps runs on, in every CPython
-
-    # (markers, default, encoder, indent, key separator, item separator, sort keys, skip keys, allow NaN)
-    encode = make_encoder(None, _refuse, encode_basestring_ascii, None, ": ", ", ", False, False, False)
-    return "".join(encode(value, 0)).encode("ascii")
-
-
-def _refuse(value: object) -> str:
-    raise TypeError(f"no JSON value: {value!r}")
+    return json_c.encode(value).encode("ascii")

@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from typing import Final
 
 LONGEST_VALUE: Final = 200
+NEW_KERNEL: Final = "use Linux 5.12 or later, and let no seccomp profile refuse openat2 and the mount calls to the hook"
 
 
 class HookError(Exception):
@@ -28,6 +29,10 @@ class InvalidInput(HookError):
 
 class ConfigError(HookError):
     """The configuration file cannot be used."""
+
+
+class StateError(HookError):
+    """The state directory cannot be used, or a file in it cannot be believed."""
 
 
 class DriverError(HookError):

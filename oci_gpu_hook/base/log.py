@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import MutableMapping
     from typing import Any, Final
 
-    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.base.config.model import Config
 
 LEVELS: Final = ("debug", "info", "warning", "error")
 
@@ -36,7 +36,7 @@ def configure(config: Config, **context: object) -> None:
 
 
 def debug(event: str, **fields: object) -> None:
-    """Log what only somebody who looks for a cause wants to know."""
+    """Log what helps to find a cause."""
     _write(0, event, fields)
 
 
@@ -46,7 +46,7 @@ def info(event: str, **fields: object) -> None:
 
 
 def warning(event: str, **fields: object) -> None:
-    """Log what went on, but not as asked."""
+    """Log what went on, though not as it was asked."""
     _write(2, event, fields)
 
 

@@ -1,4 +1,4 @@
-"""Frozen, typed values without the price of dataclasses.
+"""Frozen, typed values that cost a start little.
 
 Ten frozen dataclasses add twice the cost of the bare interpreter to every container's start; ten Records add a
 fortieth of it. Type checkers see them as dataclasses (PEP 681).
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any, Self, dataclass_transform
 else:
 
@@ -22,30 +23,43 @@ _set = object.__setattr__
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 class Record:
-    """Keyword-only and immutable; the class annotations are the fields, the class attributes their defaults."""
+    """Keyword-only and immutable; the class annotations are the fields, the class attributes their defaults.
+
+    A subclass of a record has the fields of its parent first, then its own. A record never changes after it was made,
+    and nothing may change what its `__dict__` holds.
+    """
 
     def __init__(self, **fields: object) -> None:
         cls = type(self)
-        names = cls.__annotations__
+        names = _fields_of(cls)
         for name in names:
             if name not in fields:
                 fields[name] = getattr(cls, name)  # AttributeError names the missing field
         if len(fields) > len(names):
-            unknown = next(iter(fields.keys() - names.keys()))
-            raise TypeError(f"{cls.__name__}: unknown field {unknown!r}")
+            raise _unknown(cls, fields)
         self.__dict__.update(fields)
 
     @classmethod
     def of(cls, fields: dict[str, Any]) -> Self:
-        """Return the record that has just these fields, which must be all and are its own from now on.
+        """Return the record that has just these fields, which must be all and belong to it from now on.
 
-        Nothing is checked: for where a hundred constructors would cost a start as much as all the rest.
+        Nothing is checked: it is for the places where a hundred constructors would cost a start as much as all else.
         """
         made = _new(cls)
         _set(made, "__dict__", fields)
         return made
 
+    def replace(self, **changes: Any) -> Self:
+        """Return a record that differs from this one in the fields named. Raises TypeError for an unknown field."""
+        fields = {**self.__dict__, **changes}
+        if len(fields) > len(self.__dict__):
+            raise _unknown(type(self), changes)
+        return type(self).of(fields)
+
     def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"{type(self).__name__} is immutable")
+
+    def __delattr__(self, name: str) -> None:
         raise AttributeError(f"{type(self).__name__} is immutable")
 
     def __eq__(self, other: object) -> bool:
@@ -53,7 +67,22 @@ class Record:
 
     def __hash__(self) -> int:
         # In the order of the class, not of the call: equal records are made in many ways.
-        return hash((type(self), *(self.__dict__[name] for name in type(self).__annotations__)))
+        return hash((type(self), *(self.__dict__[name] for name in _fields_of(type(self)))))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.__dict__.items())})"
+
+
+def _fields_of(cls: type[Record]) -> Mapping[str, object]:
+    """Return the fields of a record class by name, the parents' first."""
+    if cls.__base__ is Record:  # nearly all are, and a start makes hundreds
+        return cls.__annotations__
+    found: dict[str, object] = {}
+    for each in reversed(cls.__mro__[: cls.__mro__.index(Record)]):
+        found.update(each.__annotations__)
+    return found
+
+
+def _unknown(cls: type[Record], fields: Mapping[str, object]) -> TypeError:
+    name = next(name for name in fields if name not in _fields_of(cls))
+    return TypeError(f"{cls.__name__}: unknown field {name!r}")

@@ -1,25 +1,28 @@
 """Rootless engines run the hook as root of a user namespace, which owns no directory of the host's root.
 
-Then state is the user's own, so leases are kept among the containers of that user: another user's are out of sight, as
-their processes are.
+There the state is the user's own, so leases count among the containers of that user alone: those of other users cannot
+be seen, nor can their processes.
 """
 
 from __future__ import annotations
 
 import os
 
-from oci_gpu_hook.base.state import is_trusted
+from oci_gpu_hook.base.files import read_start
+from oci_gpu_hook.base.trust import is_trusted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from typing import Final
 
+_MAP_SIZE: Final = 4096
 _WHOLE: Final = b"4294967295"  # user_namespaces(7): the first one maps every id to itself
 
 
 def in_first_user_namespace(uid_map: str = "/proc/self/uid_map") -> bool:
     """Tell whether this process is in the user namespace of the host, where uid 0 is the host's root."""
-    return _WHOLE in _read(uid_map)
+    return _WHOLE in read_start(uid_map, _MAP_SIZE)
 
 
 def state_directory(configured: str, uid_map: str = "/proc/self/uid_map", runtime_root: str = "/run/user") -> str:
@@ -27,7 +30,7 @@ def state_directory(configured: str, uid_map: str = "/proc/self/uid_map", runtim
 
     The user's own is in /run/user/UID (what logind makes, XDG_RUNTIME_DIR), or in /tmp where there is none.
     """
-    ids = _read(uid_map)
+    ids = read_start(uid_map, _MAP_SIZE)
     if _WHOLE in ids:
         return configured
     try:
@@ -36,20 +39,27 @@ def state_directory(configured: str, uid_map: str = "/proc/self/uid_map", runtim
             return configured  # root of this namespace made it: a container in a container
     except OSError:
         pass
-    uid = _host_id(ids)
+    uid = host_id_of_root(_rows(ids), os.geteuid())
     directory = f"{runtime_root}/{uid}"
     if _is_own(directory):
         return f"{directory}/oci-gpu-hook"
     return f"/tmp/oci-gpu-hook-{uid}"  # noqa: S108  its owner and mode are checked at every use (state.directory)
 
 
-def _host_id(ids: bytes) -> int:
-    """Return what root of this namespace is called in the one above (user_namespaces(7): inside, outside, count)."""
+def _rows(ids: bytes) -> Iterator[tuple[int, int]]:
+    """Yield the first id of each range inside, and outside. The kernel aligns its numbers with spaces."""
     for row in ids.split(b"\n"):
-        fields = row.split()  # numbers, which the kernel aligns with spaces
-        if len(fields) == 3 and fields[0] == b"0":
-            return int(fields[1])
-    return os.geteuid()
+        fields = row.split()
+        if len(fields) == 3:
+            yield int(fields[0]), int(fields[1])
+
+
+def host_id_of_root(mappings: Iterable[tuple[int, int]], default: int) -> int:
+    """Return the id outside of a user namespace that its id 0 stands for; `default` where it is not mapped.
+
+    mappings: the first id of each range inside, and outside (user_namespaces(7)).
+    """
+    return next((outside for inside, outside in mappings if inside == 0), default)
 
 
 def _is_own(path: str) -> bool:
@@ -58,11 +68,3 @@ def _is_own(path: str) -> bool:
     except OSError:
         return False
     return found.st_uid == os.geteuid() and is_trusted(found)
-
-
-def _read(path: str) -> bytes:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return os.read(fd, 4096)
-    finally:
-        os.close(fd)

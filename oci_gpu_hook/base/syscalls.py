@@ -1,7 +1,6 @@
 """The system calls that Python lacks: numbers, structs and errno in one place. Nothing here decides anything.
 
-`ctypes` is a wrapper around `_ctypes`; the wrapper alone costs a container's start a fifth of the bare interpreter, and
-what is needed of it is below. Numbers: include/uapi/asm-generic/unistd.h (the same everywhere since Linux 5.1) and, for
+Numbers: include/uapi/asm-generic/unistd.h (the same everywhere since Linux 5.1) and, for
 older calls, arch/x86/entry/syscalls/syscall_64.tbl.
 """
 
@@ -9,17 +8,18 @@ from __future__ import annotations
 
 import os
 import sys
-from _ctypes import FUNCFLAG_CDECL, FUNCFLAG_USE_ERRNO, CFuncPtr, _SimpleCData, addressof, dlopen, dlsym, get_errno
-from _struct import pack, unpack_from
 from errno import ENOENT
+from struct import pack, unpack_from
+
+from oci_gpu_hook.base.cpython.ctypes_c import addressof, get_errno, memory
+from oci_gpu_hook.base.cpython.ctypes_c import syscall as _syscall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any, Final
 
-MACHINE: Final = os.uname().machine
-_X86_64: Final = MACHINE == "x86_64"
+_X86_64: Final = os.uname().machine == "x86_64"
 
 # include/uapi/linux/openat2.h
 RESOLVE_NO_MAGICLINKS: Final = 0x02
@@ -64,13 +64,13 @@ KERNEL_FILE_SYSTEMS: Final = (PROC_SUPER_MAGIC, SYSFS_MAGIC, CGROUP_SUPER_MAGIC,
 
 _ENCODING: Final = sys.getfilesystemencoding()
 
-_NR_OPEN_TREE: Final = 428
-_NR_MOVE_MOUNT: Final = 429
-_NR_FSOPEN: Final = 430
+NR_OPEN_TREE: Final = 428
+NR_MOVE_MOUNT: Final = 429
+NR_FSOPEN: Final = 430
 _NR_FSCONFIG: Final = 431
 _NR_FSMOUNT: Final = 432
-_NR_OPENAT2: Final = 437
-_NR_MOUNT_SETATTR: Final = 442
+NR_OPENAT2: Final = 437
+NR_MOUNT_SETATTR: Final = 442
 _NR_EXECVE: Final = 59 if _X86_64 else 221
 _NR_UNSHARE: Final = 272 if _X86_64 else 97
 _NR_SETNS: Final = 308 if _X86_64 else 268
@@ -78,17 +78,9 @@ _NR_UMOUNT2: Final = 166 if _X86_64 else 39
 _NR_STATX: Final = 332 if _X86_64 else 291
 _NR_FSTATFS: Final = 138 if _X86_64 else 44
 _NR_FCHOWNAT: Final = 260 if _X86_64 else 54
+_NR_BPF: Final = 321 if _X86_64 else 280
 _NR_SETFSUID: Final = 122 if _X86_64 else 151
 _NR_SETFSGID: Final = 123 if _X86_64 else 152
-
-
-class _Function(CFuncPtr):
-    """A C function that returns an int, as all of these calls do: descriptors, sizes and -1."""
-
-    _flags_ = FUNCFLAG_CDECL | FUNCFLAG_USE_ERRNO
-
-
-_syscall: Any = _Function(dlsym(dlopen(None, 0), "syscall"))  # type: ignore[arg-type]
 
 
 class Buffer:
@@ -96,8 +88,7 @@ class Buffer:
 
     def __init__(self, contents: int | bytes) -> None:
         size = contents if isinstance(contents, int) else len(contents)
-        array_type: Any = _char() * size
-        self._as_parameter_: Any = array_type()  # what ctypes passes, by address
+        self._as_parameter_: Any = memory(size)  # what ctypes passes, by address
         if isinstance(contents, bytes):
             self._as_parameter_.raw = contents
         self.address: int = addressof(self._as_parameter_)
@@ -109,21 +100,7 @@ class Buffer:
         return contents
 
 
-def _char() -> Any:
-    """Return C's char. The first simple type costs a tenth of a millisecond, and few starts want a Buffer."""
-    global _Char
-    if _Char is None:
-
-        class Char(_SimpleCData):  # type: ignore[type-arg]
-            _type_ = "c"
-
-        _Char = Char
-    return _Char
-
-
-_Char: Any = None
-# What statx and fstatfs fill. Of pointers, because a type of pointers is there already; nobody follows them.
-_status: Any = (_Function * (_STATUS_SIZE // 8))()
+_status: Any = memory(_STATUS_SIZE)  # what statx and fstatfs fill
 
 
 def raw(number: int, *arguments: int | bytes | Buffer) -> int:
@@ -155,17 +132,17 @@ def openat2(dirfd: int, path: str, flags: int, resolve: int, mode: int = 0) -> i
 def try_openat2(dirfd: int, path: str, flags: int, resolve: int, mode: int = 0) -> int:
     """Do what `openat2` does, but return a negative errno where that fails."""
     how = pack("QQQ", flags | os.O_CLOEXEC, mode, resolve)  # struct open_how
-    fd: int = _syscall(_NR_OPENAT2, dirfd, path.encode(_ENCODING, "surrogateescape"), how, len(how))
+    fd: int = _syscall(NR_OPENAT2, dirfd, path.encode(_ENCODING, "surrogateescape"), how, len(how))
     return fd if fd >= 0 else -get_errno()
 
 
 def clone_tree(path: str, attributes: bytes) -> int:
     """Return a descriptor of a detached copy of the mount at the absolute `path`, with `mount_attributes`."""
     # A start does this, and `move_mount`, a hundred times: without `raw`.
-    tree: int = _syscall(_NR_OPEN_TREE, _AT_FDCWD, path.encode(_ENCODING, "surrogateescape"), _CLONE)
+    tree: int = _syscall(NR_OPEN_TREE, _AT_FDCWD, path.encode(_ENCODING, "surrogateescape"), _CLONE)
     if tree < 0:
         raise _failure()
-    if _syscall(_NR_MOUNT_SETATTR, tree, b"", AT_EMPTY_PATH, attributes, len(attributes)) < 0:
+    if _syscall(NR_MOUNT_SETATTR, tree, b"", AT_EMPTY_PATH, attributes, len(attributes)) < 0:
         failure = _failure()
         os.close(tree)
         raise failure
@@ -174,14 +151,14 @@ def clone_tree(path: str, attributes: bytes) -> int:
 
 def move_mount(mount: int, onto: int) -> None:
     """Attach the detached mount to the file or directory that the descriptor `onto` stands for."""
-    if _syscall(_NR_MOVE_MOUNT, mount, b"", onto, b"", _BY_DESCRIPTORS) < 0:
+    if _syscall(NR_MOVE_MOUNT, mount, b"", onto, b"", _BY_DESCRIPTORS) < 0:
         raise _failure()
 
 
 def mount_setattr(mount: int, attr_set: int, propagation: int = 0, flags: int = 0) -> None:
     """Set attributes (MOUNT_ATTR_*) and propagation (MS_PRIVATE, MS_SHARED) of the mount whose root is `mount`."""
     attributes = mount_attributes(attr_set, propagation)
-    raw(_NR_MOUNT_SETATTR, mount, b"", AT_EMPTY_PATH | flags, attributes, len(attributes))
+    raw(NR_MOUNT_SETATTR, mount, b"", AT_EMPTY_PATH | flags, attributes, len(attributes))
 
 
 def mount_attributes(attr_set: int, propagation: int) -> bytes:
@@ -191,7 +168,7 @@ def mount_attributes(attr_set: int, propagation: int) -> bytes:
 
 def new_tmpfs(options: tuple[tuple[str, str], ...], attributes: int) -> int:
     """Return a detached tmpfs mount with `options`, e.g. (("mode", "0755"), ("size", "65536"))."""
-    context = raw(_NR_FSOPEN, b"tmpfs", FSOPEN_CLOEXEC)
+    context = raw(NR_FSOPEN, b"tmpfs", FSOPEN_CLOEXEC)
     try:
         for name, value in options:
             raw(_NR_FSCONFIG, context, _FSCONFIG_SET_STRING, name.encode(), value.encode(), 0)
@@ -230,6 +207,11 @@ def set_fs_ids(uid: int, gid: int) -> None:
 def change_owner(fd: int, uid: int, gid: int) -> None:
     """Give what the descriptor stands for, which may be one of O_PATH, an owner and a group (fchownat(2))."""
     raw(_NR_FCHOWNAT, fd, b"", uid, gid, AT_EMPTY_PATH)
+
+
+def bpf(command: int, attributes: bytes | Buffer, size: int) -> int:
+    """Have the kernel carry out a command on BPF objects; attributes: union bpf_attr. Raises OSError."""
+    return raw(_NR_BPF, command, attributes, size)
 
 
 def umount2(path: bytes, flags: int) -> None:

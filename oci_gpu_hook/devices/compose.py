@@ -50,40 +50,40 @@ def filled(node: DeviceNode, *, uid: int = 0, gid: int = 0) -> DeviceNode:
     A node of known type and numbers needs no node on the host. Raises DriverError where the host's node is needed and
     is not there, or is of another kind or number than the author says.
     """
-    fields = dict(node.__dict__)
-    fields["host_path"] = host_path = node.host_path or node.path
-    fields["permissions"] = node.permissions or _ALL_PERMISSIONS
-    for name, value in (("uid", uid), ("gid", gid)):
-        if fields[name] == UNSAID:
-            fields[name] = value
+    host_path = node.host_path or node.path
+    node = node.replace(
+        host_path=host_path,
+        permissions=node.permissions or _ALL_PERMISSIONS,
+        uid=uid if node.uid == UNSAID else node.uid,
+        gid=gid if node.gid == UNSAID else node.gid,
+    )
     is_complete = bool(node.type) and (node.type == "p" or UNSAID not in (node.major, node.minor))
     try:
         found = os.lstat(host_path)
     except OSError as error:
         if is_complete:
-            return type(node)(**fields)
+            return node
         raise _unusable(host_path, reason(error)) from None
     if node.file_mode == UNSAID:
-        fields["file_mode"] = stat.S_IMODE(found.st_mode)
-    if not is_complete:
-        _fill_identity(fields, found, host_path)
-    return type(node)(**fields)
+        node = node.replace(file_mode=stat.S_IMODE(found.st_mode))
+    return node if is_complete else _identified(node, found, host_path)
 
 
-def _fill_identity(fields: dict[str, object], found: os.stat_result, host_path: str) -> None:
+def _identified(node: DeviceNode, found: os.stat_result, host_path: str) -> DeviceNode:
+    """Return the node with the type and numbers of the one on the host."""
     kind = _TYPES.get(stat.S_IFMT(found.st_mode))
     if kind is None:
         raise _unusable(host_path, "is no device node")
-    said = fields["type"]
-    if said and _SAME_AS.get(str(said), said) != kind:
-        raise _unusable(host_path, f"is of type {kind}, and {said} is said")
-    fields["type"] = said or kind
+    if node.type and _SAME_AS.get(node.type, node.type) != kind:
+        raise _unusable(host_path, f"is of type {kind}, and {node.type} is said")
+    node = node.replace(type=node.type or kind)
     if kind == "p":
-        return
-    for name, number in (("major", os.major(found.st_rdev)), ("minor", os.minor(found.st_rdev))):
-        if fields[name] not in (UNSAID, number):
-            raise _unusable(host_path, f"has the {name} number {number}, and {fields[name]} is said")
-        fields[name] = number
+        return node
+    major, minor = os.major(found.st_rdev), os.minor(found.st_rdev)
+    for name, said, number in (("major", node.major, major), ("minor", node.minor, minor)):
+        if said not in (UNSAID, number):
+            raise _unusable(host_path, f"has the {name} number {number}, and {said} is said")
+    return node.replace(major=major, minor=minor)
 
 
 def _unusable(host_path: str, why: str) -> DriverError:

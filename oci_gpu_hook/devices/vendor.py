@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Container as Collection
     from collections.abc import Iterable, Sequence
 
-    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.base.errors import InvalidInput
     from oci_gpu_hook.base.record import Record
     from oci_gpu_hook.devices.edits import ContainerEdits

@@ -13,9 +13,9 @@ import os
 import sys
 import time
 
-from oci_gpu_hook.base.config.config import DEFAULT_PATH, Config
-from oci_gpu_hook.base.document import read_all
-from oci_gpu_hook.base.errors import ConfigError, HookError, described_bug, one_line
+from oci_gpu_hook.base.config.load import DEFAULT_PATH, load_or_defaults
+from oci_gpu_hook.base.errors import HookError, described_bug, one_line
+from oci_gpu_hook.base.files import read_all
 from oci_gpu_hook.oci import container as containers
 from oci_gpu_hook.request.prefilter import may_ask
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Final, NoReturn
 
+    from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.oci.container import Container, State
     from oci_gpu_hook.request.model import Request
 
@@ -80,7 +81,7 @@ def attach(config_path: str) -> None:
     state_json = read_all(0, containers.LARGEST_STATE, "OCI state")
     state = containers.read_state(state_json)
     config_json = containers.read_config(state.bundle)
-    config, trouble = _load_config(config_path)
+    config, trouble = load_or_defaults(config_path)
     if not may_ask(config_json, state_json, config.swarm_resource):
         return
     if state.status == "stopped":
@@ -102,7 +103,7 @@ def attach(config_path: str) -> None:
 def release(config_path: str) -> None:
     """Take back what outlives the container of the state on stdin. Raises HookError."""
     state = containers.read_state(read_all(0, containers.LARGEST_STATE, "OCI state"))
-    config, _ = _load_config(config_path)
+    config, _ = load_or_defaults(config_path)
     _release(state, config)
 
 
@@ -110,18 +111,6 @@ def _release(state: State, config: Config) -> None:
     from oci_gpu_hook.lifecycle import teardown
 
     teardown.stop(state.id, state.bundle, config)
-
-
-def _load_config(path: str) -> tuple[Config, ConfigError | None]:
-    """Return the configuration, or the defaults and what is wrong with it: that may fail only who asks for a GPU."""
-    if path == DEFAULT_PATH and not os.path.lexists(path):
-        return Config(), None
-    from oci_gpu_hook.base.config import config
-
-    try:
-        return config.load(path), None
-    except ConfigError as error:
-        return Config(), error
 
 
 def _request(config_json: bytes, state: State, config: Config) -> tuple[Container, Request] | None:

@@ -11,9 +11,12 @@ import gc
 import os
 
 from oci_gpu_hook.base import log
-from oci_gpu_hook.base.config import config as configs
+from oci_gpu_hook.base.config import load as configs
+from oci_gpu_hook.base.cpython import signals
 from oci_gpu_hook.base.document import dump, parse
-from oci_gpu_hook.base.errors import ApplyError, ConfigError, HookError, InvalidInput, quoted, reason
+from oci_gpu_hook.base.errors import ApplyError, HookError, InvalidInput, quoted, reason
+from oci_gpu_hook.base.files import replace_file
+from oci_gpu_hook.base.processes import environment
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.base.rootless import in_first_user_namespace
 from oci_gpu_hook.entrypoints.hook import describe_bug
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from oci_gpu_hook.apply.bundle import Grant
-    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.entrypoints.runtime_call import Call
     from oci_gpu_hook.lifecycle.admission import Admission
 
@@ -66,7 +69,7 @@ def prepare(call: Call, hook: str) -> Prepared | None:
         before = containers.read_config(call.bundle)
     except InvalidInput:
         return None  # the real runtime has its own words for that
-    config, trouble = _load_config()
+    config, trouble = configs.load_or_defaults(configs.DEFAULT_PATH)
     if not may_ask(before, b"", config.swarm_resource):
         return None
     from oci_gpu_hook.apply import bundle
@@ -113,14 +116,6 @@ def _grant(admission: Admission, hook: str) -> Grant:
     )
 
 
-def _load_config() -> tuple[Config, ConfigError | None]:
-    """Return the configuration, or the defaults and what is wrong with it: that may fail only who asks for a GPU."""
-    try:
-        return configs.load(configs.DEFAULT_PATH), None
-    except ConfigError as error:
-        return configs.Config(), error
-
-
 def _check_hook(hook: str) -> None:
     if not os.access(hook, os.X_OK):
         raise ApplyError(f"the hook {quoted(hook)}", "cannot be executed", "run `oci-gpu hook-path` to lay it anew")
@@ -131,10 +126,7 @@ def _become(real_runtime: str, words: Sequence[str], prepared: Prepared | None) 
 
     Raises ApplyError when it cannot be started; then the bundle is as it was.
     """
-    import _signal  # type: ignore[import-not-found]  # the C half of signal, which imports enum
-
-    for signal in (_signal.SIGPIPE, _signal.SIGXFSZ):
-        _signal.signal(signal, _signal.SIG_DFL)  # CPython ignores them, and a container's process would inherit that
+    signals.restore()
     if not _was_given("LC_CTYPE"):
         os.environ.pop("LC_CTYPE", None)  # CPython sets it where there is no locale (PEP 538)
     try:
@@ -147,14 +139,7 @@ def _become(real_runtime: str, words: Sequence[str], prepared: Prepared | None) 
 
 
 def _was_given(variable: str) -> bool:
-    fd = os.open("/proc/self/environ", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        given = b""
-        while chunk := os.read(fd, 1 << 17):
-            given += chunk
-    finally:
-        os.close(fd)
-    return f"\0{variable}=".encode() in b"\0" + given
+    return any(entry.startswith(f"{variable}=".encode()) for entry in environment())
 
 
 def _take_back(prepared: Prepared) -> None:
@@ -167,22 +152,9 @@ def _take_back(prepared: Prepared) -> None:
 def _replace(path: str, data: bytes) -> None:
     """Put data in the place of a config.json, whole or not at all, with the owner and mode that it had."""
     path = os.path.realpath(path)
-    temporary = f"{path}.oci-gpu-{os.getpid()}"
     try:
         status = os.stat(path)
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            os.fchown(fd, status.st_uid, status.st_gid)
-            os.fchmod(fd, status.st_mode & 0o7777)
-            view = memoryview(data)
-            while view:
-                view = view[os.write(fd, view) :]
-            os.rename(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-        finally:
-            os.close(fd)
+        replace_file(path, data, mode=status.st_mode & 0o7777, owner=(status.st_uid, status.st_gid))
     except OSError as error:
         remedy = "let the runtime write to its bundle, or register oci-gpu-hook with the engine instead"
         raise ApplyError(f"cannot write {quoted(path)}", reason(error), remedy) from None

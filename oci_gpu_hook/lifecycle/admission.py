@@ -15,20 +15,20 @@ from oci_gpu_hook.base.errors import AllocationError, DriverError, HookError
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.devices import vendors
 from oci_gpu_hook.plan import plan
-from oci_gpu_hook.request.model import Request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
-    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.devices.edits import ContainerEdits
     from oci_gpu_hook.devices.model import Device
     from oci_gpu_hook.devices.vendor import Snapshot
     from oci_gpu_hook.lifecycle.clock import Clock
     from oci_gpu_hook.oci.container import Container
     from oci_gpu_hook.plan.plan import Plan
+    from oci_gpu_hook.request.model import Request
 
 
 class Admission(Record):
@@ -121,7 +121,7 @@ class Admitted:
         self._lap("allocation")
         self._uuids = tuple(device.uuid for device in devices)
         if self._restriction:  # `all` and a count mean these devices from here on
-            request = Request(**{**request.__dict__, "devices": self._uuids, "count": None, "memory": 0})
+            request = request.replace(devices=self._uuids, count=None, memory=0)
         return Admission(container=container, request=request, config=config, snapshot=snapshot, devices=devices)
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:

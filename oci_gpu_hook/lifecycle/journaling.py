@@ -7,8 +7,9 @@ import time
 
 from oci_gpu_hook.apply import ld_cache
 from oci_gpu_hook.apply.journal import journal
-from oci_gpu_hook.apply.journal.journal import Entry
-from oci_gpu_hook.base import state, syscalls
+from oci_gpu_hook.apply.journal.entry import Entry
+from oci_gpu_hook.base import syscalls
+from oci_gpu_hook.base.processes import boot_id, start_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,13 +65,13 @@ class Mending:
         work = look()
         entry = self._entry
         mounted = {found[0]: found for found in (*entry.mounted, *work.mounted)}
-        fields = {
-            "changes": tuple(dict.fromkeys((*entry.changes, *work.changes))),
-            "cached": tuple(dict.fromkeys((*entry.cached, *work.cached))),
-            "mounted": tuple(mounted.values()),
-            "unit": work.unit or entry.unit,
-        }
-        journal.write(self._site.config, Entry(**{**entry.__dict__, **fields}))
+        extended = entry.replace(
+            changes=tuple(dict.fromkeys((*entry.changes, *work.changes))),
+            cached=tuple(dict.fromkeys((*entry.cached, *work.cached))),
+            mounted=tuple(mounted.values()),
+            unit=work.unit or entry.unit,
+        )
+        journal.write(self._site.config, extended)
         return work
 
     def ld_cache_path(self) -> str:
@@ -81,8 +82,7 @@ class Mending:
         """Take back what was added, and leave the entry as it was."""
         from oci_gpu_hook.apply import cleanup
 
-        added = {"changes": work.changes, "cached": work.cached}
-        cleanup.clean(self._site.rootfs, Entry(**{**self._entry.__dict__, **added}))
+        cleanup.clean(self._site.rootfs, self._entry.replace(changes=work.changes, cached=work.cached))
         journal.write(self._site.config, self._entry)
 
 
@@ -94,7 +94,7 @@ def _of_start(plan: Plan, site: Site, work: Work) -> Entry:
     return Entry(
         id=container.id,
         pid=container.pid,
-        start_time=state.start_time(container.pid),
+        start_time=start_time(container.pid),
         bundle=container.bundle,
         rootfs=container.rootfs,
         rootfs_identity=(root.st_dev, root.st_ino),
@@ -110,8 +110,8 @@ def _of_start(plan: Plan, site: Site, work: Work) -> Entry:
         mounts=tuple([mount.container_path for mount in plan.edits.mounts]),
         mounted=work.mounted,
         ld_cache=tuple([library.path for library in plan.ld_cache]) if ld_cache.is_wanted(plan) else (),
-        boot_id=state.boot_id(),
-        hook=(own_pid, state.start_time(own_pid)),
+        boot_id=boot_id(),
+        hook=(own_pid, start_time(own_pid)),
         since=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         rootfs_born=syscalls.birth_time(site.rootfs.fd),
     )

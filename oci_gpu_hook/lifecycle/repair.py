@@ -11,6 +11,7 @@ import os
 
 from oci_gpu_hook.apply import status, transaction
 from oci_gpu_hook.apply.journal import journal, reader
+from oci_gpu_hook.apply.journal.entry import key
 from oci_gpu_hook.apply.process import Process
 from oci_gpu_hook.apply.transaction import Site
 from oci_gpu_hook.base.errors import DriverError, InvalidInput, UnsafeRootfs, quoted
@@ -19,14 +20,13 @@ from oci_gpu_hook.lifecycle import verify
 from oci_gpu_hook.lifecycle.admission import readmitted
 from oci_gpu_hook.lifecycle.journaling import Mending
 from oci_gpu_hook.oci import container as containers
-from oci_gpu_hook.plan import plan
 from oci_gpu_hook.request import parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from oci_gpu_hook.apply.journal.journal import Entry
+    from oci_gpu_hook.apply.journal.entry import Entry
     from oci_gpu_hook.apply.status import Condition
-    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.lifecycle.verify import Finding
     from oci_gpu_hook.oci.container import Container
     from oci_gpu_hook.plan.plan import Plan
@@ -66,7 +66,7 @@ def repair(entry: Entry, config: Config) -> tuple[Finding, ...]:
 
 def _as_it_is_now(entry: Entry, config: Config) -> Entry:
     """Return the entry again now that its rootfs is locked: another's changes may have been handed to it meanwhile."""
-    found = reader.read(config, journal.key(entry))
+    found = reader.read(config, key(entry))
     if found is None:
         raise InvalidInput(f"container {quoted(entry.id)}", "has ended", "name a container that runs")
     return found
@@ -88,12 +88,11 @@ def _what_is_lost(entry: Entry, found: Condition, whole: Plan) -> Plan:
     )
     mounts = tuple(mount for mount in whole.edits.mounts if mount.container_path in unmounted)
     listed = frozenset(entry.ld_cache) if found.uncached else frozenset()
-    changed = {
-        "edits": ContainerEdits(device_nodes=nodes, mounts=mounts),
-        "links": tuple(link for link in whole.links if link.path in found.links),
-        "ld_cache": tuple(library for library in whole.ld_cache if library.path in listed),
-    }
-    return plan.Plan(**{**whole.__dict__, **changed})
+    return whole.replace(
+        edits=ContainerEdits(device_nodes=nodes, mounts=mounts),
+        links=tuple(link for link in whole.links if link.path in found.links),
+        ld_cache=tuple(library for library in whole.ld_cache if library.path in listed),
+    )
 
 
 def _take_away(entry: Entry, path: str, site: Site) -> None:

@@ -9,8 +9,8 @@ from oci_gpu_hook.base.errors import InvalidInput, quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from oci_gpu_hook.apply.journal.journal import Entry
-    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.apply.journal.entry import Entry
+    from oci_gpu_hook.base.config.model import Config
 
 
 def everything(config: Config) -> list[Entry]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from oci_gpu_hook.apply import transaction
 from oci_gpu_hook.apply.journal import journal
 from oci_gpu_hook.apply.process import Process
+from oci_gpu_hook.apply.systemd import units
 from oci_gpu_hook.apply.transaction import Site
 from oci_gpu_hook.apply.watch import Watch
 from oci_gpu_hook.base import log
-from oci_gpu_hook.base.config.config import of_this_user
+from oci_gpu_hook.base.config.load import of_this_user
 from oci_gpu_hook.lifecycle.admission import Admitted
 from oci_gpu_hook.lifecycle.clock import Clock
 from oci_gpu_hook.lifecycle.journaling import Starting
@@ -16,7 +17,7 @@ from oci_gpu_hook.oci.container import check_process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.lifecycle.admission import Restriction
     from oci_gpu_hook.oci.container import Container
     from oci_gpu_hook.request.model import Request
@@ -36,7 +37,7 @@ def start(
         return  # registered for prestart and for createRuntime, or started through the runtime's front as well
     clock = Clock(started)
     with Admitted(container, request, config, clock=clock, restriction=restriction) as admission:
-        journal.tidy(config)
+        tidy(config)
         with (
             Watch(container.id),
             Process(container.pid) as process,
@@ -52,3 +53,11 @@ def start(
     if config.log_file:
         gpus = list(admission.uuids)
         log.info("attached", gpus=gpus, mounts=len(made.edits.mounts), milliseconds=clock.milliseconds())
+
+
+def tidy(config: Config) -> None:
+    """Take back what is left of containers that ended without `poststop`, as far as it can be had quickly."""
+    if journal.dead(config) or units.ended_scopes():
+        from oci_gpu_hook.apply import cleanup
+
+        cleanup.take_back_dead(config)

@@ -6,11 +6,11 @@ from oci_gpu_hook.allocation import release
 from oci_gpu_hook.apply import cleanup
 from oci_gpu_hook.apply.watch import Watch
 from oci_gpu_hook.base import log
-from oci_gpu_hook.base.config.config import of_this_user
+from oci_gpu_hook.base.config.load import of_this_user
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.base.config.model import Config
 
 
 def stop(container_id: str, bundle: str, config: Config) -> None:

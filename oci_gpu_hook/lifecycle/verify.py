@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import Final
 
-    from oci_gpu_hook.apply.journal.journal import Entry
+    from oci_gpu_hook.apply.journal.entry import Entry
     from oci_gpu_hook.apply.status import Condition
-    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.base.config.model import Config
 
     Node = tuple[int, int]  # major, minor of a character device
 

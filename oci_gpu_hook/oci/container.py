@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 
-from oci_gpu_hook.base.document import member, parse, read_all
+from oci_gpu_hook.base.document import member, parse
 from oci_gpu_hook.base.errors import InvalidInput, quoted, reason
+from oci_gpu_hook.base.files import read_all
 from oci_gpu_hook.base.record import Record
 
 TYPE_CHECKING = False

@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.base.formats.ldcache import Entry
     from oci_gpu_hook.devices.edits import ContainerEdits, GeneratedFile, Symlink
     from oci_gpu_hook.devices.model import Device

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from oci_gpu_hook.base.errors import InvalidInput, quoted
 from oci_gpu_hook.base.record import Record
-from oci_gpu_hook.request.ask import Ask
 from oci_gpu_hook.request.model import ANNOTATION_PREFIX, PREPARED
 from oci_gpu_hook.request.values import duration, number, size, truth
 
@@ -16,6 +15,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Final
+
+    from oci_gpu_hook.request.ask import Ask
 
 
 VARIABLE_PREFIX: Final = "OCI_GPU_"
@@ -62,7 +63,7 @@ def from_indices(ask: Ask, found: dict[str, Setting]) -> Ask:
     if names != tuple(map(str, range(len(names)))):
         return ask
     found["count"] = Setting(what=ask.what, text=str(len(names)))
-    return Ask(**{**ask.__dict__, "devices": ("all",)})
+    return ask.replace(devices=("all",))
 
 
 def tell_unread(annotations: Mapping[str, str], variables: Mapping[str, str], why: str, warnings: list[str]) -> None:

@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.oci.container import BundleMount, Container
     from oci_gpu_hook.request.ask import Ask, Said
     from oci_gpu_hook.request.qualified_name import QualifiedName

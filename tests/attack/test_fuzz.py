@@ -21,12 +21,15 @@ from oci_gpu_hook.allocation.holders import Holder
 from oci_gpu_hook.allocation.model import Lease, LeasedDevice, LeaseTable, Waiter
 from oci_gpu_hook.apply.cleanup import take_back
 from oci_gpu_hook.apply.journal import journal, reader
+from oci_gpu_hook.apply.journal.entry import DIRECTORY
 from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
 from oci_gpu_hook.base import state
-from oci_gpu_hook.base.config import config as configs
-from oci_gpu_hook.base.config.config import Config
+from oci_gpu_hook.base.config import compiled
+from oci_gpu_hook.base.config import load as configs
+from oci_gpu_hook.base.config.model import Config
 from oci_gpu_hook.base.document import dump, parse
 from oci_gpu_hook.base.errors import HookError, one_line, quoted
+from oci_gpu_hook.base.files import replace_file
 from oci_gpu_hook.devices.nvidia import refresh, stored
 from oci_gpu_hook.oci import container as containers
 from oci_gpu_hook.request import parse as requests
@@ -261,14 +264,14 @@ def test_json_made_to_cost(data):
 
 @pytest.fixture
 def own_state(tmp_path):
-    return state.directory(str(tmp_path / "state"), journal.DIRECTORY).removesuffix("/" + journal.DIRECTORY)
+    return state.directory(str(tmp_path / "state"), DIRECTORY).removesuffix("/" + DIRECTORY)
 
 
 @fuzz
 @given(mutations(ENTRY))
 def test_a_journal_entry(own_state, document):
-    path = os.path.join(own_state, journal.DIRECTORY, "fuzz.json")
-    state.write(path, json.dumps(document).encode())
+    path = os.path.join(own_state, DIRECTORY, "fuzz.json")
+    replace_file(path, json.dumps(document).encode())
     settings_ = Config(state_dir=own_state)
 
     def work() -> None:
@@ -336,7 +339,7 @@ def toml_texts(draw) -> bytes:
 @fuzz
 @given(toml_texts() | st.binary(max_size=100))
 def test_the_configuration(tmp_path, monkeypatch, data):
-    monkeypatch.setattr(configs, "COMPILED_DIRECTORY", (str(tmp_path / "compiled"), "config"))
+    monkeypatch.setattr(compiled, "DIRECTORY", (str(tmp_path / "compiled"), "config"))
     path = tmp_path / "config.toml"
     path.write_bytes(data)
     fails_well(lambda: configs.load(str(path)))

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 import pytest
 
 from oci_gpu_hook.admin.doctor import model, remains
-from oci_gpu_hook.base.config import config as configs
+from oci_gpu_hook.base.config import load as configs
 from tests.attack.sandbox import ENVIRONMENT, Outcome
 from tests.runtime import rootfs as images
 from tests.runtime.host import contents, difference

@@ -21,7 +21,7 @@ from oci_gpu_hook.base import syscalls
 from tests.attack.traps import LIBRARIES
 from tests.runtime import rootfs as images
 
-_NR_RENAMEAT2 = 316 if syscalls.MACHINE == "x86_64" else 276
+_NR_RENAMEAT2 = 316 if os.uname().machine == "x86_64" else 276
 _RENAME_EXCHANGE = 2  # include/uapi/linux/fs.h
 SECONDS = 4.0
 SECONDS_FULL = 60.0

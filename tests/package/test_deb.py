@@ -149,7 +149,7 @@ def test_the_files_are_as_packaged(installed):
     assert installed.run("dpkg", "--verify", "oci-gpu-hook").stdout == ""
     assert (installed.root / "usr/share/man/man1/oci-gpu.1.gz").exists()
     example = installed.root / "usr/share/doc/oci-gpu-hook/examples/config.toml"
-    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.base.config.toml import parse
 
     assert parse(example.read_text()) == Config()

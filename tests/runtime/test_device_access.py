@@ -295,7 +295,7 @@ def attach(directory: str, code: bytes, flags: int) -> None:
     """Attach a program as a runtime does."""
     fd = os.open(directory, os.O_RDONLY)
     attributes = b"".join(n.to_bytes(4, "little") for n in (fd, bpf.load(code), 6, flags))
-    syscalls.raw(bpf._NR_BPF, bpf._PROG_ATTACH, attributes, len(attributes))
+    syscalls.bpf(bpf._PROG_ATTACH, attributes, len(attributes))
 
 
 @contextmanager

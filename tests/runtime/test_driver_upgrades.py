@@ -129,7 +129,7 @@ def test_an_upgrade_at_the_worst_moment_fails_the_start(host, tmp_path, moment, 
 _AT_A_MOMENT = """
 import os, subprocess, sys, time
 from oci_gpu_hook.apply import mounts
-from oci_gpu_hook.base.config import config
+from oci_gpu_hook.base.config import load as config
 from oci_gpu_hook.lifecycle import start
 from oci_gpu_hook.oci import container
 from oci_gpu_hook.request import parse

@@ -6,7 +6,7 @@ import os
 import posix
 
 from oci_gpu_hook.admin.simulate.elf import shared_object
-from oci_gpu_hook.base.config.config import Config
+from oci_gpu_hook.base.config.model import Config
 
 DATA = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "data")
 VERSION_TEXT = (

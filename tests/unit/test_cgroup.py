@@ -7,6 +7,8 @@ import os
 import pytest
 
 from oci_gpu_hook.apply.device_access import cgroup, v1
+from oci_gpu_hook.apply.device_access.model import DeviceCgroup
+from oci_gpu_hook.base import rootless
 from oci_gpu_hook.base.errors import ApplyError
 
 V1 = "12:pids:/docker/abc\n5:devices:/docker/abc\n1:name=systemd:/docker/abc\n0::/docker/abc\n"
@@ -18,12 +20,13 @@ def files(monkeypatch):
     """What the process reads from /proc, by path; all else is absent."""
     contents = {}
 
-    def read(path, _directory=None):
+    def read(path, *_size, **_options):
         if path not in contents:
             raise FileNotFoundError(2, "No such file or directory", path)
         return contents[path].encode()
 
-    monkeypatch.setattr(cgroup, "_read", read)
+    monkeypatch.setattr(cgroup, "read_file", read)
+    monkeypatch.setattr(rootless, "read_start", read)
     return contents
 
 
@@ -139,7 +142,7 @@ class TestOwnTop:
 
 class TestRefusals:
     def found(self, version):
-        return cgroup.DeviceCgroup(version=version, path="/a", own_path="/a", levels=(99,))
+        return DeviceCgroup(version=version, path="/a", own_path="/a", levels=(99,))
 
     def failing(self, monkeypatch, error):
         class Controller:

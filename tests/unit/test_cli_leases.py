@@ -13,7 +13,7 @@ from oci_gpu_hook.admin.cli import leases as command
 from oci_gpu_hook.admin.cli.main import main
 from oci_gpu_hook.allocation import allocate as story
 from oci_gpu_hook.allocation import query, release
-from oci_gpu_hook.base.config.config import Config
+from oci_gpu_hook.base.config.model import Config
 from oci_gpu_hook.base.errors import DriverError
 from oci_gpu_hook.devices.nvidia import devices as of_nvidia
 from oci_gpu_hook.devices.nvidia.model import Gpu, Inventory, MigDevice
@@ -139,7 +139,7 @@ def test_of_two_that_live_and_have_one_id_the_process_tells_which_is_meant(host,
         opened.lock()
         book = opened.read()
         twin = model.Lease(**{**book.leases[-1].__dict__, "holder": Holder(**parent.__dict__)})
-        opened.write(model.with_changes(book, leases=(*book.leases, twin)))
+        opened.write(book.replace(leases=(*book.leases, twin)))
     assert host("release", "c", "--force") == 1
     assert f"is the id of several: pid {host.process.pid}, {parent.pid}" in capsys.readouterr().err
     assert host("release", str(parent.pid), "--force") == 0

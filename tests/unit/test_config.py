@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oci_gpu_hook.base.config import config as configs
+from oci_gpu_hook.base.config import compiled as compiled_forms
 from oci_gpu_hook.base.config import source
-from oci_gpu_hook.base.config.config import Config, load
+from oci_gpu_hook.base.config.load import load, load_or_defaults
+from oci_gpu_hook.base.config.model import DRIVER_CAPABILITIES, Config
 from oci_gpu_hook.base.config.toml import parse
 from oci_gpu_hook.base.errors import ConfigError
 
@@ -48,7 +49,7 @@ file = "/var/log/gpu.log"
 @pytest.fixture
 def compiled(tmp_path, monkeypatch):
     """Where compiled forms go in these tests."""
-    monkeypatch.setattr(configs, "COMPILED_DIRECTORY", (str(tmp_path / "run"), "config"))
+    monkeypatch.setattr(compiled_forms, "DIRECTORY", (str(tmp_path / "run"), "config"))
     return tmp_path / "run" / "config"
 
 
@@ -86,8 +87,8 @@ def test_every_key():
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        ("all", configs.DRIVER_CAPABILITIES),
-        ("compute,all", configs.DRIVER_CAPABILITIES),
+        ("all", DRIVER_CAPABILITIES),
+        ("compute,all", DRIVER_CAPABILITIES),
         ("", ()),
         (" , ", ()),
         ("video,compute,video", ("compute", "video")),
@@ -307,7 +308,7 @@ def test_a_compiled_form_that_others_could_have_written_is_not_read(tmp_path, co
 
 def test_a_compiled_form_that_cannot_be_stored_is_no_error(tmp_path, monkeypatch):
     (tmp_path / "occupied").write_text("")
-    monkeypatch.setattr(configs, "COMPILED_DIRECTORY", (str(tmp_path / "occupied"), "config"))
+    monkeypatch.setattr(compiled_forms, "DIRECTORY", (str(tmp_path / "occupied"), "config"))
     path = write(tmp_path / "config.toml", '[log]\nlevel = "debug"\n')
     assert load(path).log_level == "debug"
 
@@ -316,7 +317,7 @@ def test_a_compiled_form_that_cannot_be_stored_is_no_error(tmp_path, monkeypatch
     ("make", "message"),
     [
         (lambda path: path.write_bytes(b'[log]\nlevel = "\xff"'), "is not UTF-8 at byte 15"),
-        (lambda path: path.write_bytes(b"#" * (configs.LARGEST_CONFIG + 1)), "is larger than 262144 bytes"),
+        (lambda path: path.write_bytes(b"#" * (source.LARGEST_CONFIG + 1)), "is larger than 262144 bytes"),
         (lambda path: path.mkdir(), "Is a directory"),
         (lambda path: path.symlink_to(path), "Too many levels of symbolic links"),
     ],
@@ -346,8 +347,8 @@ def test_a_compiled_form_needs_no_toml(tmp_path):
     program = f"""
 import sys
 sys.path.insert(0, {ROOT!r})
-from oci_gpu_hook.base.config import config
-config.COMPILED_DIRECTORY = ({str(tmp_path / "run")!r}, "config")
+from oci_gpu_hook.base.config import compiled, load as config
+compiled.DIRECTORY = ({str(tmp_path / "run")!r}, "config")
 before = config.load({path!r})
 for name in [n for n in sys.modules if n == "tomllib" or n.startswith(("tomllib.", "oci_gpu_hook.base.config.toml"))]:
     del sys.modules[name]
@@ -356,3 +357,14 @@ print(*sorted(n for n in sys.modules if "toml" in n))
 """
     result = subprocess.run([sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout == "\n"
+
+
+def test_what_is_wrong_comes_with_the_defaults(tmp_path, compiled):
+    path = write(tmp_path / "config.toml", "[driver]\nroot = 1\n")
+    config, trouble = load_or_defaults(path)
+    assert config == Config()
+    assert isinstance(trouble, ConfigError)
+    assert "root" in str(trouble)
+    path = write(tmp_path / "config.toml", '[driver]\nroot = "/driver"\n')
+    assert load_or_defaults(path) == (Config(driver_root="/driver"), None)
+    assert load_or_defaults("/nonexistent/config.toml") == (Config(), None)

@@ -14,7 +14,7 @@ import pytest
 from oci_gpu_hook.admin.cli import main
 from oci_gpu_hook.admin.cli.examples import EXAMPLES
 from oci_gpu_hook.base.config import toml
-from oci_gpu_hook.base.config.config import Config
+from oci_gpu_hook.base.config.model import Config
 
 ROOT = Path(__file__).parents[2]
 DOCS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])

@@ -29,9 +29,11 @@ from oci_gpu_hook.admin.doctor import (
 )
 from oci_gpu_hook.admin.doctor.model import ERROR, NOTE, OK, WARNING, Finding, Host
 from oci_gpu_hook.admin.install import executables as launch
-from oci_gpu_hook.base.config.config import Config
+from oci_gpu_hook.base import rootless
+from oci_gpu_hook.base.config.model import Config
 from oci_gpu_hook.base.config.toml import parse as parse_config
 from oci_gpu_hook.base.errors import DriverError
+from oci_gpu_hook.devices.nvidia import snapshot
 from oci_gpu_hook.devices.nvidia.model import DeviceNode, Gpu, Inventory, Library
 
 SCHEMA = Path(__file__).parents[2] / "schemas/doctor.schema.json"
@@ -378,3 +380,23 @@ def test_a_tiny_root_directory_starts_its_shell(tmp_path):
         ["chroot", tmp_path / "rootfs", "/bin/sh", "-c", "echo $((6 * 7))"], capture_output=True, check=False
     )
     assert said.stdout == b"42\n", (said.stderr, sys.version)
+
+
+def test_in_a_user_namespace_the_inventory_is_in_the_user_s_own_state_directory(tmp_path, monkeypatch):
+    """A start there uses it, so what the doctor reads and stores must be the same."""
+    config = tmp_path / "config.toml"
+    config.write_text(f'[state]\ndir = "{tmp_path}/of-root"\n')
+    own = f"{tmp_path}/own"
+    looked_in = []
+    monkeypatch.setattr(rootless, "state_directory", lambda _configured: own)
+
+    def load(config, **_options):
+        looked_in.append(config.state_dir)
+        if len(looked_in) > 1:
+            raise DriverError("no NVIDIA driver is loaded", "it is not", "load it")
+        return inventory()
+
+    monkeypatch.setattr(snapshot, "load", load)
+    for _ in ("a driver", "none"):
+        assert checkup.host(str(config)).config.state_dir == own
+    assert looked_in == [own, own]

@@ -66,15 +66,6 @@ def test_what_is_no_document_is_said_in_one_line(data, why):
     assert "\n" not in str(caught.value)
 
 
-def test_reading_stops_at_the_limit(tmp_path):
-    path = tmp_path / "large"
-    path.write_bytes(b"x" * 101)
-    with path.open("rb") as file:
-        assert document.read_all(file.fileno(), 101, "file") == b"x" * 101
-    with path.open("rb") as file, pytest.raises(InvalidInput, match="larger than 100 bytes"):
-        document.read_all(file.fileno(), 100, "file")
-
-
 def test_reading_imports_no_json():
     root = os.path.dirname(os.path.dirname(os.path.dirname(document.__file__)))
     program = (

@@ -70,18 +70,10 @@ def second_opinion(path: str) -> Elf:
         other = ELFFile(file)
         dynamic = next((s for s in other.iter_segments("PT_DYNAMIC")), None)
         tags = list(dynamic.iter_tags()) if dynamic else []
-        abi = None
-        for segment in other.iter_segments("PT_NOTE"):
-            for found in segment.iter_notes():
-                if found["n_type"] == "NT_GNU_ABI_TAG" and found["n_name"] == "GNU":
-                    description = found["n_desc"]
-                    abi = description["abi_major"], description["abi_minor"], description["abi_tiny"]
         return Elf(
             bits=other.elfclass,
             machine={"EM_X86_64": elf.X86_64, "EM_386": elf.I386, "EM_AARCH64": elf.AARCH64}[other["e_machine"]],
             soname=next((tag.soname for tag in tags if tag.entry.d_tag == "DT_SONAME"), ""),
-            needed=tuple(tag.needed for tag in tags if tag.entry.d_tag == "DT_NEEDED"),
-            abi=abi,
         )
 
 
@@ -97,7 +89,7 @@ def test_libraries_of_this_machine_read_as_pyelftools_reads_them():
 def test_classes_and_machines(compiled, options):
     path = compiled(COMPAT_NOTE + ABI_TAG, "-Wl,-soname,libnvidia-tls.so.1", *options)
     machine, bits = {"-m64": (elf.X86_64, 64), "-m32": (elf.I386, 32), "-mx32": (elf.X86_64, 32)}[options[0]]
-    assert read(path) == Elf(bits=bits, machine=machine, soname="libnvidia-tls.so.1", abi=(2, 3, 99))
+    assert read(path) == Elf(bits=bits, machine=machine, soname="libnvidia-tls.so.1")
     assert read(path) == second_opinion(path)
     assert note(path) == JSON
 
@@ -164,7 +156,7 @@ def library() -> bytearray:
 
 def test_the_library_by_hand(tmp_path):
     (tmp_path / "library").write_bytes(library())
-    expected = Elf(bits=64, machine=elf.AARCH64, soname="libcuda", needed=("libc.so.6",))
+    expected = Elf(bits=64, machine=elf.AARCH64, soname="libcuda")
     assert read(tmp_path / "library") == expected == second_opinion(tmp_path / "library")
 
 
@@ -182,7 +174,6 @@ def test_the_library_by_hand(tmp_path):
         (120 + 8, struct.pack("<Q", 1 << 39), "ends before its dynamic entries"),
         (120 + 32, struct.pack("<Q", 1 << 32), "4294967296 bytes of dynamic entries"),
         (176 + 8, struct.pack("<Q", 32), "outside of its dynamic strings"),
-        (176 + 24, struct.pack("<Q", 1 << 63), "outside of its dynamic strings"),
         (208 + 8, struct.pack("<Q", 0x5000), "in none of its segments"),
         (224 + 8, struct.pack("<Q", 1 << 62), "in none of its segments"),
         (256 + 8, b"x" * 24, "does not end within 255 bytes"),
@@ -203,11 +194,14 @@ def test_the_beginning_of_a_file_is_not_enough(tmp_path, size):
         read(tmp_path / "library")
 
 
-def test_a_library_that_needs_a_thousand_others_is_refused(tmp_path):
+def test_a_library_that_needs_a_thousand_others_costs_no_read_for_them(tmp_path, monkeypatch):
     data = library()
     data[120 + 8 : 120 + 16] = struct.pack("<Q", len(data))
     dynamic = struct.pack("<QQ", 1, 1) * 1000
     data[120 + 32 : 120 + 40] = struct.pack("<Q", len(dynamic))
     (tmp_path / "library").write_bytes(data + dynamic)
-    with pytest.raises(ElfError, match="more than 256 libraries"):
-        read(tmp_path / "library")
+    reads = []
+    pread = os.pread
+    monkeypatch.setattr(os, "pread", lambda fd, size, at: reads.append(size) or pread(fd, size, at))
+    assert read(tmp_path / "library") == Elf(bits=64, machine=elf.AARCH64)
+    assert len(reads) == 2

@@ -244,7 +244,7 @@ def test_many_at_once_look_once(host, tmp_path):
     program = f"""
 import sys
 sys.path.insert(0, {ROOT!r})
-from oci_gpu_hook.base.config.config import Config
+from oci_gpu_hook.base.config.model import Config
 from oci_gpu_hook.devices.nvidia import snapshot as cache, discovery
 real = discovery.discover
 discovery.discover = lambda config: print("looked") or real(config)
@@ -430,7 +430,7 @@ def test_a_start_with_a_stored_inventory_imports_little(host):
     program = f"""
 import sys
 sys.path.insert(0, {ROOT!r})
-from oci_gpu_hook.base.config.config import Config
+from oci_gpu_hook.base.config.model import Config
 from oci_gpu_hook.devices.nvidia import snapshot as cache
 before = set(sys.modules)
 cache.load(Config(**{host.__dict__!r}))

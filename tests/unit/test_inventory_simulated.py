@@ -11,7 +11,8 @@ import pytest
 from oci_gpu_hook.admin.cli import main as cli
 from oci_gpu_hook.admin.simulate.host import make
 from oci_gpu_hook.admin.simulate.layouts import LAYOUTS
-from oci_gpu_hook.base.config import config as configs
+from oci_gpu_hook.base.config import load as configs
+from oci_gpu_hook.base.config.model import DRIVER_CAPABILITIES
 from oci_gpu_hook.base.errors import DriverError
 from oci_gpu_hook.devices.nvidia import devices, for_request, snapshot
 from oci_gpu_hook.devices.nvidia.image_facts import ImageFacts
@@ -106,7 +107,7 @@ def _minor(path):
     return int(line.split(":")[1])
 
 
-@pytest.mark.parametrize("capability", configs.DRIVER_CAPABILITIES)
+@pytest.mark.parametrize("capability", DRIVER_CAPABILITIES)
 def test_a_request_is_served_the_files_of_its_capabilities(host, capability):
     whole = load(host)
     request = Request(driver_capabilities=(capability,), source="environment")

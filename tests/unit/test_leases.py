@@ -21,7 +21,7 @@ from oci_gpu_hook.allocation import lease_table, query, release, store
 from oci_gpu_hook.allocation.holders import INITIAL_PID_NAMESPACE, Holder, Processes, same
 from oci_gpu_hook.allocation.model import Lease, LeasedDevice, LeaseTable, Waiter
 from oci_gpu_hook.base import document
-from oci_gpu_hook.base.config.config import Config
+from oci_gpu_hook.base.config.model import Config
 from oci_gpu_hook.base.errors import AllocationError, InvalidInput
 from oci_gpu_hook.devices.nvidia import devices as of_nvidia
 from oci_gpu_hook.devices.nvidia.model import Gpu, MigDevice

@@ -16,7 +16,7 @@ from oci_gpu_hook.allocation import allocate as story
 from oci_gpu_hook.allocation import query, queue, release, store
 from oci_gpu_hook.allocation.holders import Processes
 from oci_gpu_hook.allocation.model import Claim
-from oci_gpu_hook.base.config.config import Config
+from oci_gpu_hook.base.config.model import Config
 from oci_gpu_hook.base.errors import AllocationError
 from oci_gpu_hook.devices.nvidia import devices as of_nvidia
 from oci_gpu_hook.devices.nvidia.model import Gpu, MigDevice

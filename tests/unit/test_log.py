@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from oci_gpu_hook.base import log
-from oci_gpu_hook.base.config.config import Config
+from oci_gpu_hook.base.config.model import Config
 
 STAMP = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$")
 

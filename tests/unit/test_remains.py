@@ -11,14 +11,17 @@ import time
 import pytest
 
 from oci_gpu_hook.apply import cleanup
+from oci_gpu_hook.apply.journal import entry as entries
 from oci_gpu_hook.apply.journal import journal, reader
 from oci_gpu_hook.apply.journal.changes import FILE, LINK, NODE, change
-from oci_gpu_hook.apply.journal.journal import Entry
+from oci_gpu_hook.apply.journal.entry import Entry
 from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
 from oci_gpu_hook.apply.systemd import drop_in, units
-from oci_gpu_hook.base import state
-from oci_gpu_hook.base.config.config import Config
+from oci_gpu_hook.base import processes, state
+from oci_gpu_hook.base.config.model import Config
 from oci_gpu_hook.base.errors import ApplyError
+from oci_gpu_hook.base.files import replace_file
+from oci_gpu_hook.lifecycle import start
 
 
 @pytest.fixture
@@ -49,7 +52,7 @@ def entry(name, rootfs, pid=0, started=None, **fields):
     return Entry(
         id=name,
         pid=pid,
-        start_time=state.start_time(pid) if started is None else started,
+        start_time=processes.start_time(pid) if started is None else started,
         bundle="/bundle",
         rootfs=str(rootfs),
         rootfs_identity=(status.st_dev, status.st_ino),
@@ -61,7 +64,7 @@ def entry(name, rootfs, pid=0, started=None, **fields):
 
 def record(config, written):
     """Do what a start does: first what others left, then the entry of its own."""
-    journal.tidy(config)
+    start.tidy(config)
     return journal.record(config, written.rootfs_identity, lambda: written)
 
 
@@ -83,11 +86,11 @@ def test_the_entry_comes_back_as_it_was_written(config, rootfs):
         mounts=("/usr/lib/libcuda.so.580.1",),
         ld_cache=("/usr/lib/libcuda.so.1",),
         exclusive=True,
-        boot_id=state.boot_id(),
+        boot_id=processes.boot_id(),
         since="2026-01-01T00:00:00Z",
     )
     record(config, written)
-    assert reader.read(config, journal.key(written)) == written
+    assert reader.read(config, entries.key(written)) == written
     assert written.is_alive()
 
 
@@ -99,15 +102,15 @@ def test_an_entry_of_an_older_hook_is_read(config, rootfs):
     )
     written = Entry(**{**entry("a", rootfs).__dict__, "changes": made})
     record(config, written)
-    path = journal.path_in(f"{config.state_dir}/{journal.DIRECTORY}", journal.key(written))
+    path = entries.path_in(f"{config.state_dir}/{entries.DIRECTORY}", entries.key(written))
     document = json.loads(state.read(path, 1 << 20))
     document["changes"] = [
         {"kind": "file", "path": "/made"},
         {"kind": "link", "path": "/link", "target": "there", "was": "before", "passing": True},
         {"kind": "node", "path": "/dev/nvidia0", "device": os.makedev(195, 0)},
     ]
-    state.write(path, json.dumps(document).encode())
-    assert reader.read(config, journal.key(written)) == written
+    replace_file(path, json.dumps(document).encode())
+    assert reader.read(config, entries.key(written)) == written
 
 
 def test_who_starts_takes_back_what_the_dead_left(config, rootfs, dead_pid, removed):
@@ -120,7 +123,7 @@ def test_who_starts_takes_back_what_the_dead_left(config, rootfs, dead_pid, remo
 
 def test_a_number_that_is_used_again_does_not_keep_an_entry(config, rootfs):
     record(config, entry("former", rootfs, os.getpid(), 12345))
-    assert [journal.id_in(key) for key in journal.dead(config)] == ["former"]
+    assert [entries.id_in(key) for key in journal.dead(config)] == ["former"]
     assert cleanup.reconcile(config) == ("former",)
     assert reader.read_all(config) == []
 
@@ -130,19 +133,19 @@ def test_nobody_lives_on_from_an_earlier_boot(config, rootfs):
     earlier = entry("former", rootfs, boot_id="6ba7b810-9dad-11d1-80b4-00c04fd430c8")
     record(config, earlier)
     assert not earlier.is_alive()
-    assert [journal.id_in(key) for key in journal.dead(config)] == ["former"]
-    record(config, entry("now", rootfs, boot_id=state.boot_id()))
+    assert [entries.id_in(key) for key in journal.dead(config)] == ["former"]
+    record(config, entry("now", rootfs, boot_id=processes.boot_id()))
     assert [found.id for found in reader.read_all(config)] == ["now"]
     assert journal.dead(config) == []
 
 
 def test_an_entry_is_kept_while_its_hook_works(config, rootfs, dead_pid):
     """A runtime that is killed takes the container with it, not the hook, which goes on making files for a while."""
-    works = (os.getpid(), state.start_time(os.getpid()))
-    record(config, entry("a", rootfs, dead_pid, 1, boot_id=state.boot_id(), hook=works))
+    works = (os.getpid(), processes.start_time(os.getpid()))
+    record(config, entry("a", rootfs, dead_pid, 1, boot_id=processes.boot_id(), hook=works))
     assert journal.dead(config) == []
     assert cleanup.reconcile(config) == ()
-    record(config, entry("a", rootfs, dead_pid, 1, boot_id=state.boot_id(), hook=(dead_pid, 2)))
+    record(config, entry("a", rootfs, dead_pid, 1, boot_id=processes.boot_id(), hook=(dead_pid, 2)))
     assert cleanup.reconcile(config) == ("a",)
     assert os.listdir(rootfs) == []
 
@@ -178,7 +181,7 @@ def test_no_entry_is_parsed_to_see_that_all_live(config, rootfs, monkeypatch):
 @pytest.mark.parametrize("text", [b"", b"{", b"null", b'{"id": "x"}', b'{"pid": "x", "startTime": 1}', b"\xff" * 100])
 def test_a_file_that_is_no_entry_harms_nobody(config, rootfs, text):
     record(config, entry("a", rootfs))
-    path = os.path.join(config.state_dir, journal.DIRECTORY, "broken.json")
+    path = os.path.join(config.state_dir, entries.DIRECTORY, "broken.json")
     with open(path, "wb") as file:
         file.write(text)
     assert cleanup.reconcile(config) == ()
@@ -188,7 +191,7 @@ def test_a_file_that_is_no_entry_harms_nobody(config, rootfs, text):
 
 def test_an_entry_of_the_dead_that_cannot_be_read_goes(config, rootfs, dead_pid):
     record(config, entry("a", rootfs))
-    path = os.path.join(config.state_dir, journal.DIRECTORY, "cut.json")
+    path = os.path.join(config.state_dir, entries.DIRECTORY, "cut.json")
     with open(path, "wb") as file:
         file.write(b'{"pid": %d, "startTime": 1, "id": "cu' % dead_pid)
     assert cleanup.reconcile(config) == ("cut",)
@@ -228,10 +231,10 @@ def test_a_start_waits_for_who_cleans_up_the_same_rootfs(config, rootfs, tmp_pat
         thread.start()
         elsewhere = record(config, entry("c", tmp_path / "other"))
         time.sleep(0.1)
-        assert reader.read(config, journal.key(elsewhere)) is not None
-        assert reader.read(config, journal.key(later)) is None
+        assert reader.read(config, entries.key(elsewhere)) is not None
+        assert reader.read(config, entries.key(later)) is None
     thread.join()
-    assert reader.read(config, journal.key(later)) is not None
+    assert reader.read(config, entries.key(later)) is not None
 
 
 def test_a_lock_that_is_never_released_holds_no_start_for_ever(config, rootfs, monkeypatch):
@@ -239,7 +242,7 @@ def test_a_lock_that_is_never_released_holds_no_start_for_ever(config, rootfs, m
     first = record(config, entry("a", rootfs))
     with journal.Lock(config, first.rootfs_identity):
         later = record(config, entry("b", rootfs))
-    assert reader.read(config, journal.key(later)) is not None
+    assert reader.read(config, entries.key(later)) is not None
 
 
 def test_poststop_takes_nothing_from_who_lives(config, rootfs, dead_pid):
@@ -264,10 +267,10 @@ def test_poststop_takes_back_only_what_was_made_of_its_bundle(config, rootfs, de
 def test_any_id_has_an_entry_of_its_own(config, rootfs, dead_pid, name):
     made = Entry(**{**entry("a", rootfs, dead_pid, 7).__dict__, "id": name})
     journal.record(config, made.rootfs_identity, lambda: made)
-    state.write(journal.ld_cache_path(config, made), b"x")
+    replace_file(journal.ld_cache_path(config, made), b"x")
     assert reader.read_all(config) == [made]
     cleanup.detach(name, "/bundle", config)
-    assert os.listdir(os.path.join(config.state_dir, journal.DIRECTORY)) == [".lock"]
+    assert os.listdir(os.path.join(config.state_dir, entries.DIRECTORY)) == [".lock"]
 
 
 def as_an_older_hook(config, entry):
@@ -286,4 +289,4 @@ def test_a_container_that_an_older_hook_served_ends_as_it_should(config, rootfs,
     (found,) = reader.read_all(config)
     assert (found.id, found.key) == ("lives", "lives")
     assert found.changes == (change(FILE, "/made-for-ended"), *living.changes)
-    assert sorted(os.listdir(os.path.join(config.state_dir, journal.DIRECTORY))) == [".lock", "lives.json"]
+    assert sorted(os.listdir(os.path.join(config.state_dir, entries.DIRECTORY))) == [".lock", "lives.json"]

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 import oci_gpu_hook
-from oci_gpu_hook.base.config.config import Config
+from oci_gpu_hook.base.config.model import Config
 from oci_gpu_hook.base.errors import InvalidInput
 from oci_gpu_hook.oci.container import BundleMount
 from oci_gpu_hook.request.parse import parse, read

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import oci_gpu_hook
-from oci_gpu_hook.base.config.config import Config
+from oci_gpu_hook.base.config.model import Config
 from oci_gpu_hook.base.errors import HookError
 from oci_gpu_hook.request.parse import parse
 from oci_gpu_hook.request.prefilter import WORDS, may_ask

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oci_gpu_hook.base.config.config import DRIVER_CAPABILITIES, Config
+from oci_gpu_hook.base.config.model import DRIVER_CAPABILITIES, Config
 from oci_gpu_hook.base.errors import HookError, InvalidInput
 from oci_gpu_hook.devices.nvidia.requirements import Host, check, needs_nvml, unsatisfied
 from oci_gpu_hook.request.json_form import to_json

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from oci_gpu_hook.apply.journal.journal import Entry
+from oci_gpu_hook.apply.journal.entry import Entry
 from oci_gpu_hook.apply.status import Condition
 from oci_gpu_hook.lifecycle import verify
 

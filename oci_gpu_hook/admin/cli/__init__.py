@@ -1,1 +1,1 @@
-"""The door of people: `oci-gpu COMMAND`, a module a command."""
+"""The command line for people, `oci-gpu COMMAND`: a module a command."""

@@ -7,7 +7,7 @@ from importlib import import_module
 
 from oci_gpu_hook import __version__
 from oci_gpu_hook.admin.cli.examples import EXAMPLES
-from oci_gpu_hook.base.config.config import DEFAULT_PATH
+from oci_gpu_hook.base.config.load import DEFAULT_PATH
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from typing import Final
 
     from oci_gpu_hook.allocation.model import Lease
-    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.devices.model import Device
     from oci_gpu_hook.devices.nvidia.model import Inventory
     from oci_gpu_hook.oci.container import Container

@@ -1,4 +1,4 @@
-"""Print the executable to register with an engine, after laying it where it is absent or stale."""
+"""Print the executable to register with an engine, and install it first where it is absent or stale."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--runtime", action="store_true", help="oci-gpu-runtime instead of oci-gpu-hook")
     parser.add_argument("--python", action="store_true", help="the Python stub instead of the static front")
-    parser.add_argument("--directory", metavar="DIR", default="", help="lay the executables in DIR")
+    parser.add_argument("--directory", metavar="DIR", default="", help="install the executables in DIR")
     parser.add_argument("--real-runtime", metavar="FILE", default="", help="the OCI runtime behind oci-gpu-runtime")
     parser.add_argument("--interpreter", metavar="FILE", default="", help="the Python that starts the hook")
 
 
 def run(options: Namespace) -> int:
-    """Lay the executables and print the path of one."""
+    """Install the executables and print the path of one."""
     from oci_gpu_hook.admin.install.executables import write
     from oci_gpu_hook.base.errors import HookError
 

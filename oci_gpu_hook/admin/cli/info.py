@@ -6,7 +6,7 @@ import json  # noqa: TID253  a command for people
 
 from oci_gpu_hook.admin.cli import picture
 from oci_gpu_hook.admin.cli.console import Working, console
-from oci_gpu_hook.base.config import config as configs
+from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.base.errors import DriverError, one_line
 from oci_gpu_hook.devices.nvidia import procfs, snapshot
 
@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 
-    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.devices.nvidia.model import Gpu, Inventory, MigDevice
 
 SUMMARY = "show the driver and the GPUs of this host"
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line."""
     parser.add_argument("--json", action="store_true", help="print JSON (schemas/info.schema.json)")
     parser.add_argument("--files", action="store_true", help="list the driver's files: capabilities, kind, path")
-    parser.add_argument("--refresh", action="store_true", help="look at the host anew, whatever is stored")
+    parser.add_argument("--refresh", action="store_true", help="look at the host again, whatever is stored")
     parser.add_argument("--unclaimed", action="store_true", help="list files of the driver that no capability brings")
 
 

@@ -6,23 +6,20 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib import import_module
 
-from oci_gpu_hook.admin.engines import files, mesos
+from oci_gpu_hook.admin.engines import files, known, mesos
 from oci_gpu_hook.admin.engines.model import BACKUP_SUFFIX, Steps, Target
 from oci_gpu_hook.admin.install import executables
+from oci_gpu_hook.admin.install.programs import find_real_runtime
+from oci_gpu_hook.admin.install.trusted_files import check_owners, make_directory
 from oci_gpu_hook.base.errors import HookError
-from oci_gpu_hook.base.trusted_files import check_owners, make_directory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
-    from types import ModuleType
     from typing import Final
 
 SUMMARY: Final = "teach a container engine to give containers their GPUs"
-# Modules of admin.engines, each with install(target), uninstall(target) -> Steps, check(root) -> [Finding].
-ENGINES: Final = ("docker", "podman", "crio", "containerd", "mesos")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -34,7 +31,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def add_common_arguments(parser: ArgumentParser) -> None:
     """Describe the options that uninstall has too."""
-    parser.add_argument("engine", choices=ENGINES)
+    parser.add_argument("engine", choices=known.NAMES)
     parser.add_argument("--dry-run", action="store_true", help="show what would change, as a diff, and change nothing")
     parser.add_argument("--root", metavar="DIR", default="/", help="of an image that is being built (default: /)")
     parser.add_argument("--file", metavar="FILE", default="", help="the engine's configuration file, if not the usual")
@@ -50,7 +47,7 @@ def run(options: Namespace) -> int:
         remedy = "name the runtime or the RuntimeClass per container, or edit the engine's configuration by hand"
         raise HookError("--default", f"is for docker, not {options.engine}", remedy)
     target = target_of(options)
-    steps = engine(options.engine).install(target)
+    steps = known.module(options.engine).install(target)
     files.check(steps.changes)
     warnings = [*steps.warnings]
     if options.engine == "mesos":
@@ -74,7 +71,7 @@ def target_of(options: Namespace) -> Target:
     in_image = options.root != "/"
     directory = options.directory or (executables.SYSTEM_DIRECTORY if in_image else executables.default_directory())
     directory = directory if in_image else os.path.abspath(directory)
-    has_runtime = in_image or executables.find_real_runtime(getattr(options, "real_runtime", ""))
+    has_runtime = in_image or find_real_runtime(getattr(options, "real_runtime", ""))
     return Target(
         root=os.path.abspath(options.root),
         hook=f"{directory}/oci-gpu-hook",
@@ -85,11 +82,6 @@ def target_of(options: Namespace) -> Target:
         launcher_directory=options.launcher_dir,
         output=options.output,
     )
-
-
-def engine(name: str) -> ModuleType:
-    """Return the engine's module."""
-    return import_module(f"oci_gpu_hook.admin.engines.{name}")
 
 
 def carry_out(steps: Steps, *, dry_run: bool) -> None:

@@ -12,7 +12,7 @@ import time
 
 from oci_gpu_hook.admin.cli.console import console
 from oci_gpu_hook.allocation import conflict, query, release
-from oci_gpu_hook.base.config import config as configs
+from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.base.errors import AllocationError, HookError, InvalidInput, one_line, quoted
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.devices.nvidia import devices as of_nvidia
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from rich.console import Group
 
     from oci_gpu_hook.allocation.model import Lease, LeasedDevice, LeaseTable
-    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.devices.model import Device
     from oci_gpu_hook.devices.nvidia.model import Gpu
 

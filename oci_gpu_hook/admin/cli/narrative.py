@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from oci_gpu_hook.allocation.model import Lease
-    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.base.errors import HookError
     from oci_gpu_hook.devices.nvidia.model import Inventory
     from oci_gpu_hook.oci.container import Container

@@ -15,8 +15,8 @@ from oci_gpu_hook.admin.cli import bundle, narrative
 from oci_gpu_hook.admin.cli.narrative import Preview
 from oci_gpu_hook.allocation import query
 from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
-from oci_gpu_hook.base.config import config as configs
-from oci_gpu_hook.base.errors import AllocationError, ConfigError, HookError, InvalidInput, quoted, reason
+from oci_gpu_hook.base.config import load as configs
+from oci_gpu_hook.base.errors import AllocationError, HookError, InvalidInput, quoted, reason
 from oci_gpu_hook.devices.nvidia import snapshot
 from oci_gpu_hook.lifecycle.admission import previewed
 from oci_gpu_hook.lifecycle.clock import Clock
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import argparse
 
     from oci_gpu_hook.allocation.model import Lease
-    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.oci.container import Container
     from oci_gpu_hook.request.model import Request
 
@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
     """Print the plan; exit status 0, also for a container that asks for nothing, 1 where it would not start."""
     clock = Clock(time.perf_counter())
     container = bundle.read(options.bundle)
-    config, trouble = _config(options.config)
+    config, trouble = configs.load_or_defaults(options.config)
     request = None
     try:
         reading = parse.read(container, config)
@@ -93,11 +93,3 @@ def preview(container: Container, request: Request, config: Config, clock: Clock
         held = None
     whole = snapshot.load(config, detailed=admission.snapshot.inventory.detailed)
     return Preview(container=container, config=config, inventory=whole, held=held, plan=made)
-
-
-def _config(path: str) -> tuple[Config, ConfigError | None]:
-    """Return the configuration, or as the hook does the defaults and what is wrong with it."""
-    try:
-        return configs.load(path), None
-    except ConfigError as error:
-        return configs.Config(), error

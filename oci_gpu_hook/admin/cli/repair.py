@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 
 from oci_gpu_hook.apply import cleanup
-from oci_gpu_hook.base.config import config as configs
+from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.base.errors import HookError, described_bug, one_line
 from oci_gpu_hook.lifecycle import repair, running
 

@@ -6,7 +6,7 @@ It reads the bundle's config.json and the configuration, and needs no driver.
 from __future__ import annotations
 
 from oci_gpu_hook.admin.cli import bundle
-from oci_gpu_hook.base.config import config
+from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.base.errors import one_line, quoted
 from oci_gpu_hook.request import parse
 from oci_gpu_hook.request.json_form import to_json
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the request. Raises HookError when it cannot be served as written."""
-    reading = parse.read(bundle.read(options.bundle), config.load(options.config))
+    reading = parse.read(bundle.read(options.bundle), configs.load(options.config))
     if options.json:
         import json
 

@@ -5,6 +5,7 @@ before, to the byte. Nothing is restarted; the executables stay, for other engin
 from __future__ import annotations
 
 from oci_gpu_hook.admin.cli import install
+from oci_gpu_hook.admin.engines import known
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,5 +22,6 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(options: Namespace) -> int:
     """Uninstall, or show what uninstalling would do."""
-    install.carry_out(install.engine(options.engine).uninstall(install.target_of(options)), dry_run=options.dry_run)
+    steps = known.module(options.engine).uninstall(install.target_of(options))
+    install.carry_out(steps, dry_run=options.dry_run)
     return 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json  # noqa: TID253  a command for people
 
-from oci_gpu_hook.base.config import config as configs
+from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.base.errors import one_line
 from oci_gpu_hook.lifecycle import running, verify
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from oci_gpu_hook.apply.journal.journal import Entry
+    from oci_gpu_hook.apply.journal.entry import Entry
     from oci_gpu_hook.lifecycle.verify import Finding
 
 SUMMARY = "tell whether running containers still have their GPUs"

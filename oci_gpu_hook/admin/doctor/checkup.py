@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Final
 
-    from oci_gpu_hook.base.config.config import Config
 
 # Each is a module of this package with check(host) -> an iterator of Findings; in this order, causes before effects.
 CHECKS: Final = (
@@ -32,16 +31,17 @@ CHECKS: Final = (
 
 def host(config_path: str) -> Host:
     """Return this host, with what its configuration and its driver say, or why they say nothing."""
-    from oci_gpu_hook.base.config import config as configs
+    from oci_gpu_hook.base.config import load as configs
     from oci_gpu_hook.devices.nvidia import snapshot
 
-    config, config_trouble = _config(config_path)
+    config, config_trouble = configs.load_or_defaults(config_path)
+    config = configs.of_this_user(config)
     try:
         inventory = snapshot.load(config, detailed=True)
     except HookError as error:
         return Host(config=config, config_path=config_path, config_trouble=config_trouble, trouble=error)
     return Host(
-        config=configs.of_this_user(config),
+        config=config,
         config_path=config_path,
         config_trouble=config_trouble,
         inventory=inventory,
@@ -64,16 +64,7 @@ def guarded(name: str, check: Callable[[Host], Iterator[Finding]], looked_at: Ho
     except PermissionError as error:
         what = f"cannot look at {quoted(error.filename)}"
         yield Finding(check=name, severity=NOTE, what=what, why=reason(error), remedy="run this as root")
-    except Exception as error:  # noqa: BLE001  one check's bug is no reason to keep back what the others know
+    except Exception as error:  # noqa: BLE001  a bug in one check must not hide what the others find
         why = reason(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
         remedy = "please report it with the output of `oci-gpu doctor --json`"
         yield Finding(check=name, severity=WARNING, what=f"the check of {name} failed", why=why, remedy=remedy)
-
-
-def _config(path: str) -> tuple[Config, HookError | None]:
-    from oci_gpu_hook.base.config import config as configs
-
-    try:
-        return configs.load(path), None
-    except HookError as error:
-        return configs.Config(), error

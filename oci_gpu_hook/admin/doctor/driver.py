@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 _NAME: Final = "driver"
 _ESSENTIAL: Final = (
     ("libcuda.so.1", "compute", "no CUDA program runs in a container"),
-    ("libnvidia-ml.so.1", "utility", "nvidia-smi does not run, and nobody can tell memory, NVLinks and MIG devices"),
+    ("libnvidia-ml.so.1", "utility", "nvidia-smi does not run, and memory, NVLinks and MIG devices cannot be known"),
 )
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-
-from oci_gpu_hook.admin.cli.install import ENGINES
 from oci_gpu_hook.admin.doctor.model import NOTE, OK, WARNING, Finding, Host
+from oci_gpu_hook.admin.engines import known
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,13 +11,13 @@ if TYPE_CHECKING:
     from typing import Final
 
 _NAME: Final = "engines"
-_WHY: Final = "its containers ask for GPUs, and nobody hears them"
+_WHY: Final = "its containers ask for GPUs, and nothing gives them any"
 
 
 def check(host: Host) -> Iterator[Finding]:
     """Ask the modules that install the hook."""
-    found = {name: import_module(f"oci_gpu_hook.admin.engines.{name}").check(host.root) for name in ENGINES}
-    present = [name for name in ENGINES if found[name]]
+    found = {name: known.module(name).check(host.root) for name in known.NAMES}
+    present = [name for name in known.NAMES if found[name]]
     for name in present:
         # Docker brings containerd along and needs no handler in it: that is Kubernetes' way.
         expected = name != "containerd" or "docker" not in present
@@ -30,6 +28,6 @@ def check(host: Host) -> Iterator[Finding]:
                 severity = WARNING if expected else NOTE
                 yield Finding(check=_NAME, severity=severity, what=said.text, why=_WHY, remedy=said.remedy)
     if not present:
-        what = f"none of {', '.join(ENGINES)} is installed"
+        what = f"none of {', '.join(known.NAMES)} is installed"
         remedy = "to use runc or crun alone, register the hook in config.json (docs/getting-started.md)"
         yield Finding(check=_NAME, severity=NOTE, what=what, remedy=remedy)

@@ -1,4 +1,4 @@
-"""What engines start: whether it is laid, is of this version, starts a Python that is there, and is root's alone."""
+"""What engines start: whether it is installed, of this version, starts a Python that is there, and is root's alone."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import os
 import subprocess  # noqa: TID253
 
 from oci_gpu_hook.admin.doctor.model import ERROR, NOTE, OK, WARNING, Finding, Host
-from oci_gpu_hook.admin.install import bytecode, executables
-from oci_gpu_hook.base import trusted_files
+from oci_gpu_hook.admin.install import bytecode, executables, trusted_files
+from oci_gpu_hook.admin.install.front_file import read_front
 from oci_gpu_hook.base.errors import HookError, quoted
 
 TYPE_CHECKING = False
@@ -55,7 +55,7 @@ def _owners(hook: str) -> Iterator[Finding]:
 
 
 def _front(path: str) -> Iterator[Finding]:
-    front = executables.read_front(path)
+    front = read_front(path)
     if front is None:
         what = f"{path} is a script: the static front was not built"
         why = "it costs containers that ask for nothing some milliseconds, and hears the engine's environment"
@@ -87,7 +87,7 @@ def _start(hook: str) -> Iterator[Finding]:
         return
     said = done.stderr.decode("utf-8", "replace").strip()
     if done.returncode == 1 and said.startswith("oci-gpu-hook: error: OCI state"):
-        front = executables.read_front(hook)
+        front = read_front(hook)
         by = f" by {front.interpreter}" if front else ""
         yield Finding(check=_NAME, severity=OK, what=f"{hook} runs{by}")
     else:

@@ -40,7 +40,7 @@ def check(host: Host) -> Iterator[Finding]:
     asleep = [str(gpu.index) for gpu in inventory.gpus if gpu.persistence_mode is False]
     if asleep:
         what = f"persistence mode is off (GPU {', '.join(asleep)})"
-        why = "the driver starts such a GPU anew, for seconds, whenever its first user comes"
+        why = "the driver initializes such a GPU for seconds whenever a first process opens it"
         remedy = "systemctl enable --now nvidia-persistenced"
         yield Finding(check=_NAME, severity=WARNING, what=what, why=why, remedy=remedy)
     for gpu in inventory.gpus:

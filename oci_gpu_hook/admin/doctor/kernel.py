@@ -16,13 +16,12 @@ if TYPE_CHECKING:
 
 _NAME: Final = "kernel"
 _OLDEST: Final = (5, 12)  # mount_setattr(2)
-# Numbers since Linux 5.1 are the same on every architecture (include/uapi/asm-generic/unistd.h).
 _CALLS: Final = (
-    ("open_tree", 428, (-1, b"\0", 0)),
-    ("move_mount", 429, (-1, b"\0", -1, b"\0", 0)),
-    ("fsopen", 430, (b"no such file system\0", 0)),
-    ("openat2", 437, (-1, b"\0", b"\0" * 24, 24)),
-    ("mount_setattr", 442, (-1, b"\0", 0, b"\0" * 32, 32)),
+    ("open_tree", syscalls.NR_OPEN_TREE, (-1, b"\0", 0)),
+    ("move_mount", syscalls.NR_MOVE_MOUNT, (-1, b"\0", -1, b"\0", 0)),
+    ("fsopen", syscalls.NR_FSOPEN, (b"no such file system\0", 0)),
+    ("openat2", syscalls.NR_OPENAT2, (-1, b"\0", b"\0" * 24, 24)),
+    ("mount_setattr", syscalls.NR_MOUNT_SETATTR, (-1, b"\0", 0, b"\0" * 32, 32)),
 )
 
 

@@ -8,6 +8,7 @@ from oci_gpu_hook.admin.doctor.model import NOTE, OK, WARNING, Finding, Host
 from oci_gpu_hook.allocation.holders import Processes
 from oci_gpu_hook.allocation.store import RECORD, Store
 from oci_gpu_hook.apply.journal import journal, reader
+from oci_gpu_hook.apply.journal.entry import id_in
 from oci_gpu_hook.apply.systemd import units
 from oci_gpu_hook.base.errors import quoted
 from oci_gpu_hook.lifecycle import verify
@@ -29,7 +30,7 @@ def check(host: Host) -> Iterator[Finding]:
     yield from _record(host)
     dead = journal.dead(host.config)
     if dead:
-        what = f"{_containers([journal.id_in(key) for key in dead])} ended without poststop"
+        what = f"{_containers([id_in(key) for key in dead])} ended without poststop"
         why = "what was made for them is still in their root directories; the next start takes it back"
         yield Finding(check=_NAME, severity=NOTE, what=what, why=why, remedy="oci-gpu repair --all does it now")
     scopes = units.ended_scopes(host.root)
@@ -62,7 +63,7 @@ def _record(host: Host) -> Iterator[Finding]:
     damaged = sorted(name for name in os.listdir(directory) if name.startswith(f"{RECORD}.corrupt-"))
     if damaged:
         what = f"{directory} has {len(damaged)} damaged records of leases, the last {damaged[-1]}"
-        why = "each was made anew when it was found, and containers without a readable entry lost their leases"
+        why = "each was rebuilt when it was found, and containers without a readable entry lost their leases"
         remedy = "find out who wrote there; then remove them"
         yield Finding(check=_NAME, severity=WARNING, what=what, why=why, remedy=remedy)
 

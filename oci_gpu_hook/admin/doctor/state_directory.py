@@ -6,8 +6,8 @@ import os
 import stat
 
 from oci_gpu_hook.admin.doctor.model import ERROR, OK, WARNING, Finding, Host
-from oci_gpu_hook.base import state
 from oci_gpu_hook.base.errors import quoted
+from oci_gpu_hook.base.trust import is_trusted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def check(host: Host) -> Iterator[Finding]:
     except FileNotFoundError:
         yield Finding(check=_NAME, severity=OK, what=f"{path} will be made by the first container that asks for a GPU")
         return
-    if not stat.S_ISDIR(status.st_mode) or not state.is_trusted(status):
+    if not stat.S_ISDIR(status.st_mode) or not is_trusted(status):
         what = f"{quoted(path)} is not a directory that only root can write to"
         remedy = f"chown root {path}; chmod 700 {path}"
         yield Finding(check=_NAME, severity=ERROR, what=what, why=_WHY, remedy=remedy)

@@ -176,7 +176,7 @@ def _edited(text: str, runtime: str, *, default: bool) -> str:
 
 
 def _original(path: str, text: str, daemon: dict[str, object]) -> tuple[bytes | None, bool]:
-    """Return what the file was before the installation, None if there was none, and whether nobody touched it since."""
+    """Return what the file was before the installation, None if there was none, and whether it is unchanged since."""
     backup = files.read(path + BACKUP_SUFFIX)
     start = files.text_of(backup or b"", path)
     try:

@@ -8,6 +8,7 @@ import stat
 
 from oci_gpu_hook.admin.engines.model import BACKUP_SUFFIX, Change
 from oci_gpu_hook.base.errors import HookError, quoted, reason
+from oci_gpu_hook.base.files import replace_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def _make(change: Change) -> None:
 
 
 def _is_backup(path: str, data: bytes) -> bool:
-    """Tell whether this is what the backup keeps, which is needed no more when it is back in its place."""
+    """Tell whether this is what the backup keeps; the backup has served when that is back in its place."""
     try:
         with open(path + BACKUP_SUFFIX, "rb") as file:
             return file.read() == data
@@ -151,19 +152,7 @@ def _put(path: str, data: bytes, like: str) -> None:
         owner, mode = (found.st_uid, found.st_gid), found.st_mode & 0o7777
     except FileNotFoundError:
         owner, mode = (os.geteuid(), os.getegid()), 0o644
-    temporary = f"{path}.{os.getpid()}"
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        with open(fd, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fchown(fd, *owner)
-            os.fchmod(fd, mode)
-            os.fsync(fd)
-        os.rename(temporary, path)
-    except OSError:
-        os.unlink(temporary)
-        raise
+    replace_file(path, data, mode=mode, owner=owner, sync=True)
 
 
 def _lines(change: Change, contents: bytes | None) -> list[str]:

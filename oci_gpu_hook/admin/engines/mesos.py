@@ -10,7 +10,7 @@ import os
 from oci_gpu_hook.admin.engines import files
 from oci_gpu_hook.admin.engines.files import EngineFileError
 from oci_gpu_hook.admin.engines.model import Change, Finding, Steps
-from oci_gpu_hook.admin.install.executables import read_front
+from oci_gpu_hook.admin.install.front_file import read_front
 from oci_gpu_hook.base.errors import quoted, reason
 
 TYPE_CHECKING = False

@@ -1,1 +1,1 @@
-"""Laying the executables that engines start."""
+"""Installs the executables that engines start."""

@@ -12,8 +12,8 @@ import ast
 import marshal
 import os
 
+from oci_gpu_hook.admin.install.trusted_files import replace
 from oci_gpu_hook.base import cpython
-from oci_gpu_hook.base.trusted_files import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -50,7 +50,7 @@ def replace(host: SimulatedHost, machine: str) -> None:
     umask = os.umask(0o022)
     done = False
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # noqa: TID251  of a directory, and no wait
         _exchange(host, machine)
         done = True
     except BlockingIOError:

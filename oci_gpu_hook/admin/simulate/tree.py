@@ -42,7 +42,7 @@ class Tree(Record):
         os.symlink(target, self.path(relative))
 
     def socket(self, relative: str) -> None:
-        """Make a socket that nobody listens on."""
+        """Make a socket without a listener."""
         path = self.path(relative)
         os.mknod(path, stat.S_IFSOCK | 0o666)
         os.chmod(path, 0o666)  # noqa: S103  as the daemons make theirs: whoever may see it may connect

@@ -7,7 +7,7 @@ r11 (BPF_REG_AX) is for the kernel alone: a program that has it cannot be loaded
 
 from __future__ import annotations
 
-from _struct import iter_unpack, pack
+from struct import iter_unpack, pack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ Attributes are the anonymous structs of `union bpf_attr` in include/uapi/linux/b
 from __future__ import annotations
 
 import errno
-from _struct import pack, unpack_from
+from struct import pack, unpack_from
 
 from oci_gpu_hook.base import syscalls
 from oci_gpu_hook.base.errors import ApplyError, quoted, reason
@@ -15,7 +15,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-_NR_BPF: Final = 321 if syscalls.MACHINE == "x86_64" else 280
 _PROG_LOAD: Final = 5
 _PROG_ATTACH: Final = 8
 _PROG_GET_FD_BY_ID: Final = 13
@@ -39,7 +38,7 @@ _MANY_PROGRAMS: Final = 4096  # that all ancestors of a cgroup may hold together
 
 
 def _bpf(command: int, attributes: bytes) -> int:
-    return syscalls.raw(_NR_BPF, command, attributes, len(attributes))
+    return syscalls.bpf(command, attributes, len(attributes))
 
 
 def load(code: bytes) -> int:
@@ -92,7 +91,7 @@ def effective(cgroup: int) -> tuple[int, ...]:
 def _query(cgroup: int, flags: int, room: int) -> tuple[int, tuple[int, ...]]:
     ids = syscalls.Buffer(4 * room)
     answer = syscalls.Buffer(pack("<IIIIQII", cgroup, _CGROUP_DEVICE, flags, 0, ids.address, room, 0))
-    syscalls.raw(_NR_BPF, _PROG_QUERY, answer, 32)
+    syscalls.bpf(_PROG_QUERY, answer, 32)
     attach_flags, count = unpack_from("<I", answer.raw, 12)[0], unpack_from("<I", answer.raw, 24)[0]
     return attach_flags, unpack_from(f"<{count}I", ids.raw)
 

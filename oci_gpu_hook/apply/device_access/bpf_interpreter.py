@@ -7,7 +7,7 @@ Documentation/bpf/standardization/instruction-set.rst, the context of device pro
 
 from __future__ import annotations
 
-from _struct import iter_unpack, pack, unpack_from
+from struct import iter_unpack, pack, unpack_from
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,8 +1,8 @@
 """Which cgroup decides about a container's devices, and the change of what it decides.
 
-cgroup v1 has a list of rules (`devices_v1`), cgroup v2 programs (`devices_v2`); a host has one of both in force. What
-must be done is found out for each container from what its cgroups say now: where they permit the nodes already, or
-none is in force, nothing is.
+cgroup v1 has a list of rules (`v1`), cgroup v2 programs (`v2`); a host has one of both in force. What must be done is
+found out for each container from what its cgroups say now: where they permit the nodes already, or none is in force,
+nothing is.
 """
 
 from __future__ import annotations
@@ -10,59 +10,24 @@ from __future__ import annotations
 import errno
 import os
 
+from oci_gpu_hook.apply.device_access.model import DeviceCgroup
 from oci_gpu_hook.apply.systemd import units
 from oci_gpu_hook.base import mount_table
 from oci_gpu_hook.base.errors import ApplyError, quoted, reason
-from oci_gpu_hook.base.record import Record
+from oci_gpu_hook.base.files import read_file
+from oci_gpu_hook.base.processes import innermost_number
+from oci_gpu_hook.base.rootless import in_first_user_namespace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import ModuleType
-    from typing import Final, Protocol, Self
+    from typing import Final
 
+    from oci_gpu_hook.apply.device_access.model import Change, Node
     from oci_gpu_hook.oci.container import DeviceRule
 
-    Node = tuple[int, int]  # major, minor of a character device
-
-    class Change(Protocol):
-        """One change of one cgroup."""
-
-        def undo(self) -> None:
-            """Put back what was there."""
-
-        def close(self) -> None:
-            """Let go of what undo needs."""
-
-
 _MOUNT_POINT: Final = "/sys/fs/cgroup"
-_WHOLE_USER_NAMESPACE: Final = b"4294967295"  # of /proc/self/uid_map: every id, which only the host's namespace has
-
-
-class DeviceCgroup(Record):
-    """The cgroups whose device access is the container's own, held open.
-
-    version: 1, 2, or 0 where no device controller is in force (note says why, levels is empty).
-    path: of the process's cgroup, as /proc/PID/cgroup has it. own_path: of the topmost cgroup of the container.
-    levels: directory descriptors from own_path down to path; mostly they are one.
-    """
-
-    version: int
-    path: str
-    own_path: str = ""
-    levels: tuple[int, ...] = ()
-    note: str = ""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the descriptors; after that no grant made with them can be undone."""
-        for directory in self.levels:
-            os.close(directory)
 
 
 class Grant:
@@ -138,17 +103,17 @@ def allows(cgroup: DeviceCgroup, major: int, minor: int) -> bool | None:
 def _controller(version: int) -> ModuleType:
     """Return the module for that version of cgroups; the other one is not worth importing."""
     if version == 1:
-        from oci_gpu_hook.apply.device_access import v1 as devices_v1
+        from oci_gpu_hook.apply.device_access import v1
 
-        return devices_v1
-    from oci_gpu_hook.apply.device_access import v2 as devices_v2
+        return v1
+    from oci_gpu_hook.apply.device_access import v2
 
-    return devices_v2
+    return v2
 
 
 def _refused(cgroup: DeviceCgroup, error: OSError) -> Grant:
     """Say that the kernel lets this process change nothing: all in order in a user namespace, else an error."""
-    if error.errno in (errno.EPERM, errno.EACCES) and not _in_first_user_namespace():
+    if error.errno in (errno.EPERM, errno.EACCES) and not in_first_user_namespace():
         return Grant([], "in a user namespace device access is the host's to decide; left as it is")
     if cgroup.version == 2 and error.errno in (errno.EINVAL, errno.ENOSYS):
         return Grant([], "this kernel has no device programs (CONFIG_CGROUP_BPF)")
@@ -159,15 +124,11 @@ def _refused(cgroup: DeviceCgroup, error: OSError) -> Grant:
     ) from None
 
 
-def _in_first_user_namespace() -> bool:
-    return _WHOLE_USER_NAMESPACE in _read("/proc/self/uid_map")
-
-
 def _paths(pid: int) -> tuple[str | None, str | None]:
     """Return the path of the process's cgroup in the v1 hierarchy with `devices` and in the v2 hierarchy."""
     v1 = v2 = None
     try:
-        table = _read(f"/proc/{pid}/cgroup")
+        table = read_file(f"/proc/{pid}/cgroup")
     except OSError as error:
         what = f"cannot read the cgroups of the container's process {pid}"
         raise ApplyError(what, reason(error), "see the engine's log for why the container ended") from None
@@ -195,7 +156,7 @@ def _directories(v1: str | None, v2: str | None) -> Iterator[tuple[int, str, str
         yield 1, v1, f"{_MOUNT_POINT}/devices{v1}"
     elif v2 is not None:
         yield 2, v2, f"{_MOUNT_POINT}{v2}"
-    mounts = list(cgroup_mounts(_read("/proc/self/mountinfo")))
+    mounts = list(cgroup_mounts(read_file("/proc/self/mountinfo")))
     for version, path in ((1, v1), (2, v2)):
         for mounted_version, root, mount_point in mounts:
             if path is not None and version == mounted_version and (path + "/").startswith(root.rstrip("/") + "/"):
@@ -218,22 +179,14 @@ def _open_if_holding(directory: str, pid: int) -> int | None:
     except OSError:
         return None
     try:
-        held = _read("cgroup.procs", fd).split()
-        if b"%d" % pid in held or _innermost_number(pid) in held:
+        held = read_file("cgroup.procs", dir_fd=fd).split()
+        # They are the numbers of its reader's pid namespace: under Mesos the container's, while /proc is the host's.
+        if b"%d" % pid in held or b"%d" % innermost_number(pid) in held:
             return fd
     except OSError:
         pass
     os.close(fd)
     return None
-
-
-def _innermost_number(pid: int) -> bytes:
-    """Return the number of a process in its own pid namespace.
-
-    cgroup.procs has the numbers of its reader's, which under Mesos may be the container's while /proc is the host's.
-    """
-    numbers = _read(f"/proc/{pid}/status").partition(b"\nNSpid:")[2].partition(b"\n")[0].split()
-    return numbers[-1] if numbers else b""
 
 
 def _with_own_ancestors(version: int, path: str, directory: int, cgroups_path: str) -> DeviceCgroup:
@@ -262,14 +215,3 @@ def _own_top(path: str, cgroups_path: str) -> str:
         if at >= 0:
             return path[: at + len(configured)]
     return path
-
-
-def _read(path: str, directory: int | None = None) -> bytes:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
-    try:
-        chunks = []
-        while chunk := os.read(fd, 65536):
-            chunks.append(chunk)
-        return b"".join(chunks)
-    finally:
-        os.close(fd)

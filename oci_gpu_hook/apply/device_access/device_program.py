@@ -8,7 +8,7 @@ instruction is eight bytes: opcode, destination and source register, jump offset
 
 from __future__ import annotations
 
-from _struct import pack, unpack_from
+from struct import pack, unpack_from
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,15 +9,14 @@ import errno
 import os
 
 from oci_gpu_hook.base.errors import ApplyError, quoted, reason
+from oci_gpu_hook.base.files import read_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from oci_gpu_hook.apply.device_access.cgroup import Change, DeviceCgroup
+    from oci_gpu_hook.apply.device_access.model import Change, DeviceCgroup, Node
     from oci_gpu_hook.oci.container import DeviceRule
-
-    Node = tuple[int, int]
 
 
 class Allowed:
@@ -97,15 +96,8 @@ def _missing(listed: list[tuple[str, str, str]], major: int, minor: int) -> str:
 
 def _read_list(directory: int) -> list[tuple[str, str, str]]:
     """Return the entries of devices.list: type, `major:minor` with `*` for any, access."""
-    fd = os.open("devices.list", os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
-    try:
-        chunks = []
-        while chunk := os.read(fd, 65536):
-            chunks.append(chunk)
-    finally:
-        os.close(fd)
     entries = []
-    for row in b"".join(chunks).decode("ascii").split("\n"):
+    for row in read_file("devices.list", dir_fd=directory).decode("ascii").split("\n"):
         fields = row.split(" ")
         if len(fields) == 3:
             entries.append((fields[0], fields[1], fields[2]))

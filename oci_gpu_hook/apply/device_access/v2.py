@@ -20,10 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Final
 
-    from oci_gpu_hook.apply.device_access.cgroup import Change, DeviceCgroup
+    from oci_gpu_hook.apply.device_access.model import Change, DeviceCgroup, Node
     from oci_gpu_hook.oci.container import DeviceRule
-
-    Node = tuple[int, int]
 
 _ATTEMPTS: Final = 8  # the runtime or systemd may replace the program while we do; each of them does so once
 

@@ -1,8 +1,6 @@
 """What was done to each container, one file a container in the state directory, written before it is done.
 
-It serves rollback after a crash, `poststop`, and whoever asks later what a container holds: `entries` reads it back.
-A file is named after the container's process, for an id is no identity: two runtimes, each with a root of its own, may
-have a container of one id, and whoever starts containers chooses it.
+It serves rollback after a crash, `poststop`, and whoever asks later what a container holds: `reader` reads it back.
 """
 
 from __future__ import annotations
@@ -10,89 +8,28 @@ from __future__ import annotations
 import errno
 import os
 
-from oci_gpu_hook.apply.systemd import units
+from oci_gpu_hook.apply.journal.entry import DIRECTORY, LARGEST, UNNAMED, key, key_of, path_in
 from oci_gpu_hook.base import log, state
 from oci_gpu_hook.base.document import dump
-from oci_gpu_hook.base.errors import ApplyError, quoted, reason
-from oci_gpu_hook.base.record import Record
-from oci_gpu_hook.base.state import StateError
+from oci_gpu_hook.base.errors import ApplyError, StateError, quoted, reason
+from oci_gpu_hook.base.files import drop_unfinished, replace_file
+from oci_gpu_hook.base.locks import attempt
+from oci_gpu_hook.base.processes import boot_id, lives, start_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Final, Self
 
-    from oci_gpu_hook.apply.journal.changes import Change
-    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.apply.journal.entry import Entry
+    from oci_gpu_hook.base.config.model import Config
 
-DIRECTORY: Final = "containers"
-LARGEST: Final = 4 * 1024 * 1024  # bytes of an entry; those of the largest plans have 60 KB
 _LOCK: Final = ".lock"
-_UNNAMED: Final = "unnamed"  # what older hooks called an entry without an id
 _PATIENCE: Final = 5.0  # seconds; it is held for milliseconds, unless its holder is stopped
-_LONGEST_ID: Final = 190  # bytes; a file name has 255, and a process and suffixes follow
 _SET_LOCK: Final = 37  # include/uapi/asm-generic/fcntl.h, F_OFD_SETLK
 _WRITE_LOCK: Final = 1  # F_WRLCK
 _SPREAD: Final = 0x9E3779B97F4A7C15  # two of one byte only wait for each other
 _OFFSETS: Final = (1 << 62) - 1
-
-
-class Entry(Record):
-    """A container's entry. rootfs_identity: (st_dev, st_ino) of its root directory.
-
-    rootfs_born: when that was made, in nanoseconds, for an inode number is used again; 0 where that is not known.
-    key: the name of its file where that is an older hook's, made of the id alone.
-
-    cached: paths that the rootfs's own /etc/ld.so.cache was given in place; () where the cache was mounted over.
-    nodes: (major, minor) of the devices that its cgroup was told to let through. unit: the systemd unit, "" for none.
-    exclusive: whether the GPUs are for this container alone; a damaged lease record is made anew from it.
-    driver: the version whose files it was given, "" in the entry of an older hook. cgroups_path: of its config.json.
-    node_paths: where each of `nodes` is in the container. mounts: mount points of the host's files in it.
-    mounted: (path, *syscalls.mount_identity) of each of those but file systems of the hook's own: what proves that a
-    mount is the hook's; () in the entry of an older hook. ld_cache: paths that its ld cache was to list.
-    boot_id: of the boot that pid and start_time are of. since: when it was given its GPUs, RFC 3339, UTC. Both "" in
-    the entry of an older hook. hook: (pid, start time) of the hook that does what the entry says.
-    """
-
-    id: str
-    pid: int
-    start_time: int
-    bundle: str
-    rootfs: str
-    rootfs_identity: tuple[int, int]
-    gpus: tuple[str, ...]
-    changes: tuple[Change, ...]
-    cached: tuple[str, ...] = ()
-    nodes: tuple[tuple[int, int], ...] = ()
-    unit: str = ""
-    exclusive: bool = False
-    driver: str = ""
-    cgroups_path: str = ""
-    node_paths: tuple[str, ...] = ()
-    mounts: tuple[str, ...] = ()
-    mounted: tuple[tuple[str, int, int, int, int], ...] = ()
-    ld_cache: tuple[str, ...] = ()
-    boot_id: str = ""
-    since: str = ""
-    hook: tuple[int, int] = (0, 0)
-    rootfs_born: int = 0
-    key: str = ""
-
-    def is_alive(self) -> bool:
-        """Tell whether the container's first process lives."""
-        return self.boot_id in ("", state.boot_id()) and _lives(self.pid, self.start_time)
-
-    def is_active(self) -> bool:
-        """Tell whether the container lives, or what is made for it: a hook may outlive a runtime that was killed."""
-        return self.is_alive() or (self.boot_id == state.boot_id() and _lives(*self.hook))
-
-    def has_rootfs_of(self, other: Entry) -> bool:
-        """Tell whether two containers have one root directory, and not one after the other the same inode number."""
-        return self.is_rootfs(other.rootfs_identity, other.rootfs_born)
-
-    def is_rootfs(self, identity: tuple[int, int], born: int) -> bool:
-        """Tell whether a directory is this container's root. identity, born: of the directory."""
-        return self.rootfs_identity == identity and (self.rootfs_born == born or 0 in (self.rootfs_born, born))
 
 
 def record(config: Config, rootfs_identity: tuple[int, int], entry_of: Callable[[], Entry]) -> Entry:
@@ -107,14 +44,6 @@ def record(config: Config, rootfs_identity: tuple[int, int], entry_of: Callable[
         entry = entry_of()
         write(config, entry)
     return entry
-
-
-def tidy(config: Config) -> None:
-    """Take back what is left of containers that ended without `poststop`, as far as it can be had quickly."""
-    if dead(config) or units.ended_scopes():
-        from oci_gpu_hook.apply import cleanup
-
-        cleanup.take_back_dead(config)
 
 
 def write(config: Config, entry: Entry) -> None:
@@ -150,7 +79,7 @@ def write(config: Config, entry: Entry) -> None:
         what = f"the journal of container {quoted(entry.id)}"
         why = f"would be larger than {LARGEST} bytes, and could not be read back to clean up"
         raise ApplyError(what, why, "remove the links with long targets from the image's library directories")
-    state.write(path_in(os.path.join(config.state_dir, DIRECTORY), key(entry)), data)
+    replace_file(path_in(os.path.join(config.state_dir, DIRECTORY), key(entry)), data)
 
 
 def _of_boot(entry: Entry) -> dict[str, object]:
@@ -160,32 +89,16 @@ def _of_boot(entry: Entry) -> dict[str, object]:
     return {"bootId": entry.boot_id, "hookPid": pid, "hookStartTime": started, "since": entry.since}
 
 
-def key_of(container_id: str, pid: int, started: int) -> str:
-    """Return the name of a container's entry, by its process: ID~PID-START, without the id where that is too long."""
-    name = container_id if len(os.fsencode(container_id)) <= _LONGEST_ID else ""
-    return f"{name}~{pid}-{started}"
-
-
-def key(entry: Entry) -> str:
-    """Return the name under which an entry is kept."""
-    return entry.key or key_of(entry.id, entry.pid, entry.start_time)
-
-
-def id_in(key: str) -> str:
-    """Return the container's id as far as the name of its entry tells."""
-    return key.rpartition("~")[0] or key
-
-
 def has_entry(config: Config, container_id: str, pid: int) -> bool:
     """Tell whether there is an entry of the container whose process is `pid`; also one that an older hook wrote."""
     directory = os.path.join(config.state_dir, DIRECTORY)
-    if os.access(path_in(directory, key_of(container_id, pid, state.start_time(pid))), os.F_OK):
+    if os.access(path_in(directory, key_of(container_id, pid, start_time(pid))), os.F_OK):
         return True
-    if not os.access(path_in(directory, container_id or _UNNAMED), os.F_OK):
+    if not os.access(path_in(directory, container_id or UNNAMED), os.F_OK):
         return False
     from oci_gpu_hook.apply.journal import reader
 
-    entry = reader.read(config, container_id or _UNNAMED)
+    entry = reader.read(config, container_id or UNNAMED)
     return entry is not None and entry.pid == pid and entry.is_alive()
 
 
@@ -214,13 +127,9 @@ def _is_dead(path: str) -> bool:
         hook = int(members.get(b'"hookPid"', 0)), int(members.get(b'"hookStartTime"', 0))
     except (KeyError, ValueError):
         return False
-    if members.get(b'"bootId"', b"").strip(b'"') not in (b"", state.boot_id().encode()):
+    if members.get(b'"bootId"', b"").strip(b'"') not in (b"", boot_id().encode()):
         return True
-    return not (_lives(*container) or _lives(*hook))
-
-
-def _lives(pid: int, started: int) -> bool:
-    return 0 != state.start_time(pid) == started
+    return not (lives(*container) or lives(*hook))
 
 
 def ld_cache_path(config: Config, entry: Entry) -> str:
@@ -237,7 +146,7 @@ def forget(config: Config, key: str) -> None:
     entry = path_in(os.path.join(config.state_dir, DIRECTORY), key)
     for path in (_ld_cache_path(config, key), entry):
         drop(path)
-        state.drop_unfinished(path)
+        drop_unfinished(path)
     drop(tried_path(config, key))
 
 
@@ -253,7 +162,7 @@ def is_left_over(config: Config, name: str) -> bool:
     pid, _, started = process.partition("-")
     if suffix in ("", "json") or not (pid.isdecimal() and started.isdecimal()):
         return False
-    return not _lives(int(pid), int(started)) and not is_kept(config, f"{container_id}~{process}")
+    return not lives(int(pid), int(started)) and not is_kept(config, f"{container_id}~{process}")
 
 
 def tried_path(config: Config, key: str) -> str:
@@ -270,11 +179,6 @@ def drop(path: str) -> None:
             raise
 
 
-def path_in(directory: str, key: str) -> str:
-    """Return the path of an entry."""
-    return os.path.join(directory, f"{key}.json")
-
-
 class Lock:
     """The right to look at a rootfs and take back in it what is dead, for a `with` block.
 
@@ -287,7 +191,7 @@ class Lock:
         device, inode = rootfs_identity
         self._offset = (device * _SPREAD + inode) & _OFFSETS
         self._patience = _PATIENCE if patience is None else patience
-        self._fd = -1
+        self._fd: int | None = None
         self.is_held = False
 
     def __enter__(self) -> Self:
@@ -296,21 +200,21 @@ class Lock:
             return self  # no container was ever given anything
         path = os.path.join(directory, _LOCK)
         try:
-            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            self.is_held = state.attempt(self._try, self._patience)
+            fd = self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            self.is_held = attempt(lambda: self._try(fd), self._patience)
             if not self.is_held and self._patience:
                 log.warning("lock not had", path=path, seconds=self._patience)
         except OSError as error:
             log.warning("lock not had", path=path, reason=reason(error))
         return self
 
-    def _try(self) -> None:
+    def _try(self, fd: int) -> None:
         from fcntl import fcntl
         from struct import pack
 
         # struct flock: of the open file, not of the process, whose threads and descriptors would share it.
-        fcntl(self._fd, _SET_LOCK, pack("hhqqi4x", _WRITE_LOCK, os.SEEK_SET, self._offset, 1, 0))
+        fcntl(fd, _SET_LOCK, pack("hhqqi4x", _WRITE_LOCK, os.SEEK_SET, self._offset, 1, 0))
 
     def __exit__(self, *_exception: object) -> None:
-        if self._fd >= 0:
+        if self._fd is not None:
             os.close(self._fd)

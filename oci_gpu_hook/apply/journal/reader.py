@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from oci_gpu_hook.apply.journal.changes import change
-from oci_gpu_hook.apply.journal.journal import DIRECTORY, LARGEST, Entry, key, key_of, path_in, write
+from oci_gpu_hook.apply.journal.entry import DIRECTORY, LARGEST, UNNAMED, Entry, key, key_of, path_in
 from oci_gpu_hook.base import state
 from oci_gpu_hook.base.document import parse
 from oci_gpu_hook.base.errors import HookError
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from oci_gpu_hook.apply.journal.changes import Change
-    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.base.config.model import Config
 
 
 def read(config: Config, name: str) -> Entry | None:
@@ -35,7 +35,7 @@ def read(config: Config, name: str) -> Entry | None:
     # The key names files that cleanup removes: no other may stand in an entry than the one it was found under.
     if name == key(entry):
         return entry
-    return Entry(**{**entry.__dict__, "key": name}) if name == (entry.id or "unnamed") else None
+    return entry.replace(key=name) if name == (entry.id or UNNAMED) else None
 
 
 def read_all(config: Config) -> list[Entry]:
@@ -81,14 +81,6 @@ def sharers(config: Config, entry: Entry) -> list[Entry]:
         for other in read_all(config)
         if key(other) != key(entry) and other.has_rootfs_of(entry) and other.is_active()
     ]
-
-
-def hand_over(config: Config, entry: Entry, heir: Entry) -> None:
-    """Make the changes of an entry another's to take back."""
-    added = [made for made in entry.changes if made not in heir.changes]
-    cached = [path for path in entry.cached if path not in heir.cached]
-    fields = {**heir.__dict__, "changes": (*added, *heir.changes), "cached": (*cached, *heir.cached)}
-    write(config, Entry(**fields))
 
 
 def _entry(document: dict[str, Any]) -> Entry:

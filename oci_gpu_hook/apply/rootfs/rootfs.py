@@ -12,7 +12,7 @@ import os
 import stat
 
 from oci_gpu_hook.base import syscalls
-from oci_gpu_hook.base.errors import ApplyError, UnsafeRootfs, quoted, reason
+from oci_gpu_hook.base.errors import NEW_KERNEL, ApplyError, UnsafeRootfs, quoted, reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ _IN_ROOT: Final = syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_MAGICLINKS
 # A rename anywhere on the machine may make a scoped resolution ask to be repeated (openat2(2), EAGAIN); the bound keeps
 # an attacker from making the hook spin. pathrs-lite measured ~0.1 % failures at 128 under constant renames.
 _RETRIES: Final = 128
-NEW_KERNEL: Final = "use Linux 5.12 or later, and let no seccomp profile refuse openat2 and move_mount to the hook"
 
 
 class Rootfs:

@@ -14,6 +14,7 @@ import stat
 from oci_gpu_hook.apply.systemd.unit_settings import device_policy, lines
 from oci_gpu_hook.apply.systemd.units import CONTROL, NAME, SECTIONS, is_name, unescaped, unit_path
 from oci_gpu_hook.base.errors import ApplyError, quoted, reason
+from oci_gpu_hook.base.files import replace_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -123,14 +124,7 @@ def _make(directory: int, name: str) -> None:
 
 def _write(directory: int, contents: bytes) -> None:
     """Put the file in its place in one step; until then its name begins with a dot, which systemd passes over."""
-    temporary = f".{NAME}.{os.getpid()}"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-    fd = os.open(temporary, flags, 0o644, dir_fd=directory)
-    try:
-        os.write(fd, contents)
-    finally:
-        os.close(fd)
-    os.rename(temporary, NAME, src_dir_fd=directory, dst_dir_fd=directory)
+    replace_file(NAME, contents, mode=0o644, dir_fd=directory, temporary=f".{NAME}.{os.getpid()}")
 
 
 def _remove(control: int, name: str) -> None:

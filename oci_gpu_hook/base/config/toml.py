@@ -9,7 +9,7 @@ from __future__ import annotations
 import tomllib  # noqa: TID253
 from difflib import get_close_matches
 
-from oci_gpu_hook.base.config.config import DRIVER_CAPABILITIES, Config
+from oci_gpu_hook.base.config.model import DRIVER_CAPABILITIES, Config
 from oci_gpu_hook.base.errors import ConfigError, one_line, quoted
 from oci_gpu_hook.base.record import Record
 

@@ -1,4 +1,4 @@
-"""The modules of a container's start out of one file, laid by `oci-gpu hook-path`.
+"""The modules of a container's start out of one file, written by `oci-gpu hook-path`.
 
 Finding sixty files of byte code and reading each costs a start as much as the interpreter itself. The file has groups
 of modules in the order in which they import each other; importing the head of a group runs it whole. It counts only
@@ -32,7 +32,7 @@ _specification: Any = type(sys.__spec__)  # importlib.machinery.ModuleSpec, whic
 def use(file: int, base: int, head: Head, name: str) -> None:
     """Import the group of `name`, and leave the other groups to be found when they are imported.
 
-    file: a descriptor, which stays open: another file may be laid in its place. base: where its groups begin.
+    file: a descriptor, which stays open: another file may take its place. base: where its groups begin.
     """
     _, lean_os, index, extensions = head
     scope: dict[str, Any] = {"__name__": "oci_gpu_hook.base.cpython.lean_os"}

@@ -1,4 +1,4 @@
-"""What an untrusted ELF file says about itself: class, machine, SONAME, needed libraries, ABI tag, notes.
+"""What an untrusted ELF file says about itself: class, machine, SONAME, CUDA's note.
 
 Every byte comes by pread from a place that was checked, and every size has a limit: nothing is mapped, loaded or run,
 and a hostile file costs a bounded number of small reads. Little-endian files only, which is what x86_64 and aarch64
@@ -28,19 +28,15 @@ _LARGEST_TABLE: Final = 64 * 1024  # bytes of headers, dynamic entries or names 
 _LARGEST_NOTES: Final = 16 * 1024  # bytes of a segment or section of notes; usually less than 1 KB
 _MOST_SEGMENTS: Final = 64  # linkers make about 12
 _MOST_SECTIONS: Final = 1024  # linkers make about 40
-_MOST_NEEDED: Final = 256
 _LONGEST_NAME: Final = 256  # bytes with the NUL: include/uapi/linux/limits.h, NAME_MAX
 
 _PT_LOAD: Final = 1
 _PT_DYNAMIC: Final = 2
-_PT_NOTE: Final = 4
 _SHT_NOTE: Final = 7
 _DT_NULL: Final = 0
-_DT_NEEDED: Final = 1
 _DT_STRTAB: Final = 5
 _DT_STRSZ: Final = 10
 _DT_SONAME: Final = 14
-_NT_GNU_ABI_TAG: Final = 1
 
 
 class ElfError(ValueError):
@@ -48,13 +44,11 @@ class ElfError(ValueError):
 
 
 class Elf(Record):
-    """bits: 64 or 32. machine: e_machine. soname: "" without one. abi: the least kernel (2, 3, 99) of the ABI tag."""
+    """bits: 64 or 32. machine: e_machine. soname: "" without one."""
 
     bits: int
     machine: int
     soname: str = ""
-    needed: tuple[str, ...] = ()
-    abi: tuple[int, int, int] | None = None
 
 
 class _Layout(Record):
@@ -98,14 +92,7 @@ class _File(Record):
 def read(fd: int) -> Elf:
     """Return what the file says, by program headers alone. Raises ElfError, and OSError where pread does."""
     file = _open(fd)
-    soname, needed = _dynamic(file)
-    return Elf(
-        bits=file.layout.bits,
-        machine=file.machine,
-        soname=soname,
-        needed=needed,
-        abi=_abi(file),
-    )
+    return Elf(bits=file.layout.bits, machine=file.machine, soname=_soname(file))
 
 
 def forward_compatibility_note(fd: int) -> str:
@@ -159,29 +146,21 @@ def _part(fd: int, offset: int, size: int, what: str, largest: int = _LARGEST_TA
     return data
 
 
-def _dynamic(file: _File) -> tuple[str, tuple[str, ...]]:
-    """Return the SONAME and the needed libraries."""
+def _soname(file: _File) -> str:
     segment = next((segment for segment in file.segments if segment[0] == _PT_DYNAMIC), None)
     if segment is None:
-        return "", ()
+        return ""
     entry = file.layout.dynamic
     data = _part(file.fd, segment[1], segment[3] - segment[3] % entry.size, "dynamic entries")
     tags: dict[int, int] = {}
-    needed = []
     for tag, value in entry.iter_unpack(data):
         if tag == _DT_NULL:
             break
-        if tag == _DT_NEEDED:
-            needed.append(value)
-        else:
-            tags[tag] = value
-    if not needed and _DT_SONAME not in tags:
-        return "", ()
-    if len(needed) > _MOST_NEEDED:
-        raise ElfError(f"the ELF file needs more than {_MOST_NEEDED} libraries")
+        tags[tag] = value
+    if _DT_SONAME not in tags:
+        return ""
     strings, size = _strings(file, tags.get(_DT_STRTAB, 0), tags.get(_DT_STRSZ, 0))
-    soname = _name(file.fd, strings, size, tags[_DT_SONAME]) if _DT_SONAME in tags else ""
-    return soname, tuple(_name(file.fd, strings, size, offset) for offset in needed)
+    return _name(file.fd, strings, size, tags[_DT_SONAME])
 
 
 def _strings(file: _File, address: int, size: int) -> tuple[int, int]:
@@ -200,17 +179,6 @@ def _name(fd: int, strings: int, size: int, offset: int) -> str:
     if end < 0:
         raise ElfError(f"the ELF file has a name that does not end within {_LONGEST_NAME - 1} bytes")
     return data[:end].decode("utf-8", "surrogateescape")
-
-
-def _abi(file: _File) -> tuple[int, int, int] | None:
-    """Return the least kernel version that the GNU ABI tag asks for (Linux Standard Base, "Notes")."""
-    for kind, offset, _start, size, align in file.segments:
-        if kind == _PT_NOTE:
-            for owner, tag, description in _notes(_part(file.fd, offset, size, "notes", _LARGEST_NOTES), align):
-                if owner == b"GNU" and tag == _NT_GNU_ABI_TAG and len(description) == 16:
-                    _system, major, minor, patch = unpack_from("<IIII", description)
-                    return major, minor, patch
-    return None
 
 
 def _section_notes(file: _File, wanted: bytes) -> Iterator[tuple[bytes, int, bytes]]:

@@ -96,9 +96,9 @@ def _without(table: Table, paths: Container[str]) -> Table:
     entries = [entry for entry in table.entries if _decode(table.string(entry[VALUE])) not in paths]
     if len(entries) == len(table.entries):
         return table
-    last = max(table.replace(entries, table.strings).offsets(), default=None)
+    last = max(table.replace(entries=entries).offsets(), default=None)
     end = 0 if last is None else last - table.base + len(table.string(last)) + 1
-    return table.replace(entries, table.strings[:end])
+    return table.replace(entries=entries, strings=table.strings[:end])
 
 
 def _with(table: Table, additions: Sequence[Entry]) -> Table:
@@ -133,7 +133,8 @@ def _with(table: Table, additions: Sequence[Entry]) -> Table:
         placed.append((orders[name], flags, -index, (flags, key, value, addition.os_version, 0), path))
         value += len(path) + 1
     placed.sort(reverse=True)  # what has one name and the same flags stays in its order
-    return table.replace(_inserted(table, placed, signed=signed), table.strings + strings + others)
+    listed = _inserted(table, placed, signed=signed)
+    return table.replace(entries=listed, strings=table.strings + strings + others)
 
 
 def _inserted(

@@ -11,7 +11,7 @@ and one that reads nothing but old caches is older than CUDA.
 
 from __future__ import annotations
 
-from _struct import Struct, pack, unpack_from  # struct is a file that adds nothing
+from struct import Struct, pack, unpack_from
 
 from oci_gpu_hook.base.record import Record
 
@@ -98,12 +98,7 @@ class Table(Record):
                     raise LdCacheError(f"the strings of the ld cache are larger than {LARGEST_CACHE} bytes")
         entries = [(entry[FLAGS], moved[entry[KEY]], moved[entry[VALUE]], *entry[3:]) for entry in self.entries]
         hwcaps = tuple(moved[offset] for offset in self.hwcaps)
-        changed = {"entries": entries, "strings": bytes(strings), "base": 0, "hwcaps": hwcaps}
-        return Table(**{**self.__dict__, **changed})
-
-    def replace(self, entries: Sequence[RawEntry], strings: bytes) -> Table:
-        """Return the table with other entries, and the strings that they need."""
-        return Table(**{**self.__dict__, "entries": entries, "strings": strings})
+        return self.replace(entries=entries, strings=bytes(strings), base=0, hwcaps=hwcaps)
 
 
 def read(data: bytes) -> Table:

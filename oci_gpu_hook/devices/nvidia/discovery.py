@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Final
 
-    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.base.config.model import Config
 
 _IMEX: Final = "nvidia-caps-imex-channels"
 # A driver container's file system (NVIDIA GPU Operator), looked into when the host itself has no driver files.
@@ -73,7 +73,7 @@ def with_details(inventory: Inventory) -> Inventory:
         return nvml.complete(inventory)
     except HookError as error:
         warnings = dict.fromkeys((*inventory.warnings, str(error)))
-        return Inventory(**{**inventory.__dict__, "warnings": tuple(warnings)})
+        return inventory.replace(warnings=tuple(warnings))
 
 
 def _libraries(config: Config, version: str) -> tuple[DriverRoot, libraries.Libraries]:
@@ -121,11 +121,10 @@ def _with_stand_in_uuids(inventory: Inventory) -> Inventory:
     for gpu in inventory.gpus:
         uuid = gpu.uuid or gpu.bus_id
         devices = tuple(
-            device if device.uuid else MigDevice(**{**device.__dict__, "uuid": _old_mig_name(uuid, device)})
-            for device in gpu.mig_devices
+            device if device.uuid else device.replace(uuid=_old_mig_name(uuid, device)) for device in gpu.mig_devices
         )
-        gpus.append(Gpu(**{**gpu.__dict__, "uuid": uuid, "mig_devices": devices}))
-    return Inventory(**{**inventory.__dict__, "gpus": tuple(gpus)})
+        gpus.append(gpu.replace(uuid=uuid, mig_devices=devices))
+    return inventory.replace(gpus=tuple(gpus))
 
 
 def _old_mig_name(uuid: str, device: MigDevice) -> str:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import errno
 import os
 
+from oci_gpu_hook.base.files import read_start
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
@@ -49,15 +51,9 @@ class DriverRoot:
         if resolved is None:
             return None
         try:
-            fd = os.open(self.host_path(resolved), os.O_RDONLY | os.O_CLOEXEC)
+            return read_start(self.host_path(resolved), limit)
         except OSError:
             return None
-        try:
-            return os.read(fd, limit)
-        except OSError:
-            return None
-        finally:
-            os.close(fd)
 
     def _resolve(self, path: str, links_left: list[int]) -> str | None:
         if path in self._resolved:

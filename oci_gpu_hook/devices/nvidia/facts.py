@@ -8,13 +8,14 @@ from __future__ import annotations
 import os
 
 from oci_gpu_hook import __version__
+from oci_gpu_hook.base.files import read_start
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Any, Final
 
-    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.base.config.model import Config
 
 FORMAT: Final = 2
 _BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"  # this machine's, whatever proc-root says
@@ -112,12 +113,6 @@ def _names(directory: str) -> list[str]:
 
 def _text(path: str) -> str:
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        return read_start(path, 4096).decode("utf-8", "replace")
     except OSError:
         return ""
-    try:
-        return os.read(fd, 4096).decode("utf-8", "replace")
-    except OSError:
-        return ""
-    finally:
-        os.close(fd)

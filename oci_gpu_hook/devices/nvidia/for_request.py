@@ -8,7 +8,7 @@ from oci_gpu_hook.devices.nvidia.names import of_mig
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.devices.nvidia.model import Inventory, Snapshot
     from oci_gpu_hook.devices.vendor import Request
 

@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.devices.vendor import Rootfs
     from oci_gpu_hook.oci.container import Container
     from oci_gpu_hook.oci.image import Image

@@ -35,14 +35,8 @@ def complete(inventory: Inventory) -> Inventory:
     indices = {gpu.bus_id: gpu.index for gpu in inventory.gpus}
     warnings = [one_line(f"NVML: {gpu['error']}") for gpu in answer["gpus"] if "error" in gpu]
     gpus = tuple(_completed(gpu, by_bus.get(gpu.bus_id, {}), by_bus, indices) for gpu in inventory.gpus)
-    return Inventory(
-        **{
-            **inventory.__dict__,
-            "cuda_version": answer["cudaVersion"],
-            "gpus": gpus,
-            "detailed": True,
-            "warnings": (*inventory.warnings, *warnings),
-        }
+    return inventory.replace(
+        cuda_version=answer["cudaVersion"], gpus=gpus, detailed=True, warnings=(*inventory.warnings, *warnings)
     )
 
 
@@ -148,19 +142,16 @@ def _completed(
     minors = {(mig.gpu_instance, mig.compute_instance): mig for mig in gpu.mig_devices}
     devices = tuple(_mig_device(device, minors) for device in told.get("migDevices", ()) if device["uuid"])
     mode = told.get("persistenceMode")
-    return Gpu(
-        **{
-            **gpu.__dict__,
-            "uuid": told.get("uuid") or gpu.uuid,
-            "name": told.get("name") or gpu.name,
-            "brand": told.get("brand", ""),
-            "architecture": told.get("architecture", ""),
-            "memory": told.get("memory", 0),
-            "persistence_mode": None if mode is None else bool(mode),
-            "mig_enabled": told.get("migEnabled", gpu.mig_enabled),
-            "mig_devices": devices or gpu.mig_devices,
-            "links": _links(gpu, told, by_bus, indices),
-        }
+    return gpu.replace(
+        uuid=told.get("uuid") or gpu.uuid,
+        name=told.get("name") or gpu.name,
+        brand=told.get("brand", ""),
+        architecture=told.get("architecture", ""),
+        memory=told.get("memory", 0),
+        persistence_mode=None if mode is None else bool(mode),
+        mig_enabled=told.get("migEnabled", gpu.mig_enabled),
+        mig_devices=devices or gpu.mig_devices,
+        links=_links(gpu, told, by_bus, indices),
     )
 
 

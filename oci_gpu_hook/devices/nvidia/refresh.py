@@ -8,16 +8,17 @@ from time import time_ns
 from oci_gpu_hook.base import state
 from oci_gpu_hook.base.document import dump
 from oci_gpu_hook.base.errors import HookError
+from oci_gpu_hook.base.files import drop_unfinished, replace_file
+from oci_gpu_hook.base.locks import acquire
 from oci_gpu_hook.devices.nvidia import discovery, facts, stored
-from oci_gpu_hook.devices.nvidia.model import Snapshot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Final
 
-    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.base.record import Record
-    from oci_gpu_hook.devices.nvidia.model import Inventory
+    from oci_gpu_hook.devices.nvidia.model import Inventory, Snapshot
 
 _LOCK_NAME: Final = "inventory.lock"
 _PATIENCE: Final = 90.0  # seconds to wait for another's discovery, which may ask NVML
@@ -38,7 +39,7 @@ def make(config: Config, *, detailed: bool, refresh: bool) -> Snapshot:
         else:
             storable = True
         if detailed and not found.inventory.detailed:
-            found = Snapshot(**{**found.__dict__, "inventory": discovery.with_details(found.inventory)})
+            found = found.replace(inventory=discovery.with_details(found.inventory))
         if storable:
             _write(config, found)
         return found
@@ -83,8 +84,8 @@ def _write(config: Config, found: Snapshot) -> None:
     document = {**found.basis.__dict__, "inventory": to_json(found.inventory)}
     try:
         path = os.path.join(state.directory(config.state_dir), stored.NAME)
-        state.drop_unfinished(path)
-        state.write(path, dump(document))
+        drop_unfinished(path)
+        replace_file(path, dump(document))
     except (OSError, HookError):  # a state directory that cannot be written costs time, no more
         return
 
@@ -92,14 +93,6 @@ def _write(config: Config, found: Snapshot) -> None:
 def _lock(config: Config) -> int | None:
     """Return the descriptor of the lock, None where there is none to be had: then the work is done twice."""
     try:
-        path = os.path.join(state.directory(config.state_dir), _LOCK_NAME)
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        return acquire(os.path.join(state.directory(config.state_dir), _LOCK_NAME), _PATIENCE)
     except (OSError, HookError):
         return None
-    try:
-        if state.lock(lock, _PATIENCE):
-            return lock
-    except OSError:
-        pass
-    os.close(lock)
-    return None

@@ -5,12 +5,12 @@ A container's start takes what its request needs (for_request.py), and comes her
 
 from __future__ import annotations
 
-from oci_gpu_hook.devices.nvidia import host_nodes, refresh, stored
+from oci_gpu_hook.devices.nvidia import host_nodes, stored
 from oci_gpu_hook.devices.nvidia.model import Inventory, Snapshot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.base.config.model import Config
 
 
 def load(config: Config, *, detailed: bool = False, refresh: bool = False) -> Inventory:
@@ -26,8 +26,10 @@ def get(config: Config, *, detailed: bool = False, force: bool = False) -> Snaps
     """Do what `load` does, and return also what tells later whether it still holds. force: load's `refresh`."""
     found = None if force else stored.whole(config)
     if found is None or (detailed and not found.inventory.detailed):
+        from oci_gpu_hook.devices.nvidia import refresh  # with all that discovers
+
         found = refresh.make(config, detailed=detailed, refresh=force)
         nodes, missing = host_nodes.look(found.basis.candidates, config.dev_root)
-        inventory = Inventory(**{**found.inventory.__dict__, "nodes": nodes, "missing_nodes": missing})
+        inventory = found.inventory.replace(nodes=nodes, missing_nodes=missing)
         found = Snapshot(inventory=inventory, basis=found.basis)
     return found

@@ -28,14 +28,11 @@ from oci_gpu_hook.devices.nvidia.model import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from typing import Any, Final, TypeVar
+    from typing import Any, Final
 
-    from oci_gpu_hook.base.config.config import Config
-    from oci_gpu_hook.base.record import Record
+    from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.devices.nvidia.model import DeviceNode
     from oci_gpu_hook.devices.vendor import Request
-
-    R = TypeVar("R", bound=Record)
 
 NAME: Final = "inventory.json"
 LARGEST: Final = 4 * 1024 * 1024  # bytes; 100 files and 8 GPUs make 30 KB
@@ -126,19 +123,20 @@ def _fields(document: Mapping[str, Any], wanted: frozenset[str] | None) -> dict[
     """Return the fields of both kinds of inventories, but for nodes; of files those that `wanted` brings, None: all."""
     words = [tuple(listed) for listed in document["words"]]
     brought = [wanted is None or not listed or not wanted.isdisjoint(listed) for listed in words]
-    libraries = _records(Library, LIBRARY, document["libraries"], words, brought)
+    libraries = _rows(LIBRARY, document["libraries"], words, brought)
     for library in libraries:
-        library.__dict__["links"] = tuple(map(tuple, library.links))
-    files = _records(DriverFile, FILE, document["files"], words, brought)
+        library["links"] = tuple(map(tuple, library["links"]))
+    files = _rows(FILE, document["files"], words, brought)
     for file in files:
-        file.__dict__["options"] = words[file.options]  # type: ignore[call-overload]
+        file["options"] = words[file["options"]]
+    links = _rows(LINK, document["links"], words, brought)
     return {
         "driver_version": document["driver_version"],
         "cuda_version": document["cuda_version"],
         "gpus": tuple(map(_gpu, document["gpus"])),
-        "libraries": libraries,
-        "files": files,
-        "links": _records(Link, LINK, document["links"], words, brought),
+        "libraries": tuple(map(Library.of, libraries)),
+        "files": tuple(map(DriverFile.of, files)),
+        "links": tuple(map(Link.of, links)),
         "imex_major": document["imex_major"],
         "proc_files": tuple(map(tuple, document["proc_files"])),
         "detailed": document["detailed"],
@@ -146,21 +144,18 @@ def _fields(document: Mapping[str, Any], wanted: frozenset[str] | None) -> dict[
     }
 
 
-def _records(
-    kind: type[R],
-    names: Sequence[str],
-    rows: Iterable[Sequence[Any]],
-    words: Sequence[tuple[str, ...]],
-    brought: Sequence[bool],
-) -> tuple[R, ...]:
-    made = []
+def _rows(
+    names: Sequence[str], rows: Iterable[Sequence[Any]], words: Sequence[tuple[str, ...]], brought: Sequence[bool]
+) -> list[dict[str, Any]]:
+    """Return the fields of the records that are brought, by name."""
+    found = []
     for row in rows:
         at = row[0]
         if brought[at]:
             fields = dict(zip(names, row, strict=True))
             fields["capabilities"] = words[at]
-            made.append(kind.of(fields))
-    return tuple(made)
+            found.append(fields)
+    return found
 
 
 def _gpu(fields: dict[str, Any]) -> Gpu:

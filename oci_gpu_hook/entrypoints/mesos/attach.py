@@ -13,12 +13,15 @@ import time
 from oci_gpu_hook.apply.device_access import cgroup as device_cgroups
 from oci_gpu_hook.apply.watch import Watch
 from oci_gpu_hook.base import mount_table, syscalls
-from oci_gpu_hook.base.config import config as configs
+from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.base.document import member
 from oci_gpu_hook.base.document import parse as parse_json
 from oci_gpu_hook.base.errors import ApplyError, HookError, InvalidInput, quoted, reason
+from oci_gpu_hook.base.files import read_file
+from oci_gpu_hook.base.processes import parent
 from oci_gpu_hook.entrypoints.mesos import cgroups
 from oci_gpu_hook.entrypoints.mesos.bundle import CONTAINER
+from oci_gpu_hook.entrypoints.mesos.complaint import complain
 from oci_gpu_hook.oci import container as containers
 from oci_gpu_hook.oci.container import State
 from oci_gpu_hook.request import parse
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.apply.process import Process
     from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
-    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.lifecycle.admission import Restriction
     from oci_gpu_hook.oci.container import Container
 
@@ -37,7 +40,6 @@ if TYPE_CHECKING:
 def run(arguments: Sequence[str], config_path: str) -> int:
     """Do it; return the exit status."""
     from oci_gpu_hook.entrypoints.hook import describe_bug
-    from oci_gpu_hook.entrypoints.mesos.shim import complain
 
     try:
         (bundle,) = arguments  # as `door.with_hook` has written them
@@ -88,14 +90,13 @@ def _see_as_the_host_does() -> int:
         root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         syscalls.mount_setattr(root, 0, syscalls.MS_PRIVATE, syscalls.AT_RECURSIVE)
         os.close(root)
-        points = [point for _, _, _, _, point, _ in mount_table.mounts(_read("/proc/self/mountinfo"))]
+        points = [point for _, _, _, _, point, _ in mount_table.mounts(read_file("/proc/self/mountinfo"))]
         for _ in range(points.count(b"/proc") - 1):
             syscalls.umount2(b"/proc", syscalls.MNT_DETACH)
-        stat = _read("/proc/self/stat")
     except OSError as error:
         remedy = "use Linux 5.12 or later, and let the agent run as root"
         raise ApplyError("cannot leave the container's mount namespace", reason(error), remedy) from None
-    return int(stat[stat.rfind(b")") + 2 :].split()[1])
+    return parent()
 
 
 def _restriction(container: Container) -> Restriction | None:
@@ -151,14 +152,3 @@ def _close_device_cgroup(container: Container, process: Process, rootfs: Rootfs)
     finally:
         for fd in closed:
             os.close(fd)
-
-
-def _read(path: str) -> bytes:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        text = b""
-        while chunk := os.read(fd, 1 << 20):
-            text += chunk
-        return text
-    finally:
-        os.close(fd)

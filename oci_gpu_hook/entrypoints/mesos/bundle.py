@@ -13,13 +13,15 @@ import os
 from oci_gpu_hook.base import state
 from oci_gpu_hook.base.document import dump, parse
 from oci_gpu_hook.base.errors import HookError, InvalidInput, quoted
+from oci_gpu_hook.base.files import replace_file
+from oci_gpu_hook.base.processes import start_time
 from oci_gpu_hook.entrypoints.mesos import cgroups, launch_info
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Final
 
-    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.entrypoints.mesos.cgroups import Cgroup
     from oci_gpu_hook.entrypoints.mesos.launch_info import Member
 
@@ -60,7 +62,7 @@ def write(document: dict[str, Any], container: str, config: Config) -> str:
         raise InvalidInput("Mesos container", f"{quoted(container)} cannot name it", "see the agent's log")
     pid = int(os.readlink("/proc/self"))
     short = os.fsdecode(os.fsencode(container)[:_LONGEST_NAME])
-    path = os.path.join(state.directory(config.state_dir, DIRECTORY), f"{short}~{pid}-{state.start_time(pid)}")
+    path = os.path.join(state.directory(config.state_dir, DIRECTORY), f"{short}~{pid}-{start_time(pid)}")
     directory = path
     for number in range(1, _ATTEMPTS):
         try:
@@ -70,7 +72,7 @@ def write(document: dict[str, Any], container: str, config: Config) -> str:
             directory = f"{path}-{number}"
     else:
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
-    state.write(os.path.join(directory, "config.json"), dump(document))
+    replace_file(os.path.join(directory, "config.json"), dump(document))
     return directory
 
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 import os
 
 from oci_gpu_hook.base import mount_table
-from oci_gpu_hook.base.document import read_all
 from oci_gpu_hook.base.errors import InvalidInput, quoted
+from oci_gpu_hook.base.files import read_file
 from oci_gpu_hook.base.record import Record
 
 TYPE_CHECKING = False
@@ -23,7 +23,6 @@ HIERARCHIES: Final = "/sys/fs/cgroup"
 _SEPARATOR: Final = "/mesos/"  # between a container and those nested in it
 _NVIDIA: Final = "195"  # Documentation/admin-guide/devices.txt: also what the isolator takes for granted
 _NO_GPU: Final = (254, 255)  # /dev/nvidia-modeset, /dev/nvidiactl
-_LARGEST: Final = 1 << 20
 
 
 class Cgroup(Record):
@@ -69,11 +68,7 @@ def isolated_gpus(directory: int) -> frozenset[int] | None:
 
     None where that isolator has no hand in it. directory: a descriptor of the topmost container's device cgroup.
     """
-    fd = os.open("devices.list", os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
-    try:
-        return read_isolated_gpus(read_all(fd, _LARGEST, "devices.list").decode("ascii"))
-    finally:
-        os.close(fd)
+    return read_isolated_gpus(read_file("devices.list", dir_fd=directory).decode("ascii"))
 
 
 def read_isolated_gpus(devices_list: str) -> frozenset[int] | None:

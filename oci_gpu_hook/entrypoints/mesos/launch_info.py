@@ -7,6 +7,7 @@ changed by one insertion into its text, so that whatever another version of Meso
 
 from __future__ import annotations
 
+from oci_gpu_hook.base.cpython import json_c
 from oci_gpu_hook.base.record import Record
 
 TYPE_CHECKING = False
@@ -78,8 +79,8 @@ def members(text: str) -> dict[str, Member] | None:
     """
     try:
         return dict(_members(text))
-    except (ValueError, StopIteration, IndexError, RecursionError, SystemError):
-        return None  # SystemError: the scanner finds no json.decoder to raise its error from
+    except (*json_c.REFUSALS, IndexError, RecursionError):
+        return None
 
 
 def with_command(text: str, found: dict[str, Member], command: str) -> str:
@@ -117,11 +118,7 @@ def list_of(found: dict[str, Member], name: str) -> list[Any]:
 
 
 def _members(text: str) -> Iterator[tuple[str, Member]]:
-    from _json import make_scanner, scanstring
-
-    from oci_gpu_hook.base.document import SCANNER
-
-    scan: Any = make_scanner(SCANNER)  # type: ignore[arg-type]
+    scan = json_c.scanner()
     at = _skip(text, 0)
     if text[at] != "{":
         raise ValueError("no object")
@@ -132,7 +129,7 @@ def _members(text: str) -> Iterator[tuple[str, Member]]:
     while True:
         if text[at] != '"':
             raise ValueError("no name")
-        name, at = scanstring(text, at + 1, True)
+        name, at = json_c.scan_string(text, at + 1)
         at = _skip(text, at)
         if text[at] != ":":
             raise ValueError("no value")

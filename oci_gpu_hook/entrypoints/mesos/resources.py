@@ -9,13 +9,12 @@ include/mesos/mesos.proto.
 from __future__ import annotations
 
 import os
-import stat
 import sys
-from _struct import unpack_from
+from struct import unpack_from
 
-from oci_gpu_hook.base.document import read_all
-from oci_gpu_hook.base.errors import InvalidInput, quoted, reason
-from oci_gpu_hook.base.state import is_trusted
+from oci_gpu_hook.base import processes
+from oci_gpu_hook.base.errors import InvalidInput, StateError, quoted, reason
+from oci_gpu_hook.base.trust import read_trusted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,14 +40,13 @@ def directory_of_ancestors(container: str) -> str:
     pid = os.getppid()
     for _ in range(_MOST_ANCESTORS):
         try:
-            entries = _read(f"/proc/{pid}/environ").split(b"\0")
-            status = _read(f"/proc/{pid}/stat")
+            entries = processes.environment(pid)
         except OSError:
             return found
         for entry in entries:
             if entry.startswith(_DIRECTORY) and os.path.basename(entry) == os.fsencode(container):
                 found = os.fsdecode(entry[len(_DIRECTORY) :])
-        pid = int(status[status.rfind(b")") + 2 :].split()[1])
+        pid = processes.parent(pid)
     return found
 
 
@@ -59,18 +57,13 @@ def gpus(directory: str) -> int | None:
     """
     path = os.path.join(directory, "config")
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        return read_gpus(read_trusted(path, LARGEST), path)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise InvalidInput(quoted(path), reason(error), _REMEDY) from None
-    try:
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode) or not is_trusted(found):
-            raise InvalidInput(quoted(path), "is no file that only root could have written", "look who changed it")
-        return read_gpus(read_all(fd, LARGEST, path), path)
-    finally:
-        os.close(fd)
+    except StateError as error:
+        raise InvalidInput(quoted(path), error.why, "look who changed it") from None
 
 
 def read_gpus(data: bytes, what: str) -> int | None:
@@ -140,11 +133,3 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, at + index + 1
     raise ValueError(f"a number without an end at byte {at}")
-
-
-def _read(path: str) -> bytes:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return read_all(fd, LARGEST, path)
-    finally:
-        os.close(fd)

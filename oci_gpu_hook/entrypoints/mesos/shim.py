@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import gc
 import os
-import sys
 
-from oci_gpu_hook.base.config import config as configs
+from oci_gpu_hook.base.config import load as configs
+from oci_gpu_hook.base.cpython import signals
 from oci_gpu_hook.base.document import dump
-from oci_gpu_hook.base.errors import ApplyError, ConfigError, HookError, InvalidInput, one_line, quoted, reason
+from oci_gpu_hook.base.errors import ApplyError, HookError, InvalidInput, quoted, reason
+from oci_gpu_hook.base.files import read_file
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.entrypoints.hook import describe_bug
 from oci_gpu_hook.entrypoints.mesos import accounting, bundle, cgroups, launch_info, resources
+from oci_gpu_hook.entrypoints.mesos.complaint import complain
 from oci_gpu_hook.entrypoints.mesos.launch_info import Call
 from oci_gpu_hook.request.prefilter import may_ask
 
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any, Final, NoReturn
 
-    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.entrypoints.mesos.cgroups import Cgroup
     from oci_gpu_hook.entrypoints.mesos.launch_info import Member, Place
 
@@ -75,11 +77,11 @@ def find(call: Call, config_path: str) -> Launch | None:
     found = launch_info.members(text)
     if place is None or not found or not launch_info.text_of(found, "rootfs").startswith("/"):
         return None
-    config, trouble = _load_config(config_path)
+    config, trouble = configs.load_or_defaults(config_path)
     cgroup = gpus = None
     troubles: list[HookError] = [trouble] if trouble else []
     try:
-        cgroup = cgroups.of_process(_read("/proc/self/cgroup"))
+        cgroup = cgroups.of_process(read_file("/proc/self/cgroup"))
         gpus = resources.gpus(_runtime_directory(place, call, cgroup))
     except InvalidInput as error:
         troubles.append(error)
@@ -121,12 +123,6 @@ def _find_or_pass(call: Call, config_path: str) -> Launch | None:
         return None
 
 
-def complain(message: str) -> None:
-    """Write the one line of a failure to stderr, which is the task's."""
-    sys.stderr.write(f"oci-gpu-hook: error: {one_line(message)}\n")
-    sys.stderr.flush()
-
-
 def _runtime_directory(place: Place, call: Call, cgroup: Cgroup) -> str:
     """Return the container's runtime directory, in which the agent keeps what it was given."""
     directory = ""
@@ -144,37 +140,14 @@ def _environment(fd: int) -> tuple[tuple[int, ...], tuple[bytes, ...]]:
     return tuple(map(int, first.split())), tuple(entries)
 
 
-def _load_config(path: str) -> tuple[Config, ConfigError | None]:
-    """Return the configuration, or the defaults and what is wrong with it: that may fail only who asks for a GPU."""
-    try:
-        return configs.load(path), None
-    except ConfigError as error:
-        return configs.Config(), error
-
-
 def _become(real_helper: str, call: Call, ignored: Sequence[int]) -> NoReturn:
     """Start the real helper in this process, in the state in which this one was started. Raises ApplyError."""
-    import _signal  # type: ignore[import-not-found]  # the C half of signal, which imports enum
-
     from oci_gpu_hook.base import syscalls
 
-    for signal in (_signal.SIGPIPE, _signal.SIGXFSZ):
-        if signal not in ignored:
-            _signal.signal(signal, _signal.SIG_DFL)  # CPython ignores them, and a task would inherit that
+    signals.restore(ignored)
     try:
         syscalls.execve(os.fsencode(real_helper), call.arguments, call.environment)
     except OSError as error:
         why, remedy = reason(error), "install Mesos there, or run `oci-gpu install mesos` for where it is"
         raise ApplyError(f"cannot start the real mesos-containerizer {quoted(real_helper)}", why, remedy) from None
     raise AssertionError("execve returned")
-
-
-def _read(path: str) -> bytes:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        table = b""
-        while chunk := os.read(fd, 1 << 16):
-            table += chunk
-        return table
-    finally:
-        os.close(fd)

@@ -14,7 +14,6 @@ from oci_gpu_hook.apply.mounts import attributes_of
 from oci_gpu_hook.base import syscalls
 from oci_gpu_hook.base.errors import ApplyError, UnsafeRootfs, quoted, reason
 from oci_gpu_hook.devices.nvidia.volume import ANNOTATION, USUAL, VARIABLE
-from oci_gpu_hook.oci.container import Container
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +21,8 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.apply.process import Process
     from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
-    from oci_gpu_hook.base.config.config import Config
+    from oci_gpu_hook.base.config.model import Config
+    from oci_gpu_hook.oci.container import Container
 
 _SEARCH_PATHS: Final = ("LD_LIBRARY_PATH=", "PATH=")
 _SIZE: Final = "1048576"  # bytes; links take none of them
@@ -41,7 +41,7 @@ def replace(container: Container, process: Process, rootfs: Rootfs, config: Conf
     if decided or not (mounted or _is_looked_for(container, rootfs)):
         return container
     annotations = {**container.annotations, ANNOTATION: USUAL}
-    return Container(**{**container.__dict__, "annotations": annotations})
+    return container.replace(annotations=annotations)
 
 
 def _mounted(rootfs: Rootfs) -> int | None:

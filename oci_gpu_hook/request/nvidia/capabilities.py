@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from oci_gpu_hook.base.config.config import DRIVER_CAPABILITIES
+from oci_gpu_hook.base.config.model import DRIVER_CAPABILITIES
 from oci_gpu_hook.base.errors import InvalidInput, quoted
 from oci_gpu_hook.request.model import ANNOTATION_PREFIX
 from oci_gpu_hook.request.values import items

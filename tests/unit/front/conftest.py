@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from oci_gpu_hook.admin.install import executables
+from oci_gpu_hook.admin.install import executables, front_file
 
 SOURCES = os.path.join(os.path.dirname(executables.PACKAGE), "front")
 # Says on stdout what it was started with: exit 42 for Python, 43 for the real program.
@@ -45,11 +45,11 @@ def template(tmp_path_factory):
 @pytest.fixture
 def lay(template, tmp_path, monkeypatch):
     """Lay a front of a role: lay(role, interpreter, stub, program) -> path."""
-    monkeypatch.setattr(executables, "TEMPLATE", template)
+    monkeypatch.setattr(front_file, "TEMPLATE", template)
 
     def lay(role, interpreter="/bin/false", stub="/nonexistent", program=""):
         path = tmp_path / f"front-{role}"
-        assert executables.write_front(str(path), role, interpreter, stub, program)
+        assert front_file.write_front(str(path), role, interpreter, stub, program)
         return str(path)
 
     return lay

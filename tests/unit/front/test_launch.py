@@ -11,10 +11,10 @@ import sys
 import pytest
 
 from oci_gpu_hook.admin.cli.main import main
-from oci_gpu_hook.admin.install import executables
+from oci_gpu_hook.admin.install import executables, front_file, programs
 from oci_gpu_hook.admin.install.bytecode import compile_package
+from oci_gpu_hook.admin.install.trusted_files import check_owners
 from oci_gpu_hook.base.errors import HookError
-from oci_gpu_hook.base.trusted_files import check_owners
 
 DOOR = """
 import json, os, sys
@@ -36,7 +36,7 @@ def package(tmp_path, monkeypatch):
     for name in ("__init__", "entrypoints/__init__", *(f"entrypoints/{door}" for door in doors)):
         (home / f"{name}.py").write_text("" if name.endswith("__init__") else DOOR)
     monkeypatch.setattr(executables, "PACKAGE", str(home))
-    monkeypatch.setattr(executables, "TEMPLATE", str(home / "front.elf"))
+    monkeypatch.setattr(front_file, "TEMPLATE", str(home / "front.elf"))
     return home
 
 
@@ -81,11 +81,23 @@ def test_stub_starts_by_itself(laid):
     assert said(run(laid.hook_stub, "poststop"))["arguments"] == [[laid.hook_stub, "poststop"]]
 
 
+@pytest.mark.parametrize("damage", ["absent", "empty", "cut", "of another Python"])
+def test_without_the_one_file_all_is_imported_as_usual(laid, damage):
+    path = laid.hook_stub.removesuffix(".py") + ".modules"
+    with open(path, "rb") as file:
+        content = file.read()
+    os.unlink(path)
+    if damage != "absent":
+        with open(path, "wb") as file:
+            file.write({"empty": b"", "cut": content[:400]}.get(damage, content[:8] + b"?" * (len(content) - 8)))
+    answer = said(run(laid.hook_stub, "poststop"))
+    assert answer["arguments"] == [[laid.hook_stub, "poststop"]]
+    assert answer["cached"] != "laid"
+
+
 def test_runtime_sends_create_to_python_and_the_rest_to_the_real_one(laid, real, bundle):
     answer = said(run(laid.runtime, "create", "--bundle", bundle(ASKING), "a b", env={"A": "1"}))
-    started = laid.runtime_stub + (
-        "c" if executables.read_front(laid.runtime) else ""
-    )  # the front starts its byte code
+    started = laid.runtime_stub + ("c" if front_file.read_front(laid.runtime) else "")  # the front starts its byte code
     assert answer["arguments"] == [[started, "create", "--bundle", bundle(ASKING), "a b"], real]
     assert answer["env"]["A"] == "1"
     assert run(laid.runtime, "state", "a b").stdout == b"real state a b\n"
@@ -168,11 +180,11 @@ def test_interpreter_that_no_shebang_can_name(package, request, real, tmp_path, 
 @pytest.mark.parametrize("interpreter", ["/nonexistent/python3", "/bin/true", "/bin/cat"])
 def test_interpreter_that_does_not_do(interpreter):
     with pytest.raises(HookError, match="does not run as Python"):
-        executables.usable_interpreter(interpreter)
+        programs.usable_interpreter(interpreter)
 
 
 def test_interpreter_of_a_virtual_environment_is_resolved():
-    found = executables.usable_interpreter()
+    found = programs.usable_interpreter()
     assert os.path.isabs(found)
     assert not os.path.islink(found)
     assert not found.startswith(sys.prefix) or sys.prefix == sys.base_prefix
@@ -180,14 +192,14 @@ def test_interpreter_of_a_virtual_environment_is_resolved():
 
 def test_real_runtime_is_never_ourselves(laid, monkeypatch, tmp_path):
     with pytest.raises(HookError, match="no OCI runtime"):
-        executables.find_real_runtime(laid.runtime)
+        programs.find_real_runtime(laid.runtime)
     with pytest.raises(HookError, match="no OCI runtime"):
-        executables.find_real_runtime("/nonexistent/runc")
+        programs.find_real_runtime("/nonexistent/runc")
     path = tmp_path / "bin"
     path.mkdir()
     (path / "runc").symlink_to(laid.runtime)
     monkeypatch.setenv("PATH", str(path))
-    assert executables.find_real_runtime() == ""
+    assert programs.find_real_runtime() == ""
 
 
 def test_no_real_runtime_lays_the_hook_alone(package, monkeypatch, tmp_path, capsys):

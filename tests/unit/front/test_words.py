@@ -45,9 +45,9 @@ def other_front(make_words, template, tmp_path_factory):
 
 @pytest.fixture
 def other(other_front, lay, monkeypatch):
-    from oci_gpu_hook.admin.install import executables
+    from oci_gpu_hook.admin.install import front_file
 
-    monkeypatch.setattr(executables, "TEMPLATE", other_front)
+    monkeypatch.setattr(front_file, "TEMPLATE", other_front)
     monkeypatch.setattr(prefilter, "WORDS", OTHERS)
     return lay("hook")
 

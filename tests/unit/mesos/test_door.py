@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from oci_gpu_hook.base.config.config import Config
+from oci_gpu_hook.base.config.model import Config
 from oci_gpu_hook.entrypoints.mesos import bundle as bundles
 from oci_gpu_hook.entrypoints.mesos import launch_info, shim
 from oci_gpu_hook.entrypoints.mesos.launch_info import Call
@@ -40,7 +40,7 @@ def host(tmp_path, monkeypatch):
     config.write_text(f'[state]\ndir = "{tmp_path}/state"\n')
 
     def host(record: dict) -> str:
-        monkeypatch.setattr(shim, "_read", lambda _path: "\n".join(record["cgroup"]).encode())
+        monkeypatch.setattr(shim, "read_file", lambda _path: "\n".join(record["cgroup"]).encode())
         return str(config)
 
     return host

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 
-from oci_gpu_hook.base.config import config, toml
+from oci_gpu_hook.base.config import toml
+from oci_gpu_hook.base.config.model import Config
 from oci_gpu_hook.base.errors import HookError
 from oci_gpu_hook.devices.nvidia import requirements
 from oci_gpu_hook.devices.nvidia.requirements import Host
@@ -189,7 +190,7 @@ def _intersection(given):
 
 def _supported(given):
     lines = given["toml_lines"]
-    found = config.Config() if lines is None else toml.parse("\n".join(lines))
+    found = Config() if lines is None else toml.parse("\n".join(lines))
     return ",".join(sorted(found.supported_driver_capabilities))
 
 

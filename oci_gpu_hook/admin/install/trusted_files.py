@@ -1,14 +1,15 @@
-"""Files that root will run: written in one step, and only where nobody else may write. Not for paths of a container."""
+"""Files that root will run: written in one step, and only where nobody else may write."""
 
 from __future__ import annotations
 
 import os
 
 from oci_gpu_hook.base.errors import HookError, quoted, reason
+from oci_gpu_hook.base.files import replace_file
 
 
 def make_directory(directory: str) -> None:
-    """Make the directory and those above it, for its owner alone to write. No path of a container comes here."""
+    """Make the directory and those above it, writable for its owner alone. Raises HookError."""
     try:
         os.makedirs(directory, 0o755, exist_ok=True)  # noqa: TID251
         mode = os.stat(directory).st_mode & 0o777
@@ -44,24 +45,13 @@ def check_owners(path: str, *, tree: bool = False) -> list[str]:
 
 
 def replace(path: str, content: bytes, mode: int) -> None:
-    """Give a file its content and mode in one step that no starting container can see half of; none if it has them."""
-    temporary = f"{path}.{os.getpid()}"
+    """Give a file its content and mode in one step; a file that has both is left alone. Raises HookError."""
     try:
-        if _has(path, content, mode):
-            return
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        with open(fd, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fchmod(fd, mode)
-            os.fsync(fd)
-        os.rename(temporary, path)
+        if not _has(path, content, mode):
+            replace_file(path, content, mode=mode, sync=True)
     except OSError as error:
-        if os.path.lexists(temporary):
-            os.unlink(temporary)
-        raise HookError(
-            f"cannot write {quoted(path)}", reason(error), "run as root, or choose another directory"
-        ) from None
+        remedy = "run as root, or choose another directory"
+        raise HookError(f"cannot write {quoted(path)}", reason(error), remedy) from None
 
 
 def _has(path: str, content: bytes, mode: int) -> bool:

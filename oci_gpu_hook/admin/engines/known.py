@@ -1,0 +1,18 @@
+"""The engines by name; each is a module of this package."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import ModuleType
+    from typing import Final
+
+# Each has install(target) and uninstall(target), which return Steps, and check(root), which returns Findings.
+NAMES: Final = ("docker", "podman", "crio", "containerd", "mesos")
+
+
+def module(name: str) -> ModuleType:
+    """Return the module of an engine."""
+    return import_module(f"oci_gpu_hook.admin.engines.{name}")

@@ -1,0 +1,64 @@
+"""The programs that installed executables start: a Python that can run the hook, and the real OCI runtime."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from oci_gpu_hook.admin.install import front_file
+from oci_gpu_hook.base.errors import HookError, quoted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+# Isolated, no site, nothing written, UTF-8 without a locale; front/programs.c says the same.
+INTERPRETER_OPTIONS: Final = "-ISBXutf8"
+_REAL_RUNTIMES: Final = ("runc", "crun")
+
+
+def usable_interpreter(chosen: str = "") -> str:
+    """Return the absolute path of the Python that starts the hook. Raises HookError when it cannot.
+
+    The distribution's Python is preferred: it outlives virtual environments, is root's, and starts faster than
+    most self-built ones. It must read this Python's byte code and have the parts of the standard library that a
+    distribution's minimal package leaves out.
+    """
+    import subprocess
+    from importlib.util import MAGIC_NUMBER
+
+    base = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
+    named = f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}"
+    probe = "import _imp, _json, _struct, _ctypes, errno; from importlib.util import MAGIC_NUMBER as m; print(m.hex())"
+    for path in (os.path.abspath(chosen),) if chosen else (named, base):
+        command = [path, INTERPRETER_OPTIONS, "-c", probe]
+        try:
+            answer = subprocess.run(command, env={}, capture_output=True, timeout=60, check=False).stdout
+        except (OSError, subprocess.TimeoutExpired):
+            continue
+        if answer.strip() == MAGIC_NUMBER.hex().encode():
+            return os.path.realpath(path)
+    why = f"does not run as Python {sys.version_info.major}.{sys.version_info.minor} with its whole standard library"
+    raise HookError(quoted(chosen or base), why, "install the distribution's python3, or name another interpreter")
+
+
+def find_real_runtime(chosen: str = "") -> str:
+    """Return the absolute path of the runtime that oci-gpu-runtime stands before, "" when there is none.
+
+    Raises HookError when the one chosen cannot be run, or is oci-gpu-runtime itself, which would call itself for ever.
+    """
+    from shutil import which
+
+    for name in (chosen,) if chosen else _REAL_RUNTIMES:
+        path = which(name)
+        if path and not _is_ours(path):
+            return os.path.abspath(path)
+    if chosen:
+        raise HookError(quoted(chosen), "is no OCI runtime that can be run", "name the path of runc or crun")
+    return ""
+
+
+def _is_ours(path: str) -> bool:
+    with open(path, "rb") as file:
+        start = file.read(1 << 17)
+    return front_file.MAGIC in start or b"oci-gpu hook-path" in start

@@ -1,0 +1,52 @@
+"""The configuration of a file: compiled where that still holds, else read from its TOML."""
+
+from __future__ import annotations
+
+import os
+
+from oci_gpu_hook.base import rootless
+from oci_gpu_hook.base.config import compiled
+from oci_gpu_hook.base.config.model import Config
+from oci_gpu_hook.base.errors import ConfigError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+DEFAULT_PATH: Final = "/etc/oci-gpu-hook/config.toml"
+
+
+def load(path: str) -> Config:
+    """Return the configuration of a file, the defaults where there is no file. Raises ConfigError."""
+    try:
+        made_of = compiled.identity(os.stat(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return Config()
+    except (OSError, ValueError) as error:
+        from oci_gpu_hook.base.config import source
+
+        raise source.unreadable(path, error) from None
+    found = compiled.read(path, made_of)
+    if found is None:
+        from oci_gpu_hook.base.config import source
+
+        found = source.load(path)
+    return found
+
+
+def load_or_defaults(path: str) -> tuple[Config, ConfigError | None]:
+    """Return the configuration, or the defaults and what is wrong with it.
+
+    A configuration that cannot be used must fail only the containers that ask for a GPU, and by the defaults it can be
+    told which those are.
+    """
+    try:
+        return load(path), None
+    except ConfigError as error:
+        return Config(), error
+
+
+def of_this_user(config: Config) -> Config:
+    """Return the configuration with a state directory that this process can use (`rootless.state_directory`)."""
+    directory = rootless.state_directory(config.state_dir)
+    return config if directory == config.state_dir else config.replace(state_dir=directory)

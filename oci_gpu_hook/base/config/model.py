@@ -1,0 +1,37 @@
+"""The configuration as one value, with the defaults. Pure."""
+
+from __future__ import annotations
+
+from oci_gpu_hook.base.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+DRIVER_CAPABILITIES: Final = ("compat32", "compute", "display", "graphics", "ngx", "utility", "video")
+
+
+class Config(Record):
+    """Every key of config.toml with its default; the names are the keys', in snake_case."""
+
+    driver_root: str = "/"
+    dev_root: str = "/"
+    proc_root: str = "/proc"
+    sys_root: str = "/sys"
+    library_search_paths: tuple[str, ...] = ()
+    driver_volume: str = ""
+
+    accept_envvar_when_unprivileged: bool = True
+    accept_volume_mounts: bool = False
+    swarm_resource: tuple[str, ...] = ()
+    supported_driver_capabilities: tuple[str, ...] = DRIVER_CAPABILITIES
+    disable_require: bool = False
+    cuda_compat_mode: str = "ldconfig"
+
+    allocation_policy: str = "shared"
+    allocation_indices: str = "names"
+    state_dir: str = "/run/oci-gpu-hook"
+    log_level: str = "info"
+    log_file: str = ""
+
+    warnings: tuple[str, ...] = ()
