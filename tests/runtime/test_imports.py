@@ -15,7 +15,8 @@ INTERPRETER = {
     "abc", "codecs", "encodings", "encodings.aliases", "encodings.cp437", "encodings.utf_8", "io", "marshal",
     "posix", "time", "winreg", "zipimport",
 }  # fmt: skip
-OS = {"os", "stat", "_stat", "posixpath", "genericpath", "_collections_abc"}
+# Of `os` what the lean one needs; `_collections_abc` here would mean that something asked it for more (lean_os.py).
+OS = {"stat", "_stat", "posixpath", "genericpath"}
 if sys.version_info >= (3, 13):
     OS |= {"errno"}  # posixpath imports it, and it is built in
 NOTHING_ASKED = INTERPRETER | OS | {"gc", "_json"}

@@ -88,11 +88,13 @@ def _packages(package: str) -> list[str]:
     return [name for name in found if os.path.exists(_source(name, package)[0])]
 
 
-def compiled(source: str, package: str) -> CodeType:
-    """Return the lean byte code of a source file."""
+def compiled(source: str, package: str) -> CodeType | None:
+    """Return the lean byte code of a source file; None for one that does nothing, as a package with a docstring."""
     with open(source, "rb") as file:
         tree = _Lean().visit(ast.parse(file.read(), source))
     tree.body = [linked for statement in tree.body for linked in _linked(statement, package)]
+    if all(isinstance(each, ast.Expr) and isinstance(each.value, ast.Constant) for each in tree.body):
+        return None
     code: CodeType = compile(
         ast.fix_missing_locations(tree),
         source,
@@ -109,12 +111,14 @@ def _linked(statement: ast.stmt, package: str) -> list[ast.stmt]:
     if not isinstance(statement, ast.ImportFrom) or (statement.module or "").split(".")[0] != "oci_gpu_hook":
         return [statement]
     module = str(statement.module)
-    found = []
+    text = f"__from__ = __linked__({module!r})\n"  # once for all names; a call costs as much as a small class
     for alias in statement.names:
         is_module = os.path.exists(_source(f"{module}.{alias.name}", package)[0])
-        text = f"__linked__({f'{module}.{alias.name}'!r})" if is_module else f"__linked__({module!r}).{alias.name}"
-        found += ast.parse(f"{alias.asname or alias.name} = {text}").body
-    return [ast.increment_lineno(each, statement.lineno - 1) for each in found]
+        value = f"__linked__({f'{module}.{alias.name}'!r})" if is_module else f"__from__.{alias.name}"
+        text += f"{alias.asname or alias.name} = {value}\n"
+    if "__from__." not in text:
+        text = text.partition("\n")[2]
+    return [ast.increment_lineno(each, statement.lineno - each.lineno) for each in ast.parse(text).body]
 
 
 def _extensions(interpreter: str) -> dict[str, str]:

@@ -28,6 +28,7 @@ _LOCK: Final = ".lock"
 _PATIENCE: Final = 5.0  # seconds; it is held for milliseconds, unless its holder is stopped
 _SET_LOCK: Final = 37  # include/uapi/asm-generic/fcntl.h, F_OFD_SETLK
 _WRITE_LOCK: Final = 1  # F_WRLCK
+_FROM_THE_START: Final = 0  # SEEK_SET, which the whole `os` would have to be imported for
 _SPREAD: Final = 0x9E3779B97F4A7C15  # two of one byte only wait for each other
 _OFFSETS: Final = (1 << 62) - 1
 
@@ -213,7 +214,7 @@ class Lock:
         from struct import pack
 
         # struct flock: of the open file, not of the process, whose threads and descriptors would share it.
-        fcntl(fd, _SET_LOCK, pack("hhqqi4x", _WRITE_LOCK, os.SEEK_SET, self._offset, 1, 0))
+        fcntl(fd, _SET_LOCK, pack("hhqqi4x", _WRITE_LOCK, _FROM_THE_START, self._offset, 1, 0))
 
     def __exit__(self, *_exception: object) -> None:
         if self._fd is not None:

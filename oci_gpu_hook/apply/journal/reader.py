@@ -76,11 +76,8 @@ def _is_bundle(one: str, other: str) -> bool:
 
 def sharers(config: Config, entry: Entry) -> list[Entry]:
     """Return the entries of other containers on the same root directory that live, or are being made."""
-    return [
-        other
-        for other in read_all(config)
-        if key(other) != key(entry) and other.has_rootfs_of(entry) and other.is_active()
-    ]
+    others = [name for name in keys(config) if name != key(entry)]
+    return [other for other in _read(config, others) if other.has_rootfs_of(entry) and other.is_active()]
 
 
 def _entry(document: dict[str, Any]) -> Entry:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     Index: TypeAlias = dict[str, tuple[int, int]]
     Head: TypeAlias = tuple[CodeType, CodeType, Index, dict[str, str]]
     # ((source, size, mtime_ns), …), ((name, source, is package, code), …)
-    Group: TypeAlias = tuple[tuple[tuple[str, int, int], ...], tuple[tuple[str, str, bool, CodeType], ...]]
+    Group: TypeAlias = tuple[tuple[tuple[str, int, int], ...], tuple[tuple[str, str, bool, CodeType | None], ...]]
 
 _specification: Any = type(sys.__spec__)  # importlib.machinery.ModuleSpec, which would have to be imported
 
@@ -63,7 +63,8 @@ def run(group: Group) -> None:
     done = 0
     try:
         for name, _, _, code in missing:
-            exec(code, modules[name].__dict__)  # noqa: S102  the package's own byte code
+            if code:
+                exec(code, modules[name].__dict__)  # noqa: S102  the package's own byte code
             done += 1
     finally:
         for name, *_ in missing[done:]:
