@@ -12,7 +12,7 @@ import os
 from oci_gpu_hook.apply import mounts
 from oci_gpu_hook.apply.journal.changes import FILE, change
 from oci_gpu_hook.apply.rootfs.directory import Directories, cannot_create
-from oci_gpu_hook.base import log, syscalls
+from oci_gpu_hook.base import limits, log, syscalls
 from oci_gpu_hook.base.errors import ApplyError, reason
 from oci_gpu_hook.base.files import replace_file
 from oci_gpu_hook.base.formats import ldcache
@@ -34,7 +34,6 @@ PATH: Final = "/etc/ld.so.cache"
 _NAME: Final = "ld.so.cache"
 NEW_PATH: Final = "/etc/.ld.so.cache.oci-gpu-hook"  # until it takes the other's place
 _NEW: Final = os.path.basename(NEW_PATH)
-_LARGEST: Final = 16 * 1024 * 1024
 
 
 class Decided(Record):
@@ -130,7 +129,7 @@ def restore(rootfs: Rootfs, paths: Sequence[str]) -> None:
         etc = directories.find("/etc")
         if etc is None or rootfs.is_of_host(etc.mount_id):
             return
-        found = etc.read(_NAME, _LARGEST)
+        found = etc.read(_NAME, limits.LD_CACHE)
         try:
             kept = ldcache.remove(found, frozenset(paths)) if found else found
         except ldcache.LdCacheError:

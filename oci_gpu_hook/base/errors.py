@@ -27,6 +27,10 @@ class InvalidInput(HookError):
     """What the engine or the container handed over is not what the interface allows."""
 
 
+class TooLarge(InvalidInput):
+    """What was handed over is over one of the `limits`; what it says is not known."""
+
+
 class ConfigError(HookError):
     """The configuration file cannot be used."""
 
@@ -57,6 +61,8 @@ class ApplyError(HookError):
 
 def quoted(value: object) -> str:
     """Text of unknown origin, fit for a line of a log or terminal: quoted, escaped and cut."""
+    if type(value) is str:
+        value = value[:LONGEST_VALUE]  # of which the quotation marks leave less than there is room for
     text = repr(value)
     return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 1] + "…"
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 
 from oci_gpu_hook.apply.journal.changes import change
-from oci_gpu_hook.apply.journal.entry import DIRECTORY, LARGEST, UNNAMED, Entry, key, key_of, path_in
-from oci_gpu_hook.base import state
+from oci_gpu_hook.apply.journal.entry import DIRECTORY, UNNAMED, Entry, key, key_of, path_in
+from oci_gpu_hook.base import limits, state
 from oci_gpu_hook.base.document import parse
 from oci_gpu_hook.base.errors import HookError
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def read(config: Config, name: str) -> Entry | None:
     """Return the entry of that key; None where there is none, or none that can be read."""
     path = path_in(os.path.join(config.state_dir, DIRECTORY), name)
-    data = state.read(path, LARGEST)
+    data = state.read(path, limits.JOURNAL_ENTRY)
     if data is None:
         return None
     try:

@@ -11,7 +11,7 @@ import errno
 import os
 import stat
 
-from oci_gpu_hook.base import syscalls
+from oci_gpu_hook.base import limits, syscalls
 from oci_gpu_hook.base.errors import NEW_KERNEL, ApplyError, UnsafeRootfs, quoted, reason
 
 TYPE_CHECKING = False
@@ -88,7 +88,7 @@ class Rootfs:
         fd = self._resolve_or_none(unsafe_path)
         return None if fd is None else reopened(fd)
 
-    def names(self, unsafe_path: str, limit: int = 4096) -> list[str]:
+    def names(self, unsafe_path: str, limit: int = limits.DIRECTORY_NAMES) -> list[str]:
         """Return the names in a directory, at most `limit` of them, sorted; none where there is no such directory."""
         fd = self._resolve_or_none(unsafe_path, os.O_RDONLY | os.O_DIRECTORY)
         if fd is None:
