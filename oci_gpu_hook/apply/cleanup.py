@@ -84,12 +84,14 @@ def take_back_dead(config: Config, *, thoroughly: bool = False) -> tuple[str, ..
     """
     dead = {}
     for key in journal.dead(config):
-        entry = reader.read(config, key)
-        dead[key] = entry.id if entry else entries.id_in(key)
+        dead[key] = entries.id_in(key)
         try:
+            entry = reader.read(config, key)
             if entry is None:
                 journal.forget(config, key)
-            elif entry.unit:
+                continue
+            dead[key] = entry.id
+            if entry.unit:
                 _remove_drop_in_of(entry, config)
         except (HookError, OSError) as error:
             log.warning("remains not taken back", of=dead.pop(key), reason=str(error))
@@ -108,18 +110,18 @@ def take_back_dead(config: Config, *, thoroughly: bool = False) -> tuple[str, ..
 
 def _take_back_all(keys: Sequence[str], config: Config) -> None:
     for key in keys:
-        entry = reader.read(config, key)
-        if entry is None:
-            continue
         mark = journal.tried_path(config, key)
         try:
+            entry = reader.read(config, key)
+            if entry is None:
+                continue
             replace_file(mark, b"")
             with journal.Lock(config, entry.rootfs_identity, patience=0) as lock:
                 if lock.is_held:  # else its rootfs is somebody's who works in it
                     _take_back(key, config)
             journal.drop(mark)
         except (HookError, OSError) as error:
-            log.warning("remains not taken back", of=entry.id, reason=str(error))
+            log.warning("remains not taken back", of=entries.id_in(key), reason=str(error))
 
 
 def _is_given_up(config: Config, key: str) -> bool:

@@ -84,6 +84,16 @@ def described_bug(error: Exception) -> str:
     return f"internal error: {type(error).__name__}{where}: {error}"
 
 
+def shortage(error: OSError) -> ApplyError | None:
+    """Return the error for what this process or the machine has not enough of, None where that is not what it is."""
+    import errno
+
+    if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+        return None
+    remedy = "give the engine, and so its hooks, more of them: LimitNOFILE= of its unit, or memory"
+    return ApplyError("cannot work on the container", reason(error), remedy)
+
+
 def reason(error: OSError) -> str:
     """Say why a system call failed, in the system's words, without its Python decoration."""
     return error.strerror or str(error)

@@ -12,7 +12,7 @@ import os
 import stat
 
 from oci_gpu_hook.base import limits, syscalls
-from oci_gpu_hook.base.errors import NEW_KERNEL, ApplyError, UnsafeRootfs, quoted, reason
+from oci_gpu_hook.base.errors import NEW_KERNEL, ApplyError, HookError, UnsafeRootfs, quoted, reason, shortage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -160,8 +160,10 @@ def read_and_close(fd: int, limit: int) -> bytes:
         os.close(fd)
 
 
-def unsafe(unsafe_path: str, error: OSError) -> UnsafeRootfs:
+def unsafe(unsafe_path: str, error: OSError) -> HookError:
     """Return the refusal of a path that leads nowhere safe."""
+    if short := shortage(error):
+        return short
     why = {
         errno.ELOOP: "is a symbolic link where none may be, or one that never ends",
         errno.ENOTDIR: "leads through something that is not a directory",
