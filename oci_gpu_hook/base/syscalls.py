@@ -153,6 +153,20 @@ def clone_tree(path: str, attributes: bytes) -> int:
     return tree
 
 
+def clone_below(tree: int, name: str, attributes: bytes) -> int:
+    """Return a descriptor of a detached copy of the mount at a name in a detached mount, with `mount_attributes`.
+
+    Raises OSError, EINVAL before Linux 6.15, which copies no part of what hangs nowhere.
+    """
+    found = raw(NR_OPEN_TREE, tree, name.encode(_ENCODING), _CLONE)
+    try:
+        raw(NR_MOUNT_SETATTR, found, b"", AT_EMPTY_PATH, attributes, len(attributes))
+    except OSError:
+        os.close(found)
+        raise
+    return found
+
+
 def move_mount(mount: int, onto: int) -> None:
     """Attach the detached mount to the file or directory that the descriptor `onto` stands for."""
     if _syscall(NR_MOVE_MOUNT, mount, b"", onto, b"", _BY_DESCRIPTORS) < 0:
