@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.devices.model import Device
     from oci_gpu_hook.devices.nvidia.image_facts import ImageFacts
-    from oci_gpu_hook.devices.nvidia.model import RequestInventory
+    from oci_gpu_hook.devices.nvidia.model import DriverFile, RequestInventory
     from oci_gpu_hook.devices.vendor import Request
     from oci_gpu_hook.oci.image import Image
 
@@ -142,11 +142,12 @@ def _entry(name: str, path: str, flags: int) -> Entry:
 
 
 def _files(inventory: RequestInventory, wanted: frozenset[str]) -> list[Mount]:
-    return [
-        _bind(file.host_path, file.container_path, (*file.options, *_BIND), directory=file.directory)
-        for file in inventory.files
-        if _brought(file.capabilities, wanted)
-    ]
+    return [bind_of(file) for file in inventory.files if _brought(file.capabilities, wanted)]
+
+
+def bind_of(file: DriverFile) -> Mount:
+    """Return the mount of a file of the driver."""
+    return _bind(file.host_path, file.container_path, (*file.options, *_BIND), directory=file.directory)
 
 
 def _links(inventory: RequestInventory, wanted: frozenset[str], image: Image) -> list[Symlink]:
