@@ -1,6 +1,7 @@
 """The arguments of the hook in a CDI specification of ours: all that it needs to know of the host. Pure.
 
-    oci-gpu-hook --cdi --driver=580.95.05 --cuda=13.0 --link=TARGET::PATH … --library=PATH … createContainer
+    oci-gpu-hook --cdi --driver=580.95.05 --cuda=13.0 --gpu=MINOR=PROC_NAME … --link=TARGET::PATH … --library=PATH …
+        createContainer
 
 They stand in the specification beside the mounts that they belong to, so they are of the same driver whenever a
 container is started; and in a user namespace, or under a rootless engine, no state directory of root's can be read.
@@ -24,18 +25,25 @@ if TYPE_CHECKING:
 
 FLAG: Final = "--cdi"
 STAGE: Final = "createContainer"
+_LONGEST_MINOR: Final = 7  # digits of 2**20 - 1, the largest minor
 _DRIVER: Final = "--driver="
 _CUDA: Final = "--cuda="
+_GPU: Final = "--gpu="
 _LINK: Final = "--link="
 _LIBRARY: Final = "--library="
 _LIBRARY_32: Final = "--library32="
 
 
 class Arguments(Record):
-    """What the hook is told. links: in the order in which they are made. libraries: what the ld cache is to list."""
+    """What the hook is told.
+
+    gpus: of each GPU of the host its minor and its name below /proc/driver/nvidia/gpus. links: in the order in which
+    they are made. libraries: what the ld cache is to list.
+    """
 
     driver_version: str = ""
     cuda_version: str = ""
+    gpus: tuple[tuple[int, str], ...] = ()
     links: tuple[Symlink, ...] = ()
     libraries: tuple[Entry, ...] = ()
 
@@ -47,6 +55,7 @@ def arguments(inventory: RequestInventory, links: Iterable[Symlink], libraries: 
         FLAG,
         _DRIVER + inventory.driver_version,
         *([_CUDA + inventory.cuda_version] if inventory.cuda_version else []),
+        *(f"{_GPU}{gpu.minor}={gpu.proc_name}" for gpu in inventory.gpus if gpu.proc_name),
         *(f"{_LINK}{link.target}::{link.path}" for link in links),
         *(words[entry.flags] + entry.path for entry in libraries),
         STAGE,
@@ -56,12 +65,14 @@ def arguments(inventory: RequestInventory, links: Iterable[Symlink], libraries: 
 def parse(words: Sequence[str]) -> Arguments:
     """Return what the words between `--cdi` and the stage say. Raises InvalidInput."""
     driver = cuda = ""
-    links, libraries = [], []
+    gpus, links, libraries = [], [], []
     for word in words:
         if word.startswith(_DRIVER):
             driver = word.removeprefix(_DRIVER)
         elif word.startswith(_CUDA):
             cuda = word.removeprefix(_CUDA)
+        elif word.startswith(_GPU):
+            gpus.append(_gpu(word))
         elif word.startswith(_LINK):
             links.append(_link(word))
         elif word.startswith(_LIBRARY):
@@ -70,7 +81,22 @@ def parse(words: Sequence[str]) -> Arguments:
             libraries.append(_library(word, word.removeprefix(_LIBRARY_32), 32))
         else:
             raise _unknown(word, "is not known")
-    return Arguments(driver_version=driver, cuda_version=cuda, links=tuple(links), libraries=tuple(libraries))
+    return Arguments(
+        driver_version=driver,
+        cuda_version=cuda,
+        gpus=tuple(gpus),
+        links=tuple(links),
+        libraries=tuple(libraries),
+    )
+
+
+def _gpu(word: str) -> tuple[int, str]:
+    minor, _, name = word.removeprefix(_GPU).partition("=")
+    if not (minor.isascii() and minor.isdecimal() and len(minor) <= _LONGEST_MINOR and name):
+        raise _unknown(word, "is not MINOR=NAME")
+    if "/" in name or name in (".", ".."):
+        raise _unknown(word, "has no name of a directory")
+    return int(minor), name
 
 
 def _link(word: str) -> Symlink:
