@@ -88,12 +88,12 @@ def carry_out(
     """
     os.umask(0)  # modes are set when files are made: see Directory.make_node
     container, rootfs = site.container, site.rootfs
-    cache = ld_cache.decide(plan, rootfs, read_only=container.root_readonly)
     with (
         cgroup.find(container.pid, container.cgroups_path) as devices,
         Directories(rootfs) as directories,
         Sources() as sources,
     ):
+        cache = ld_cache.decide(plan, rootfs, directories, read_only=container.root_readonly)
         sources.hold(plan.edits.mounts)
         unit = _restricted_unit(devices)
 
@@ -112,7 +112,7 @@ def carry_out(
             try:
                 made.make(plan)
                 confirm()
-                ld_cache.put(cache, rootfs, made, journaling.ld_cache_path())
+                ld_cache.put(cache, directories, made, journaling.ld_cache_path())
                 attach_all(made.attachments, attached, site.process, rootfs)
                 journal.drop(journaling.ld_cache_path())
                 _allow_devices(devices, nodes, container, unit)

@@ -71,6 +71,7 @@ def verify(entry: Entry, config: Config) -> tuple[Finding, ...]:
             with Rootfs(process.open_rootfs(entry.rootfs)) as rootfs:
                 check_root(entry, rootfs)
                 found = condition.look(entry, process, rootfs)
+        return tuple(judge(entry, found, look_at_host(entry, config)))
     except HookError as error:
         return (Finding(kind=UNKNOWN, what=error.what, why=error.why, remedy=error.remedy, repairable=False),)
     except OSError as error:
@@ -81,7 +82,6 @@ def verify(entry: Entry, config: Config) -> tuple[Finding, ...]:
         what = f"cannot look into container {quoted(entry.id)}"
         remedy = "please report this with the container's config.json"
         return (Finding(kind=UNKNOWN, what=what, why=described_bug(error), remedy=remedy, repairable=False),)
-    return tuple(judge(entry, found, look_at_host(entry, config)))
 
 
 def check_alive(entry: Entry) -> None:
