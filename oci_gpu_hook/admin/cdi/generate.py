@@ -7,7 +7,7 @@ from oci_gpu_hook.base.config.load import DEFAULT_PATH
 from oci_gpu_hook.base.config.model import DRIVER_CAPABILITIES
 from oci_gpu_hook.base.errors import InvalidInput, quoted
 from oci_gpu_hook.devices.nvidia import for_request, snapshot, specification
-from oci_gpu_hook.devices.nvidia.specification import FEATURE_CLASSES, Naming
+from oci_gpu_hook.devices.nvidia.specification import FEATURE_CLASSES, Form
 from oci_gpu_hook.request.model import Request
 
 TYPE_CHECKING = False
@@ -25,7 +25,7 @@ def inventory_of(config: Config, *, refresh: bool = False) -> Inventory:
 
 
 def specification_of(
-    inventory: Inventory, config: Config, device_class: str, capabilities: Sequence[str], naming: Naming
+    inventory: Inventory, config: Config, device_class: str, capabilities: Sequence[str], form: Form
 ) -> Specification:
     """Return the specification of a class; without devices where the host has none. Raises DriverError."""
     request = Request(
@@ -34,7 +34,7 @@ def specification_of(
         features=(device_class,) if device_class in FEATURE_CLASSES else (),
         source="cdi",
     )
-    return specification.of(request, for_request.selected(inventory, request), config, device_class, naming)
+    return specification.of(request, for_request.selected(inventory, request), config, device_class, form)
 
 
 def capabilities_of(text: str) -> tuple[str, ...]:
@@ -47,15 +47,16 @@ def capabilities_of(text: str) -> tuple[str, ...]:
     return tuple(name for name in DRIVER_CAPABILITIES if name in names or "all" in names)
 
 
-def naming_of(names: str, config_path: str, hook_path: str = "") -> Naming:
+def form_of(names: str, config_path: str, hook_path: str = "", *, with_groups: bool = False) -> Form:
     """Return how devices are named and which hook serves them. names: "index", "uuid" or "both".
 
     hook_path: "" for the hook that `oci-gpu hook-path` prints. Raises HookError where it cannot be written.
     """
     options = () if config_path == DEFAULT_PATH else ("--config", config_path)
     both = (specification.BY_INDEX, specification.BY_UUID)
-    return Naming(
+    return Form(
         names=both if names == "both" else (names,),
         hook_path=hook_path or executables.write().hook,
         hook_args=options,
+        with_groups=with_groups,
     )

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.devices.cdi.spec_files.model import Specification
     from oci_gpu_hook.devices.nvidia.model import Inventory
-    from oci_gpu_hook.devices.nvidia.specification import Naming
+    from oci_gpu_hook.devices.nvidia.specification import Form
 
 # GPUs as `gpu`, MIG devices among them; `mig` is for those who want a file of MIG devices alone.
 _KEPT: Final = tuple(name for name in CLASSES if name != "mig")
@@ -35,14 +35,14 @@ class Outcome(Record):
 
 
 def refresh(
-    inventory: Inventory, config: Config, directory: str, capabilities: Sequence[str], naming: Naming
+    inventory: Inventory, config: Config, directory: str, capabilities: Sequence[str], form: Form
 ) -> list[Outcome]:
     """Write the files of all classes that the host has devices of, and remove ours of those that it has none of.
 
     Raises HookError where the directory cannot be written, or where the file of another tool has the same names there:
     then engines would give neither.
     """
-    made = [generate.specification_of(inventory, config, name, capabilities, naming) for name in _KEPT]
+    made = [generate.specification_of(inventory, config, name, capabilities, form) for name in _KEPT]
     _refuse_conflicts(directory, [specification for specification in made if specification.devices])
     try:
         os.makedirs(directory, mode=0o755, exist_ok=True)  # noqa: TID251  a directory of the host's

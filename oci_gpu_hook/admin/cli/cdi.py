@@ -57,6 +57,11 @@ def _add_content(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--capabilities", metavar="LIST", default="all", help="driver capabilities (default: %(default)s)"
     )
+    parser.add_argument(
+        "--additional-gids",
+        action="store_true",
+        help="with the groups of nodes; engines must know CDI 0.7.0",
+    )
     parser.add_argument("--hook-path", metavar="FILE", default="", help="the hook, where engines see it elsewhere")
 
 
@@ -73,16 +78,16 @@ def _generate(options: Namespace) -> int:
     """
     from oci_gpu_hook.admin.cdi import generate
 
-    form = options.format or ("json" if options.output.endswith(".json") else "yaml")
+    text_form = options.format or ("json" if options.output.endswith(".json") else "yaml")
     config = configs.load(options.config)
     inventory = generate.inventory_of(config)
     capabilities = generate.capabilities_of(options.capabilities)
-    naming = generate.naming_of(options.name, options.config, options.hook_path)
-    made = generate.specification_of(inventory, config, options.device_class, capabilities, naming)
+    form = generate.form_of(options.name, options.config, options.hook_path, with_groups=options.additional_gids)
+    made = generate.specification_of(inventory, config, options.device_class, capabilities, form)
     _tell(inventory.warnings)
     if not made.devices:
         raise HookError(made.kind, "this host has no device of that class", "see `oci-gpu info` for what it has")
-    written = writing.write(made, form)
+    written = writing.write(made, text_form)
     if options.output:
         from oci_gpu_hook.base.files import replace_file
 
@@ -102,8 +107,8 @@ def _refresh(options: Namespace) -> int:
     config = configs.load(options.config)
     inventory = generate.inventory_of(config)
     capabilities = generate.capabilities_of(options.capabilities)
-    naming = generate.naming_of(options.name, options.config, options.hook_path)
-    outcomes = refresh.refresh(inventory, config, options.output, capabilities, naming)
+    form = generate.form_of(options.name, options.config, options.hook_path, with_groups=options.additional_gids)
+    outcomes = refresh.refresh(inventory, config, options.output, capabilities, form)
     _tell(inventory.warnings)
     if options.json:
         print(dump([dict(outcome.__dict__) for outcome in outcomes]).decode())

@@ -37,17 +37,20 @@ BY_UUID: Final = "uuid"
 _NO_OTHER_TOOL: Final = "NVIDIA_VISIBLE_DEVICES=void"  # NVIDIA's hook, and this project's, leave such a container alone
 
 
-class Naming(Record):
-    """How devices are named, and the hook that a container runs: path and arguments before its own."""
+class Form(Record):
+    """What may be chosen: how devices are named, and the hook that a container runs, path and arguments before its own.
+
+    with_groups: whether containers get the groups that may use nodes of mode 0660, such as /dev/dri/card0. They need
+    CDI 0.7.0, and engines that know less, such as Podman 4.3, read nothing of such a file.
+    """
 
     names: tuple[str, ...] = (BY_INDEX, BY_UUID)
     hook_path: str
     hook_args: tuple[str, ...] = ()
+    with_groups: bool = False
 
 
-def of(
-    request: Request, inventory: RequestInventory, config: Config, device_class: str, naming: Naming
-) -> Specification:
+def of(request: Request, inventory: RequestInventory, config: Config, device_class: str, form: Form) -> Specification:
     """Return the specification of a class of devices; it has no device where the host has none of the class.
 
     request: for all devices, with the capabilities or the feature wanted. Raises DriverError, InvalidInput.
@@ -58,9 +61,12 @@ def of(
     elif device_class == "imex-channel":
         edits, found = ContainerEdits(), _channels(inventory)
     else:
-        edits, found = _gpus(request, inventory, devices, config, naming)
+        edits, found = _gpus(request, inventory, devices, config, form)
         if device_class == "mig":
             found = [device for device in found if ":" in device.name or device.name.startswith("MIG-")]
+    if not form.with_groups:
+        edits = edits.replace(additional_gids=())
+        found = [device.replace(edits=device.edits.replace(additional_gids=())) for device in found]
     specification = Specification(
         cdi_version="", kind=f"{VENDOR}/{device_class}", annotations={}, devices=tuple(found), edits=edits
     )
@@ -68,29 +74,27 @@ def of(
 
 
 def _gpus(
-    request: Request, inventory: RequestInventory, devices: Sequence[Device], config: Config, naming: Naming
+    request: Request, inventory: RequestInventory, devices: Sequence[Device], config: Config, form: Form
 ) -> tuple[ContainerEdits, list[SpecDevice]]:
     made = contribution.make(request, inventory, (), _image(inventory), config)
     common = made.edits.device_nodes
     found = []
     for device in devices:
         own = _nodes_of(request, inventory, (device,), common)
-        found += [_device(name, own) for name in _names(device, naming)]
+        found += [_device(name, own) for name in _names(device, form)]
     if devices:
         found.append(_device("all", _nodes_of(request, inventory, everything(devices), common)))
-    return _common(made, inventory, devices, naming), found
+    return _common(made, inventory, devices, form), found
 
 
-def _common(
-    made: Contribution, inventory: RequestInventory, devices: Sequence[Device], naming: Naming
-) -> ContainerEdits:
+def _common(made: Contribution, inventory: RequestInventory, devices: Sequence[Device], form: Form) -> ContainerEdits:
     """Return what a container gets whichever devices it is given."""
     by_path = device_nodes.links(devices, _drm_nodes(inventory))
     arguments = cdi_hook.arguments(inventory, (*made.links, *by_path), made.ld_cache)
     hook = Hook(
         hook_name="createContainer",
-        path=naming.hook_path,
-        args=(os.path.basename(naming.hook_path), *naming.hook_args, *arguments),
+        path=form.hook_path,
+        args=(os.path.basename(form.hook_path), *form.hook_args, *arguments),
     )
     mounts = tuple(mount for mount in made.edits.mounts if mount.type != "tmpfs")  # the hook's, which knows the devices
     return ContainerEdits(
@@ -129,11 +133,11 @@ def _device(name: str, nodes: tuple[DeviceNode, ...]) -> SpecDevice:
     return SpecDevice(name=name, annotations={}, edits=edits)
 
 
-def _names(device: Device, naming: Naming) -> list[str]:
+def _names(device: Device, form: Form) -> list[str]:
     found = []
-    if BY_INDEX in naming.names:
+    if BY_INDEX in form.names:
         found.append(device.name)
-    if BY_UUID in naming.names:
+    if BY_UUID in form.names:
         found.append(device.uuid)
     return found
 
