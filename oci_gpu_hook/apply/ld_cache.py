@@ -183,7 +183,12 @@ def _own_mount(data: bytes) -> int:
                 view = view[os.write(fd, view) :]
         finally:
             os.close(fd)
-        attributes = syscalls.mount_attributes(mounts.attributes_of(options), syscalls.MS_PRIVATE)
-        return syscalls.clone_below(tree, _NAME, attributes)
+        mount = syscalls.clone_file_in(tree, _NAME)
+        try:
+            syscalls.mount_setattr(mount, mounts.attributes_of(options), syscalls.MS_PRIVATE)
+        except OSError:
+            os.close(mount)
+            raise
+        return mount
     finally:
         os.close(tree)

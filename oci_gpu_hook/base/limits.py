@@ -45,6 +45,12 @@ MOUNTS: Final = 100_000  # rows of one; the kernel has no more in a namespace (f
 ENVIRONMENT: Final = 8 << 20  # bytes of a process's; the kernel hands over 6 MiB at the most (fs/exec.c)
 PROC_FILE: Final = 1 << 20  # bytes of a file of the driver's
 UNIT_FILE: Final = 64 << 10  # bytes of a unit file of systemd
+SYSTEMD_MESSAGE: Final = 1 << 20  # bytes; systemd's about a unit have some kilobytes
+SYSTEMD_SAID: Final = 16 << 20  # bytes that systemd may say before the answer; its signals come there too
+SYSTEMD_LINE: Final = 16384  # bytes of what it says before the first message
+SYSTEMD_SECONDS: Final = (
+    3.0  # for all of it; it answers in a millisecond, and a reload of a crowded host takes a second
+)
 NVML_ANSWER: Final = 4 << 20
 NVML_SECONDS: Final = 60.0  # initialising a GPU without persistence mode was seen to take 3 s
 
@@ -59,6 +65,12 @@ REMAINS_BY_HAND_SECONDS: Final = 30.0  # and a person's command
 LOOK_SECONDS: Final = 5.0  # that a look into a living container may take, or its repair
 JOURNAL_LOCK_SECONDS: Final = 5.0  # it is held for milliseconds, unless its holder is stopped
 LEASES_LOCK_SECONDS: Final = 10.0  # it is held for a millisecond, unless its holder is stopped or the disk hangs
+
+# What others have written to /etc/cdi and /var/run/cdi. Nothing of it is read on a container's way.
+CDI_SPEC: Final = 512 << 10  # bytes; what NVIDIA's toolkit writes for 8 GPUs in 56 MIG devices has 60 KB
+CDI_SPEC_LEVELS: Final = 32  # a specification has 6
+CDI_SPEC_VALUES: Final = 200_000  # after aliases are followed
+CDI_SPECS: Final = 256  # files of one directory
 
 # What Mesos hands over.
 MESOS_CONFIG: Final = 16 << 20  # bytes; it holds the task with its data and the image's manifest

@@ -153,18 +153,12 @@ def clone_tree(path: str, attributes: bytes) -> int:
     return tree
 
 
-def clone_below(tree: int, name: str, attributes: bytes) -> int:
-    """Return a descriptor of a detached copy of the mount at a name in a detached mount, with `mount_attributes`.
+def clone_file_in(directory: int, name: str) -> int:
+    """Return a descriptor of a detached copy of the mount at a file (open_tree(2)), following no link. Raises OSError.
 
-    Raises OSError, EINVAL before Linux 6.15, which copies no part of what hangs nowhere.
+    The directory must be in this process's mount namespace; in a detached mount it is EINVAL before Linux 6.15.
     """
-    found = raw(NR_OPEN_TREE, tree, name.encode(_ENCODING), _CLONE)
-    try:
-        raw(NR_MOUNT_SETATTR, found, b"", AT_EMPTY_PATH, attributes, len(attributes))
-    except OSError:
-        os.close(found)
-        raise
-    return found
+    return raw(NR_OPEN_TREE, directory, name.encode(_ENCODING, "surrogateescape"), _CLONE | AT_SYMLINK_NOFOLLOW)
 
 
 def move_mount(mount: int, onto: int) -> None:
@@ -177,6 +171,12 @@ def mount_setattr(mount: int, attr_set: int, propagation: int = 0, flags: int = 
     """Set attributes (MOUNT_ATTR_*) and propagation (MS_PRIVATE, MS_SHARED) of the mount whose root is `mount`."""
     attributes = mount_attributes(attr_set, propagation)
     raw(NR_MOUNT_SETATTR, mount, b"", AT_EMPTY_PATH | flags, attributes, len(attributes))
+
+
+def clear_mount_attributes(mount: int, attr_clr: int) -> None:
+    """Take attributes (MOUNT_ATTR_*) from the mount whose root is `mount`. Raises OSError."""
+    attributes = pack("QQQQ", 0, attr_clr, 0, 0)
+    raw(NR_MOUNT_SETATTR, mount, b"", AT_EMPTY_PATH, attributes, len(attributes))
 
 
 def mount_attributes(attr_set: int, propagation: int) -> bytes:

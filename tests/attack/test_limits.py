@@ -454,6 +454,16 @@ WORST = {
         """,
         "read",
     ),
+    "a CDI specification": (
+        ("CDI_SPEC", "CDI_SPEC_LEVELS", "CDI_SPEC_VALUES"),
+        """
+        from oci_gpu_hook.devices.cdi.spec_files import text
+        line = b"- {a: b, c: [d, e]}\\n"
+        data = line * (limits.CDI_SPEC // len(line))
+        read = lambda: text.read(data, is_json=False)
+        """,
+        "read",
+    ),
     "a unit file": (
         ("UNIT_FILE",),
         """
@@ -477,6 +487,11 @@ OTHERS = {
     "JOURNAL_LOCK_SECONDS": "tests/unit/test_remains.py",
     "LEASES_LOCK_SECONDS": "tests/unit/test_leases.py",
     "NVML_SECONDS": "tests/unit/test_nvml.py",
+    "SYSTEMD_MESSAGE": "tests/unit/apply/systemd",
+    "SYSTEMD_SAID": "thrown away piece by piece",
+    "SYSTEMD_LINE": "tests/unit/apply/systemd",
+    "SYSTEMD_SECONDS": "tests/unit/apply/systemd",
+    "CDI_SPECS": "a number of files, each under its own limit",
     "MESOS_ANCESTORS": "a number of reads of /proc",
 }
 

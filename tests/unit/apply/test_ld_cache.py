@@ -91,7 +91,7 @@ class TestMount:
         def refuse(*_arguments):
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
 
-        monkeypatch.setattr(syscalls, "clone_below", refuse)
+        monkeypatch.setattr(syscalls, "clone_file_in", refuse)
         path, state_file = mounted(b"data")
         assert Path(path).read_bytes() == b"data"
         assert os.path.samestat(os.stat(path), os.stat(state_file))
