@@ -80,6 +80,8 @@ _NR_UMOUNT2: Final = 166 if _X86_64 else 39
 _NR_STATX: Final = 332 if _X86_64 else 291
 _NR_FSTATFS: Final = 138 if _X86_64 else 44
 _NR_FCHOWNAT: Final = 260 if _X86_64 else 54
+_NR_NAME_TO_HANDLE_AT: Final = 303 if _X86_64 else 264
+_LARGEST_HANDLE: Final = 128  # include/linux/exportfs.h, MAX_HANDLE_SZ
 _NR_PRLIMIT64: Final = 302 if _X86_64 else 261
 _RLIMIT_NOFILE: Final = 7  # include/uapi/asm-generic/resource.h
 _NR_BPF: Final = 321 if _X86_64 else 280
@@ -263,12 +265,22 @@ def mount_identity(fd: int) -> tuple[int, int, int, int]:
     return number, major, minor, inode
 
 
-def birth_time(fd: int) -> int:
-    """Return when the descriptor's file was made, in nanoseconds; 0 where its file system does not keep that."""
+def birth(fd: int) -> int:
+    """Return what tells the descriptor's file from those that have its inode number at another time; 0 if nothing does.
+
+    It is when the file was made, in nanoseconds. A file system that does not keep that mostly counts how often it has
+    given the number, for NFS, and tells so in the file's handle (name_to_handle_at(2)).
+    """
     raw(_NR_STATX, fd, b"", AT_EMPTY_PATH, _STATX_BTIME, _status)
     (known,) = unpack_from("I", _status)  # stx_mask comes first
     seconds, nanoseconds = unpack_from("qI", _status, _STATX_BTIME_OFFSET)
-    return seconds * 1_000_000_000 + nanoseconds if known & _STATX_BTIME else 0
+    if known & _STATX_BTIME:
+        return int(seconds * 1_000_000_000 + nanoseconds)
+    handle = Buffer(pack("Ii", _LARGEST_HANDLE, 0) + bytes(_LARGEST_HANDLE))  # struct file_handle: size, type, bytes
+    if _syscall(_NR_NAME_TO_HANDLE_AT, fd, b"", handle, Buffer(8), AT_EMPTY_PATH) < 0:
+        return 0
+    (size,) = unpack_from("I", handle.raw)
+    return int.from_bytes(handle.raw[8 : 8 + size], "little")
 
 
 def is_there(dirfd: int, name: str) -> bool:
