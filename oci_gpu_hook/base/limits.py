@@ -62,7 +62,7 @@ JOURNAL_ENTRY: Final = 4 << 20  # bytes; those of the largest plans have 60 KB
 LEASES: Final = 2 << 20  # bytes; a lease has 400, and a host with 1,000 containers 400 KB
 REMAINS_SECONDS: Final = 1.0  # that a start gives to what others have left
 REMAINS_BY_HAND_SECONDS: Final = 30.0  # and a person's command
-LOOK_SECONDS: Final = 5.0  # that a look into a living container may take, or its repair
+LOOK_SECONDS: Final = 5.0  # that a look into a living container may take
 JOURNAL_LOCK_SECONDS: Final = 5.0  # it is held for milliseconds, unless its holder is stopped
 LEASES_LOCK_SECONDS: Final = 10.0  # it is held for a millisecond, unless its holder is stopped or the disk hangs
 

@@ -95,6 +95,9 @@ class Vendor(Protocol):
     def running_driver(self, config: Config) -> str:
         """Return the version of the driver that the kernel runs, "" for none."""
 
+    def made_node(self, path: str, config: Config) -> tuple[int, int] | None:
+        """Return the numbers of a node that containers are given though the host has none of that path, else None."""
+
     def resolve(self, names: Iterable[str], devices: Sequence[Device]) -> tuple[Device, ...]:
         """Return the devices that are named, in the order of the names. Raises InvalidInput for an unknown name."""
 

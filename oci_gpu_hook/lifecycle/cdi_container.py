@@ -6,6 +6,7 @@ import os
 
 from oci_gpu_hook.apply import image_facts, inside, transaction
 from oci_gpu_hook.apply.process import Process
+from oci_gpu_hook.apply.watch import Watch
 from oci_gpu_hook.base import log
 from oci_gpu_hook.base.document import member, parse
 from oci_gpu_hook.devices.nvidia import cdi_container, cdi_hook, procfs
@@ -33,7 +34,11 @@ def adjust(config_json: bytes, state: State, words: Sequence[str], config: Confi
     container = containers.of_document(document, state)
     log.configure(config, container=container.id)
     inside.check_namespace()
-    with Process(0) as process, transaction.open_rootfs(container, process) as rootfs:
+    with (
+        Process(0) as process,
+        Watch(container.id, process.mountinfo(), container.rootfs),
+        transaction.open_rootfs(container, process) as rootfs,
+    ):
         image = image_facts.look(rootfs, container, config, of_nvidia.KIND)
         made = cdi_container.make(
             arguments, image, _nodes(document, what), procfs.files_for_containers(config.proc_root), config

@@ -14,7 +14,19 @@ from oci_gpu_hook.apply.journal import journal, reader
 from oci_gpu_hook.apply.journal.entry import key
 from oci_gpu_hook.apply.process import Process
 from oci_gpu_hook.apply.transaction import Site
-from oci_gpu_hook.base.errors import DriverError, InvalidInput, UnsafeRootfs, quoted
+from oci_gpu_hook.base import apart, limits
+from oci_gpu_hook.base.document import dump
+from oci_gpu_hook.base.document import parse as parse_json
+from oci_gpu_hook.base.errors import (
+    ApplyError,
+    DriverError,
+    HookError,
+    InvalidInput,
+    UnsafeRootfs,
+    described_bug,
+    quoted,
+    reason,
+)
 from oci_gpu_hook.devices.edits import ContainerEdits
 from oci_gpu_hook.lifecycle import verify
 from oci_gpu_hook.lifecycle.admission import readmitted
@@ -35,8 +47,36 @@ if TYPE_CHECKING:
 def repair(entry: Entry, config: Config) -> tuple[Finding, ...]:
     """Put back what the container of the entry has lost; return what that was. On any error nothing is changed.
 
-    Raises HookError, also where only a restart helps: then the driver or its nodes are not those it was given.
+    Raises HookError, also where only a restart helps: then the driver or its nodes are not those it was given. A
+    process apart does it, for a container may lead it to a volume that never answers. What that had done by then is
+    taken back when the container ends.
     """
+    what = f"container {quoted(entry.id)}"
+
+    def work() -> bytes:
+        try:
+            return dump({"mended": [each.__dict__ for each in _repair(entry, config)]})
+        except HookError as error:
+            said = [error.what, error.why, error.remedy]
+        except OSError as error:
+            said = [what, reason(error), "run this as root, in the host's namespaces"]
+        except Exception as error:  # noqa: BLE001  a bug, of which the other process tells
+            said = [what, described_bug(error), "please report this with the container's config.json"]
+        return dump({"refused": said})
+
+    data = apart.answer(work, limits.CONTAINER_FILES_SECONDS)
+    if not data:
+        why = f"a file system in it has not answered for {limits.CONTAINER_FILES_SECONDS:.0f} s"
+        if data is not None:
+            why = "the process that repaired it ended without an answer"
+        raise ApplyError(what, why, "look at its volumes of FUSE and NFS")
+    answer = parse_json(data, "answer")
+    if "refused" in answer:
+        raise HookError(*answer["refused"])
+    return tuple([verify.Finding(**each) for each in answer["mended"]])
+
+
+def _repair(entry: Entry, config: Config) -> tuple[Finding, ...]:
     os.umask(0)  # modes are set when files are made: see Directory.make_node
     containers.check_process(entry.pid)
     container = _container(entry)

@@ -39,8 +39,8 @@ def start(
     with Admitted(container, request, config, clock=clock, restriction=restriction) as admission:
         tidy(config)
         with (
-            Watch(container.id),
             Process(container.pid) as process,
+            Watch(container.id, process.mountinfo(), container.rootfs),
             transaction.open_rootfs(container, process) as rootfs,
         ):
             made = admission.plan(rootfs, clock)

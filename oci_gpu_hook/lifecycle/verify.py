@@ -12,6 +12,8 @@ import stat
 from oci_gpu_hook.apply import status as condition
 from oci_gpu_hook.apply.process import Process
 from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
+from oci_gpu_hook.base import apart, limits
+from oci_gpu_hook.base.document import dump, parse
 from oci_gpu_hook.base.errors import HookError, InvalidInput, described_bug, quoted, reason
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.devices import vendors
@@ -43,7 +45,7 @@ class Host(Record):
     """What the host has now of what containers were given.
 
     driver: the version of the running kernel driver, "" where none is loaded. nodes: path in containers → numbers of
-    the host's node, None where it has none.
+    the host's node, or of one that is made without, None where there is neither.
     """
 
     driver: str
@@ -64,7 +66,22 @@ class Finding(Record):
 
 
 def verify(entry: Entry, config: Config) -> tuple[Finding, ...]:
-    """Return what the container of an entry has lost; what keeps this process from looking is a finding too."""
+    """Return what the container of an entry has lost; what keeps anybody from looking is a finding too.
+
+    A process apart looks: a container may lead it to a volume that never answers, and others are still to be looked at.
+    """
+    data = apart.answer(lambda: dump([each.__dict__ for each in _look(entry, config)]), limits.LOOK_SECONDS)
+    if data:
+        return tuple([Finding(**each) for each in parse(data, "findings")])
+    why = f"a file system in it has not answered for {limits.LOOK_SECONDS:.0f} s"
+    if data is not None:
+        why = "the process that looked at it ended without an answer"
+    what = f"cannot look into container {quoted(entry.id)}"
+    remedy = "look at its volumes of FUSE and NFS"
+    return (Finding(kind=UNKNOWN, what=what, why=why, remedy=remedy, repairable=False),)
+
+
+def _look(entry: Entry, config: Config) -> tuple[Finding, ...]:
     try:
         with Process(entry.pid) as process:
             check_alive(entry)  # from here on its /proc directory is held, so a number used again leads nowhere
@@ -103,9 +120,11 @@ def check_root(entry: Entry, rootfs: Rootfs) -> None:
 
 def look_at_host(entry: Entry, config: Config) -> Host:
     """Return what the host has of what the container was given."""
-    driver = vendors.of(DEFAULT_KIND).running_driver(config)
+    vendor = vendors.of(DEFAULT_KIND)
+    driver = vendor.running_driver(config)
     dev_root = config.dev_root.rstrip("/")
-    return Host(driver=driver, nodes={path: _numbers(f"{dev_root}{path}") for path in entry.node_paths})
+    nodes = {path: _numbers(f"{dev_root}{path}") or vendor.made_node(path, config) for path in entry.node_paths}
+    return Host(driver=driver, nodes=nodes)
 
 
 def judge(entry: Entry, found: Condition, host: Host) -> Iterator[Finding]:

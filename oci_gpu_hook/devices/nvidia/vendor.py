@@ -61,6 +61,17 @@ def running_driver(config: Config) -> str:
         return ""
 
 
+def made_node(path: str, config: Config) -> tuple[int, int] | None:
+    """Return the numbers of an IMEX channel, which the driver numbers by minor; None for what is none."""
+    from oci_gpu_hook.devices.nvidia import device_nodes, procfs
+
+    channel = path.removeprefix(device_nodes.IMEX_CHANNEL)
+    if channel == path or not channel.isdecimal():
+        return None
+    major = procfs.device_major(procfs.read_text(f"{config.proc_root}/devices") or "", device_nodes.IMEX_DRIVER)
+    return (major, int(channel)) if major else None
+
+
 def to_json(device: Device) -> dict[str, object]:
     """Return what `oci-gpu plan --json` shows of a device."""
     gpu, mig = of_nvidia.native(device)
