@@ -136,3 +136,22 @@ def test_a_living_container_with_a_hanging_volume_ends_no_look_at_the_others(
         assert runc.host.call(*oci_gpu, "repair", other.id).stdout == f"{other.id}: has what it was given\n"
     assert other.release() == Outcome("")
     assert hung.release() == Outcome("")
+
+
+@SERVERS
+def test_a_start_beside_a_volume_that_others_serve(enter, rootfs, simulated, tally, server):
+    """A child does the work; what becomes of it is what becomes of the hook: its status, its one line."""
+    own = rootfs("beside")
+    (own / "data").mkdir()
+    before = contents(own)
+    with enter(own, env=UTILITY) as beside, never_answers(in_namespace_of(beside.pid), own / "data", *server):
+        tally.count()
+        assert beside.attach() == Outcome("")
+        assert beside.path("/dev/nvidia0").exists()
+        assert list((simulated.state_dir / "containers").glob(f"{beside.id}*.json"))
+    assert beside.release() == Outcome("")
+    assert difference(before, contents(own)) == []
+    (own / "usr/bin/nvidia-smi").mkdir(parents=True)
+    with enter(own, env=UTILITY) as beside, never_answers(in_namespace_of(beside.pid), own / "data", *server):
+        tally.count()
+        assert "has a directory there" in beside.attach().refused

@@ -273,3 +273,42 @@ def test_limits_stand_in_one_table():
                 continue  # another name for one of the table
             found += [(name, "", each.id) for each in targets if isinstance(each, ast.Name) and BOUND.match(each.id)]
     check(found, {file: {"": reasons} for file, reasons in NO_LIMITS.items()})
+
+
+# What the kernel says of mounts and cgroups is bytes from the first to the last: names in it are anybody's.
+TABLES = re.compile(r"(^|/)(mountinfo|mounts|cgroup)$")
+READERS = {"read_file", "host.read_bytes"}
+
+
+def test_tables_of_the_kernel_are_read_as_bytes():
+    found = []
+    for name, path in modules("", but=("admin/simulate/",)):
+        for function, node in calls(path):
+            texts = [each for each in ast.walk(ast.Tuple(elts=node.args)) if isinstance(each, ast.Constant)]
+            named = [each.value for each in texts if type(each.value) is str and TABLES.search(each.value)]
+            takes_it_itself = named and not any(isinstance(each, ast.Call) for each in node.args)
+            if takes_it_itself and any("/" in text or text == "mountinfo" for text in named):
+                found.append((name, function, name_of(node.func)))
+    assert [each for each in found if each[2] not in READERS] == []
+    assert len(found) > 4  # else the rule looks past them
+
+
+# A file is read up to a limit, or is one that this process has made.
+ROOMS_OF_A_START = ("allocation", "apply", "base", "devices", "entrypoints", "lifecycle", "oci", "plan", "request")
+WHOLE: Allowed = {
+    "entrypoints/mesos/shim.py": {"_environment": {"file.read": "what the front was started with, in memory"}},
+}
+
+
+def test_no_file_is_read_without_a_limit():
+    found = [
+        (name, function, name_of(node.func))
+        for name, path in modules(*ROOMS_OF_A_START)
+        for function, node in calls(path)
+        if isinstance(node.func, ast.Attribute)
+        and node.func.attr in ("read", "readall", "read_text", "read_bytes")
+        and not node.args
+        and not node.keywords
+        and name_of(node.func) not in ("store.read", "self.read")
+    ]
+    check(found, WHOLE)
