@@ -8,12 +8,9 @@ keep its process from being killed.
 from __future__ import annotations
 
 import os
-from errno import EAGAIN
 
 from oci_gpu_hook.base import limits, mount_table, syscalls
-from oci_gpu_hook.base.cpython import signals
 from oci_gpu_hook.base.errors import one_line, quoted
-from oci_gpu_hook.base.locks import wait_until
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,6 +67,8 @@ class Watch:
 
     def _go_apart(self) -> None:
         """Return in a child, and end this process as the child ends, or once its time is up."""
+        from oci_gpu_hook.base.cpython import signals  # here and below: few containers have such mounts
+
         reading, writing = os.pipe()
         child = os.fork()
         if child:
@@ -83,6 +82,8 @@ class Watch:
 
     def _stand_by(self, child: int, reading: int) -> NoReturn:
         """Pass on what the child says, until it ends."""
+        from oci_gpu_hook.base.locks import wait_until
+
         os.set_blocking(reading, False)
         ended = []
 
@@ -110,9 +111,8 @@ def _pass_on(reading: int) -> None:
     try:
         while piece := os.read(reading, _PIECE):
             os.write(2, piece)
-    except OSError as error:
-        if error.errno != EAGAIN:
-            raise
+    except BlockingIOError:
+        return
 
 
 def _make_room() -> None:
