@@ -78,7 +78,8 @@ class Watch:
         for standard, fd in enumerate((null, null, writing)):
             os.dup2(fd, standard)
         os.close(reading)
-        signals.die_after(int(limits.CONTAINER_FILES_SECONDS) + 1)  # an engine may kill this process's parent
+        syscalls.die_with_parent()  # which an engine may kill
+        signals.die_after(int(limits.CONTAINER_FILES_SECONDS) + 1)
 
     def _stand_by(self, child: int, reading: int) -> NoReturn:
         """Pass on what the child says, until it ends."""

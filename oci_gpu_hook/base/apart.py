@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from time import monotonic
 
+from oci_gpu_hook.base import syscalls
 from oci_gpu_hook.base.cpython import signals
 
 TYPE_CHECKING = False
@@ -48,7 +49,8 @@ def _do(work: Callable[[], bytes], writing: int, seconds: float) -> None:
         null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         for standard in range(_STANDARD):  # who reads what this process writes does not wait for the child as well
             os.dup2(null, standard)
-        signals.die_after(int(seconds) + 1)  # the parent may be killed before it can kill the child
+        syscalls.die_with_parent()
+        signals.die_after(int(seconds) + 1)
         view = memoryview(work())
         while view:
             view = view[os.write(writing, view) :]

@@ -82,6 +82,9 @@ _NR_FSTATFS: Final = 138 if _X86_64 else 44
 _NR_FCHOWNAT: Final = 260 if _X86_64 else 54
 _NR_NAME_TO_HANDLE_AT: Final = 303 if _X86_64 else 264
 _LARGEST_HANDLE: Final = 128  # include/linux/exportfs.h, MAX_HANDLE_SZ
+_NR_PRCTL: Final = 157 if _X86_64 else 167
+_PR_SET_PDEATHSIG: Final = 1  # include/uapi/linux/prctl.h
+_SIGKILL: Final = 9
 _NR_PRLIMIT64: Final = 302 if _X86_64 else 261
 _RLIMIT_NOFILE: Final = 7  # include/uapi/asm-generic/resource.h
 _NR_BPF: Final = 321 if _X86_64 else 280
@@ -237,6 +240,11 @@ def bpf(command: int, attributes: bytes | Buffer, size: int) -> int:
 def umount2(path: bytes, flags: int) -> None:
     """Unmount what is mounted at `path`."""
     raw(_NR_UMOUNT2, path, flags)
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when the one that forked it ends (prctl(2))."""
+    raw(_NR_PRCTL, _PR_SET_PDEATHSIG, _SIGKILL)
 
 
 def allow_most_descriptors() -> None:

@@ -71,11 +71,14 @@ def verify(entry: Entry, config: Config) -> tuple[Finding, ...]:
     A process apart looks: a container may lead it to a volume that never answers, and others are still to be looked at.
     """
     data = apart.answer(lambda: dump([each.__dict__ for each in _look(entry, config)]), limits.LOOK_SECONDS)
-    if data:
-        return tuple([Finding(**each) for each in parse(data, "findings")])
+    try:
+        if data:
+            return tuple([Finding(**each) for each in parse(data, "findings")])
+    except HookError:
+        data = b""
     why = f"a file system in it has not answered for {limits.LOOK_SECONDS:.0f} s"
     if data is not None:
-        why = "the process that looked at it ended without an answer"
+        why = "the process that looked at it ended without an answer that can be read"
     what = f"cannot look into container {quoted(entry.id)}"
     remedy = "look at its volumes of FUSE and NFS"
     return (Finding(kind=UNKNOWN, what=what, why=why, remedy=remedy, repairable=False),)

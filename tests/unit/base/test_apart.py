@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
+from pathlib import Path
 
 from oci_gpu_hook.base import apart
 
@@ -45,3 +47,29 @@ def test_no_descriptor_is_left():
     for work, patience in ((lambda: b"x", 20), (lambda: time.sleep(60) or b"", 0.01)):
         apart.answer(work, patience)
     assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
+def test_it_ends_with_the_process_that_waits_for_it(tmp_path):
+    mark = tmp_path / "mark"
+
+    def work() -> bytes:
+        mark.write_text(str(os.getpid()))
+        time.sleep(60)
+        return b""
+
+    parent = os.fork()
+    if parent == 0:
+        try:
+            apart.answer(work, 50)
+        finally:
+            os._exit(0)
+    deadline = time.monotonic() + 10
+    while not mark.exists() or not mark.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    child = mark.read_text()
+    os.kill(parent, signal.SIGKILL)
+    os.waitpid(parent, 0)
+    while os.path.exists(f"/proc/{child}") and "Z" not in Path(f"/proc/{child}/stat").read_text().rpartition(")")[2]:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
