@@ -58,7 +58,7 @@ def make(
     if "graphics" in wanted or "display" in wanted:
         mounts.append(_own_file_system(_PROFILES))
         files.append(GeneratedFile(path=f"{_PROFILES}/10-container.conf", contents=_profile(devices)))
-    compat, decisions = _forward_compatibility(inventory, wanted, facts, config)
+    compat, decisions = _forward_compatibility(inventory, devices, facts, config)
     return Contribution(
         edits=ContainerEdits(device_nodes=tuple(nodes), mounts=tuple(mounts), additional_gids=groups(nodes)),
         links=tuple(links),
@@ -204,13 +204,15 @@ def _profile(devices: Sequence[Device]) -> bytes:
 
 
 def _forward_compatibility(
-    inventory: RequestInventory, wanted: frozenset[str], facts: ImageFacts, config: Config
+    inventory: RequestInventory, devices: Sequence[Device], facts: ImageFacts, config: Config
 ) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
     """Return the image's own CUDA libraries that go before the driver's in the ld cache, and the reason."""
-    if not facts.compat or "compute" not in wanted:
+    if not facts.compat or "compute" not in inventory.wanted:
         return (), ()
     from oci_gpu_hook.devices.nvidia import forward_compatibility as compat
 
-    made = compat.decide(facts.compat, inventory.driver_version, inventory.cuda_version, config.cuda_compat_mode)
+    driver, cuda, mode = inventory.driver_version, inventory.cuda_version, config.cuda_compat_mode
+    user = compat.User(gpus=tuple([gpu_of(device) for device in devices]), wants=facts.compat_wanted)
+    made = compat.decide(facts.compat, driver, cuda, mode, user)
     entries = tuple(_entry(name, path, flags_for(MACHINE, 64)) for name, path in made.entries)
     return entries, (made.reason,) if made.reason else ()
