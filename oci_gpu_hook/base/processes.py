@@ -58,6 +58,11 @@ def innermost_number(pid: int | str) -> int:
     return int(numbers[-1]) if numbers else 0
 
 
+def name_of(pid: int | str) -> bytes:
+    """Return the name of a process as the kernel has it: 15 bytes at most. Raises OSError."""
+    return read_start(f"/proc/{pid}/comm", 64).rstrip(b"\n")
+
+
 def environment(pid: int | str = "self") -> list[bytes]:
     """Return the entries NAME=VALUE of the environment that a process was started with. Raises OSError."""
     return read_file(f"/proc/{pid}/environ", _LARGEST_ENVIRONMENT).split(b"\0")

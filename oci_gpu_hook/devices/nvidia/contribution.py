@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.devices.model import Device
     from oci_gpu_hook.devices.nvidia.image_facts import ImageFacts
-    from oci_gpu_hook.devices.nvidia.model import RequestInventory
+    from oci_gpu_hook.devices.nvidia.model import DriverFile, RequestInventory
     from oci_gpu_hook.devices.vendor import Request
     from oci_gpu_hook.oci.image import Image
 
@@ -44,6 +44,8 @@ def make(
     _check_libraries(inventory, wanted)
     mounts, links, cached = _libraries(inventory, wanted, image)
     mounts += _files(inventory, wanted.difference(device_nodes.missing_features(request, inventory)))
+    if inventory.mps or "mps" in wanted:
+        mounts += _mps(inventory, facts, warnings)
     if facts.volume:
         from oci_gpu_hook.devices.nvidia import volume
 
@@ -142,11 +144,20 @@ def _entry(name: str, path: str, flags: int) -> Entry:
 
 
 def _files(inventory: RequestInventory, wanted: frozenset[str]) -> list[Mount]:
-    return [
-        _bind(file.host_path, file.container_path, (*file.options, *_BIND), directory=file.directory)
-        for file in inventory.files
-        if _brought(file.capabilities, wanted)
-    ]
+    return [_mount(file) for file in inventory.files if _brought(file.capabilities, wanted)]
+
+
+def _mount(file: DriverFile) -> Mount:
+    return _bind(file.host_path, file.container_path, (*file.options, *_BIND), directory=file.directory)
+
+
+def _mps(inventory: RequestInventory, facts: ImageFacts, warnings: list[str]) -> list[Mount]:
+    from oci_gpu_hook.devices.nvidia import mps
+
+    chosen, trouble = mps.choose(inventory.mps, facts.mps_directory)
+    if trouble and mps.FEATURE in inventory.wanted:  # who has not asked does not want to know
+        warnings.append(trouble)
+    return [_mount(chosen)] if chosen else []
 
 
 def _links(inventory: RequestInventory, wanted: frozenset[str], image: Image) -> list[Symlink]:

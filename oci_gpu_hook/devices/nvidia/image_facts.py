@@ -38,6 +38,7 @@ class ImageFacts(Record):
 
     procfs: where a file system in the place of /proc/driver/nvidia is mounted, "" where the container has no /proc.
     volume: the directory of nvidia-docker 1's volume, "" where none is asked for.
+    mps_directory: its CUDA_MPS_PIPE_DIRECTORY, "" where it has none.
     compat_wanted: whether the container says that its compatibility libraries are used, None where it says nothing.
     """
 
@@ -45,6 +46,7 @@ class ImageFacts(Record):
     compat_wanted: bool | None = None
     procfs: str = ""
     volume: str = ""
+    mps_directory: str = ""
 
 
 NO_FACTS: Final = ImageFacts()
@@ -63,6 +65,7 @@ def look(rootfs: Rootfs, container: Container, config: Config) -> ImageFacts:
         compat_wanted=settings.truth(*settings.said(container, "cuda-compat")),
         procfs=_procfs(container),
         volume=_volume(container, config),
+        mps_directory=settings.variable(container, "CUDA_MPS_PIPE_DIRECTORY"),
     )
 
 

@@ -21,15 +21,20 @@ _FALSE: Final = ("0", "false")
 
 
 def said(container: Container, name: str) -> tuple[str, str]:
-    """Return the annotation or variable and its value, which is "" where neither is set. The last of a name wins."""
+    """Return the annotation or variable and its value, which is "" where neither is set."""
     annotation = _ANNOTATION + name
     text = container.annotations.get(annotation, "").strip()
     if text:
         return annotation, text
-    variable = _VARIABLE + name.upper().replace("-", "_")
-    start = variable + "="
+    named = _VARIABLE + name.upper().replace("-", "_")
+    return named, variable(container, named).strip()
+
+
+def variable(container: Container, name: str) -> str:
+    """Return the value of an environment variable, "" where it is not set. The last of a name wins."""
+    start = name + "="
     values = [entry for entry in container.env if entry.startswith(start)]
-    return variable, values[-1][len(start) :].strip() if values else ""
+    return values[-1][len(start) :] if values else ""
 
 
 def by_annotation(container: Container, name: str) -> tuple[str, str]:
