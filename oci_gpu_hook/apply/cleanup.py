@@ -225,31 +225,35 @@ def take_back(rootfs: Rootfs, changes: Sequence[Change], *, ended: bool = False)
         if parent_fd is None:
             continue
         try:
-            if not rootfs.in_volume(parent_fd):
-                _take_back_one(change, name, parent_fd)
+            mount = syscalls.mount_id(parent_fd)
+            if not rootfs.is_of_host(mount):
+                _take_back_one(change, name, parent_fd, mount)
         except (OSError, ValueError):
             continue  # gone, exchanged, in use or read-only: not the hook's any more, or not to be had
         finally:
             os.close(parent_fd)
 
 
-def _take_back_one(change: Change, name: str, parent_fd: int) -> None:
+def _take_back_one(change: Change, name: str, parent_fd: int, mount: int) -> None:
+    """Do what `take_back` does in a directory that is held. mount: the id of its mount."""
     kind, _path, target, device, was, _passing = change
-    if kind == DIRECTORY:
-        os.rmdir(name, dir_fd=parent_fd)
-        return
-    try:
-        status = os.stat(name, dir_fd=parent_fd, follow_symlinks=False)
-    except FileNotFoundError:
+    found = syscalls.look(parent_fd, name)
+    if found is None:
         if was:  # it made way, and nothing came in its place or that is taken back already
             os.symlink(was, name, dir_fd=parent_fd)
         return
+    mode, size, number, mount_there = found
+    if mount_there != mount:
+        return  # a mount lies on it; who removes what is below takes that away, in every namespace
+    if kind == DIRECTORY:
+        os.rmdir(name, dir_fd=parent_fd)
+        return
     if kind == FILE:
-        ours = stat.S_ISREG(status.st_mode) and status.st_size == 0
+        ours = stat.S_ISREG(mode) and size == 0
     elif kind == NODE:
-        ours = stat.S_ISCHR(status.st_mode) and status.st_rdev == device
+        ours = stat.S_ISCHR(mode) and number == device
     else:
-        ours = stat.S_ISLNK(status.st_mode) and os.readlink(name, dir_fd=parent_fd) == target
+        ours = stat.S_ISLNK(mode) and os.readlink(name, dir_fd=parent_fd) == target
     if ours:
         os.unlink(name, dir_fd=parent_fd)
         if was:

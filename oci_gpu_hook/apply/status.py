@@ -56,7 +56,7 @@ def look(entry: Entry, process: Process, rootfs: Rootfs) -> Condition:
     """Look at the container of a journal entry. Raises HookError, OSError."""
     found = cgroup.find(entry.pid, entry.cgroups_path)
     try:
-        refused = tuple(node for node in entry.nodes if cgroup.allows(found, *node) is False)
+        refused = cgroup.refused(found, entry.nodes)
         unit = drop_in.restricted_unit(found.path)
     finally:
         found.close()

@@ -44,6 +44,8 @@ FSMOUNT_CLOEXEC: Final = 1
 _FSCONFIG_SET_STRING: Final = 1
 _FSCONFIG_CMD_CREATE: Final = 6
 # include/uapi/linux/stat.h
+_STATX_TYPE: Final = 0x1
+_STATX_SIZE: Final = 0x200
 _STATX_BTIME: Final = 0x800
 _STATX_BTIME_OFFSET: Final = 0x50
 _STATX_MNT_ID: Final = 0x1000
@@ -149,6 +151,14 @@ def clone_tree(path: str, attributes: bytes) -> int:
     return tree
 
 
+def clone_file_in(directory: int, name: str) -> int:
+    """Return a descriptor of a detached copy of the mount at a file (open_tree(2)), following no link. Raises OSError.
+
+    The directory must be in this process's mount namespace, not in a detached mount.
+    """
+    return raw(NR_OPEN_TREE, directory, name.encode(_ENCODING, "surrogateescape"), _CLONE | AT_SYMLINK_NOFOLLOW)
+
+
 def move_mount(mount: int, onto: int) -> None:
     """Attach the detached mount to the file or directory that the descriptor `onto` stands for."""
     if _syscall(NR_MOVE_MOUNT, mount, b"", onto, b"", _BY_DESCRIPTORS) < 0:
@@ -159,6 +169,12 @@ def mount_setattr(mount: int, attr_set: int, propagation: int = 0, flags: int = 
     """Set attributes (MOUNT_ATTR_*) and propagation (MS_PRIVATE, MS_SHARED) of the mount whose root is `mount`."""
     attributes = mount_attributes(attr_set, propagation)
     raw(NR_MOUNT_SETATTR, mount, b"", AT_EMPTY_PATH | flags, attributes, len(attributes))
+
+
+def clear_mount_attributes(mount: int, attr_clr: int) -> None:
+    """Take attributes (MOUNT_ATTR_*) from the mount whose root is `mount`. Raises OSError."""
+    attributes = pack("QQQQ", 0, attr_clr, 0, 0)
+    raw(NR_MOUNT_SETATTR, mount, b"", AT_EMPTY_PATH, attributes, len(attributes))
 
 
 def mount_attributes(attr_set: int, propagation: int) -> bytes:
@@ -255,6 +271,20 @@ def is_there(dirfd: int, name: str) -> bool:
     if get_errno() != ENOENT:
         raise _failure()
     return False
+
+
+def look(dirfd: int, name: str) -> tuple[int, int, int, int] | None:
+    """Return mode, size, device number and mount id of what a directory has of that name, None where it has nothing.
+
+    No link is followed. Where something is mounted there it is that, and the mount id is not the directory's.
+    """
+    mask = _STATX_TYPE | _STATX_SIZE | _STATX_MNT_ID
+    if _syscall(_NR_STATX, dirfd, name.encode(_ENCODING, "surrogateescape"), AT_SYMLINK_NOFOLLOW, mask, _status) < 0:
+        if get_errno() == ENOENT:
+            return None
+        raise _failure()
+    mode, size, major, minor, mount = unpack_from("=28xH10xQ80xII8xQ", _status)
+    return mode, size, os.makedev(major, minor), mount
 
 
 def file_system_type(fd: int) -> int:

@@ -71,6 +71,7 @@ def verify(entry: Entry, config: Config) -> tuple[Finding, ...]:
             with Rootfs(process.open_rootfs(entry.rootfs)) as rootfs:
                 check_root(entry, rootfs)
                 found = condition.look(entry, process, rootfs)
+        return tuple(judge(entry, found, look_at_host(entry, config)))
     except HookError as error:
         return (Finding(kind=UNKNOWN, what=error.what, why=error.why, remedy=error.remedy, repairable=False),)
     except OSError as error:
@@ -81,7 +82,6 @@ def verify(entry: Entry, config: Config) -> tuple[Finding, ...]:
         what = f"cannot look into container {quoted(entry.id)}"
         remedy = "please report this with the container's config.json"
         return (Finding(kind=UNKNOWN, what=what, why=described_bug(error), remedy=remedy, repairable=False),)
-    return tuple(judge(entry, found, look_at_host(entry, config)))
 
 
 def check_alive(entry: Entry) -> None:
@@ -119,7 +119,7 @@ def judge(entry: Entry, found: Condition, host: Host) -> Iterator[Finding]:
         why = "its rules were rewritten since: by a reload of systemd, or an update of the container by its engine"
         yield Finding(kind=RIGHTS, what=f"the device cgroup refuses {names}", why=why, remedy=repair)
     if found.unit and not found.covered:
-        why = "systemd restricts its devices, and its next reload will take the GPUs away"
+        why = "systemd restricts its devices, and its next reload may take the GPUs away"
         yield Finding(kind=DROP_IN, what=f"{found.unit} has no drop-in for its GPUs", why=why, remedy=repair)
     for path in found.unmounted:
         why = "it was unmounted since"

@@ -10,6 +10,7 @@ import shutil
 
 import pytest
 
+from tests.runtime import cdi_engine
 from tests.runtime.fixtures import oci_gpu
 from tests.runtime.simulated import SimulatedHost
 
@@ -104,3 +105,15 @@ def test_the_granted_gpus_decide(runtime, make_bundle, simulated, directory, gpu
     oci_gpu("simulate", newer.directory, "--driver-version", NEWER)
     ship(bundle, newer)
     assert runtime.run(bundle).seen()[WHERE].startswith(COMPAT) == used
+
+
+@pytest.mark.parametrize("devices", [("0",), ("all",)])
+def test_a_cdi_specification_s_hook_decides_the_same(runtime, make_bundle, hook, of_product, devices):
+    host, newer = of_product
+    specification = cdi_engine.load(oci_gpu("--config", host.config, "cdi", "generate", "--hook-path", hook))
+    bundle = make_bundle(WHERE, config=host.config)
+    bundle.config.pop("hooks")
+    cdi_engine.apply(specification, devices, bundle.config)
+    ship(bundle, newer)
+    seen = runtime.run(bundle).seen()
+    assert seen[WHERE].startswith(COMPAT) == ("4090" not in host.directory.name)

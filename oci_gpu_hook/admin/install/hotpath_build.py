@@ -38,13 +38,15 @@ HEADS: Final = {
     "oci_gpu_hook.apply.device_access.v1": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
     "oci_gpu_hook.apply.device_access.v2": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
     "oci_gpu_hook.apply.systemd.drop_in": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
+    "oci_gpu_hook.apply.systemd.private_bus": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
     "oci_gpu_hook.apply.cleanup": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
     "oci_gpu_hook.allocation.wait": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
     "oci_gpu_hook.devices.nvidia.refusals": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
     "oci_gpu_hook.allocation.messages": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
 }
 
-EXTENSIONS: Final = ("_ctypes", "_json", "_struct", "fcntl")  # in some interpreters files, in others built in
+# In some interpreters files, in others built in.
+EXTENSIONS: Final = ("_ctypes", "_json", "_socket", "_struct", "fcntl")
 
 
 def write(path: str, interpreter: str, package: str, door: str, *, is_checkout: bool = True) -> None:
@@ -125,7 +127,7 @@ def _extensions(interpreter: str) -> dict[str, str]:
     """Return where the interpreter has those of the extension modules of a start that are files."""
     program = f"import {', '.join(EXTENSIONS)}"
     program += f"\nfor module in {', '.join(EXTENSIONS)}: print(getattr(module, '__file__', ''))"
-    paths = _said(interpreter, program).stdout.splitlines()
+    paths = _said(interpreter, program).stdout.removesuffix("\n").split("\n")
     return {name: path for name, path in zip(EXTENSIONS, paths, strict=True) if path}
 
 
@@ -133,7 +135,7 @@ def _import_order(interpreter: str, heads: Sequence[str], package: str) -> list[
     """Return the package's modules in the order in which importing the heads completes them, packages first."""
     program = f"import sys; sys.path.append({os.path.dirname(package)!r}); import {', '.join(heads)}"
     said = _said(interpreter, program, "-X", "importtime").stderr
-    names = (line.rpartition("|")[2].strip() for line in said.splitlines() if line.startswith("import time:"))
+    names = (line.rpartition("|")[2].strip() for line in said.split("\n") if line.startswith("import time:"))
     return [name for name in names if name.split(".")[0] == "oci_gpu_hook"]
 
 
