@@ -5,6 +5,7 @@ It reads the rootfs through `Rootfs`, so an image can lie about itself but lead 
 
 from __future__ import annotations
 
+from oci_gpu_hook.base import limits
 from oci_gpu_hook.devices import vendors
 from oci_gpu_hook.oci.image import MACHINE, Image
 
@@ -26,7 +27,6 @@ _LOADER: Final = _GLIBC_LOADER.get(MACHINE, "/lib/ld-linux.so.2")
 _LARGEST_LOADER: Final = 4 * 1024 * 1024
 _CACHE_PATH: Final = b"/etc/ld.so.cache\0"
 _MUSL_LOADER: Final = f"/lib/ld-musl-{MACHINE}.so.1"
-_LARGEST_CACHE: Final = 16 * 1024 * 1024
 _OUTSIDE_VOLUMES: Final = "/usr/local/nvidia/lib64"
 
 
@@ -40,7 +40,7 @@ def look(rootfs: Rootfs, container: Container, config: Config, kind: str) -> Ima
         libc=libc,
         library_directory=directory,
         library_directory_32=_library_directory_32(rootfs),
-        ld_cache=rootfs.read("/etc/ld.so.cache", _LARGEST_CACHE),
+        ld_cache=rootfs.read("/etc/ld.so.cache", limits.LD_CACHE),
         of_vendor=vendors.of(kind).image_facts(rootfs, container, config),
         warnings=warnings,
     )
