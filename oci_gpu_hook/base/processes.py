@@ -58,6 +58,11 @@ def innermost_number(pid: int | str) -> int:
     return int(numbers[-1]) if numbers else 0
 
 
+def name_of(pid: int | str) -> bytes:
+    """Return the name of a process as the kernel has it: 15 bytes at most. Raises OSError."""
+    return read_start(f"/proc/{pid}/comm", 64).rstrip(b"\n")
+
+
 def variable(pid: int | str, name: bytes) -> list[bytes]:
     """Return the values of a variable in the environment that a process was started with. Raises OSError."""
     data = b"\0" + read_file(f"/proc/{pid}/environ", limits.ENVIRONMENT)

@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Final
 
-    from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.devices.edits import Mount
-    from oci_gpu_hook.oci.container import Container
     from oci_gpu_hook.oci.image import Image
 
 USUAL: Final = "/usr/local/nvidia"
@@ -29,18 +27,11 @@ ANNOTATION: Final = "io.oci-gpu-hook.volume"
 VARIABLE: Final = "OCI_GPU_VOLUME"
 
 
-def asked(container: Container, config: Config) -> str:
-    """Return the directory that the container is to find the driver in beside the usual places, "" for none.
+def asked(what: str, text: str) -> str:
+    """Return the directory that a container asks to find the driver in beside the usual places, "" for none.
 
-    The annotation goes before the variable, and both before the configuration. Raises InvalidInput.
+    what: the annotation or variable whose value is `text`. Raises InvalidInput.
     """
-    what, text = ANNOTATION, container.annotations.get(ANNOTATION, "").strip()
-    for entry in container.env if not text else ():
-        name, _, value = entry.partition("=")
-        if name == VARIABLE:
-            what, text = VARIABLE, value.strip()
-    if not text:
-        return config.driver_volume
     if text in ("1", "true"):
         return USUAL
     if text in ("0", "false"):
