@@ -286,7 +286,8 @@ WORST = {
         ("VOLUME_LEVELS", "VOLUME_PATH"),
         """
         from oci_gpu_hook.devices.nvidia.volume import asked
-        read = lambda: asked(container(env=["OCI_GPU_VOLUME=" + "/a" * 1_000_000]), Config())
+        text = "/a" * 1_000_000
+        read = lambda: asked("OCI_GPU_VOLUME", text)
         """,
         "has more than 32 directories",
     ),
@@ -320,6 +321,25 @@ WORST = {
         def read():
             merged = ldcache.merge(data + strings, [ldcache.Entry(name="liba.so", path="/liba.so", flags=0x303)])
             assert len(merged) < 4096, "strings that nothing refers to"
+        """,
+        "read",
+    ),
+    "an image of an odd loader": (
+        ("LOADER", "MUSL_PATHS", "SEARCH_PATH"),
+        """
+        from oci_gpu_hook.apply import image_facts
+        from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
+        from oci_gpu_hook.oci.image import MACHINE
+        from oci_gpu_hook.request.model import DEFAULT_KIND
+        os.makedirs(f"{directory}/etc")
+        for loader in ("lib64/ld-linux-x86-64.so.2", "lib/ld-linux-aarch64.so.1", f"lib/ld-musl-{MACHINE}.so.1"):
+            os.makedirs(f"{directory}/{os.path.dirname(loader)}", exist_ok=True)
+            written(loader, b"a/etc/ld.so.cache\\0".ljust(18, b"x") * (limits.LOADER // 18))
+        written(f"etc/ld-musl-{MACHINE}.path", b"/a\\n" * (limits.MUSL_PATHS // 3))
+        asking = container(env=["LD_LIBRARY_PATH=" + "/a:" * 1_300_000])
+        def read():
+            with Rootfs(os.open(directory, os.O_PATH)) as rootfs:
+                image_facts.look(rootfs, asking, Config(), DEFAULT_KIND)
         """,
         "read",
     ),
