@@ -1,0 +1,88 @@
+"""The documentation is of this code: error messages exist, keys and defaults agree, links lead somewhere."""
+
+from __future__ import annotations
+
+import ast
+import re
+import tomllib
+
+import pytest
+
+from oci_gpu_hook.admin.cli import main
+from oci_gpu_hook.admin.cli.examples import EXAMPLES
+from oci_gpu_hook.base.config import toml
+from oci_gpu_hook.base.config.config import Config
+from tests.paths import ROOT
+
+DOCS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+HEADINGS = re.findall(r"^### `(.+)`$", (ROOT / "docs/troubleshooting.md").read_text(), re.MULTILINE)
+
+
+def texts_of_the_code():
+    """Yield every string of the package with its computed parts as `…`."""
+    for path in (ROOT / "oci_gpu_hook").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
+            elif isinstance(node, ast.JoinedStr):
+                yield "".join(part.value if isinstance(part, ast.Constant) else "…" for part in node.values)
+
+
+CODE = list(texts_of_the_code())
+
+
+@pytest.mark.parametrize("heading", HEADINGS)
+def test_every_error_of_troubleshooting_is_one_of_the_code(heading):
+    """Each part between `…` and `: ` is in one string of the code; of a longer error these are WHAT and WHY."""
+    for part in re.split(r" ?… ?|: ", heading):
+        assert not part.strip() or any(part in text for text in CODE), part
+
+
+def test_troubleshooting_has_what_there_is_to_fear():
+    assert len(HEADINGS) > 30
+
+
+def test_every_key_is_documented_with_its_default():
+    text = (ROOT / "docs/configuration.md").read_text()
+    for section, keys in toml._SECTIONS.items():
+        part = text.partition(f"\n## [{section}]\n")[2].partition("\n## ")[0]
+        assert re.findall(r"^### (.+)$", part, re.MULTILINE) == list(keys)
+        for key in keys:
+            (default,) = re.findall(rf"^### {key}\n\nDefault: `(.+?)`\.", part, re.MULTILINE)
+            section_text = f"[{section}]\n{key} = {default}\n"
+            assert toml.parse(section_text) == Config(), key
+
+
+def test_the_configuration_shown_is_the_defaults():
+    blocks = re.findall(r"```toml\n(.+?)```", (ROOT / "docs/configuration.md").read_text(), re.DOTALL)
+    assert blocks
+    for block in blocks:
+        tomllib.loads(block)
+        assert toml.parse(block) == Config()
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
+def test_links_lead_somewhere(path):
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text()):
+        if "://" not in target:
+            assert (path.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
+def test_commands_shown_exist(path):
+    """Whatever is written as `oci-gpu COMMAND` is a command, and its long options are ones of it."""
+    from oci_gpu_hook.admin.cli import outline
+
+    commands = {command.name: command for command in outline.read().below}
+    shown = re.findall(
+        r"(?:^|[`$# ])oci-gpu(?: --config \S+| --debug)* ([a-z-]+)([^`\n#&|;]*)", path.read_text(), re.MULTILINE
+    )
+    for name, rest in shown:
+        if name not in commands:
+            continue  # prose: "oci-gpu is …"
+        known = {flag for each in (commands[name], *commands[name].below) for o in each.options for flag in o.flags}
+        assert {*re.findall(r"(?<=\s)--[a-z-]+", rest)} <= known, (name, rest)
+
+
+def test_examples_are_of_existing_commands():
+    assert {*EXAMPLES} == {"", *main.COMMANDS}
