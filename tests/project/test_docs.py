@@ -8,7 +8,7 @@ import tomllib
 
 import pytest
 
-from oci_gpu_hook.admin.cli import main
+from oci_gpu_hook.admin.cli import main, outline
 from oci_gpu_hook.admin.cli.examples import EXAMPLES
 from oci_gpu_hook.base.config import toml
 from oci_gpu_hook.base.config.config import Config
@@ -61,27 +61,51 @@ def test_the_configuration_shown_is_the_defaults():
         assert toml.parse(block) == Config()
 
 
+def links_in(path):
+    """Return the files that a document links to."""
+    targets = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text())
+    return [target for target in targets if "://" not in target]
+
+
 @pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
 def test_links_lead_somewhere(path):
-    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text()):
-        if "://" not in target:
-            assert (path.parent / target).exists(), target
+    missing = [target for target in links_in(path) if not (path.parent / target).exists()]
+    assert missing == []
+
+
+def test_there_are_links():
+    assert sum(len(links_in(path)) for path in DOCS) > 30
+
+
+def code_in(text):
+    """Return the code of a document, blocks and spans, a line each; in prose `oci-gpu` may be a name alone."""
+    blocks = re.findall(r"^ *```[^\n]*\n(.+?)^ *```", text, re.MULTILINE | re.DOTALL)
+    prose = re.sub(r"^ *```[^\n]*\n.+?^ *```", "", text, flags=re.MULTILINE | re.DOTALL)
+    return "\n".join([*blocks, *(span.replace("\n", " ") for span in re.findall(r"`([^`]+)`", prose))])
+
+
+COMMAND = re.compile(
+    r"(?:^|[$# ])(?<!--runtime )oci-gpu(?: --config \S+| --debug)* ([a-z-]+)([^\n#&|;]*)", re.MULTILINE
+)
+
+
+def commands_in(text):
+    """Return (command, the rest of its line) for each `oci-gpu COMMAND` that is shown."""
+    return COMMAND.findall(code_in(text))
 
 
 @pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
 def test_commands_shown_exist(path):
     """Whatever is written as `oci-gpu COMMAND` is a command, and its long options are ones of it."""
-    from oci_gpu_hook.admin.cli import outline
-
     commands = {command.name: command for command in outline.read().below}
-    shown = re.findall(
-        r"(?:^|[`$# ])oci-gpu(?: --config \S+| --debug)* ([a-z-]+)([^`\n#&|;]*)", path.read_text(), re.MULTILINE
-    )
-    for name, rest in shown:
-        if name not in commands:
-            continue  # prose: "oci-gpu is …"
+    for name, rest in commands_in(path.read_text()):
+        assert name in commands, f"oci-gpu {name}{rest}"
         known = {flag for each in (commands[name], *commands[name].below) for o in each.options for flag in o.flags}
         assert {*re.findall(r"(?<=\s)--[a-z-]+", rest)} <= known, (name, rest)
+
+
+def test_every_command_is_shown_somewhere():
+    assert {name for path in DOCS for name, _ in commands_in(path.read_text())} == {*main.COMMANDS}
 
 
 def test_examples_are_of_existing_commands():

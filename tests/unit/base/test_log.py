@@ -58,11 +58,15 @@ def test_levels_below_the_configured_are_left_out(lines):
     assert [line["event"] for line in lines()] == ["event"]
 
 
-def test_nothing_is_written_or_imported_without_a_file(monkeypatch):
+def test_nothing_is_written_or_imported_without_a_file(monkeypatch, tmp_path, capfd):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "structlog", raising=False)
     log.configure(Config())
-    monkeypatch.setitem(sys.modules, "structlog", None)
     log.error("failed")
     log.info("event")
+    assert "structlog" not in sys.modules
+    assert capfd.readouterr() == ("", "")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_log_that_cannot_be_written_fails_nobody(tmp_path, capsys):

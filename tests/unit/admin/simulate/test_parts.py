@@ -72,10 +72,11 @@ class TestMig:
         assert str(second.mig_devices[0].compute_instance_minor) == table["gpu0/gi0/ci0/access"]
 
     def test_every_product_with_mig_takes_its_default_partition(self):
-        for product in products.PRODUCTS.values():
-            if product.mig_profiles:
-                (gpu,) = gpus(product=product, mig=default_profiles(product))
-                assert len({device.profile.name for device in gpu.mig_devices}) == 3
+        with_mig = [product for product in products.PRODUCTS.values() if product.mig_profiles]
+        assert with_mig
+        for product in with_mig:
+            (gpu,) = gpus(product=product, mig=default_profiles(product))
+            assert len({device.profile.name for device in gpu.mig_devices}) == 3
 
     def test_seven_small_instances_fit_and_no_eighth(self):
         assert len(gpus(mig=("1g.10gb",) * 7)[0].mig_devices) == 7

@@ -260,10 +260,14 @@ class TestRemove:
         assert os.listdir(written(host).parent) == ["50-CPUWeight.conf"]
 
     def test_removing_what_is_not_there_is_no_error(self, host):
+        before = files(host)
         systemd.remove(SCOPE, str(host))
+        assert files(host) == before
         drop_in(CGROUP, NODES, str(host))
         systemd.remove(SCOPE, str(host))
+        after = files(host)
         systemd.remove(SCOPE, str(host))
+        assert files(host) == after
 
     @pytest.mark.parametrize("name", ["../../etc.scope", "/etc/passwd", "a.slice", "", ".scope", "a/b.service"])
     def test_what_names_no_unit_is_refused(self, host, name):

@@ -77,10 +77,14 @@ def test_what_is_no_checkpoint(data):
 
 @given(st.binary(max_size=200))
 def test_any_bytes(message):
+    """A number of GPUs, none, or a refusal that names the file, and none of the reader's own mistakes."""
+    refusal, gpus = None, None
     try:
-        assert resources.read_gpus(framed(message), "config") is None or True
-    except InvalidInput:
-        pass
+        gpus = resources.read_gpus(framed(message), "config")
+    except InvalidInput as refused:
+        refusal = str(refused)
+    assert refusal is None or "config" in refusal
+    assert gpus is None or (type(gpus) is int and gpus >= 0)
 
 
 @pytest.mark.parametrize("kind", ["absent", "link", "directory", "fifo", "writable", "no directory"])
