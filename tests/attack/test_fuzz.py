@@ -378,6 +378,7 @@ def test_the_fuzzed_documents_are_valid_to_begin_with():
     found = containers.read_state(json.dumps(STATE).encode())
     container = containers.parse_config(json.dumps(CONFIG).encode(), found)
     request = requests.parse(container, Config(swarm_resource=SWARM, accept_volume_mounts=True))
+    assert request
     assert (request.count, request.source, len(request.requirements)) == (2, "annotations", 1)
     assert lease_table.from_json(BOOK)[1] == []
     assert toml.parse(TOML) == Config(library_search_paths=("/opt",))
@@ -387,4 +388,5 @@ def test_the_fuzzed_documents_are_valid_to_begin_with():
 def test_a_valid_journal_entry_is_read(own_state):
     state.write(os.path.join(own_state, journal.DIRECTORY, "fuzz.json"), json.dumps(ENTRY).encode())
     entry = reader.read(Config(state_dir=own_state), "fuzz")
+    assert entry
     assert (entry.id, len(entry.changes)) == ("fuzz", 2)

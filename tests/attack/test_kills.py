@@ -79,6 +79,7 @@ def test_a_hook_that_is_killed_leaves_nothing(kind, runc, enter, machine, simula
 def _kill_everywhere(rootfs, runc, enter, simulated, directory, tally, *, full: bool) -> None:
     seen = runc.host.path(rootfs)
     before = contents(seen)
+    chosen = []
     for _ in range(2):  # the first start makes the inventory, which no later one does
         with enter(rootfs, env=UTILITY) as sandbox:
             chosen = points(sandbox, directory, full=full)

@@ -24,6 +24,8 @@ MACROS = {"TH", "SH", "SS", "PP", "TP", "B", "IP", "EX", "EE"}
 @pytest.fixture(scope="module")
 def pages():
     spec = importlib.util.spec_from_file_location("manuals", SOURCE)
+    assert spec
+    assert spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.pages()

@@ -311,7 +311,7 @@ def attach(directory: str, code: bytes, flags: int) -> None:
 @contextmanager
 def process_in(*components: str):
     """A process in a new cgroup of v2 below the root, e.g. "docker-1.scope", "container"."""
-    made = []
+    made: list[str] = []
     for component in components:
         made.append(f"{made[-1] if made else '/sys/fs/cgroup'}/{component}")
         os.mkdir(made[-1])

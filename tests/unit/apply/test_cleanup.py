@@ -30,7 +30,7 @@ def config(tmp_path):
 @pytest.fixture(autouse=True)
 def removed(monkeypatch):
     """The units whose drop-ins were removed; no real one is touched."""
-    removed = []
+    removed: list[str] = []
     monkeypatch.setattr(drop_in, "remove", removed.append)
     monkeypatch.setattr(units, "ended_scopes", lambda: ())
     return removed
@@ -95,7 +95,9 @@ def test_an_entry_of_an_older_hook_is_read(config, rootfs):
     written = Entry(**{**entry("a", rootfs).__dict__, "changes": made})
     journal.record(config, lambda: written)
     path = journal.path_in(f"{config.state_dir}/{journal.DIRECTORY}", "a")
-    document = json.loads(state.read(path, 1 << 20))
+    text = state.read(path, 1 << 20)
+    assert text
+    document = json.loads(text)
     document["changes"] = [
         {"kind": "file", "path": "/made"},
         {"kind": "link", "path": "/link", "target": "there", "was": "before", "passing": True},

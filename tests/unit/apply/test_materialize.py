@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ def place(root, paths):
     nodes = tuple(
         DeviceNode(path=path, host_path="/dev/null", major=1, minor=3, file_mode=0o666, uid=0, gid=0) for path in paths
     )
-    plan = SimpleNamespace(edits=ContainerEdits(device_nodes=nodes), links=(), files=())
+    plan: Any = SimpleNamespace(edits=ContainerEdits(device_nodes=nodes), links=(), files=())
     with Rootfs(os.open(root, os.O_PATH | os.O_DIRECTORY), own_mounts=lambda _: frozenset()) as rootfs:
         rootfs.mount_id = -1  # all that is looked at lies in another mount, which is none of the container's own
         rootfs._own_mounts = frozenset({-1})

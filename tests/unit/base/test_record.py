@@ -19,14 +19,14 @@ def test_equal_records_are_one_key():
 
 def test_fields_are_checked_and_kept():
     with pytest.raises(TypeError, match="unknown field 'third'"):
-        Pair(first=1, third=3)
+        Pair(first=1, third=3)  # type: ignore[call-arg]
     with pytest.raises(AttributeError, match="first"):
-        Pair(second=1)
+        Pair(second=1)  # type: ignore[call-arg]
     with pytest.raises(AttributeError, match="immutable"):
-        Pair(first=1).first = 2
+        Pair(first=1).first = 2  # type: ignore[misc]
 
 
 def test_a_record_of_all_its_fields_is_one_like_others():
     assert Pair.of({"first": 1, "second": 2}) == Pair(first=1)
     with pytest.raises(AttributeError, match="immutable"):
-        Pair.of({"first": 1, "second": 2}).first = 2
+        Pair.of({"first": 1, "second": 2}).first = 2  # type: ignore[misc]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -29,6 +30,7 @@ OTHERS = ["", "--version", "state create", "--root run state create", "--log cre
 @pytest.mark.parametrize("line", CALLS)
 def test_calls_that_create(line):
     call = read_call(line.split())
+    assert call
     assert (call.bundle, call.container, call.log) == CALLS[line]
 
 
@@ -39,7 +41,9 @@ def test_calls_that_do_not(line):
 
 def test_without_a_bundle_it_is_the_working_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert read_call(["run", "c"]).bundle == str(tmp_path)
+    call = read_call(["run", "c"])
+    assert call
+    assert call.bundle == str(tmp_path)
 
 
 def node(minor: int, path: str = "") -> DeviceNode:
@@ -127,7 +131,7 @@ def test_what_is_prepared_can_be_restored(config, minors, groups):
 def test_a_forged_note_can_only_take_away():
     denied = {"allow": False, "type": "c", "major": 195, "minor": 0, "access": "rwm"}
     note = {"devices": ["/dev/null"], "rules": [[195, 0], [1, 3]], "groups": [5], "visibleDevices": ["all", "void"]}
-    config = {
+    config: dict[str, Any] = {
         "annotations": {PREPARED: json.dumps(note)},
         "process": {"env": ["NVIDIA_VISIBLE_DEVICES=0"]},
         "linux": {"resources": {"devices": [denied]}, "devices": [{"path": "/dev/zero"}]},

@@ -279,7 +279,7 @@ FUZZ = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCh
 
 
 def test_no_config_passes_that_python_would_look_at(lay, bundle):
-    answers = Counter()
+    answers: Counter[bool] = Counter()
 
     @FUZZ
     @given(config=TEXTS, as_value=st.booleans())
@@ -316,7 +316,7 @@ EDITS = st.lists(
 
 def test_no_state_passes_whose_bundle_asks(lay, bundle):
     """The front's idea of `bundle` against the standard library's, over states with keys twice, inside and broken."""
-    answers = Counter()
+    answers: Counter[bool] = Counter()
     silent, asking = bundle(SILENT, "silent"), bundle(ASKING, "asking")
 
     @FUZZ

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from oci_gpu_hook.apply.journal.journal import Entry
@@ -24,7 +26,7 @@ ENTRY = Entry(
     mounts=("/usr/lib/libcuda.so.580.1",),
     ld_cache=("/usr/lib/libcuda.so.1",),
 )
-FINE = {
+FINE: dict[str, Any] = {
     "nodes": NODES,
     "refused": (),
     "unit": "",
@@ -34,7 +36,7 @@ FINE = {
     "links": (),
     "uncached": (),
 }
-HOST = {"driver": "580.1", "nodes": NODES}
+HOST: dict[str, Any] = {"driver": "580.1", "nodes": NODES}
 
 
 def judged(entry=ENTRY, host=(), **found) -> list[verify.Finding]:

@@ -148,7 +148,9 @@ def test_better_differs_or_warns():
 
 def report():
     """Return the part of docs/nvidia-compatibility.md that follows from the cases."""
-    counts, kinds, rows = Counter(), {}, {}
+    counts: Counter[str] = Counter()
+    kinds: dict[str, Counter[str]] = {}
+    rows: dict[tuple[str, str], list[str]] = {}
     for case in CASES:
         verdict, row = verdicts.row_of(case, outcomes.theirs(case))
         counts[verdict] += 1

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from dataclasses import dataclass
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -15,6 +17,7 @@ from oci_gpu_hook.allocation import allocate as story
 from oci_gpu_hook.allocation import query, release
 from oci_gpu_hook.base.config.config import Config
 from oci_gpu_hook.base.errors import DriverError
+from oci_gpu_hook.devices.nvidia import snapshot
 from oci_gpu_hook.devices.nvidia.model import Gpu, Inventory, MigDevice
 from oci_gpu_hook.oci.container import Container
 from oci_gpu_hook.request.model import Request
@@ -36,11 +39,23 @@ HOST = Inventory(
 LONG = "3f5a" * 16
 
 
+@dataclass
+class Command:
+    """`oci-gpu leases` on the host, and what the host has."""
+
+    directory: Path
+    config: Config
+    process: subprocess.Popen
+
+    def __call__(self, *arguments: str) -> int:
+        return main(["--config", f"{self.directory}/config.toml", "leases", *arguments])
+
+
 @pytest.fixture
 def host(tmp_path, monkeypatch):
     """A host of two GPUs and one in MIG mode, with a container that lives on each."""
     (tmp_path / "config.toml").write_text(f'[state]\ndir = "{tmp_path}/state"\n')
-    monkeypatch.setattr(command.inventories, "load", lambda *_, **__: HOST)
+    monkeypatch.setattr(snapshot, "load", lambda *_, **__: HOST)
     config = Config(state_dir=f"{tmp_path}/state")
     process = subprocess.Popen(["/bin/sleep", "60"])
     for name, devices, exclusive in ((LONG, ("0",), False), ("b\x1b[31m", ("1",), True), ("c", ("2:0",), False)):
@@ -52,11 +67,7 @@ def host(tmp_path, monkeypatch):
         wish = Request(devices=devices, exclusive=exclusive, driver_capabilities=(), source="environment")
         story.grant(wish, HOST, container, config)
 
-    def run(*arguments):
-        return main(["--config", f"{tmp_path}/config.toml", "leases", *arguments])
-
-    run.config, run.process = config, process
-    yield run
+    yield Command(tmp_path, config, process)
     process.kill()
     process.wait()
 
@@ -102,7 +113,7 @@ def test_eighty_columns_are_enough(host):
 
 def test_a_device_that_the_host_lost_is_still_shown_with_its_holder(host, monkeypatch, capsys):
     fewer = Inventory(**{**HOST.__dict__, "gpus": HOST.gpus[:1]})
-    monkeypatch.setattr(command.inventories, "load", lambda *_, **__: fewer)
+    monkeypatch.setattr(snapshot, "load", lambda *_, **__: fewer)
     host()
     text = capsys.readouterr().out
     assert "GPU-1   not on this host now" in text
@@ -113,7 +124,7 @@ def test_leases_are_shown_without_a_driver(host, monkeypatch, capsys):
     def fail(*_, **__):
         raise DriverError("no driver", "it is not loaded", "load it")
 
-    monkeypatch.setattr(command.inventories, "load", fail)
+    monkeypatch.setattr(snapshot, "load", fail)
     assert host() == 0
     text = capsys.readouterr().out
     assert LONG in text
@@ -142,7 +153,9 @@ def test_those_who_wait_are_shown_below(host, capsys):
 
     processes = Processes()
     wish = Request(count=2, exclusive=True, driver_capabilities=(), source="environment")
-    claim = turn.Claim(container="batch", holder=processes.holder(0), request=wish)
+    holder = processes.holder(0)
+    assert holder
+    claim = turn.Claim(container="batch", holder=holder, request=wish)
     with store.Store(host.config.state_dir, processes) as opened:
         opened.lock()
         opened.write(queue.enqueue(opened.read(), claim, claim.holder, "")[1])

@@ -275,8 +275,8 @@ def test_who_shares_a_gpu_is_named_where_it_can_be_known():
     one = gpu(0, name="H100")
     host = Inventory(driver_version="580.1", gpus=(one,), libraries=(), files=(), nodes=())
     asked = Request(devices=("0",), driver_capabilities=(), source="environment")
-    lease = Lease(
-        container="db\n", devices=(Device(gpu="GPU-0"),), holder=Processes().holder(0), exclusive=False, since=""
-    )
+    holder = Processes().holder(0)
+    assert holder
+    lease = Lease(container="db\n", devices=(Device(gpu="GPU-0"),), holder=holder, exclusive=False, since="")
     for held, words in (((lease,), "held by 'db\\n' too"), ((), "held by nobody else"), (None, "only root can see")):
         assert words in list(explain.gpus(asked, host, (Granted(gpu=one),), held))[1]

@@ -7,6 +7,7 @@ import os
 import subprocess
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -198,7 +199,7 @@ def test_hooks_d_goes_in_and_out(root, oci_gpu, engine):
     assert tree(root) == before
 
 
-BAD = {
+BAD: dict[str, tuple[Any, ...]] = {
     "not JSON": (docker.FILE, "{not json", "docker", "dockerd reads"),
     "a list": (docker.FILE, "[]", "docker", "no JSON object"),
     "a key twice": (docker.FILE, '{"a": 1, "a": 2}', "docker", "'a' twice"),

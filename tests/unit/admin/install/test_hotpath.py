@@ -119,7 +119,7 @@ def test_every_hot_module_is_lean_without_a_change_of_meaning():
 
 def fields_of(tree):
     classes = [statement for statement in tree.body if isinstance(statement, ast.ClassDef)]
-    return [s.target.id for each in classes for s in each.body if isinstance(s, ast.AnnAssign)]
+    return [ast.unparse(s.target) for each in classes for s in each.body if isinstance(s, ast.AnnAssign)]
 
 
 def test_linked_modules_are_those_that_imports_would_find(package, tmp_path):

@@ -15,7 +15,7 @@ import pytest
 from elftools.elf.dynamic import DynamicSegment
 from elftools.elf.elffile import ELFFile
 
-from oci_gpu_hook.admin.simulate import build, driver_root, host, replace
+from oci_gpu_hook.admin.simulate import build, driver_root, replace
 from oci_gpu_hook.admin.simulate.driver_files import Driver
 from oci_gpu_hook.admin.simulate.host import make, upgrade
 from oci_gpu_hook.base.errors import InvalidInput, SimulationError
@@ -439,7 +439,7 @@ class TestRefusals:
             plain(tmp_path / "host")
 
     def test_another_machine(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(host.platform, "machine", lambda: "sparc64")
+        monkeypatch.setattr(platform, "machine", lambda: "sparc64")
         with pytest.raises(SimulationError, match="'sparc64' is not supported"):
             plain(tmp_path / "host")
 

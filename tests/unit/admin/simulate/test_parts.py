@@ -6,6 +6,7 @@ import ctypes
 import io
 import platform
 import re
+from typing import Any
 
 import pytest
 from elftools.elf.dynamic import DynamicSegment
@@ -169,11 +170,13 @@ def test_images_have_what_was_asked_for(machine):
     image = elf.shared_object(machine, "libx.so.1", needed=["liby.so.2"], exports=["f", "g", "h"], notes=(note, note))
     file = ELFFile(io.BytesIO(image))
     assert file.elfclass == elf.MACHINES[machine].bits
+    dynamic: Any
     (dynamic,) = (segment for segment in file.iter_segments() if isinstance(segment, DynamicSegment))
     assert [tag.soname for tag in dynamic.iter_tags("DT_SONAME")] == ["libx.so.1"]
     assert [tag.needed for tag in dynamic.iter_tags("DT_NEEDED")] == ["liby.so.2"]
     assert [symbol.name for symbol in dynamic.iter_symbols()] == ["", "f", "g", "h"]
-    notes = [note for segment in file.iter_segments("PT_NOTE") for note in segment.iter_notes()]
+    segments: Any = file.iter_segments("PT_NOTE")
+    notes = [note for segment in segments for note in segment.iter_notes()]
     assert [(note["n_name"], note["n_descdata"]) for note in notes] == [("GNU", b"12345")] * 2
     assert {s["p_align"] for s in file.iter_segments("PT_LOAD")} == {elf.MACHINES[machine].page}
 

@@ -16,7 +16,7 @@ V2 = "0::/system.slice/docker-abc.scope\n"
 @pytest.fixture
 def files(monkeypatch):
     """What the process reads from /proc, by path; all else is absent."""
-    contents = {}
+    contents: dict[str, str] = {}
 
     def read(path, _directory=None):
         if path not in contents:
@@ -113,6 +113,7 @@ class TestFind:
         (tmp_path / "cgroup.procs").write_text("17\n4242\n")
         assert cgroup._open_if_holding(str(tmp_path), 424) is None
         fd = cgroup._open_if_holding(str(tmp_path), 4242)
+        assert fd is not None
         assert os.path.samestat(os.fstat(fd), tmp_path.stat())
         os.close(fd)
         assert cgroup._open_if_holding(str(tmp_path / "absent"), 4242) is None

@@ -7,6 +7,7 @@ import os
 import shutil
 import struct
 import subprocess
+from typing import Any
 
 import pytest
 from elftools.elf.elffile import ELFFile
@@ -68,10 +69,11 @@ def note(path: str) -> str:
 def second_opinion(path: str) -> Elf:
     with open(path, "rb") as file:
         other = ELFFile(file)
-        dynamic = next((s for s in other.iter_segments("PT_DYNAMIC")), None)
+        dynamic: Any = next(other.iter_segments("PT_DYNAMIC"), None)
         tags = list(dynamic.iter_tags()) if dynamic else []
         abi = None
-        for segment in other.iter_segments("PT_NOTE"):
+        notes: Any = other.iter_segments("PT_NOTE")
+        for segment in notes:
             for found in segment.iter_notes():
                 if found["n_type"] == "NT_GNU_ABI_TAG" and found["n_name"] == "GNU":
                     description = found["n_desc"]
@@ -147,7 +149,12 @@ def test_the_soname_costs_three_reads(compiled, monkeypatch):
     path = compiled("", "-Wl,-soname,libcuda.so.1", "-Wl,--build-id=none")
     reads = []
     pread = os.pread
-    monkeypatch.setattr(os, "pread", lambda fd, size, at: reads.append(size) or pread(fd, size, at))
+
+    def counted(fd, size, at):
+        reads.append(size)
+        return pread(fd, size, at)
+
+    monkeypatch.setattr(os, "pread", counted)
     assert read(path).soname == "libcuda.so.1"
     assert len(reads) == 3
 

@@ -20,13 +20,13 @@ from tests.paths import DATA
 CACHES = DATA / "ldcache"
 FILES = ("debian-12.cache", "new.cache", "compat.cache", "old.cache")
 NEW_FILES = ("debian-12.cache", "new.cache")
-LDCONFIG = next((path for path in ("/sbin/ldconfig", "/usr/sbin/ldconfig") if os.path.exists(path)), None)
+LDCONFIG = next((path for path in ("/sbin/ldconfig", "/usr/sbin/ldconfig") if os.path.exists(path)), "")
 X86_64 = ldcache.flags_for("x86_64", 64)
 I386 = ldcache.flags_for("x86_64", 32)
 TYPES = {"ELF": 0x0001, "libc6": 0x0003, "libc6,x86-64": 0x0303, "libc6,x32": 0x0803, "libc6,AArch64": 0x0A03,
          "libc6,hard-float": 0x0903}  # fmt: skip
 
-needs_ldconfig = pytest.mark.skipif(LDCONFIG is None, reason="no ldconfig")
+needs_ldconfig = pytest.mark.skipif(not LDCONFIG, reason="no ldconfig")
 needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc")
 
 
@@ -371,7 +371,7 @@ ENTRIES = st.lists(
 def test_every_addition_is_loaded_and_nothing_of_the_image_is_lost(image, additions):
     image_cache = ldcache.build(image)
     merged = ldcache.merge(image_cache, additions)
-    preferred = {}
+    preferred: dict[object, str] = {}
     for entry in [*additions, *ldcache_entries.parse(image_cache)]:
         preferred.setdefault((order(entry.name), entry.flags), entry.path)
     for entry in [*additions, *image]:

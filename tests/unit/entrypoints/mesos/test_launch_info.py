@@ -17,6 +17,15 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=10,
 )
+
+
+def members(text):
+    """Return the members of launch information that is an object."""
+    found = launch_info.members(text)
+    assert found is not None
+    return found
+
+
 NAMES = st.sampled_from(["pre_exec_commands", "environment", "rootfs"]) | st.text()
 
 
@@ -51,7 +60,7 @@ def test_other_value():
 @given(st.dictionaries(NAMES, JSON, max_size=6), st.sampled_from([(",", ":"), (", ", ": "), (" ,\n", "\t: ")]))
 def test_members_are_those_of_the_standard_library(document, separators):
     text = json.dumps(document, separators=separators)
-    found = launch_info.members(f" {text}\n")
+    found = members(f" {text}\n")
     assert {name: member.value for name, member in found.items()} == document
     assert all(json.loads(f" {text}\n"[member.start : member.end]) == member.value for member in found.values())
 
@@ -62,11 +71,10 @@ def test_what_is_no_object_is_none(text):
         expected = json.loads(text)
     except (ValueError, RecursionError):
         expected = None
-    found = launch_info.members(text)
     if isinstance(expected, dict) and "NaN" not in text and "Infinity" not in text:
-        assert {name: member.value for name, member in found.items()} == expected
+        assert {name: member.value for name, member in members(text).items()} == expected
     elif not isinstance(expected, dict):
-        assert found is None
+        assert launch_info.members(text) is None
 
 
 @given(st.dictionaries(NAMES, JSON, max_size=6), st.lists(JSON, max_size=3) | st.none(), st.booleans())
@@ -75,7 +83,7 @@ def test_a_command_comes_last_and_all_else_stays(document, commands, compact):
     if commands is not None:
         document["pre_exec_commands"] = commands
     text = json.dumps(document, separators=(",", ":") if compact else None)
-    changed = launch_info.with_command(text, launch_info.members(text), COMMAND)
+    changed = launch_info.with_command(text, members(text), COMMAND)
     assert json.loads(changed) == {**document, "pre_exec_commands": [*(commands or []), json.loads(COMMAND)]}
     at = next((i for i, (a, b) in enumerate(zip(text, changed, strict=False)) if a != b), len(text))
     assert changed.endswith(text[at:])
@@ -83,7 +91,7 @@ def test_a_command_comes_last_and_all_else_stays(document, commands, compact):
 
 def test_of_a_name_that_is_there_twice_the_last_counts():
     text = '{"rootfs": "/a", "pre_exec_commands": [], "rootfs": "/b", "pre_exec_commands": [1]}'
-    found = launch_info.members(text)
+    found = members(text)
     assert found["rootfs"].value == "/b"
     assert launch_info.with_command(text, found, "2") == text.replace("[1]", "[1,2]")
 
@@ -96,5 +104,5 @@ def test_environment_has_no_secrets():
         {"name": "D", "value": "3", "type": "SECRET"},
         {"name": "A", "value": "4"},
     ]
-    found = launch_info.members(json.dumps({"environment": {"variables": variables}}))
+    found = members(json.dumps({"environment": {"variables": variables}}))
     assert launch_info.environment(found) == ("A=1", "B=2", "A=4")

@@ -53,12 +53,20 @@ def test_launches_that_ask_for_nothing(record, host):
     assert shim.find(call_of(record), host(record)) is None
 
 
+def found(call, config: str) -> shim.Launch:
+    """Return the launch that asks for GPUs, as one of ASKING does."""
+    launch = shim.find(call, config)
+    assert launch
+    return launch
+
+
 @pytest.mark.parametrize("record", ASKING, ids=ids(ASKING))
 def test_launches_that_ask(record, host, tmp_path):
     call = call_of(record)
-    launch = shim.find(call, host(record))
+    launch = found(call, host(record))
     changed = shim.with_hook(launch, call, FRONT)
     place = launch_info.place_of(b"launch_info", call)
+    assert place
     before, after = (launch_info.value_at(place, each) for each in (call, changed))
     bundle = tmp_path / "state/mesos" / launch.container
     command = {"shell": False, "value": FRONT, "arguments": ["mesos-containerizer", "attach-gpus", str(bundle)]}
@@ -84,7 +92,7 @@ def test_launches_that_ask(record, host, tmp_path):
 def test_bundles_of_containers_that_are_gone_are_taken_away(host, tmp_path):
     for record in ASKING[:2]:
         call = call_of(record)
-        shim.with_hook(shim.find(call, host(record)), call, FRONT)
+        shim.with_hook(found(call, host(record)), call, FRONT)
     (left,) = os.listdir(tmp_path / "state/mesos")
     assert left in ASKING[1]["cgroup"][3]
 
@@ -95,7 +103,7 @@ def test_configuration_without_memory_of_a_container(host, tmp_path):
     (tmp_path / "state").chmod(0o700)
     (tmp_path / "state/mesos/other/config.json").write_text("{")
     call = call_of(ASKING[0])
-    assert shim.with_hook(shim.find(call, host(ASKING[0])), call, FRONT)
+    assert shim.with_hook(found(call, host(ASKING[0])), call, FRONT) != call
 
 
 @pytest.mark.parametrize("record", LAUNCHES, ids=ids(LAUNCHES))
