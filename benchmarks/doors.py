@@ -13,6 +13,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -113,8 +114,8 @@ def doors(bed: Bed, meter: Meter) -> list[Door]:
     runc = bed.runc()
     hook = [bed.hook(), *([] if bed.real else ["--config", bed.host(1)])]
 
-    def bundle(name: str, *arguments: object, **options: object) -> Path:
-        return bed.bundle(name, *arguments, cgroups_path=f"{meter.path}/container", **options)
+    def bundle(name: str, *arguments: Any) -> Path:
+        return bed.bundle(name, *arguments, cgroups_path=f"{meter.path}/container")
 
     found = [
         Door("plain", runc, bundle("door-plain", [])),

@@ -12,7 +12,7 @@ import pytest
 
 from oci_gpu_hook.apply.device_access import bpf, cgroup, device_program
 from tests.runtime import rootfs as images
-from tests.runtime.test_device_access import NOTHING, attach, code_of, inside, like_runc, process_in
+from tests.runtime.device_cgroups import NOTHING, attach, code_of, inside, like_runc, process_in
 
 CHANNELS = "/dev/nvidia-caps-imex-channels"
 MOST = 2048

@@ -114,7 +114,7 @@ def test_the_commands_run(installed):
 
 def test_the_hook_runs_without_anything_of_the_environment(installed):
     done = subprocess.run(
-        [shutil.which("chroot"), installed.root, "/usr/libexec/oci-gpu-hook/oci-gpu-hook", "prestart"],
+        ["/usr/sbin/chroot", installed.root, "/usr/libexec/oci-gpu-hook/oci-gpu-hook", "prestart"],
         input="{}",
         env={"PYTHONHOME": "/nonexistent"},
         capture_output=True,

@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from tests.runtime import bundle as bundles
 from tests.runtime import rootfs as images
@@ -34,12 +35,13 @@ class Machine:
         self._root = root
         self._hook = hook
         self._name = f"oci-gpu-hook-systemd-{os.getpid()}"
+        self.report: dict[str, Any] = {}
 
     def prepare(self, config: Path) -> None:
         """Write bundles, hook registrations and settings. `config` is the hook's, of a host below `work`."""
         image = images.build("debian", self.work / "images")
         source = Path(__file__).with_name("watch.c")
-        command = ["gcc", "-O1", "-Wall", "-Wextra", "-Werror", "-static", "-o", image / "watch", source]
+        command = ["gcc", "-O1", "-Wall", "-Wextra", "-Werror", "-static", "-o", str(image / "watch"), str(source)]
         subprocess.run(command, check=True)
         policies = {"lost": (_DENY, _MKNOD), "kept": (_DENY, _MKNOD), "free": ({"allow": True, "access": "rwm"},)}
         settings = {
@@ -136,7 +138,9 @@ class Machine:
             "systemd.wants=guest.service",
             "systemd.log_target=null",
         ]
-        cgroup = _cgroup2() / self._name
+        top = _cgroup2()
+        assert top
+        cgroup = top / self._name
         cgroup.mkdir()
         console = self.work / "console"
         started = time.monotonic()

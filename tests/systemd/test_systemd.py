@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import json
+from pathlib import Path
 
 import pytest
 
@@ -26,9 +27,9 @@ def booted():
     """The machine after all of the guest's work, and the report of it."""
     if reason := machines.missing() or root.missing():
         pytest.skip(reason)
-    machine = machines.Machine(root.build(), oci_gpu("hook-path").strip())
+    machine = machines.Machine(root.build(), Path(oci_gpu("hook-path").strip()))
     try:
-        machine.prepare(make(str(machine.work / "host"), gpus=2).config)
+        machine.prepare(Path(make(str(machine.work / "host"), gpus=2).config))
         machine.report = machine.boot()
         yield machine
     finally:
