@@ -198,7 +198,9 @@ def test_paths_that_lead_nowhere_are_found(make_host, tmp_path):
 
 
 def test_this_kernel_has_its_system_calls(make_host):
+    before = os.listdir("/proc/self/fd")
     assert found(kernel, make_host(), ERROR) == []
+    assert os.listdir("/proc/self/fd") == before
 
 
 def test_an_old_kernel_is_an_error(make_host, monkeypatch):
