@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from oci_gpu_hook.oci.container import LARGEST_STATE
+from oci_gpu_hook.base.limits import STATE as LARGEST_STATE
 from oci_gpu_hook.request.prefilter import WORDS, may_ask
 
 SILENT = '{"process": {"env": ["PATH=/bin", "A=\\u003c\\u00e9\\n\\ud83d\\ude00"]}, "root": {"path": "rootfs"}}'
@@ -305,7 +305,7 @@ VALUES = st.recursive(
     max_leaves=6,
 )
 MEMBERS = st.lists(st.tuples(KEYS | KEYS | st.just("bundle"), VALUES | st.just("ASKING")), max_size=4)
-EDITS = st.just([]) | st.lists(
+EDITS: st.SearchStrategy[list[tuple[float, str]]] = st.just([]) | st.lists(
     st.tuples(
         st.floats(0, 1, exclude_max=True),
         st.sampled_from(["", '"', "\\", "{", "}", "[", "]", ",", ":", "\\u0062", "\0"]),
