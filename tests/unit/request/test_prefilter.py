@@ -69,7 +69,7 @@ def test_a_swarm_variable_with_letters_that_json_spells_freely_always_asks(varia
     assert may_ask(NOTHING, b"{}", (variable,))
 
 
-def test_it_imports_nothing():
+def test_it_imports_nothing_but_numbers():
     program = f"""
 import sys
 sys.path.insert(0, {os.path.dirname(os.path.dirname(oci_gpu_hook.__file__))!r})
@@ -81,6 +81,8 @@ print(*sorted(set(sys.modules) - before))
     assert found.stdout.split() == [
         "__future__",
         "oci_gpu_hook",
+        "oci_gpu_hook.base",
+        "oci_gpu_hook.base.limits",
         "oci_gpu_hook.request",
         "oci_gpu_hook.request.prefilter",
     ]
