@@ -22,6 +22,7 @@ PACKAGES = (
     "python3-psutil",
     "python3-rich",
     "python3-structlog",
+    "python3-yaml",
     "runc",
     "gcc",
     "libc6-dev",
