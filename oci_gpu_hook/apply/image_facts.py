@@ -24,7 +24,6 @@ _GLIBC_LOADER: Final = {
     "aarch64": "/lib/ld-linux-aarch64.so.1",
 }
 _LOADER: Final = _GLIBC_LOADER.get(MACHINE, "/lib/ld-linux.so.2")
-_LARGEST_LOADER: Final = 4 * 1024 * 1024
 _CACHE_PATH: Final = b"/etc/ld.so.cache\0"
 _MUSL_LOADER: Final = f"/lib/ld-musl-{MACHINE}.so.1"
 _OUTSIDE_VOLUMES: Final = "/usr/local/nvidia/lib64"
@@ -51,7 +50,7 @@ def _libc(rootfs: Rootfs) -> str:
 
     Others have a loader at glibc's path that is none or has another cache: gcompat's stand-in for it, Nix's, Guix's.
     """
-    if _reads_cache(rootfs.read(_LOADER, _LARGEST_LOADER)):
+    if _reads_cache(rootfs.read(_LOADER, limits.LOADER)):
         return "glibc"
     return "musl" if rootfs.exists(_MUSL_LOADER) else ""
 

@@ -23,6 +23,7 @@ PACKAGES = (
     "python3-rich",
     "python3-yaml",
     "python3-structlog",
+    "python3-yaml",
     "runc",
     "gcc",
     "libc6-dev",
@@ -115,7 +116,7 @@ def test_the_commands_run(installed):
 
 def test_the_hook_runs_without_anything_of_the_environment(installed):
     done = subprocess.run(
-        [shutil.which("chroot"), installed.root, "/usr/libexec/oci-gpu-hook/oci-gpu-hook", "prestart"],
+        ["/usr/sbin/chroot", installed.root, "/usr/libexec/oci-gpu-hook/oci-gpu-hook", "prestart"],
         input="{}",
         env={"PYTHONHOME": "/nonexistent"},
         capture_output=True,
