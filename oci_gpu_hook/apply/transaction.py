@@ -8,31 +8,31 @@ and in nothing else.
 
 from __future__ import annotations
 
+import errno
 import os
 
-from oci_gpu_hook.apply import ld_cache, mounts, preflight
 from oci_gpu_hook.apply.device_access import cgroup
 from oci_gpu_hook.apply.journal import journal
-from oci_gpu_hook.apply.materialize import Materializing
-from oci_gpu_hook.apply.mounts import Sources
+from oci_gpu_hook.apply.operations.bind import PRIVILEGE, REFRESH
+from oci_gpu_hook.apply.operations.place import Descriptors, Materializing, Preflight
+from oci_gpu_hook.apply.operations.table import KINDS
 from oci_gpu_hook.apply.rootfs.directory import Directories
 from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
 from oci_gpu_hook.apply.systemd import units
 from oci_gpu_hook.base import syscalls
-from oci_gpu_hook.base.errors import UnsafeRootfs, quoted, reason
+from oci_gpu_hook.base.errors import NEW_KERNEL, ApplyError, UnsafeRootfs, quoted, reason
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.base.rootless import host_id_of_root
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from typing import Protocol
 
     from oci_gpu_hook.apply.device_access.model import DeviceCgroup, Node
     from oci_gpu_hook.apply.journal.changes import Change
-    from oci_gpu_hook.apply.mounts import Attachment
-    from oci_gpu_hook.apply.process import Process
-    from oci_gpu_hook.base.config.model import Config
+    from oci_gpu_hook.apply.operations.place import Attachment
+    from oci_gpu_hook.apply.process import Process, Site
     from oci_gpu_hook.oci.container import Container, IdMapping
     from oci_gpu_hook.plan.plan import Plan
 
@@ -49,25 +49,15 @@ if TYPE_CHECKING:
             """Take back what `write` has written down, and leave the journal as it was before."""
 
 
-class Site(Record):
-    """A container that is changed: its process and its rootfs are held open."""
-
-    container: Container
-    process: Process
-    rootfs: Rootfs
-    config: Config
-
-
 class Work(Record):
     """What a transaction is about to do, known before anything is changed.
 
-    changes: what will be made in the rootfs. absent: paths where nothing is. cached: paths that the rootfs's own ld
-    cache will be given. mounted: the mounts' identities, as in the journal. unit: the container's systemd unit, if
-    systemd restricts its devices.
+    changes, absent, cached, mounted: as `Preflight` has them. unit: the container's systemd unit, if systemd restricts
+    its devices.
     """
 
     changes: tuple[Change, ...]
-    absent: frozenset[str]
+    absent: Collection[str]
     cached: tuple[str, ...]
     mounted: tuple[tuple[str, int, int, int, int], ...]
     unit: str
@@ -88,40 +78,41 @@ def carry_out(
     """
     os.umask(0)  # modes are set when files are made: see Directory.make_node
     container, rootfs = site.container, site.rootfs
-    cache = ld_cache.decide(plan, rootfs, read_only=container.root_readonly)
     with (
-        cgroup.find(container.pid, container.cgroups_path) as devices,
+        Descriptors() as opened,
         Directories(rootfs) as directories,
-        Sources() as sources,
+        cgroup.find(container.pid, container.cgroups_path) as devices,
     ):
-        sources.hold(plan.edits.mounts)
+        prepared = [(kind, kind.prepare(plan, site, opened)) for kind in KINDS]
         unit = _restricted_unit(devices)
 
         def look() -> Work:
-            seen = preflight.look(plan, rootfs, directories, cache.mountpoints)
-            changes = (*seen.changes, *cache.changes)
-            found = sources.identities
-            return Work(changes=changes, absent=seen.absent, cached=cache.added, mounted=found, unit=unit)
+            seen = Preflight(rootfs, directories)
+            for kind, own in prepared:
+                kind.preflight(plan, own, seen)
+            return Work(
+                changes=tuple(seen.changes), absent=seen.absent, cached=seen.cached, mounted=seen.mounted, unit=unit
+            )
 
         try:
             work = journaling.write(look)
         except OSError as error:
             raise _unsteady(error) from None
-        with Materializing(rootfs, directories, work.absent, sources, _in_user_namespace(container)) as made:
-            attached: list[Attachment] = []
-            try:
-                made.make(plan)
-                confirm()
-                ld_cache.put(cache, rootfs, made, journaling.ld_cache_path())
-                attach_all(made.attachments, attached, site.process, rootfs)
-                journal.drop(journaling.ld_cache_path())
-                _allow_devices(devices, nodes, container, unit)
-            except BaseException as error:
-                detach_all(attached, site.process)
-                journaling.undo(work)
-                if isinstance(error, OSError):
-                    raise _unsteady(error) from None
-                raise
+        attached: list[Attachment] = []
+        try:
+            making = Materializing(site, directories, work.absent, opened, journaling.ld_cache_path())
+            for kind, own in prepared:
+                kind.make(plan, own, making)
+            confirm()
+            attach_all(making.attachments, attached, site.process, rootfs)
+            journal.drop(making.state_file)
+            _allow_devices(devices, nodes, container, unit)
+        except BaseException as error:
+            detach_all(attached, site.process)
+            journaling.undo(work)
+            if isinstance(error, OSError):
+                raise _unsteady(error) from None
+            raise
 
 
 def attach_all(attachments: Sequence[Attachment], attached: list[Attachment], process: Process, rootfs: Rootfs) -> None:
@@ -134,9 +125,22 @@ def attach_all(attachments: Sequence[Attachment], attached: list[Attachment], pr
     try:
         if rootfs_mount in shared:
             _leave_peers(rootfs)
-        mounts.attach(attachments, attached)
+        _attach(attachments, attached)
     finally:
         process.leave()
+
+
+def _attach(attachments: Sequence[Attachment], attached: list[Attachment]) -> None:
+    path = ""
+    try:
+        for attachment in attachments:
+            tree, onto, path = attachment
+            syscalls.move_mount(tree, onto)
+            attached.append(attachment)
+    except OSError as error:
+        # ENOTDIR: what was a file when the inventory was made is a directory now, or the other way round.
+        remedy = {errno.ENOSYS: NEW_KERNEL, errno.ENOTDIR: REFRESH}.get(error.errno or 0, PRIVILEGE)
+        raise ApplyError(f"cannot mount {quoted(path)} in the container", reason(error), remedy) from None
 
 
 def detach_all(attached: Sequence[Attachment], process: Process) -> None:
@@ -187,10 +191,6 @@ def _allow_devices(devices: DeviceCgroup, nodes: Sequence[Node], container: Cont
         if not had_one:
             drop_in.remove(unit)
         raise
-
-
-def _in_user_namespace(container: Container) -> bool:
-    return "user" in container.namespaces
 
 
 def _unsteady(error: OSError) -> UnsafeRootfs:

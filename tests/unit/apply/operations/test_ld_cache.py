@@ -1,0 +1,84 @@
+"""The container's ld cache: mounted over, or exchanged on an engine's overlay."""
+
+from __future__ import annotations
+
+from oci_gpu_hook.apply import cleanup, status, transaction
+from oci_gpu_hook.apply.journal.changes import FILE, change
+from oci_gpu_hook.apply.operations import ld_cache
+from oci_gpu_hook.base.formats import ldcache, ldcache_entries
+from tests.unit.apply.operations.conftest import library, plan
+
+OF_IMAGE = ldcache.build([library("/usr/lib64/libc.so.6")])
+OURS = library("/usr/lib64/libcuda.so.1")
+
+
+def names(data: bytes) -> list[str]:
+    return [entry.path for entry in ldcache_entries.parse(data)]
+
+
+def cache(container) -> bytes:
+    return container.rootfs.read("/etc/ld.so.cache", 1 << 20)
+
+
+def test_on_a_plain_directory_the_images_file_stays_under_a_mount(container):
+    (container.root / "etc").mkdir()
+    there = container.root / "etc/ld.so.cache"
+    there.write_bytes(OF_IMAGE)
+    entry = container.give(plan(ld_cache=(OURS,), image_cache=OF_IMAGE))
+    assert names(cache(container)) == ["/usr/lib64/libcuda.so.1", "/usr/lib64/libc.so.6"]
+    assert there.read_bytes() == OF_IMAGE
+    assert (entry.changes, entry.cached) == ((), ())
+    assert list(container.state.iterdir()) == [], "the state file is gone once it is mounted"
+
+
+def test_on_an_overlay_the_file_is_exchanged_and_what_was_added_is_taken_out(container, tmp_path):
+    (container.root / "etc").mkdir()
+    (container.root / "etc/ld.so.cache").write_bytes(OF_IMAGE)
+    container.inside("mount", "-t", "tmpfs", "tmpfs", str(container.state))
+    for name in ("upper", "work"):
+        container.inside("mkdir", str(container.state / name))
+    layers = f"lowerdir={container.root},upperdir={container.state}/upper,workdir={container.state}/work"
+    container.inside("mount", "-t", "overlay", "overlay", "-o", layers, str(container.root))
+    with transaction.open_rootfs(container.value, container.process) as container.rootfs:
+        entry = container.give(plan(ld_cache=(OURS,), image_cache=OF_IMAGE))
+        assert "/usr/lib64/libcuda.so.1" in names(cache(container))
+        assert "ld.so.cache" not in container.inside("findmnt", "-n", "-o", "TARGET")
+        assert entry.changes == (change(FILE, ld_cache.NEW_PATH),)
+        assert entry.cached == ("/usr/lib64/libcuda.so.1",)
+        cleanup.clean(container.rootfs, entry)
+        assert names(cache(container)) == ["/usr/lib64/libc.so.6"]
+
+
+def test_an_image_of_glibc_without_one_gets_one(container):
+    entry = container.give(plan(ld_cache=(OURS,)))
+    assert names(cache(container)) == ["/usr/lib64/libcuda.so.1"]
+    assert change(FILE, "/etc/ld.so.cache") in entry.changes
+
+
+def test_musl_reads_none_and_gets_none(container):
+    made = plan(ld_cache=(OURS,))
+    container.give(made.replace(image=made.image.replace(libc="musl")))
+    assert cache(container) == b""
+
+
+def test_where_it_does_not_list_what_it_was_to_list_it_is_written_whole(container):
+    made = plan(ld_cache=(OURS, library("/usr/lib64/libcuda.so")))
+    entry = container.give(made)
+    container.inside("umount", str(container.root / "etc/ld.so.cache"))
+    (finding,) = container.lost(entry)
+    assert str(finding) == (
+        "the ld cache does not list '/usr/lib64/libcuda.so.1' and 1 more: there is none any more; "
+        "run `oci-gpu repair c1`"
+    )
+    assert (finding.kind, finding.repairable) == ("ld-cache", True)
+    (container.root / "etc/ld.so.cache").write_bytes(OF_IMAGE)
+    (finding,) = container.lost(entry)
+    assert "it was written anew since" in str(finding)
+    part = status.lost_part(made, entry, [finding])
+    assert part.ld_cache == made.ld_cache
+    container.give(part)
+    assert container.lost(entry) == []
+
+
+def test_it_shows_what_will_be_listed():
+    assert ld_cache.show(plan(ld_cache=(OURS,))) == {"ldCache": ["/usr/lib64/libcuda.so.1"]}
