@@ -93,8 +93,13 @@ class Store:
         return table.replace(leases=(*leases, *judged), queue=queue)
 
     def write(self, table: LeaseTable) -> None:
-        """Replace the record; readers without the lock see the old or the new one, never a part."""
+        """Replace the record; readers without the lock see the old or the new one, never a part.
+
+        Raises OSError EFBIG for one that would be too large to be read back: it would be set aside with all its leases.
+        """
         data = document.dump(to_json(table))
+        if len(data) > LARGEST_RECORD:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), RECORD)
         replace_file(RECORD, data, mode=0o644, dir_fd=self._dir, temporary=RECORD + ".new")
 
     def tell_troubles(self) -> None:

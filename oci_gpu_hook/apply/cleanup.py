@@ -224,8 +224,9 @@ def take_back(rootfs: Rootfs, changes: Sequence[Change], *, ended: bool = False)
         if parent_fd is None:
             continue
         try:
-            if not rootfs.in_volume(parent_fd):
-                undoing.take_back(change, name, parent_fd)
+            mount = syscalls.mount_id(parent_fd)
+            if not rootfs.is_of_host(mount):
+                undoing.take_back(change, name, parent_fd, mount)
         except (OSError, ValueError):
             continue  # gone, exchanged, in use or read-only: not the hook's any more, or not to be had
         finally:

@@ -45,7 +45,7 @@ def lost_part(plan: Plan, entry: Entry, findings: Sequence[Finding]) -> Plan:
 def _access(entry: Entry, repair: str) -> Iterator[Finding]:
     """Yield what the container may not use any more, or will not be let use for long."""
     with cgroup.find(entry.pid, entry.cgroups_path) as found:
-        refused = [node for node in entry.nodes if cgroup.allows(found, *node) is False]
+        refused = cgroup.refused(found, entry.nodes)
         unit = drop_in.restricted_unit(found.path)
     if refused:
         paths = dict(zip(entry.nodes, entry.node_paths, strict=False))
@@ -53,5 +53,5 @@ def _access(entry: Entry, repair: str) -> Iterator[Finding]:
         why = "its rules were rewritten since: by a reload of systemd, or an update of the container by its engine"
         yield Finding(kind=RIGHTS, what=f"the device cgroup refuses {names}", why=why, remedy=repair)
     if unit and not drop_in.covers(unit, entry.nodes):
-        why = "systemd restricts its devices, and its next reload will take the GPUs away"
+        why = "systemd restricts its devices, and its next reload may take the GPUs away"
         yield Finding(kind=DROP_IN, what=f"{unit} has no drop-in for its GPUs", why=why, remedy=repair)

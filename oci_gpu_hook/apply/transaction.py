@@ -83,7 +83,7 @@ def carry_out(
         Directories(rootfs) as directories,
         cgroup.find(container.pid, container.cgroups_path) as devices,
     ):
-        prepared = [(kind, kind.prepare(plan, site, opened)) for kind in KINDS]
+        prepared = [(kind, kind.prepare(plan, site, directories, opened)) for kind in KINDS]
         unit = _restricted_unit(devices)
 
         def look() -> Work:

@@ -5,7 +5,8 @@ escapes just these, and backslashes, in names that anybody may have chosen (fs/p
 refuses newlines in names of cgroups (kernel/cgroup/cgroup.c). Python's splitlines also splits at \r, \x0b, \x1c, \x85
 and \u2028, so that the name of a directory could forge a row.
 
-A row without its fields is passed over. What it stands for is then taken for the host's, never for the container's own.
+A row without its fields is passed over. What it stands for is then taken for the host's, never for the container's own;
+and so is a mount whose id is there twice.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ if TYPE_CHECKING:
     Mount = tuple[int, int, bytes, bytes, bytes, bytes]
 
 _FIELDS = 6
+_LONGEST_NUMBER = 10  # digits; Python refuses to read thousands
 
 
 def mounts(mountinfo: bytes) -> Iterator[Mount]:
     """Yield the mounts of a mountinfo; root and mount point as the kernel escapes them (see `unescaped`)."""
     for row in mountinfo.split(b"\n"):
         fields = row.split(b" ", _FIELDS - 1)
-        if len(fields) == _FIELDS and fields[0].isdigit() and fields[1].isdigit():
+        if _is_row(fields):
             yield int(fields[0]), int(fields[1]), fields[2], fields[3], fields[4], fields[5]
 
 
@@ -67,7 +69,11 @@ def own_mounts(container: bytes, rootfs: int, host: Callable[[], bytes]) -> froz
     if not elsewhere:
         elsewhere = {device for _number, _parent, device in _places(host())}
     own = [int(number) for number, _parent, device in rows if number in inside and device not in elsewhere]
-    return frozenset((rootfs, *own))
+    found = frozenset((rootfs, *own))
+    numbers = [number for number, _parent, _device in rows]
+    if len(frozenset(numbers)) != len(numbers):  # the kernel gives an id once; which of two rows is true, nobody knows
+        return frozenset((rootfs, *(number for number in found if numbers.count(b"%d" % number) == 1)))
+    return found
 
 
 def shared_mounts(container: bytes) -> frozenset[int]:
@@ -98,4 +104,10 @@ def cgroups(table: bytes) -> Iterator[tuple[bytes, tuple[bytes, ...], bytes]]:
 def _places(mountinfo: bytes) -> list[list[bytes]]:
     """Return id, parent's id and device of each mount, as bytes: a start compares them and needs no more."""
     rows = [row.split(b" ", _FIELDS - 1) for row in mountinfo.split(b"\n")]
-    return [row[:3] for row in rows if len(row) == _FIELDS and row[0].isdigit() and row[1].isdigit()]
+    return [row[:3] for row in rows if _is_row(row)]
+
+
+def _is_row(fields: list[bytes]) -> bool:
+    if len(fields) != _FIELDS or not fields[0].isdigit() or not fields[1].isdigit():
+        return False
+    return len(fields[0]) <= _LONGEST_NUMBER >= len(fields[1])

@@ -44,6 +44,8 @@ FSMOUNT_CLOEXEC: Final = 1
 _FSCONFIG_SET_STRING: Final = 1
 _FSCONFIG_CMD_CREATE: Final = 6
 # include/uapi/linux/stat.h
+_STATX_TYPE: Final = 0x1
+_STATX_SIZE: Final = 0x200
 _STATX_BTIME: Final = 0x800
 _STATX_BTIME_OFFSET: Final = 0x50
 _STATX_MNT_ID: Final = 0x1000
@@ -255,6 +257,20 @@ def is_there(dirfd: int, name: str) -> bool:
     if get_errno() != ENOENT:
         raise _failure()
     return False
+
+
+def look(dirfd: int, name: str) -> tuple[int, int, int, int] | None:
+    """Return mode, size, device number and mount id of what a directory has of that name, None where it has nothing.
+
+    No link is followed. Where something is mounted there it is that, and the mount id is not the directory's.
+    """
+    mask = _STATX_TYPE | _STATX_SIZE | _STATX_MNT_ID
+    if _syscall(_NR_STATX, dirfd, name.encode(_ENCODING, "surrogateescape"), AT_SYMLINK_NOFOLLOW, mask, _status) < 0:
+        if get_errno() == ENOENT:
+            return None
+        raise _failure()
+    mode, size, major, minor, mount = unpack_from("=28xH10xQ80xII8xQ", _status)
+    return mode, size, os.makedev(major, minor), mount
 
 
 def file_system_type(fd: int) -> int:

@@ -23,7 +23,7 @@ def named(name: str, config: Config) -> Entry:
     entries = everything(config)
     found = [entry for entry in entries if entry.id == name]
     if not found and name.isdecimal():
-        found = [entry for entry in entries if entry.pid == int(name)] or _around(name, entries)
+        found = [entry for entry in entries if str(entry.pid) == name] or _around(name, entries)
     if not found and name.startswith("/"):
         found = [entry for entry in entries if os.path.normpath(entry.bundle) == os.path.normpath(name)]
     found = found or [entry for entry in entries if name and entry.id.startswith(name)]

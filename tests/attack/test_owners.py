@@ -6,12 +6,21 @@ where nothing is mounted, that directory is renamed to where the hook is about t
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import subprocess
 import sys
+import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from oci_gpu_hook.apply import cleanup
+from oci_gpu_hook.apply.journal.changes import DIRECTORY, FILE, change
+from oci_gpu_hook.apply.rootfs.directory import Directories
+from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
+from tests.runtime import rootfs as images
 
 OWNER = 100_000
 _ROUNDS = {False: 3_000, True: 100_000}
@@ -94,3 +103,89 @@ def test_a_directory_of_the_host_is_never_given_away(directory, canary, tally, f
     found = volume.stat()
     assert (found.st_uid, found.st_gid) == (0, 0)
     assert canary.is_untouched()
+
+
+def test_a_directory_that_is_there_already_keeps_its_owner(directory, tally):
+    for owner in ((0, 0), (12, 34)):
+        rootfs = directory / str(owner[0])
+        (rootfs / "name").mkdir(parents=True)
+        os.chown(rootfs / "name", *owner)
+        fd = os.open(rootfs, os.O_PATH | os.O_DIRECTORY)
+        with Rootfs(fd, (OWNER, OWNER)) as held, Directories(held) as directories:
+            os.close(directories.make("").make_directory("name").fd)
+            os.close(directories.make("").make_directory("new").fd)
+        tally.count()
+        found = os.stat(rootfs / "name")
+        assert (found.st_uid, found.st_gid) == owner
+        found = os.stat(rootfs / "new")
+        assert (found.st_uid, found.st_gid) == (OWNER, OWNER)
+
+
+def test_what_lies_below_a_mount_is_not_taken_away(enter, machine, directory, tally):
+    """Whoever removes a mountpoint from another namespace removes the mount; what was looked at was the mount."""
+    rootfs = images.copy(machine.image("debian"), directory / "rootfs")
+    for name in ("hidden", "mask"):
+        (rootfs / name).touch()
+    (rootfs / "empty").mkdir()
+    with enter(rootfs) as sandbox:
+        inside = ["nsenter", f"--mount=/proc/{sandbox.pid}/ns/mnt", "--", "mount"]
+        subprocess.run([*inside, "--bind", rootfs / "mask", rootfs / "hidden"], check=True)
+        subprocess.run([*inside, "-t", "tmpfs", "tmpfs", rootfs / "empty"], check=True)
+        before = sandbox.mounts()
+        everything = frozenset(int(line.split()[0]) for line in before)  # as if all were the container's own
+        held = Rootfs(os.open(sandbox.path("/"), os.O_PATH | os.O_DIRECTORY), own_mounts=lambda _mount: everything)
+        with held:
+            cleanup.take_back(held, [change(FILE, "/hidden"), change(DIRECTORY, "/empty")])
+        tally.count()
+        assert sandbox.mounts() == before
+        for name in ("hidden", "empty"):  # seen from where nothing is mounted, they are what may be removed
+            assert (rootfs / name).exists()
+
+
+@pytest.mark.race
+def test_a_volume_of_a_container_whose_rootfs_another_one_uses(runc, make_bundle, directory, tally, full):
+    """The whole way, under runc: the other container begins to rename once the volume is mounted."""
+    volume = directory / "hosts"
+    volume.mkdir(mode=0o755)
+    mounts = ({"destination": "/volume", "type": "bind", "source": str(volume), "options": ["rbind", "rw"]},)
+    begun = directory / "begun"
+    for number in range(60 if full else 12):
+        bundle = make_bundle("list=/", gpus="0", user_namespace=True, mounts=mounts, name=f"bundle-{number}")
+        script = f"echo > {begun}"
+        bundle.config["hooks"]["prestart"].insert(0, {"path": "/bin/sh", "args": ["sh", "-c", script]})
+        (bundle.rootfs / "volume").mkdir()
+        where = bundle.rootfs / "usr/lib/firmware"
+        assert not where.exists()
+        with renaming(bundle.rootfs / "volume", where, begun):
+            result = runc.run(bundle)
+        tally.count()
+        assert result.status == 0 or "internal error" not in result.stderr
+        assert os.stat(volume).st_uid == 0, f"the host's directory is the container's now, by container {number}"
+        begun.unlink(missing_ok=True)
+
+
+@contextmanager
+def renaming(mountpoint: Path, name: Path, begun: Path):
+    """Give a mount point the name where the hook makes something, and take it away again, once a file is there."""
+    context = multiprocessing.get_context("fork")
+    stop = context.Event()
+
+    def keep_renaming() -> None:
+        while not begun.exists() and not stop.is_set():
+            time.sleep(0.001)
+        while not stop.is_set():
+            for one, other in ((mountpoint, name), (name, mountpoint)):
+                try:
+                    os.rename(one, other)
+                except OSError:
+                    continue
+                time.sleep(0.0003)
+
+    process = context.Process(target=keep_renaming)
+    process.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        process.join(10)
+    assert process.exitcode == 0

@@ -7,16 +7,21 @@ looks like a stale mount of the hook's, and a mount of the runtime's that confin
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from oci_gpu_hook.admin.simulate.host import make
 from oci_gpu_hook.base import mount_table
 from tests.attack.test_races import Swapper
 from tests.runtime.host import tree
+from tests.runtime.simulated import SimulatedHost
 
 CONFINING = {b"/proc/sys", b"/sys", b"/proc"}
 PROGRAMS = (
@@ -111,3 +116,65 @@ def test_a_container_whose_root_is_a_volume_of_the_host_by_now(runtime, make_bun
         assert "has another root directory" in done.stderr
         assert tree(volume) == before
         assert points(container) == mounted
+
+
+@pytest.fixture
+def host(directory):
+    """A host of the test's own, whose driver files it may replace."""
+    return SimulatedHost(Path(make(str(directory / "host"), gpus=2).directory))
+
+
+def as_root_of_the_host(container, *arguments: str) -> None:
+    """Do something with the container's files that its own processes may not."""
+    namespace = ["nsenter", f"--mount=/proc/{container.pid}/ns/mnt", f"--root=/proc/{container.pid}/root", "--"]
+    subprocess.run([*namespace, "/bin/busybox", *arguments], check=True, capture_output=True)
+
+
+def replace_on_host(host: SimulatedHost, path: str) -> None:
+    """Delete a driver file and put an equal one in its place, as a package manager does: mounts of it are stale."""
+    file = Path(f"{host.driver_root}{path}")
+    shutil.copy2(file, f"{file}.new")
+    os.rename(f"{file}.new", file)
+
+
+def mounted(container) -> list[str]:
+    """Return the mount points of a container, with `ro` or `rw` before each."""
+    rows = [line.split() for line in Path(f"/proc/{container.pid}/mountinfo").read_text().split("\n") if line]
+    return [f"{row[5].split(',')[0]} {row[4]}" for row in rows]
+
+
+TOOL = "/usr/bin/nvidia-smi"
+
+
+def test_a_mount_that_is_not_the_hooks_stays(runc, make_bundle, host, tally):
+    """Whatever stands where the hook had mounted something, and however stale: only the hook's own goes."""
+    with runc.started(make_bundle(args=("/bin/sleep", "100"), gpus="0", config=host.config)) as container:
+        as_root_of_the_host(container, "touch", "/tmp/another")
+        as_root_of_the_host(container, "mount", "--bind", "/tmp/another", TOOL)
+        as_root_of_the_host(container, "rm", "/tmp/another")
+        before = mounted(container)
+        done = repair(runc, host, container)
+        tally.count()
+        assert TOOL not in done.stdout
+        assert set(before) <= set(mounted(container))
+
+
+def test_mounts_of_a_hook_that_did_not_write_down_which_they_are(runc, make_bundle, host, tally):
+    with runc.started(make_bundle(args=("/bin/sleep", "100"), gpus="0", config=host.config)) as container:
+        (path,) = (host.state_dir / "containers").glob(f"{container.id}*.json")
+        entry = json.loads(path.read_text())
+        entry.pop("mounted")
+        path.write_text(json.dumps(entry))
+        before = mounted(container)
+        replace_on_host(host, TOOL)
+        done = repair(runc, host, container)
+        tally.count()
+        assert done.returncode == 1
+        assert f"'{TOOL}'" in done.stderr
+        assert "restart the container" in done.stderr
+        assert mounted(container) == before
+        as_root_of_the_host(container, "umount", TOOL)
+        assert repair(runc, host, container).returncode == 0, "what is missing is put back, and then known"
+        replace_on_host(host, TOOL)
+        assert repair(runc, host, container).returncode == 0
+        assert sorted(mounted(container)) == sorted(before)

@@ -43,6 +43,7 @@ def call(front: Path, *arguments: str, **environment: str) -> subprocess.Complet
 
 PASSED = {
     "not JSON": '{"rootfs": "/r", ',
+    "no value": '{"rootfs": }',
     "not an object": '["rootfs"]',
     "two documents": '{"rootfs": "/r"} {}',
     "control character": '{"rootfs": "/r", "x": "\n"}',

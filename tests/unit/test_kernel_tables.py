@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import ast
-from pathlib import Path
-
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import oci_gpu_hook
+from oci_gpu_hook.apply.systemd.unit_settings import device_policy
 from oci_gpu_hook.base import mount_table
 
-PACKAGE = Path(oci_gpu_hook.__file__).parent
 # What a name may hold: the kernel escapes space, tab, newline and backslash, and nothing else but NUL is impossible.
 NAMES = st.binary(min_size=1, max_size=20).map(
     lambda raw: (
@@ -73,22 +70,22 @@ def test_cgroups_are_told_by_exact_fields():
     ]
 
 
-# Text of this project's own programs or of the host's administrator, whose lines nobody else writes.
-MAY_SPLIT = {
-    "admin": "output of compilers, ldd and the doctor's trial container; text of configuration files in a diff",
-    "base/config/toml.py": "the operator's config.toml, to say on which line a key stands",
-    "devices/nvidia/procfs.py": "the NVIDIA driver's own texts; the names in them are the driver's",
-    "apply/device_access/bpf.py": "the kernel verifier's log of a program of this project's",
-    "apply/systemd/unit_settings.py": "unit files, which systemd reads by lines",
-}
+def test_two_rows_of_one_id_are_the_hosts():
+    rows = b"20 1 254:0 / / rw - x x rw\n35 20 0:9 / /r rw - x x rw\n37 35 0:4 / /r/w rw - x x rw\n"
+    rows += b"36 20 0:7 / /v rw - x x rw\n36 35 0:8 / /r/v rw - x x rw\n"
+    assert mount_table.own_mounts(rows, 35, lambda: b"") == {35, 37}
+    assert mount_table.own_mounts(rows.replace(b"36 20 0:7 / /v", b"38 20 0:7 / /v"), 35, lambda: b"") == {35, 36, 37}
 
 
-def test_splitlines_is_kept_from_kernel_tables():
-    found = set()
-    for path in PACKAGE.rglob("*.py"):
-        name = str(path.relative_to(PACKAGE))
-        calls = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute))
-        if any(node.attr == "splitlines" for node in calls):
-            found.add(name)
-    left = {name for name in found if name not in MAY_SPLIT and name.split("/")[0] not in MAY_SPLIT}
-    assert left == set(), "split kernel tables with base.mount_table"
+def test_a_number_that_no_kernel_writes_is_no_row():
+    rows = b"9" * 5000 + b" 35 98:0 /mnt1 /mnt2 rw - ext3 /dev/root rw\n"
+    assert list(mount_table.mounts(rows)) == []
+    assert mount_table.own_mounts(rows, 35, lambda: rows) == {35}
+
+
+@pytest.mark.parametrize("separator", ["\x0b", "\x0c", "\x1c", "\x85", "\u2028"], ids=ascii)
+def test_a_description_sets_nothing_of_its_unit(tmp_path, separator):
+    unit = tmp_path / "run/systemd/transient/a.scope"
+    unit.parent.mkdir(parents=True)
+    unit.write_text(f"[Scope]\nDevicePolicy=strict\nDescription=x{separator}DevicePolicy=auto\n")
+    assert device_policy("a.scope", "none", str(tmp_path))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from oci_gpu_hook.base.errors import one_line
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
@@ -65,7 +67,7 @@ def print_table(out: Console, table: Table) -> None:
         return
     with out.capture() as captured:
         out.print(table)
-    for line in captured.get().splitlines():
+    for line in captured.get().removesuffix("\n").split("\n"):
         print(line.rstrip())
 
 
@@ -73,6 +75,6 @@ def hanging(out: Console, mark: str, text: str, style: str = "") -> None:
     """Print a mark, and beside it a text that keeps its distance from the left where it takes several lines."""
     from rich.text import Text
 
-    for number, line in enumerate(Text(text).wrap(out, max(out.width - len(mark), 20))):
+    for number, line in enumerate(Text(one_line(text)).wrap(out, max(out.width - len(mark), 20))):
         line.rstrip()
         out.print(Text.assemble((mark if number == 0 else " " * len(mark), style), line))

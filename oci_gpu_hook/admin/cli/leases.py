@@ -152,7 +152,7 @@ def _picture(config: Config) -> Group:
         table.add_column(heading, **options)  # type: ignore[arg-type]
     for row in rows(found, gpus):
         table.add_row(
-            row.device,
+            Text(one_line(row.device)),
             Text(one_line(row.product)),
             row.memory,
             Text(one_line(row.holder), style="bold") if row.holder else Text("free", style="green"),
@@ -161,7 +161,7 @@ def _picture(config: Config) -> Group:
         )
     for place, waiter in enumerate(found.queue, 1):
         wanted = waiter.request.count or ", ".join(waiter.request.devices)
-        notes.append(f"waiting, {place}: {one_line(waiter.container)} for {wanted}, {_age(waiter.since)}")
+        notes.append(one_line(f"waiting, {place}: {waiter.container} for {wanted}, {_age(waiter.since)}"))
     return Group(table, *(Text(note) for note in notes))
 
 

@@ -125,5 +125,5 @@ def _rows(out: Console, rows: Iterable[Sequence[str]]) -> None:
     table = new_table()
     table.show_header = False
     for cells in rows:
-        table.add_row(Text(f"  {cells[0]}"), *(Text(one_line(cell)) for cell in cells[1:]))
+        table.add_row(Text(one_line(f"  {cells[0]}")), *(Text(one_line(cell)) for cell in cells[1:]))
     print_table(out, table)

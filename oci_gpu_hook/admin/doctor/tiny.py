@@ -105,7 +105,7 @@ def run(runtime: str, work: str, name: str) -> Outcome:
 
 def _needed(program: str) -> Iterator[str]:
     """Yield the libraries of one of the host's own programs, and its loader."""
-    for line in _run("ldd", program).splitlines():
+    for line in _run("ldd", program).split("\n"):
         yield from (word for word in line.split() if word.startswith("/"))
 
 

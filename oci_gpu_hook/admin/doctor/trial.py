@@ -64,15 +64,15 @@ def _try(host: Host, runtime: str, work: str, hook: str) -> Finding:
     what = f"a container under {os.path.basename(runtime)}"
     remedy = "the words of the hook say what to do; oci-gpu plan shows the same for a bundle of yours"
     if outcome.status:
-        words = outcome.errors.strip().splitlines() or outcome.output.strip().splitlines() or ["it said nothing"]
+        words = (outcome.errors.strip() or outcome.output.strip() or "it said nothing").split("\n")
         of_hook = "oci-gpu-hook: error: " in words[-1]
         remedy = (
             remedy if of_hook else "does it start containers that ask for no GPU? these are the runtime's own words"
         )
         severity = ERROR if of_hook else WARNING
         return Finding(check=_NAME, severity=severity, what=f"{what} did not start", why=words[-1], remedy=remedy)
-    shown = [line for line in outcome.output.splitlines() if line.startswith("GPU ")]
-    refused = [line for line in outcome.output.splitlines() if "ermitted" in line]
+    shown = [line for line in outcome.output.split("\n") if line.startswith("GPU ")]
+    refused = [line for line in outcome.output.split("\n") if "ermitted" in line]
     if refused:
         why = f"the device cgroup refuses it: {quoted(refused[0])}"
         return Finding(check=_NAME, severity=ERROR, what=f"{what} cannot open its GPU", why=why, remedy=remedy)

@@ -125,7 +125,7 @@ def _extensions(interpreter: str) -> dict[str, str]:
     """Return where the interpreter has those of the extension modules of a start that are files."""
     program = f"import {', '.join(EXTENSIONS)}"
     program += f"\nfor module in {', '.join(EXTENSIONS)}: print(getattr(module, '__file__', ''))"
-    paths = _said(interpreter, program).stdout.splitlines()
+    paths = _said(interpreter, program).stdout.removesuffix("\n").split("\n")
     return {name: path for name, path in zip(EXTENSIONS, paths, strict=True) if path}
 
 
@@ -133,7 +133,7 @@ def _import_order(interpreter: str, heads: Sequence[str], package: str) -> list[
     """Return the package's modules in the order in which importing the heads completes them, packages first."""
     program = f"import sys; sys.path.append({os.path.dirname(package)!r}); import {', '.join(heads)}"
     said = _said(interpreter, program, "-X", "importtime").stderr
-    names = (line.rpartition("|")[2].strip() for line in said.splitlines() if line.startswith("import time:"))
+    names = (line.rpartition("|")[2].strip() for line in said.split("\n") if line.startswith("import time:"))
     return [name for name in names if name.split(".")[0] == "oci_gpu_hook"]
 
 

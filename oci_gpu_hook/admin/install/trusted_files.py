@@ -22,7 +22,8 @@ def make_directory(directory: str) -> None:
 def check_owners(path: str, *, tree: bool = False) -> list[str]:
     """Check a path, those above it and, with `tree`, the Python files below it.
 
-    Raises HookError where everyone may write; returns a warning where a user other than root and the caller may.
+    Raises HookError where everyone may write, or a group or list of others; returns a warning where a user other than
+    root and the caller may, or a group that nobody else is in.
     """
     suspects = [path]
     if tree:
@@ -39,9 +40,41 @@ def check_owners(path: str, *, tree: bool = False) -> list[str]:
         if about.st_mode & 0o002 and not sticky:
             why = "everyone may write there, and root would run it"
             raise HookError(quoted(suspect), why, "chmod -R o-w, or install elsewhere")
+        if about.st_mode & 0o020 and not sticky:
+            warnings += _check_group(suspect, about)
         if about.st_uid not in (0, os.geteuid()):
             warnings.append(f"{quoted(suspect)} belongs to user {about.st_uid}, who decides what the hook does as root")
     return warnings[:1]  # the first says what there is to say about a whole tree
+
+
+def _check_group(path: str, about: os.stat_result) -> list[str]:
+    """Do for who may write by the group's bits, which with an access control list stand for everyone in that."""
+    remedy = "chmod -R g-w, or install elsewhere"
+    try:
+        os.getxattr(path, "system.posix_acl_access")
+    except OSError:
+        pass
+    else:
+        why = "users of its access control list may write there, and root would run it"
+        raise HookError(quoted(path), why, f"setfacl -bR, {remedy}")
+    if about.st_gid == 0:
+        return []
+    import grp
+    import pwd
+
+    try:
+        group = grp.getgrgid(about.st_gid)
+    except KeyError:
+        why = f"group {about.st_gid}, which has no name here, may write there, and root would run it"
+        raise HookError(quoted(path), why, remedy) from None
+    named = set(group.gr_mem)
+    users = [user for user in pwd.getpwall() if user.pw_gid == about.st_gid or user.pw_name in named]
+    named -= {user.pw_name for user in users}
+    others = [user.pw_name for user in users if user.pw_uid not in (0, os.geteuid(), about.st_uid)]
+    if named or others:
+        why = f"group {group.gr_name} may write there, with {', '.join(sorted({*named, *others})[:3])} in it"
+        raise HookError(quoted(path), f"{why}, and root would run it", remedy)
+    return [f"{quoted(path)} can be written by group {group.gr_name}; who comes into it decides what the hook does"]
 
 
 def replace(path: str, content: bytes, mode: int) -> None:

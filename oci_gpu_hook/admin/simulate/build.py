@@ -74,8 +74,9 @@ def _compile(command: Sequence[str], work: str, *sources: str) -> str:
     )
     if run.returncode == 0:
         return ""
-    complaints = [line for line in run.stderr.splitlines() if re.search(r"error|cannot|not found", line)]
-    return one_line((complaints or run.stderr.splitlines() or [f"exit status {run.returncode}"])[0].strip())
+    complaints = [line for line in run.stderr.split("\n") if re.search(r"error|cannot|not found", line)]
+    first = (complaints or run.stderr.strip().split("\n"))[0].strip()
+    return one_line(first or f"exit status {run.returncode}")
 
 
 def _image(work: str) -> bytes:

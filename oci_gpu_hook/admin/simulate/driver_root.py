@@ -117,5 +117,5 @@ def _ld_cache(tree: Tree, layout: Layout) -> None:
         [ldconfig, "-X", "-r", tree.root], capture_output=True, text=True, check=False, env={"LC_ALL": "C"}
     )
     if run.returncode or not os.path.exists(os.path.join(tree.root, "etc/ld.so.cache")):
-        why = one_line(run.stderr.strip().splitlines()[-1] if run.stderr.strip() else f"exit status {run.returncode}")
+        why = one_line(run.stderr.strip().split("\n")[-1] if run.stderr.strip() else f"exit status {run.returncode}")
         raise SimulationError("ld cache", f"{ldconfig}: {why}", "a simulated host needs glibc's ldconfig")

@@ -101,7 +101,7 @@ def _numbers_listed(path: str) -> set[int]:
             text = file.read().partition("Block devices:")[0]
     except FileNotFoundError:
         return set()
-    return {int(words[0]) for line in text.splitlines() if (words := line.split()) and words[0].isdigit()}
+    return {int(words[0]) for line in text.split("\n") if (words := line.split()) and words[0].isdigit()}
 
 
 def host_nodes(gpus: Sequence[SimulatedGpu], numbers: Numbers) -> Iterator[Node]:

@@ -57,7 +57,7 @@ def load(code: bytes) -> int:
     try:
         return _load(code, pack("<IIQ", 1, _LOG_SIZE, log.address))
     except OSError:
-        lines = log.raw.rstrip(b"\0").decode("ascii", "replace").splitlines()
+        lines = log.raw.rstrip(b"\0").decode("ascii", "replace").split("\n")
         words = next((line for line in reversed(lines) if line and not line.startswith("processed ")), "")
         raise ApplyError(
             "cannot load the container's device program",

@@ -100,6 +100,14 @@ def allows(cgroup: DeviceCgroup, major: int, minor: int) -> bool | None:
     return answer
 
 
+def refused(cgroup: DeviceCgroup, nodes: Sequence[Node]) -> tuple[Node, ...]:
+    """Return those of the nodes that the container's process may not open now, as far as is known. Raises OSError."""
+    if not cgroup.levels:
+        return ()
+    found: tuple[Node, ...] = _controller(cgroup.version).refused(cgroup, nodes)
+    return found
+
+
 def _controller(version: int) -> ModuleType:
     """Return the module for that version of cgroups; the other one is not worth importing."""
     if version == 1:

@@ -35,6 +35,7 @@ _BLINDING_REGISTER: Final = 11  # BPF_REG_AX, which only a hardened JIT uses and
 
 _PROLOGUE: Final = 5  # instructions of our prefix before its first rule
 _RULE: Final = 4  # instructions of each of its rules
+_MOST: Final = 8191  # rules behind one prologue: the offset of its jump over them has 15 bits
 
 
 def instruction(opcode: int, destination: int = 0, source: int = 0, offset: int = 0, immediate: int = 0) -> bytes:
@@ -47,6 +48,8 @@ _RETURN_1: Final = instruction(_MOV, 0, immediate=1) + instruction(_EXIT)
 
 def prefix(nodes: Sequence[Node]) -> bytes:
     """Return instructions that permit reading and writing `nodes`, and fall through to what follows for all else."""
+    if len(nodes) > _MOST:
+        return prefix(nodes[:_MOST]) + prefix(nodes[_MOST:])
     rules = b"".join(
         instruction(_JNE, 2, offset=3, immediate=major) + instruction(_JNE, 3, offset=2, immediate=minor) + _RETURN_1
         for major, minor in nodes
@@ -62,7 +65,16 @@ def prefix(nodes: Sequence[Node]) -> bytes:
 
 
 def split(code: bytes) -> tuple[tuple[Node, ...], bytes]:
-    """Return the nodes of our own prefix, `()` where there is none, and the program behind it."""
+    """Return the nodes of our own prefixes, `()` where there is none, and the program behind them."""
+    nodes: tuple[Node, ...] = ()
+    found, code = _split_first(code)
+    while found:
+        nodes += found
+        found, code = _split_first(code)
+    return nodes, code
+
+
+def _split_first(code: bytes) -> tuple[tuple[Node, ...], bytes]:
     if len(code) < _PROLOGUE * INSTRUCTION_SIZE:
         return (), code
     (offset,) = unpack_from("<h", code, 2 * INSTRUCTION_SIZE + 2)

@@ -13,10 +13,14 @@ from oci_gpu_hook.base.files import read_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from typing import Final
 
     from oci_gpu_hook.apply.device_access.model import Change, DeviceCgroup, Node
     from oci_gpu_hook.oci.container import DeviceRule
+
+_READ_WRITE: Final = frozenset("rw")
+_NONE: Final[frozenset[str]] = frozenset()
 
 
 class Allowed:
@@ -59,6 +63,12 @@ def allows(cgroup: DeviceCgroup, major: int, minor: int) -> bool:
     return not _missing(_read_list(cgroup.levels[-1]), major, minor)
 
 
+def refused(cgroup: DeviceCgroup, nodes: Sequence[Node]) -> tuple[Node, ...]:
+    """Return those of the nodes that the process's cgroup may not read and write."""
+    listed = _read_list(cgroup.levels[-1])
+    return tuple(node for node in nodes if _missing(listed, *node))
+
+
 def _add(cgroup: DeviceCgroup, allowing: int, node: Node, access: str) -> None:
     rule = f"c {node[0]}:{node[1]} {access}"
     try:
@@ -74,7 +84,7 @@ def _add(cgroup: DeviceCgroup, allowing: int, node: Node, access: str) -> None:
         ) from None
 
 
-def _missing(listed: list[tuple[str, str, str]], major: int, minor: int) -> str:
+def _missing(listed: Mapping[str, frozenset[str]], major: int, minor: int) -> str:
     """Return which of `rw` a rule for the node must add.
 
     One rule must hold all that is wanted of an open (security/device_cgroup.c, match_exception), so a read-only rule
@@ -82,26 +92,24 @@ def _missing(listed: list[tuple[str, str, str]], major: int, minor: int) -> str:
     what it denies.
     """
     name = f"{major}:{minor}"
-    exact = ""
-    for kind, numbers, access in listed:
-        if kind == "a":
+    for numbers in (name, f"{major}:*", f"*:{minor}", "*:*"):
+        if listed.get(numbers, _NONE) >= _READ_WRITE:
             return ""
-        matches = kind == "c" and numbers in (name, f"{major}:*", f"*:{minor}", "*:*")
-        if matches and "r" in access and "w" in access:
-            return ""
-        if kind == "c" and numbers == name:
-            exact = access
-    return "".join(letter for letter in "rw" if letter not in exact)
+    return "".join(letter for letter in "rw" if letter not in listed.get(name, _NONE))
 
 
-def _read_list(directory: int) -> list[tuple[str, str, str]]:
-    """Return the entries of devices.list: type, `major:minor` with `*` for any, access."""
-    entries = []
-    for row in read_file("devices.list", dir_fd=directory).decode("ascii").split("\n"):
+def _read_list(directory: int) -> dict[str, frozenset[str]]:
+    """Return what devices.list says of character devices: `major:minor`, with `*` for any, and the access.
+
+    It is looked up for each node, and is as long as there are nodes: so not a list. The kernel has one entry for a pair
+    of numbers (security/device_cgroup.c, dev_exception_add); a row without its fields permits nothing.
+    """
+    listed = {}
+    for row in read_file("devices.list", dir_fd=directory).decode("ascii", "replace").split("\n"):
         fields = row.split(" ")
-        if len(fields) == 3:
-            entries.append((fields[0], fields[1], fields[2]))
-    return entries
+        if len(fields) == 3 and fields[0] in ("a", "c"):
+            listed[fields[1]] = frozenset(fields[2])
+    return listed
 
 
 def _refusing_ancestor(cgroup: DeviceCgroup, node: Node) -> str:

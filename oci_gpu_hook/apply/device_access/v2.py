@@ -12,7 +12,7 @@ import os
 
 from oci_gpu_hook.apply.device_access import bpf
 from oci_gpu_hook.apply.device_access.bpf_interpreter import permits
-from oci_gpu_hook.apply.device_access.device_program import extended, is_hidden, is_self_contained
+from oci_gpu_hook.apply.device_access.device_program import extended, is_hidden, is_self_contained, split
 from oci_gpu_hook.base.errors import ApplyError, quoted
 
 TYPE_CHECKING = False
@@ -69,6 +69,21 @@ def allows(cgroup: DeviceCgroup, major: int, minor: int) -> bool | None:
     return None if None in answers else True
 
 
+def refused(cgroup: DeviceCgroup, nodes: Sequence[Node]) -> tuple[Node, ...]:
+    """Return those of the nodes that the process's cgroup may not read and write, as far as programs can be read."""
+    found: set[Node] = set()
+    for program in bpf.effective(cgroup.levels[-1]):
+        found.update(_not_permitted(_shown(_read(program)), nodes, {False}))
+    return tuple(node for node in nodes if node in found)
+
+
+def _not_permitted(code: bytes, nodes: Sequence[Node], answers: set[bool | None]) -> list[Node]:
+    """Return the nodes for which the program's answer is one of those: False for no, None where it is not known."""
+    permitted, rest = split(code)
+    ours = frozenset(permitted)
+    return [node for node in nodes if node not in ours and permits(rest, *node) in answers]
+
+
 def _extend_all(directory: int, nodes: Sequence[Node], rules: Sequence[DeviceRule], changes: list[Change]) -> int:
     """Make every program of this one cgroup permit `nodes`; return how many programs it has."""
     for _ in range(_ATTEMPTS):
@@ -97,12 +112,10 @@ def _extend(
     held = [bpf.open_program(program)]
     try:
         code = bpf.instructions(held[0])
-        if all(permits(code, major, minor) for major, minor in nodes):
-            return ()
         if is_hidden(code):
             code = _uncovered(held[0], code, nodes, rules)
-            if all(permits(code, major, minor) for major, minor in nodes):
-                return ()
+        if not _not_permitted(code, nodes, {False, None}):
+            return ()
         held.append(bpf.load(_permitting(code, nodes)))
         bpf.replace(directory, held[1], held[0], flags)
         change = Replaced(directory, held[0], held[1], flags)
@@ -115,19 +128,27 @@ def _extend(
 
 def _uncovered(program: int, shown: bytes, nodes: Sequence[Node], rules: Sequence[DeviceRule] | None) -> bytes:
     """Return the instructions of a program that the kernel shows blinded or not at all. Raises ApplyError."""
-    from oci_gpu_hook.apply.device_access.blinded_program import restored  # here and below: few hosts are hardened
-
-    code = restored(shown) if any(shown) else None
-    if code is None and rules is not None:
-        code = _recognised(program, nodes, rules)
-    if code is None:
+    code = _shown(shown)
+    if not is_hidden(code) or not is_self_contained(code):  # the latter is nobody's to change, however it is shown
+        return code
+    known = _recognised(program, nodes, rules) if rules is not None else None
+    if known is None:
         raise ApplyError(
             "cannot change the container's device program",
             "the kernel does not show it (net.core.bpf_jit_harden), and it is not the only one of that cgroup or none"
             " that runc or crun makes of this config.json",
             "set the sysctl kernel.kptr_restrict to 1, so that root may read it",
         )
-    return code
+    return known
+
+
+def _shown(code: bytes) -> bytes:
+    """Return the instructions with their constants, where the kernel has blinded those and they can be restored."""
+    if not any(code) or not is_hidden(code):
+        return code
+    from oci_gpu_hook.apply.device_access.blinded_program import restored  # here and below: few hosts are hardened
+
+    return restored(code) or code
 
 
 def _recognised(program: int, nodes: Sequence[Node], rules: Sequence[DeviceRule]) -> bytes | None:
@@ -170,13 +191,12 @@ def _check_ancestors(cgroup: DeviceCgroup, nodes: Sequence[Node]) -> None:
             directory = above
             path = os.path.dirname(path)
             for code in map(_read, bpf.attached(directory)[1]):
-                for major, minor in nodes:
-                    if permits(code, major, minor) is False:
-                        raise ApplyError(
-                            f"cannot give the container device {major}:{minor}",
-                            f"the cgroup {quoted(path)} above the container refuses that device",
-                            "let that cgroup have it: for a systemd unit DeviceAllow=, for a container its devices",
-                        )
+                for major, minor in _not_permitted(_shown(code), nodes, {False}):
+                    raise ApplyError(
+                        f"cannot give the container device {major}:{minor}",
+                        f"the cgroup {quoted(path)} above the container refuses that device",
+                        "let that cgroup have it: for a systemd unit DeviceAllow=, for a container its devices",
+                    )
     finally:
         os.close(directory)
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from oci_gpu_hook.apply.operations.inspection import Finding, Inspection
     from oci_gpu_hook.apply.operations.place import Descriptors, Materializing, Preflight
     from oci_gpu_hook.apply.process import Process, Site
+    from oci_gpu_hook.apply.rootfs.directory import Directories
     from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
     from oci_gpu_hook.devices.edits import Mount
     from oci_gpu_hook.plan.plan import Plan
@@ -42,7 +43,7 @@ _ATTRIBUTES: Final = {
 _known: dict[tuple[str, ...], bytes] = {}  # options → struct mount_attr
 
 
-def prepare(plan: Plan, _site: Site, opened: Descriptors) -> Sources:
+def prepare(plan: Plan, _site: Site, _directories: Directories, opened: Descriptors) -> Sources:
     """Clone what the plan mounts, before anything of the container is changed. Raises DriverError, ApplyError."""
     trees = {}
     identity = syscalls.mount_identity

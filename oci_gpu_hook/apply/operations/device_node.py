@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from oci_gpu_hook.apply.operations.inspection import Finding, Inspection
     from oci_gpu_hook.apply.operations.place import Descriptors, Materializing, Preflight
     from oci_gpu_hook.apply.process import Site
-    from oci_gpu_hook.apply.rootfs.directory import Directory
+    from oci_gpu_hook.apply.rootfs.directory import Directories, Directory
     from oci_gpu_hook.devices.edits import DeviceNode
     from oci_gpu_hook.plan.plan import Plan
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 NAME: Final = "node"
 
 
-def prepare(_plan: Plan, _site: Site, _opened: Descriptors) -> None:
+def prepare(_plan: Plan, _site: Site, _directories: Directories, _opened: Descriptors) -> None:
     """Do nothing: whether the host's nodes are needed is known when one cannot be made."""
 
 

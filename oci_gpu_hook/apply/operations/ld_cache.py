@@ -51,10 +51,10 @@ class Decided(Record):
     added: tuple[str, ...] = ()
 
 
-def prepare(plan: Plan, site: Site, _opened: Descriptors) -> Decided:
+def prepare(plan: Plan, site: Site, directories: Directories, _opened: Descriptors) -> Decided:
     """Return what becomes of the container's ld cache."""
     data, exchangeable = contents(plan)
-    if not (exchangeable and _is_private(site.rootfs, read_only=site.container.root_readonly)):
+    if not (exchangeable and _is_private(site.rootfs, directories, read_only=site.container.root_readonly)):
         return Decided(data=data)
     found = plan.image.ld_cache
     added = tuple(library.path for library in plan.ld_cache if library.path.encode() not in found)
@@ -73,7 +73,7 @@ def preflight(_plan: Plan, prepared: Decided, seen: Preflight) -> None:
 def make(_plan: Plan, prepared: Decided, making: Materializing) -> None:
     """Put the new cache in its place, or have the mount attached that will. Raises HookError."""
     if prepared.exchanged:
-        exchange(making.rootfs, prepared.data)
+        exchange(making.directories, prepared.data)  # of `prepare`, which has judged this very directory
     elif prepared.data:
         making.mount(making.keep(_mountable(prepared.data, making.state_file)), PATH, directory=False)
 
@@ -99,54 +99,43 @@ def is_wanted(plan: Plan) -> bool:
     return bool(plan.ld_cache) and (bool(plan.image.ld_cache) or plan.image.libc == "glibc")
 
 
-def _is_private(rootfs: Rootfs, *, read_only: bool) -> bool:
+def _is_private(rootfs: Rootfs, directories: Directories, *, read_only: bool) -> bool:
     """Tell whether the file may be exchanged in place: on an overlay, which an engine made for this container alone."""
     if read_only:
         return False
-    directory = rootfs.directory("/etc")
-    if directory is None:
+    etc = directories.find("/etc")
+    if etc is None:
         return False
-    try:
-        on_overlay = syscalls.file_system_type(directory) == syscalls.OVERLAYFS_SUPER_MAGIC
-        return on_overlay and not rootfs.is_volume(PATH)
-    finally:
-        os.close(directory)
+    return syscalls.file_system_type(etc.fd) == syscalls.OVERLAYFS_SUPER_MAGIC and not rootfs.is_volume(PATH)
 
 
-def exchange(rootfs: Rootfs, data: bytes) -> None:
+def exchange(directories: Directories, data: bytes) -> None:
     """Put a new file in the place of the rootfs's cache, atomically. Raises ApplyError."""
-    with Directories(rootfs) as directories:
-        etc = directories.make("/etc")
-        etc.refuse_volume(_NAME)
-        try:
-            _unlink_new(etc.fd)
-            os.close(etc.make_file(_NEW, data))
-            os.rename(_NEW, _NAME, src_dir_fd=etc.fd, dst_dir_fd=etc.fd)
-        except OSError as error:
-            raise cannot_create(PATH, error) from None
+    etc = directories.make("/etc")
+    etc.refuse_volume(_NAME)
+    try:
+        _unlink_new(etc.fd)
+        os.close(etc.make_file(_NEW, data))
+        os.rename(_NEW, _NAME, src_dir_fd=etc.fd, dst_dir_fd=etc.fd)
+    except OSError as error:
+        raise cannot_create(PATH, error) from None
 
 
 def restore(rootfs: Rootfs, paths: Sequence[str]) -> None:
     """Take the libraries out of a cache that was exchanged, whoever has written it since."""
-    found = rootfs.read(PATH, _LARGEST)
-    try:
-        kept = ldcache.remove(found, frozenset(paths)) if found else found
-    except ldcache.LdCacheError:
-        kept = found  # not a cache any more: nothing of the hook's is in it
-    if kept != found:
-        exchange(rootfs, kept)
-    else:
-        _drop_new(rootfs)  # of a hook that was killed before it could put it in its place
-
-
-def _drop_new(rootfs: Rootfs) -> None:
-    directory = rootfs.directory("/etc")
-    if directory is not None:
+    with Directories(rootfs) as directories:
+        etc = directories.find("/etc")
+        if etc is None or rootfs.is_of_host(etc.mount_id):
+            return
+        found = etc.read(_NAME, _LARGEST)
         try:
-            if not rootfs.in_volume(directory):
-                _unlink_new(directory)
-        finally:
-            os.close(directory)
+            kept = ldcache.remove(found, frozenset(paths)) if found else found
+        except ldcache.LdCacheError:
+            kept = found  # not a cache any more: nothing of the hook's is in it
+        if kept != found:
+            exchange(directories, kept)
+        else:
+            _unlink_new(etc.fd)  # of a hook that was killed before it could put it in its place
 
 
 def _unlink_new(directory: int) -> None:

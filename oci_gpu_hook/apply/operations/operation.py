@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from oci_gpu_hook.apply.operations.inspection import Finding, Inspection
     from oci_gpu_hook.apply.operations.place import Descriptors, Materializing, Preflight
     from oci_gpu_hook.apply.process import Site
+    from oci_gpu_hook.apply.rootfs.directory import Directories
     from oci_gpu_hook.plan.plan import Plan
 
 
@@ -29,7 +30,7 @@ class Operation(Protocol):
     def NAME(self) -> str:  # noqa: N802  a constant of the module
         """What a finding of `check` is called; kinds that look alike from outside share one."""
 
-    def prepare(self, plan: Plan, site: Site, opened: Descriptors) -> Any:
+    def prepare(self, plan: Plan, site: Site, directories: Directories, opened: Descriptors) -> Any:
         """Do what can fail before anything is changed, such as holding the host's files. Raises HookError."""
 
     def preflight(self, plan: Plan, prepared: Any, seen: Preflight) -> None:

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from oci_gpu_hook.apply.operations.inspection import Finding, Inspection
     from oci_gpu_hook.apply.operations.place import Descriptors, Materializing, Preflight
     from oci_gpu_hook.apply.process import Site
-    from oci_gpu_hook.apply.rootfs.directory import Directory
+    from oci_gpu_hook.apply.rootfs.directory import Directories, Directory
     from oci_gpu_hook.devices.edits import Mount, Symlink
     from oci_gpu_hook.plan.plan import Plan
 
 NAME: Final = "link"
 
 
-def prepare(_plan: Plan, _site: Site, _opened: Descriptors) -> None:
+def prepare(_plan: Plan, _site: Site, _directories: Directories, _opened: Descriptors) -> None:
     """Do nothing: a link needs nothing of the host."""
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from oci_gpu_hook.apply.operations.inspection import Finding, Inspection
     from oci_gpu_hook.apply.operations.place import Descriptors, Materializing, Preflight
     from oci_gpu_hook.apply.process import Site
+    from oci_gpu_hook.apply.rootfs.directory import Directories
     from oci_gpu_hook.devices.edits import Mount
     from oci_gpu_hook.plan.plan import Plan
 
@@ -23,7 +24,7 @@ NAME: Final = bind.NAME
 _OPTIONS: Final = (("mode", "0555"), ("size", "262144"))
 
 
-def prepare(plan: Plan, _site: Site, opened: Descriptors) -> Mapping[str, int]:
+def prepare(plan: Plan, _site: Site, _directories: Directories, opened: Descriptors) -> Mapping[str, int]:
     """Make the file systems, which hang nowhere yet; return them by path. Raises ApplyError."""
     return {
         mount.container_path: opened.keep(_made(mount, plan)) for mount in plan.edits.mounts if mount.type == "tmpfs"

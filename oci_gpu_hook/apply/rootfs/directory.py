@@ -9,7 +9,7 @@ import errno
 import os
 import stat
 
-from oci_gpu_hook.apply.rootfs.rootfs import unsafe
+from oci_gpu_hook.apply.rootfs.rootfs import read_and_close, reopened, unsafe
 from oci_gpu_hook.base import syscalls
 from oci_gpu_hook.base.errors import ApplyError, UnsafeRootfs, quoted, reason
 
@@ -98,6 +98,18 @@ class Directory:
         if self._takes_nodes is None:
             self._takes_nodes = not os.fstatvfs(self.fd).f_flag & _ST_NODEV
         return self._takes_nodes
+
+    def read(self, name: str, limit: int) -> bytes:
+        """Return a regular file's contents, b"" where none is in this very directory, or one larger than `limit`."""
+        try:
+            fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.fd)
+        except OSError:
+            return b""
+        if syscalls.mount_id(fd) != self.mount_id:  # mounted over it: no contents of this directory's
+            os.close(fd)
+            return b""
+        read_fd = reopened(fd)
+        return b"" if read_fd is None else read_and_close(read_fd, limit)
 
     def make_directory(self, name: str) -> Directory:
         """Make a directory of mode 0755, unless there is one. Raises UnsafeRootfs for anything else, ApplyError."""

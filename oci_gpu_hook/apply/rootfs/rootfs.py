@@ -77,15 +77,7 @@ class Rootfs:
     def read(self, unsafe_path: str, limit: int) -> bytes:
         """Return a regular file's contents, b"" where there is none or where it is larger than `limit` bytes."""
         fd = self.open_file(unsafe_path)
-        if fd is None:
-            return b""
-        try:
-            size = os.fstat(fd).st_size
-            return os.pread(fd, size, 0) if size <= limit else b""
-        except OSError:
-            return b""
-        finally:
-            os.close(fd)
+        return b"" if fd is None else read_and_close(fd, limit)
 
     def open_file(self, unsafe_path: str) -> int | None:
         """Return a read descriptor of a regular file, or None.
@@ -94,16 +86,7 @@ class Rootfs:
         (/dev/watchdog resets the machine).
         """
         fd = self._resolve_or_none(unsafe_path)
-        if fd is None:
-            return None
-        try:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                return None
-            return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-        except OSError:
-            return None
-        finally:
-            os.close(fd)
+        return None if fd is None else reopened(fd)
 
     def names(self, unsafe_path: str, limit: int = 4096) -> list[str]:
         """Return the names in a directory, at most `limit` of them, sorted; none where there is no such directory."""
@@ -152,6 +135,29 @@ class Rootfs:
     def _resolve_or_none(self, unsafe_path: str, flags: int = os.O_PATH) -> int | None:
         fd = self._attempt(unsafe_path, flags)
         return None if fd < 0 else fd  # absent, a loop, a socket, no permission: to a reader all the same
+
+
+def reopened(fd: int) -> int | None:
+    """Return a read descriptor of what an O_PATH descriptor stands for, if it is a regular file; that one is closed."""
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            return None
+        return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+
+
+def read_and_close(fd: int, limit: int) -> bytes:
+    """Return a file's contents, b"" where it is larger than `limit` bytes."""
+    try:
+        size = os.fstat(fd).st_size
+        return os.pread(fd, size, 0) if size <= limit else b""
+    except OSError:
+        return b""
+    finally:
+        os.close(fd)
 
 
 def unsafe(unsafe_path: str, error: OSError) -> UnsafeRootfs:

@@ -44,13 +44,17 @@ def device_policy(unit: str, ignored: str, root: str = "/") -> bool:
 
 
 def lines(path: str) -> Iterable[str]:
-    """Return the lines of a unit file or drop-in, none where there is no such file. Raises OSError."""
+    """Return the lines of a unit file or drop-in, none where there is no such file. Raises OSError.
+
+    systemd ends lines at these two characters (src/basic/fileio.c, read_line_full): a description, which engines write,
+    may hold the others at which str.splitlines does.
+    """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
         return ()
     try:
-        return os.read(fd, _LARGEST_FILE).decode("utf-8", "replace").splitlines()
+        return os.read(fd, _LARGEST_FILE).decode("utf-8", "replace").replace("\r", "\n").split("\n")
     finally:
         os.close(fd)
 

@@ -38,7 +38,7 @@ def driver_version(text: str) -> str:
     The proprietary module writes `NVIDIA UNIX x86_64 Kernel Module  VERSION`, the open one `NVIDIA UNIX Open Kernel
     Module for x86_64  VERSION`.
     """
-    for line in text.splitlines():
+    for line in text.split("\n"):
         if line.startswith(_VERSION_LINE):
             words = line.partition(_KERNEL_MODULE)[2].split()
             for word in words[2:] if words[:1] == ["for"] else words[:1]:
@@ -75,7 +75,7 @@ def gpus(proc_root: str) -> tuple[GpuInformation, ...]:
 
 def gpu_information(proc_name: str, text: str) -> GpuInformation | None:
     """Parse a GPU's `information`; None for a GPU that the driver was told to leave alone."""
-    fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in text.splitlines())}
+    fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in text.split("\n"))}
     if fields.get("GPU Excluded", fields.get("Blacklisted")) == "Yes":
         return None
     minor = fields.get("Device Minor", "")
@@ -97,7 +97,7 @@ def bus_id(address: str) -> str:
 
 def device_major(text: str, name: str) -> int:
     """Return the major number that /proc/devices gives the character devices of a driver, 0 where it has none."""
-    for line in text.partition("Block devices:")[0].splitlines():
+    for line in text.partition("Block devices:")[0].split("\n"):
         number, _, found = line.strip().partition(" ")
         if found == name and number.isdecimal():
             return int(number)
@@ -107,7 +107,7 @@ def device_major(text: str, name: str) -> int:
 def mig_minors(text: str) -> dict[str, int]:
     """Parse mig-minors: capability → minor of /dev/nvidia-caps/nvidia-capN. Lines that are none are passed over."""
     minors = {}
-    for line in text.splitlines():
+    for line in text.split("\n"):
         try:
             capability, minor = mig_minors_line(line)
         except ValueError:

@@ -16,6 +16,7 @@ from oci_gpu_hook.base.errors import HookError, InvalidInput, quoted
 from oci_gpu_hook.base.files import replace_file
 from oci_gpu_hook.base.processes import start_time
 from oci_gpu_hook.entrypoints.mesos import cgroups, launch_info
+from oci_gpu_hook.oci.container import LARGEST_CONFIG
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ ANNOTATIONS: Final = "mesos."
 CONTAINER: Final = "mesos.container"
 _MS_BIND: Final = 0x1000  # include/uapi/linux/mount.h
 _NAMED: Final = ("MESOS_FRAMEWORK_ID", "MESOS_EXECUTOR_ID")  # set by the agent, for whoever looks who has which GPU
-_LARGEST: Final = 1 << 20
 _LONGEST_NAME: Final = 190  # bytes of a container's name in that of its directory, which has 255
 _ATTEMPTS: Final = 1000
 
@@ -60,6 +60,10 @@ def write(document: dict[str, Any], container: str, config: Config) -> str:
     """Keep a config.json and return its bundle's directory. Raises HookError, OSError."""
     if container in ("", ".", ".."):
         raise InvalidInput("Mesos container", f"{quoted(container)} cannot name it", "see the agent's log")
+    data = dump(document)
+    if len(data) > LARGEST_CONFIG:
+        why = f"would take {len(data)} bytes of config.json, more than the {LARGEST_CONFIG} that can be read back"
+        raise InvalidInput(f"Mesos container {quoted(container)}", why, "give the task fewer or shorter variables")
     pid = int(os.readlink("/proc/self"))
     short = os.fsdecode(os.fsencode(container)[:_LONGEST_NAME])
     path = os.path.join(state.directory(config.state_dir, DIRECTORY), f"{short}~{pid}-{start_time(pid)}")
@@ -72,7 +76,7 @@ def write(document: dict[str, Any], container: str, config: Config) -> str:
             directory = f"{path}-{number}"
     else:
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
-    replace_file(os.path.join(directory, "config.json"), dump(document))
+    replace_file(os.path.join(directory, "config.json"), data)
     return directory
 
 
@@ -83,13 +87,13 @@ def drop_ended(config: Config) -> None:
     for name in names:
         path = f"{directory}/{name}/config.json"
         try:
-            document = parse(state.read(path, _LARGEST) or b"", path)
+            document = parse(state.read(path, LARGEST_CONFIG) or b"", path)
             if cgroups.exists(document["annotations"][f"{ANNOTATIONS}cgroup"]):
                 continue
             os.unlink(path)
             os.rmdir(f"{directory}/{name}")
-        except (HookError, OSError, KeyError, TypeError):
-            continue  # being written by another launch, or taken away by it
+        except (HookError, OSError, KeyError, TypeError, ValueError):
+            continue  # being written by another launch, or taken away by it; or damaged
 
 
 def _bounding(found: dict[str, Member]) -> list[str]:

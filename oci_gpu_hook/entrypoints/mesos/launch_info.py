@@ -12,7 +12,7 @@ from oci_gpu_hook.base.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from typing import Any, Final
 
 _VARIABLE: Final = b"MESOS_CONTAINERIZER_"
@@ -117,7 +117,8 @@ def list_of(found: dict[str, Member], name: str) -> list[Any]:
     return value if type(value) is list else []
 
 
-def _members(text: str) -> Iterator[tuple[str, Member]]:
+def _members(text: str) -> list[tuple[str, Member]]:
+    """Return the members. Not a generator: the scanner's StopIteration would come out of it as another error."""
     scan = json_c.scanner()
     at = _skip(text, 0)
     if text[at] != "{":
@@ -125,7 +126,8 @@ def _members(text: str) -> Iterator[tuple[str, Member]]:
     at = _skip(text, at + 1)
     if text[at] == "}":
         _expect_end(text, at + 1)
-        return
+        return []
+    found = []
     while True:
         if text[at] != '"':
             raise ValueError("no name")
@@ -135,11 +137,11 @@ def _members(text: str) -> Iterator[tuple[str, Member]]:
             raise ValueError("no value")
         start = _skip(text, at + 1)
         value, end = scan(text, start)
-        yield name, Member(value=value, start=start, end=end)
+        found.append((name, Member(value=value, start=start, end=end)))
         at = _skip(text, end)
         if text[at] == "}":
             _expect_end(text, at + 1)
-            return
+            return found
         if text[at] != ",":
             raise ValueError("no separator")
         at = _skip(text, at + 1)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 VARIABLE: Final = "NVIDIA_IMEX_CHANNELS"
 LARGEST_CHANNEL: Final = (1 << 20) - 1  # the number is the node's minor, which has 20 bits
+MOST_CHANNELS: Final = 2048  # that a driver has unless it is told otherwise (its parameter ImexChannelCount)
 
 
 def channels(
@@ -36,11 +37,14 @@ def channels(
 
 
 def _numbers(names: Sequence[str], what: str) -> tuple[int, ...]:
-    found = []
+    found: dict[int, None] = {}
     for name in names:
         number = digits(name.removeprefix("channel"))
         if number is None or number > LARGEST_CHANNEL:
             remedy = f"write a number or channelN; it must be in the range [0, {LARGEST_CHANNEL}]"
             raise InvalidInput(what, f"{quoted(name)} is no IMEX channel", remedy)
-        found.append(number)
-    return tuple(dict.fromkeys(found))
+        found[number] = None
+        if len(found) > MOST_CHANNELS:
+            why = f"names more than {MOST_CHANNELS} IMEX channels, which is all that a driver has"
+            raise InvalidInput(what, why, "name those that the container needs")
+    return tuple(found)

@@ -37,7 +37,7 @@ def host(monkeypatch):
         yield SimpleNamespace(path="/sys/fs/cgroup/x")
 
     monkeypatch.setattr(cgroup, "find", find)
-    monkeypatch.setattr(cgroup, "allows", lambda _found, *node: node not in host.refused)
+    monkeypatch.setattr(cgroup, "refused", lambda _found, nodes: tuple(node for node in nodes if node in host.refused))
     monkeypatch.setattr(drop_in, "restricted_unit", lambda _path: host.unit)
     monkeypatch.setattr(drop_in, "covers", lambda _unit, _nodes: host.covered)
     return host
@@ -67,7 +67,7 @@ def test_a_unit_without_its_drop_in(host):
     (finding,) = found()
     assert (finding.kind, finding.repairable) == ("drop-in", True)
     assert str(finding) == (
-        "docker-1.scope has no drop-in for its GPUs: systemd restricts its devices, and its next reload will take the "
+        "docker-1.scope has no drop-in for its GPUs: systemd restricts its devices, and its next reload may take the "
         "GPUs away; run `oci-gpu repair c1`"
     )
 

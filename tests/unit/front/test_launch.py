@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import grp
 import importlib.util
 import json
 import os
+import pwd
+import struct
 import subprocess
 import sys
 
@@ -232,6 +235,50 @@ def test_what_another_user_can_write_is_told(tmp_path):
     (tmp_path / "file").write_text("")
     os.chown(tmp_path / "file", 1234, -1)
     assert "user 1234" in check_owners(str(tmp_path / "file"))[0]
+
+
+def _group(*, alone: bool) -> int:
+    """Return a group of this machine's that somebody else than root is in, or nobody."""
+    of_users = {user.pw_gid for user in pwd.getpwall() if user.pw_uid}
+    for group in grp.getgrall():
+        if group.gr_gid and not group.gr_mem and (group.gr_gid in of_users) != alone:
+            return group.gr_gid
+    pytest.skip("no such group here")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
+@pytest.mark.parametrize("which", ["package", "module", "above"])
+def test_what_a_group_can_write_is_refused(package, real, tmp_path, which):
+    victim = {"package": package, "module": package / "entrypoints" / "hook.py", "above": package.parent}[which]
+    for gid in (_group(alone=False), 4_000_123):
+        os.chown(victim, -1, gid)
+        victim.chmod(0o775)
+        with pytest.raises(HookError, match=r"may write there.*g-w"):
+            executables.write(str(tmp_path / "libexec"), real)
+        assert not os.path.exists(tmp_path / "libexec" / "oci-gpu-hook")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives a file away")
+def test_what_a_group_of_nobody_can_write_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "file").chmod(0o664)
+    assert check_owners(str(tmp_path / "file")) == []  # of the group root
+    os.chown(tmp_path / "file", -1, _group(alone=True))
+    assert "can be written by group" in check_owners(str(tmp_path / "file"))[0]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a group and its bits")
+def test_a_list_of_others_who_can_write_is_refused(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("")
+    entries = ((1, 6, 0xFFFFFFFF), (2, 6, 1234), (4, 4, 0xFFFFFFFF), (0x10, 6, 0xFFFFFFFF), (0x20, 4, 0xFFFFFFFF))
+    written = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+    try:  # include/uapi/linux/posix_acl_xattr.h: tag, permissions, id
+        os.setxattr(file, "system.posix_acl_access", written)
+    except OSError as error:
+        pytest.skip(f"no access control lists here: {error}")
+    with pytest.raises(HookError, match="access control list"):
+        check_owners(str(file))
 
 
 @pytest.mark.parametrize("is_checkout", [False, True])

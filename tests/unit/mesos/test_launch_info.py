@@ -69,6 +69,21 @@ def test_what_is_no_object_is_none(text):
         assert found is None
 
 
+@pytest.mark.parametrize(
+    "text", ['{"a":}', '{"a":', '{"a": ,', '{"a": x}', '{"a": [}', '{"a": "', '{"a": -}', '{"a":1,"b":}']
+)
+def test_a_value_that_is_missing_makes_it_no_object(text):
+    """The scanner ends these by StopIteration, which a generator turns into another error."""
+    assert launch_info.members(text) is None
+
+
+@given(JSON, st.integers(0, 200), st.sampled_from(["", "}", "]", ",", ":", '"', "\\", "-", "t", "\ud800", "\0"]))
+def test_what_is_cut_or_spoilt_anywhere_is_an_object_or_none(value, at, spoilt):
+    text = json.dumps({"a": value, "b": [value]})
+    for changed in (text[:at], text[:at] + spoilt + text[at:], text[:at] + spoilt + text[at + 1 :]):
+        assert launch_info.members(changed) is None or isinstance(json.loads(changed), dict)
+
+
 @given(st.dictionaries(NAMES, JSON, max_size=6), st.lists(JSON, max_size=3) | st.none(), st.booleans())
 def test_a_command_comes_last_and_all_else_stays(document, commands, compact):
     document.pop("pre_exec_commands", None)

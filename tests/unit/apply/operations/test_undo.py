@@ -9,6 +9,7 @@ import pytest
 from oci_gpu_hook.apply.journal import changes
 from oci_gpu_hook.apply.journal.changes import DIRECTORY, FILE, LINK, NODE, change
 from oci_gpu_hook.apply.operations import undo
+from oci_gpu_hook.base import syscalls
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def test_every_kind_of_change_has_its_undo():
 
 @pytest.mark.parametrize("kind", [FILE, LINK, NODE, DIRECTORY])
 def test_nothing_there_is_no_error_and_what_made_way_comes_back(parent, tmp_path, kind):
-    undo.take_back(change(kind, "/x", target="t", was="before"), "x", parent)
+    undo.take_back(change(kind, "/x", target="t", was="before"), "x", parent, syscalls.mount_id(parent))
     assert os.readlink(tmp_path / "x") == "before"
 
 
@@ -55,7 +56,13 @@ def test_what_is_not_the_hooks_stays(parent, tmp_path, made, there):
     }[there]()
     before = path.lstat()
     try:
-        undo.take_back(made, "x", parent)
+        undo.take_back(made, "x", parent, syscalls.mount_id(parent))
     except OSError:
         pass
     assert path.lstat().st_ino == before.st_ino
+
+
+def test_what_lies_below_another_mount_stays(parent, tmp_path):
+    (tmp_path / "x").touch()
+    undo.take_back(change(FILE, "/x"), "x", parent, syscalls.mount_id(parent) + 1)
+    assert (tmp_path / "x").exists()
