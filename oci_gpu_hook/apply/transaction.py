@@ -8,19 +8,18 @@ and in nothing else.
 
 from __future__ import annotations
 
-import errno
 import os
 
 from oci_gpu_hook.apply.device_access import cgroup
 from oci_gpu_hook.apply.journal import journal
-from oci_gpu_hook.apply.operations.bind import PRIVILEGE, REFRESH
+from oci_gpu_hook.apply.operations import bind
 from oci_gpu_hook.apply.operations.place import Descriptors, Materializing, Preflight
 from oci_gpu_hook.apply.operations.table import KINDS
 from oci_gpu_hook.apply.rootfs.directory import Directories
 from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
 from oci_gpu_hook.apply.systemd import units
-from oci_gpu_hook.base import syscalls
-from oci_gpu_hook.base.errors import NEW_KERNEL, ApplyError, UnsafeRootfs, quoted, reason
+from oci_gpu_hook.base import log, syscalls
+from oci_gpu_hook.base.errors import ApplyError, UnsafeRootfs, quoted, reason
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.base.rootless import host_id_of_root
 
@@ -125,22 +124,9 @@ def attach_all(attachments: Sequence[Attachment], attached: list[Attachment], pr
     try:
         if rootfs_mount in shared:
             _leave_peers(rootfs)
-        _attach(attachments, attached)
+        bind.attach(attachments, attached)
     finally:
         process.leave()
-
-
-def _attach(attachments: Sequence[Attachment], attached: list[Attachment]) -> None:
-    path = ""
-    try:
-        for attachment in attachments:
-            tree, onto, path = attachment
-            syscalls.move_mount(tree, onto)
-            attached.append(attachment)
-    except OSError as error:
-        # ENOTDIR: what was a file when the inventory was made is a directory now, or the other way round.
-        remedy = {errno.ENOSYS: NEW_KERNEL, errno.ENOTDIR: REFRESH}.get(error.errno or 0, PRIVILEGE)
-        raise ApplyError(f"cannot mount {quoted(path)} in the container", reason(error), remedy) from None
 
 
 def detach_all(attached: Sequence[Attachment], process: Process) -> None:
@@ -177,7 +163,10 @@ def _restricted_unit(devices: DeviceCgroup) -> str:
 
 
 def _allow_devices(devices: DeviceCgroup, nodes: Sequence[Node], container: Container, unit: str) -> None:
-    """Let the container use its nodes, and first see that systemd does not take that away at its next reload."""
+    """Let the container use its nodes, and see that systemd does not take that away.
+
+    The drop-in is what it reads at its next reload; that it also knows now may fail, and is then in the log.
+    """
     if not unit:
         cgroup.allow(devices, nodes, container.device_rules).close()
         return
@@ -191,6 +180,14 @@ def _allow_devices(devices: DeviceCgroup, nodes: Sequence[Node], container: Cont
         if not had_one:
             drop_in.remove(unit)
         raise
+    # A service above the container permits the nodes, or has refused them by now.
+    if unit.endswith(".scope") and not drop_in.is_known(unit, nodes):
+        from oci_gpu_hook.apply.systemd import private_bus
+
+        try:
+            private_bus.allow_devices(unit, nodes)
+        except ApplyError as error:
+            log.warning("warning", text=str(error))
 
 
 def _unsteady(error: OSError) -> UnsafeRootfs:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.apply.journal.entry import Entry
     from oci_gpu_hook.apply.operations.inspection import Finding, Inspection
-    from oci_gpu_hook.apply.operations.place import Descriptors, Materializing, Preflight
+    from oci_gpu_hook.apply.operations.place import Attachment, Descriptors, Materializing, Preflight
     from oci_gpu_hook.apply.process import Process, Site
     from oci_gpu_hook.apply.rootfs.directory import Directories
     from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     Sources: TypeAlias = tuple[Mapping[str, int], tuple[tuple[str, int, int, int, int], ...]]
 
 NAME: Final = "mount"
-PRIVILEGE: Final = "run the hook as root with CAP_SYS_ADMIN, and let no seccomp profile refuse the mount calls to it"
+_PRIVILEGE: Final = "run the hook as root with CAP_SYS_ADMIN, and let no seccomp profile refuse the mount calls to it"
 REFRESH: Final = "run `oci-gpu info --refresh`; if the file is missing, install the driver again"
 _ATTRIBUTES: Final = {
     "ro": syscalls.MOUNT_ATTR_RDONLY,
@@ -127,13 +127,27 @@ def attributes_of(options: Sequence[str]) -> int:
     return bits
 
 
+def attach(attachments: Sequence[Attachment], attached: list[Attachment]) -> None:
+    """Attach detached mounts, in order; `attached` takes those that are. Raises ApplyError."""
+    path = ""
+    try:
+        for attachment in attachments:
+            tree, onto, path = attachment
+            syscalls.move_mount(tree, onto)
+            attached.append(attachment)
+    except OSError as error:
+        # ENOTDIR: what was a file when the inventory was made is a directory now, or the other way round.
+        remedy = {errno.ENOSYS: NEW_KERNEL, errno.ENOTDIR: REFRESH}.get(error.errno or 0, _PRIVILEGE)
+        raise ApplyError(f"cannot mount {quoted(path)} in the container", reason(error), remedy) from None
+
+
 def source_failed(path: str, error: OSError) -> ApplyError | DriverError:
     """Return the error for something of the host that cannot be mounted."""
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
         return DriverError(f"driver file {quoted(path)}", "is not there any more", REFRESH)
     if error.errno == errno.ENOSYS:
         return ApplyError(f"cannot mount {quoted(path)}", "the kernel lacks the mount calls by descriptor", NEW_KERNEL)
-    return ApplyError(f"cannot mount {quoted(path)}", reason(error), PRIVILEGE)
+    return ApplyError(f"cannot mount {quoted(path)}", reason(error), _PRIVILEGE)
 
 
 def _is_own(entry: Entry, path: str, fd: int) -> bool:

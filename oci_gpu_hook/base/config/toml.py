@@ -175,6 +175,7 @@ _SECTIONS: Final = {
         "policy": _key("allocation_policy", _one_of("shared", "exclusive")),
         "indices": _key("allocation_indices", _one_of("names", "count")),
     },
+    "cdi": {"spec-dirs": _key("cdi_spec_dirs", _paths)},
     "state": {"dir": _key("state_dir", _path)},
     "log": {
         "level": _key("log_level", _one_of("debug", "info", "warning", "error")),
