@@ -8,6 +8,7 @@ and in nothing else.
 
 from __future__ import annotations
 
+import errno
 import os
 
 from oci_gpu_hook.apply.device_access import cgroup
@@ -19,7 +20,7 @@ from oci_gpu_hook.apply.rootfs.directory import Directories
 from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
 from oci_gpu_hook.apply.systemd import units
 from oci_gpu_hook.base import log, syscalls
-from oci_gpu_hook.base.errors import ApplyError, UnsafeRootfs, quoted, reason
+from oci_gpu_hook.base.errors import ApplyError, UnsafeRootfs, quoted, reason, shortage
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.base.rootless import host_id_of_root
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from oci_gpu_hook.apply.journal.changes import Change
     from oci_gpu_hook.apply.operations.place import Attachment
     from oci_gpu_hook.apply.process import Process, Site
+    from oci_gpu_hook.base.errors import HookError
     from oci_gpu_hook.oci.container import Container, IdMapping
     from oci_gpu_hook.plan.plan import Plan
 
@@ -76,6 +78,28 @@ def carry_out(
     raise where they are not what the plan was made of.
     """
     os.umask(0)  # modes are set when files are made: see Directory.make_node
+    syscalls.allow_most_descriptors()
+    written: list[Work] = []
+    try:
+        _carry_out(plan, site, nodes, journaling, confirm, written)
+    except BaseException as error:
+        # By now all descriptors are closed that the work took: taking back needs some of its own.
+        for work in written:
+            journaling.undo(work)
+        if isinstance(error, OSError):
+            raise _unsteady(error) from None
+        raise
+
+
+def _carry_out(  # noqa: PLR0913, PLR0917
+    plan: Plan,
+    site: Site,
+    nodes: Sequence[Node],
+    journaling: Journaling,
+    confirm: Callable[[], None],
+    written: list[Work],
+) -> None:
+    """Do what `carry_out` does, but for taking back what was made in the rootfs. `written` takes what may have been."""
     container, rootfs = site.container, site.rootfs
     with (
         Descriptors() as opened,
@@ -93,10 +117,8 @@ def carry_out(
                 changes=tuple(seen.changes), absent=seen.absent, cached=seen.cached, mounted=seen.mounted, unit=unit
             )
 
-        try:
-            work = journaling.write(look)
-        except OSError as error:
-            raise _unsteady(error) from None
+        work = journaling.write(look)
+        written.append(work)
         attached: list[Attachment] = []
         try:
             making = Materializing(site, directories, work.absent, opened, journaling.ld_cache_path())
@@ -106,11 +128,8 @@ def carry_out(
             attach_all(making.attachments, attached, site.process, rootfs)
             journal.drop(making.state_file)
             _allow_devices(devices, nodes, container, unit)
-        except BaseException as error:
+        except BaseException:
             detach_all(attached, site.process)
-            journaling.undo(work)
-            if isinstance(error, OSError):
-                raise _unsteady(error) from None
             raise
 
 
@@ -190,8 +209,13 @@ def _allow_devices(devices: DeviceCgroup, nodes: Sequence[Node], container: Cont
             log.warning("warning", text=str(error))
 
 
-def _unsteady(error: OSError) -> UnsafeRootfs:
+def _unsteady(error: OSError) -> HookError:
     """Return the refusal of a rootfs in which something that was just looked at is another thing, or gone."""
+    if short := shortage(error):
+        return short
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        remedy = "make room in the state directory; [state] dir in config.toml names another"
+        return ApplyError("cannot write down what is done to the container", reason(error), remedy)
     why = f"changed while the GPUs were attached ({reason(error)})"
     return UnsafeRootfs("container rootfs", why, "stop what renames files in it and start the container again")
 

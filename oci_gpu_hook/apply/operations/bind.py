@@ -10,7 +10,7 @@ import errno
 import os
 
 from oci_gpu_hook.base import syscalls
-from oci_gpu_hook.base.errors import NEW_KERNEL, ApplyError, DriverError, UnsafeRootfs, quoted, reason
+from oci_gpu_hook.base.errors import NEW_KERNEL, ApplyError, DriverError, UnsafeRootfs, quoted, reason, shortage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -143,6 +143,8 @@ def attach(attachments: Sequence[Attachment], attached: list[Attachment]) -> Non
 
 def source_failed(path: str, error: OSError) -> ApplyError | DriverError:
     """Return the error for something of the host that cannot be mounted."""
+    if short := shortage(error):
+        return short
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
         return DriverError(f"driver file {quoted(path)}", "is not there any more", REFRESH)
     if error.errno == errno.ENOSYS:

@@ -49,13 +49,6 @@ def driver_version(text: str) -> str:
     raise DriverError("/proc/driver/nvidia/version", why, "install a release of the NVIDIA driver")
 
 
-def no_driver(proc_root: str) -> DriverError:
-    """Return the error for a host whose kernel has no NVIDIA driver."""
-    why = f"{quoted(f'{proc_root}/driver/nvidia/version')} does not exist"
-    remedy = "load it (modprobe nvidia) or install the driver; nvidia-smi on the host must work first"
-    return DriverError("no NVIDIA driver is loaded", why, remedy)
-
-
 def gpus(proc_root: str) -> tuple[GpuInformation, ...]:
     """Return the GPUs in the order of their indices, which is the order of the PCI bus. Raises DriverError."""
     directory = f"{proc_root}/driver/nvidia/gpus"
