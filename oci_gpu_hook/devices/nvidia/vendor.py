@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from oci_gpu_hook.base.errors import DriverError
+from oci_gpu_hook.base.files import read_text
 from oci_gpu_hook.devices.model import Terms
 from oci_gpu_hook.devices.nvidia import contribution as made
 from oci_gpu_hook.devices.nvidia import devices as of_nvidia
@@ -54,7 +55,7 @@ def running_driver(config: Config) -> str:
     """Return the version that /proc/driver/nvidia tells, "" where no driver is loaded."""
     from oci_gpu_hook.devices.nvidia import procfs
 
-    text = procfs.read_text(f"{config.proc_root}/driver/nvidia/version")
+    text = read_text(f"{config.proc_root}/driver/nvidia/version")
     try:
         return procfs.driver_version(text) if text is not None else ""
     except DriverError:
