@@ -40,6 +40,7 @@ HEADS: Final = {
     "oci_gpu_hook.apply.systemd.drop_in": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
     "oci_gpu_hook.apply.cleanup": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
     "oci_gpu_hook.allocation.wait": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
+    "oci_gpu_hook.allocation.turns": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
     "oci_gpu_hook.devices.nvidia.refusals": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
     "oci_gpu_hook.allocation.messages": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
 }
