@@ -18,12 +18,12 @@ _DIED: Final = "the container died before its GPUs were attached; see the engine
 
 
 class Process:
-    """A process and its mount namespace."""
+    """A process and its mount namespace. pid: 0 for this process, whose number may be that of another in /proc."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
         try:
-            self._proc = os.open(f"/proc/{pid}", _PATH_DIRECTORY)
+            self._proc = os.open(f"/proc/{pid or 'self'}", _PATH_DIRECTORY)
             self._own_namespace = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
             self._namespace = os.open("ns/mnt", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._proc)
             # Names such as "7" below this lead to this process's own descriptors, from whatever namespace it is in.

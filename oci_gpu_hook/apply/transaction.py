@@ -18,8 +18,8 @@ from oci_gpu_hook.apply.mounts import Sources
 from oci_gpu_hook.apply.rootfs.directory import Directories
 from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
 from oci_gpu_hook.apply.systemd import units
-from oci_gpu_hook.base import syscalls
-from oci_gpu_hook.base.errors import UnsafeRootfs, quoted, reason
+from oci_gpu_hook.base import log, syscalls
+from oci_gpu_hook.base.errors import ApplyError, UnsafeRootfs, quoted, reason
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.base.rootless import host_id_of_root
 
@@ -173,7 +173,10 @@ def _restricted_unit(devices: DeviceCgroup) -> str:
 
 
 def _allow_devices(devices: DeviceCgroup, nodes: Sequence[Node], container: Container, unit: str) -> None:
-    """Let the container use its nodes, and first see that systemd does not take that away at its next reload."""
+    """Let the container use its nodes, and see that systemd does not take that away.
+
+    The drop-in is what it reads at its next reload; that it also knows now may fail, and is then in the log.
+    """
     if not unit:
         cgroup.allow(devices, nodes, container.device_rules).close()
         return
@@ -187,6 +190,14 @@ def _allow_devices(devices: DeviceCgroup, nodes: Sequence[Node], container: Cont
         if not had_one:
             drop_in.remove(unit)
         raise
+    # A service above the container permits the nodes, or has refused them by now.
+    if unit.endswith(".scope") and not drop_in.is_known(unit, nodes):
+        from oci_gpu_hook.apply.systemd import private_bus
+
+        try:
+            private_bus.allow_devices(unit, nodes)
+        except ApplyError as error:
+            log.warning("warning", text=str(error))
 
 
 def _in_user_namespace(container: Container) -> bool:

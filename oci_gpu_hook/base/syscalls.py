@@ -151,6 +151,14 @@ def clone_tree(path: str, attributes: bytes) -> int:
     return tree
 
 
+def clone_file_in(directory: int, name: str) -> int:
+    """Return a descriptor of a detached copy of the mount at a file (open_tree(2)), following no link. Raises OSError.
+
+    The directory must be in this process's mount namespace, not in a detached mount.
+    """
+    return raw(NR_OPEN_TREE, directory, name.encode(_ENCODING, "surrogateescape"), _CLONE | AT_SYMLINK_NOFOLLOW)
+
+
 def move_mount(mount: int, onto: int) -> None:
     """Attach the detached mount to the file or directory that the descriptor `onto` stands for."""
     if _syscall(NR_MOVE_MOUNT, mount, b"", onto, b"", _BY_DESCRIPTORS) < 0:
@@ -161,6 +169,12 @@ def mount_setattr(mount: int, attr_set: int, propagation: int = 0, flags: int = 
     """Set attributes (MOUNT_ATTR_*) and propagation (MS_PRIVATE, MS_SHARED) of the mount whose root is `mount`."""
     attributes = mount_attributes(attr_set, propagation)
     raw(NR_MOUNT_SETATTR, mount, b"", AT_EMPTY_PATH | flags, attributes, len(attributes))
+
+
+def clear_mount_attributes(mount: int, attr_clr: int) -> None:
+    """Take attributes (MOUNT_ATTR_*) from the mount whose root is `mount`. Raises OSError."""
+    attributes = pack("QQQQ", 0, attr_clr, 0, 0)
+    raw(NR_MOUNT_SETATTR, mount, b"", AT_EMPTY_PATH, attributes, len(attributes))
 
 
 def mount_attributes(attr_set: int, propagation: int) -> bytes:

@@ -38,6 +38,7 @@ HEADS: Final = {
     "oci_gpu_hook.apply.device_access.v1": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
     "oci_gpu_hook.apply.device_access.v2": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
     "oci_gpu_hook.apply.systemd.drop_in": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
+    "oci_gpu_hook.apply.systemd.private_bus": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
     "oci_gpu_hook.apply.cleanup": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
     "oci_gpu_hook.allocation.wait": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
     "oci_gpu_hook.allocation.turns": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
@@ -45,7 +46,8 @@ HEADS: Final = {
     "oci_gpu_hook.allocation.messages": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
 }
 
-EXTENSIONS: Final = ("_ctypes", "_json", "_struct", "fcntl")  # in some interpreters files, in others built in
+# In some interpreters files, in others built in.
+EXTENSIONS: Final = ("_ctypes", "_json", "_socket", "_struct", "fcntl")
 
 
 def write(path: str, interpreter: str, package: str, door: str, *, is_checkout: bool = True) -> None:

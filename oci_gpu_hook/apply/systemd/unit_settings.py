@@ -43,6 +43,23 @@ def device_policy(unit: str, ignored: str, root: str = "/") -> bool:
     return allowed or private or policy in ("closed", "strict")
 
 
+def allowed_devices(unit: str, ignored: str, root: str = "/") -> dict[str, str]:
+    """Return the nodes that the unit's configuration allows it, as they stand there, each with its access ("rwm").
+
+    ignored: the file name of drop-ins that do not count. `root` stands for the host's file system. Raises OSError.
+    """
+    found: dict[str, str] = {}
+    for line in _settings(unit, ignored, root):
+        key, _, value = line.partition("=")
+        if key.strip() == "DeviceAllow":
+            node, _, access = value.strip().partition(" ")
+            if node:
+                found[node] = access or "rwm"
+            else:
+                found = {}
+    return found
+
+
 def lines(path: str) -> Iterable[str]:
     """Return the lines of a unit file or drop-in, none where there is no such file. Raises OSError.
 

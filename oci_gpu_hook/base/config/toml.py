@@ -189,6 +189,7 @@ _SECTIONS: Final = {
         "indices": _key("allocation_indices", _one_of("names", "count")),
         "longest-wait": _key("allocation_longest_wait", _seconds_or_nothing),
     },
+    "cdi": {"spec-dirs": _key("cdi_spec_dirs", _paths)},
     "state": {"dir": _key("state_dir", _path)},
     "log": {
         "level": _key("log_level", _one_of("debug", "info", "warning", "error")),
