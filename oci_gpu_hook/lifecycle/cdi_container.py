@@ -10,6 +10,8 @@ from oci_gpu_hook.base import log
 from oci_gpu_hook.base.document import member, parse
 from oci_gpu_hook.devices.nvidia import cdi_container, cdi_hook, procfs
 from oci_gpu_hook.devices.nvidia import devices as of_nvidia
+from oci_gpu_hook.devices.nvidia import image_facts as facts_of_nvidia
+from oci_gpu_hook.devices.nvidia.cdi_container import Seen
 from oci_gpu_hook.oci import container as containers
 from oci_gpu_hook.plan.plan import Plan
 from oci_gpu_hook.request.model import Request
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.oci.container import State
+    from oci_gpu_hook.oci.image import Image
 
 
 def adjust(config_json: bytes, state: State, words: Sequence[str], config: Config) -> None:
@@ -35,9 +38,7 @@ def adjust(config_json: bytes, state: State, words: Sequence[str], config: Confi
     inside.check_namespace()
     with Process(0) as process, transaction.open_rootfs(container, process) as rootfs:
         image = image_facts.look(rootfs, container, config, of_nvidia.KIND)
-        made = cdi_container.make(
-            arguments, image, _nodes(document, what), procfs.files_for_containers(config.proc_root), config
-        )
+        made = cdi_container.make(arguments, image, _nodes(document, what), _seen(image, config), config)
         plan = Plan(
             request=Request(driver_capabilities=(), source="cdi"),
             image=image,
@@ -53,6 +54,13 @@ def adjust(config_json: bytes, state: State, words: Sequence[str], config: Confi
         inside.carry_out(plan, process, rootfs, user_namespace="user" in container.namespaces)
     for text in plan.warnings:
         log.warning("warning", text=text)
+
+
+def _seen(image: Image, config: Config) -> Seen:
+    """Return what /proc shows; products only where the image has libraries that not every product serves."""
+    gpus = procfs.gpus(config.proc_root) if facts_of_nvidia.of(image).compat else ()
+    files = procfs.files_for_containers(config.proc_root)
+    return Seen(files=files, products={gpu.proc_name: gpu.name for gpu in gpus})
 
 
 def _nodes(document: object, what: str) -> frozenset[str]:

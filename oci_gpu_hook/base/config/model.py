@@ -20,6 +20,7 @@ class Config(Record):
     sys_root: str = "/sys"
     library_search_paths: tuple[str, ...] = ()
     driver_volume: str = ""
+    mps_pipe_directory: str = ""
 
     accept_envvar_when_unprivileged: bool = True
     accept_volume_mounts: bool = False
@@ -27,6 +28,7 @@ class Config(Record):
     supported_driver_capabilities: tuple[str, ...] = DRIVER_CAPABILITIES
     disable_require: bool = False
     cuda_compat_mode: str = "ldconfig"
+    mps: str = "asked"
 
     allocation_policy: str = "shared"
     allocation_indices: str = "names"

@@ -6,6 +6,7 @@ devices were granted: links, the ld cache, forward compatibility, the granted GP
 
 from __future__ import annotations
 
+from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.devices.edits import ContainerEdits, Mount
 from oci_gpu_hook.devices.model import Contribution
 from oci_gpu_hook.devices.nvidia import contribution, image_facts
@@ -14,7 +15,7 @@ from oci_gpu_hook.devices.nvidia.model import Gpu, RequestInventory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Mapping
     from typing import Final
 
     from oci_gpu_hook.base.config.model import Config
@@ -27,12 +28,21 @@ _DRAWS: Final = "libEGL_nvidia.so."  # graphics were among the capabilities of t
 _BY_PATH: Final = "/dev/dri/by-path/"
 
 
-def make(
-    arguments: Arguments, image: Image, nodes: Collection[str], proc_files: tuple[tuple[str, str], ...], config: Config
-) -> Contribution:
-    """Return it. nodes: paths of the device nodes that the engine gives. proc_files: as in Inventory."""
+class Seen(Record):
+    """What the host's /proc shows at the container's start.
+
+    files: as in Inventory. products: the names of GPUs by their names below /proc/driver/nvidia/gpus; none where they
+    decide nothing.
+    """
+
+    files: tuple[tuple[str, str], ...]
+    products: Mapping[str, str]
+
+
+def make(arguments: Arguments, image: Image, nodes: Collection[str], seen: Seen, config: Config) -> Contribution:
+    """Return it. nodes: paths of the device nodes that the engine gives."""
     facts = image_facts.of(image)
-    granted = [gpu for gpu in _gpus(arguments) if f"{_GPU_NODE}{gpu.minor}" in nodes]
+    granted = [gpu for gpu in _gpus(arguments, seen.products) if f"{_GPU_NODE}{gpu.minor}" in nodes]
     devices = of_nvidia.of(granted)
     inventory = RequestInventory(
         wanted=frozenset({"compute"}),
@@ -42,7 +52,7 @@ def make(
         libraries=(),
         files=(),
         nodes=(),
-        proc_files=proc_files,
+        proc_files=seen.files,
     )
     mounts: list[Mount] = []
     files: list[GeneratedFile] = []
@@ -52,7 +62,7 @@ def make(
         mount, file = contribution.egl_profile(devices)
         mounts.append(mount)
         files.append(file)
-    compat, decisions = contribution.forward_compatibility(inventory, inventory.wanted, facts, config)
+    compat, decisions = contribution.forward_compatibility(inventory, devices, facts, config)
     return Contribution(
         edits=ContainerEdits(mounts=tuple(mounts)),
         links=tuple(_links(arguments, nodes)),
@@ -63,9 +73,9 @@ def make(
     )
 
 
-def _gpus(arguments: Arguments) -> list[Gpu]:
+def _gpus(arguments: Arguments, products: Mapping[str, str]) -> list[Gpu]:
     return [
-        Gpu(index=index, uuid=name, minor=minor, bus_id=name, proc_name=name)
+        Gpu(index=index, uuid=name, minor=minor, bus_id=name, proc_name=name, name=products.get(name, ""))
         for index, (minor, name) in enumerate(arguments.gpus)
     ]
 

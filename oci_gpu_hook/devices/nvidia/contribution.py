@@ -44,6 +44,8 @@ def make(
     _check_libraries(inventory, wanted)
     mounts, links, cached = _libraries(inventory, wanted, image)
     mounts += _files(inventory, wanted.difference(device_nodes.missing_features(request, inventory)))
+    if inventory.mps or "mps" in wanted:
+        mounts += _mps(inventory, facts, warnings)
     if facts.volume:
         from oci_gpu_hook.devices.nvidia import volume
 
@@ -60,7 +62,7 @@ def make(
         profile_mount, profile = egl_profile(devices)
         mounts.append(profile_mount)
         files.append(profile)
-    compat, decisions = forward_compatibility(inventory, wanted, facts, config)
+    compat, decisions = forward_compatibility(inventory, devices, facts, config)
     return Contribution(
         edits=ContainerEdits(device_nodes=tuple(nodes), mounts=tuple(mounts), additional_gids=groups(nodes)),
         links=tuple(links),
@@ -152,6 +154,15 @@ def bind_of(file: DriverFile) -> Mount:
     return _bind(file.host_path, file.container_path, (*file.options, *_BIND), directory=file.directory)
 
 
+def _mps(inventory: RequestInventory, facts: ImageFacts, warnings: list[str]) -> list[Mount]:
+    from oci_gpu_hook.devices.nvidia import mps
+
+    chosen, trouble = mps.choose(inventory.mps, facts.mps_directory)
+    if trouble and mps.FEATURE in inventory.wanted:  # who has not asked does not want to know
+        warnings.append(trouble)
+    return [bind_of(chosen)] if chosen else []
+
+
 def _links(inventory: RequestInventory, wanted: frozenset[str], image: Image) -> list[Symlink]:
     links = []
     for link in inventory.links:
@@ -219,13 +230,15 @@ def _profile(devices: Sequence[Device]) -> bytes:
 
 
 def forward_compatibility(
-    inventory: RequestInventory, wanted: frozenset[str], facts: ImageFacts, config: Config
+    inventory: RequestInventory, devices: Sequence[Device], facts: ImageFacts, config: Config
 ) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
     """Return the image's own CUDA libraries that go before the driver's in the ld cache, and the reason."""
-    if not facts.compat or "compute" not in wanted:
+    if not facts.compat or "compute" not in inventory.wanted:
         return (), ()
     from oci_gpu_hook.devices.nvidia import forward_compatibility as compat
 
-    made = compat.decide(facts.compat, inventory.driver_version, inventory.cuda_version, config.cuda_compat_mode)
+    driver, cuda, mode = inventory.driver_version, inventory.cuda_version, config.cuda_compat_mode
+    user = compat.User(gpus=tuple([gpu_of(device) for device in devices]), wants=facts.compat_wanted)
+    made = compat.decide(facts.compat, driver, cuda, mode, user)
     entries = tuple(_entry(name, path, flags_for(MACHINE, 64)) for name, path in made.entries)
     return entries, (made.reason,) if made.reason else ()

@@ -53,10 +53,10 @@ def has_mig_nodes(inventory: RequestInventory) -> bool:
 
 
 def missing_features(request: Request, inventory: RequestInventory) -> list[str]:
-    """Return the features asked for that no device node of the host belongs to."""
+    """Return the features asked for that no device node of the host belongs to; MPS has none anywhere."""
     if not request.features:
         return []
-    present = {capability for node in inventory.nodes for capability in node.capabilities}
+    present = {capability for node in inventory.nodes for capability in node.capabilities} | {"mps"}
     return [feature for feature in request.features if feature not in present]
 
 
