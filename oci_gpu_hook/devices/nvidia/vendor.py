@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from oci_gpu_hook.base.errors import InvalidInput
     from oci_gpu_hook.devices.model import Device
     from oci_gpu_hook.devices.nvidia.model import RequestInventory
+    from oci_gpu_hook.devices.vendor import Request
 
 TERMS: Final = Terms(
     whole="GPU",
@@ -42,6 +43,13 @@ def devices(inventory: RequestInventory) -> tuple[Device, ...]:
 def of_minors(devices: Sequence[Device], minors: Collection[int]) -> tuple[Device, ...]:
     """Return the devices whose GPU has one of these minors: the number N of /dev/nvidiaN."""
     return tuple(device for device in devices if of_nvidia.gpu_of(device).minor in minors)
+
+
+def not_yet(request: Request, inventory: RequestInventory, config: Config) -> str:
+    """Say what of the driver, its nodes and GPUs is missing and may still come."""
+    from oci_gpu_hook.devices.nvidia import not_yet as missing
+
+    return missing.of(request, inventory, config)
 
 
 def no_profile(profile: str, devices: Sequence[Device]) -> InvalidInput:
