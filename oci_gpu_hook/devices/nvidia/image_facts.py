@@ -63,8 +63,8 @@ def look(rootfs: Rootfs, container: Container, config: Config) -> ImageFacts:
 
 
 def _volume(container: Container, config: Config) -> str:
-    asks = (
-        any("OCI_GPU_VOLUME" in entry for entry in container.env) or "io.oci-gpu-hook.volume" in container.annotations
+    asks = any("OCI_GPU_VOLUME" in entry for entry in container.env) or any(
+        key.startswith("io.oci-gpu-hook.volume") for key in container.annotations
     )
     if not (asks or config.driver_volume):
         return ""

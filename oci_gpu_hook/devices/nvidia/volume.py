@@ -12,6 +12,7 @@ import os
 
 from oci_gpu_hook.base.errors import InvalidInput, quoted
 from oci_gpu_hook.devices.edits import Symlink
+from oci_gpu_hook.oci import pod
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ def asked(container: Container, config: Config) -> str:
 
     The annotation goes before the variable, and both before the configuration. Raises InvalidInput.
     """
-    what, text = ANNOTATION, container.annotations.get(ANNOTATION, "").strip()
+    what = pod.own_key(container.annotations, ANNOTATION)
+    text = container.annotations.get(what, "").strip()
     for entry in container.env if not text else ():
         name, _, value = entry.partition("=")
         if name == VARIABLE:
