@@ -13,6 +13,7 @@ import os
 import sys
 import time
 
+from oci_gpu_hook.base import streams
 from oci_gpu_hook.base.config.load import DEFAULT_PATH, load_or_defaults
 from oci_gpu_hook.base.errors import HookError, described_bug, one_line
 from oci_gpu_hook.base.files import read_all
@@ -31,8 +32,7 @@ if TYPE_CHECKING:
 _USAGE: Final = """usage: oci-gpu-hook [--config FILE] STAGE
 
 STAGE is prestart or createRuntime (attach GPUs), poststop (give them back), or another stage of the OCI runtime
-specification, for which there is nothing to do. The OCI state is read from stdin.
-"""
+specification, for which there is nothing to do. The OCI state is read from stdin."""
 _ATTACH: Final = ("prestart", "createRuntime")
 _RELEASE: Final = ("poststop",)
 _NOTHING: Final = ("createContainer", "startContainer", "poststart")
@@ -41,9 +41,8 @@ _NOTHING: Final = ("createContainer", "startContainer", "poststart")
 def main(arguments: Sequence[str]) -> NoReturn:
     """Run the hook as a process that is here for nothing else."""
     gc.disable()  # the process ends before a collection could pay
+    streams.fill()
     status = run(arguments[1:])
-    sys.stdout.flush()
-    sys.stderr.flush()
     os._exit(status)  # an orderly end of the interpreter costs more than a quarter of its start
 
 
@@ -58,7 +57,7 @@ def run(arguments: Sequence[str]) -> int:
     if stage in _NOTHING:
         return 0
     if stage not in _ATTACH + _RELEASE:
-        sys.stderr.write(_USAGE)
+        streams.say(_USAGE)
         return 2
     try:
         if stage in _RELEASE:
@@ -142,7 +141,7 @@ def _read_arguments(arguments: Sequence[str]) -> tuple[str, str]:
 
 
 def _fail(message: str) -> int:
-    sys.stderr.write(f"oci-gpu-hook: error: {one_line(message)}\n")
+    streams.say(f"oci-gpu-hook: error: {one_line(message)}")
     return 1
 
 
