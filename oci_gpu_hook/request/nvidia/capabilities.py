@@ -6,7 +6,7 @@ from oci_gpu_hook.base.config.model import DRIVER_CAPABILITIES
 from oci_gpu_hook.base.errors import InvalidInput, quoted
 from oci_gpu_hook.oci import pod
 from oci_gpu_hook.request.model import ANNOTATION_PREFIX
-from oci_gpu_hook.request.values import items
+from oci_gpu_hook.request.values import check_number, items
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def driver_capabilities(
 
 
 def _named(names: Sequence[str], what: str, supported: Sequence[str]) -> tuple[str, ...]:
+    check_number(len(names), what)
     if "all" in names:
         return tuple(supported)
     for name in names:

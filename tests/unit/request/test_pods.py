@@ -8,7 +8,7 @@ import pytest
 
 from oci_gpu_hook.base.config.model import Config
 from oci_gpu_hook.base.errors import InvalidInput
-from oci_gpu_hook.devices.nvidia import volume
+from oci_gpu_hook.devices.nvidia import settings
 from oci_gpu_hook.oci import container as containers
 from oci_gpu_hook.request import parse
 from oci_gpu_hook.request.prefilter import may_ask
@@ -131,13 +131,17 @@ def test_a_complaint_names_the_annotation_that_is_wrong(place):
 
 
 @ENGINES
-def test_the_volume_of_one_container(place):
-    asks = container({**place, ".volume": "true", ".volume.app": "/opt/nvidia"})
-    assert volume.asked(asks, Config()) == "/opt/nvidia"
+@pytest.mark.parametrize("name", ["volume", "cuda-compat"])
+def test_other_settings_of_one_container(place, name):
+    asks = container({**place, f".{name}": "of the pod", f".{name}.app": "its own"})
+    assert settings.said(asks, name) == (f"io.oci-gpu-hook.{name}.app", "its own")
+    assert settings.by_annotation(asks, name)[1] == "its own"
 
 
 @ENGINES
-@pytest.mark.parametrize("name", ["devices", "count", "memory", "exclusive", "wait", "capabilities", "volume"])
+@pytest.mark.parametrize(
+    "name", ["devices", "count", "memory", "exclusive", "wait", "capabilities", "volume", "cuda-compat"]
+)
 def test_the_pre_filter_knows_the_form_for_one_container(place, name):
     document = config_json(annotations={**place, f"io.oci-gpu-hook.{name}.app": "1"}).encode()
     assert may_ask(document, b"{}")
