@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 
-from oci_gpu_hook.base import limits, mount_table, syscalls
+from oci_gpu_hook.base import limits, mount_table, streams, syscalls
 from oci_gpu_hook.base.errors import NEW_KERNEL, ApplyError, InvalidInput, quoted, reason
 from oci_gpu_hook.base.files import read_file
 from oci_gpu_hook.base.record import Record
@@ -98,7 +98,7 @@ class Process:
         try:
             self._switch(self._own_namespace)
         except ApplyError as error:
-            os.write(2, f"oci-gpu-hook: error: cannot leave the container's mount namespace: {error.why}\n".encode())
+            streams.say(f"oci-gpu-hook: error: cannot leave the container's mount namespace: {error.why}")
             os._exit(1)
 
     def _switch(self, namespace: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from oci_gpu_hook.base.errors import InvalidInput, quoted
 from oci_gpu_hook.base.record import Record
+from oci_gpu_hook.oci import pod
 from oci_gpu_hook.request.model import ANNOTATION_PREFIX, PREPARED, VARIABLE_PREFIX
 from oci_gpu_hook.request.values import duration, number, size, truth
 
@@ -43,7 +44,8 @@ def settings(annotations: Mapping[str, str], variables: Mapping[str, str]) -> di
     """Return what is set, by name; an annotation goes before a variable, and a blank value sets nothing."""
     found = {}
     for name in _SETTINGS:
-        for key, values in ((ANNOTATION_PREFIX + name, annotations), (VARIABLE_PREFIX + name.upper(), variables)):
+        annotation = pod.own_key(annotations, ANNOTATION_PREFIX + name)
+        for key, values in ((annotation, annotations), (VARIABLE_PREFIX + name.upper(), variables)):
             if values.get(key, "").strip():
                 found[name] = Setting(what=key, text=values[key])
                 break
@@ -71,11 +73,14 @@ def tell_unread(annotations: Mapping[str, str], variables: Mapping[str, str], wh
         if why and variables.get(variable, "").strip():
             warnings.append(f"{variable}={quoted(variables[variable])} is not read: {why}")
     for key in annotations:
-        if key == PREPARED:
+        if not key.startswith(ANNOTATION_PREFIX) or key == PREPARED:
             continue
-        if key.startswith(ANNOTATION_PREFIX) and key.removeprefix(ANNOTATION_PREFIX) not in _ANNOTATIONS:
+        word, dot, _ = key.removeprefix(ANNOTATION_PREFIX).partition(".")
+        if word not in _ANNOTATIONS:
             known = ", ".join(_ANNOTATIONS)
             warnings.append(f"the annotation {quoted(key)} is not read; {ANNOTATION_PREFIX}* are: {known}")
+        elif dot and not pod.container_name(annotations):
+            warnings.append(f"the annotation {quoted(key)} is not read: it is for a container of a pod by its name")
 
 
 def counted(ask: Ask, found: Mapping[str, Setting], longest_wait: int | None, warnings: list[str]) -> Counted | None:

@@ -98,7 +98,7 @@ class Container:
             uid_mappings=(),
             gid_mappings=(),
         )
-        self.rootfs = transaction.open_rootfs(self.value, process)
+        self.rootfs = transaction.open_rootfs(cast("Any", self.value), process)
 
     def entry(self, **fields) -> Entry:
         return Entry(
