@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.base.config.model import Config
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 _BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"  # this machine's, whatever proc-root says
 TICK: Final = 10_000_000  # nanoseconds between two times of a file system, CONFIG_HZ=100
 
