@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 
 from oci_gpu_hook.base.errors import InvalidInput
+from oci_gpu_hook.base.files import read_text
 from oci_gpu_hook.devices.nvidia import devices as of_nvidia
 from oci_gpu_hook.devices.nvidia import names, procfs
 
@@ -84,8 +85,8 @@ def _coming(devices: Sequence[Device], config: Config) -> int:
 
 def _gpus(directory: str, addresses: Sequence[str]) -> Iterator[str]:
     for address in addresses:
-        vendor = procfs.read_text(f"{directory}/{address}/vendor") or ""
-        kind = procfs.read_text(f"{directory}/{address}/class") or ""
+        vendor = read_text(f"{directory}/{address}/vendor") or ""
+        kind = read_text(f"{directory}/{address}/class") or ""
         if vendor.strip() != _NVIDIA or not kind.startswith(_DISPLAY_CLASS):
             continue
         try:
