@@ -285,9 +285,9 @@ WORST = {
     "a volume": (
         ("VOLUME_LEVELS", "VOLUME_PATH"),
         """
+        from oci_gpu_hook.devices.nvidia.settings import said
         from oci_gpu_hook.devices.nvidia.volume import asked
-        text = "/a" * 1_000_000
-        read = lambda: asked("OCI_GPU_VOLUME", text)
+        read = lambda: asked(*said(container(env=["OCI_GPU_VOLUME=" + "/a" * 1_000_000]), "volume"))
         """,
         "has more than 32 directories",
     ),
@@ -295,7 +295,7 @@ WORST = {
         ("LD_CACHE", "LD_CACHE_ENTRIES", "LD_CACHE_STRING"),
         """
         from oci_gpu_hook.base.formats import ldcache
-        from tests.unit.test_fuzz_formats import MOST_FILLED
+        from tests.unit.base.formats.test_hostile_files import MOST_FILLED
         from struct import pack
         count = MOST_FILLED
         strings = b"libz.so.1\\0" + b"/" + b"y" * 4000 + b"\\0"
@@ -358,6 +358,25 @@ WORST = {
         def read():
             with Rootfs(os.open(directory, os.O_PATH)) as rootfs:
                 image_facts.look(rootfs, container(), Config())
+        """,
+        "read",
+    ),
+    "a loader that almost reads the cache": (
+        ("LOADER", "MUSL_PATHS"),
+        """
+        from oci_gpu_hook.apply import image_facts
+        from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
+        os.makedirs(f"{directory}/lib64")
+        os.makedirs(f"{directory}/lib")
+        os.makedirs(f"{directory}/etc")
+        almost = b"x" + image_facts._CACHE_PATH
+        for loader in (image_facts._LOADER, image_facts._MUSL_LOADER):
+            written(loader[1:], almost * (limits.LOADER // len(almost)))
+        written(f"etc/ld-musl-{image_facts.MACHINE}.path", b"/a:" * (limits.MUSL_PATHS // 3))
+        def read():
+            with Rootfs(os.open(directory, os.O_PATH)) as rootfs:
+                image = image_facts.look(rootfs, container(), Config(), "nvidia.com/gpu")
+                assert (image.libc, len(image.warnings)) == ("musl", 2)
         """,
         "read",
     ),
@@ -468,9 +487,10 @@ WORST = {
     "a text of the driver": (
         ("PROC_FILE",),
         """
+        from oci_gpu_hook.base.files import read_text
         from oci_gpu_hook.devices.nvidia import procfs
         path = written("information", b"a:b\\n" * (limits.PROC_FILE // 4))
-        read = lambda: procfs.gpu_information("x", procfs.read_text(path))
+        read = lambda: procfs.gpu_information("x", read_text(path))
         """,
         "read",
     ),
@@ -504,9 +524,9 @@ OTHERS = {
     "REMAINS_SECONDS": "test_hanging.py",
     "REMAINS_BY_HAND_SECONDS": "test_hanging.py",
     "LOOK_SECONDS": "test_hanging.py",
-    "JOURNAL_LOCK_SECONDS": "tests/unit/test_remains.py",
-    "LEASES_LOCK_SECONDS": "tests/unit/test_leases.py",
-    "NVML_SECONDS": "tests/unit/test_nvml.py",
+    "JOURNAL_LOCK_SECONDS": "tests/unit/apply/test_cleanup.py",
+    "LEASES_LOCK_SECONDS": "tests/unit/allocation/test_leases.py",
+    "NVML_SECONDS": "tests/unit/devices/nvidia/test_nvml.py",
     "SYSTEMD_MESSAGE": "tests/unit/apply/systemd",
     "SYSTEMD_SAID": "thrown away piece by piece",
     "SYSTEMD_LINE": "tests/unit/apply/systemd",

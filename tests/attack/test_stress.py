@@ -106,6 +106,7 @@ def test_swaps_against_verify_and_repair(runc, enter, machine, simulated, direct
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         try:
+            assert looker.stdout is not None
             assert looker.stdout.readline() == "ready\n", looker.communicate()
             with Swapper(pairs) as swapper:
                 while swapper.swaps < SWAPS[full]:
