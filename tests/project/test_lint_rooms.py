@@ -58,7 +58,6 @@ PATHS: Allowed = {
     },
     "apply/operations/device_node.py": {"_numbers_on_host": {"os.stat": "a device node of the host"}},
     "apply/inside.py": {
-        "_in_memory": {"open": "a descriptor"},
         "check_namespace": {"os.stat": PROC},
     },
     "apply/process.py": {
