@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
+from typing import Any
 
 import pytest
 
-from oci_gpu_hook.allocation import allocate as story
+from oci_gpu_hook.base import log
 from oci_gpu_hook.base.config.model import Config
 from tests.unit.allocation.leasing import bundle
 
@@ -20,30 +21,37 @@ def config(tmp_path):
 
 @pytest.fixture
 def events(monkeypatch):
-    seen = []
+    seen: list[tuple[str, dict[str, Any]]] = []
     for level in ("info", "warning"):
-        monkeypatch.setattr(story.log, level, lambda event, **fields: seen.append((event, fields)))
+        monkeypatch.setattr(log, level, lambda event, **fields: seen.append((event, fields)))
     return seen
+
+
+class Containers:
+    """Starts containers by name, and knows their processes."""
+
+    def __init__(self):
+        self.processes: dict[str, subprocess.Popen] = {}
+        self._every: list[subprocess.Popen] = []
+
+    def __call__(self, name):
+        self.processes[name] = subprocess.Popen(["/bin/sleep", "600"])
+        self._every.append(self.processes[name])
+        return bundle(name, self.processes[name].pid)
+
+    def kill(self, name):
+        self.processes[name].kill()
+        self.processes[name].wait()
+
+    def end(self):
+        for process in self._every:
+            process.kill()
+            process.wait()
 
 
 @pytest.fixture
 def started():
-    """Return a function that starts a container, which is a process that sleeps."""
-    processes = {}
-    every = []
-
-    def start(name):
-        processes[name] = subprocess.Popen(["/bin/sleep", "600"])
-        every.append(processes[name])
-        return bundle(name, processes[name].pid)
-
-    def kill(name):
-        processes[name].kill()
-        processes[name].wait()
-
-    start.kill = kill
-    start.processes = processes
-    yield start
-    for process in every:
-        process.kill()
-        process.wait()
+    """A function that starts a container, which is a process that sleeps."""
+    containers = Containers()
+    yield containers
+    containers.end()

@@ -120,7 +120,7 @@ def test_a_record_that_was_deleted_is_made_anew_from_the_journals(config, starte
 def test_a_waiter_keeps_its_place_when_the_record_is_made_anew(config, started):
     grant(request("0", exclusive=True), started("a"), config)
     journal(config, bundle("a", started.processes["a"].pid), [uuid(0)], exclusive=True)
-    results = []
+    results: list[tuple[str, list[int] | str]] = []
     thread = in_background(results, "b", request("0", wait=30), started("b"), config)
     until(lambda: queue(config) == ["b"])
     as_text(b"garbage")(os.path.join(config.state_dir, "leases.json"))

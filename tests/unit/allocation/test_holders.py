@@ -61,6 +61,8 @@ def test_a_lease_made_inside_a_pid_namespace_is_judged_from_the_host(config, sta
     command = ["/usr/bin/unshare", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable]
     command += ["-c", IN_A_NAMESPACE, str(ROOT), config.state_dir]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as inside:
+        assert inside.stdin
+        assert inside.stdout
         assert inside.stdout.readline() == "[1]\n"
         assert inside.stdout.readline() == "['inside', 'outside']\n", "from inside, the host's processes are unknown"
         assert [lease["pid"] for lease in recorded(config)["leases"]] == [started.processes["outside"].pid, 1]
@@ -85,6 +87,7 @@ def test_a_process_whose_first_thread_ended_still_holds(config, tmp_path):
     code += "print(flush=True); ctypes.CDLL(None).syscall(int(sys.argv[1]), 0)"
     with subprocess.Popen([sys.executable, "-c", code, str(number)], stdout=subprocess.PIPE) as process:
         try:
+            assert process.stdout
             process.stdout.readline()
             deadline = time.monotonic() + 5
             while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:

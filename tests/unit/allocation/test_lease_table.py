@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from typing import Any
 
 import jsonschema
 
@@ -42,13 +43,14 @@ def test_the_record_comes_back_as_it_went():
 
 def mutations(value):
     """Return documents that differ from a good one in one place, each wrong."""
+    wrongs: tuple[Any, ...] = (None, {}, 1.5, -1, "\0deleted")
     for path in (
         ("version",), ("nextTicket",), ("leases",), ("queue",),
-        *(("leases", 0, name) for name in lease_table.to_json(a_book())["leases"][0]),
-        *(("queue", 0, name) for name in lease_table.to_json(a_book())["queue"][0] if name != "count"),
+        *(("leases", 0, name) for name in value["leases"][0]),
+        *(("queue", 0, name) for name in value["queue"][0] if name != "count"),
         ("leases", 0, "devices", 0, "gpu"),
     ):  # fmt: skip
-        for wrong in (None, {}, 1.5, -1, "\0deleted"):
+        for wrong in wrongs:
             copy = json.loads(json.dumps(value))
             place = copy
             for step in path[:-1]:

@@ -16,7 +16,7 @@ from tests.unit.allocation.leasing import HOST, bundle, grant, in_background, qu
 
 def test_waiting_ends_with_the_grant_and_keeps_the_order(config, started):
     grant(request(count=4, exclusive=True), started("a"), config)
-    results = []
+    results: list[tuple[str, list[int] | str]] = []
     threads = []
     for name, count in (("large", 3), ("small", 1), ("last", 1)):
         threads.append(
@@ -35,7 +35,7 @@ def test_waiting_ends_with_the_grant_and_keeps_the_order(config, started):
 
 def test_nobody_overtakes_those_who_wait_but_others_are_not_held_up(config, started):
     grant(request("0", exclusive=True), started("a"), config)
-    results = []
+    results: list[tuple[str, list[int] | str]] = []
     thread = in_background(results, "big", request(count=4, exclusive=True, wait=20), started("big"), config)
     until(lambda: queue(config) == ["big"])
     with pytest.raises(AllocationError, match="'big' exclusively"):
@@ -66,7 +66,7 @@ def test_what_can_never_be_is_not_waited_for(config, started):
 
 def test_a_container_that_ends_while_it_waits_gives_up_its_place(config, started):
     grant(request("0", exclusive=True), started("a"), config)
-    results = []
+    results: list[tuple[str, list[int] | str]] = []
     thread = in_background(results, "b", request("0", wait=30), started("b"), config)
     until(lambda: queue(config) == ["b"])
     started.kill("b")

@@ -27,7 +27,12 @@ def host(tmp_path, x86_64):
 @pytest.fixture
 def discoveries(monkeypatch):
     """Count how often the host is looked at."""
-    count = []
+    count: list[int] = []
     real = discovery.discover
-    monkeypatch.setattr(discovery, "discover", lambda config: count.append(1) or real(config))
+
+    def counted(config):
+        count.append(1)
+        return real(config)
+
+    monkeypatch.setattr(discovery, "discover", counted)
     return count

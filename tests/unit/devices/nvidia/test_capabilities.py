@@ -8,6 +8,7 @@ import pytest
 
 from oci_gpu_hook.devices.nvidia import capabilities, files, libraries
 from oci_gpu_hook.devices.nvidia.driver_root import DriverRoot
+from oci_gpu_hook.devices.nvidia.model import DriverFile, Library
 from tests.unit.devices.nvidia import driver_trees as trees
 
 pytestmark = pytest.mark.usefixtures("x86_64")
@@ -19,9 +20,8 @@ def discovered(tmp_path, name, version):
     found = libraries.find(DriverRoot(str(tmp_path)), version, ())
     assert not found.unclaimed
     others = files.find(DriverRoot(str(tmp_path)), version, found.directories, "")
-    brought = {
-        file.host_path.removeprefix(str(tmp_path)): file.capabilities for file in (*found.libraries, *others.files)
-    }
+    every: list[Library | DriverFile] = [*found.libraries, *others.files]
+    brought = {file.host_path.removeprefix(str(tmp_path)): file.capabilities for file in every}
     return listed, brought, others.unclaimed
 
 

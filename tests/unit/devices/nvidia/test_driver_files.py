@@ -122,8 +122,8 @@ def test_a_driver_container_is_found_when_the_host_has_no_driver_files(tmp_path,
     trees.proc(tmp_path / "proc")
     (tmp_path / "host").mkdir()
     monkeypatch.setattr(discovery, "_DRIVER_CONTAINER", str(container))
-    real = discovery.DriverRoot
-    monkeypatch.setattr(discovery, "DriverRoot", lambda path: real(str(tmp_path / "host") if path == "/" else path))
+    host = str(tmp_path / "host")
+    monkeypatch.setattr(discovery, "DriverRoot", lambda path: DriverRoot(host if path == "/" else path))
     held = discovery.discover(trees.config(tmp_path, driver_root="/"))
     assert held.inventory.libraries[0].host_path.startswith(str(container))
     assert [file.host_path for file in held.inventory.files] == [f"{container}/usr/bin/nvidia-smi"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from oci_gpu_hook.base import log
 from oci_gpu_hook.devices.nvidia import discovery, files
 from oci_gpu_hook.devices.nvidia.driver_root import DriverRoot
 from tests.unit.devices.nvidia import driver_trees as trees
@@ -89,7 +90,7 @@ def test_what_the_driver_does_not_ship_is_said_to_who_looks_for_a_cause(tmp_path
     trees.write(f"{tmp_path}/driver/usr/bin/nvidia-smi", b"\x7fELF")
     trees.proc(tmp_path / "proc", VERSION)
     said = []
-    monkeypatch.setattr(discovery.log, "debug", lambda event, **fields: said.append((event, fields)))
+    monkeypatch.setattr(log, "debug", lambda event, **fields: said.append((event, fields)))
     discovery.discover(trees.config(tmp_path))
     ((event, fields),) = said
     assert event == "not shipped by the driver"

@@ -151,8 +151,13 @@ def detail(inventory):
 
 
 def test_details_complete_what_is_stored(host, discoveries, monkeypatch):
-    asked = []
-    monkeypatch.setattr(nvml, "complete", lambda inventory: asked.append(1) or detail(inventory))
+    asked: list[int] = []
+
+    def complete(inventory):
+        asked.append(1)
+        return detail(inventory)
+
+    monkeypatch.setattr(nvml, "complete", complete)
     assert snapshot.load(host).cuda_version == ""
     assert snapshot.load(host, detailed=True).cuda_version == "13.0"
     assert snapshot.load(host, detailed=True) == snapshot.load(host)
