@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from oci_gpu_hook.base import limits, syscalls
+from oci_gpu_hook.base import limits, streams, syscalls
 from oci_gpu_hook.base.errors import one_line, quoted
 
 TYPE_CHECKING = False
@@ -56,7 +56,7 @@ class Watch:
         what = f"container {quoted(self._container_id)}"
         why = f"a file system in it has not answered for {limits.CONTAINER_FILES_SECONDS:.0f} s"
         remedy = "look at its volumes of FUSE and NFS, and at what of the image leads there"
-        os.write(2, f"oci-gpu-hook: error: {one_line(f'{what}: {why}; {remedy}')}\n".encode())
+        streams.say(f"oci-gpu-hook: error: {one_line(f'{what}: {why}; {remedy}')}")
         os._exit(1)
 
 

@@ -8,9 +8,9 @@ starts should not: all other lines are written here, in the same form, which a t
 from __future__ import annotations
 
 import os
-import sys
 import time
 
+from oci_gpu_hook.base import streams
 from oci_gpu_hook.base.document import dump
 
 TYPE_CHECKING = False
@@ -106,7 +106,7 @@ def _append(line: str) -> None:
         finally:
             os.close(fd)
     except OSError as failure:
-        sys.stderr.write(f"oci-gpu-hook: warning: cannot write the log {_file!r}: {failure.strerror}\n")
+        streams.say(f"oci-gpu-hook: warning: cannot write the log {_file!r}: {failure.strerror}")
 
 
 def _plain(value: object) -> object:

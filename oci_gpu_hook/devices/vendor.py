@@ -89,6 +89,9 @@ class Vendor(Protocol):
     def is_fresh(self, snapshot: Any, config: Config) -> bool:
         """Tell whether the host is still as the snapshot has it."""
 
+    def not_yet(self, request: Request, inventory: Any, config: Config) -> str:
+        """Say what of what the request needs the host does not have and may still get, "" for nothing."""
+
     def devices(self, inventory: Any) -> tuple[Device, ...]:
         """Return the devices in order, each whole one followed by its parts."""
 

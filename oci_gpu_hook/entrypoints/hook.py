@@ -13,7 +13,7 @@ import os
 import sys
 import time
 
-from oci_gpu_hook.base import limits
+from oci_gpu_hook.base import limits, streams
 from oci_gpu_hook.base.config.load import DEFAULT_PATH, load_or_defaults
 from oci_gpu_hook.base.errors import HookError, described_bug, one_line
 from oci_gpu_hook.base.files import read_all
@@ -33,8 +33,7 @@ _USAGE: Final = """usage: oci-gpu-hook [--config FILE] STAGE
        oci-gpu-hook [--config FILE] --cdi [OPTION…] createContainer
 
 STAGE is prestart or createRuntime (attach GPUs), poststop (give them back), or another stage of the OCI runtime
-specification, for which there is nothing to do. The OCI state is read from stdin.
-"""
+specification, for which there is nothing to do. The OCI state is read from stdin."""
 _ATTACH: Final = ("prestart", "createRuntime")
 _RELEASE: Final = ("poststop",)
 _ADJUST: Final = ("createContainer",)
@@ -44,9 +43,8 @@ _NOTHING: Final = ("createContainer", "startContainer", "poststart")
 def main(arguments: Sequence[str]) -> NoReturn:
     """Run the hook as a process that is here for nothing else."""
     gc.disable()  # the process ends before a collection could pay
+    streams.fill()
     status = run(arguments[1:])
-    sys.stdout.flush()
-    sys.stderr.flush()
     os._exit(status)  # an orderly end of the interpreter costs more than a quarter of its start
 
 
@@ -61,7 +59,7 @@ def run(arguments: Sequence[str]) -> int:
     if words is None and stage in _NOTHING:
         return 0
     if stage not in (_ATTACH + _RELEASE if words is None else _ADJUST):
-        sys.stderr.write(_USAGE)
+        streams.say(_USAGE)
         return 2
     try:
         if words is not None:
@@ -165,7 +163,7 @@ def _read_arguments(arguments: Sequence[str]) -> tuple[str, str, list[str] | Non
 
 
 def _fail(message: str) -> int:
-    sys.stderr.write(f"oci-gpu-hook: error: {one_line(message)}\n")
+    streams.say(f"oci-gpu-hook: error: {one_line(message)}")
     return 1
 
 

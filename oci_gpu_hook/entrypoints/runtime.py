@@ -2,7 +2,7 @@
 
 Before a `create` or `run` of a container that asks for GPUs it grants them and prepares the bundle (`bundle.py`); then,
 as in every other call, the real runtime takes this process's place. The front (front/runtime.c) lets only those calls
-come here. Exit status: the real runtime's, or 1 with one line on stderr and in the runtime's log, where engines look.
+come here. Exit status: the real runtime's, or 1 with one line in the runtime's log, where engines look, and on stderr.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import os
 
-from oci_gpu_hook.base import log, processes
+from oci_gpu_hook.base import log, processes, streams
 from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.base.cpython import signals
 from oci_gpu_hook.base.document import dump
@@ -46,6 +46,7 @@ class Prepared(Record):
 def main(arguments: Sequence[str], real_runtime: str) -> NoReturn:
     """Prepare the bundle if there is need, and become the real runtime. arguments: with the stub's path first."""
     gc.disable()
+    streams.fill()
     words = arguments[1:]
     call = read_call(words)
     hook = os.path.join(os.path.dirname(os.path.abspath(arguments[0])), "oci-gpu-hook")

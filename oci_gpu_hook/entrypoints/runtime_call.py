@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 
+from oci_gpu_hook.base import streams
 from oci_gpu_hook.base.document import dump
 from oci_gpu_hook.base.errors import one_line
 from oci_gpu_hook.base.record import Record
@@ -66,17 +66,20 @@ def read_call(words: Sequence[str]) -> Call | None:
 
 
 def complain(call: Call | None, message: str) -> None:
-    """Say what is wrong where engines look for it: in the runtime's log (in runc's two formats) and on stderr."""
+    """Say what is wrong where engines look for it: in the runtime's log (in runc's two formats), and on stderr."""
     message = f"oci-gpu-runtime: error: {one_line(message)}"
-    sys.stderr.write(message + "\n")
-    sys.stderr.flush()
     if call and call.log:
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        line = f'time="{stamp}" level=error msg={dump(message).decode()}'
-        if call.log_format == "json":
-            line = dump({"level": "error", "msg": message, "time": stamp}).decode()
-        try:
-            fd = os.open(call.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-            os.write(fd, f"{line}\n".encode())
-        except OSError:
-            pass  # stderr has it
+        _log(call, message)
+    streams.say(message)
+
+
+def _log(call: Call, message: str) -> None:
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    line = f'time="{stamp}" level=error msg={dump(message).decode()}'
+    if call.log_format == "json":
+        line = dump({"level": "error", "msg": message, "time": stamp}).decode()
+    try:
+        fd = os.open(call.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        os.write(fd, f"{line}\n".encode())
+    except OSError:
+        pass  # stderr has it

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from oci_gpu_hook.apply import image_facts, inside, transaction
-from oci_gpu_hook.apply.process import Process
+from oci_gpu_hook.apply.process import Process, Site
 from oci_gpu_hook.base import log
 from oci_gpu_hook.base.document import member, parse
 from oci_gpu_hook.devices.nvidia import cdi_container, cdi_hook, procfs
@@ -51,7 +51,7 @@ def adjust(config_json: bytes, state: State, words: Sequence[str], config: Confi
             warnings=(*image.warnings, *made.warnings),
             driver_version=made.driver_version,
         )
-        inside.carry_out(plan, process, rootfs, user_namespace="user" in container.namespaces)
+        inside.carry_out(plan, Site(container=container, process=process, rootfs=rootfs, config=config))
     for text in plan.warnings:
         log.warning("warning", text=text)
 

@@ -468,9 +468,10 @@ WORST = {
     "a text of the driver": (
         ("PROC_FILE",),
         """
+        from oci_gpu_hook.base.files import read_text
         from oci_gpu_hook.devices.nvidia import procfs
         path = written("information", b"a:b\\n" * (limits.PROC_FILE // 4))
-        read = lambda: procfs.gpu_information("x", procfs.read_text(path))
+        read = lambda: procfs.gpu_information("x", read_text(path))
         """,
         "read",
     ),

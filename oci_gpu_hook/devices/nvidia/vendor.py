@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from oci_gpu_hook.base.errors import DriverError
+from oci_gpu_hook.base.files import read_text
 from oci_gpu_hook.devices.model import Terms
 from oci_gpu_hook.devices.nvidia import contribution as made
 from oci_gpu_hook.devices.nvidia import devices as of_nvidia
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from oci_gpu_hook.base.errors import InvalidInput
     from oci_gpu_hook.devices.model import Device
     from oci_gpu_hook.devices.nvidia.model import RequestInventory
+    from oci_gpu_hook.devices.vendor import Request
 
 TERMS: Final = Terms(
     whole="GPU",
@@ -43,6 +45,13 @@ def of_minors(devices: Sequence[Device], minors: Collection[int]) -> tuple[Devic
     return tuple(device for device in devices if of_nvidia.gpu_of(device).minor in minors)
 
 
+def not_yet(request: Request, inventory: RequestInventory, config: Config) -> str:
+    """Say what of the driver, its nodes and GPUs is missing and may still come."""
+    from oci_gpu_hook.devices.nvidia import not_yet as missing
+
+    return missing.of(request, inventory, config)
+
+
 def no_profile(profile: str, devices: Sequence[Device]) -> InvalidInput:
     """Return the error for a MIG profile that no MIG device of this host has."""
     from oci_gpu_hook.devices.nvidia import refusals
@@ -54,7 +63,7 @@ def running_driver(config: Config) -> str:
     """Return the version that /proc/driver/nvidia tells, "" where no driver is loaded."""
     from oci_gpu_hook.devices.nvidia import procfs
 
-    text = procfs.read_text(f"{config.proc_root}/driver/nvidia/version")
+    text = read_text(f"{config.proc_root}/driver/nvidia/version")
     try:
         return procfs.driver_version(text) if text is not None else ""
     except DriverError:

@@ -56,6 +56,8 @@ def mutations(value):
             for step in path[:-1]:
                 place = place[step]
             if wrong == "\0deleted":
+                if path[-1] == "uptime":  # optional: release 0.1 wrote none
+                    continue
                 del place[path[-1]]
             else:
                 place[path[-1]] = wrong

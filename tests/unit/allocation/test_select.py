@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from oci_gpu_hook.allocation import by_count as counting
-from oci_gpu_hook.allocation import select
+from oci_gpu_hook.allocation import select, turns
 from oci_gpu_hook.allocation.model import Busy, Lease, LeasedDevice, Waiter
 from oci_gpu_hook.base.errors import AllocationError, InvalidInput
 from oci_gpu_hook.devices.nvidia import names
@@ -145,7 +144,7 @@ def test_too_busy_says_how_many_are_free_and_who_holds_the_others():
     with pytest.raises(Busy) as caught:
         select.choose(request(count=2, exclusive=True), plain(3), leases)
     assert str(caught.value).startswith(
-        "2 GPUs asked for exclusively: of 3 on this host 1 can be granted now; "
+        "2 GPUs asked for exclusively: 1 of 3 available; "
         "GPU 0 held by 'trainer' exclusively, GPU 1 held by 'notebook'; "
     )
 
@@ -155,7 +154,7 @@ def test_more_than_the_host_has_is_no_matter_of_waiting():
         select.choose(request(count=3), plain(2), [lease("a", uuid(0), exclusive=True)])
     assert not isinstance(caught.value, Busy)
     assert str(caught.value) == (
-        "3 GPUs asked for: this host has 2; 1 free; GPU 0 held by 'a' exclusively; ask for at most 2"
+        "3 GPUs asked for: this host has 2; 1 available; GPU 0 held by 'a' exclusively; ask for at most 2"
     )
 
 
@@ -177,7 +176,7 @@ def test_mig_devices_are_counted_by_profile():
     held = [lease("a", mig_uuid(1, 0))]
     chosen = select.choose(request("1G.10GB", count=2), MIXED, held)
     assert [device.uuid for device in chosen] == [mig_uuid(1, 1), mig_uuid(3, 0)]
-    with pytest.raises(Busy, match=r"3 MIG devices 1g.10gb asked for exclusively: of 3 .* MIG 1:0 held by 'a'"):
+    with pytest.raises(Busy, match=r"3 MIG devices 1g.10gb asked for exclusively: 2 of 3 .* MIG 1:0 held by 'a'"):
         select.choose(request("1g.10gb", count=3, exclusive=True), MIXED, held)
     with pytest.raises(InvalidInput, match=r"this host has MIG devices of 1g.10gb, 3g.40gb"):
         select.choose(request("2g.20gb", count=1), MIXED, held)
@@ -219,33 +218,34 @@ def waiter(ticket, container, wish):
 
 def test_those_who_wait_keep_what_is_free_of_what_they_need():
     held = [lease("a", uuid(0), exclusive=True)]
-    kept = counting.reserved([waiter(1, "big", request(count=4, exclusive=True))], "nvidia.com/gpu", plain(4), held)
+    kept = turns.kept([waiter(1, "big", request(count=4, exclusive=True))], "nvidia.com/gpu", plain(4), held, 0)
     assert [device.whole for device in kept[0].devices] == [uuid(1), uuid(2), uuid(3), uuid(0)]
-    with pytest.raises(Busy, match="'big' exclusively"):
+    with pytest.raises(Busy, match="kept for 'big'"):
         select.choose(request(count=1, exclusive=True), plain(4), [*held, *kept])
 
 
 def test_new_sharers_do_not_come_as_fast_as_old_ones_go():
     """Two GPUs, both shared: who waits for one alone gets the one that fewer share, and nobody new joins there."""
     held = [lease("a", uuid(0)), lease("b", uuid(0)), lease("c", uuid(1))]
-    kept = counting.reserved([waiter(1, "alone", request(count=1, exclusive=True))], "nvidia.com/gpu", plain(2), held)
+    kept = turns.kept([waiter(1, "alone", request(count=1, exclusive=True))], "nvidia.com/gpu", plain(2), held, 0)
     assert indices(select.choose(request(count=1), plain(2), [*held, *kept])) == [0]
-    later = counting.reserved(
+    later = turns.kept(
         [waiter(1, "alone", request(count=1, exclusive=True)), waiter(2, "next", request("1"))],
         "nvidia.com/gpu",
         plain(2),
         held,
+        0,
     )
     assert [one.container for one in later] == ["alone"]
 
 
 def test_those_who_wait_keep_no_more_than_they_need():
-    kept = counting.reserved([waiter(1, "one", request("2", exclusive=True, wait=5))], "nvidia.com/gpu", plain(4), [])
+    kept = turns.kept([waiter(1, "one", request("2", exclusive=True, wait=5))], "nvidia.com/gpu", plain(4), [], 0)
     assert indices(select.choose(request(count=3, exclusive=True), plain(4), kept)) == [0, 1, 3]
 
 
 def test_a_waiter_whose_device_vanished_keeps_nothing():
-    assert counting.reserved([waiter(1, "x", request("7", exclusive=True))], "nvidia.com/gpu", plain(2), []) == ()
+    assert turns.kept([waiter(1, "x", request("7", exclusive=True))], "nvidia.com/gpu", plain(2), [], 0) == ()
 
 
 @pytest.mark.parametrize(

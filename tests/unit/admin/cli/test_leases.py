@@ -168,7 +168,7 @@ def test_releasing_what_holds_nothing_is_an_error_that_names_the_holders(host, c
 def test_those_who_wait_are_shown_below(host, capsys):
     from oci_gpu_hook.allocation import queue, store
     from oci_gpu_hook.allocation.holders import Processes
-    from oci_gpu_hook.allocation.model import Claim
+    from oci_gpu_hook.allocation.model import Claim, Moment
 
     processes = Processes()
     wish = Request(count=2, exclusive=True, driver_capabilities=(), source="environment")
@@ -177,7 +177,7 @@ def test_those_who_wait_are_shown_below(host, capsys):
     claim = Claim(container="batch", holder=holder, request=wish)
     with store.Store(host.config.state_dir, processes) as opened:
         opened.lock()
-        opened.write(queue.enqueue(opened.read(), claim, claim.holder, "")[1])
+        opened.write(queue.enqueue(opened.read(), claim, claim.holder, Moment(date="", uptime=0))[1])
     host()
     assert "waiting, 1: batch for 2" in capsys.readouterr().out
 

@@ -66,7 +66,7 @@ def test_a_plan_says_which_gpu_and_why(plan, host):
 
 def test_a_plan_by_count_says_how_many_there_were_and_how_near_they_are(plan):
     _, out, _ = plan("OCI_GPU_COUNT=2", "OCI_GPU_MEMORY=40GiB")
-    assert "of 4 on this host with 40 GiB or more, 4 can be granted now; the fewest holders come first" in out
+    assert "4 of 4 available on this host with 40 GiB or more; the fewest holders come first" in out
     assert "of equals, those that are nearest to each other: 0-1 NV18" in out
 
 
