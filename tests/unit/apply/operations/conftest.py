@@ -28,7 +28,8 @@ NULL = DeviceNode(
 _OWN = ("ro", "nosuid", "nodev", "noexec")
 
 
-NO_REQUEST: Any = SimpleNamespace()  # no kind of edit looks at it
+ANYTHING: Any = SimpleNamespace  # stands for values of which little is looked at
+NO_REQUEST = ANYTHING()  # no kind of edit looks at it
 
 
 def plan(**parts) -> Plan:
@@ -87,7 +88,7 @@ class Container:
         self.root = directory / "rootfs"
         self.state = directory / "state"
         self.process = process
-        self.value: Any = SimpleNamespace(
+        self.value = ANYTHING(
             id="c1",
             pid=process.pid,
             rootfs=str(self.root),
@@ -98,7 +99,7 @@ class Container:
             uid_mappings=(),
             gid_mappings=(),
         )
-        self.rootfs = transaction.open_rootfs(cast("Any", self.value), process)
+        self.rootfs = transaction.open_rootfs(self.value, process)
 
     def entry(self, **fields) -> Entry:
         return Entry(
