@@ -525,7 +525,7 @@ OTHERS = {
     "REMAINS_BY_HAND_SECONDS": "test_hanging.py",
     "LOOK_SECONDS": "test_hanging.py",
     "JOURNAL_LOCK_SECONDS": "tests/unit/apply/test_cleanup.py",
-    "LEASES_LOCK_SECONDS": "tests/unit/allocation/test_leases.py",
+    "LEASES_LOCK_SECONDS": "tests/unit/allocation/test_record_files.py",
     "NVML_SECONDS": "tests/unit/devices/nvidia/test_nvml.py",
     "SYSTEMD_MESSAGE": "tests/unit/apply/systemd",
     "SYSTEMD_SAID": "thrown away piece by piece",

@@ -77,7 +77,7 @@ wishes = st.one_of(
 
 
 numbers = st.integers(0, 99)
-somebody_lives = precondition(lambda self: getattr(self, "living", None))
+somebody_lives = precondition(lambda self: bool(getattr(self, "living", None)))
 
 
 class World:
@@ -109,7 +109,7 @@ class World:
 class FakeProcesses(Processes):
     """The real rules of who lives, over the world's processes."""
 
-    world = None
+    world: World
 
     def __init__(self):
         self.boot_id = f"boot-{self.world.boot}"
@@ -244,7 +244,7 @@ class Leases(RuleBasedStateMachine):
     def start(self, wish):
         self.start_named(self.new_name(), self.world.start(), wish)
 
-    @precondition(lambda self: getattr(self, "dead_pids", None))
+    @precondition(lambda self: bool(getattr(self, "dead_pids", None)))
     @rule(wish=wishes, number=numbers)
     def start_with_a_reused_pid(self, wish, number):
         pid = self.dead_pids.pop(number % len(self.dead_pids))
@@ -321,6 +321,7 @@ class Leases(RuleBasedStateMachine):
         processes = FakeProcesses()
         wish = request(devices, count=count, exclusive=exclusive)
         holder = processes.holder(self.world.start())
+        assert holder
         claim = Claim(container=self.new_name(), holder=holder, request=wish)
         with story._opened(self.config.state_dir, processes) as opened:
             opened.lock()
@@ -328,7 +329,7 @@ class Leases(RuleBasedStateMachine):
             opened.write(book)
         self.waiting.append(waiter)
 
-    @precondition(lambda self: getattr(self, "waiting", None))
+    @precondition(lambda self: bool(getattr(self, "waiting", None)))
     @rule(number=numbers)
     def a_waiting_hook_is_killed(self, number):
         waiter = self.waiting.pop(number % len(self.waiting))

@@ -41,6 +41,8 @@ def test_a_wait_is_cut_to_what_the_host_allows_and_says_so(longest, asked, wait)
     by_variable = parse.read(container(["OCI_GPU_COUNT=1", f"OCI_GPU_WAIT={asked}"]), config)
     notes = {"io.oci-gpu-hook.count": "1", "io.oci-gpu-hook.wait": asked}
     by_annotation = parse.read(container(annotations=notes), config)
+    assert by_variable.request
+    assert by_annotation.request
     assert (by_variable.request.wait, by_annotation.request.wait) == (wait, wait)
     cut = (longest is not None and asked not in ("10m", "30s")) or longest == 0
     for reading, name in ((by_variable, "OCI_GPU_WAIT"), (by_annotation, "io.oci-gpu-hook.wait")):

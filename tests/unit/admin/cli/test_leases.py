@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,7 +109,8 @@ def test_eighty_columns_are_enough(host):
     console.print(command._picture(host.config))
     text = console.export_text()
     assert all(len(line) <= 80 for line in text.splitlines())
-    assert all(word in text for word in ("PRODUCT", "MEMORY", "HOLDER", "SINCE", "EXCLUSIVE", "0s", "yes"))
+    assert all(word in text for word in ("PRODUCT", "MEMORY", "HOLDER", "SINCE", "EXCLUSIVE", "yes"))
+    assert re.search(r" \d+s ", text), "how long ago"
     assert "80 GiB   3f5a3f5a3f5a" in text, "as many digits as docker ps shows"
 
 

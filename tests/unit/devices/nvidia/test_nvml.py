@@ -50,16 +50,21 @@ def nvmlDeviceGetNvLinkRemotePciInfo(gpu, link): return Info(busId=BUS[2 - gpu])
 """
 
 
-@pytest.fixture
-def fake(tmp_path):
+class Fake:
     """A directory with a pynvml, and any library for it to be loaded after."""
 
-    def make(init="pass"):
-        trees.write(str(tmp_path / "modules/pynvml.py"), FAKE.format(init=init).encode())
-        return trees.library(tmp_path / "libnvidia-ml.so.1", "libnvidia-ml.so.1", os.uname().machine)
+    def __init__(self, directory):
+        self._library = directory / "libnvidia-ml.so.1"
+        self.directory = str(directory / "modules")
 
-    make.directory = str(tmp_path / "modules")
-    return make
+    def __call__(self, init="pass"):
+        trees.write(f"{self.directory}/pynvml.py", FAKE.format(init=init).encode())
+        return trees.library(self._library, "libnvidia-ml.so.1", os.uname().machine)
+
+
+@pytest.fixture
+def fake(tmp_path):
+    return Fake(tmp_path)
 
 
 def gpu(index, **rest):
