@@ -15,6 +15,7 @@ from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
 from oci_gpu_hook.base.errors import HookError, InvalidInput, described_bug, quoted, reason
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.devices import vendors
+from oci_gpu_hook.devices.edits import DeviceNode, restricted
 from oci_gpu_hook.request.model import DEFAULT_KIND
 
 TYPE_CHECKING = False
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     Node = tuple[int, int]  # major, minor of a character device
 
-# Kinds of findings. All but the first two are what `oci-gpu repair` puts back.
+# Kinds of findings. All but the first two and the last are what `oci-gpu repair` puts back.
 DRIVER: Final = "driver"
 UNKNOWN: Final = "unknown"
 NODE: Final = "node"
@@ -37,6 +38,7 @@ DROP_IN: Final = "drop-in"
 MOUNT: Final = "mount"
 LINK: Final = "link"
 LD_CACHE: Final = "ld-cache"
+ACCESS: Final = "access"  # nothing was lost: the nodes are of a group that the container's process is not in
 
 
 class Host(Record):
@@ -71,7 +73,8 @@ def verify(entry: Entry, config: Config) -> tuple[Finding, ...]:
             with Rootfs(process.open_rootfs(entry.rootfs)) as rootfs:
                 check_root(entry, rootfs)
                 found = condition.look(entry, process, rootfs)
-        return tuple(judge(entry, found, look_at_host(entry, config)))
+                denied = tuple(_denied(entry, rootfs))
+        return (*judge(entry, found, look_at_host(entry, config)), *denied)
     except HookError as error:
         return (Finding(kind=UNKNOWN, what=error.what, why=error.why, remedy=error.remedy, repairable=False),)
     except OSError as error:
@@ -134,6 +137,35 @@ def judge(entry: Entry, found: Condition, host: Host) -> Iterator[Finding]:
         yield Finding(kind=LINK, what=f"link {quoted(path)}", why="is gone, or leads elsewhere", remedy=repair)
     if found.uncached:
         yield _ld_cache(found, repair)
+
+
+def _denied(entry: Entry, rootfs: Rootfs) -> Iterator[Finding]:
+    """Say what the container's first process may not open because of the nodes' owners and modes."""
+    from oci_gpu_hook.lifecycle import container_user
+    from oci_gpu_hook.plan import node_access
+
+    nodes = restricted(node for path in entry.node_paths if (node := _node_in(rootfs, path)))
+    if not nodes:
+        return
+    user = container_user.of_running(entry.pid)
+    for guarded in node_access.refused(user, nodes):
+        what, why = node_access.what(guarded, user), node_access.why(guarded, user)
+        remedy = node_access.remedy(guarded, user)
+        yield Finding(kind=ACCESS, what=what, why=why, remedy=remedy, repairable=False)
+
+
+def _node_in(rootfs: Rootfs, path: str) -> DeviceNode | None:
+    try:
+        fd = rootfs.resolve(path)
+    except OSError:
+        return None
+    try:
+        status = os.fstat(fd)
+    finally:
+        os.close(fd)
+    if not stat.S_ISCHR(status.st_mode):
+        return None
+    return DeviceNode(path=path, file_mode=stat.S_IMODE(status.st_mode), uid=status.st_uid, gid=status.st_gid)
 
 
 def _driver(entry: Entry, host: Host) -> Iterator[Finding]:
