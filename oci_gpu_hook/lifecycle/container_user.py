@@ -7,7 +7,7 @@ import os
 from oci_gpu_hook.base.files import read_start
 from oci_gpu_hook.base.processes import status_field
 from oci_gpu_hook.base.rootless import in_first_user_namespace
-from oci_gpu_hook.plan.node_access import User
+from oci_gpu_hook.plan.node_access import OVERFLOW, User
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,20 +45,27 @@ def of(container: Container, nodes: Sequence[DeviceNode]) -> User:
     )
 
 
-def of_running(pid: int) -> User:
-    """Return whom a process runs as. Raises OSError where it has ended or may not be looked at."""
+def of_running(pid: int, opens: frozenset[str]) -> User:
+    """Return whom a process runs as. Raises OSError where it has ended or may not be looked at.
+
+    opens: paths of nodes that this process could open. In a user namespace it is a process of the same user's; where
+    the other has groups of the host, which have no number here, they are taken to be this one's.
+    """
     uid = int(status_field(pid, b"Uid").split()[1])
     gid = int(status_field(pid, b"Gid").split()[1])
     namespaces = [os.stat(f"/proc/{process}/ns/user") for process in (pid, "self")]
     is_own = namespaces[0].st_ino == namespaces[1].st_ino
+    unmapped = not in_first_user_namespace()
+    groups = frozenset((gid, *_groups_of(pid)))
     return User(
         name=f"its user {uid}",
         uid=uid,
-        groups=frozenset((gid, *_groups_of(pid))),
+        groups=groups,
         overrides=bool(int(status_field(pid, b"CapEff"), 16) & _DAC_OVERRIDE),
         mapped_uids=() if is_own else _ranges(f"/proc/{pid}/uid_map"),
         mapped_gids=() if is_own else _ranges(f"/proc/{pid}/gid_map"),
-        unmapped=not in_first_user_namespace(),
+        unmapped=unmapped,
+        opens=opens if unmapped and OVERFLOW in groups else frozenset(),
     )
 
 

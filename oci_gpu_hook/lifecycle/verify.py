@@ -144,28 +144,32 @@ def _denied(entry: Entry, rootfs: Rootfs) -> Iterator[Finding]:
     from oci_gpu_hook.lifecycle import container_user
     from oci_gpu_hook.plan import node_access
 
-    nodes = restricted(node for path in entry.node_paths if (node := _node_in(rootfs, path)))
+    found = [node for path in entry.node_paths if (node := _node_in(rootfs, path))]
+    nodes = restricted(node for node, _ in found)
     if not nodes:
         return
-    user = container_user.of_running(entry.pid)
+    user = container_user.of_running(entry.pid, frozenset(node.path for node, opens in found if opens))
     for guarded in node_access.refused(user, nodes):
         what, why = node_access.what(guarded, user), node_access.why(guarded, user)
         remedy = node_access.remedy(guarded, user)
         yield Finding(kind=ACCESS, what=what, why=why, remedy=remedy, repairable=False)
 
 
-def _node_in(rootfs: Rootfs, path: str) -> DeviceNode | None:
+def _node_in(rootfs: Rootfs, path: str) -> tuple[DeviceNode, bool] | None:
+    """Return a device node of the container, and whether this process could open it; None where there is none."""
     try:
         fd = rootfs.resolve(path)
     except OSError:
         return None
     try:
         status = os.fstat(fd)
+        opens = os.access(f"/proc/self/fd/{fd}", os.R_OK | os.W_OK)
     finally:
         os.close(fd)
     if not stat.S_ISCHR(status.st_mode):
         return None
-    return DeviceNode(path=path, file_mode=stat.S_IMODE(status.st_mode), uid=status.st_uid, gid=status.st_gid)
+    node = DeviceNode(path=path, file_mode=stat.S_IMODE(status.st_mode), uid=status.st_uid, gid=status.st_gid)
+    return node, opens
 
 
 def _driver(entry: Entry, host: Host) -> Iterator[Finding]:

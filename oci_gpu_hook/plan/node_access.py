@@ -71,7 +71,10 @@ def why(guarded: Guarded, user: User) -> str:
 
 def remedy(guarded: Guarded, user: User) -> str:
     """Say what gives the user the nodes."""
-    host = "NVreg_DeviceFileMode=0666 of the module nvidia, or a udev rule for /dev/dri, opens them to all on the host"
+    draws = all(path.startswith("/dev/dri/") for path in guarded.paths)
+    host = (
+        f"{'a udev rule' if draws else 'NVreg_DeviceFileMode=0666 of the module nvidia'} opens them to all on the host"
+    )
     if guarded.mode >> 3 & needed(guarded.mode) != needed(guarded.mode):
         return host
     if _is_unknown(guarded.gid, user):

@@ -11,6 +11,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from tests.runtime import cdi_engine
 from tests.runtime.fixtures import oci_gpu
 
 GROUP = 4242
@@ -102,3 +103,15 @@ def test_doctor_names_the_nodes_and_the_group(host):
     assert "(mode 0660)" in warning["what"]
     assert "--group-add 4242" in warning["remedy"]
     assert all("/dev/dri/" in finding["what"] for finding in found if finding["severity"] == "note")
+
+
+@pytest.mark.parametrize("gids", [(), (GROUP,)])
+def test_a_cdi_specification_s_hook_says_it_too(runtime, make_bundle, host, hook, directory, gids):
+    specification = cdi_engine.load(oci_gpu("--config", host.config, "cdi", "generate", "--hook-path", hook))
+    bundle = make_bundle(OPEN, config=host.config, user=USER)
+    bundle.config.pop("hooks")
+    bundle.config["process"]["user"]["additionalGids"] = list(gids)
+    cdi_engine.apply(specification, ("0",), bundle.config)
+    assert runtime.run(bundle).seen()[OPEN] == ("ENXIO" if gids else "EACCES")
+    told = [text for text in logged(directory) if "may not open /dev/nvidia" in text]
+    assert len(told) == (0 if gids else 1)
