@@ -54,7 +54,7 @@ def adjust(config_json: bytes, state: State, words: Sequence[str], config: Confi
             links=made.links,
             files=made.files,
             ld_cache=made.ld_cache,
-            decisions=made.decisions,
+            decisions=(*image.decisions, *made.decisions),
             warnings=(*image.warnings, *made.warnings),
             driver_version=made.driver_version,
         )
