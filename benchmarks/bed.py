@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -87,6 +88,12 @@ class Bed:
         """Return what `oci-gpu hook-path` prints with the options."""
         return self.oci_gpu("hook-path", "--directory", self.work / "libexec", *options).strip()
 
+    def specification(self) -> str:
+        """Return the CDI specification of the host's GPUs, as JSON, with the capabilities that GPU cases ask for."""
+        of = [] if self.real else ["--config", self.host(1)]
+        options = ("--format", "json", "--capabilities", "compute,utility", "--hook-path", self.hook())
+        return self.oci_gpu(*of, "cdi", "generate", *options)
+
     def bundle(  # noqa: PLR0913
         self,
         name: str,
@@ -102,7 +109,7 @@ class Bed:
         directory.mkdir(exist_ok=True)
         quiet = ["nosuid", "noexec", "nodev"]
         held = ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_MKNOD"]
-        config = {
+        config: dict[str, Any] = {
             "ociVersion": "1.0.2",
             "process": {
                 "args": ["/bin/sh", "-c", ":"],

@@ -6,6 +6,7 @@ It reads the rootfs through `Rootfs`, so an image can lie about itself but lead 
 from __future__ import annotations
 
 from oci_gpu_hook.apply import unlisted_libraries
+from oci_gpu_hook.base import limits
 from oci_gpu_hook.devices import vendors
 from oci_gpu_hook.oci.image import MACHINE, Image
 
@@ -26,10 +27,8 @@ _GLIBC_LOADER: Final = {
     "aarch64": "/lib/ld-linux-aarch64.so.1",
 }
 _LOADER: Final = _GLIBC_LOADER.get(MACHINE, "/lib/ld-linux.so.2")
-_LARGEST_LOADER: Final = 4 * 1024 * 1024
 _CACHE_PATH: Final = b"/etc/ld.so.cache\0"
 _MUSL_LOADER: Final = f"/lib/ld-musl-{MACHINE}.so.1"
-_LARGEST_CACHE: Final = 16 * 1024 * 1024
 _OUTSIDE_VOLUMES: Final = "/usr/local/nvidia/lib64"
 
 
@@ -39,7 +38,7 @@ def look(rootfs: Rootfs, container: Container, config: Config, kind: str) -> Ima
     directory, warnings = _library_directory(rootfs, libc)
     if libc != "glibc":
         warnings += _of_odd_loader(rootfs, container, libc, directory)
-    cache = rootfs.read("/etc/ld.so.cache", _LARGEST_CACHE)
+    cache = rootfs.read("/etc/ld.so.cache", limits.LD_CACHE)
     unlisted = unlisted_libraries.find(rootfs, cache) if libc == "glibc" else ()
     return Image(
         libc=libc,
@@ -58,7 +57,7 @@ def _libc(rootfs: Rootfs) -> str:
 
     Others have a loader at glibc's path that is none or has another cache: gcompat's stand-in for it, Nix's, Guix's.
     """
-    if _reads_cache(rootfs.read(_LOADER, _LARGEST_LOADER)):
+    if _reads_cache(rootfs.read(_LOADER, limits.LOADER)):
         return "glibc"
     return "musl" if rootfs.exists(_MUSL_LOADER) else ""
 

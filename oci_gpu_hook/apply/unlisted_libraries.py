@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 
+from oci_gpu_hook.base import limits
 from oci_gpu_hook.base.formats.ldcache import LONGEST_NAME, Entry, flags_for
 from oci_gpu_hook.oci.image import MACHINE
 
@@ -21,11 +22,6 @@ if TYPE_CHECKING:
     from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
 
 _CONFIGURATION: Final = "/etc/ld.so.conf"
-_LARGEST_FILE: Final = 64 * 1024
-_MOST_FILES: Final = 64
-_MOST_DIRECTORIES: Final = 64
-_MOST_LIBRARIES: Final = 256
-_DEEPEST: Final = 4  # files that include files
 # The loader searches these by itself; the multiarch ones are Debian's.
 _DEFAULT: Final = frozenset(
     f"{start}/{end}".rstrip("/")
@@ -36,26 +32,24 @@ _DEFAULT: Final = frozenset(
 
 def find(rootfs: Rootfs, cache: bytes) -> tuple[Entry, ...]:
     """Return the libraries that ldconfig would list beside those of the cache. cache: the image's, b"" for none."""
-    text = rootfs.read(_CONFIGURATION, _LARGEST_FILE)
-    if not text:
-        return ()
-    directories = tuple(dict.fromkeys(_directories(rootfs, _CONFIGURATION, text, [_MOST_FILES], _DEEPEST)))
-    unknown = []
-    for path in directories[:_MOST_DIRECTORIES]:
+    directories = _Configuration(rootfs).directories()
+    unknown = {}
+    for path in directories:
         if path not in _DEFAULT and os.fsencode(path) + b"/" not in cache:
             names = [name for name in rootfs.names(path) if ".so" in name and name.startswith(("lib", "ld-"))]
             if names:
-                unknown.append((path, names))
+                unknown[path] = names
     if not unknown:
         return ()
-    seen = {_identity(rootfs, path) for path in (*_DEFAULT, *directories) if path not in dict(unknown)}
+    seen = {_identity(rootfs, path) for path in (*_DEFAULT, *directories) if path not in unknown}
+    listed = _names(cache)
     entries: dict[str, Entry] = {}
-    for path, names in unknown:
+    for path, names in unknown.items():
         identity = _identity(rootfs, path)
         if identity not in seen:  # by another name it is one that the cache knows
             seen.add(identity)
-            for entry in _libraries(rootfs, path, names, _MOST_LIBRARIES - len(entries)):
-                if not _lists(cache, entry.name):
+            for entry in _libraries(rootfs, path, names, limits.UNLISTED_LIBRARIES - len(entries)):
+                if os.fsencode(entry.name) not in listed:
                     entries.setdefault(entry.name, entry)
     return tuple(entries.values())
 
@@ -67,34 +61,51 @@ def places(entries: Sequence[Entry]) -> str:
     return ", ".join(quoted(path) for path in dict.fromkeys(os.path.dirname(entry.path) for entry in entries))
 
 
-def _directories(rootfs: Rootfs, path: str, text: bytes, files_left: list[int], depth: int) -> Iterator[str]:
-    """Yield the directories that a file names, and those of the files that it includes, in that order."""
-    for line in text.split(b"\n"):
-        words = line.partition(b"#")[0].split(None, 1)
-        if words[:1] == [b"include"] and len(words) == 2 and depth:
-            for pattern in words[1].split():
-                yield from _included(rootfs, os.path.dirname(path), os.fsdecode(pattern), files_left, depth - 1)
-        elif len(words) == 1 and words[0].startswith(b"/") and b"\0" not in words[0]:
-            yield os.path.normpath(os.fsdecode(words[0].partition(b"=")[0])).replace("//", "/")
+class _Configuration:
+    """What /etc/ld.so.conf and the files that it includes name, within limits that hold for all of them together."""
 
+    def __init__(self, rootfs: Rootfs) -> None:
+        self._rootfs = rootfs
+        self._bytes_left = limits.LD_CONF
+        self._files_left = limits.LD_CONF_FILES
+        self._found: dict[str, None] = {}
 
-def _included(rootfs: Rootfs, base: str, pattern: str, files_left: list[int], depth: int) -> Iterator[str]:
-    """Yield the directories of the files that a pattern means: a path, or one with a `*` in its last part."""
-    directory, name = os.path.split(os.path.join(base, pattern))
-    start, star, end = name.partition("*")
-    names = [name]
-    if star:
-        names = [
-            each
-            for each in rootfs.names(directory)
-            if len(each) >= len(start) + len(end) and each.startswith(start) and each.endswith(end) and each[0] != "."
-        ]
-    for each in names:
-        if not files_left[0]:
+    def directories(self) -> tuple[str, ...]:
+        """Return the directories in the order in which they are named."""
+        self._read(_CONFIGURATION, limits.LD_CONF_LEVELS)
+        return tuple(self._found)
+
+    def _read(self, path: str, depth: int) -> None:
+        if not self._files_left:
             return
-        files_left[0] -= 1
-        path = f"{directory}/{each}"
-        yield from _directories(rootfs, path, rootfs.read(path, _LARGEST_FILE), files_left, depth)
+        self._files_left -= 1
+        text = self._rootfs.read(path, self._bytes_left)
+        self._bytes_left -= len(text)
+        for line in text.split(b"\n"):
+            words = line.partition(b"#")[0].split(None, 1)
+            if words[:1] == [b"include"] and len(words) == 2 and depth:
+                for pattern in words[1].split():
+                    self._include(os.path.dirname(path), os.fsdecode(pattern), depth - 1)
+            elif len(words) == 1 and words[0].startswith(b"/") and b"\0" not in words[0]:
+                if len(self._found) == limits.LD_CONF_DIRECTORIES:
+                    return
+                name = os.fsdecode(words[0].partition(b"=")[0])  # libc5 and its like stood behind a `=`
+                self._found["/" + os.path.normpath(name).lstrip("/")] = None
+
+    def _include(self, base: str, pattern: str, depth: int) -> None:
+        """Read the files that a pattern means: a path, or paths with a `*` in their last part."""
+        directory, name = os.path.split(os.path.join(base, pattern))
+        start, star, end = name.partition("*")
+        names = [name]
+        if star and self._files_left:
+            names = [
+                each
+                for each in self._rootfs.names(directory)
+                if len(each) >= len(start) + len(end) and each.startswith(start) and each.endswith(end)
+            ]
+        for each in names:
+            if "\0" not in each and not (star and each.startswith(".")):
+                self._read(f"{directory}/{each}", depth)
 
 
 def _libraries(rootfs: Rootfs, directory: str, names: Sequence[str], most: int) -> Iterator[Entry]:
@@ -122,10 +133,17 @@ def _libraries(rootfs: Rootfs, directory: str, names: Sequence[str], most: int) 
             yield Entry(name=listed, path=path, flags=flags_for(MACHINE, found.bits))
 
 
-def _lists(cache: bytes, name: str) -> bool:
-    """Tell whether a cache has the name; in its strings it may be the end of a path."""
-    word = os.fsencode(name) + b"\0"
-    return b"/" + word in cache or b"\0" + word in cache
+def _names(cache: bytes) -> frozenset[bytes]:
+    """Return the names that a cache lists, none where the loader has no use for it."""
+    from oci_gpu_hook.base.formats.ldcache_format import KEY, LdCacheError, read
+
+    if not cache:
+        return frozenset()
+    try:
+        table = read(cache)
+        return frozenset(table.string(key) for key in {entry[KEY] for entry in table.entries})
+    except LdCacheError:
+        return frozenset()
 
 
 def _identity(rootfs: Rootfs, path: str) -> tuple[int, int] | None:

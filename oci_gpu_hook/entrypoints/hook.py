@@ -13,6 +13,7 @@ import os
 import sys
 import time
 
+from oci_gpu_hook.base import limits
 from oci_gpu_hook.base.config.load import DEFAULT_PATH, load_or_defaults
 from oci_gpu_hook.base.errors import HookError, described_bug, one_line
 from oci_gpu_hook.base.files import read_all
@@ -82,7 +83,7 @@ def run(arguments: Sequence[str]) -> int:
 def attach(config_path: str) -> None:
     """Give the container the GPUs it asks for; return quietly when it asks for none. Raises HookError."""
     started = time.perf_counter()
-    state_json = read_all(0, containers.LARGEST_STATE, "OCI state")
+    state_json = read_all(0, limits.STATE, "OCI state")
     state = containers.read_state(state_json)
     config_json = containers.read_config(state.bundle)
     config, trouble = load_or_defaults(config_path)
@@ -106,7 +107,7 @@ def attach(config_path: str) -> None:
 
 def release(config_path: str) -> None:
     """Take back what outlives the container of the state on stdin. Raises HookError."""
-    state = containers.read_state(read_all(0, containers.LARGEST_STATE, "OCI state"))
+    state = containers.read_state(read_all(0, limits.STATE, "OCI state"))
     config, _ = load_or_defaults(config_path)
     _release(state, config)
 
@@ -116,7 +117,7 @@ def adjust(config_path: str, words: Sequence[str]) -> None:
 
     words: the options of the hook in that specification (devices.nvidia.cdi_hook).
     """
-    state = containers.read_state(read_all(0, containers.LARGEST_STATE, "OCI state"))
+    state = containers.read_state(read_all(0, limits.STATE, "OCI state"))
     config, _ = load_or_defaults(config_path)
 
     from oci_gpu_hook.lifecycle import cdi_container

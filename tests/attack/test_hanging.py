@@ -30,6 +30,7 @@ def never_answers(command, path):
         command(sys.executable, "-ISB", SCRIPT, path), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     try:
+        assert holder.stdout
         assert holder.stdout.readline() == "mounted\n"
         yield
     finally:
@@ -77,6 +78,7 @@ def test_an_image_that_leads_to_a_hanging_volume_keeps_nobody_else_waiting(enter
             hung.command("prestart"),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT,
         )  # fmt: skip
+        assert hook.stdin
         hook.stdin.write(hung.state())
         hook.stdin.close()
         hook.stdin = None

@@ -64,7 +64,7 @@ class Machine(Host):
             proc = settings.get("driver", {}).get("proc-root", proc)
             self.state = Path(settings.get("state", {}).get("dir", self.state))
         gpus = sorted(Path(proc, "driver/nvidia/gpus").iterdir())
-        self.uuids = {UUID.search((gpu / "information").read_text())[0] for gpu in gpus}
+        self.uuids = {UUID.findall((gpu / "information").read_text())[0] for gpu in gpus}
         self.running: list[Container] = []
         super().__init__(work, options, count=len(gpus))
 

@@ -7,18 +7,12 @@ from __future__ import annotations
 
 import os
 
-import yaml
-
 
 def apply(document: dict, names: tuple[str, ...], config: dict) -> None:
     """Put the edits of the named devices of a specification into a config.json."""
     devices = {device["name"]: device["containerEdits"] for device in document["devices"]}
     for edits in (document.get("containerEdits", {}), *(devices[name] for name in names)):
         _apply(edits, config)
-
-
-def load(text: str) -> dict:
-    return yaml.safe_load(text)
 
 
 def _apply(edits: dict, config: dict) -> None:

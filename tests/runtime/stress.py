@@ -19,6 +19,7 @@ from pathlib import Path
 
 from tests.runtime import bundle as bundles
 from tests.runtime.fixtures import HOOK_ENVIRONMENT
+from tests.runtime.runtimes import Runtime
 
 # How a container comes to its end, and how often of a hundred.
 ENDS = {
@@ -57,7 +58,7 @@ class Hold:
 class Stress:
     """Starts containers on a runtime; each worker has a rootfs, which all of its containers share."""
 
-    runtime: object
+    runtime: Runtime
     hook: Path
     config: Path
     directory: Path

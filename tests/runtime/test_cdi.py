@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
@@ -16,7 +17,8 @@ LIBRARY = "dlopen=libcuda.so.1"
 @pytest.fixture(scope="session")
 def specification(simulated, hook):
     """The specification of the simulated host."""
-    return cdi_engine.load(oci_gpu("--config", simulated.config, "cdi", "generate", "--hook-path", hook))
+    arguments = ("cdi", "generate", "--format", "json", "--hook-path", hook)
+    return json.loads(oci_gpu("--config", simulated.config, *arguments))
 
 
 @pytest.fixture

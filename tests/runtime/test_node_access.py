@@ -19,7 +19,7 @@ USER = (1000, 1000)
 OPEN = "open=/dev/nvidia0"
 SCHEMA = json.loads((Path(__file__).parents[2] / "schemas/verify.schema.json").read_text())
 # What each kind of container is, whether it is told, and what it is advised.
-KINDS = {
+KINDS: dict[str, tuple[dict, str]] = {
     "user": ({"user": USER}, "add the group 4242 to the container's process (--group-add 4242, "),
     "root": ({}, ""),
     "root-without-capabilities": ({"capabilities": ()}, ""),
@@ -107,7 +107,8 @@ def test_doctor_names_the_nodes_and_the_group(host):
 
 @pytest.mark.parametrize("gids", [(), (GROUP,)])
 def test_a_cdi_specification_s_hook_says_it_too(runtime, make_bundle, host, hook, directory, gids):
-    specification = cdi_engine.load(oci_gpu("--config", host.config, "cdi", "generate", "--hook-path", hook))
+    arguments = ("cdi", "generate", "--format", "json", "--hook-path", hook)
+    specification = json.loads(oci_gpu("--config", host.config, *arguments))
     bundle = make_bundle(OPEN, config=host.config, user=USER)
     bundle.config.pop("hooks")
     bundle.config["process"]["user"]["additionalGids"] = list(gids)

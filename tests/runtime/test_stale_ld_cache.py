@@ -29,7 +29,7 @@ def add(root, directory: str, *names: str, soname: str = "libfoo.so.1") -> None:
 
 
 def configure(root, text: str, file: str = "etc/ld.so.conf.d/foo.conf") -> None:
-    (root / "etc/ld.so.conf.d").mkdir(exist_ok=True)
+    (root / file).parent.mkdir(exist_ok=True)
     with open(root / file, "a") as configuration:
         configuration.write(text)
 
@@ -39,14 +39,14 @@ def decisions(bundle, config) -> list[str]:
     return json.loads(oci_gpu("--config", config, "plan", bundle.directory, "--json")).get("decisions", [])
 
 
+# Files of an image and what is added to them.
 WAYS = {
-    "conf.d": lambda root: configure(root, "# ours\n/opt/foo/lib\n"),
-    "file": lambda root: configure(root, "/opt/foo/lib # ours\n", "etc/ld.so.conf"),
-    "include-of-include": lambda root: (
-        configure(root, "include foo.d/*.conf\n"),
-        (root / "etc/ld.so.conf.d/foo.d").mkdir(),
-        configure(root, "/opt/foo/lib\n", "etc/ld.so.conf.d/foo.d/x.conf"),
-    ),
+    "conf.d": {"etc/ld.so.conf.d/foo.conf": "# ours\n/opt/foo/lib\n"},
+    "file": {"etc/ld.so.conf": "/opt/foo/lib # ours\n"},
+    "include-of-include": {
+        "etc/ld.so.conf.d/foo.conf": "include foo.d/*.conf\n",
+        "etc/ld.so.conf.d/foo.d/x.conf": "/opt/foo/lib\n",
+    },
 }
 
 
@@ -55,7 +55,8 @@ WAYS = {
 def test_its_libraries_are_found(runtime, make_bundle, simulated, way, readonly):
     bundle = make_bundle(FOO, CUDA, gpus="0", readonly=readonly)
     add(bundle.rootfs, "/opt/foo/lib", "libfoo.so.1")
-    WAYS[way](bundle.rootfs)
+    for file, text in WAYS[way].items():
+        configure(bundle.rootfs, text, file)
     before = contents(bundle.rootfs)
     seen = runtime.run(bundle).seen()
     assert seen[FOO] == "/opt/foo/lib/libfoo.so.1"

@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import pynvml
 
@@ -38,6 +39,7 @@ class Machine:
         self._root = root
         self._hook = self.work / "libexec/oci-gpu-hook"  # laid by the guest, for its own Python
         self._name = f"oci-gpu-hook-systemd-{os.getpid()}"
+        self.report: dict[str, Any] = {}
 
     def prepare(self, config: str) -> None:
         """Write bundles, hook registrations and settings. `config` is the hook's, of a host below `work`."""
@@ -45,12 +47,12 @@ class Machine:
             file.write(f'\n[log]\nfile = "{self.work}/hook.log"\n')
         image = images.build("debian", self.work / "images")
         source = Path(__file__).with_name("watch.c")
-        command = ["gcc", "-O1", "-Wall", "-Wextra", "-Werror", "-static", "-o", image / "watch", source]
+        command = ["gcc", "-O1", "-Wall", "-Wextra", "-Werror", "-static", "-o", str(image / "watch"), str(source)]
         subprocess.run(command, check=True)
         package = self.work / "package"
         shutil.copytree(PACKAGE, package / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(pynvml.__file__, package)
-        policies = dict.fromkeys(("told", "untold", "lost", "kept"), (_DENY, _MKNOD))
+        policies: dict[str, tuple[dict, ...]] = dict.fromkeys(("told", "untold", "lost", "kept"), (_DENY, _MKNOD))
         policies["free"] = ({"allow": True, "access": "rwm"},)
         settings = {
             "work": str(self.work),
@@ -148,7 +150,9 @@ class Machine:
             "systemd.wants=guest.service",
             "systemd.log_target=null",
         ]
-        cgroup = _cgroup2() / self._name
+        top = _cgroup2()
+        assert top
+        cgroup = top / self._name
         cgroup.mkdir()
         console = self.work / "console"
         started = time.monotonic()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from oci_gpu_hook.admin.install import executables
 from oci_gpu_hook.base.config.load import DEFAULT_PATH
 from oci_gpu_hook.base.config.model import DRIVER_CAPABILITIES
@@ -47,6 +49,12 @@ def capabilities_of(text: str) -> tuple[str, ...]:
     return tuple(name for name in DRIVER_CAPABILITIES if name in names or "all" in names)
 
 
+def _installed_hook() -> str:
+    """Return the hook's path, installed first where it is not there yet."""
+    path = os.path.join(executables.default_directory(), "oci-gpu-hook")
+    return path if os.access(path, os.X_OK) else executables.write().hook
+
+
 def form_of(names: str, config_path: str, hook_path: str = "", *, with_groups: bool = False) -> Form:
     """Return how devices are named and which hook serves them. names: "index", "uuid" or "both".
 
@@ -56,7 +64,7 @@ def form_of(names: str, config_path: str, hook_path: str = "", *, with_groups: b
     both = (specification.BY_INDEX, specification.BY_UUID)
     return Form(
         names=both if names == "both" else (names,),
-        hook_path=hook_path or executables.write().hook,
+        hook_path=hook_path or _installed_hook(),
         hook_args=options,
         with_groups=with_groups,
     )

@@ -9,11 +9,10 @@ from __future__ import annotations
 import os
 import sys
 
-from oci_gpu_hook.admin.cli.console import console
 from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.base.document import dump
 from oci_gpu_hook.base.errors import HookError, quoted, reason
-from oci_gpu_hook.devices.cdi.spec_files import directories, reading, text, writing
+from oci_gpu_hook.devices.cdi.spec_files import writing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -124,6 +123,8 @@ def _list(options: Namespace) -> int:
 
     The directories are those of `[cdi] spec-dirs`. Exit status 1 where a file is broken or two have one device.
     """
+    from oci_gpu_hook.devices.cdi.spec_files import directories
+
     config = configs.load(options.config)
     registry = directories.read(config.cdi_spec_dirs)
     if options.json:
@@ -140,6 +141,8 @@ def _list(options: Namespace) -> int:
 
 def _show(registry: Registry) -> None:
     from rich.table import Table
+
+    from oci_gpu_hook.admin.cli.console import console
 
     if not registry.devices:
         print("no devices: no specification file has any")
@@ -168,6 +171,8 @@ def _validate(options: Namespace) -> int:
 
     What is wrong is said with its line, and the exit status is 1 then.
     """
+    from oci_gpu_hook.devices.cdi.spec_files import reading
+
     status = 0
     for path in options.files:
         name = "stdin" if path == "-" else path
@@ -184,10 +189,12 @@ def _validate(options: Namespace) -> int:
 
 
 def _contents(path: str) -> bytes:
+    from oci_gpu_hook.devices.cdi.spec_files.text import LARGEST
+
     try:
         fd = 0 if path == "-" else os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
         with open(fd, "rb") as file:
-            return file.read(text.LARGEST + 1)
+            return file.read(LARGEST + 1)
     except OSError as error:
         raise HookError(f"file {quoted(path)}", reason(error), "name a file that can be read") from None
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import sys
 
+from oci_gpu_hook.base import limits
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     Node = tuple[int, int]  # major, minor of a character device
 
 HEAD: Final = 16  # bytes of a message; they say how long it is
-LARGEST: Final = 1 << 20  # bytes of a message; systemd's about a unit have some kilobytes
+LARGEST: Final = limits.SYSTEMD_MESSAGE
 _SERIAL: Final = 1  # of the call: a connection makes no other
 _CALL: Final = 1
 _RETURN: Final = 2

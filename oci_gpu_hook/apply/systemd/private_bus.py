@@ -11,6 +11,7 @@ import os
 from time import monotonic
 
 from oci_gpu_hook.apply.systemd import message
+from oci_gpu_hook.base import limits
 from oci_gpu_hook.base.errors import ApplyError, quoted, reason
 
 TYPE_CHECKING = False
@@ -22,12 +23,10 @@ if TYPE_CHECKING:
     Node = tuple[int, int]  # major, minor of a character device
 
 _SOCKET: Final = "run/systemd/private"
-# Seconds for all of it. systemd has just made the unit for the runtime, and answers in a millisecond; a reload of
-# a crowded host takes it a second.
-PATIENCE: Final = 3.0
+PATIENCE: Final = limits.SYSTEMD_SECONDS
 _PIECE: Final = 1 << 16  # bytes of one read
-_MOST: Final = 16 << 20  # bytes that systemd may say before the answer; its signals come here too
-_LONGEST_LINE: Final = 16384  # bytes of what it says before the first message
+_MOST: Final = limits.SYSTEMD_SAID
+_LONGEST_LINE: Final = limits.SYSTEMD_LINE
 _REMEDY: Final = "see systemd's own log; until its next reload a change of the unit's properties takes the GPUs away"
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from oci_gpu_hook.base import limits
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -21,7 +23,6 @@ _SEARCH_PATH: Final = (
     "lib/systemd/system",
 )
 _SCOPE_DIRECTORIES: Final = 5
-_LARGEST_FILE: Final = 65536
 
 
 def device_policy(unit: str, ignored: str, root: str = "/") -> bool:
@@ -71,7 +72,7 @@ def lines(path: str) -> Iterable[str]:
     except FileNotFoundError:
         return ()
     try:
-        return os.read(fd, _LARGEST_FILE).decode("utf-8", "replace").replace("\r", "\n").split("\n")
+        return os.read(fd, limits.UNIT_FILE).decode("utf-8", "replace").replace("\r", "\n").split("\n")
     finally:
         os.close(fd)
 

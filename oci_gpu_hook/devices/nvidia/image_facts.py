@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 
+from oci_gpu_hook.base import limits
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.devices.nvidia import settings
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from oci_gpu_hook.oci.image import Image
 
 _COMPAT_DIRECTORY: Final = "/usr/local/cuda/compat"
+_LIBCUDA: Final = "libcuda.so."
 _PROC: Final = ("/proc/driver/nvidia", "/proc/driver")
 
 
@@ -96,11 +98,14 @@ def _nested_proc(container: Container, config: Config) -> bool:
 def _compat(rootfs: Rootfs, *, look_inside: bool) -> tuple[CompatLibrary, ...]:
     names = [name for name in rootfs.names(_COMPAT_DIRECTORY) if name.startswith("lib") and ".so." in name]
     paths = [f"{_COMPAT_DIRECTORY}/{name}" for name in names]
+    # Of several none is used, and an image may have any number of links to one file that is slow to read.
+    if sum(name.startswith(_LIBCUDA) for name in names) > limits.COMPAT_LIBRARIES:
+        look_inside = False
     return tuple(_compat_library(rootfs, path) if look_inside else CompatLibrary(path=path, note="") for path in paths)
 
 
 def _compat_library(rootfs: Rootfs, path: str) -> CompatLibrary:
-    if not os.path.basename(path).startswith("libcuda.so."):
+    if not os.path.basename(path).startswith(_LIBCUDA):
         return CompatLibrary(path=path, note="")
     if not _is_regular(rootfs, path):
         return CompatLibrary(path=path, note="", regular=False)

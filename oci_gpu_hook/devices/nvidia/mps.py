@@ -14,7 +14,7 @@ import os
 import stat
 
 from oci_gpu_hook.base.errors import quoted
-from oci_gpu_hook.base.processes import environment, name_of
+from oci_gpu_hook.base.processes import name_of, variable
 from oci_gpu_hook.devices.nvidia.model import DriverFile
 
 TYPE_CHECKING = False
@@ -93,12 +93,11 @@ def _of_daemons() -> Iterator[str]:
             if name_of(pid) != _DAEMON or os.stat(f"/proc/{pid}").st_uid != 0:
                 continue
             namespace = os.stat(f"/proc/{pid}/ns/mnt")
-            entries = environment(pid)
+            values = variable(pid, VARIABLE.encode())
         except OSError:  # it has ended
             continue
         if (namespace.st_dev, namespace.st_ino) != (own.st_dev, own.st_ino):
             continue
-        start = f"{VARIABLE}=".encode()
-        path = next((entry[len(start) :] for entry in entries if entry.startswith(start)), b"")
+        path = values[0] if values else b""
         if path.startswith(b"/"):
             yield os.path.normpath(os.fsdecode(path))

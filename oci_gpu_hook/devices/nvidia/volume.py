@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 
+from oci_gpu_hook.base import limits
 from oci_gpu_hook.base.errors import InvalidInput, quoted
 from oci_gpu_hook.devices.edits import Symlink
 
@@ -37,7 +38,11 @@ def asked(what: str, text: str) -> str:
         return ""
     if not text.startswith("/") or os.path.normpath(text) in ("/", "//") or ".." in text.split("/") or "\0" in text:
         raise InvalidInput(f"{what}={quoted(text)}", "is no absolute path", f"write true, which means {USUAL}")
-    return "/" + os.path.normpath(text).lstrip("/")
+    path = "/" + os.path.normpath(text).lstrip("/")
+    if path.count("/") > limits.VOLUME_LEVELS or len(os.fsencode(path)) > limits.VOLUME_PATH:
+        why = f"has more than {limits.VOLUME_LEVELS} directories or {limits.VOLUME_PATH} bytes"
+        raise InvalidInput(f"{what}={quoted(text)}", why, f"write true, which means {USUAL}, or a shorter path")
+    return path
 
 
 def links(volume: str, mounts: Sequence[Mount], libraries: Sequence[Symlink], image: Image) -> list[Symlink]:

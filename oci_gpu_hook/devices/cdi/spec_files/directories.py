@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 
-from oci_gpu_hook.base import trust
+from oci_gpu_hook.base import limits, trust
 from oci_gpu_hook.base.errors import quoted, reason
 from oci_gpu_hook.base.files import read_file
 from oci_gpu_hook.base.record import Record
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.devices.cdi.spec_files.model import SpecDevice, Specification
 
-MOST_FILES: Final = 256  # in one directory
+MOST_FILES: Final = limits.CDI_SPECS
 
 
 class SpecFile(Record):

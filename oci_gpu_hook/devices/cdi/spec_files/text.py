@@ -10,6 +10,7 @@ import json
 
 import yaml
 
+from oci_gpu_hook.base import limits
 from oci_gpu_hook.base.errors import quoted
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.devices.cdi.spec_files.model import Problem
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any, Final
 
-LARGEST: Final = 2 * 1024 * 1024  # bytes; what NVIDIA's toolkit writes for 8 GPUs in 56 MIG devices has 60 KB
-DEEPEST: Final = 32  # a specification has 6 levels
-MOST_NODES: Final = 200_000
+LARGEST: Final = limits.CDI_SPEC
+DEEPEST: Final = limits.CDI_SPEC_LEVELS
+MOST_NODES: Final = limits.CDI_SPEC_VALUES
 
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
-import yaml
-
 from oci_gpu_hook.devices.json_form import edits_to_json
 
 TYPE_CHECKING = False
@@ -22,7 +18,11 @@ def write(specification: Specification, form: str) -> str:
     """Return the text of a specification in one of `FORMATS`."""
     document = to_json(specification)
     if form == "json":
+        import json
+
         return json.dumps(document, indent=2) + "\n"
+    import yaml
+
     dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
     text: str = yaml.dump(document, Dumper=dumper, explicit_start=True, sort_keys=False, allow_unicode=True, width=120)
     return text

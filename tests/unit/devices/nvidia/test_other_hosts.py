@@ -10,7 +10,7 @@ from oci_gpu_hook.admin.cli import main as cli
 from oci_gpu_hook.admin.simulate.host import make
 from oci_gpu_hook.base.config.model import Config
 from oci_gpu_hook.devices.nvidia import other_hosts
-from tests.unit import driver_trees as trees
+from tests.unit.devices.nvidia import driver_trees as trees
 
 MODPROBE = "modprobe nvidia"
 
