@@ -16,6 +16,7 @@ from oci_gpu_hook.base import log
 from oci_gpu_hook.base.errors import AllocationError, DriverError, HookError
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.devices import vendors
+from oci_gpu_hook.devices.edits import restricted
 from oci_gpu_hook.plan import plan
 
 TYPE_CHECKING = False
@@ -58,6 +59,13 @@ class Admission(Record):
         if clock:
             clock.lap("image")
         made = plan.make(self.request, self.snapshot.inventory, self.devices, facts, self.config)
+        nodes = restricted(made.edits.device_nodes)
+        if nodes:
+            from oci_gpu_hook.lifecycle import container_user
+            from oci_gpu_hook.plan import node_access
+
+            user = container_user.of(self.container, nodes)
+            made = made.replace(warnings=(*made.warnings, *node_access.warnings(user, nodes)))
         if clock:
             clock.lap("plan")
         return made

@@ -6,6 +6,7 @@ What it was given is in its journal entry; what it has of it, `apply.status` loo
 from __future__ import annotations
 
 import os
+import stat
 
 from oci_gpu_hook.apply import status
 from oci_gpu_hook.apply.operations.inspection import Finding
@@ -15,6 +16,7 @@ from oci_gpu_hook.base import apart, limits
 from oci_gpu_hook.base.document import dump, parse
 from oci_gpu_hook.base.errors import HookError, InvalidInput, described_bug, quoted, reason
 from oci_gpu_hook.devices import vendors
+from oci_gpu_hook.devices.edits import DeviceNode, restricted
 from oci_gpu_hook.request.model import DEFAULT_KIND
 
 TYPE_CHECKING = False
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 # Kinds of findings beside those of `status` and of the kinds of edits; `oci-gpu repair` puts back neither.
 DRIVER: Final = "driver"
 UNKNOWN: Final = "unknown"
+ACCESS: Final = "access"  # nothing was lost: the nodes are of a group that the container's process is not in
 
 
 def verify(entry: Entry, config: Config) -> tuple[Finding, ...]:
@@ -55,7 +58,7 @@ def _look(entry: Entry, config: Config) -> tuple[Finding, ...]:
             check_alive(entry)  # from here on its /proc directory is held, so a number used again leads nowhere
             with Rootfs(process.open_rootfs(entry.rootfs)) as rootfs:
                 check_root(entry, rootfs)
-                return lost(entry, process, rootfs, config)
+                return (*lost(entry, process, rootfs, config), *_denied(entry, rootfs))
     except HookError as error:
         return (Finding(kind=UNKNOWN, what=error.what, why=error.why, remedy=error.remedy, repairable=False),)
     except OSError as error:
@@ -89,6 +92,39 @@ def check_root(entry: Entry, rootfs: Rootfs) -> None:
     if (found.st_dev, found.st_ino) != entry.rootfs_identity:
         why = "has another root directory than the one its GPUs were put into"
         raise InvalidInput(f"first process of container {quoted(entry.id)}", why, "restart the container")
+
+
+def _denied(entry: Entry, rootfs: Rootfs) -> Iterator[Finding]:
+    """Say what the container's first process may not open because of the nodes' owners and modes."""
+    from oci_gpu_hook.lifecycle import container_user
+    from oci_gpu_hook.plan import node_access
+
+    found = [node for path in entry.node_paths if (node := _node_in(rootfs, path))]
+    nodes = restricted(node for node, _ in found)
+    if not nodes:
+        return
+    user = container_user.of_running(entry.pid, frozenset(node.path for node, opens in found if opens))
+    for guarded in node_access.refused(user, nodes):
+        what, why = node_access.what(guarded, user), node_access.why(guarded, user)
+        remedy = node_access.remedy(guarded, user)
+        yield Finding(kind=ACCESS, what=what, why=why, remedy=remedy, repairable=False)
+
+
+def _node_in(rootfs: Rootfs, path: str) -> tuple[DeviceNode, bool] | None:
+    """Return a device node of the container, and whether this process could open it; None where there is none."""
+    try:
+        fd = rootfs.resolve(path)
+    except OSError:
+        return None
+    try:
+        status = os.fstat(fd)
+        opens = os.access(f"/proc/self/fd/{fd}", os.R_OK | os.W_OK)
+    finally:
+        os.close(fd)
+    if not stat.S_ISCHR(status.st_mode):
+        return None
+    node = DeviceNode(path=path, file_mode=stat.S_IMODE(status.st_mode), uid=status.st_uid, gid=status.st_gid)
+    return node, opens
 
 
 def _driver(entry: Entry, running: str) -> Iterator[Finding]:

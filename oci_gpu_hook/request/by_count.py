@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from oci_gpu_hook.request.ask import Ask
 
 _SETTINGS: Final = ("count", "memory", "exclusive", "wait")
-_ANNOTATIONS: Final = ("devices", "capabilities", *_SETTINGS, "volume", "cuda-compat")
+_ANNOTATIONS: Final = ("devices", "capabilities", *_SETTINGS, "volume", "cuda-compat", "nested-proc")
 
 
 class Counted(Record):

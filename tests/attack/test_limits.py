@@ -380,6 +380,48 @@ WORST = {
         """,
         "read",
     ),
+    "directories of a stale ld cache": (
+        ("LD_CONF", "LD_CONF_DIRECTORIES", "UNLISTED_LIBRARIES", "DIRECTORY_NAMES", "LD_CACHE"),
+        """
+        from oci_gpu_hook.apply import unlisted_libraries
+        from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
+        from oci_gpu_hook.base.formats import ldcache
+        from tests.attack.traps import odd_library
+        paths = [f"/opt/{number:02}" for number in range(limits.LD_CONF_DIRECTORIES)]
+        for path in paths:
+            os.makedirs(directory + path)
+        written("opt/00/libodd0.so", odd_library())
+        for path in paths:
+            for number in range(1, limits.DIRECTORY_NAMES):
+                os.symlink("/opt/00/libodd0.so", f"{directory}{path}/libodd{number}.so")
+        os.makedirs(f"{directory}/etc")
+        text = "\\n".join(paths) + "\\n"
+        written("etc/ld.so.conf", (text + "/opt/00\\n" * (limits.LD_CONF // 8)).encode()[: limits.LD_CONF])
+        entries = [ldcache.Entry(name=f"l{n}", path="/usr/lib/" + "p" * 64, flags=0x0303) for n in range(30000)]
+        cache = ldcache.build(entries)
+        assert len(cache) > limits.LD_CACHE // 2
+        def read():
+            with Rootfs(os.open(directory, os.O_PATH)) as rootfs:
+                unlisted_libraries.find(rootfs, cache)
+        """,
+        "read",
+    ),
+    "an ld.so.conf that includes itself": (
+        ("LD_CONF", "LD_CONF_FILES", "LD_CONF_LEVELS"),
+        """
+        from oci_gpu_hook.apply import unlisted_libraries
+        from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
+        os.makedirs(f"{directory}/etc/d")
+        for number in range(limits.DIRECTORY_NAMES):
+            written(f"etc/d/{number}.conf", b"include /etc/d/*.conf\\n")
+        line = b"include /etc/d/*.conf\\n"
+        written("etc/ld.so.conf", line * (limits.LD_CONF // len(line) // 2))
+        def read():
+            with Rootfs(os.open(directory, os.O_PATH)) as rootfs:
+                assert unlisted_libraries.find(rootfs, b"") == ()
+        """,
+        "read",
+    ),
     "as many odd libraries as are looked into": (
         ("COMPAT_LIBRARIES", "ELF_TABLE", "ELF_NOTES", "ELF_SEGMENTS", "ELF_SECTIONS"),
         """

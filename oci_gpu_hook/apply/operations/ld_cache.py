@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from oci_gpu_hook.apply.operations.place import Descriptors, Materializing, Preflight
     from oci_gpu_hook.apply.process import Site
     from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
+    from oci_gpu_hook.base.formats.ldcache import Entry as Library
     from oci_gpu_hook.plan.plan import Plan
 
 NAME: Final = "ld-cache"
@@ -58,7 +59,7 @@ def prepare(plan: Plan, site: Site, directories: Directories, _opened: Descripto
     if not (exchangeable and _is_private(site.rootfs, directories, read_only=site.container.root_readonly)):
         return Decided(data=data)
     found = plan.image.ld_cache
-    added = tuple(library.path for library in plan.ld_cache if library.path.encode() not in found)
+    added = tuple(library.path for library in _additions(plan) if os.fsencode(library.path) not in found)
     return Decided(data=data, exchanged=True, added=added)
 
 
@@ -87,12 +88,21 @@ def contents(plan: Plan) -> tuple[bytes, bool]:
     if not is_wanted(plan):
         return b"", False
     found = plan.image.ld_cache
+    additions = _additions(plan)
     try:
-        return ldcache.merge(found, plan.ld_cache), bool(found)
+        return ldcache.merge(found, additions), bool(found)
     except ldcache.LdCacheError as error:
         # The loader has no use for such a file either. It stays in the image, under a mount of one that is right.
         log.warning("image's ld cache is unusable", path=PATH, reason=str(error))
-        return ldcache.build(plan.ld_cache), False
+        return ldcache.build(additions), False
+
+
+def _additions(plan: Plan) -> tuple[Library, ...]:
+    """Return what the cache lists beside the image's own entries: what the plan brings goes before the image's."""
+    if not plan.image.unlisted:
+        return plan.ld_cache
+    names = {library.name for library in plan.ld_cache}
+    return (*plan.ld_cache, *(library for library in plan.image.unlisted if library.name not in names))
 
 
 def is_wanted(plan: Plan) -> bool:

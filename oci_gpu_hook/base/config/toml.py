@@ -185,6 +185,7 @@ _SECTIONS: Final = {
         "disable-require": _key("disable_require", _boolean),
         "cuda-compat-mode": _key("cuda_compat_mode", _one_of("ldconfig", "mount", "disabled", "hook")),
         "mps": _key("mps", _one_of("asked", "always")),
+        "nested-proc": _key("nested_proc", _boolean),
     },
     "allocation": {
         "policy": _key("allocation_policy", _one_of("shared", "exclusive")),
