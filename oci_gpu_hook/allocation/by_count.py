@@ -39,7 +39,7 @@ def eligible(request: Request, devices: Sequence[Device]) -> list[Device]:
     if request.count is None:
         return list(vendors.of(request.kind).resolve(request.devices, devices))
     found = _of_profile(request, devices) if request.devices else [device for device in devices if device.countable]
-    return [device for device in found if device.memory >= request.memory]
+    return [device for device in found if device.memory >= request.memory and not device.fault]
 
 
 def reserved(queue: Iterable[Waiter], kind: str, devices: Sequence[Device], held: Sequence[Lease]) -> tuple[Lease, ...]:

@@ -36,12 +36,16 @@ def too_many(
     """Refuse more devices than the host has. free: how many of the candidates could be granted now."""
     why = f"this host has {len(candidates)}"
     if request.memory and not request.devices:
-        countable = [device for device in devices if device.countable]
+        countable = [device for device in devices if device.countable and not device.fault]
         unknown = sum(not device.memory for device in countable)
         why += f" such of {len(countable)}" + (f" (the memory of {unknown} is unknown)" if unknown else "")
-    partitioned = sum(not (device.whole or device.countable) for device in devices)
+    partitioned = sum(not (device.whole or device.countable or device.fault) for device in devices)
     if partitioned and not request.devices:
         why += f", and {partitioned} {vendors.of(request.kind).TERMS.partitioned}"
+    lost = [device for device in devices if device.fault and not device.whole]
+    if lost:
+        listed = ", ".join(f"{device.label}: {device.fault}" for device in lost[:_LISTED])
+        why += f", and {len(lost)} that cannot be used ({listed})"
     if candidates:
         why += f"; {free} free{_held_by(candidates, held)}"
     return AllocationError(_asked(request), why, f"ask for at most {len(candidates)}" if candidates else "ask for less")

@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 
     Node = tuple[int, int]  # major, minor of a character device
 
-# Kinds of findings. All but the first two are what `oci-gpu repair` puts back.
+# Kinds of findings. All but the first three are what `oci-gpu repair` puts back.
 DRIVER: Final = "driver"
 UNKNOWN: Final = "unknown"
+GPU: Final = "gpu"
 NODE: Final = "node"
 RIGHTS: Final = "rights"
 DROP_IN: Final = "drop-in"
@@ -43,11 +44,13 @@ class Host(Record):
     """What the host has now of what containers were given.
 
     driver: the version of the running kernel driver, "" where none is loaded. nodes: path in containers → numbers of
-    the host's node, None where it has none.
+    the host's node, None where it has none. lost: (UUID, why) of GPUs that the host has no
+    more or cannot use.
     """
 
     driver: str
     nodes: Mapping[str, Node | None]
+    lost: tuple[tuple[str, str], ...] = ()
 
 
 class Finding(Record):
@@ -103,14 +106,21 @@ def check_root(entry: Entry, rootfs: Rootfs) -> None:
 
 def look_at_host(entry: Entry, config: Config) -> Host:
     """Return what the host has of what the container was given."""
-    driver = vendors.of(DEFAULT_KIND).running_driver(config)
+    vendor = vendors.of(DEFAULT_KIND)
     dev_root = config.dev_root.rstrip("/")
-    return Host(driver=driver, nodes={path: _numbers(f"{dev_root}{path}") for path in entry.node_paths})
+    return Host(
+        driver=vendor.running_driver(config),
+        nodes={path: _numbers(f"{dev_root}{path}") for path in entry.node_paths},
+        lost=tuple(vendor.lost(entry.gpus, config).items()),
+    )
 
 
 def judge(entry: Entry, found: Condition, host: Host) -> Iterator[Finding]:
     """Say what a container has lost, by what it was given and what it and the host have now."""
     yield from _driver(entry, host)
+    for uuid, why in host.lost:
+        remedy = "restart the container: with another GPU, or when this one works again (dmesg tells of it)"
+        yield Finding(kind=GPU, what=f"GPU {quoted(uuid)}", why=why, remedy=remedy, repairable=False)
     yield from _nodes(entry, found, host)
     repair = f"run `oci-gpu repair {entry.id}`"
     paths = dict(zip(entry.nodes, entry.node_paths, strict=False))

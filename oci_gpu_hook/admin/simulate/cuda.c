@@ -17,7 +17,7 @@ API int cuInit(unsigned int flags)
         return CUDA_ERROR_SYSTEM_DRIVER_MISMATCH;
     count = 0;
     for (int i = 0; sim_driver_loaded() && i < SIM_GPU_COUNT; i++)
-        if (sim_gpu_visible(&sim_gpus[i]))
+        if (sim_gpu_visible(&sim_gpus[i]) && !sim_gpu_lost(&sim_gpus[i]))
             visible[count++] = &sim_gpus[i];
     return count ? CUDA_SUCCESS : CUDA_ERROR_NO_DEVICE;
 }

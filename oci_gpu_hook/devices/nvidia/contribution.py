@@ -58,6 +58,7 @@ def make(
     if "graphics" in wanted or "display" in wanted:
         mounts.append(_own_file_system(_PROFILES))
         files.append(GeneratedFile(path=f"{_PROFILES}/10-container.conf", contents=_profile(devices)))
+    warnings += _passed_over(request, inventory)
     compat, decisions = _forward_compatibility(inventory, wanted, facts, config)
     return Contribution(
         edits=ContainerEdits(device_nodes=tuple(nodes), mounts=tuple(mounts), additional_gids=groups(nodes)),
@@ -74,6 +75,16 @@ def device_edits(request: Request, inventory: RequestInventory, devices: Sequenc
     """Return the part that needs no rootfs: the nodes, and the groups that may use them. Raises DriverError."""
     nodes = device_nodes.of(request, inventory, devices, [])
     return ContainerEdits(device_nodes=tuple(nodes), additional_gids=groups(nodes))
+
+
+def _passed_over(request: Request, inventory: RequestInventory) -> list[str]:
+    """Return a warning for each GPU that `all` or a count would mean, and that the driver has lost."""
+    lost = [gpu for gpu in inventory.gpus if gpu.fault]
+    if not lost or (request.count is None and "all" not in [name.lower() for name in request.devices]):
+        return []
+    from oci_gpu_hook.devices.nvidia import refusals
+
+    return [refusals.passed_over(gpu) for gpu in lost]
 
 
 def _check_requirements(request: Request, inventory: RequestInventory, devices: Sequence[Device]) -> None:
