@@ -87,6 +87,12 @@ class Bed:
         """Return what `oci-gpu hook-path` prints with the options."""
         return self.oci_gpu("hook-path", "--directory", self.work / "libexec", *options).strip()
 
+    def specification(self) -> str:
+        """Return the CDI specification of the host's GPUs, as JSON, with the capabilities that GPU cases ask for."""
+        of = [] if self.real else ["--config", self.host(1)]
+        options = ("--format", "json", "--capabilities", "compute,utility", "--hook-path", self.hook())
+        return self.oci_gpu(*of, "cdi", "generate", *options)
+
     def bundle(  # noqa: PLR0913
         self,
         name: str,

@@ -7,7 +7,7 @@ import time
 
 from oci_gpu_hook.allocation.holders import Holder
 from oci_gpu_hook.allocation.model import Lease, LeasedDevice
-from oci_gpu_hook.base import document
+from oci_gpu_hook.base import document, limits
 from oci_gpu_hook.base.document import member
 from oci_gpu_hook.base.errors import HookError, InvalidInput, quoted
 from oci_gpu_hook.base.trust import read_trusted
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from oci_gpu_hook.allocation.model import LeaseTable
 
 JOURNALS: Final = "containers"
-LARGEST_JOURNAL: Final = 4 << 20
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _WHAT: Final = "journal"
 _REMEDY: Final = "nothing to do: it attests no lease"
@@ -81,7 +80,7 @@ def _journals(state_directory: int, processes: Processes) -> list[Lease]:
             if not name.endswith(".json"):
                 continue
             try:
-                entry = document.parse(read_trusted(name, LARGEST_JOURNAL, directory), name)
+                entry = document.parse(read_trusted(name, limits.JOURNAL_ENTRY, directory), name)
                 lease = from_journal(entry, processes.boot_id, processes.pid_namespace)
             except (HookError, OSError):
                 continue

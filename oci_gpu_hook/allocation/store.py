@@ -11,7 +11,7 @@ import os
 
 from oci_gpu_hook.allocation.lease_table import from_json, to_json
 from oci_gpu_hook.allocation.model import LeaseTable
-from oci_gpu_hook.base import document, log
+from oci_gpu_hook.base import document, limits, log
 from oci_gpu_hook.base.errors import HookError
 from oci_gpu_hook.base.files import replace_file
 from oci_gpu_hook.base.locks import acquire
@@ -26,10 +26,6 @@ if TYPE_CHECKING:
 
 RECORD: Final = "leases.json"
 LOCK: Final = "leases.lock"
-LARGEST_RECORD: Final = 4 << 20
-LOCK_PATIENCE: Final = (
-    10.0  # seconds; the lock is held for a millisecond, unless its holder is stopped or the disk hangs
-)
 JUDGED: Final = 8  # leases whose processes a start looks at, though they do not matter to it
 
 
@@ -57,14 +53,14 @@ class Store:
 
     def lock(self) -> None:
         """Wait for the lock. Raises OSError ETIMEDOUT rather than hang with a container's start."""
-        self._lock = acquire(LOCK, LOCK_PATIENCE, self._dir)
+        self._lock = acquire(LOCK, limits.LEASES_LOCK_SECONDS, self._dir)
         if self._lock is None:
-            raise OSError(errno.ETIMEDOUT, f"another process holds its lock for {LOCK_PATIENCE:.0f} s")
+            raise OSError(errno.ETIMEDOUT, f"another process holds its lock for {limits.LEASES_LOCK_SECONDS:.0f} s")
 
     def read(self) -> LeaseTable:
         """Return the record; one that cannot be trusted is set aside (under the lock) and made again."""
         try:
-            data = read_trusted(RECORD, LARGEST_RECORD, self._dir)
+            data = read_trusted(RECORD, limits.LEASES, self._dir)
             table, complaints = from_json(document.parse(data, RECORD))
         except FileNotFoundError:
             return self._completed(LeaseTable())
@@ -98,7 +94,7 @@ class Store:
         Raises OSError EFBIG for one that would be too large to be read back: it would be set aside with all its leases.
         """
         data = document.dump(to_json(table))
-        if len(data) > LARGEST_RECORD:
+        if len(data) > limits.LEASES or not document.has_few_items(data):
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), RECORD)
         replace_file(RECORD, data, mode=0o644, dir_fd=self._dir, temporary=RECORD + ".new")
 

@@ -18,7 +18,7 @@ from oci_gpu_hook.request.model import PREPARED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Sequence
     from typing import Any, Final
 
     from oci_gpu_hook.devices.edits import ContainerEdits, DeviceNode
@@ -73,10 +73,14 @@ def restore(config: dict[str, Any]) -> bool:
     except (HookError, ValueError):
         return False  # not a note of ours, so there is nothing of ours to take out
     linux = _object(config, "linux")
-    _keep(linux, "devices", lambda entry: member(entry, "path", str, _WHAT) not in paths)
-    _keep(_object(linux, "resources"), "devices", lambda entry: not _is_rule_of(entry, numbers))
+    # Sets: a note may name as many as the rules that it is compared with.
+    known_paths = {path for path in paths if type(path) is str}
+    known_numbers = {tuple(pair) for pair in numbers if type(pair) is list and {*map(type, pair)} <= {int}}
+    groups = {group for group in groups if type(group) is int}
+    _keep(linux, "devices", lambda entry: member(entry, "path", str, _WHAT) not in known_paths)
+    _keep(_object(linux, "resources"), "devices", lambda entry: not _is_rule_of(entry, known_numbers))
     process = _object(config, "process")
-    _keep(_object(process, "user"), "additionalGids", lambda entry: entry not in groups)
+    _keep(_object(process, "user"), "additionalGids", lambda entry: type(entry) is not int or entry not in groups)
     if after is not None and f"{_VISIBLE}{after}" in member(process, "env", list, _WHAT, []):
         _keep(process, "env", lambda entry: entry != f"{_VISIBLE}{after}")
         if type(before) is str:
@@ -117,30 +121,36 @@ def _add_nodes(config: dict[str, Any], grant: Grant) -> list[str]:
 
 
 def _is_node(entry: object, node: DeviceNode) -> bool:
-    numbers = (member(entry, "major", int, _WHAT), member(entry, "minor", int, _WHAT))
-    return member(entry, "type", str, _WHAT) in ("c", "u") and numbers == (node.major, node.minor)
+    return member(entry, "type", str, _WHAT) in ("c", "u") and _numbers(entry) == (node.major, node.minor)
 
 
 def _add_rules(config: dict[str, Any], nodes: Sequence[DeviceNode]) -> list[list[int]]:
     rules = _list(_object(_object(config, "linux"), "resources"), "devices")
+    there = {(_numbers(entry), entry["access"]) for entry in rules if _is_rule(entry)}
     added = []
     for node in nodes:
-        rule = {"allow": True, "type": "c", "major": node.major, "minor": node.minor, "access": node.permissions}
-        if rule not in rules:
-            rules.append(rule)
+        if ((node.major, node.minor), node.permissions) not in there:
+            rules.append(_rule(node.major, node.minor, node.permissions))
             added.append([node.major, node.minor])
     return added
 
 
-def _is_rule_of(entry: object, numbers: Sequence[object]) -> bool:
-    about = [member(entry, "major", int, _WHAT), member(entry, "minor", int, _WHAT)]
-    return about in numbers and entry == {
-        "allow": True,
-        "type": "c",
-        "major": about[0],
-        "minor": about[1],
-        "access": "rw",
-    }
+def _rule(major: object, minor: object, access: object) -> dict[str, object]:
+    return {"allow": True, "type": "c", "major": major, "minor": minor, "access": access}
+
+
+def _is_rule(entry: object) -> bool:
+    """Tell whether a rule is of the form of this project's, which any engine's may be."""
+    access = member(entry, "access", str, _WHAT)
+    return entry == _rule(*_numbers(entry), access)
+
+
+def _numbers(entry: object) -> tuple[int | None, int | None]:
+    return member(entry, "major", int, _WHAT), member(entry, "minor", int, _WHAT)
+
+
+def _is_rule_of(entry: object, numbers: Container[tuple[int | None, int | None]]) -> bool:
+    return _numbers(entry) in numbers and _is_rule(entry) and member(entry, "access", str, _WHAT) == "rw"
 
 
 def _add_groups(config: dict[str, Any], groups: Sequence[int]) -> list[int]:

@@ -15,7 +15,7 @@ from oci_gpu_hook.apply.journal import journal, reader
 from oci_gpu_hook.apply.journal.changes import DIRECTORY, FILE, NODE
 from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
 from oci_gpu_hook.apply.systemd import units
-from oci_gpu_hook.base import log, state, syscalls
+from oci_gpu_hook.base import limits, log, state, syscalls
 from oci_gpu_hook.base.cpython import signals
 from oci_gpu_hook.base.errors import HookError
 from oci_gpu_hook.base.files import replace_file
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
 _SIGKILL: Final = 9
 _MOST_DESCRIPTORS: Final = 1 << 20
-_QUICK: Final = 1.0  # seconds that a start gives to what others have left
-_THOROUGH: Final = 30.0  # and a person's command
 _GIVEN_UP: Final = 600.0  # seconds for which no start tries again what did not answer
 
 
@@ -86,12 +84,14 @@ def take_back_dead(config: Config, *, thoroughly: bool = False) -> tuple[str, ..
     """
     dead = {}
     for key in journal.dead(config):
-        entry = reader.read(config, key)
-        dead[key] = entry.id if entry else entries.id_in(key)
+        dead[key] = entries.id_in(key)
         try:
+            entry = reader.read(config, key)
             if entry is None:
                 journal.forget(config, key)
-            elif entry.unit:
+                continue
+            dead[key] = entry.id
+            if entry.unit:
                 _remove_drop_in_of(entry, config)
         except (HookError, OSError) as error:
             log.warning("remains not taken back", of=dead.pop(key), reason=str(error))
@@ -102,25 +102,26 @@ def take_back_dead(config: Config, *, thoroughly: bool = False) -> tuple[str, ..
             log.warning("drop-in not removed", unit=scope, reason=str(error))
     _sweep(config)
     wanted = [key for key in dead if journal.is_kept(config, key) and (thoroughly or not _is_given_up(config, key))]
-    if wanted and not _in_a_child(lambda: _take_back_all(wanted, config), _THOROUGH if thoroughly else _QUICK):
+    patience = limits.REMAINS_BY_HAND_SECONDS if thoroughly else limits.REMAINS_SECONDS
+    if wanted and not _in_a_child(lambda: _take_back_all(wanted, config), patience):
         log.warning("remains not taken back", of=[dead[key] for key in wanted], reason="takes too long")
     return tuple(name for key, name in dead.items() if not journal.is_kept(config, key))
 
 
 def _take_back_all(keys: Sequence[str], config: Config) -> None:
     for key in keys:
-        entry = reader.read(config, key)
-        if entry is None:
-            continue
         mark = journal.tried_path(config, key)
         try:
+            entry = reader.read(config, key)
+            if entry is None:
+                continue
             replace_file(mark, b"")
             with journal.Lock(config, entry.rootfs_identity, patience=0) as lock:
                 if lock.is_held:  # else its rootfs is somebody's who works in it
                     _take_back(key, config)
             journal.drop(mark)
         except (HookError, OSError) as error:
-            log.warning("remains not taken back", of=entry.id, reason=str(error))
+            log.warning("remains not taken back", of=entries.id_in(key), reason=str(error))
 
 
 def _is_given_up(config: Config, key: str) -> bool:

@@ -5,6 +5,7 @@ It reads the rootfs through `Rootfs`, so an image can lie about itself but lead 
 
 from __future__ import annotations
 
+from oci_gpu_hook.base import limits
 from oci_gpu_hook.devices import vendors
 from oci_gpu_hook.oci.image import MACHINE, Image
 
@@ -22,8 +23,10 @@ _GLIBC_LOADER: Final = {
     "x86_64": "/lib64/ld-linux-x86-64.so.2",
     "aarch64": "/lib/ld-linux-aarch64.so.1",
 }
+_LOADER: Final = _GLIBC_LOADER.get(MACHINE, "/lib/ld-linux.so.2")
+_LARGEST_LOADER: Final = 4 * 1024 * 1024
+_CACHE_PATH: Final = b"/etc/ld.so.cache\0"
 _MUSL_LOADER: Final = f"/lib/ld-musl-{MACHINE}.so.1"
-_LARGEST_CACHE: Final = 16 * 1024 * 1024
 _OUTSIDE_VOLUMES: Final = "/usr/local/nvidia/lib64"
 
 
@@ -31,20 +34,49 @@ def look(rootfs: Rootfs, container: Container, config: Config, kind: str) -> Ima
     """Return the facts of the container's rootfs, for devices of a kind. Raises InvalidInput."""
     libc = _libc(rootfs)
     directory, warnings = _library_directory(rootfs, libc)
+    if libc != "glibc":
+        warnings += _of_odd_loader(rootfs, container, libc, directory)
     return Image(
         libc=libc,
         library_directory=directory,
         library_directory_32=_library_directory_32(rootfs),
-        ld_cache=rootfs.read("/etc/ld.so.cache", _LARGEST_CACHE),
+        ld_cache=rootfs.read("/etc/ld.so.cache", limits.LD_CACHE),
         of_vendor=vendors.of(kind).image_facts(rootfs, container, config),
         warnings=warnings,
     )
 
 
 def _libc(rootfs: Rootfs) -> str:
-    if rootfs.exists(_GLIBC_LOADER.get(MACHINE, "/lib/ld-linux.so.2")):
+    """Return "glibc" for an image whose loader reads /etc/ld.so.cache, "musl", or "" for any other.
+
+    Others have a loader at glibc's path that is none or has another cache: gcompat's stand-in for it, Nix's, Guix's.
+    """
+    if _reads_cache(rootfs.read(_LOADER, _LARGEST_LOADER)):
         return "glibc"
     return "musl" if rootfs.exists(_MUSL_LOADER) else ""
+
+
+def _reads_cache(loader: bytes) -> bool:
+    """Tell whether the path of the cache is among a loader's strings, and not the end of a longer path.
+
+    It is looked for from the end: strings come after the code.
+    """
+    at = loader.rfind(_CACHE_PATH)
+    while at > 0:
+        if not 0x20 < loader[at - 1] < 0x7F:
+            return True
+        at = loader.rfind(_CACHE_PATH, 0, at)
+    return False
+
+
+def _of_odd_loader(rootfs: Rootfs, container: Container, libc: str, directory: str) -> tuple[str, ...]:
+    from oci_gpu_hook.apply import odd_loaders
+
+    if libc == "musl":
+        found = odd_loaders.of_musl(rootfs, container.env, directory)
+    else:
+        found = odd_loaders.warning(rootfs, container.env, directory, _LOADER)
+    return (found,) if found else ()
 
 
 def _library_directory(rootfs: Rootfs, libc: str) -> tuple[str, tuple[str, ...]]:

@@ -7,13 +7,14 @@ the image's, which stays untouched; ldconfig in the container then fails with "D
 
 from __future__ import annotations
 
+import errno
 import os
 
 from oci_gpu_hook.apply import mounts
 from oci_gpu_hook.apply.journal.changes import FILE, change
 from oci_gpu_hook.apply.rootfs.directory import Directories, cannot_create
-from oci_gpu_hook.base import log, syscalls
-from oci_gpu_hook.base.errors import ApplyError, reason
+from oci_gpu_hook.base import limits, log, syscalls
+from oci_gpu_hook.base.errors import ApplyError, reason, shortage
 from oci_gpu_hook.base.files import replace_file
 from oci_gpu_hook.base.formats import ldcache
 from oci_gpu_hook.base.record import Record
@@ -34,7 +35,6 @@ PATH: Final = "/etc/ld.so.cache"
 _NAME: Final = "ld.so.cache"
 NEW_PATH: Final = "/etc/.ld.so.cache.oci-gpu-hook"  # until it takes the other's place
 _NEW: Final = os.path.basename(NEW_PATH)
-_LARGEST: Final = 16 * 1024 * 1024
 
 
 class Decided(Record):
@@ -130,7 +130,7 @@ def restore(rootfs: Rootfs, paths: Sequence[str]) -> None:
         etc = directories.find("/etc")
         if etc is None or rootfs.is_of_host(etc.mount_id):
             return
-        found = etc.read(_NAME, _LARGEST)
+        found = etc.read(_NAME, limits.LD_CACHE)
         try:
             kept = ldcache.remove(found, frozenset(paths)) if found else found
         except ldcache.LdCacheError:
@@ -151,9 +151,16 @@ def _unlink_new(directory: int) -> None:
 def prepare_mount(onto: int, data: bytes, path: str) -> Attachment:
     """Return the new file as a mount for the place of the image's, the descriptor `onto`. Raises ApplyError.
 
-    path: of a state file that holds the data until it is attached, since the kernel attaches nothing that is unlinked;
-    after that the container's mount keeps it.
+    It lies in a file system of its own, which has room for it and no more, and which goes with the container: what an
+    image makes large takes nothing of the state directory. path: before Linux 6.15, of a state file that holds the data
+    until it is attached, since the kernel attaches nothing that is unlinked; after that the container's mount keeps it.
     """
+    try:
+        return _own_mount(data), onto, PATH
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            remedy = "see that the kernel has tmpfs"
+            raise shortage(error) or ApplyError("cannot make the container's ld cache", reason(error), remedy) from None
     try:
         replace_file(path, data, mode=0o644)
         mount = Mount(host_path=path, container_path=PATH, options=("ro", "nosuid", "nodev", "noexec"))
@@ -161,3 +168,27 @@ def prepare_mount(onto: int, data: bytes, path: str) -> Attachment:
     except OSError as error:
         remedy = "make room in the state directory; [state] dir in config.toml names another"
         raise ApplyError("cannot write the container's ld cache", reason(error), remedy) from None
+
+
+def _own_mount(data: bytes) -> int:
+    """Return a detached mount of a file with that data, the only one of its file system. Raises OSError."""
+    room = (("mode", "0555"), ("size", str(len(data))), ("nr_inodes", "2"))
+    options = ("ro", "nosuid", "nodev", "noexec")
+    tree = syscalls.new_tmpfs(room, mounts.attributes_of(options[1:]))
+    try:
+        fd = os.open(_NAME, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644, dir_fd=tree)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(fd, view) :]
+        finally:
+            os.close(fd)
+        mount = syscalls.clone_file_in(tree, _NAME)
+        try:
+            syscalls.mount_setattr(mount, mounts.attributes_of(options), syscalls.MS_PRIVATE)
+        except OSError:
+            os.close(mount)
+            raise
+        return mount
+    finally:
+        os.close(tree)

@@ -11,7 +11,7 @@ import os
 import stat
 
 from oci_gpu_hook.base import syscalls
-from oci_gpu_hook.base.errors import NEW_KERNEL, ApplyError, DriverError, quoted, reason
+from oci_gpu_hook.base.errors import NEW_KERNEL, ApplyError, DriverError, quoted, reason, shortage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -145,6 +145,8 @@ def attach(attachments: Sequence[Attachment], attached: list[Attachment]) -> Non
 
 
 def _source_failed(path: str, error: OSError) -> ApplyError | DriverError:
+    if short := shortage(error):
+        return short
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
         return DriverError(f"driver file {quoted(path)}", "is not there any more", _REFRESH)
     if error.errno == errno.ENOSYS:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 
-from oci_gpu_hook.base import mount_table, syscalls
+from oci_gpu_hook.base import limits, mount_table, syscalls
 from oci_gpu_hook.base.errors import NEW_KERNEL, ApplyError, InvalidInput, quoted, reason
 from oci_gpu_hook.base.files import read_file
 
@@ -18,12 +18,12 @@ _DIED: Final = "the container died before its GPUs were attached; see the engine
 
 
 class Process:
-    """A process and its mount namespace."""
+    """A process and its mount namespace. pid: 0 for this process, whose number may be that of another in /proc."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
         try:
-            self._proc = os.open(f"/proc/{pid}", _PATH_DIRECTORY)
+            self._proc = os.open(f"/proc/{pid or 'self'}", _PATH_DIRECTORY)
             self._own_namespace = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
             self._namespace = os.open("ns/mnt", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._proc)
             # Names such as "7" below this lead to this process's own descriptors, from whatever namespace it is in.
@@ -70,7 +70,7 @@ class Process:
     def mountinfo(self) -> bytes:
         """Return the text of its mountinfo (proc(5)), as it was when it was first asked for."""
         if self._mountinfo is None:
-            self._mountinfo = read_file("mountinfo", dir_fd=self._proc)
+            self._mountinfo = _few_mounts(read_file("mountinfo", dir_fd=self._proc))
         return self._mountinfo
 
     def own_mounts(self, rootfs: int) -> frozenset[int]:
@@ -115,4 +115,11 @@ class Process:
 
 
 def _own_mountinfo() -> bytes:
-    return read_file("/proc/self/mountinfo")
+    return _few_mounts(read_file("/proc/self/mountinfo"))
+
+
+def _few_mounts(mountinfo: bytes) -> bytes:
+    if mountinfo.count(b"\n") > limits.MOUNTS:
+        why = f"has more than {limits.MOUNTS} mounts"
+        raise ApplyError("the mount namespace of the container or the host", why, "unmount what nobody needs")
+    return mountinfo

@@ -13,7 +13,7 @@ from oci_gpu_hook.apply import ld_cache
 from oci_gpu_hook.apply.device_access import cgroup
 from oci_gpu_hook.apply.journal.changes import LINK
 from oci_gpu_hook.apply.systemd import drop_in
-from oci_gpu_hook.base import mount_table, syscalls
+from oci_gpu_hook.base import limits, mount_table, syscalls
 from oci_gpu_hook.base.record import Record
 
 TYPE_CHECKING = False
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     Node = tuple[int, int]  # major, minor of a character device
 
-_LARGEST_CACHE: Final = 16 * 1024 * 1024
 _DELETED: Final = b"//deleted"  # fs/proc_namespace.c, show_mountinfo, by fs/dcache.c: the mount's root was unlinked
 
 
@@ -61,7 +60,7 @@ def look(entry: Entry, process: Process, rootfs: Rootfs) -> Condition:
     finally:
         found.close()
     unmounted, stale = _mounts(entry, process, rootfs)
-    data = rootfs.read(ld_cache.PATH, _LARGEST_CACHE)
+    data = rootfs.read(ld_cache.PATH, limits.LD_CACHE)
     return Condition(
         nodes={path: _node(rootfs, path) for path in entry.node_paths},
         refused=refused,

@@ -8,6 +8,7 @@ and in nothing else.
 
 from __future__ import annotations
 
+import errno
 import os
 
 from oci_gpu_hook.apply import ld_cache, mounts, preflight
@@ -18,8 +19,8 @@ from oci_gpu_hook.apply.mounts import Sources
 from oci_gpu_hook.apply.rootfs.directory import Directories
 from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
 from oci_gpu_hook.apply.systemd import units
-from oci_gpu_hook.base import syscalls
-from oci_gpu_hook.base.errors import UnsafeRootfs, quoted, reason
+from oci_gpu_hook.base import log, syscalls
+from oci_gpu_hook.base.errors import ApplyError, UnsafeRootfs, quoted, reason, shortage
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.base.rootless import host_id_of_root
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from oci_gpu_hook.apply.mounts import Attachment
     from oci_gpu_hook.apply.process import Process
     from oci_gpu_hook.base.config.model import Config
+    from oci_gpu_hook.base.errors import HookError
     from oci_gpu_hook.oci.container import Container, IdMapping
     from oci_gpu_hook.plan.plan import Plan
 
@@ -87,6 +89,28 @@ def carry_out(
     raise where they are not what the plan was made of.
     """
     os.umask(0)  # modes are set when files are made: see Directory.make_node
+    syscalls.allow_most_descriptors()
+    written: list[Work] = []
+    try:
+        _carry_out(plan, site, nodes, journaling, confirm, written)
+    except BaseException as error:
+        # By now all descriptors are closed that the work took: taking back needs some of its own.
+        for work in written:
+            journaling.undo(work)
+        if isinstance(error, OSError):
+            raise _unsteady(error) from None
+        raise
+
+
+def _carry_out(  # noqa: PLR0913, PLR0917
+    plan: Plan,
+    site: Site,
+    nodes: Sequence[Node],
+    journaling: Journaling,
+    confirm: Callable[[], None],
+    written: list[Work],
+) -> None:
+    """Do what `carry_out` does, but for taking back what was made in the rootfs. `written` takes what may have been."""
     container, rootfs = site.container, site.rootfs
     with (
         cgroup.find(container.pid, container.cgroups_path) as devices,
@@ -103,10 +127,8 @@ def carry_out(
             found = sources.identities
             return Work(changes=changes, absent=seen.absent, cached=cache.added, mounted=found, unit=unit)
 
-        try:
-            work = journaling.write(look)
-        except OSError as error:
-            raise _unsteady(error) from None
+        work = journaling.write(look)
+        written.append(work)
         with Materializing(rootfs, directories, work.absent, sources, _in_user_namespace(container)) as made:
             attached: list[Attachment] = []
             try:
@@ -116,11 +138,8 @@ def carry_out(
                 attach_all(made.attachments, attached, site.process, rootfs)
                 journal.drop(journaling.ld_cache_path())
                 _allow_devices(devices, nodes, container, unit)
-            except BaseException as error:
+            except BaseException:
                 detach_all(attached, site.process)
-                journaling.undo(work)
-                if isinstance(error, OSError):
-                    raise _unsteady(error) from None
                 raise
 
 
@@ -173,7 +192,10 @@ def _restricted_unit(devices: DeviceCgroup) -> str:
 
 
 def _allow_devices(devices: DeviceCgroup, nodes: Sequence[Node], container: Container, unit: str) -> None:
-    """Let the container use its nodes, and first see that systemd does not take that away at its next reload."""
+    """Let the container use its nodes, and see that systemd does not take that away.
+
+    The drop-in is what it reads at its next reload; that it also knows now may fail, and is then in the log.
+    """
     if not unit:
         cgroup.allow(devices, nodes, container.device_rules).close()
         return
@@ -187,14 +209,27 @@ def _allow_devices(devices: DeviceCgroup, nodes: Sequence[Node], container: Cont
         if not had_one:
             drop_in.remove(unit)
         raise
+    # A service above the container permits the nodes, or has refused them by now.
+    if unit.endswith(".scope") and not drop_in.is_known(unit, nodes):
+        from oci_gpu_hook.apply.systemd import private_bus
+
+        try:
+            private_bus.allow_devices(unit, nodes)
+        except ApplyError as error:
+            log.warning("warning", text=str(error))
 
 
 def _in_user_namespace(container: Container) -> bool:
     return "user" in container.namespaces
 
 
-def _unsteady(error: OSError) -> UnsafeRootfs:
+def _unsteady(error: OSError) -> HookError:
     """Return the refusal of a rootfs in which something that was just looked at is another thing, or gone."""
+    if short := shortage(error):
+        return short
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        remedy = "make room in the state directory; [state] dir in config.toml names another"
+        return ApplyError("cannot write down what is done to the container", reason(error), remedy)
     why = f"changed while the GPUs were attached ({reason(error)})"
     return UnsafeRootfs("container rootfs", why, "stop what renames files in it and start the container again")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from oci_gpu_hook.base import syscalls
+from oci_gpu_hook.base import limits, syscalls
 from oci_gpu_hook.base.errors import one_line, quoted
 
 TYPE_CHECKING = False
@@ -17,11 +17,10 @@ if TYPE_CHECKING:
     from typing import Final, Self
 
 _ROOM: Final = 511  # descriptors; those of all driver files of eight GPUs are below 200
-PATIENCE: Final = 15.0  # seconds; a start works in a container for milliseconds, and on a crowded host for a second
 
 
 class Watch:
-    """Ends this process with one line on stderr where a `with` block takes longer than `PATIENCE`.
+    """Ends this process with one line on stderr where a `with` block takes longer than its limit.
 
     What was done by then is taken back as after any kill, by `poststop` or the next start. A call that has reached a
     server of FUSE holds the process even then, until the server answers or ends; the line is there already.
@@ -52,10 +51,10 @@ class Watch:
             self._done.release()
 
     def _wait(self, done: _thread.LockType) -> None:
-        if done.acquire(timeout=PATIENCE):
+        if done.acquire(timeout=limits.CONTAINER_FILES_SECONDS):
             return
         what = f"container {quoted(self._container_id)}"
-        why = f"a file system in it has not answered for {PATIENCE:.0f} s"
+        why = f"a file system in it has not answered for {limits.CONTAINER_FILES_SECONDS:.0f} s"
         remedy = "look at its volumes of FUSE and NFS, and at what of the image leads there"
         os.write(2, f"oci-gpu-hook: error: {one_line(f'{what}: {why}; {remedy}')}\n".encode())
         os._exit(1)

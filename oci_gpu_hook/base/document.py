@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from oci_gpu_hook.base import limits
 from oci_gpu_hook.base.cpython import json_c
-from oci_gpu_hook.base.errors import InvalidInput, quoted
+from oci_gpu_hook.base.errors import InvalidInput, TooLarge, quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,7 +14,13 @@ _WHITESPACE: Final = " \t\n\r"
 
 
 def parse(data: bytes, what: str) -> Any:
-    """Return the JSON value that `data` holds, and nothing but it. Raises InvalidInput."""
+    """Return the JSON value that `data` holds, and nothing but it. Raises InvalidInput, TooLarge.
+
+    Whoever reads `data` limits its bytes; each three of them can be a value that takes 64 bytes of memory.
+    """
+    if not has_few_items(data):
+        why = f"has more than {limits.JSON_ITEMS} values"
+        raise TooLarge(what, why, "make it smaller; this limit guards the host")
     remedy = "hand over one JSON document in UTF-8 (RFC 8259)"
     try:
         text = data.decode("utf-8")
@@ -27,6 +34,11 @@ def parse(data: bytes, what: str) -> Any:
         raise InvalidInput(what, "is nested too deeply", remedy) from None
     except json_c.REFUSALS:
         raise InvalidInput(what, f"is not JSON: {_complaint(text)}", remedy) from None
+
+
+def has_few_items(data: bytes) -> bool:
+    """Tell whether `parse` takes so many values. Strings count by the commas in them. Cheap: nothing is parsed."""
+    return data.count(b",") + data.count(b"[") + data.count(b"{") <= limits.JSON_ITEMS
 
 
 def _scan(text: str) -> Any:

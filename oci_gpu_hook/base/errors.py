@@ -27,6 +27,10 @@ class InvalidInput(HookError):
     """What the engine or the container handed over is not what the interface allows."""
 
 
+class TooLarge(InvalidInput):
+    """What was handed over is over one of the `limits`; what it says is not known."""
+
+
 class ConfigError(HookError):
     """The configuration file cannot be used."""
 
@@ -57,6 +61,8 @@ class ApplyError(HookError):
 
 def quoted(value: object) -> str:
     """Text of unknown origin, fit for a line of a log or terminal: quoted, escaped and cut."""
+    if type(value) is str:
+        value = value[:LONGEST_VALUE]  # of which the quotation marks leave less than there is room for
     text = repr(value)
     return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 1] + "…"
 
@@ -76,6 +82,16 @@ def described_bug(error: Exception) -> str:
         file = trace.tb_frame.f_code.co_filename.rpartition("/")[2]
         where = f" at {file}:{trace.tb_lineno}"
     return f"internal error: {type(error).__name__}{where}: {error}"
+
+
+def shortage(error: OSError) -> ApplyError | None:
+    """Return the error for what this process or the machine has not enough of, None where that is not what it is."""
+    import errno
+
+    if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+        return None
+    remedy = "give the engine, and so its hooks, more of them: LimitNOFILE= of its unit, or memory"
+    return ApplyError("cannot work on the container", reason(error), remedy)
 
 
 def reason(error: OSError) -> str:

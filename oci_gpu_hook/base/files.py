@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import os
 
-from oci_gpu_hook.base.errors import InvalidInput
+from oci_gpu_hook.base import limits
+from oci_gpu_hook.base.errors import TooLarge
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-LARGEST_TABLE: Final = 64 << 20  # bytes; /proc/PID/mountinfo of a host with 100,000 mounts has about a third of that
 _PIECE: Final = 1 << 16  # bytes; for much more the allocator would ask the kernel for memory at every read
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def read_all(fd: int, limit: int, what: str) -> bytes:
-    """Read a descriptor to its end. Raises InvalidInput where it holds more than `limit` bytes, and OSError."""
+    """Read a descriptor to its end. Raises TooLarge where it holds more than `limit` bytes, and OSError."""
     data = _read(fd, limit)
     if len(data) > limit:
-        raise InvalidInput(what, f"is larger than {limit} bytes", "make it smaller; this limit guards the host")
+        raise TooLarge(what, f"is larger than {limit} bytes", "make it smaller; this limit guards the host")
     return data
 
 
-def read_file(path: str, limit: int = LARGEST_TABLE, *, dir_fd: int | None = None, flags: int = 0) -> bytes:
+def read_file(path: str, limit: int = limits.KERNEL_TABLE, *, dir_fd: int | None = None, flags: int = 0) -> bytes:
     """Return the contents of a file, such as a table of the kernel. Raises OSError, EFBIG where it is over the limit.
 
     dir_fd: descriptor of the directory in which `path` begins. flags: to open it with, beside O_RDONLY and O_CLOEXEC.

@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     Mount = tuple[int, int, bytes, bytes, bytes, bytes]
 
 _FIELDS = 6
+_BLOCK = 1 << 20  # bytes whose rows are in memory at once
 _LONGEST_NUMBER = 10  # digits; Python refuses to read thousands
 
 
 def mounts(mountinfo: bytes) -> Iterator[Mount]:
     """Yield the mounts of a mountinfo; root and mount point as the kernel escapes them (see `unescaped`)."""
-    for row in mountinfo.split(b"\n"):
+    for row in _rows(mountinfo):
         fields = row.split(b" ", _FIELDS - 1)
         if _is_row(fields):
             yield int(fields[0]), int(fields[1]), fields[2], fields[3], fields[4], fields[5]
@@ -59,7 +60,7 @@ def own_mounts(container: bytes, rootfs: int, host: Callable[[], bytes]) -> froz
     container, host: mountinfo of the container's process and of this one. Until the runtime has pivoted, the
     container's own shows the host's mounts too; the host's is asked for only after that.
     """
-    rows = _places(container)
+    rows = list(_places(container))
     inside = {b"%d" % rootfs}
     size = 0
     while size < len(inside):  # twice, as parents mostly stand first
@@ -101,10 +102,17 @@ def cgroups(table: bytes) -> Iterator[tuple[bytes, tuple[bytes, ...], bytes]]:
             yield fields[0], tuple(fields[1].split(b",")), fields[2]
 
 
-def _places(mountinfo: bytes) -> list[list[bytes]]:
-    """Return id, parent's id and device of each mount, as bytes: a start compares them and needs no more."""
-    rows = [row.split(b" ", _FIELDS - 1) for row in mountinfo.split(b"\n")]
-    return [row[:3] for row in rows if _is_row(row)]
+def _places(mountinfo: bytes) -> Iterator[list[bytes]]:
+    """Yield id, parent's id and device of each mount, as bytes: a start compares them and needs no more."""
+    return (fields[:3] for row in _rows(mountinfo) if _is_row(fields := row.split(b" ", _FIELDS - 1)))
+
+
+def _rows(table: bytes) -> Iterator[bytes]:
+    start = 0
+    while start < len(table):
+        end = table.find(b"\n", start + _BLOCK) + 1 or len(table)
+        yield from table[start:end].split(b"\n")
+        start = end
 
 
 def _is_row(fields: list[bytes]) -> bool:

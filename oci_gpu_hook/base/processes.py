@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from oci_gpu_hook.base import limits
 from oci_gpu_hook.base.files import read_file, read_start
 
 TYPE_CHECKING = False
@@ -9,7 +10,6 @@ if TYPE_CHECKING:
     from typing import Final
 
 _STATUS_SIZE: Final = 16384
-_LARGEST_ENVIRONMENT: Final = 64 << 20
 
 _boot_id = ""
 
@@ -58,9 +58,22 @@ def innermost_number(pid: int | str) -> int:
     return int(numbers[-1]) if numbers else 0
 
 
-def environment(pid: int | str = "self") -> list[bytes]:
-    """Return the entries NAME=VALUE of the environment that a process was started with. Raises OSError."""
-    return read_file(f"/proc/{pid}/environ", _LARGEST_ENVIRONMENT).split(b"\0")
+def name_of(pid: int | str) -> bytes:
+    """Return the name of a process as the kernel has it: 15 bytes at most. Raises OSError."""
+    return read_start(f"/proc/{pid}/comm", 64).rstrip(b"\n")
+
+
+def variable(pid: int | str, name: bytes) -> list[bytes]:
+    """Return the values of a variable in the environment that a process was started with. Raises OSError."""
+    data = b"\0" + read_file(f"/proc/{pid}/environ", limits.ENVIRONMENT)
+    found = []
+    start = data.find(b"\0" + name + b"=")
+    while start >= 0:  # not split: the process chose how many entries there are
+        value = start + len(name) + 2
+        end = data.find(b"\0", value)
+        found.append(data[value:end] if end >= 0 else data[value:])
+        start = data.find(b"\0" + name + b"=", value)
+    return found
 
 
 def boot_id() -> str:

@@ -13,6 +13,7 @@ import os
 import sys
 import time
 
+from oci_gpu_hook.base import limits
 from oci_gpu_hook.base.config.load import DEFAULT_PATH, load_or_defaults
 from oci_gpu_hook.base.errors import HookError, described_bug, one_line
 from oci_gpu_hook.base.files import read_all
@@ -29,12 +30,14 @@ if TYPE_CHECKING:
     from oci_gpu_hook.request.model import Request
 
 _USAGE: Final = """usage: oci-gpu-hook [--config FILE] STAGE
+       oci-gpu-hook [--config FILE] --cdi [OPTION…] createContainer
 
 STAGE is prestart or createRuntime (attach GPUs), poststop (give them back), or another stage of the OCI runtime
 specification, for which there is nothing to do. The OCI state is read from stdin.
 """
 _ATTACH: Final = ("prestart", "createRuntime")
 _RELEASE: Final = ("poststop",)
+_ADJUST: Final = ("createContainer",)
 _NOTHING: Final = ("createContainer", "startContainer", "poststart")
 
 
@@ -54,14 +57,16 @@ def console() -> NoReturn:
 
 def run(arguments: Sequence[str]) -> int:
     """Do what the arguments say; return the exit status."""
-    config_path, stage = _read_arguments(arguments)
-    if stage in _NOTHING:
+    config_path, stage, words = _read_arguments(arguments)
+    if words is None and stage in _NOTHING:
         return 0
-    if stage not in _ATTACH + _RELEASE:
+    if stage not in (_ATTACH + _RELEASE if words is None else _ADJUST):
         sys.stderr.write(_USAGE)
         return 2
     try:
-        if stage in _RELEASE:
+        if words is not None:
+            adjust(config_path, words)
+        elif stage in _RELEASE:
             release(config_path)
         else:
             attach(config_path)
@@ -78,7 +83,7 @@ def run(arguments: Sequence[str]) -> int:
 def attach(config_path: str) -> None:
     """Give the container the GPUs it asks for; return quietly when it asks for none. Raises HookError."""
     started = time.perf_counter()
-    state_json = read_all(0, containers.LARGEST_STATE, "OCI state")
+    state_json = read_all(0, limits.STATE, "OCI state")
     state = containers.read_state(state_json)
     config_json = containers.read_config(state.bundle)
     config, trouble = load_or_defaults(config_path)
@@ -102,9 +107,22 @@ def attach(config_path: str) -> None:
 
 def release(config_path: str) -> None:
     """Take back what outlives the container of the state on stdin. Raises HookError."""
-    state = containers.read_state(read_all(0, containers.LARGEST_STATE, "OCI state"))
+    state = containers.read_state(read_all(0, limits.STATE, "OCI state"))
     config, _ = load_or_defaults(config_path)
     _release(state, config)
+
+
+def adjust(config_path: str, words: Sequence[str]) -> None:
+    """Add to a container what the engine could not put into it by a CDI specification of ours. Raises HookError.
+
+    words: the options of the hook in that specification (devices.nvidia.cdi_hook).
+    """
+    state = containers.read_state(read_all(0, limits.STATE, "OCI state"))
+    config, _ = load_or_defaults(config_path)
+
+    from oci_gpu_hook.lifecycle import cdi_container
+
+    cdi_container.adjust(containers.read_config(state.bundle), state, words, config)
 
 
 def _release(state: State, config: Config) -> None:
@@ -129,8 +147,11 @@ def _request(config_json: bytes, state: State, config: Config) -> tuple[Containe
     return None
 
 
-def _read_arguments(arguments: Sequence[str]) -> tuple[str, str]:
-    """Return the configuration file and the stage, "" where the usage is wrong."""
+def _read_arguments(arguments: Sequence[str]) -> tuple[str, str, list[str] | None]:
+    """Return the configuration file, the stage and the words between --cdi and it.
+
+    The stage is "" where the usage is wrong; the words are None without --cdi.
+    """
     rest = list(arguments)
     path = DEFAULT_PATH
     if rest and rest[0] == "--config" and len(rest) > 1:
@@ -138,7 +159,9 @@ def _read_arguments(arguments: Sequence[str]) -> tuple[str, str]:
         del rest[:2]
     elif rest and rest[0].startswith("--config="):
         path = rest.pop(0).removeprefix("--config=")
-    return path, rest[0] if len(rest) == 1 else ""
+    if len(rest) > 1 and rest[0] == "--cdi":
+        return path, rest[-1], rest[1:-1]
+    return path, rest[0] if len(rest) == 1 else "", None
 
 
 def _fail(message: str) -> int:

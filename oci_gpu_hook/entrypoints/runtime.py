@@ -10,13 +10,12 @@ from __future__ import annotations
 import gc
 import os
 
-from oci_gpu_hook.base import log
+from oci_gpu_hook.base import log, processes
 from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.base.cpython import signals
-from oci_gpu_hook.base.document import dump, parse
-from oci_gpu_hook.base.errors import ApplyError, HookError, InvalidInput, quoted, reason
+from oci_gpu_hook.base.document import dump
+from oci_gpu_hook.base.errors import ApplyError, HookError, InvalidInput, TooLarge, quoted, reason
 from oci_gpu_hook.base.files import replace_file
-from oci_gpu_hook.base.processes import environment
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.base.rootless import in_first_user_namespace
 from oci_gpu_hook.entrypoints.hook import describe_bug
@@ -77,7 +76,9 @@ def prepare(call: Call, hook: str) -> Prepared | None:
 
     path = os.path.join(call.bundle, "config.json")
     try:
-        document = parse(before, path)
+        document = containers.read_document(before, call.bundle)
+    except TooLarge:
+        raise  # the real runtime would take it, and start the container without its GPUs
     except InvalidInput:
         return None  # for that, too
     if type(document) is not dict or bundle.is_nvidias(document, hook):
@@ -138,8 +139,8 @@ def _become(real_runtime: str, words: Sequence[str], prepared: Prepared | None) 
         raise ApplyError(f"cannot start the real runtime {quoted(real_runtime)}", reason(error), remedy) from None
 
 
-def _was_given(variable: str) -> bool:
-    return any(entry.startswith(f"{variable}=".encode()) for entry in environment())
+def _was_given(name: str) -> bool:
+    return bool(processes.variable("self", name.encode()))
 
 
 def _take_back(prepared: Prepared) -> None:

@@ -129,7 +129,7 @@ def judge(entry: Entry, found: Condition, host: Host) -> Iterator[Finding]:
         why = "its rules were rewritten since: by a reload of systemd, or an update of the container by its engine"
         yield Finding(kind=RIGHTS, what=f"the device cgroup refuses {names}", why=why, remedy=repair)
     if found.unit and not found.covered:
-        why = "systemd restricts its devices, and its next reload will take the GPUs away"
+        why = "systemd restricts its devices, and its next reload may take the GPUs away"
         yield Finding(kind=DROP_IN, what=f"{found.unit} has no drop-in for its GPUs", why=why, remedy=repair)
     for path in found.unmounted:
         why = "it was unmounted since"

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 
+from oci_gpu_hook.base import limits
 from oci_gpu_hook.base.document import member, parse
-from oci_gpu_hook.base.errors import InvalidInput, quoted, reason
+from oci_gpu_hook.base.errors import InvalidInput, TooLarge, quoted, reason
 from oci_gpu_hook.base.files import read_all
 from oci_gpu_hook.base.record import Record
 
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any, Final
 
-LARGEST_STATE: Final = 1024 * 1024
-LARGEST_CONFIG: Final = 16 * 1024 * 1024
-_LONGEST_ID: Final = 220  # bytes; a file name has 255, and the state directory's add a suffix
 _LARGEST_PID: Final = 1 << 22  # include/linux/threads.h, PID_MAX_LIMIT
 # These releases of the specification had process.capabilities as a flat list.
 _FLAT_CAPABILITIES: Final = ("1.0.0-rc1", "1.0.0-rc2", "1.0.0-rc3", "1.0.0-rc4")
@@ -113,7 +111,7 @@ def read_config(bundle: str) -> bytes:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
-            return read_all(fd, LARGEST_CONFIG, path)
+            return read_all(fd, limits.CONFIG_JSON_SEARCHED, path)
         finally:
             os.close(fd)
     except OSError as error:
@@ -122,7 +120,16 @@ def read_config(bundle: str) -> bytes:
 
 def parse_config(data: bytes, state: State) -> Container:
     """Make one value of the state and its bundle's config.json. Raises InvalidInput."""
-    return of_document(parse(data, os.path.join(state.bundle, "config.json")), state)
+    return of_document(read_document(data, state.bundle), state)
+
+
+def read_document(data: bytes, bundle: str) -> Any:
+    """Return what a bundle's config.json says. Raises InvalidInput, TooLarge where that may ask for a GPU or not."""
+    path = os.path.join(bundle, "config.json")
+    if len(data) > limits.CONFIG_JSON:
+        why = f"is larger than {limits.CONFIG_JSON} bytes, and could ask for a GPU"
+        raise TooLarge(path, why, "make its environment and annotations smaller; this limit guards the host")
+    return parse(data, path)
 
 
 def of_document(config: object, state: State) -> Container:
@@ -237,7 +244,7 @@ def _id_mapping(entry: object, what: str) -> IdMapping:
 
 def _identifier(text: str) -> str:
     """Return the container's id; it becomes a file name in the state directory, so it may be nothing else."""
-    if "/" in text or text in (".", "..") or not 0 <= _encoded_length(text) <= _LONGEST_ID:
+    if "/" in text or text in (".", "..") or not 0 <= _encoded_length(text) <= limits.CONTAINER_ID:
         raise InvalidInput("OCI state: id", f"{quoted(text)} cannot name a container", _ASK_THE_ENGINE)
     return text
 

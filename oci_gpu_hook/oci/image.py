@@ -16,7 +16,8 @@ MACHINE: Final = os.uname().machine
 class Image(Record):
     """Facts of a rootfs. Paths are the container's. library_directory_32 is "" where there is no place for them.
 
-    libc: "glibc", "musl" or "" (neither loader found). ld_cache: the bytes of /etc/ld.so.cache, b"" without one.
+    libc: "glibc" (its loader reads /etc/ld.so.cache), "musl" or "" (any other, or none). ld_cache: the bytes of
+    /etc/ld.so.cache, b"" without one.
     of_vendor: what the room of the vendor that is asked for has looked at besides.
     """
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 VARIABLE_PREFIX: Final = "OCI_GPU_"
 _SETTINGS: Final = ("count", "memory", "exclusive", "wait")
-_ANNOTATIONS: Final = ("devices", "capabilities", *_SETTINGS, "volume")
+_ANNOTATIONS: Final = ("devices", "capabilities", *_SETTINGS, "volume", "cuda-compat")
 
 
 class Counted(Record):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.request import by_count, sources, vendors
 from oci_gpu_hook.request.model import Request
+from oci_gpu_hook.request.notices import Notices
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def parse(container: Container, config: Config) -> Request | None:
 
 def read(container: Container, config: Config) -> Reading:
     """Return what `parse` does, with the warnings also of a container that gets no GPU. Raises InvalidInput."""
-    warnings: list[str] = []
+    warnings = Notices()
     variables = sources.environment(container.env, warnings)
     ask = _ask(container, config, variables, warnings)
     by_variables = ask is not None and ask.source not in ("annotations", "mounts")
@@ -43,10 +44,10 @@ def read(container: Container, config: Config) -> Reading:
     unread = "" if by_variables else f"{ask.source} go before it" if ask else "no GPU is asked for"
     by_count.tell_unread(container.annotations, variables, unread, warnings)
     if ask is None or counted is None:
-        return Reading(request=None, warnings=tuple(warnings))
+        return Reading(request=None, warnings=warnings.told())
     sources.check_entries(container.env)
     options = vendors.of(ask.kind).options(ask, container, config, variables, warnings)
-    request = Request(**counted.__dict__, **options, kind=ask.kind, source=ask.source, warnings=tuple(warnings))
+    request = Request(**counted.__dict__, **options, kind=ask.kind, source=ask.source, warnings=warnings.told())
     return Reading(request=request, warnings=request.warnings)
 
 

@@ -1,11 +1,13 @@
 """The cheap look at the engine's bytes that ends the hook for containers which ask for nothing.
 
-It runs for every container of the host, before any JSON is parsed, so it imports nothing. It may say yes too often,
-never no too often: each word is one without which `parse` finds no request. The static front (front/words.c) has the
-same rule for escapes, and the words by front/make_words.py, which is to be run after a change here.
+It runs for every container of the host, before any JSON is parsed, so it imports nothing but numbers. It may say yes
+too often, never no too often: each word is one without which `parse` finds no request. The static front (front/words.c)
+has the same rule for escapes, and the words by front/make_words.py, which is to be run after a change here.
 """
 
 from __future__ import annotations
+
+from oci_gpu_hook.base import limits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,6 +50,8 @@ def may_ask(config_json: bytes, state_json: bytes, swarm_resource: Sequence[str]
 
 def _may_spell(document: bytes) -> bool:
     """Tell whether escapes could spell a letter of a word; those that Go writes for `<`, `>` and `&` could not."""
+    if document.count(b"\\u") > limits.CONFIG_JSON_ESCAPES:
+        return True
     at = document.find(b"\\u")
     while at >= 0:
         code = document[at + 2 : at + 6]

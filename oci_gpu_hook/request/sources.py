@@ -10,7 +10,7 @@ from oci_gpu_hook.base.errors import InvalidInput, quoted
 from oci_gpu_hook.request import qualified_name, vendors
 from oci_gpu_hook.request.ask import Ask
 from oci_gpu_hook.request.model import ANNOTATION_PREFIX, DEFAULT_KIND
-from oci_gpu_hook.request.values import items
+from oci_gpu_hook.request.values import check_number, items
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -113,9 +113,13 @@ def _cdi_devices(annotations: Mapping[str, str], warnings: list[str]) -> list[st
     Raises InvalidInput for what names a vendor that is served and is no CDI name, lest the container get fewer devices
     than it asks for.
     """
-    found = []
+    found: list[str] = []
+    looked_at = 0
     for key in sorted(key for key in annotations if key.startswith(CDI_ANNOTATION_PREFIX)):
-        for item in items(annotations[key]):
+        listed = items(annotations[key])
+        looked_at += len(listed)
+        check_number(looked_at, CDI_ANNOTATION_PREFIX + "*")
+        for item in listed:
             name = qualified_name.parse(item)
             vendor = name.vendor if name else item.replace("=", "/").partition("/")[0]
             kind = qualified_name.kind_of(vendor)

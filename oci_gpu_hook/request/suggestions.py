@@ -7,9 +7,14 @@ from difflib import get_close_matches
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Final
+
+_LONGEST: Final = 256  # characters; longer texts are no slip of a finger
 
 
 def word(text: str, allowed: Iterable[str]) -> str:
     """Return the allowed word nearest to a text, "" when none is near."""
+    if len(text) > _LONGEST:
+        return ""
     matches = get_close_matches(text.strip().lower(), list(allowed), n=1, cutoff=0.6)
     return matches[0] if matches else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from oci_gpu_hook.base import limits
 from oci_gpu_hook.base.errors import InvalidInput, quoted
 
 TYPE_CHECKING = False
@@ -31,8 +32,21 @@ _TIMES: Final = {"s": 1, "m": 60, "h": 3600}
 
 
 def items(text: str) -> list[str]:
-    """Return the items of a comma-separated list, trimmed, without the empty ones."""
-    return [item for part in text.split(",") if (item := part.strip())]
+    """Return the items of a comma-separated list, trimmed, without the empty ones.
+
+    Of more than `limits.LISTED` they are so many and the rest as one more: `check_number` refuses that, where it
+    matters what the list says.
+    """
+    parts = text.split(",", limits.LISTED)
+    if len(parts) > limits.LISTED:
+        return parts
+    return [item for part in parts if (item := part.strip())]
+
+
+def check_number(listed: int, what: str) -> None:
+    """Raise InvalidInput for more items than any list has that is meant. `what` names its origin."""
+    if listed > limits.LISTED:
+        raise InvalidInput(what, f"lists more than {limits.LISTED} items", "name each device once")
 
 
 def boolean(text: str) -> bool | None:

@@ -11,7 +11,9 @@ import socket
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from struct import pack
 
+from oci_gpu_hook.base import limits
 from tests.attack.canary import Canary
 from tests.runtime.rootfs import MULTIARCH
 
@@ -123,3 +125,21 @@ def lay(trap: str, rootfs: Path, component: str, path: str, canary: Canary) -> N
     if os.path.lexists(place.at):
         place.at.rename(rootfs / "was-here")
     TRAPS[trap](place)
+
+
+def odd_library() -> bytes:
+    """Return an ELF file that is as slow to look into as limits let one be: sections of notes, and notes of nothing."""
+    names = b"x" * 8 + b"\0.note.cuda.fwd_compatibility\0"
+    names = names.ljust(limits.ELF_TABLE, b"y")
+    notes = bytes(limits.ELF_NOTES)
+    count = limits.ELF_SECTIONS
+    table_at = 64
+    names_at = table_at + 64 * count
+    notes_at = names_at + len(names)
+    header = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
+    header += pack("<HHIQQQIHHHHHH", 3, 62, 1, 0, 0, table_at, 0, 64, 56, 0, 64, count, 0)
+    sections = [(0, 7, notes_at, len(notes))] * (count - 1)
+    sections[0] = (0, 3, names_at, len(names))
+    sections.append((9, 7, notes_at, len(notes)))
+    table = b"".join(pack("<IIQQQQIIQQ", name, kind, 0, 0, at, size, 0, 0, 4, 0) for name, kind, at, size in sections)
+    return header + table + names + notes

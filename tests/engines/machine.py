@@ -32,13 +32,14 @@ class EngineMachine:
         self.daemons: list[subprocess.Popen] = []
         self.host = Host(work.parent, "v1-only")
         for name in ("etc", "usr"):
-            self._make_changeable(name)
+            self.overlay(name)
         self.host.call("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run")
         self.write("/etc/oci-gpu-hook/config.toml", simulated.config.read_text())
         shutil.copytree(PACKAGE, work / "lib/oci_gpu_hook", ignore=shutil.ignore_patterns("__pycache__"))
         self.libexec = work / "libexec"
 
-    def _make_changeable(self, name: str) -> None:
+    def overlay(self, name: str) -> None:
+        """Let a directory at the root be changed."""
         layers = self.work / f"layers-{name}"
         layers.mkdir()
         self.host.call("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", layers)

@@ -21,6 +21,10 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent.parent
+sys.path.insert(0, str(REPOSITORY))
+
+from tests.runtime import cdi_engine
+
 TORCH = (
     "import torch; n = torch.cuda.device_count(); a = torch.rand(4096, 4096, device='cuda'); b = a @ a; "
     "e = ((b.double() - a.double() @ a.double()).norm() / b.double().norm()).item(); "
@@ -91,6 +95,7 @@ def main() -> int:
         host.check_all()
         host.check_neighbour()
         host.check_graphics()
+        host.check_cdi()
     finally:
         subprocess.run(["umount", "-l", work], check=True)
         work.rmdir()
@@ -171,11 +176,35 @@ class Host:
             out = self.container(["/usr/bin/python3", "-c", program], "NVIDIA_VISIBLE_DEVICES=0", everything)
             expect(f"{library} finds the driver", answer in out)
 
-    def container(self, args, *env, status: int | None = 0, quiet=False, capabilities=()) -> str:
+    def check_cdi(self) -> None:
+        """Run containers that are given GPUs by our CDI specification, with no hook of ours registered but its own."""
+        command = [sys.executable, "-m", "oci_gpu_hook.admin.cli.main", "cdi", "generate", "--format", "json"]
+        made = subprocess.run(
+            [*command, "--hook-path", self.hook], check=True, capture_output=True, text=True, cwd=REPOSITORY
+        )
+        self.specification = json.loads(made.stdout)
+        names = [device["name"] for device in self.specification["devices"]]
+        print(f"\nCDI {self.specification['cdiVersion']}: {' '.join(names)}")
+        for index in range(self.count):
+            out = self.container(["nvidia-smi", "-L"], devices=(str(index),))
+            expect(f"CDI: nvidia-smi lists GPU {index} alone", out.count("UUID") == 1)
+        out = self.container(["cat", "/proc/driver/nvidia/params"], devices=("all",), quiet=True)
+        expect("CDI: device files are not the driver's to make", "ModifyDeviceFiles: 0" in out)
+        out = self.container([self.options.torch_python, "-c", TORCH], devices=("all",))
+        expect(f"CDI: PyTorch computes on {self.count} GPUs", f"{self.count} GPU(s)" in out)
+        out = self.container(["sh", "-c", "nvidia-smi -L; ls /dev/nvidia*; true"], "PLAIN=1", status=None)
+        expect("CDI: nothing is left for the next container", "GPU 0" not in out and "/dev/nvidia0" not in out)
+
+    def container(self, args, *env, status: int | None = 0, quiet=False, capabilities=(), devices=()) -> str:
         self.number += 1
         bundle = self.work / f"bundle{self.number}"
         rootfs = self.rootfs(bundle)
-        (bundle / "config.json").write_text(json.dumps(self.config(rootfs, args, env, capabilities)))
+        config = self.config(rootfs, args, env, capabilities)
+        if devices:
+            del config["hooks"]
+            cdi_engine.apply(self.specification, devices, config)
+            env = (*env, *(f"nvidia.com/gpu={name}" for name in devices))
+        (bundle / "config.json").write_text(json.dumps(config))
         command = [
             self.options.runc,
             "--root",

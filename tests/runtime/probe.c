@@ -163,6 +163,19 @@ static void load(const char *what, const char *name)
 		answer(what, 1, map->l_name);
 	}
 }
+
+/* cuinit=LIBRARY: what its cuInit returns, in digits */
+static void init_cuda(const char *what, const char *name)
+{
+	void *library = dlopen(name, RTLD_NOW | RTLD_LOCAL);
+	int (*init)(unsigned) = library ? (int (*)(unsigned))dlsym(library, "cuInit") : NULL;
+	char text[1024];
+	if (init)
+		snprintf(text, sizeof text, "%d", init(0));
+	else
+		snprintf(text, sizeof text, "not loaded: %s", dlerror());
+	answer(what, init != NULL, text);
+}
 #endif
 
 int main(int count, char **arguments)
@@ -183,6 +196,7 @@ int main(int count, char **arguments)
 		else if (VERB("mountinfo")) try_read(what, "/proc/self/mountinfo");
 #ifndef WITHOUT_LOADER
 		else if (VERB("dlopen")) load(what, value);
+		else if (VERB("cuinit")) init_cuda(what, value);
 #endif
 		else return 2;
 		fflush(stdout);

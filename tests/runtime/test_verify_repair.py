@@ -286,7 +286,8 @@ def meets(container, path: str) -> bool:
 
 def test_a_restarted_daemon_is_met_again(runtime, make_bundle, host, command, findings, daemon):
     restart, path = daemon
-    bundle = make_bundle(args=("/bin/sleep", "100"), gpus="0", config=host.config)
+    env = ("NVIDIA_MPS=enabled",)
+    bundle = make_bundle(args=("/bin/sleep", "100"), gpus="0", config=host.config, env=env)
     with runtime.started(bundle) as container:
         assert meets(container, path)
         restart()

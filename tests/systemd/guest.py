@@ -2,9 +2,10 @@
 
     guest.py SETTINGS.json
 
-SETTINGS: work (directory, the same inside and outside), repository, config (of the hook), bundles (name → directory),
-podman (arguments before its command, or null). It writes WORK/report.json: one entry a step, in order, with what the
-container's watcher got after it, and what else is worth asserting. What was got meanwhile is in the watchers' logs.
+SETTINGS: work (directory, the same inside and outside), package (directory of the hook's modules), libexec (where its
+executables belong), config (of the hook), bundles (name → directory), podman (its commands by what they do). It writes
+WORK/report.json: one entry a step, in order, with what the container's watcher got after it, and what else is worth
+asserting. What was got meanwhile is in the watchers' logs.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 CONTROL = Path("/run/systemd/system.control")
+TRANSIENT = Path("/run/systemd/transient")
 DROP_IN = "50-oci-gpu-hook.conf"
 PATIENCE = 20  # seconds
 
@@ -63,7 +66,7 @@ class Guest:
             capture_output=True,
             text=True,
             cwd="/",
-            env={"PYTHONPATH": self.settings["repository"]},
+            env={"PYTHONPATH": self.settings["package"], "PATH": os.environ["PATH"]},
             timeout=60,
         )
         return {"status": done.returncode, "stdout": done.stdout, "stderr": done.stderr}
@@ -98,12 +101,17 @@ def drop_ins() -> list[str]:
 
 
 def lose_and_repair(guest: Guest) -> None:
-    """The trouble first: without the drop-in, a reload takes the access away. Then the cure for who has it already."""
+    """The trouble: what systemd does not know of, it takes away. Then the cure for who has that already."""
     guest.start("lost")
     guest.note("lost", "started")
-    shutil.rmtree(CONTROL / "gpu-lost.scope.d")  # from here on it is as with a hook that leaves no drop-in
+    # From here on it is as with a hook that tells systemd nothing.
+    told = (CONTROL / "gpu-lost.scope.d" / DROP_IN).read_text().splitlines()[1:]
+    shutil.rmtree(CONTROL / "gpu-lost.scope.d")
+    kept = TRANSIENT / "gpu-lost.scope.d/50-DeviceAllow.conf"  # where systemd writes down what it was told
+    kept.write_text("".join(line for line in kept.read_text().splitlines(keepends=True) if line.strip() not in told))
     guest.note("lost", "drop-in removed", verify=guest.oci_gpu("verify", "lost", "--json"))
     reload()
+    run("systemctl", "set-property", "--runtime", "gpu-lost.scope", "CPUWeight=77")  # 257 writes no rules before
     guest.note("lost", "reloaded", verify=guest.oci_gpu("verify", "lost", "--json"))
     guest.note("lost", "repaired", repair=guest.oci_gpu("repair", "lost"))
     reload()
@@ -135,6 +143,59 @@ def keep(guest: Guest) -> None:
     os.kill(pid, signal.SIGKILL)  # and nobody runs poststop
     await_end(scope)
     guest.report.append({"container": "kept", "step": "killed", "drop-ins": drop_ins()})
+
+
+def lay(guest: Guest) -> None:
+    """Lay the executables, for the Python of this machine."""
+    laid = guest.oci_gpu("hook-path", "--directory", guest.settings["libexec"])
+    if laid["status"]:
+        raise RuntimeError(laid["stderr"])
+
+
+def before_a_reload(guest: Guest) -> None:
+    """Between a container's start and systemd's first reload, which is when systemd reads drop-ins, it changes units.
+
+    Each change of a property has it write the device rules again, from what it knows then.
+    """
+    scope = scope_of(guest.start("told"))
+    guest.note("told", "started", unit=scope)
+    run("systemctl", "set-property", "--runtime", scope, "CPUWeight=77")
+    guest.note("told", "property set")
+    update("--cpu-share=512", "told")
+    guest.note("told", "updated by runc")
+    run("systemctl", "set-property", "--runtime", scope, "DeviceAllow=/dev/fuse rw")
+    guest.note("told", "device allowed to the unit", verify=guest.oci_gpu("verify", "told", "--json"))
+    reload()
+    guest.note("told", "reloaded")
+    run("runc", "delete", "--force", "told")
+    left = sorted(map(str, Path("/run/systemd").glob("*/gpu-told*")))
+    guest.report.append({"container": "told", "step": "deleted", "drop-ins": drop_ins(), "left": left})
+
+
+def untold(guest: Guest) -> None:
+    """A systemd that does not answer: the container starts, and has the drop-in."""
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind("/run/silent")
+        silent.listen()
+        run("mount", "--bind", "/run/silent", "/run/systemd/private")
+        began = time.monotonic()
+        try:
+            guest.start("untold")
+        finally:
+            run("umount", "/run/systemd/private")
+    guest.note("untold", "started", seconds=time.monotonic() - began)
+    reload()
+    guest.note("untold", "reloaded")
+    run("runc", "delete", "--force", "untold")
+
+
+def update(*arguments: str) -> None:
+    """Have runc update a container: it tells systemd first, and then may fail where a limit cannot be set."""
+    try:
+        run("runc", "update", *arguments)
+    except RuntimeError as error:
+        if has_controllers() or "no such file or directory" not in str(error):
+            raise
 
 
 def resources(path: Path) -> str:
@@ -177,6 +238,8 @@ def podman(guest: Guest) -> None:
     command = guest.settings["podman"]
     run(*command["create"])
     guest.note("podman", "started")
+    run("systemctl", "set-property", "--runtime", scope_of(int(run(*command["pid"]))), "CPUWeight=77")
+    guest.note("podman", "property set before a reload")
     for number in (1, 2, 3):
         reload()
         guest.note("podman", f"reloaded {number}")
@@ -198,7 +261,7 @@ def main() -> None:
     guest = Guest(json.loads(Path(sys.argv[1]).read_text()))
     failure = ""
     try:
-        for act in (lose_and_repair, keep, free, podman):
+        for act in (lay, before_a_reload, untold, lose_and_repair, keep, free, podman):
             act(guest)
     except Exception as error:  # noqa: BLE001  it is raised again outside
         failure = f"{type(error).__name__}: {error}"

@@ -10,11 +10,15 @@ import tempfile
 import time
 from pathlib import Path
 
+import pynvml
+
+import oci_gpu_hook
 from tests.runtime import bundle as bundles
 from tests.runtime import rootfs as images
 from tests.runtime.fixtures import HOOK_ENVIRONMENT
 
 REPOSITORY = Path(__file__).parents[2]
+PACKAGE = Path(oci_gpu_hook.__file__).parent
 TIMEOUT = 240  # seconds, for booting and all steps; about 25 are needed
 # Docker's and Podman's containers have all of these, runc's default rules besides.
 _DENY = {"allow": False, "access": "rwm"}
@@ -28,24 +32,31 @@ class Machine:
     controller on read-only, and a systemd that cannot write device rules takes nothing away.
     """
 
-    def __init__(self, root: Path, hook: Path) -> None:
+    def __init__(self, root: Path) -> None:
         self.work = Path(tempfile.mkdtemp(prefix="oci-gpu-hook-systemd-", dir="/var/tmp"))
         self.work.chmod(0o755)
         self._root = root
-        self._hook = hook
+        self._hook = self.work / "libexec/oci-gpu-hook"  # laid by the guest, for its own Python
         self._name = f"oci-gpu-hook-systemd-{os.getpid()}"
 
-    def prepare(self, config: Path) -> None:
+    def prepare(self, config: str) -> None:
         """Write bundles, hook registrations and settings. `config` is the hook's, of a host below `work`."""
+        with Path(config).open("a") as file:
+            file.write(f'\n[log]\nfile = "{self.work}/hook.log"\n')
         image = images.build("debian", self.work / "images")
         source = Path(__file__).with_name("watch.c")
         command = ["gcc", "-O1", "-Wall", "-Wextra", "-Werror", "-static", "-o", image / "watch", source]
         subprocess.run(command, check=True)
-        policies = {"lost": (_DENY, _MKNOD), "kept": (_DENY, _MKNOD), "free": ({"allow": True, "access": "rwm"},)}
+        package = self.work / "package"
+        shutil.copytree(PACKAGE, package / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(pynvml.__file__, package)
+        policies = dict.fromkeys(("told", "untold", "lost", "kept"), (_DENY, _MKNOD))
+        policies["free"] = ({"allow": True, "access": "rwm"},)
         settings = {
             "work": str(self.work),
-            "repository": str(REPOSITORY),
-            "config": str(config),
+            "package": str(package),
+            "libexec": str(self._hook.parent),
+            "config": config,
             "bundles": {name: str(self._bundle(name, devices, config)) for name, devices in policies.items()},
             "podman": self._podman(config),
         }
@@ -58,7 +69,7 @@ class Machine:
             f"StandardOutput=file:{self.work}/output\nStandardError=file:{self.work}/output\n"
         )
 
-    def _bundle(self, name: str, devices: tuple[dict, ...], config: Path) -> Path:
+    def _bundle(self, name: str, devices: tuple[dict, ...], config: str) -> Path:
         directory = self.work / "bundles" / name
         directory.mkdir(parents=True)
         images.copy(self.work / "images/debian", directory / "rootfs")
@@ -75,8 +86,8 @@ class Machine:
         made.write()
         return directory
 
-    def _entry(self, stage: str, config: Path) -> dict:
-        arguments = ["oci-gpu-hook", "--config", str(config), stage]
+    def _entry(self, stage: str, config: str) -> dict:
+        arguments = ["oci-gpu-hook", "--config", config, stage]
         return {"path": str(self._hook), "args": arguments, "env": HOOK_ENVIRONMENT}
 
     def _log(self, name: str) -> str:
@@ -84,7 +95,7 @@ class Machine:
         directory.mkdir(parents=True)
         return str(directory)
 
-    def _podman(self, config: Path) -> dict[str, list[str]]:
+    def _podman(self, config: str) -> dict[str, list[str]]:
         """Return Podman's commands, with the hook registered in a directory of its own, as operators do."""
         hooks = self.work / "hooks.d"
         hooks.mkdir()
@@ -111,6 +122,7 @@ class Machine:
         create += ["--security-opt=seccomp=unconfined", "--rootfs", str(rootfs), "/watch", "/log/log", "/dev/nvidia0"]
         return {
             "create": [*podman, *create],
+            "pid": [*podman, "inspect", "--format={{.State.Pid}}", "podman"],
             "update": [*podman, "update", "--cpu-shares=512", "podman"],
             "remove": [*podman, "rm", "--force", "--time=0", "podman"],
         }
@@ -163,6 +175,11 @@ class Machine:
         """Return a watcher's log: time, what opening the granted node gave, what the neighbour's gave."""
         lines = [line.split() for line in (self.work / "logs" / name / "log").read_text().splitlines()]
         return [(float(time), granted, neighbour) for time, granted, neighbour in lines]
+
+    def warnings(self) -> list[tuple[str, str]]:
+        """Return what the hook has warned of: container, text."""
+        events = [json.loads(line) for line in (self.work / "hook.log").read_text().splitlines()]
+        return [(event["container"], event["text"]) for event in events if event["level"] == "warning"]
 
     def close(self) -> None:
         """Leave nothing behind."""

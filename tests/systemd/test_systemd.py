@@ -1,4 +1,4 @@
-"""GPUs that stay, on a real systemd: with the drop-in its reloads take nothing away; without it they do.
+"""GPUs that stay, on a real systemd: what it was told of it takes from nobody, what it was not told of it takes away.
 
 One boot does all steps (guest.py); each test reads what was seen. A granted node that the device cgroup lets through
 fails with ENXIO, because no driver is behind it; one that it refuses with EPERM.
@@ -12,7 +12,7 @@ import json
 import pytest
 
 from oci_gpu_hook.admin.simulate.host import make
-from tests.runtime.fixtures import oci_gpu
+from oci_gpu_hook.apply.systemd import private_bus
 from tests.systemd import machine as machines
 from tests.systemd import root
 
@@ -26,7 +26,7 @@ def booted():
     """The machine after all of the guest's work, and the report of it."""
     if reason := machines.missing() or root.missing():
         pytest.skip(reason)
-    machine = machines.Machine(root.build(), oci_gpu("hook-path").strip())
+    machine = machines.Machine(root.build())
     try:
         machine.prepare(make(str(machine.work / "host"), gpus=2).config)
         machine.report = machine.boot()
@@ -56,11 +56,29 @@ def findings(step: dict) -> list[str]:
     return [finding["kind"] for finding in document["findings"]]
 
 
-def test_without_the_drop_in_a_reload_takes_the_gpu_away(steps):
+def test_what_systemd_was_not_told_of_it_takes_away(steps):
     seen_ = seen(steps("lost"))
     assert seen_["started"] == GRANTED
     assert seen_["drop-in removed"] == GRANTED, "systemd does not look before it reloads"
     assert seen_["reloaded"] == REFUSED, "the trouble; if this fails, systemd has mended it and the drop-in may go"
+
+
+def test_before_its_first_reload_systemd_knows_already(booted, steps):
+    told = seen(steps("told"))
+    assert [*told][:4] == ["started", "property set", "updated by runc", "device allowed to the unit"]
+    assert {*told.values()} == {GRANTED}, told
+    assert findings(steps("told")["device allowed to the unit"]) == []
+    assert seen(steps("podman"))["property set before a reload"] == GRANTED
+    assert steps("told")["deleted"]["left"] == [], "nor is anything of it left behind"
+
+
+def test_a_systemd_that_does_not_answer_keeps_no_container_from_starting(booted, steps):
+    untold = steps("untold")
+    assert {*seen(untold).values()} == {GRANTED}
+    assert private_bus.PATIENCE <= untold["started"]["seconds"] < 2 * private_bus.PATIENCE
+    ((container, text),) = booted.warnings()
+    assert container == "untold"
+    assert text.startswith("systemd was not told of the devices of 'gpu-untold.scope': timed out; ")
 
 
 def test_verify_sees_it_coming_and_sees_it_come(steps):
@@ -77,8 +95,8 @@ def test_repair_gives_it_back_for_good(steps):
     assert findings(lost["reloaded after repair"]) == []
 
 
-@pytest.mark.parametrize("container", ["kept", "podman", "free"])
-def test_with_the_drop_in_nothing_takes_it_away(booted, steps, container):
+@pytest.mark.parametrize("container", ["told", "untold", "kept", "podman", "free"])
+def test_what_systemd_knows_of_it_takes_from_nobody(booted, steps, container):
     after = seen(steps(container))
     assert {*after.values()} == {GRANTED}, after
     attempts = booted.log(container)
@@ -100,7 +118,7 @@ def test_the_steps_were_those_that_hurt(steps):
     assert findings(steps("kept")["reloaded after the update"]) == []
 
 
-@pytest.mark.parametrize("container", ["lost", "kept", "podman"])
+@pytest.mark.parametrize("container", ["told", "lost", "kept", "podman"])
 def test_the_neighbour_stays_refused(booted, steps, container):
     assert steps(container)
     assert {attempt[2] for attempt in booted.log(container)} == {REFUSED}

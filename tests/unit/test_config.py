@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from oci_gpu_hook.base import limits
 from oci_gpu_hook.base.config import compiled as compiled_forms
 from oci_gpu_hook.base.config import source
 from oci_gpu_hook.base.config.load import load, load_or_defaults
@@ -317,7 +318,7 @@ def test_a_compiled_form_that_cannot_be_stored_is_no_error(tmp_path, monkeypatch
     ("make", "message"),
     [
         (lambda path: path.write_bytes(b'[log]\nlevel = "\xff"'), "is not UTF-8 at byte 15"),
-        (lambda path: path.write_bytes(b"#" * (source.LARGEST_CONFIG + 1)), "is larger than 262144 bytes"),
+        (lambda path: path.write_bytes(b"#" * (limits.CONFIG_TOML + 1)), "is larger than 262144 bytes"),
         (lambda path: path.mkdir(), "Is a directory"),
         (lambda path: path.symlink_to(path), "Too many levels of symbolic links"),
     ],

@@ -8,6 +8,7 @@ from _struct import Struct
 
 import pytest
 
+from oci_gpu_hook.base import limits
 from oci_gpu_hook.base.formats import ldcache, ldcache_entries, ldcache_format
 from oci_gpu_hook.base.formats.ldcache import Entry, LdCacheError
 
@@ -52,7 +53,7 @@ def test_an_image_of_ldconfig_is_left_in_its_layout():
 
 
 def test_a_cache_larger_than_the_limit_is_refused():
-    image = cache(b"libz.so.1\0/usr/lib/libz.so.1\0" + b"x" * ldcache_format.LARGEST_CACHE, [(0, 10)])
+    image = cache(b"libz.so.1\0/usr/lib/libz.so.1\0" + b"x" * limits.LD_CACHE, [(0, 10)])
     with pytest.raises(LdCacheError, match="larger than"):
         ldcache.merge(image, [ADDED])
 
@@ -67,8 +68,8 @@ def test_overlapping_strings_do_not_grow_when_compacted():
 
 @pytest.mark.parametrize("entries", [1, 80_000])
 def test_the_worst_that_is_accepted_is_bounded(entries):
-    room = ldcache_format.LARGEST_CACHE - 48 - entries * ENTRY.size
-    strings = b"libz.so.1\0/usr/lib/libz.so.1\0".ljust(min(room, ldcache_format.LARGEST_CACHE // 2) - 1, b"x") + b"\0"
+    room = limits.LD_CACHE - 48 - entries * ENTRY.size
+    strings = b"libz.so.1\0/usr/lib/libz.so.1\0".ljust(min(room, limits.LD_CACHE // 2) - 1, b"x") + b"\0"
     image = cache(strings, [(0, 10)] * entries)
     tracemalloc.start()
     began = time.process_time()
@@ -76,6 +77,6 @@ def test_the_worst_that_is_accepted_is_bounded(entries):
     took = time.process_time() - began
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert len(merged) <= ldcache_format.LARGEST_CACHE
+    assert len(merged) <= limits.LD_CACHE
     assert took < 5, "tracemalloc slows it fivefold; a second without"
     assert peak < 64 << 20

@@ -20,7 +20,7 @@ from oci_gpu_hook.allocation import allocate as story
 from oci_gpu_hook.allocation import lease_table, query, release, store
 from oci_gpu_hook.allocation.holders import INITIAL_PID_NAMESPACE, Holder, Processes, same
 from oci_gpu_hook.allocation.model import Lease, LeasedDevice, LeaseTable, Waiter
-from oci_gpu_hook.base import document
+from oci_gpu_hook.base import document, limits
 from oci_gpu_hook.base.config.model import Config
 from oci_gpu_hook.base.errors import AllocationError, InvalidInput
 from oci_gpu_hook.devices.nvidia import devices as of_nvidia
@@ -429,7 +429,7 @@ def as_text(text):
 
 def as_huge(path):
     with open(path, "wb") as file:
-        file.truncate(store.LARGEST_RECORD + 1)
+        file.truncate(limits.LEASES + 1)
 
 
 def as_writable_for_all(path):
@@ -595,7 +595,7 @@ def test_a_state_directory_that_others_may_write_to_is_not_believed(config, star
 
 def test_a_lock_that_is_never_given_back_is_an_error_and_no_hang(config, started, monkeypatch):
     grant(request("0"), started("a"), config)
-    monkeypatch.setattr(store, "LOCK_PATIENCE", 0.2)
+    monkeypatch.setattr(limits, "LEASES_LOCK_SECONDS", 0.2)
     with store.Store(config.state_dir, Processes()) as stuck:
         stuck.lock()
         with pytest.raises(AllocationError, match="another process holds its lock"):

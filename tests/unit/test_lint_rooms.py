@@ -7,6 +7,7 @@ does one that is in the list and not in the code any more.
 from __future__ import annotations
 
 import ast
+import re
 from functools import cache
 from pathlib import Path
 
@@ -54,6 +55,10 @@ PATHS: Allowed = {
     "apply/journal/reader.py": {
         "keys": {"os.listdir": STATE},
         "_is_bundle": {"os.path.realpath": "names of bundles, which are compared and not opened"},
+    },
+    "apply/inside.py": {
+        "_in_memory": {"open": "a descriptor"},
+        "check_namespace": {"os.stat": PROC},
     },
     "apply/process.py": {
         "Process.__init__": {"os.open": PROC},
@@ -208,3 +213,61 @@ def test_system_calls_have_their_numbers_in_one_place():
 )
 def test_what_is_called(code, called):
     assert name_of(ast.parse(code).body[0].value.func) == called
+
+
+# How much of what comes from outside is taken stands in base/limits.py, with its test of time and memory. These are
+# facts of formats and of the kernel, or bounds on what this project makes itself.
+BOUND = re.compile(r"_?(LARGEST|MOST|LONGEST|DEEPEST|SMALLEST)(_|$)|_?(PATIENCE|TIMEOUT)$")
+NO_LIMITS = {
+    "admin/doctor/tiny.py": {"_TIMEOUT": "of a container that the doctor starts"},
+    "admin/engines/files.py": {"LARGEST": "of engines' configuration, which administrators write"},
+    "admin/install/executables.py": {"_LONGEST_SHEBANG": "the kernel's"},
+    "admin/simulate/gpus.py": {"MOST_GPUS": "the driver's"},
+    "allocation/json_members.py": {"_LONGEST": "the kernel's PATH_MAX"},
+    "allocation/pid_namespaces.py": {"_MOST_ANCESTORS": "the kernel's"},
+    "allocation/topology.py": {"MOST_PAIRS": "of what is computed"},
+    "apply/cleanup.py": {"_MOST_DESCRIPTORS": "the kernel's"},
+    "apply/device_access/device_program.py": {"_MOST": "of the format"},
+    "apply/device_access/runtime_program.py": {"_LARGEST_NUMBER": "of the format"},
+    "apply/journal/entry.py": {"_LONGEST_ID": "of a file name"},
+    "apply/systemd/units.py": {"_LONGEST_NAME": "of a file name"},
+    "base/errors.py": {"LONGEST_VALUE": "of what is shown"},
+    "base/formats/elf.py": {"_LARGEST_FILE": "of an offset", "_LONGEST_NAME": "the kernel's NAME_MAX"},
+    "base/formats/ldcache.py": {"LONGEST_NAME": "the kernel's NAME_MAX"},
+    "base/formats/ldcache_format.py": {"_MOST_SECTIONS": "of the format"},
+    "base/locks.py": {"_LONGEST_PAUSE": "between two tries"},
+    "base/mount_table.py": {"_LONGEST_NUMBER": "of the format"},
+    "devices/cdi/spec_files/rules.py": {
+        "LARGEST_ANNOTATIONS": "of the specification",
+        "LONGEST_CLOS_ID": "of the specification",
+        "_LONGEST_KEY_NAME": "of the specification",
+        "_LONGEST_SUBDOMAIN": "of the specification",
+    },
+    "devices/nvidia/cdi_hook.py": {"_LONGEST_MINOR": "of the format"},
+    "devices/nvidia/driver_root.py": {"_MOST_LINKS": "the kernel's"},
+    "devices/nvidia/refresh.py": {"_PATIENCE": "with another of this project's processes"},
+    "devices/nvidia/requirements.py": {"_LARGEST_PART": "of the format", "_LONGEST_TERM": "NVIDIA's"},
+    "entrypoints/mesos/accounting.py": {"PATIENCE": "with the agent, which gives the GPUs back"},
+    "entrypoints/mesos/bundle.py": {"_LONGEST_NAME": "of a file name"},
+    "entrypoints/mesos/resources.py": {"_LONGEST_VARINT": "of the format"},
+    "entrypoints/mesos/shim.py": {"_LONGEST_TEXT": "the kernel's"},
+    "oci/container.py": {"_LARGEST_PID": "the kernel's"},
+    "request/nvidia/imex.py": {"LARGEST_CHANNEL": "of a device number"},
+    "request/nvidia/suggestions.py": {
+        "_LONGEST_NAME": "of what is corrected",
+        "_LONGEST_RANGE": "of what is written out",
+    },
+    "request/suggestions.py": {"_LONGEST": "of what is corrected"},
+    "request/values.py": {"LARGEST_NUMBER_DIGITS": "of the format"},
+}
+
+
+def test_limits_stand_in_one_table():
+    found = []
+    for name, path in modules("", but=("base/limits.py",)):
+        for node in ast.parse(path.read_text()).body:
+            targets = [node.target] if isinstance(node, ast.AnnAssign) else getattr(node, "targets", ())
+            if isinstance(getattr(node, "value", None), ast.Attribute):
+                continue  # another name for one of the table
+            found += [(name, "", each.id) for each in targets if isinstance(each, ast.Name) and BOUND.match(each.id)]
+    check(found, {file: {"": reasons} for file, reasons in NO_LIMITS.items()})

@@ -17,7 +17,7 @@ from oci_gpu_hook.apply.journal.changes import FILE, LINK, NODE, change
 from oci_gpu_hook.apply.journal.entry import Entry
 from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
 from oci_gpu_hook.apply.systemd import drop_in, units
-from oci_gpu_hook.base import processes, state
+from oci_gpu_hook.base import limits, processes, state
 from oci_gpu_hook.base.config.model import Config
 from oci_gpu_hook.base.errors import ApplyError
 from oci_gpu_hook.base.files import replace_file
@@ -238,7 +238,7 @@ def test_a_start_waits_for_who_cleans_up_the_same_rootfs(config, rootfs, tmp_pat
 
 
 def test_a_lock_that_is_never_released_holds_no_start_for_ever(config, rootfs, monkeypatch):
-    monkeypatch.setattr(journal, "_PATIENCE", 0.05)
+    monkeypatch.setattr(limits, "JOURNAL_LOCK_SECONDS", 0.05)
     first = record(config, entry("a", rootfs))
     with journal.Lock(config, first.rootfs_identity):
         later = record(config, entry("b", rootfs))

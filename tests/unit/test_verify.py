@@ -62,7 +62,7 @@ def test_what_has_all_that_it_was_given_is_fine():
             {"unit": "docker-1.scope", "covered": False},
             "drop-in",
             (
-                "docker-1.scope has no drop-in for its GPUs: systemd restricts its devices, and its next reload will "
+                "docker-1.scope has no drop-in for its GPUs: systemd restricts its devices, and its next reload may "
                 "take the GPUs away; run `oci-gpu repair c1`"
             ),
         ),

@@ -44,6 +44,12 @@ EXAMPLES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
         ("oci-gpu repair 3f2a", "put back what this container lost"),
         ("oci-gpu repair --all", "after a driver upgrade or systemctl daemon-reload"),
     ),
+    "cdi": (
+        ("sudo oci-gpu cdi refresh", "write this host's specifications into /var/run/cdi"),
+        ("oci-gpu cdi generate --name index", "print one, with devices by index only"),
+        ("oci-gpu cdi list", "devices of every vendor's specifications"),
+        ("oci-gpu cdi validate FILE", "what is wrong with a specification, line by line"),
+    ),
     "install": (
         ("oci-gpu install docker --dry-run", "show what would change"),
         ("oci-gpu install podman", "register the hook"),

@@ -13,6 +13,7 @@ from oci_gpu_hook.devices.nvidia import devices as of_nvidia
 from oci_gpu_hook.devices.nvidia.capabilities import DISPLAY, GRAPHICS
 from oci_gpu_hook.devices.nvidia.devices import gpu_of
 from oci_gpu_hook.request.model import ANNOTATION_PREFIX
+from oci_gpu_hook.request.nvidia.cdi_names import FEATURE_CLASSES
 from oci_gpu_hook.request.nvidia.mounts import MOUNT_ROOT
 from oci_gpu_hook.request.sources import CDI_ANNOTATION_PREFIX
 
@@ -158,7 +159,7 @@ def _reason(capabilities: Iterable[str], wanted: frozenset[str]) -> str:
 def _why_not(capabilities: Sequence[str], config: Config) -> str:
     """Say why a container lacks what any of the capabilities would bring."""
     supported = [name for name in capabilities if name in config.supported_driver_capabilities]
-    features = [name for name in capabilities if name.upper() in ("GDS", "MOFED", "NVSWITCH", "GDRCOPY")]
+    features = [name for name in capabilities if name in FEATURE_CLASSES]
     if features:
         return f"would come with NVIDIA_{features[0].upper()}=enabled"
     if not supported:

@@ -22,6 +22,7 @@ COMMANDS: Final = (
     "leases",
     "verify",
     "repair",
+    "cdi",
     "install",
     "uninstall",
     "hook-path",

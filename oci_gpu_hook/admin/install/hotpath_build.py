@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from typing import Final
 
 # What is imported together after the door: a container's end; its request, and the vendor's words in it; its start, and
-# the vendor's room; of a start a choice by count, for one GPU and for several; each kind of device cgroup; systemd's
-# units; what others have left to be taken back. And what a start may want after a wait, in which the package may have
-# been upgraded: the file that this process holds is whole.
+# the vendor's room; what the hook of a CDI specification adds; of a start a choice by count, for one GPU and more;
+# each kind of device cgroup; systemd's units; what others have left to be taken back. And what a start may want after a
+# wait, in which the package may have been upgraded: the file that this process holds is whole.
 # head → the heads that a door imports before it, whose modules its own group need not hold.
 HEADS: Final = {
     "oci_gpu_hook.lifecycle.teardown": (),
@@ -33,18 +33,21 @@ HEADS: Final = {
     "oci_gpu_hook.request.nvidia.words": ("oci_gpu_hook.request.parse",),
     "oci_gpu_hook.lifecycle.start": ("oci_gpu_hook.request.parse",),
     "oci_gpu_hook.devices.nvidia.vendor": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
+    "oci_gpu_hook.lifecycle.cdi_container": (),
     "oci_gpu_hook.allocation.by_count": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
     "oci_gpu_hook.allocation.topology": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
     "oci_gpu_hook.apply.device_access.v1": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
     "oci_gpu_hook.apply.device_access.v2": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
     "oci_gpu_hook.apply.systemd.drop_in": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
+    "oci_gpu_hook.apply.systemd.private_bus": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
     "oci_gpu_hook.apply.cleanup": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
     "oci_gpu_hook.allocation.wait": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
     "oci_gpu_hook.devices.nvidia.refusals": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
     "oci_gpu_hook.allocation.messages": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
 }
 
-EXTENSIONS: Final = ("_ctypes", "_json", "_struct", "fcntl")  # in some interpreters files, in others built in
+# In some interpreters files, in others built in.
+EXTENSIONS: Final = ("_ctypes", "_json", "_socket", "_struct", "fcntl")
 
 
 def write(path: str, interpreter: str, package: str, door: str, *, is_checkout: bool = True) -> None:

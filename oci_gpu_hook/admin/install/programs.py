@@ -29,7 +29,8 @@ def usable_interpreter(chosen: str = "") -> str:
 
     base = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
     named = f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}"
-    probe = "import _imp, _json, _struct, _ctypes, errno; from importlib.util import MAGIC_NUMBER as m; print(m.hex())"
+    probe = "import _imp, _json, _socket, _struct, _ctypes, errno; "
+    probe += "from importlib.util import MAGIC_NUMBER as m; print(m.hex())"
     for path in (os.path.abspath(chosen),) if chosen else (named, base):
         command = [path, INTERPRETER_OPTIONS, "-c", probe]
         try:

@@ -135,6 +135,7 @@ def _gpu_row(gpu: SimulatedGpu) -> str:
         "mig_capable": int(bool(product.mig_profiles)),
         "mig_enabled": int(gpu.mig_enabled),
         "mig_count": len(devices),
+        "forward_compatible": int(product.forward_compatible),
         "mig": f"{{{', '.join(devices) or '{0}'}}}",
     }
     return "  {" + ", ".join(f".{name} = {value}" for name, value in fields.items()) + "}"

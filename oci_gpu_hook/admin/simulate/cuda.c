@@ -4,21 +4,36 @@
 
 #define API __attribute__((visibility("default")))
 enum { CUDA_SUCCESS = 0, CUDA_ERROR_INVALID_VALUE = 1, CUDA_ERROR_NOT_INITIALIZED = 3, CUDA_ERROR_NO_DEVICE = 100 };
-enum { CUDA_ERROR_INVALID_DEVICE = 101, CUDA_ERROR_SYSTEM_DRIVER_MISMATCH = 803 };
+enum { CUDA_ERROR_INVALID_DEVICE = 101, CUDA_ERROR_SYSTEM_DRIVER_MISMATCH = 803,
+       CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE = 804 };
 
 static const struct sim_gpu *visible[SIM_GPU_COUNT + 1];
 static int count = -1;
 
+/* Tells whether this is a forward-compatibility library: one that an image has in /usr/local/cuda/compat. */
+static int is_compat(void)
+{
+    char path[PATH_MAX];
+    return sim_own_path(path) && strstr(path, "/compat/");
+}
+
 API int cuInit(unsigned int flags)
 {
+    int compat = is_compat();
+
     if (flags)
         return CUDA_ERROR_INVALID_VALUE;
-    if (sim_driver_loaded() && strcmp(sim_kernel_version(), SIM_DRIVER_VERSION))
+    if (!compat && sim_driver_loaded() && strcmp(sim_kernel_version(), SIM_DRIVER_VERSION))
         return CUDA_ERROR_SYSTEM_DRIVER_MISMATCH;
     count = 0;
     for (int i = 0; sim_driver_loaded() && i < SIM_GPU_COUNT; i++)
-        if (sim_gpu_visible(&sim_gpus[i]) && !sim_gpu_lost(&sim_gpus[i]))
+        if (sim_gpu_visible(&sim_gpus[i]) && !sim_gpu_lost(&sim_gpus[i])) {
+            if (compat && !sim_gpus[i].forward_compatible) {
+                count = -1;
+                return CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE;
+            }
             visible[count++] = &sim_gpus[i];
+        }
     return count ? CUDA_SUCCESS : CUDA_ERROR_NO_DEVICE;
 }
 

@@ -36,6 +36,7 @@ struct sim_gpu {
     int peer; /* index of the GPU at the other end of the NVLinks, -1 for none */
     unsigned long long memory; /* MiB */
     unsigned int mig_capable, mig_enabled, mig_count;
+    unsigned int forward_compatible; /* whether CUDA's compatibility libraries serve it */
     struct sim_mig mig[SIM_MOST_MIG];
 };
 

@@ -13,7 +13,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-BRANDS: Final = {"Tesla": 2, "GeForce": 5, "NVIDIA RTX": 13, "NVIDIA": 14}  # nvmlBrandType_t
+BRANDS: Final = {"Tesla": 2, "GeForce": 5, "NVIDIA RTX": 13, "NVIDIA": 14, "GeForce RTX": 15}  # nvmlBrandType_t
+CONSUMER_BRANDS: Final = ("GeForce", "GeForce RTX")  # whose CUDA knows no forward compatibility
 ARCHITECTURES: Final = {"7.0": 5, "7.5": 6, "8.0": 7, "8.6": 7, "8.9": 8, "9.0": 9, "10.0": 10, "12.0": 10}
 # compute capability → nvmlDeviceArchitecture_t
 
@@ -45,6 +46,11 @@ class Product(Record):
     def has_gsp(self) -> bool:
         """Whether there is a GPU system processor, which the open kernel modules need: from Turing on."""
         return float(self.compute_capability) >= 7.5
+
+    @property
+    def forward_compatible(self) -> bool:
+        """Whether CUDA's compatibility libraries serve it: on other GPUs they fail with error 804."""
+        return self.brand not in CONSUMER_BRANDS
 
 
 def _profiles(*sizes: int) -> tuple[MigProfile, ...]:
@@ -128,13 +134,23 @@ PRODUCTS: Final = {
     ),
     "RTX-4090": Product(
         name="NVIDIA GeForce RTX 4090",
-        brand="GeForce",
+        brand="GeForce RTX",
         compute_capability="8.9",
         memory=24564,
         device_id=0x2684,
         subsystem_id=0x167C10DE,
         pci_class=0x030000,  # VGA controller
         multiprocessors=128,
+    ),
+    "RTX-A6000": Product(
+        name="NVIDIA RTX A6000",
+        brand="NVIDIA RTX",
+        compute_capability="8.6",
+        memory=49140,
+        device_id=0x2230,
+        subsystem_id=0x145910DE,
+        pci_class=0x030000,
+        multiprocessors=84,
     ),
     "T4": Product(
         name="Tesla T4",

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from oci_gpu_hook.apply.journal.changes import Change
 
 DIRECTORY: Final = "containers"
-LARGEST: Final = 4 * 1024 * 1024  # bytes of an entry; those of the largest plans have 60 KB
 UNNAMED: Final = "unnamed"  # what older hooks called an entry without an id
 _LONGEST_ID: Final = 190  # bytes; a file name has 255, and a process and suffixes follow
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import errno
 import os
 
-from oci_gpu_hook.apply.journal.entry import DIRECTORY, LARGEST, UNNAMED, key, key_of, path_in
-from oci_gpu_hook.base import log, state
-from oci_gpu_hook.base.document import dump
+from oci_gpu_hook.apply.journal.entry import DIRECTORY, UNNAMED, key, key_of, path_in
+from oci_gpu_hook.base import limits, log, state
+from oci_gpu_hook.base.document import dump, has_few_items
 from oci_gpu_hook.base.errors import ApplyError, StateError, quoted, reason
 from oci_gpu_hook.base.files import drop_unfinished, replace_file
 from oci_gpu_hook.base.locks import attempt
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from oci_gpu_hook.base.config.model import Config
 
 _LOCK: Final = ".lock"
-_PATIENCE: Final = 5.0  # seconds; it is held for milliseconds, unless its holder is stopped
 _SET_LOCK: Final = 37  # include/uapi/asm-generic/fcntl.h, F_OFD_SETLK
 _WRITE_LOCK: Final = 1  # F_WRLCK
 _FROM_THE_START: Final = 0  # SEEK_SET, which the whole `os` would have to be imported for
@@ -76,9 +75,10 @@ def write(config: Config, entry: Entry) -> None:
     if entry.rootfs_born:
         document["rootfsBorn"] = entry.rootfs_born
     data = dump(document)
-    if len(data) > LARGEST:
+    if len(data) > limits.JOURNAL_ENTRY or not has_few_items(data):
         what = f"the journal of container {quoted(entry.id)}"
-        why = f"would be larger than {LARGEST} bytes, and could not be read back to clean up"
+        most = f"{limits.JOURNAL_ENTRY} bytes or {limits.JSON_ITEMS} values"
+        why = f"would be larger than {most}, and could not be read back to clean up"
         raise ApplyError(what, why, "remove the links with long targets from the image's library directories")
     replace_file(path_in(os.path.join(config.state_dir, DIRECTORY), key(entry)), data)
 
@@ -191,7 +191,7 @@ class Lock:
         self._config = config
         device, inode = rootfs_identity
         self._offset = (device * _SPREAD + inode) & _OFFSETS
-        self._patience = _PATIENCE if patience is None else patience
+        self._patience = limits.JOURNAL_LOCK_SECONDS if patience is None else patience
         self._fd: int | None = None
         self.is_held = False
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 import os
 
 from oci_gpu_hook.apply.journal.changes import change
-from oci_gpu_hook.apply.journal.entry import DIRECTORY, LARGEST, UNNAMED, Entry, key, key_of, path_in
-from oci_gpu_hook.base import state
+from oci_gpu_hook.apply.journal.entry import DIRECTORY, UNNAMED, Entry, key, key_of, path_in
+from oci_gpu_hook.base import limits, state
 from oci_gpu_hook.base.document import parse
-from oci_gpu_hook.base.errors import HookError
+from oci_gpu_hook.base.errors import HookError, StateError, shortage
+from oci_gpu_hook.base.trust import read_trusted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,10 +24,19 @@ if TYPE_CHECKING:
 
 
 def read(config: Config, name: str) -> Entry | None:
-    """Return the entry of that key; None where there is none, or none that can be read."""
+    """Return the entry of that key; None where there is none, or none that can be read.
+
+    Raises ApplyError where that cannot be known for want of descriptors or memory: an entry that is taken for none is
+    forgotten, with what it says of a rootfs.
+    """
     path = path_in(os.path.join(config.state_dir, DIRECTORY), name)
-    data = state.read(path, LARGEST)
-    if data is None:
+    try:
+        data = read_trusted(path, limits.JOURNAL_ENTRY)
+    except StateError:
+        return None
+    except OSError as error:
+        if short := shortage(error):
+            raise short from None
         return None
     try:
         entry = _entry(parse(data, "journal"))

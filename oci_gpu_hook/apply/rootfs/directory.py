@@ -11,7 +11,7 @@ import stat
 
 from oci_gpu_hook.apply.rootfs.rootfs import read_and_close, reopened, unsafe
 from oci_gpu_hook.base import syscalls
-from oci_gpu_hook.base.errors import ApplyError, UnsafeRootfs, quoted, reason
+from oci_gpu_hook.base.errors import ApplyError, UnsafeRootfs, quoted, reason, shortage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -229,6 +229,8 @@ def _exchanged(unsafe_path: str) -> UnsafeRootfs:
 
 def cannot_create(unsafe_path: str, error: OSError) -> ApplyError:
     """Return the error for a file that the container's file system does not take."""
+    if short := shortage(error):
+        return short
     remedy = {
         errno.EROFS: "make the container's file system writable at this path, or ship the file in the image",
         errno.ENOSPC: "free space on the file system of the container's rootfs",

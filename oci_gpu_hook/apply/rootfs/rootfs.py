@@ -11,8 +11,8 @@ import errno
 import os
 import stat
 
-from oci_gpu_hook.base import syscalls
-from oci_gpu_hook.base.errors import NEW_KERNEL, ApplyError, UnsafeRootfs, quoted, reason
+from oci_gpu_hook.base import limits, syscalls
+from oci_gpu_hook.base.errors import NEW_KERNEL, ApplyError, HookError, UnsafeRootfs, quoted, reason, shortage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class Rootfs:
         fd = self._resolve_or_none(unsafe_path)
         return None if fd is None else reopened(fd)
 
-    def names(self, unsafe_path: str, limit: int = 4096) -> list[str]:
+    def names(self, unsafe_path: str, limit: int = limits.DIRECTORY_NAMES) -> list[str]:
         """Return the names in a directory, at most `limit` of them, sorted; none where there is no such directory."""
         fd = self._resolve_or_none(unsafe_path, os.O_RDONLY | os.O_DIRECTORY)
         if fd is None:
@@ -160,8 +160,10 @@ def read_and_close(fd: int, limit: int) -> bytes:
         os.close(fd)
 
 
-def unsafe(unsafe_path: str, error: OSError) -> UnsafeRootfs:
+def unsafe(unsafe_path: str, error: OSError) -> HookError:
     """Return the refusal of a path that leads nowhere safe."""
+    if short := shortage(error):
+        return short
     why = {
         errno.ELOOP: "is a symbolic link where none may be, or one that never ends",
         errno.ENOTDIR: "leads through something that is not a directory",

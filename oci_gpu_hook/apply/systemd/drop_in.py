@@ -11,7 +11,7 @@ import errno
 import os
 import stat
 
-from oci_gpu_hook.apply.systemd.unit_settings import device_policy, lines
+from oci_gpu_hook.apply.systemd.unit_settings import allowed_devices, device_policy, lines
 from oci_gpu_hook.apply.systemd.units import CONTROL, NAME, SECTIONS, is_name, unescaped, unit_path
 from oci_gpu_hook.base.errors import ApplyError, quoted, reason
 from oci_gpu_hook.base.files import replace_file
@@ -62,6 +62,18 @@ def drop_in(unit: str, nodes: Sequence[Node], root: str = "/") -> None:
             os.close(directory)
     except OSError as error:
         raise ApplyError(f"cannot write a drop-in for {quoted(unit)}", reason(error), _REMEDY) from None
+
+
+def is_known(unit: str, nodes: Iterable[Node], root: str = "/") -> bool:
+    """Tell whether systemd knows that a restricted unit may use all of `nodes`, as from the container's runtime.
+
+    A running systemd knows what it was told, and writes it down; this project's drop-in it may not have read yet.
+    """
+    try:
+        allowed = allowed_devices(unit, NAME, root)
+    except OSError:
+        return False
+    return all({"r", "w"}.issubset(allowed.get(f"/dev/char/{major}:{minor}", "")) for major, minor in nodes)
 
 
 def exists(unit: str, root: str = "/") -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from oci_gpu_hook.base import limits
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -21,7 +23,6 @@ _SEARCH_PATH: Final = (
     "lib/systemd/system",
 )
 _SCOPE_DIRECTORIES: Final = 5
-_LARGEST_FILE: Final = 65536
 
 
 def device_policy(unit: str, ignored: str, root: str = "/") -> bool:
@@ -43,6 +44,23 @@ def device_policy(unit: str, ignored: str, root: str = "/") -> bool:
     return allowed or private or policy in ("closed", "strict")
 
 
+def allowed_devices(unit: str, ignored: str, root: str = "/") -> dict[str, str]:
+    """Return the nodes that the unit's configuration allows it, as they stand there, each with its access ("rwm").
+
+    ignored: the file name of drop-ins that do not count. `root` stands for the host's file system. Raises OSError.
+    """
+    found: dict[str, str] = {}
+    for line in _settings(unit, ignored, root):
+        key, _, value = line.partition("=")
+        if key.strip() == "DeviceAllow":
+            node, _, access = value.strip().partition(" ")
+            if node:
+                found[node] = access or "rwm"
+            else:
+                found = {}
+    return found
+
+
 def lines(path: str) -> Iterable[str]:
     """Return the lines of a unit file or drop-in, none where there is no such file. Raises OSError.
 
@@ -54,7 +72,7 @@ def lines(path: str) -> Iterable[str]:
     except FileNotFoundError:
         return ()
     try:
-        return os.read(fd, _LARGEST_FILE).decode("utf-8", "replace").replace("\r", "\n").split("\n")
+        return os.read(fd, limits.UNIT_FILE).decode("utf-8", "replace").replace("\r", "\n").split("\n")
     finally:
         os.close(fd)
 

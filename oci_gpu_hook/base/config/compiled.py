@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from oci_gpu_hook import __version__
-from oci_gpu_hook.base import rootless, state
+from oci_gpu_hook.base import limits, rootless, state
 from oci_gpu_hook.base.config.model import Config
 from oci_gpu_hook.base.document import dump, parse
 from oci_gpu_hook.base.errors import HookError, InvalidInput, StateError
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from typing import Any, Final
 
 DIRECTORY: Final = ("/run/oci-gpu-hook", "config")
-_LARGEST: Final = 512 * 1024
 
 
 def identity(status: os.stat_result) -> list[int]:
@@ -36,7 +35,7 @@ def read(path: str, made_of: list[int]) -> Config | None:
         directory = state.existing(rootless.state_directory(DIRECTORY[0]), DIRECTORY[1])
     except StateError:
         return None
-    data = state.read(os.path.join(directory, _name(path)), _LARGEST) if directory else None
+    data = state.read(os.path.join(directory, _name(path)), limits.CONFIG_COMPILED) if directory else None
     if data is None:
         return None
     try:

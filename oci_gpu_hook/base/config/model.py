@@ -20,6 +20,7 @@ class Config(Record):
     sys_root: str = "/sys"
     library_search_paths: tuple[str, ...] = ()
     driver_volume: str = ""
+    mps_pipe_directory: str = ""
 
     accept_envvar_when_unprivileged: bool = True
     accept_volume_mounts: bool = False
@@ -27,9 +28,11 @@ class Config(Record):
     supported_driver_capabilities: tuple[str, ...] = DRIVER_CAPABILITIES
     disable_require: bool = False
     cuda_compat_mode: str = "ldconfig"
+    mps: str = "asked"
 
     allocation_policy: str = "shared"
     allocation_indices: str = "names"
+    cdi_spec_dirs: tuple[str, ...] = ("/etc/cdi", "/var/run/cdi")
     state_dir: str = "/run/oci-gpu-hook"
     log_level: str = "info"
     log_file: str = ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from time import time_ns
 
+from oci_gpu_hook.base import limits
 from oci_gpu_hook.base.config import compiled
 from oci_gpu_hook.base.config.toml import parse
 from oci_gpu_hook.base.errors import ConfigError, InvalidInput, quoted, reason
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.base.config.model import Config
 
-LARGEST_CONFIG: Final = 256 * 1024
 # A file can change twice within one tick of the file system's clock (at most 10 ms, CONFIG_HZ=100) and keep its times.
 _SETTLED_NS: Final = 100_000_000
 
@@ -27,7 +27,7 @@ def load(path: str) -> Config:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             identity = compiled.identity(os.fstat(fd))
-            text = read_all(fd, LARGEST_CONFIG, path).decode("utf-8")
+            text = read_all(fd, limits.CONFIG_TOML, path).decode("utf-8")
         finally:
             os.close(fd)
     except UnicodeDecodeError as error:

@@ -162,6 +162,7 @@ _SECTIONS: Final = {
         "sys-root": _key("sys_root", _path),
         "library-search-paths": _key("library_search_paths", _paths),
         "volume": _key("driver_volume", _path_or_nothing),
+        "mps-pipe-directory": _key("mps_pipe_directory", _path_or_nothing),
     },
     "request": {
         "accept-nvidia-visible-devices-envvar-when-unprivileged": _key("accept_envvar_when_unprivileged", _boolean),
@@ -170,11 +171,13 @@ _SECTIONS: Final = {
         "supported-driver-capabilities": _key("supported_driver_capabilities", _capabilities),
         "disable-require": _key("disable_require", _boolean),
         "cuda-compat-mode": _key("cuda_compat_mode", _one_of("ldconfig", "mount", "disabled", "hook")),
+        "mps": _key("mps", _one_of("asked", "always")),
     },
     "allocation": {
         "policy": _key("allocation_policy", _one_of("shared", "exclusive")),
         "indices": _key("allocation_indices", _one_of("names", "count")),
     },
+    "cdi": {"spec-dirs": _key("cdi_spec_dirs", _paths)},
     "state": {"dir": _key("state_dir", _path)},
     "log": {
         "level": _key("log_level", _one_of("debug", "info", "warning", "error")),

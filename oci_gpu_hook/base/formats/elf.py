@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from struct import Struct, unpack_from
 
+from oci_gpu_hook.base import limits
 from oci_gpu_hook.base.record import Record
 
 TYPE_CHECKING = False
@@ -24,10 +25,6 @@ ARM: Final = 40
 
 _FIRST_READ: Final = 4096  # holds the header, and the program headers wherever linkers put them behind it
 _LARGEST_FILE: Final = 1 << 40  # bytes
-_LARGEST_TABLE: Final = 64 * 1024  # bytes of headers, dynamic entries or names of sections; usually 1 to 3 KB
-_LARGEST_NOTES: Final = 16 * 1024  # bytes of a segment or section of notes; usually less than 1 KB
-_MOST_SEGMENTS: Final = 64  # linkers make about 12
-_MOST_SECTIONS: Final = 1024  # linkers make about 40
 _LONGEST_NAME: Final = 256  # bytes with the NUL: include/uapi/linux/limits.h, NAME_MAX
 
 _PT_LOAD: Final = 1
@@ -120,9 +117,9 @@ def _open(fd: int) -> _File:
     fields = layout.header.unpack_from(first, 16)
     segments, sections = fields[4], fields[5]
     segment_size, segment_count, section_size, section_count, names = fields[8:]
-    if segment_count and (segment_count > _MOST_SEGMENTS or segment_size != layout.segment.size):
+    if segment_count and (segment_count > limits.ELF_SEGMENTS or segment_size != layout.segment.size):
         raise ElfError(f"the ELF file has {segment_count} program headers of {segment_size} bytes")
-    if section_count and (section_count > _MOST_SECTIONS or section_size != layout.section.size):
+    if section_count and (section_count > limits.ELF_SECTIONS or section_size != layout.section.size):
         raise ElfError(f"the ELF file has {section_count} section headers of {section_size} bytes")
     size = segment_count * segment_size
     table = first[segments : segments + size]
@@ -137,7 +134,7 @@ def _open(fd: int) -> _File:
     )
 
 
-def _part(fd: int, offset: int, size: int, what: str, largest: int = _LARGEST_TABLE) -> bytes:
+def _part(fd: int, offset: int, size: int, what: str, largest: int = limits.ELF_TABLE) -> bytes:
     if size > largest or offset > _LARGEST_FILE:
         raise ElfError(f"the ELF file has {size} bytes of {what} at {offset}, where no linker puts them")
     data = os.pread(fd, size, offset)
@@ -194,7 +191,7 @@ def _section_notes(file: _File, wanted: bytes) -> Iterator[tuple[bytes, int, byt
     names = _part(file.fd, sections[names_index][2], sections[names_index][3], "names of sections")
     for name, kind, start, size, align in sections:
         if kind == _SHT_NOTE and names.startswith(wanted + b"\0", name):
-            yield from _notes(_part(file.fd, start, size, "notes", _LARGEST_NOTES), align)
+            yield from _notes(_part(file.fd, start, size, "notes", limits.ELF_NOTES), align)
             return
 
 

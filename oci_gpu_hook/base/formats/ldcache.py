@@ -7,8 +7,9 @@ elf/dl-cache.c `search_cache`, `_dl_cache_libcmp`; elf/cache.c `compare`).
 
 from __future__ import annotations
 
+from oci_gpu_hook.base import limits
 from oci_gpu_hook.base.errors import quoted
-from oci_gpu_hook.base.formats.ldcache_format import FLAGS, KEY, LONGEST_STRING, VALUE, LdCacheError, Table, read, write
+from oci_gpu_hook.base.formats.ldcache_format import FLAGS, KEY, VALUE, LdCacheError, Table, read, write
 from oci_gpu_hook.base.record import Record
 
 TYPE_CHECKING = False
@@ -104,7 +105,7 @@ def _without(table: Table, paths: Container[str]) -> Table:
 def _with(table: Table, additions: Sequence[Entry]) -> Table:
     """Return the table with the additions, each before whatever the loader might take in its stead."""
     signed = {addition.flags for addition in additions}.isdisjoint(_UNSIGNED_CHAR)
-    paths = _encoded([addition.path for addition in additions], LONGEST_STRING - 1)
+    paths = _encoded([addition.path for addition in additions], limits.LD_CACHE_STRING - 1)
     names = _encoded([addition.name for addition in additions], LONGEST_NAME)
     value = table.base + len(table.strings)
     strings = b"\0".join((*paths, b""))

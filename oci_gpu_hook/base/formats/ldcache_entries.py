@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from oci_gpu_hook.base import limits
 from oci_gpu_hook.base.formats.ldcache import Entry
-from oci_gpu_hook.base.formats.ldcache_format import LARGEST_CACHE, LdCacheError, read
+from oci_gpu_hook.base.formats.ldcache_format import LdCacheError, read
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ def parse(data: bytes) -> tuple[Entry, ...]:
     """Return the entries of a cache in the order in which it holds them. Raises LdCacheError."""
     table = read(data)
     texts: dict[int, str] = {}
-    room = LARGEST_CACHE  # strings may overlap: without a limit a small file could hold 100,000 long ones
+    room = limits.LD_CACHE  # strings may overlap: without a limit a small file could hold 100,000 long ones
 
     def text(offset: int) -> str:
         nonlocal room
@@ -26,7 +27,7 @@ def parse(data: bytes) -> tuple[Entry, ...]:
             string = table.string(offset)
             room -= len(string)
             if room < 0:
-                raise LdCacheError(f"the strings of the ld cache are larger than {LARGEST_CACHE} bytes")
+                raise LdCacheError(f"the strings of the ld cache are larger than {limits.LD_CACHE} bytes")
             texts[offset] = string.decode("utf-8", "surrogateescape")
         return texts[offset]
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from struct import Struct, pack, unpack_from
 
+from oci_gpu_hook.base import limits
 from oci_gpu_hook.base.record import Record
 
 TYPE_CHECKING = False
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
 
     RawEntry: TypeAlias = tuple[int, int, int, int, int]
 
-LARGEST_CACHE: Final = 4 * 1024 * 1024  # bytes; a desktop with 4,000 libraries has 400 KB
-MOST_ENTRIES: Final = 100_000
-LONGEST_STRING: Final = 4096  # bytes with the NUL: include/uapi/linux/limits.h, PATH_MAX
 
 FLAGS, KEY, VALUE = 0, 1, 2  # where they stand in an entry
 
@@ -72,9 +70,9 @@ class Table(Record):
     def string(self, offset: int) -> bytes:
         """Return the string at an offset. Raises LdCacheError when it is longer than a path can be."""
         start = offset - self.base
-        end = self.strings.find(b"\0", start, start + LONGEST_STRING)
+        end = self.strings.find(b"\0", start, start + limits.LD_CACHE_STRING)
         if end < 0:
-            raise LdCacheError(f"the ld cache has a string of more than {LONGEST_STRING - 1} bytes")
+            raise LdCacheError(f"the ld cache has a string of more than {limits.LD_CACHE_STRING - 1} bytes")
         return self.strings[start:end]
 
     def offsets(self) -> list[int]:
@@ -94,8 +92,8 @@ class Table(Record):
                 moved[offset] = len(strings)
                 strings += self.string(offset)
                 strings.append(0)
-                if len(strings) > LARGEST_CACHE:  # strings may overlap, and so be longer apart than together
-                    raise LdCacheError(f"the strings of the ld cache are larger than {LARGEST_CACHE} bytes")
+                if len(strings) > limits.LD_CACHE:  # strings may overlap, and so be longer apart than together
+                    raise LdCacheError(f"the strings of the ld cache are larger than {limits.LD_CACHE} bytes")
         entries = [(entry[FLAGS], moved[entry[KEY]], moved[entry[VALUE]], *entry[3:]) for entry in self.entries]
         hwcaps = tuple(moved[offset] for offset in self.hwcaps)
         return self.replace(entries=entries, strings=bytes(strings), base=0, hwcaps=hwcaps)
@@ -103,8 +101,8 @@ class Table(Record):
 
 def read(data: bytes) -> Table:
     """Return the table of a cache of any format. Raises LdCacheError."""
-    if len(data) > LARGEST_CACHE:
-        raise LdCacheError(f"the ld cache is larger than {LARGEST_CACHE} bytes")
+    if len(data) > limits.LD_CACHE:
+        raise LdCacheError(f"the ld cache is larger than {limits.LD_CACHE} bytes")
     if data.startswith(_NEW_MAGIC):
         table = _read_new(data, 0)
     elif data.startswith(_OLD_MAGIC) and len(data) >= _OLD_HEADER_SIZE:
@@ -130,7 +128,7 @@ def write(table: Table) -> bytes:
     end = base + len(table.strings)
     padding = b"" if not table.generator and not table.hwcaps else bytes(-end % 4)
     extensions = _extensions(table, shift, end + len(padding))
-    if end + len(padding) + len(extensions) > LARGEST_CACHE or len(entries) > MOST_ENTRIES:
+    if end + len(padding) + len(extensions) > limits.LD_CACHE or len(entries) > limits.LD_CACHE_ENTRIES:
         raise LdCacheError("the ld cache would be larger than this project reads")
     header = _NEW_HEADER.pack(
         _NEW_MAGIC, len(entries), len(table.strings), table.byte_order, end + len(padding) if extensions else 0
@@ -173,8 +171,8 @@ def _read_new(data: bytes, header: int) -> Table:
 
 
 def _end_of_entries(data: bytes, start: int, count: int, size: int) -> int:
-    if count > MOST_ENTRIES:
-        raise LdCacheError(f"the ld cache claims {count} entries, and {MOST_ENTRIES} are allowed")
+    if count > limits.LD_CACHE_ENTRIES:
+        raise LdCacheError(f"the ld cache claims {count} entries, and {limits.LD_CACHE_ENTRIES} are allowed")
     end = start + count * size
     if end > len(data):
         raise LdCacheError("the ld cache ends in its entries")
@@ -196,7 +194,7 @@ def _read_extensions(data: bytes, offset: int) -> tuple[bytes, tuple[int, ...]]:
             raise LdCacheError("the ld cache ends in its extensions")
         sections[tag] = data[start : start + size]
     hwcaps = sections.get(_TAG_HWCAPS, b"")
-    if len(hwcaps) % 4 or len(hwcaps) > 4 * MOST_ENTRIES:
+    if len(hwcaps) % 4 or len(hwcaps) > 4 * limits.LD_CACHE_ENTRIES:
         raise LdCacheError("the ld cache has a malformed list of hardware capabilities")
     return sections.get(_TAG_GENERATOR, b""), unpack_from(f"<{len(hwcaps) // 4}I", hwcaps)
 

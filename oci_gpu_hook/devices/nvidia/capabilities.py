@@ -264,7 +264,7 @@ NODES: Final = (
     NodeRow(path="/dev/gdrdrv", capabilities=("gdrcopy",)),
 )
 
-# Connecting to a socket needs no writable mount; MPS clients make pipes of their own beside the server's.
+# Connecting to a socket needs no writable mount. The directory of MPS, which does, is looked for in mps.py.
 _SOCKET: Final = ("ro", "nosuid", "nodev", "noexec")
 SOCKETS: Final = (
     SocketRow(
@@ -278,12 +278,6 @@ SOCKETS: Final = (
         capabilities=UTILITY,
         container_path="/var/run/nvidia-fabricmanager",
         options=_SOCKET,
-    ),
-    SocketRow(
-        path="/tmp/nvidia-mps",  # noqa: S108 - CUDA's default; taken only where root owns it
-        capabilities=COMPUTE_PROGRAMS,
-        container_path="/tmp/nvidia-mps",  # noqa: S108
-        options=("nosuid", "nodev", "noexec"),
     ),
 )
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.devices.model import Device
     from oci_gpu_hook.devices.nvidia.image_facts import ImageFacts
-    from oci_gpu_hook.devices.nvidia.model import RequestInventory
+    from oci_gpu_hook.devices.nvidia.model import DriverFile, RequestInventory
     from oci_gpu_hook.devices.vendor import Request
     from oci_gpu_hook.oci.image import Image
 
@@ -44,6 +44,8 @@ def make(
     _check_libraries(inventory, wanted)
     mounts, links, cached = _libraries(inventory, wanted, image)
     mounts += _files(inventory, wanted.difference(device_nodes.missing_features(request, inventory)))
+    if inventory.mps or "mps" in wanted:
+        mounts += _mps(inventory, facts, warnings)
     if facts.volume:
         from oci_gpu_hook.devices.nvidia import volume
 
@@ -53,13 +55,15 @@ def make(
     links += device_nodes.links(devices, nodes)
     files: list[GeneratedFile] = []
     if facts.procfs:
-        proc_mounts, files = _procfs(inventory, request, devices, facts.procfs, config)
+        parts = _capability_parts(inventory, request, devices)
+        proc_mounts, files = procfs_view(inventory, parts, devices, facts.procfs, config)
         mounts += proc_mounts
     if "graphics" in wanted or "display" in wanted:
-        mounts.append(_own_file_system(_PROFILES))
-        files.append(GeneratedFile(path=f"{_PROFILES}/10-container.conf", contents=_profile(devices)))
+        profile_mount, profile = egl_profile(devices)
+        mounts.append(profile_mount)
+        files.append(profile)
     warnings += _passed_over(request, inventory)
-    compat, decisions = _forward_compatibility(inventory, wanted, facts, config)
+    compat, decisions = forward_compatibility(inventory, devices, facts, config)
     return Contribution(
         edits=ContainerEdits(device_nodes=tuple(nodes), mounts=tuple(mounts), additional_gids=groups(nodes)),
         links=tuple(links),
@@ -153,11 +157,21 @@ def _entry(name: str, path: str, flags: int) -> Entry:
 
 
 def _files(inventory: RequestInventory, wanted: frozenset[str]) -> list[Mount]:
-    return [
-        _bind(file.host_path, file.container_path, (*file.options, *_BIND), directory=file.directory)
-        for file in inventory.files
-        if _brought(file.capabilities, wanted)
-    ]
+    return [bind_of(file) for file in inventory.files if _brought(file.capabilities, wanted)]
+
+
+def bind_of(file: DriverFile) -> Mount:
+    """Return the mount of a file of the driver."""
+    return _bind(file.host_path, file.container_path, (*file.options, *_BIND), directory=file.directory)
+
+
+def _mps(inventory: RequestInventory, facts: ImageFacts, warnings: list[str]) -> list[Mount]:
+    from oci_gpu_hook.devices.nvidia import mps
+
+    chosen, trouble = mps.choose(inventory.mps, facts.mps_directory)
+    if trouble and mps.FEATURE in inventory.wanted:  # who has not asked does not want to know
+        warnings.append(trouble)
+    return [bind_of(chosen)] if chosen else []
 
 
 def _links(inventory: RequestInventory, wanted: frozenset[str], image: Image) -> list[Symlink]:
@@ -170,16 +184,22 @@ def _links(inventory: RequestInventory, wanted: frozenset[str], image: Image) ->
     return links
 
 
-def _procfs(
-    inventory: RequestInventory, request: Request, devices: Sequence[Device], mountpoint: str, config: Config
-) -> tuple[list[Mount], list[GeneratedFile]]:
-    """Return what stands in the place of /proc/driver/nvidia: the granted GPUs, and no leave to make device nodes."""
-    here, there = "/proc/driver/nvidia", f"{config.proc_root.rstrip('/')}/driver/nvidia"
-    names = {f"gpus/{gpu_of(device).proc_name}": True for device in devices}  # name: whether it is a directory
+def _capability_parts(inventory: RequestInventory, request: Request, devices: Sequence[Device]) -> dict[str, bool]:
+    """Return what belongs to MIG devices below /proc/driver/nvidia, by name: whether it is a directory."""
     if not device_nodes.manages_mig(request, devices):
-        names |= {f"capabilities/{path}": False for device in devices for path in _capability_files(device)}
-    elif device_nodes.has_mig_nodes(inventory):
-        names["capabilities"] = True
+        return {f"capabilities/{path}": False for device in devices for path in _capability_files(device)}
+    return {"capabilities": True} if device_nodes.has_mig_nodes(inventory) else {}
+
+
+def procfs_view(
+    inventory: RequestInventory, parts: dict[str, bool], devices: Sequence[Device], mountpoint: str, config: Config
+) -> tuple[list[Mount], list[GeneratedFile]]:
+    """Return what stands in the place of /proc/driver/nvidia: the granted GPUs, and no leave to make device nodes.
+
+    parts: what else is seen there, by name: whether it is a directory.
+    """
+    here, there = "/proc/driver/nvidia", f"{config.proc_root.rstrip('/')}/driver/nvidia"
+    names = {f"gpus/{gpu_of(device).proc_name}": True for device in devices} | parts
     mounts = [_own_file_system(mountpoint)]
     mounts += [
         Mount(host_path=f"{there}/{name}", container_path=f"{here}/{name}", directory=directory)
@@ -201,8 +221,14 @@ def _capability_files(device: Device) -> tuple[str, ...]:
     return (f"{instance}/access", f"{instance}/ci{mig.compute_instance}/access")
 
 
+def egl_profile(devices: Sequence[Device]) -> tuple[Mount, GeneratedFile]:
+    """Return the file system with the application profile that shows EGL the granted GPUs only, and the profile."""
+    file = GeneratedFile(path=f"{_PROFILES}/10-container.conf", contents=_profile(devices))
+    return _own_file_system(_PROFILES), file
+
+
 def _profile(devices: Sequence[Device]) -> bytes:
-    """Return the application profile that shows EGL the granted GPUs only: a mask of device minors."""
+    """Return the profile: a mask of device minors."""
     mask = 0
     for device in devices:
         mask |= 1 << gpu_of(device).minor
@@ -214,14 +240,16 @@ def _profile(devices: Sequence[Device]) -> bytes:
     ).encode()
 
 
-def _forward_compatibility(
-    inventory: RequestInventory, wanted: frozenset[str], facts: ImageFacts, config: Config
+def forward_compatibility(
+    inventory: RequestInventory, devices: Sequence[Device], facts: ImageFacts, config: Config
 ) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
     """Return the image's own CUDA libraries that go before the driver's in the ld cache, and the reason."""
-    if not facts.compat or "compute" not in wanted:
+    if not facts.compat or "compute" not in inventory.wanted:
         return (), ()
     from oci_gpu_hook.devices.nvidia import forward_compatibility as compat
 
-    made = compat.decide(facts.compat, inventory.driver_version, inventory.cuda_version, config.cuda_compat_mode)
+    driver, cuda, mode = inventory.driver_version, inventory.cuda_version, config.cuda_compat_mode
+    user = compat.User(gpus=tuple([gpu_of(device) for device in devices]), wants=facts.compat_wanted)
+    made = compat.decide(facts.compat, driver, cuda, mode, user)
     entries = tuple(_entry(name, path, flags_for(MACHINE, 64)) for name, path in made.entries)
     return entries, (made.reason,) if made.reason else ()

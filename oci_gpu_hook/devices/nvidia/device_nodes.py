@@ -44,7 +44,7 @@ def of(
     warnings += [
         f"{feature} is asked for, but the host has no device of it" for feature in missing_features(request, inventory)
     ]
-    return [_given(nodes[path]) for path in sorted(nodes, key=lambda path: (len(path), path))]
+    return [given(nodes[path]) for path in sorted(nodes, key=lambda path: (len(path), path))]
 
 
 def has_mig_nodes(inventory: RequestInventory) -> bool:
@@ -53,10 +53,10 @@ def has_mig_nodes(inventory: RequestInventory) -> bool:
 
 
 def missing_features(request: Request, inventory: RequestInventory) -> list[str]:
-    """Return the features asked for that no device node of the host belongs to."""
+    """Return the features asked for that no device node of the host belongs to; MPS has none anywhere."""
     if not request.features:
         return []
-    present = {capability for node in inventory.nodes for capability in node.capabilities}
+    present = {capability for node in inventory.nodes for capability in node.capabilities} | {"mps"}
     return [feature for feature in request.features if feature not in present]
 
 
@@ -132,7 +132,8 @@ def _imex_channel(channel: int, path: str, by_path: dict[str, HostNode], major: 
     return HostNode(path=path, host_path=path, major=major, minor=channel, mode=0o666, uid=0, gid=0)
 
 
-def _given(node: HostNode) -> DeviceNode:
+def given(node: HostNode) -> DeviceNode:
+    """Return the node as a container gets it: for reading and writing, not for making others."""
     fields = {
         "path": node.path,
         "host_path": node.host_path,

@@ -29,7 +29,9 @@ def discover(config: Config) -> Snapshot:
     """Look at the host. Raises DriverError when it has no driver, or none whose parts fit together."""
     text = procfs.read_text(f"{config.proc_root}/driver/nvidia/version")
     if text is None:
-        raise procfs.no_driver(config.proc_root)
+        from oci_gpu_hook.devices.nvidia import other_hosts
+
+        raise other_hosts.no_driver(config)
     version = procfs.driver_version(text)
     root, found = _libraries(config, version)
     firmware_path = procfs.read_text(f"{config.sys_root}/module/firmware_class/parameters/path") or ""

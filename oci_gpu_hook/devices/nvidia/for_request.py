@@ -21,6 +21,10 @@ def get(request: Request, config: Config) -> RequestSnapshot:
     found = stored.for_request(request, config)
     if found is None or (needs_details(request, found.inventory) and not found.inventory.detailed):
         found = _made(request, config)
+    if "mps" in request.features or (config.mps == "always" and "compute" in request.driver_capabilities):
+        from oci_gpu_hook.devices.nvidia import mps
+
+        found = found.replace(inventory=found.inventory.replace(mps=mps.find(config)))
     return found
 
 

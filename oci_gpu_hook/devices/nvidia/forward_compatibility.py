@@ -7,6 +7,10 @@ libraries then come before the host's.
 The rule is that of the NVIDIA Container Toolkit's enable-cuda-compat hook (cmd/nvidia-cdi-hook/cudacompat), in every
 mode but `disabled`; the modes' names are theirs, and say how their tools would do it. libnvidia-container, which
 compares major versions as strings ("99" above "222"), is not followed: versions are numbers here.
+
+Neither of them looks at the GPUs, and with both an image's libraries come first on cards for which NVIDIA has no
+forward compatibility; every CUDA program then fails with error 804. Here they do so only where each granted GPU is of a
+family that has it (brands.py).
 """
 
 from __future__ import annotations
@@ -15,15 +19,19 @@ import os
 
 from oci_gpu_hook.base.errors import InvalidInput, quoted
 from oci_gpu_hook.base.record import Record
+from oci_gpu_hook.devices.nvidia import brands
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import TypeAlias
+    from typing import Final, TypeAlias
 
     from oci_gpu_hook.devices.nvidia.image_facts import CompatLibrary
+    from oci_gpu_hook.devices.nvidia.model import Gpu
 
     Version: TypeAlias = tuple[int, ...]
+
+SETTING: Final = "cuda-compat"  # io.oci-gpu-hook.cuda-compat, OCI_GPU_CUDA_COMPAT
 
 
 class Decision(Record):
@@ -38,14 +46,34 @@ class Decision(Record):
     reason: str = ""
 
 
+class User(Record):
+    """The container: the GPUs that it is granted, and whether it has said that it wants the libraries used.
+
+    wants: True: whatever the driver and the GPUs are, unless the host's mode is `disabled`. None: it has said nothing.
+    """
+
+    gpus: tuple[Gpu, ...]
+    wants: bool | None = None
+
+
 class Note(Record):
-    """What a compatibility libcuda says of itself: its CUDA version, and the branches of drivers that it works with."""
+    """What a compatibility libcuda says of itself: its CUDA version, and the drivers and GPUs that it works with.
+
+    driver_branches: as 580. brands: families of GPUs, numbered as in brands.py.
+    """
 
     cuda_version: str = ""
     driver_branches: tuple[int, ...] = ()
+    brands: tuple[int, ...] = ()
 
 
-def decide(libraries: Sequence[CompatLibrary], driver_version: str, cuda_version: str, mode: str) -> Decision:
+def decide(
+    libraries: Sequence[CompatLibrary],
+    driver_version: str,
+    cuda_version: str,
+    mode: str,
+    user: User | None = None,
+) -> Decision:
     """Decide over the libraries of the image's compat directory, for a host of this driver and CUDA version.
 
     cuda_version is looked at only where there is no driver version to compare, so that a host's answer does not depend
@@ -55,6 +83,9 @@ def decide(libraries: Sequence[CompatLibrary], driver_version: str, cuda_version
         return Decision()
     if mode == "disabled":
         return Decision(reason="the image's CUDA compatibility libraries are not used: cuda-compat-mode is disabled")
+    wanted = user.wants if user else None
+    if wanted is False:
+        return Decision(reason=f"the image's CUDA compatibility libraries are not used: {SETTING} is false")
     candidates = [library for library in libraries if _is_versioned_libcuda(library)]
     if len(candidates) != 1:
         why = f"their directory has {len(candidates)} files libcuda.so.VERSION, and one is expected"
@@ -62,10 +93,14 @@ def decide(libraries: Sequence[CompatLibrary], driver_version: str, cuda_version
     directory, name = os.path.split(candidates[0].path)
     version = name.removeprefix("libcuda.so.")
     note = parse_note(candidates[0].note)
-    if note:
+    if wanted:
+        used, why = True, f"{SETTING} is true, whatever the driver and the GPUs are"
+    elif note:
         used, why = by_note(note, version, driver_version, cuda_version)
     else:
         used, why = by_branch(version, driver_version)
+    if used and user and not wanted:
+        used, why = by_gpus(user.gpus, note, why)
     verb = "used" if used else "not used"
     reason = f"the image's CUDA compatibility libraries (libcuda {_shown(version)}) are {verb}: {why}"
     if not used:
@@ -100,6 +135,19 @@ def by_branch(compat_version: str, driver_version: str) -> tuple[bool, str]:
     return False, f"their branch {compat[0]} is no later than that of the host's driver {driver_version}"
 
 
+def by_gpus(gpus: Sequence[Gpu], note: Note | None, why: str) -> tuple[bool, str]:
+    """Tell the same of libraries that suit the driver for the reason `why`: each GPU has to be one that has them.
+
+    A note goes before what is known of families here: later libraries may be made for more of them.
+    """
+    refused = brands.WITHOUT_FORWARD_COMPATIBILITY.difference(note.brands if note else ())
+    for gpu in gpus:
+        if brands.of(gpu.name) in refused:
+            failure = "CUDA programs would fail with error 804"
+            return False, f"NVIDIA makes them for no {quoted(gpu.name)} (GPU {gpu.index}), where {failure}"
+    return True, why
+
+
 def parse_note(text: str) -> Note | None:
     """Return the value of a note's JSON, None where there is none that can be understood. Case of names is free."""
     if not text:
@@ -121,7 +169,10 @@ def parse_note(text: str) -> Note | None:
         or any(type(branch) is not int for branch in branches)
     ):
         return None
-    return Note(cuda_version=cuda_version, driver_branches=tuple(branches))
+    families = members.get("device", [])
+    if type(families) is not list or any(type(family) is not int for family in families):
+        families = []  # NVIDIA's tools do not read it, and no note is refused for it
+    return Note(cuda_version=cuda_version, driver_branches=tuple(branches), brands=tuple(families))
 
 
 def parse_version(text: str) -> Version | None:

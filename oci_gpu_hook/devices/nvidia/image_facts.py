@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import stat
 
+from oci_gpu_hook.base import limits
 from oci_gpu_hook.base.record import Record
+from oci_gpu_hook.devices.nvidia import settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from oci_gpu_hook.oci.image import Image
 
 _COMPAT_DIRECTORY: Final = "/usr/local/cuda/compat"
+_LIBCUDA: Final = "libcuda.so."
 _PROC: Final = ("/proc/driver/nvidia", "/proc/driver")
 
 
@@ -37,11 +40,15 @@ class ImageFacts(Record):
 
     procfs: where a file system in the place of /proc/driver/nvidia is mounted, "" where the container has no /proc.
     volume: the directory of nvidia-docker 1's volume, "" where none is asked for.
+    mps_directory: its CUDA_MPS_PIPE_DIRECTORY, "" where it has none.
+    compat_wanted: whether the container says that its compatibility libraries are used, None where it says nothing.
     """
 
     compat: tuple[CompatLibrary, ...] = ()
+    compat_wanted: bool | None = None
     procfs: str = ""
     volume: str = ""
+    mps_directory: str = ""
 
 
 NO_FACTS: Final = ImageFacts()
@@ -54,33 +61,36 @@ def of(image: Image) -> ImageFacts:
 
 
 def look(rootfs: Rootfs, container: Container, config: Config) -> ImageFacts:
-    """Return the facts. Raises InvalidInput for a volume that cannot be."""
+    """Return the facts. Raises InvalidInput for what the container says and cannot be."""
     return ImageFacts(
         compat=_compat(rootfs, look_inside=config.cuda_compat_mode != "disabled"),
+        compat_wanted=settings.truth(*settings.said(container, "cuda-compat")),
         procfs=_procfs(container),
         volume=_volume(container, config),
+        mps_directory=settings.variable(container, "CUDA_MPS_PIPE_DIRECTORY"),
     )
 
 
 def _volume(container: Container, config: Config) -> str:
-    asks = (
-        any("OCI_GPU_VOLUME" in entry for entry in container.env) or "io.oci-gpu-hook.volume" in container.annotations
-    )
-    if not (asks or config.driver_volume):
-        return ""
+    what, text = settings.said(container, "volume")
+    if not text:
+        return config.driver_volume
     from oci_gpu_hook.devices.nvidia import volume
 
-    return volume.asked(container, config)
+    return volume.asked(what, text)
 
 
 def _compat(rootfs: Rootfs, *, look_inside: bool) -> tuple[CompatLibrary, ...]:
     names = [name for name in rootfs.names(_COMPAT_DIRECTORY) if name.startswith("lib") and ".so." in name]
     paths = [f"{_COMPAT_DIRECTORY}/{name}" for name in names]
+    # Of several none is used, and an image may have any number of links to one file that is slow to read.
+    if sum(name.startswith(_LIBCUDA) for name in names) > limits.COMPAT_LIBRARIES:
+        look_inside = False
     return tuple(_compat_library(rootfs, path) if look_inside else CompatLibrary(path=path, note="") for path in paths)
 
 
 def _compat_library(rootfs: Rootfs, path: str) -> CompatLibrary:
-    if not os.path.basename(path).startswith("libcuda.so."):
+    if not os.path.basename(path).startswith(_LIBCUDA):
         return CompatLibrary(path=path, note="")
     if not _is_regular(rootfs, path):
         return CompatLibrary(path=path, note="", regular=False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from oci_gpu_hook.base import limits
 from oci_gpu_hook.base.errors import DriverError, quoted
 from oci_gpu_hook.base.formats import elf, ldcache_entries
 from oci_gpu_hook.base.formats.ldcache_format import LdCacheError
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from oci_gpu_hook.devices.nvidia.driver_root import DriverRoot
 
 LD_CACHE: Final = "/etc/ld.so.cache"
-_LARGEST_LD_CACHE: Final = 16 * 1024 * 1024
 _ROWS: Final = {row.stem: row for row in LIBRARIES}
 _X_MODULES: Final = frozenset(row.name.partition(".so")[0] for row in X_MODULES)
 _ESSENTIAL: Final = ("libcuda", "libnvidia-ml")
@@ -190,7 +190,7 @@ def _gbm_backends(libraries: Iterable[Library]) -> tuple[Link, ...]:
 
 def _of_ld_cache(root: DriverRoot) -> Iterable[str]:
     """Return the directories in which the ld cache has libraries of the driver, and those its links lead to."""
-    data = root.read(LD_CACHE, _LARGEST_LD_CACHE)
+    data = root.read(LD_CACHE, limits.LD_CACHE)
     directories: dict[str, None] = {}
     try:
         entries = ldcache_entries.parse(data) if data else ()

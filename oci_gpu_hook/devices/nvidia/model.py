@@ -160,7 +160,8 @@ class Inventory(Record):
 class RequestInventory(Record):
     """What one request can have of the host: all GPUs, but only the files and nodes that `wanted` can bring.
 
-    wanted: the driver capabilities and features of the request. The other fields are those of an Inventory.
+    wanted: the driver capabilities and features of the request. mps: the pipe directories of MPS, where it may have
+    one. The other fields are those of an Inventory.
     """
 
     wanted: frozenset[str]
@@ -176,6 +177,7 @@ class RequestInventory(Record):
     proc_files: tuple[tuple[str, str], ...] = ()
     detailed: bool = False
     warnings: tuple[str, ...] = ()
+    mps: tuple[DriverFile, ...] = ()
 
 
 class Basis(Record):

@@ -10,6 +10,7 @@ import os
 import sys
 
 import oci_gpu_hook
+from oci_gpu_hook.base import limits
 from oci_gpu_hook.base.document import parse
 from oci_gpu_hook.base.errors import DriverError, HookError, one_line, quoted, reason
 from oci_gpu_hook.devices.nvidia.model import Gpu, Inventory, MigDevice
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any, Final
 
-# Initialising a GPU without persistence mode was seen to take 3 s; eight of them one after the other take 24.
-TIMEOUT: Final = 60.0
-_LARGEST_ANSWER: Final = 4 * 1024 * 1024
 _PROBE: Final = os.path.join(os.path.dirname(__file__), "nvml_probe.py")
 _GRACE: Final = 1.0  # seconds a killed child is waited for; one that is stuck in the kernel is left behind
 _UNLISTED: Final[Mapping[str, Any]] = {
@@ -46,7 +44,7 @@ def complete(inventory: Inventory) -> Inventory:
     )
 
 
-def ask(library: str, directories: Sequence[str], timeout: float = TIMEOUT) -> dict[str, Any]:
+def ask(library: str, directories: Sequence[str], timeout: float = limits.NVML_SECONDS) -> dict[str, Any]:
     """Run the child and return its answer. Raises DriverError: it hung, crashed, or NVML said no."""
     what = "cannot ask NVML"
     try:
@@ -92,7 +90,7 @@ def _run(command: Sequence[str], timeout: float) -> tuple[bytes, int | None]:
     try:
         watch = poll()
         watch.register(readable, POLLIN)
-        while len(output) <= _LARGEST_ANSWER:
+        while len(output) <= limits.NVML_ANSWER:
             if not watch.poll(max(0.0, deadline - monotonic()) * 1000):
                 break
             chunk = os.read(readable, 65536)

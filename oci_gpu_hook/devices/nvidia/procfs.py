@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from oci_gpu_hook.base import limits
 from oci_gpu_hook.base.errors import DriverError, quoted, reason
 from oci_gpu_hook.base.record import Record
 
@@ -15,7 +16,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-LARGEST_FILE: Final = 1024 * 1024
 _VERSION_LINE: Final = "NVRM version:"
 _KERNEL_MODULE: Final = "Kernel Module"
 _DIGITS: Final = frozenset("0123456789")
@@ -40,7 +40,7 @@ def read_text(path: str) -> str | None:
         return None
     try:
         chunks: list[bytes] = []
-        while len(chunks) * 65536 < LARGEST_FILE and (chunk := os.read(fd, 65536)):
+        while len(chunks) * 65536 < limits.PROC_FILE and (chunk := os.read(fd, 65536)):
             chunks.append(chunk)
     except OSError:
         return None
@@ -64,13 +64,6 @@ def driver_version(text: str) -> str:
                 break
     why = f"names no version: {quoted(text)}"
     raise DriverError("/proc/driver/nvidia/version", why, "install a release of the NVIDIA driver")
-
-
-def no_driver(proc_root: str) -> DriverError:
-    """Return the error for a host whose kernel has no NVIDIA driver."""
-    why = f"{quoted(f'{proc_root}/driver/nvidia/version')} does not exist"
-    remedy = "load it (modprobe nvidia) or install the driver; nvidia-smi on the host must work first"
-    return DriverError("no NVIDIA driver is loaded", why, remedy)
 
 
 def gpus(proc_root: str) -> tuple[GpuInformation, ...]:

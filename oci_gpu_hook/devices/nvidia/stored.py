@@ -8,7 +8,7 @@ this project's own, so fields go into records as they are. `refresh` writes it.
 
 from __future__ import annotations
 
-from oci_gpu_hook.base import state
+from oci_gpu_hook.base import limits, state
 from oci_gpu_hook.base.document import parse
 from oci_gpu_hook.base.errors import HookError
 from oci_gpu_hook.devices.nvidia import facts, host_nodes
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from oci_gpu_hook.devices.vendor import Request
 
 NAME: Final = "inventory.json"
-LARGEST: Final = 4 * 1024 * 1024  # bytes; 100 files and 8 GPUs make 30 KB
 # What a row holds.
 LIBRARY: Final = ("capabilities", "host_path", "name", "soname", "links", "directory", "bits", "cached")
 FILE: Final = ("capabilities", "options", "host_path", "container_path", "directory")
@@ -97,7 +96,7 @@ def from_json(
 def _document(config: Config) -> dict[str, Any] | None:
     try:
         directory = state.existing(config.state_dir)
-        data = state.read(f"{directory}/{NAME}", LARGEST) if directory else None
+        data = state.read(f"{directory}/{NAME}", limits.INVENTORY) if directory else None
         document: dict[str, Any] | None = None if data is None else parse(data, NAME)
     except HookError:
         return None

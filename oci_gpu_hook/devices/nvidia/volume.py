@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 
+from oci_gpu_hook.base import limits
 from oci_gpu_hook.base.errors import InvalidInput, quoted
 from oci_gpu_hook.devices.edits import Symlink
 
@@ -18,9 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Final
 
-    from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.devices.edits import Mount
-    from oci_gpu_hook.oci.container import Container
     from oci_gpu_hook.oci.image import Image
 
 USUAL: Final = "/usr/local/nvidia"
@@ -28,25 +27,22 @@ ANNOTATION: Final = "io.oci-gpu-hook.volume"
 VARIABLE: Final = "OCI_GPU_VOLUME"
 
 
-def asked(container: Container, config: Config) -> str:
-    """Return the directory that the container is to find the driver in beside the usual places, "" for none.
+def asked(what: str, text: str) -> str:
+    """Return the directory that a container asks to find the driver in beside the usual places, "" for none.
 
-    The annotation goes before the variable, and both before the configuration. Raises InvalidInput.
+    what: the annotation or variable whose value is `text`. Raises InvalidInput.
     """
-    what, text = ANNOTATION, container.annotations.get(ANNOTATION, "").strip()
-    for entry in container.env if not text else ():
-        name, _, value = entry.partition("=")
-        if name == VARIABLE:
-            what, text = VARIABLE, value.strip()
-    if not text:
-        return config.driver_volume
     if text in ("1", "true"):
         return USUAL
     if text in ("0", "false"):
         return ""
     if not text.startswith("/") or os.path.normpath(text) in ("/", "//") or ".." in text.split("/") or "\0" in text:
         raise InvalidInput(f"{what}={quoted(text)}", "is no absolute path", f"write true, which means {USUAL}")
-    return "/" + os.path.normpath(text).lstrip("/")
+    path = "/" + os.path.normpath(text).lstrip("/")
+    if path.count("/") > limits.VOLUME_LEVELS or len(os.fsencode(path)) > limits.VOLUME_PATH:
+        why = f"has more than {limits.VOLUME_LEVELS} directories or {limits.VOLUME_PATH} bytes"
+        raise InvalidInput(f"{what}={quoted(text)}", why, f"write true, which means {USUAL}, or a shorter path")
+    return path
 
 
 def links(volume: str, mounts: Sequence[Mount], libraries: Sequence[Symlink], image: Image) -> list[Symlink]:

@@ -10,13 +10,12 @@ from __future__ import annotations
 import errno
 import os
 
-from oci_gpu_hook.base import state
-from oci_gpu_hook.base.document import dump, parse
+from oci_gpu_hook.base import limits, state
+from oci_gpu_hook.base.document import dump, has_few_items, parse
 from oci_gpu_hook.base.errors import HookError, InvalidInput, quoted
 from oci_gpu_hook.base.files import replace_file
 from oci_gpu_hook.base.processes import start_time
 from oci_gpu_hook.entrypoints.mesos import cgroups, launch_info
-from oci_gpu_hook.oci.container import LARGEST_CONFIG
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,8 +60,8 @@ def write(document: dict[str, Any], container: str, config: Config) -> str:
     if container in ("", ".", ".."):
         raise InvalidInput("Mesos container", f"{quoted(container)} cannot name it", "see the agent's log")
     data = dump(document)
-    if len(data) > LARGEST_CONFIG:
-        why = f"would take {len(data)} bytes of config.json, more than the {LARGEST_CONFIG} that can be read back"
+    if len(data) > limits.CONFIG_JSON or not has_few_items(data):
+        why = f"would have more than the {limits.CONFIG_JSON} bytes or {limits.JSON_ITEMS} values that can be read back"
         raise InvalidInput(f"Mesos container {quoted(container)}", why, "give the task fewer or shorter variables")
     pid = int(os.readlink("/proc/self"))
     short = os.fsdecode(os.fsencode(container)[:_LONGEST_NAME])
@@ -87,7 +86,7 @@ def drop_ended(config: Config) -> None:
     for name in names:
         path = f"{directory}/{name}/config.json"
         try:
-            document = parse(state.read(path, LARGEST_CONFIG) or b"", path)
+            document = parse(state.read(path, limits.CONFIG_JSON) or b"", path)
             if cgroups.exists(document["annotations"][f"{ANNOTATIONS}cgroup"]):
                 continue
             os.unlink(path)

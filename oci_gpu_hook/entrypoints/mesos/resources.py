@@ -12,7 +12,7 @@ import os
 import sys
 from struct import unpack_from
 
-from oci_gpu_hook.base import processes
+from oci_gpu_hook.base import limits, processes
 from oci_gpu_hook.base.errors import InvalidInput, StateError, quoted, reason
 from oci_gpu_hook.base.trust import read_trusted
 
@@ -21,12 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Final
 
-LARGEST: Final = 16 * 1024 * 1024  # a config holds the task with its data and the image's manifest
 _RESOURCES, _NAME, _SCALAR, _VALUE = 13, 1, 3, 1  # ContainerConfig.resources; Resource.name, .scalar; Scalar.value
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # wire types (protobuf.dev, "Encoding")
 _LONGEST_VARINT: Final = 10
-_DIRECTORY: Final = b"MESOS_CONTAINERIZER_RUNTIME_DIRECTORY="
-_MOST_ANCESTORS: Final = 8  # helper, executor and what scripts may stand between
+_DIRECTORY: Final = b"MESOS_CONTAINERIZER_RUNTIME_DIRECTORY"
 _REMEDY: Final = "this version of Mesos may write it in another form; name the GPUs in the task's environment instead"
 
 
@@ -38,14 +36,14 @@ def directory_of_ancestors(container: str) -> str:
     """
     found = ""
     pid = os.getppid()
-    for _ in range(_MOST_ANCESTORS):
+    for _ in range(limits.MESOS_ANCESTORS):
         try:
-            entries = processes.environment(pid)
+            values = processes.variable(pid, _DIRECTORY)
         except OSError:
             return found
-        for entry in entries:
-            if entry.startswith(_DIRECTORY) and os.path.basename(entry) == os.fsencode(container):
-                found = os.fsdecode(entry[len(_DIRECTORY) :])
+        for value in values:
+            if os.path.basename(value) == os.fsencode(container):
+                found = os.fsdecode(value)
         pid = processes.parent(pid)
     return found
 
@@ -57,7 +55,7 @@ def gpus(directory: str) -> int | None:
     """
     path = os.path.join(directory, "config")
     try:
-        return read_gpus(read_trusted(path, LARGEST), path)
+        return read_gpus(read_trusted(path, limits.MESOS_CONFIG), path)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -71,7 +69,9 @@ def read_gpus(data: bytes, what: str) -> int | None:
     message = data[4:]
     try:
         _check_size(data[:4], message)
-        amounts = [_amount(resource) for resource in _messages(message, _RESOURCES) if _is_gpus(resource)]
+        room = [limits.MESOS_FIELDS]
+        resources = _messages(message, _RESOURCES, room)
+        amounts = [_amount(resource, room) for resource in resources if _is_gpus(resource, room)]
     except ValueError as error:
         raise InvalidInput(quoted(what), f"is no container's configuration: {error}", _REMEDY) from None
     total = sum(amounts)
@@ -86,28 +86,34 @@ def _check_size(stated: bytes, message: bytes) -> None:
         raise ValueError(f"it holds {len(message)} bytes and says {size}")
 
 
-def _is_gpus(resource: bytes) -> bool:
-    return any(name == b"gpus" for name in _messages(resource, _NAME))
+def _is_gpus(resource: bytes, room: list[int]) -> bool:
+    return any(name == b"gpus" for name in _messages(resource, _NAME, room))
 
 
-def _amount(resource: bytes) -> float:
+def _amount(resource: bytes, room: list[int]) -> float:
     """Return a scalar resource's value. Of a field that is there twice the last counts."""
     amount = 0.0
-    for scalar in _messages(resource, _SCALAR):
-        for number, wire, value in _fields(scalar):
+    for scalar in _messages(resource, _SCALAR, room):
+        for number, wire, value in _fields(scalar, room):
             if (number, wire) == (_VALUE, _FIXED64):
                 (amount,) = unpack_from("<d", value)
     return amount
 
 
-def _messages(data: bytes, wanted: int) -> Iterator[bytes]:
-    return (value for number, wire, value in _fields(data) if (number, wire) == (wanted, _BYTES))
+def _messages(data: bytes, wanted: int, room: list[int]) -> Iterator[bytes]:
+    return (value for number, wire, value in _fields(data, room) if (number, wire) == (wanted, _BYTES))
 
 
-def _fields(data: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """Yield number, wire type and bytes of each field of a message. Raises ValueError for what is no message."""
+def _fields(data: bytes, room: list[int]) -> Iterator[tuple[int, int, bytes]]:
+    """Yield number, wire type and bytes of each field of a message. Raises ValueError for what is no message.
+
+    room: how many fields may be read of the whole file, which is counted down.
+    """
     at = 0
     while at < len(data):
+        room[0] -= 1
+        if room[0] < 0:
+            raise ValueError(f"it has more than {limits.MESOS_FIELDS} fields")
         key, at = _varint(data, at)
         wire = key & 7
         if wire == _VARINT:

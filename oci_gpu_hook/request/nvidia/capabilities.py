@@ -5,7 +5,7 @@ from __future__ import annotations
 from oci_gpu_hook.base.config.model import DRIVER_CAPABILITIES
 from oci_gpu_hook.base.errors import InvalidInput, quoted
 from oci_gpu_hook.request.model import ANNOTATION_PREFIX
-from oci_gpu_hook.request.values import items
+from oci_gpu_hook.request.values import check_number, items
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def driver_capabilities(
 
 
 def _named(names: Sequence[str], what: str, supported: Sequence[str]) -> tuple[str, ...]:
+    check_number(len(names), what)
     if "all" in names:
         return tuple(supported)
     for name in names:

@@ -2,7 +2,7 @@
 
 Classes: those that nvidia-ctk and NVIDIA's Kubernetes device plugin write: gpu, mig, imex-channel, gds, mofed, gdrcopy,
 nvswitch, under nvidia.com and the vendors below it (runtime.nvidia.com, k8s.device-plugin.nvidia.com,
-management.nvidia.com).
+management.nvidia.com). This project's own is mps, NVIDIA's Multi-Process Service.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.request.qualified_name import QualifiedName
 
-FEATURE_CLASSES: Final = ("gds", "mofed", "nvswitch", "gdrcopy")
+FEATURE_CLASSES: Final = ("gds", "mofed", "nvswitch", "gdrcopy", "mps")
 
 
 def device(name: QualifiedName) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from oci_gpu_hook.base import limits
 from oci_gpu_hook.base.errors import InvalidInput, quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-_LONGEST_VERSION: Final = 256  # Masterminds/semver, which NVIDIA's hook reads the variable with
 _PART_BITS: Final = (32, 32, 64)
 _SUFFIX: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-")
 
@@ -22,7 +22,7 @@ def major_minor(version: str) -> str:
     release, dash, prerelease = release.partition("-")
     parts = release.removeprefix("v").split(".")
     suffixes_fit = (not plus or _is_suffix(build)) and (not dash or _is_prerelease(prerelease))
-    if len(version) > _LONGEST_VERSION or len(parts) > 3 or not suffixes_fit:
+    if len(version) > limits.CUDA_VERSION or len(parts) > 3 or not suffixes_fit:
         raise _no_version(version)
     numbers = []
     for part, bits in zip(parts, _PART_BITS, strict=False):

@@ -8,6 +8,7 @@ from oci_gpu_hook.request.ask import Ask
 from oci_gpu_hook.request.model import DEFAULT_KIND
 from oci_gpu_hook.request.nvidia import cdi_names
 from oci_gpu_hook.request.nvidia.names import is_opaque, is_profile, normal
+from oci_gpu_hook.request.values import check_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ def read_list(source: str, what: str, listed: Sequence[str], warnings: list[str]
     each once. None where the list names IMEX channels or features and no device, which have no use without one.
     Raises InvalidInput for a name that no device can have.
     """
+    check_number(len(listed), what)
     if not listed:
         return Ask(kind=DEFAULT_KIND, source=source, what=what, devices=None)
     if "void" in listed:

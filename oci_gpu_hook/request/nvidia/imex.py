@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from oci_gpu_hook.base import limits
 from oci_gpu_hook.base.errors import InvalidInput, quoted
-from oci_gpu_hook.request.values import digits, items
+from oci_gpu_hook.request.values import check_number, digits, items
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,7 +13,6 @@ if TYPE_CHECKING:
 
 VARIABLE: Final = "NVIDIA_IMEX_CHANNELS"
 LARGEST_CHANNEL: Final = (1 << 20) - 1  # the number is the node's minor, which has 20 bits
-MOST_CHANNELS: Final = 2048  # that a driver has unless it is told otherwise (its parameter ImexChannelCount)
 
 
 def channels(
@@ -24,6 +24,7 @@ def channels(
     give no channel, as in NVIDIA's implementation. Raises InvalidInput for what is no channel.
     """
     if named:
+        check_number(len(named), "IMEX channels")
         return _numbers(named, "IMEX channels")
     listed = items(variables.get(VARIABLE, ""))
     if not listed or "void" in listed or "none" in listed or "all" in listed:
@@ -33,7 +34,9 @@ def channels(
     if not variables_count:
         warnings.append(f"{VARIABLE} is not read: the container is unprivileged (see config.toml)")
         return ()
-    return _numbers(listed, f"{VARIABLE}={quoted(variables[VARIABLE])}")
+    what = f"{VARIABLE}={quoted(variables[VARIABLE])}"
+    check_number(len(listed), what)
+    return _numbers(listed, what)
 
 
 def _numbers(names: Sequence[str], what: str) -> tuple[int, ...]:
@@ -44,7 +47,7 @@ def _numbers(names: Sequence[str], what: str) -> tuple[int, ...]:
             remedy = f"write a number or channelN; it must be in the range [0, {LARGEST_CHANNEL}]"
             raise InvalidInput(what, f"{quoted(name)} is no IMEX channel", remedy)
         found[number] = None
-        if len(found) > MOST_CHANNELS:
-            why = f"names more than {MOST_CHANNELS} IMEX channels, which is all that a driver has"
+        if len(found) > limits.IMEX_CHANNELS:
+            why = f"names more than {limits.IMEX_CHANNELS} IMEX channels, which is all that a driver has"
             raise InvalidInput(what, why, "name those that the container needs")
     return tuple(found)

@@ -10,7 +10,7 @@ import os
 from oci_gpu_hook.base.errors import InvalidInput, quoted
 from oci_gpu_hook.request import qualified_name
 from oci_gpu_hook.request.nvidia.device_list import read_list
-from oci_gpu_hook.request.values import items
+from oci_gpu_hook.request.values import check_number, items
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +26,9 @@ MOUNT_ROOT: Final = "/var/run/nvidia-container-devices/"
 def from_mounts(mounts: Sequence[BundleMount], warnings: list[str]) -> Ask | None:
     """Read the mounts that name devices. Raises InvalidInput."""
     listed: list[str] = []
-    for name in _mounted(mounts):
+    names = _mounted(mounts)
+    check_number(len(names), f"volume mounts below {MOUNT_ROOT}")
+    for name in names:
         if name.startswith("cdi/"):
             listed += _mounted_cdi(name, warnings)
         elif not name.startswith("imex/"):

@@ -12,13 +12,14 @@ if TYPE_CHECKING:
     from typing import Final
 
 _WORDS: Final = ("all", "none", "void")
+_LONGEST_NAME: Final = 256  # characters; longer texts are no slip of a finger
 _LONGEST_RANGE: Final = 64  # more GPUs than any host has
 
 
 def refused(text: str, what: str) -> InvalidInput:
     """Return the error for a name that no device can have. `what` names the variable and its value."""
     forms = "all, none, void, an index, GPU-<uuid>, MIG-<uuid>, GPU:MIG indices, a PCI bus id"
-    nearest = device(text)
+    nearest = device(text) if len(text) <= _LONGEST_NAME else ""
     remedy = f"did you mean {quoted(nearest)}? allowed: {forms}" if nearest else f"allowed: {forms}"
     return InvalidInput(what, f"{quoted(text)} cannot be the name of a device", remedy)
 

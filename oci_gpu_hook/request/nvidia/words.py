@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from oci_gpu_hook.base import limits
 from oci_gpu_hook.base.errors import InvalidInput, quoted
 from oci_gpu_hook.request.ask import Ask, Said
 from oci_gpu_hook.request.model import DEFAULT_KIND
@@ -114,6 +115,9 @@ def _requirements(variables: Mapping[str, str], warnings: list[str], *, legacy: 
         from oci_gpu_hook.request.nvidia.cuda import major_minor  # few images are that old
 
         found.append(f"cuda>={major_minor(variables['CUDA_VERSION'])}")
+    if sum(map(len, found)) > limits.REQUIREMENTS:
+        why = f"have together more than {limits.REQUIREMENTS} characters"
+        raise InvalidInput(f"{_REQUIREMENT}*", why, f"shorten them; {_DISABLE_REQUIRE}=1 passes over the check")
     if disable and boolean(disable) is None and found:
         warnings.append(f"{_DISABLE_REQUIRE}={quoted(disable)} disables nothing; only 1, t, T, true, TRUE and True do")
     return tuple(found)

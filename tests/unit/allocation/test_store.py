@@ -9,7 +9,8 @@ import pytest
 
 from oci_gpu_hook.allocation.holders import Processes
 from oci_gpu_hook.allocation.model import Lease, LeasedDevice, LeaseTable
-from oci_gpu_hook.allocation.store import LARGEST_RECORD, RECORD, Store
+from oci_gpu_hook.allocation.store import RECORD, Store
+from oci_gpu_hook.base import limits
 
 
 def table(names: int) -> LeaseTable:
@@ -28,7 +29,7 @@ def test_a_record_that_could_not_be_read_back_is_not_written(tmp_path):
     with Store(str(directory), Processes()) as store:
         store.write(table(3))
         with pytest.raises(OSError, match="too large") as raised:
-            store.write(table(LARGEST_RECORD // 200))
+            store.write(table(limits.LEASES // 200))
         assert raised.value.errno == errno.EFBIG
         assert store.read() == table(3)
     assert os.listdir(directory) == [RECORD]

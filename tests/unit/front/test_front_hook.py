@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from oci_gpu_hook.oci.container import LARGEST_STATE
+from oci_gpu_hook.base.limits import STATE as LARGEST_STATE
 from oci_gpu_hook.request.prefilter import WORDS, may_ask
 
 SILENT = '{"process": {"env": ["PATH=/bin", "A=\\u003c\\u00e9\\n\\ud83d\\ude00"]}, "root": {"path": "rootfs"}}'

@@ -1,0 +1,1 @@
+"""This host's devices as CDI specification files: making them, and keeping them true."""

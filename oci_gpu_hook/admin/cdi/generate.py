@@ -1,0 +1,70 @@
+"""The specifications of this host, a class of devices each."""
+
+from __future__ import annotations
+
+import os
+
+from oci_gpu_hook.admin.install import executables
+from oci_gpu_hook.base.config.load import DEFAULT_PATH
+from oci_gpu_hook.base.config.model import DRIVER_CAPABILITIES
+from oci_gpu_hook.base.errors import InvalidInput, quoted
+from oci_gpu_hook.devices.nvidia import for_request, snapshot, specification
+from oci_gpu_hook.devices.nvidia.specification import FEATURE_CLASSES, Form
+from oci_gpu_hook.request.model import Request
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from oci_gpu_hook.base.config.model import Config
+    from oci_gpu_hook.devices.cdi.spec_files.model import Specification
+    from oci_gpu_hook.devices.nvidia.model import Inventory
+
+
+def inventory_of(config: Config, *, refresh: bool = False) -> Inventory:
+    """Return what the host has, with what only NVML knows where it can be had. Raises DriverError."""
+    return snapshot.load(config, detailed=True, refresh=refresh)
+
+
+def specification_of(
+    inventory: Inventory, config: Config, device_class: str, capabilities: Sequence[str], form: Form
+) -> Specification:
+    """Return the specification of a class; without devices where the host has none. Raises DriverError."""
+    request = Request(
+        devices=("all",),
+        driver_capabilities=tuple(capabilities),
+        features=(device_class,) if device_class in FEATURE_CLASSES else (),
+        source="cdi",
+    )
+    return specification.of(request, for_request.selected(inventory, request), config, device_class, form)
+
+
+def capabilities_of(text: str) -> tuple[str, ...]:
+    """Return the driver capabilities in a comma-separated list, "all" for all. Raises InvalidInput."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in (*DRIVER_CAPABILITIES, "all"):
+            known = ", ".join(DRIVER_CAPABILITIES)
+            raise InvalidInput(f"--capabilities {quoted(text)}", f"{quoted(name)} is none", f"known are all, {known}")
+    return tuple(name for name in DRIVER_CAPABILITIES if name in names or "all" in names)
+
+
+def _installed_hook() -> str:
+    """Return the hook's path, installed first where it is not there yet."""
+    path = os.path.join(executables.default_directory(), "oci-gpu-hook")
+    return path if os.access(path, os.X_OK) else executables.write().hook
+
+
+def form_of(names: str, config_path: str, hook_path: str = "", *, with_groups: bool = False) -> Form:
+    """Return how devices are named and which hook serves them. names: "index", "uuid" or "both".
+
+    hook_path: "" for the hook that `oci-gpu hook-path` prints. Raises HookError where it cannot be written.
+    """
+    options = () if config_path == DEFAULT_PATH else ("--config", config_path)
+    both = (specification.BY_INDEX, specification.BY_UUID)
+    return Form(
+        names=both if names == "both" else (names,),
+        hook_path=hook_path or _installed_hook(),
+        hook_args=options,
+        with_groups=with_groups,
+    )

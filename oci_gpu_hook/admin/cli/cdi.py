@@ -1,0 +1,204 @@
+"""Write this host's GPUs as CDI specifications, for engines that read them; look at those of any vendor.
+
+With a specification, `podman run --device nvidia.com/gpu=0`, `docker run --device nvidia.com/gpu=all` and Kubernetes
+give GPUs without a runtime or hook of this project being registered.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from oci_gpu_hook.base.config import load as configs
+from oci_gpu_hook.base.document import dump
+from oci_gpu_hook.base.errors import HookError, quoted, reason
+from oci_gpu_hook.devices.cdi.spec_files import writing
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+    from typing import Final
+
+    from oci_gpu_hook.devices.cdi.spec_files.directories import Registry
+
+SUMMARY: Final = "write and look at CDI specifications"
+DIRECTORY: Final = "/var/run/cdi"
+_CLASSES: Final = ("gpu", "mig", "imex-channel", "gds", "mofed", "nvswitch", "gdrcopy")
+_NAMES: Final = ("index", "uuid", "both")
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Describe the command line."""
+    actions = parser.add_subparsers(metavar="ACTION", required=True)
+    generate = actions.add_parser("generate", help="print this host's specification", description=_generate.__doc__)
+    generate.add_argument("--output", metavar="FILE", default="", help="write it there, in one step")
+    generate.add_argument("--format", choices=writing.FORMATS, help="default: by the file's name, else yaml")
+    _add_content(generate)
+    generate.add_argument(
+        "--class", dest="device_class", choices=_CLASSES, default="gpu", help="of devices (default: %(default)s)"
+    )
+    generate.set_defaults(action=_generate)
+    refresh = actions.add_parser("refresh", help="keep this host's files true", description=_refresh.__doc__)
+    refresh.add_argument("--output", metavar="DIR", default=DIRECTORY, help="directory (default: %(default)s)")
+    refresh.add_argument("--json", action="store_true", help="print JSON (schemas/cdi-refresh.schema.json)")
+    _add_content(refresh)
+    refresh.set_defaults(action=_refresh)
+    listing = actions.add_parser("list", help="show the devices that specifications have", description=_list.__doc__)
+    listing.add_argument("--json", action="store_true", help="print JSON (schemas/cdi-list.schema.json)")
+    listing.set_defaults(action=_list)
+    validate = actions.add_parser("validate", help="check files by all rules", description=_validate.__doc__)
+    validate.add_argument("files", metavar="FILE", nargs="+", help="a specification, - for stdin")
+    validate.set_defaults(action=_validate)
+
+
+def _add_content(parser: ArgumentParser) -> None:
+    parser.add_argument("--name", choices=_NAMES, default="both", help="names of devices (default: %(default)s)")
+    parser.add_argument(
+        "--capabilities", metavar="LIST", default="all", help="driver capabilities (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--additional-gids",
+        action="store_true",
+        help="with the groups of nodes; engines must know CDI 0.7.0",
+    )
+    parser.add_argument("--hook-path", metavar="FILE", default="", help="the hook, where engines see it elsewhere")
+
+
+def run(options: Namespace) -> int:
+    """Do what the action does."""
+    status: int = options.action(options)
+    return status
+
+
+def _generate(options: Namespace) -> int:
+    """Print the specification of this host's devices, of the lowest CDI version that has all that is in it.
+
+    Exit status 1 where the host has no device of the class.
+    """
+    from oci_gpu_hook.admin.cdi import generate
+
+    text_form = options.format or ("json" if options.output.endswith(".json") else "yaml")
+    config = configs.load(options.config)
+    inventory = generate.inventory_of(config)
+    capabilities = generate.capabilities_of(options.capabilities)
+    form = generate.form_of(options.name, options.config, options.hook_path, with_groups=options.additional_gids)
+    made = generate.specification_of(inventory, config, options.device_class, capabilities, form)
+    _tell(inventory.warnings)
+    if not made.devices:
+        raise HookError(made.kind, "this host has no device of that class", "see `oci-gpu info` for what it has")
+    written = writing.write(made, text_form)
+    if options.output:
+        from oci_gpu_hook.base.files import replace_file
+
+        replace_file(options.output, written.encode(), mode=0o644)
+    else:
+        sys.stdout.write(written)
+    return 0
+
+
+def _refresh(options: Namespace) -> int:
+    """Write a file for each class of devices that this host has, and remove ours of classes that it has none of.
+
+    Nothing is written where nothing changed. Run it after the driver, the MIG layout or the set of GPUs changed.
+    """
+    from oci_gpu_hook.admin.cdi import generate, refresh
+
+    config = configs.load(options.config)
+    inventory = generate.inventory_of(config)
+    capabilities = generate.capabilities_of(options.capabilities)
+    form = generate.form_of(options.name, options.config, options.hook_path, with_groups=options.additional_gids)
+    outcomes = refresh.refresh(inventory, config, options.output, capabilities, form)
+    _tell(inventory.warnings)
+    if options.json:
+        print(dump([dict(outcome.__dict__) for outcome in outcomes]).decode())
+        return 0
+    for outcome in outcomes:
+        devices = f", {outcome.devices} devices" if outcome.devices else ""
+        print(f"{outcome.path}: {outcome.outcome}{devices}")
+    return 0
+
+
+def _list(options: Namespace) -> int:
+    """Show the devices of all specification files, which file each comes from, and what is wrong with files.
+
+    The directories are those of `[cdi] spec-dirs`. Exit status 1 where a file is broken or two have one device.
+    """
+    from oci_gpu_hook.devices.cdi.spec_files import directories
+
+    config = configs.load(options.config)
+    registry = directories.read(config.cdi_spec_dirs)
+    if options.json:
+        print(dump(_registry_to_json(registry)).decode())
+    else:
+        _show(registry)
+    problems = [problem for file in registry.files for problem in file.problems]
+    _tell((*registry.problems, *problems))
+    for name, paths in registry.conflicts.items():
+        files = " and ".join(map(quoted, paths))
+        _tell([f"{quoted(name)} is in {files}: no engine gives it; remove one of the files"])
+    return 1 if problems or registry.problems or registry.conflicts else 0
+
+
+def _show(registry: Registry) -> None:
+    from rich.table import Table
+
+    from oci_gpu_hook.admin.cli.console import console
+
+    if not registry.devices:
+        print("no devices: no specification file has any")
+        return
+    table = Table(box=None, pad_edge=False)
+    for title in ("DEVICE", "CDI", "FILE"):
+        table.add_column(title, overflow="fold")
+    for name, provided in sorted(registry.devices.items()):
+        table.add_row(name, provided.specification.cdi_version, provided.path)
+    console().print(table)
+
+
+def _registry_to_json(registry: Registry) -> dict[str, object]:
+    return {
+        "devices": [
+            {"name": name, "cdiVersion": provided.specification.cdi_version, "file": provided.path}
+            for name, provided in sorted(registry.devices.items())
+        ],
+        "conflicts": [{"name": name, "files": list(paths)} for name, paths in sorted(registry.conflicts.items())],
+        "problems": [*registry.problems, *(problem for file in registry.files for problem in file.problems)],
+    }
+
+
+def _validate(options: Namespace) -> int:
+    """Check specification files against all rules of CDI 1.1.0.
+
+    What is wrong is said with its line, and the exit status is 1 then.
+    """
+    from oci_gpu_hook.devices.cdi.spec_files import reading
+
+    status = 0
+    for path in options.files:
+        name = "stdin" if path == "-" else path
+        found = reading.parse(_contents(path), is_json=path.endswith(".json"))
+        for problem in found.problems:
+            print(f"{quoted(name)}: {problem}")
+            status = 1
+        if found.specification:
+            count = len(found.specification.devices)
+            version = found.specification.cdi_version
+            devices = "1 device" if count == 1 else f"{count} devices"
+            print(f"{quoted(name)}: valid: {found.specification.kind}, {devices}, CDI {version}")
+    return status
+
+
+def _contents(path: str) -> bytes:
+    from oci_gpu_hook.devices.cdi.spec_files.text import LARGEST
+
+    try:
+        fd = 0 if path == "-" else os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
+        with open(fd, "rb") as file:
+            return file.read(LARGEST + 1)
+    except OSError as error:
+        raise HookError(f"file {quoted(path)}", reason(error), "name a file that can be read") from None
+
+
+def _tell(warnings: tuple[str, ...] | list[str]) -> None:
+    for warning in warnings:
+        print(f"oci-gpu: warning: {warning}", file=sys.stderr)

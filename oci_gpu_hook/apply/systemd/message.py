@@ -1,0 +1,162 @@
+"""D-Bus messages, as far as one call to systemd needs them: the call in bytes, and what an answer says.
+
+D-Bus specification, "Marshaling (Wire Format)" and "Message Protocol": numbers lie at multiples of their size, counted
+from the beginning of the message, and so do arrays' and structs' contents at multiples of theirs.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from oci_gpu_hook.base import limits
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Final, Literal
+
+    Node = tuple[int, int]  # major, minor of a character device
+
+HEAD: Final = 16  # bytes of a message; they say how long it is
+LARGEST: Final = limits.SYSTEMD_MESSAGE
+_SERIAL: Final = 1  # of the call: a connection makes no other
+_CALL: Final = 1
+_RETURN: Final = 2
+_ERROR: Final = 3
+_ORDERS: Final[dict[int, Literal["little", "big"]]] = {ord("l"): "little", ord("B"): "big"}
+_OWN_ORDER: Final = b"l" if sys.byteorder == "little" else b"B"
+_STRUCT: Final = 8  # what structs are aligned to
+# codes of header fields
+_PATH: Final = 1
+_INTERFACE: Final = 2
+_MEMBER: Final = 3
+_ERROR_NAME: Final = 4
+_REPLY_SERIAL: Final = 5
+_DESTINATION: Final = 6
+_SIGNATURE: Final = 8
+
+
+def allowing_devices(unit: str, nodes: Sequence[Node]) -> bytes:
+    """Return the call that adds character devices to those that a unit may read and write, for as long as it runs.
+
+    org.freedesktop.systemd1(5): SetUnitProperties(unit, runtime, [("DeviceAllow", [(node, access), …])]).
+    """
+    body = _Writer()
+    body.string(unit)
+    body.number(1)
+    properties = body.begin_array()
+    body.string("DeviceAllow")
+    body.signature("a(ss)")
+    devices = body.begin_array()
+    for major, minor in nodes:
+        body.align(_STRUCT)
+        body.string(f"/dev/char/{major}:{minor}")
+        body.string("rw")
+    body.end_array(devices)
+    body.end_array(properties)
+
+    head = _Writer()
+    head.data += _OWN_ORDER + bytes((_CALL, 0, 1))  # no flags; version 1 of the protocol
+    head.number(len(body.data))
+    head.number(_SERIAL)
+    fields = head.begin_array()
+    head.field(_PATH, "o", "/org/freedesktop/systemd1")
+    head.field(_DESTINATION, "s", "org.freedesktop.systemd1")
+    head.field(_INTERFACE, "s", "org.freedesktop.systemd1.Manager")
+    head.field(_MEMBER, "s", "SetUnitProperties")
+    head.field(_SIGNATURE, "g", "sba(sv)")
+    head.end_array(fields)
+    head.align(_STRUCT)
+    return bytes(head.data + body.data)
+
+
+def size(head: bytes) -> int:
+    """Return the size of the message that begins with these `HEAD` bytes. Raises ValueError where none does."""
+    order = _ORDERS.get(head[0])
+    if order is None or head[3] != 1:
+        raise ValueError("it said no message of D-Bus")
+    found = _aligned(HEAD + int.from_bytes(head[12:16], order), _STRUCT) + int.from_bytes(head[4:8], order)
+    if found > LARGEST:
+        raise ValueError(f"it said a message of {found} bytes")
+    return found
+
+
+def answer(message: bytes) -> str | None:
+    """Return what a message answers to the call: "" for done, else the error's name; None where it is another's.
+
+    A connection also gets systemd's signals. Raises ValueError where the message is damaged.
+    """
+    if message[1] not in (_RETURN, _ERROR):
+        return None
+    try:
+        fields = dict(_fields(message))
+    except IndexError:
+        raise ValueError("it said a damaged message") from None
+    if fields.get(_REPLY_SERIAL) != _SERIAL:
+        return None
+    return "" if message[1] == _RETURN else str(fields.get(_ERROR_NAME, "an error without a name"))
+
+
+class _Writer:
+    """Bytes to which values are added, each at its alignment."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+
+    def align(self, to: int) -> None:
+        self.data += bytes(-len(self.data) % to)
+
+    def number(self, value: int) -> None:
+        self.align(4)
+        self.data += value.to_bytes(4, sys.byteorder)
+
+    def string(self, text: str) -> None:
+        encoded = text.encode()
+        self.number(len(encoded))
+        self.data += encoded + b"\0"
+
+    def signature(self, text: str) -> None:
+        self.data += bytes((len(text),)) + text.encode() + b"\0"
+
+    def field(self, code: int, kind: str, value: str) -> None:
+        self.align(_STRUCT)
+        self.data.append(code)
+        self.signature(kind)
+        if kind == "g":
+            self.signature(value)
+        else:
+            self.string(value)
+
+    def begin_array(self) -> int:
+        """Begin an array of structs; return what ends it."""
+        self.number(0)
+        at = len(self.data) - 4
+        self.align(_STRUCT)
+        return at
+
+    def end_array(self, at: int) -> None:
+        """Write down how many bytes the array has, its first padding not counted."""
+        length = len(self.data) - _aligned(at + 4, _STRUCT)
+        self.data[at : at + 4] = length.to_bytes(4, sys.byteorder)
+
+
+def _fields(message: bytes) -> Iterator[tuple[int, int | str]]:
+    """Yield the header fields of a message: their codes, and the numbers or texts in them. Raises IndexError."""
+    order = _ORDERS[message[0]]
+    end = HEAD + int.from_bytes(message[12:16], order)
+    at = HEAD
+    while at < end:
+        at = _aligned(at, _STRUCT)
+        code, kind = message[at], message[at + 1 : at + 4]  # a signature of one letter: its size, itself, NUL
+        at += 4
+        length = message[at] if kind == b"\1g\0" else int.from_bytes(message[at : at + 4], order)
+        at += 1 if kind == b"\1g\0" else 4
+        if kind == b"\1u\0":
+            yield code, length
+        else:
+            yield code, message[at : at + length].decode("utf-8", "replace")
+            at += length + 1
+
+
+def _aligned(at: int, to: int) -> int:
+    return at + -at % to

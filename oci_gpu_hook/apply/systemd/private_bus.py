@@ -1,0 +1,111 @@
+"""Tells systemd itself which devices a unit may use, by the socket on which it listens to root: one call, one answer.
+
+A drop-in is read when systemd reloads. Until then any change of a property of the unit (`systemctl set-property`, an
+update of the container) has systemd write the device rules again from what it knew before. After this call it knows.
+No message bus is asked, and no library: https://dbus.freedesktop.org/doc/dbus-specification.html.
+"""
+
+from __future__ import annotations
+
+import os
+from time import monotonic
+
+from oci_gpu_hook.apply.systemd import message
+from oci_gpu_hook.base import limits
+from oci_gpu_hook.base.errors import ApplyError, quoted, reason
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _socket import socket
+    from collections.abc import Sequence
+    from typing import Final
+
+    Node = tuple[int, int]  # major, minor of a character device
+
+_SOCKET: Final = "run/systemd/private"
+PATIENCE: Final = limits.SYSTEMD_SECONDS
+_PIECE: Final = 1 << 16  # bytes of one read
+_MOST: Final = limits.SYSTEMD_SAID
+_LONGEST_LINE: Final = limits.SYSTEMD_LINE
+_REMEDY: Final = "see systemd's own log; until its next reload a change of the unit's properties takes the GPUs away"
+
+
+def allow_devices(unit: str, nodes: Sequence[Node], root: str = "/", patience: float = PATIENCE) -> None:
+    """Have systemd allow a running unit these character devices. Raises ApplyError, also where it does not answer.
+
+    `root` stands for the host's file system.
+    """
+    import _socket  # the module `socket` is fifteen times as much, and nothing of it is wanted
+
+    what = f"systemd was not told of the devices of {quoted(unit)}"
+    try:
+        connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+        try:
+            conversation = _Conversation(connection, monotonic() + patience)
+            connection.connect(os.path.join(root, _SOCKET))
+            said = conversation.ask(message.allowing_devices(unit, nodes))
+        finally:
+            connection.close()
+    except (OSError, ValueError) as error:
+        why = reason(error) if isinstance(error, OSError) else str(error)
+        raise ApplyError(what, why, _REMEDY) from None
+    if said:
+        raise ApplyError(what, f"it answered {quoted(said)}", _REMEDY)
+
+
+class _Conversation:
+    """What is said on a connection, which has an end. Raises OSError, ValueError."""
+
+    def __init__(self, connection: socket, deadline: float) -> None:
+        self._connection = connection
+        self._deadline = deadline
+        self._heard = bytearray()
+        self._left = _MOST
+        self._bound()
+
+    def ask(self, call: bytes) -> str:
+        """Make a call; return "" once it is done, or the name of the error that is the answer."""
+        # All at once: systemd has not to be waited for between, and root is believed by its socket's credentials.
+        identity = str(os.geteuid()).encode().hex().encode()
+        self._connection.sendall(b"\0AUTH EXTERNAL " + identity + b"\r\nBEGIN\r\n" + call)
+        line = self._line()
+        if not line.startswith(b"OK "):
+            raise ValueError(f"it said {quoted(line)}")
+        while True:
+            head = self._take(message.HEAD)
+            said = message.answer(head + self._take(message.size(head) - message.HEAD))
+            if said is not None:
+                return said
+
+    def _line(self) -> bytes:
+        while (end := self._heard.find(b"\r\n")) < 0:
+            if len(self._heard) > _LONGEST_LINE:
+                raise ValueError("it said a line without an end")
+            self._hear()
+        line = bytes(self._heard[:end])
+        del self._heard[: end + 2]
+        return line
+
+    def _take(self, count: int) -> bytes:
+        while len(self._heard) < count:
+            self._hear()
+        taken = bytes(self._heard[:count])
+        del self._heard[:count]
+        return taken
+
+    def _hear(self) -> None:
+        self._bound()
+        piece = self._connection.recv(_PIECE)
+        self._left -= len(piece)
+        if not piece:
+            raise ValueError("it ended the connection")
+        if self._left < 0:
+            raise ValueError("it said too much and gave no answer")
+        self._heard += piece
+
+    def _bound(self) -> None:
+        """Let the next call take no longer than is left."""
+        left = self._deadline - monotonic()
+        if left <= 0:
+            raise TimeoutError("timed out")
+        self._connection.settimeout(left)

@@ -1,0 +1,1 @@
+"""Devices that CDI specification files describe, of any vendor: reading, checking, precedence."""

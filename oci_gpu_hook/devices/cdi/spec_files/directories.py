@@ -1,0 +1,159 @@
+"""The specification files of this host, and which of them a device comes from. Not on a container's way.
+
+Source: Container Device Interface 1.1.0, SPEC.md, and pkg/cdi/cache.go: every *.json and *.yaml in the directories; a
+device of a later directory goes before that of an earlier one; one that two files of one directory have is nobody's.
+A file that is broken fails nothing but what only it has.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from oci_gpu_hook.base import limits, trust
+from oci_gpu_hook.base.errors import quoted, reason
+from oci_gpu_hook.base.files import read_file
+from oci_gpu_hook.base.record import Record
+from oci_gpu_hook.devices.cdi.spec_files import reading, text
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Final
+
+    from oci_gpu_hook.devices.cdi.spec_files.model import SpecDevice, Specification
+
+MOST_FILES: Final = limits.CDI_SPECS
+
+
+class SpecFile(Record):
+    """A file that is read for specifications: the one in it, or what is wrong, a sentence each."""
+
+    path: str
+    specification: Specification | None
+    problems: tuple[str, ...]
+
+
+class Provided(Record):
+    """A device and the file that it comes from."""
+
+    path: str
+    specification: Specification
+    device: SpecDevice
+
+    @property
+    def qualified_name(self) -> str:
+        """Return VENDOR/CLASS=NAME."""
+        return f"{self.specification.kind}={self.device.name}"
+
+
+class Registry(Record):
+    """What the directories have.
+
+    files: in the order in which they were read. problems: of directories. devices: by qualified name. conflicts:
+    qualified names that several files of one directory have, and those files: nobody gets these devices.
+    """
+
+    files: tuple[SpecFile, ...]
+    problems: tuple[str, ...]
+    devices: Mapping[str, Provided]
+    conflicts: Mapping[str, tuple[str, ...]]
+
+
+def read(directories: Iterable[str]) -> Registry:
+    """Return what the directories have, the earlier ones less weighty."""
+    files: list[SpecFile] = []
+    problems: list[str] = []
+    devices: dict[str, Provided] = {}
+    conflicts: dict[str, tuple[str, ...]] = {}
+    for directory in _once(directories):
+        here: dict[str, list[Provided]] = {}
+        for path in _paths(directory, problems):
+            found = _file(path)
+            files.append(found)
+            for provided in _provided(found):
+                here.setdefault(provided.qualified_name, []).append(provided)
+        for name, providers in here.items():
+            conflicts.pop(name, None)
+            devices.pop(name, None)
+            if len(providers) == 1:
+                devices[name] = providers[0]
+            else:
+                conflicts[name] = tuple(provided.path for provided in providers)
+    return Registry(files=tuple(files), problems=tuple(problems), devices=devices, conflicts=conflicts)
+
+
+def _provided(file: SpecFile) -> list[Provided]:
+    found = file.specification
+    return [Provided(path=file.path, specification=found, device=device) for device in found.devices] if found else []
+
+
+def why_untrusted(path: str) -> str:
+    """Return why a file is not believed, "" where only root or this user can have put it there as it is.
+
+    Every directory above it counts: who can rename in one of them can put another file in its place.
+    """
+    real = os.path.realpath(path)
+    try:
+        found = os.lstat(real)
+        if not stat.S_ISREG(found.st_mode):
+            return "is no regular file"
+        if not trust.is_trusted(found):
+            return f"could be written by others (owner {found.st_uid}, mode {found.st_mode & 0o7777:04o})"
+        while real != "/":
+            real = os.path.dirname(real)
+            found = os.lstat(real)
+            if not (trust.is_trusted(found) or _keeps_others_files(found)):
+                owner = f"owner {found.st_uid}, mode {found.st_mode & 0o7777:04o}"
+                return f"is below {quoted(real)}, where others could exchange it ({owner})"
+    except OSError as error:
+        return f"cannot be looked at: {reason(error)}"
+    return ""
+
+
+def _keeps_others_files(found: os.stat_result) -> bool:
+    """Tell whether a directory that others write keeps them from files of root's (sticky, as /tmp and /nix/store)."""
+    return found.st_uid in (0, os.geteuid()) and bool(found.st_mode & stat.S_ISVTX)
+
+
+def _once(directories: Iterable[str]) -> list[str]:
+    """Return the directories, each once: /var/run is /run under another name. Of several names the last counts."""
+    found: dict[tuple[int, int], str] = {}
+    for directory in directories:
+        try:
+            status = os.stat(directory)
+        except OSError:
+            continue
+        key = (status.st_dev, status.st_ino)
+        found.pop(key, None)
+        found[key] = directory
+    return list(found.values())
+
+
+def _paths(directory: str, problems: list[str]) -> list[str]:
+    try:
+        names = sorted(name for name in os.listdir(directory) if name.endswith(reading.SUFFIXES))
+    except NotADirectoryError:
+        problems.append(f"{quoted(directory)} is no directory")
+        return []
+    except OSError as error:
+        problems.append(f"{quoted(directory)} cannot be read: {reason(error)}")
+        return []
+    if len(names) > MOST_FILES:
+        problems.append(f"{quoted(directory)} has {len(names)} specification files; the first {MOST_FILES} are read")
+    paths = [os.path.join(directory, name) for name in names[:MOST_FILES]]
+    return [path for path in paths if not os.path.isdir(path)]
+
+
+def _file(path: str) -> SpecFile:
+    untrusted = why_untrusted(path)
+    if untrusted:
+        return SpecFile(path=path, specification=None, problems=(f"{quoted(path)} is not read: {untrusted}",))
+    try:
+        # Without waiting for a writer, should a pipe have taken the file's place.
+        data = read_file(path, text.LARGEST, flags=os.O_NONBLOCK)
+    except OSError as error:
+        return SpecFile(path=path, specification=None, problems=(f"{quoted(path)}: {reason(error)}",))
+    found = reading.parse(data, is_json=path.endswith(".json"))
+    problems = tuple(f"{quoted(path)}: {problem}" for problem in found.problems)
+    return SpecFile(path=path, specification=found.specification, problems=problems)

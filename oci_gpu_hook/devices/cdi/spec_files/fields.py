@@ -1,0 +1,205 @@
+"""The fields of a specification: a tree of nodes becomes typed values, or a list of everything that is wrong with it.
+
+What a field may be is CDI's schema (schema/defs.json) and what its own library decodes: numbers and truth values where
+text is asked for are taken as they are written; an unknown field is an error, as a misspelt one would else be lost.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+
+from oci_gpu_hook.base.errors import quoted
+from oci_gpu_hook.devices import edits
+from oci_gpu_hook.devices.cdi.spec_files.model import Problem, SpecDevice, Specification
+from oci_gpu_hook.devices.cdi.spec_files.text import Mapping, Scalar, Sequence
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from collections.abc import Mapping as Map
+    from typing import Any, Final, TypeAlias, TypeVar
+
+    from oci_gpu_hook.devices.cdi.spec_files.text import Node
+
+    T = TypeVar("T")
+    Fields: TypeAlias = Map[str, "Read"]  # by name
+    Read: TypeAlias = Callable[[Node, str, list[Problem]], Any]  # a node at a place; what is wrong is added to the list
+
+UINT32: Final = (0, 2**32 - 1)
+INT64: Final = (-(2**63), 2**63 - 1)
+_INTEGER: Final = re.compile(r"([-+]?)(?:0[xX]([0-9a-fA-F]+)|0[bB]([01]+)|0[oO]?([0-7]+)|(0|[1-9][0-9]*))")
+_TRUE: Final = ("true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON")
+_FALSE: Final = ("false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF")
+
+
+def specification(root: Node) -> tuple[Specification | None, tuple[Problem, ...]]:
+    """Return the specification, None where a field that it needs is missing or of a wrong type, and what is wrong."""
+    problems: list[Problem] = []
+    found: Specification | None = _SPECIFICATION(root, "", problems)
+    return found, tuple(problems)
+
+
+def _specification(found: dict[str, Any]) -> Specification:
+    return Specification(
+        cdi_version=found["cdiVersion"],
+        kind=found["kind"],
+        annotations=found.get("annotations", {}),
+        devices=found["devices"],
+        edits=found.get("containerEdits") or edits.ContainerEdits(),
+    )
+
+
+def _text(node: Node, place: str, problems: list[Problem]) -> str:
+    if isinstance(node, Scalar):
+        return "" if node.is_null else node.text
+    problems.append(_wrong(node, place, "text"))
+    return ""
+
+
+def _integer(low: int, high: int) -> Read:
+    def read(node: Node, place: str, problems: list[Problem]) -> int:
+        matched = _INTEGER.fullmatch(node.text) if isinstance(node, Scalar) and node.plain else None
+        if not matched:
+            problems.append(_wrong(node, place, "a whole number"))
+            return 0
+        sign, *digits = matched.groups()
+        number = next(int(text, base) for text, base in zip(digits, (16, 2, 8, 10), strict=True) if text)
+        number = -number if sign == "-" else number
+        if not low <= number <= high:
+            problems.append(Problem(line=node.line, place=place, what=f"{number} is not between {low} and {high}"))
+        return number
+
+    return read
+
+
+def _truth(node: Node, place: str, problems: list[Problem]) -> bool:
+    if isinstance(node, Scalar) and node.plain and node.text in (*_TRUE, *_FALSE):
+        return node.text in _TRUE
+    problems.append(_wrong(node, place, "true or false"))
+    return False
+
+
+def _list(of: Read) -> Read:
+    def read(node: Node, place: str, problems: list[Problem]) -> tuple[Any, ...]:
+        if not isinstance(node, Sequence):
+            problems.append(_wrong(node, place, "a list"))
+            return ()
+        return tuple(of(each, f"{place}[{number}]", problems) for number, each in enumerate(node.items))
+
+    return read
+
+
+def _annotations(node: Node, place: str, problems: list[Problem]) -> dict[str, str]:
+    if not isinstance(node, Mapping):
+        problems.append(_wrong(node, place, "a mapping"))
+        return {}
+    found = {}
+    for key, value in node.pairs:
+        if isinstance(value, Scalar) and not value.is_null:
+            found[key.text] = value.text
+        else:
+            problems.append(_wrong(value, f"{place}.{key.text}", "text"))
+    return found
+
+
+def _object(fields: Fields, required: tuple[str, ...], make: Callable[[dict[str, Any]], Any]) -> Read:
+    """Return what reads a mapping of just these fields; null is as good as none of them.
+
+    make: is given the fields by CDI's names where nothing is wrong; where something is, the value is None.
+    """
+
+    def read(node: Node, place: str, problems: list[Problem]) -> Any:
+        before = len(problems)
+        found = {}
+        if not isinstance(node, Mapping):
+            problems.append(_wrong(node, place, "a mapping"))
+            return None
+        for key, value in node.pairs:
+            below = f"{place}.{key.text}" if place else key.text
+            if key.text not in fields:
+                problems.append(Problem(line=key.line, place=place, what=_unknown(key.text, fields)))
+            elif not (isinstance(value, Scalar) and value.is_null):
+                found[key.text] = fields[key.text](value, below, problems)
+        missing = [name for name in required if name not in found]
+        problems += [Problem(line=node.line, place=place, what=f"{name} is missing") for name in missing]
+        return make(found) if len(problems) == before else None
+
+    return read
+
+
+def _unknown(name: str, fields: Fields) -> str:
+    near = difflib.get_close_matches(name.lower(), [field.lower() for field in fields], 1)
+    meant = next((field for field in fields if [field.lower()] == near), "")
+    return f"unknown field {quoted(name)}" + (f"; {meant} is meant?" if meant else f"; known are {', '.join(fields)}")
+
+
+def _wrong(node: Node, place: str, wanted: str) -> Problem:
+    return Problem(line=node.line, place=place, what=f"{wanted} is expected, found {node.kind}")
+
+
+def _renamed(make: Callable[..., T], names: Map[str, str]) -> Callable[[dict[str, Any]], T]:
+    return lambda found: make(**{names.get(name, name): value for name, value in found.items()})
+
+
+_UINT32: Final = _integer(*UINT32)
+_INT64: Final = _integer(*INT64)
+_TEXTS: Final = _list(_text)
+_DEVICE_NODE: Final = _object(
+    {"path": _text, "hostPath": _text, "type": _text, "major": _INT64, "minor": _INT64, "fileMode": _UINT32,
+     "permissions": _text, "uid": _UINT32, "gid": _UINT32},
+    ("path",),
+    _renamed(edits.DeviceNode, {"hostPath": "host_path", "fileMode": "file_mode"}),
+)  # fmt: skip
+_NET_DEVICE: Final = _object(
+    {"hostInterfaceName": _text, "name": _text},
+    ("hostInterfaceName", "name"),
+    _renamed(edits.NetDevice, {"hostInterfaceName": "host_interface_name"}),
+)
+_HOOK: Final = _object(
+    {"hookName": _text, "path": _text, "args": _TEXTS, "env": _TEXTS, "timeout": _integer(-(2**31), 2**31 - 1)},
+    ("hookName", "path"),
+    _renamed(edits.Hook, {"hookName": "hook_name"}),
+)
+_MOUNT: Final = _object(
+    {"hostPath": _text, "containerPath": _text, "options": _TEXTS, "type": _text},
+    ("hostPath", "containerPath"),
+    lambda found: edits.Mount(
+        host_path=found["hostPath"],
+        container_path=found["containerPath"],
+        options=found.get("options", ()),
+        type=found.get("type", ""),
+    ),
+)
+_INTEL_RDT: Final = _object(
+    {"closID": _text, "l3CacheSchema": _text, "memBwSchema": _text, "schemata": _TEXTS, "enableMonitoring": _truth},
+    (),
+    _renamed(
+        edits.IntelRdt,
+        {"closID": "clos_id", "l3CacheSchema": "l3_cache_schema", "memBwSchema": "mem_bw_schema",
+         "enableMonitoring": "enable_monitoring"},
+    ),
+)  # fmt: skip
+_EDITS: Final = _object(
+    {"env": _TEXTS, "deviceNodes": _list(_DEVICE_NODE), "netDevices": _list(_NET_DEVICE), "hooks": _list(_HOOK),
+     "mounts": _list(_MOUNT), "intelRdt": _INTEL_RDT, "additionalGids": _list(_UINT32)},
+    (),
+    _renamed(
+        edits.ContainerEdits,
+        {"deviceNodes": "device_nodes", "netDevices": "net_devices", "intelRdt": "intel_rdt",
+         "additionalGids": "additional_gids"},
+    ),
+)  # fmt: skip
+_DEVICE: Final = _object(
+    {"name": _text, "annotations": _annotations, "containerEdits": _EDITS},
+    ("name", "containerEdits"),
+    lambda found: SpecDevice(
+        name=found["name"], annotations=found.get("annotations", {}), edits=found["containerEdits"]
+    ),
+)
+_SPECIFICATION: Final = _object(
+    {"cdiVersion": _text, "kind": _text, "annotations": _annotations, "devices": _list(_DEVICE),
+     "containerEdits": _EDITS},
+    ("cdiVersion", "kind", "devices"),
+    _specification,
+)  # fmt: skip

@@ -1,0 +1,44 @@
+"""A CDI specification as values. Source: Container Device Interface 1.1.0, SPEC.md and specs-go/config.go."""
+
+from __future__ import annotations
+
+from oci_gpu_hook.base.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from oci_gpu_hook.devices.edits import ContainerEdits
+
+
+class SpecDevice(Record):
+    """A device of a specification: its name (the part of the qualified name behind "=") and the edits it brings."""
+
+    name: str
+    annotations: Mapping[str, str]
+    edits: ContainerEdits
+
+
+class Specification(Record):
+    """A specification. edits: what a container gets once, whichever of the devices it gets."""
+
+    cdi_version: str
+    kind: str
+    annotations: Mapping[str, str]
+    devices: tuple[SpecDevice, ...]
+    edits: ContainerEdits
+
+
+class Problem(Record):
+    """Something wrong in a specification file.
+
+    line: counted from 1; 0 where it is in no line. place: the field, as "devices[1].containerEdits.mounts[0].hostPath".
+    """
+
+    line: int
+    place: str
+    what: str
+
+    def __str__(self) -> str:
+        where = f"line {self.line}: " if self.line else ""
+        return f"{where}{self.place + ': ' if self.place else ''}{self.what}"

@@ -1,0 +1,65 @@
+"""A specification file: read, checked against all rules, with the line of whatever is wrong."""
+
+from __future__ import annotations
+
+import re
+
+from oci_gpu_hook.base.record import Record
+from oci_gpu_hook.devices.cdi.spec_files import fields, rules, text
+from oci_gpu_hook.devices.cdi.spec_files.model import Problem
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+    from oci_gpu_hook.devices.cdi.spec_files.model import Specification
+    from oci_gpu_hook.devices.cdi.spec_files.text import Node
+
+SUFFIXES: Final = (".json", ".yaml")  # what engines read in the directories for specifications
+_INDEX: Final = re.compile(r"\[(\d+)\]")
+
+
+class Reading(Record):
+    """What a file holds: a specification, or what is wrong with it, in the order of its lines."""
+
+    specification: Specification | None
+    problems: tuple[Problem, ...]
+
+
+def parse(data: bytes, *, is_json: bool) -> Reading:
+    """Return the specification in `data`."""
+    try:
+        root = text.read(data, is_json=is_json)
+    except text.Unreadable as error:
+        return Reading(specification=None, problems=(error.problem,))
+    specification, problems = fields.specification(root)
+    if specification is not None:
+        found = rules.broken(specification)
+        problems = tuple(Problem(line=_line(root, place), place=place, what=what) for place, what in found)
+    problems = tuple(sorted(problems, key=lambda problem: problem.line))
+    return Reading(specification=None if problems else specification, problems=problems)
+
+
+def _line(root: Node, place: str) -> int:
+    """Return the line of a field; where the file has no such field, that of what it would be in."""
+    node = root
+    rest = place
+    while rest:
+        step, below = _below(node, rest)
+        if step is None:
+            return node.line
+        node, rest = step, below
+    return node.line
+
+
+def _below(node: Node, rest: str) -> tuple[Node | None, str]:
+    """Return the node that the first step of a place leads to, and the steps behind it."""
+    if isinstance(node, text.Mapping):
+        rest = rest.removeprefix(".")
+        for key, value in sorted(node.pairs, key=lambda pair: -len(pair[0].text)):  # annotations' keys have dots
+            if rest == key.text or rest.startswith((f"{key.text}.", f"{key.text}[")):
+                return value, rest[len(key.text) :]
+    matched = _INDEX.match(rest)
+    if isinstance(node, text.Sequence) and matched:
+        return node.items[int(matched[1])], rest[matched.end() :]
+    return None, ""

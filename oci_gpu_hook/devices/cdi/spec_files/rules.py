@@ -1,0 +1,170 @@
+"""The rules that a specification must keep beside the types of its fields.
+
+Source: Container Device Interface 1.1.0, SPEC.md, and what its library refuses (pkg/cdi/spec.go, device.go,
+container-edits.go, pkg/parser/parser.go, internal/validation/k8s).
+"""
+
+from __future__ import annotations
+
+import re
+
+from oci_gpu_hook.base.errors import quoted
+from oci_gpu_hook.devices.cdi.spec_files import versions
+from oci_gpu_hook.devices.edits import NO_PERMISSIONS, ContainerEdits
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from typing import Final, TypeAlias
+
+    from oci_gpu_hook.devices.cdi.spec_files.model import Specification
+    from oci_gpu_hook.devices.edits import DeviceNode, Hook, IntelRdt, Mount, NetDevice
+
+    Broken: TypeAlias = tuple[str, str]  # the place of a field, and what is wrong with it
+
+HOOK_NAMES: Final = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
+LARGEST_ANNOTATIONS: Final = 256 * 1024  # bytes of all keys and values together
+LONGEST_CLOS_ID: Final = 4095  # bytes
+_KIND_PART: Final = re.compile(r"[A-Za-z](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?")
+_DEVICE_NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.:-]*[A-Za-z0-9])?")
+_NODE_TYPES: Final = ("", "b", "c", "u", "p")
+# Kubernetes' qualified names, in lower case: an optional DNS subdomain and a slash, then a name.
+_LABEL: Final = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
+_SUBDOMAIN: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
+_KEY_NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9_.-]*[a-z0-9])?")
+_LONGEST_SUBDOMAIN: Final = 253
+_LONGEST_KEY_NAME: Final = 63
+
+
+def broken(specification: Specification) -> Iterator[Broken]:
+    """Return what breaks a rule, in the order of the specification."""
+    yield from _version(specification)
+    yield from _kind(specification.kind)
+    yield from _annotations(specification.annotations, "annotations")
+    if not specification.devices:
+        yield "devices", "there is none; a specification has one at least"
+    seen: dict[str, int] = {}
+    for number, device in enumerate(specification.devices):
+        place = f"devices[{number}]"
+        if not _DEVICE_NAME.fullmatch(device.name):
+            why = "is no device name: letters, digits and _-.: with a letter or digit at both ends"
+            yield f"{place}.name", f"{quoted(device.name)} {why}"
+        elif device.name in seen:
+            yield f"{place}.name", f"{quoted(device.name)} is the name of devices[{seen[device.name]}] too"
+        seen.setdefault(device.name, number)
+        yield from _annotations(device.annotations, f"{place}.annotations")
+        if device.edits == ContainerEdits():
+            yield f"{place}.containerEdits", "has no edit; a device brings one at least"
+        yield from _edits(device.edits, f"{place}.containerEdits")
+    yield from _edits(specification.edits, "containerEdits")
+
+
+def _version(specification: Specification) -> Iterator[Broken]:
+    said = versions.normalized(specification.cdi_version)
+    if said not in versions.KNOWN:
+        yield (
+            "cdiVersion",
+            f"{quoted(specification.cdi_version)} is unknown here; known are {', '.join(versions.KNOWN)}",
+        )
+        return
+    least, because = versions.required(specification)
+    if because and not versions.is_at_least(said, least):
+        yield "cdiVersion", f"{said} has no {because}; it must be {least} or later"
+
+
+def _kind(kind: str) -> Iterator[Broken]:
+    vendor, slash, device_class = kind.partition("/")
+    if not slash:
+        yield "kind", f"{quoted(kind)} is not VENDOR/CLASS"
+        return
+    for part, text in (("vendor", vendor), ("class", device_class)):
+        if not _KIND_PART.fullmatch(text):
+            why = "letters, digits and _-. with a letter in front and a letter or digit at the end"
+            yield "kind", f"{quoted(text)} is no {part}: {why}"
+
+
+def _annotations(annotations: Mapping[str, str], place: str) -> Iterator[Broken]:
+    for key in annotations:
+        prefix, slash, name = key.lower().rpartition("/")
+        if slash and not (_SUBDOMAIN.fullmatch(prefix) and len(prefix) <= _LONGEST_SUBDOMAIN):
+            yield f"{place}.{key}", f"{quoted(prefix)} before the slash is no DNS name"
+        if not _KEY_NAME.fullmatch(name) or len(name) > _LONGEST_KEY_NAME:
+            why = f"is no name of at most {_LONGEST_KEY_NAME} letters, digits and _-."
+            yield f"{place}.{key}", f"{quoted(name)} {why}"
+    size = sum(len(key.encode()) + len(value.encode()) for key, value in annotations.items())
+    if size > LARGEST_ANNOTATIONS:
+        yield place, f"have {size} bytes; {LARGEST_ANNOTATIONS} are allowed"
+
+
+def _edits(edits: ContainerEdits, place: str) -> Iterator[Broken]:
+    yield from _env(edits.env, f"{place}.env")
+    for number, node in enumerate(edits.device_nodes):
+        yield from _device_node(node, f"{place}.deviceNodes[{number}]")
+    yield from _net_devices(edits.net_devices, f"{place}.netDevices")
+    for number, hook in enumerate(edits.hooks):
+        yield from _hook(hook, f"{place}.hooks[{number}]")
+    for number, mount in enumerate(edits.mounts):
+        yield from _mount(mount, f"{place}.mounts[{number}]")
+    if edits.intel_rdt is not None:
+        yield from _intel_rdt(edits.intel_rdt, f"{place}.intelRdt")
+
+
+def _env(env: Iterable[str], place: str) -> Iterator[Broken]:
+    for number, entry in enumerate(env):
+        if entry.find("=") <= 0:
+            yield f"{place}[{number}]", f"{quoted(entry)} is not NAME=VALUE"
+        elif "\0" in entry:
+            yield f"{place}[{number}]", "has a zero byte"
+
+
+def _device_node(node: DeviceNode, place: str) -> Iterator[Broken]:
+    yield from _path(node.path, f"{place}.path")
+    if node.host_path:
+        yield from _path(node.host_path, f"{place}.hostPath")
+    if node.type not in _NODE_TYPES:
+        yield f"{place}.type", f"{quoted(node.type)} is no type of a node; those are b, c, u and p"
+    if node.permissions != NO_PERMISSIONS and node.permissions.strip("rwm"):
+        why = f"is no permissions; those are letters of rwm, or {NO_PERMISSIONS}"
+        yield f"{place}.permissions", f"{quoted(node.permissions)} {why}"
+
+
+def _net_devices(devices: Iterable[NetDevice], place: str) -> Iterator[Broken]:
+    for field, what in (("host_interface_name", "hostInterfaceName"), ("name", "name")):
+        seen: dict[str, int] = {}
+        for number, device in enumerate(devices):
+            name = getattr(device, field)
+            if not name:
+                yield f"{place}[{number}].{what}", "is empty"
+            elif name in seen:
+                yield f"{place}[{number}].{what}", f"{quoted(name)} is that of netDevices[{seen[name]}] too"
+            seen.setdefault(name, number)
+
+
+def _hook(hook: Hook, place: str) -> Iterator[Broken]:
+    if hook.hook_name not in HOOK_NAMES:
+        yield f"{place}.hookName", f"{quoted(hook.hook_name)} is no hook; those are {', '.join(HOOK_NAMES)}"
+    yield from _path(hook.path, f"{place}.path")
+    yield from _env(hook.env, f"{place}.env")
+
+
+def _mount(mount: Mount, place: str) -> Iterator[Broken]:
+    if not mount.host_path:
+        yield f"{place}.hostPath", "is empty"
+    elif "\0" in mount.host_path:
+        yield f"{place}.hostPath", "has a zero byte"
+    yield from _path(mount.container_path, f"{place}.containerPath")
+
+
+def _intel_rdt(intel_rdt: IntelRdt, place: str) -> Iterator[Broken]:
+    name = intel_rdt.clos_id
+    if name == "/":
+        return
+    if len(name.encode()) > LONGEST_CLOS_ID or name in (".", "..") or "/" in name or "\n" in name:
+        yield f"{place}.closID", f"{quoted(name)} is no file name"
+
+
+def _path(path: str, place: str) -> Iterator[Broken]:
+    if not path:
+        yield place, "is empty"
+    elif "\0" in path:
+        yield place, "has a zero byte"

@@ -1,0 +1,215 @@
+"""The text of a specification file, YAML or JSON, as a tree of nodes that know their line. Not on a container's way.
+
+Time and memory are bounded by the size of the text, the depth of the tree, and the number of nodes after aliases are
+followed (an alias stands for all that its anchor holds, so a few lines can stand for billions of nodes).
+"""
+
+from __future__ import annotations
+
+import json
+
+import yaml
+
+from oci_gpu_hook.base import limits
+from oci_gpu_hook.base.errors import quoted
+from oci_gpu_hook.base.record import Record
+from oci_gpu_hook.devices.cdi.spec_files.model import Problem
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any, Final
+
+LARGEST: Final = limits.CDI_SPEC
+DEEPEST: Final = limits.CDI_SPEC_LEVELS
+MOST_NODES: Final = limits.CDI_SPEC_VALUES
+
+_LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class Unreadable(Exception):
+    """The text is no YAML or JSON, or too much of it; `problem` says where and why."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(str(problem))
+        self.problem = problem
+
+
+class Node(Record):
+    """A node of the tree, and the line on which it begins."""
+
+    line: int
+
+    @property
+    def kind(self) -> str:
+        """Return what messages call the node."""
+        raise NotImplementedError
+
+
+class Scalar(Node):
+    """A text. plain: without quotation marks, so that it may mean a number, a truth value or null."""
+
+    text: str
+    plain: bool
+
+    @property
+    def is_null(self) -> bool:
+        """Tell whether it stands for nothing."""
+        return self.plain and self.text in ("", "~", "null", "Null", "NULL")
+
+    @property
+    def kind(self) -> str:
+        """Return the text, quoted."""
+        return "null" if self.is_null else quoted(self.text)
+
+
+class Sequence(Node):
+    """A list."""
+
+    items: tuple[Node, ...]
+
+    @property
+    def kind(self) -> str:
+        """Return what it is."""
+        return "a list"
+
+
+class Mapping(Node):
+    """Pairs of a key and its value; no key stands twice."""
+
+    pairs: tuple[tuple[Scalar, Node], ...]
+
+    @property
+    def kind(self) -> str:
+        """Return what it is."""
+        return "a mapping"
+
+
+def read(data: bytes, *, is_json: bool) -> Node:
+    """Return the root of the one document in `data`. Raises Unreadable."""
+    if len(data) > LARGEST:
+        raise _unreadable(0, f"has {len(data)} bytes; {LARGEST} are read at most")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise _unreadable(data.count(b"\n", 0, error.start) + 1, f"is not UTF-8 at byte {error.start}") from None
+    if is_json:
+        _check_json(text)
+        text = text.replace("\t", " ")  # white space to JSON, forbidden by YAML; in strings JSON has it only as \t
+    try:
+        return _tree(yaml.parse(text, Loader=_LOADER))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        what = getattr(error, "problem", None) or str(error).partition("\n")[0]
+        raise _unreadable(mark.line + 1 if mark else 0, f"is not YAML: {quoted(what)}") from None
+
+
+def _check_json(text: str) -> None:
+    """Raise Unreadable for what is no JSON: YAML, as which it is read for its lines, allows more."""
+    try:
+        json.loads(text, parse_constant=_no_constant)
+    except json.JSONDecodeError as error:
+        raise _unreadable(error.lineno, f"is not JSON: {error.msg}") from None
+    except ValueError as error:
+        raise _unreadable(0, f"is not JSON: {error}") from None
+    except RecursionError:
+        raise _unreadable(0, "is nested too deeply") from None
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON value")
+
+
+def _tree(events: Iterable[Any]) -> Node:
+    """Build the tree from the parser's events, without recursion."""
+    builder = _Builder()
+    for event in events:
+        line = event.start_mark.line + 1
+        if isinstance(event, yaml.DocumentStartEvent):
+            builder.begin_document(line)
+        elif isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
+            builder.open(event, line)
+        elif isinstance(event, yaml.MappingEndEvent | yaml.SequenceEndEvent):
+            builder.close()
+        elif isinstance(event, yaml.AliasEvent):
+            builder.repeat(event.anchor, line)
+        elif isinstance(event, yaml.ScalarEvent):
+            node = Scalar(line=line, text=_joined(event.value), plain=event.implicit[0])
+            builder.add(node, 1, event.anchor, line)
+    if builder.root is None:
+        raise _unreadable(0, "is empty")
+    return builder.root
+
+
+class _Builder:
+    """The tree as far as it is built: nodes that have begun, with what is in them so far, and anchors."""
+
+    def __init__(self) -> None:
+        self.root: Node | None = None
+        self._documents = 0
+        self._open: list[tuple[yaml.CollectionStartEvent, int, list[Node]]] = []
+        self._inside = [0]  # how many nodes each open one has, aliases followed; the first is for the document
+        self._total = 0
+        self._anchors: dict[str, tuple[Node, int]] = {}  # and how many nodes each holds
+
+    def begin_document(self, line: int) -> None:
+        self._documents += 1
+        if self._documents > 1:
+            raise _unreadable(line, "has a second document; a file has one specification")
+
+    def open(self, event: yaml.CollectionStartEvent, line: int) -> None:
+        if len(self._open) == DEEPEST:
+            raise _unreadable(line, f"is nested more than {DEEPEST} levels deep")
+        self._open.append((event, line, []))
+        self._inside.append(0)
+
+    def close(self) -> None:
+        event, line, inside = self._open.pop()
+        node = _mapping(line, inside) if isinstance(event, yaml.MappingStartEvent) else _sequence(line, inside)
+        size = self._inside.pop()
+        self._total -= size  # `add` counts them again, as part of this one
+        self.add(node, size + 1, event.anchor, line)
+
+    def repeat(self, anchor: str | None, line: int) -> None:
+        if anchor is None or anchor not in self._anchors:
+            raise _unreadable(line, f"the alias {quoted(anchor)} refers to itself or to nothing")
+        node, size = self._anchors[anchor]
+        self.add(node, size, None, line)
+
+    def add(self, node: Node, size: int, anchor: str | None, line: int) -> None:
+        self._inside[-1] += size
+        self._total += size
+        if self._total > MOST_NODES:
+            raise _unreadable(line, f"has more than {MOST_NODES} values")
+        if anchor:
+            self._anchors[anchor] = (node, size)
+        if self._open:
+            self._open[-1][2].append(node)
+        else:
+            self.root = node
+
+
+def _sequence(line: int, inside: list[Node]) -> Sequence:
+    return Sequence(line=line, items=tuple(inside))
+
+
+def _mapping(line: int, inside: list[Node]) -> Mapping:
+    pairs = []
+    seen: set[str] = set()
+    for key, value in zip(inside[::2], inside[1::2], strict=True):
+        if not isinstance(key, Scalar):
+            raise _unreadable(key.line, "a key is no text")
+        if key.text in seen:
+            raise _unreadable(key.line, f"the key {quoted(key.text)} stands twice")
+        seen.add(key.text)
+        pairs.append((key, value))
+    return Mapping(line=line, pairs=tuple(pairs))
+
+
+def _joined(text: str) -> str:
+    r"""Return the text with surrogate pairs joined: JSON writes what is beyond U+FFFF as two \u."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace") if not text.isascii() else text
+
+
+def _unreadable(line: int, what: str) -> Unreadable:
+    return Unreadable(Problem(line=line, place="", what=what))

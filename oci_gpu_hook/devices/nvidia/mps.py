@@ -1,0 +1,103 @@
+"""The pipe directory of the host's Multi-Process Service, by which containers share its server. Only for who asks.
+
+NVIDIA's tools give it to every compute container: libnvidia-container whatever CUDA_MPS_PIPE_DIRECTORY names in the
+hook's own environment, else /tmp/nvidia-mps (src/nvc_info.c, lookup_ipcs); nvidia-container-toolkit /tmp/nvidia-mps
+(internal/discover/ipc.go). Where a daemon has another directory, neither finds it.
+
+"The value of this environment variable should be consistent across all MPS clients sharing the same MPS server, and the
+MPS control daemon" (NVIDIA, Multi-Process Service, CUDA_MPS_PIPE_DIRECTORY): so it is at the same path in containers.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from oci_gpu_hook.base.errors import quoted
+from oci_gpu_hook.base.processes import name_of, variable
+from oci_gpu_hook.devices.nvidia.model import DriverFile
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Final
+
+    from oci_gpu_hook.base.config.model import Config
+
+FEATURE: Final = "mps"
+VARIABLE: Final = "CUDA_MPS_PIPE_DIRECTORY"
+DEFAULT: Final = "/tmp/nvidia-mps"  # noqa: S108  CUDA's own
+_DAEMON: Final = b"nvidia-cuda-mps"  # nvidia-cuda-mps-control and -server, as the kernel cuts their names to 15 bytes
+# Connecting to a socket needs no writable mount; clients make pipes of their own beside the server's.
+_OPTIONS: Final = ("nosuid", "nodev", "noexec")
+
+
+def find(config: Config) -> tuple[DriverFile, ...]:
+    """Return the directories that containers may be given: the configured one, else those of the daemons that run."""
+    if config.mps_pipe_directory:
+        path = config.mps_pipe_directory
+        return (_directory(path, path),) if os.path.isdir(path) else ()
+    root = config.driver_root.rstrip("/")
+    found = {path: path for path in _of_daemons() if _is_roots(path)}
+    if _is_roots(root + DEFAULT):
+        found[DEFAULT] = root + DEFAULT
+    return tuple(_directory(host_path, path) for path, host_path in sorted(found.items()))
+
+
+def choose(found: Sequence[DriverFile], said: str) -> tuple[DriverFile | None, str]:
+    """Return the directory that a container gets, and what keeps it from using MPS, "" for nothing.
+
+    said: its CUDA_MPS_PIPE_DIRECTORY.
+    """
+    wanted = os.path.normpath(said) if said.startswith("/") else DEFAULT
+    chosen = next((each for each in found if each.container_path == wanted), None)
+    if chosen:
+        return chosen, ""
+    if not found:
+        remedy = "start nvidia-cuda-mps-control -d there as root, or set mps-pipe-directory in config.toml"
+        return None, f"MPS is asked for, but the host has no pipe directory of it: {remedy}"
+    paths = ", ".join(quoted(each.container_path) for each in found)
+    if len(found) == 1:
+        return found[0], f"MPS: the host's pipe directory is {paths}; set {VARIABLE} to it in the container"
+    return None, f"MPS: the host has several pipe directories; set {VARIABLE} in the container to one of {paths}"
+
+
+def _directory(host_path: str, path: str) -> DriverFile:
+    return DriverFile(
+        host_path=host_path, container_path=path, options=_OPTIONS, capabilities=(FEATURE,), directory=True
+    )
+
+
+def _is_roots(path: str) -> bool:
+    """Tell whether a path is a directory that root made: in /tmp anybody could have put one, or a link to elsewhere."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return False
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == 0
+
+
+def _of_daemons() -> Iterator[str]:
+    """Yield the pipe directories that the environments of root's MPS processes name.
+
+    A process can have any name and environment: those of others than root are passed over, and those in another mount
+    namespace, which are containers' and have other paths.
+    """
+    try:
+        own = os.stat("/proc/self/ns/mnt")
+        pids = [name for name in os.listdir("/proc") if name.isdecimal()]
+    except OSError:
+        return
+    for pid in pids:
+        try:
+            if name_of(pid) != _DAEMON or os.stat(f"/proc/{pid}").st_uid != 0:
+                continue
+            namespace = os.stat(f"/proc/{pid}/ns/mnt")
+            values = variable(pid, VARIABLE.encode())
+        except OSError:  # it has ended
+            continue
+        if (namespace.st_dev, namespace.st_ino) != (own.st_dev, own.st_ino):
+            continue
+        path = values[0] if values else b""
+        if path.startswith(b"/"):
+            yield os.path.normpath(os.fsdecode(path))

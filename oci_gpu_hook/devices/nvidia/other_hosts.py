@@ -1,0 +1,93 @@
+"""What a host is that has no NVIDIA driver, and what serves it. Imported only to word that refusal.
+
+Source: libnvidia-container and nvidia-container-toolkit, which tell WSL by /dev/dxg (pkg/nvcdi/lib-wsl.go) and Tegra by
+its device tree (go-nvlib, pkg/nvlib/info); Linux drivers/gpu/drm/amd/amdkfd (/dev/kfd) and NVIDIA's nvmap for Tegra.
+"""
+
+from __future__ import annotations
+
+import os
+
+from oci_gpu_hook.base.errors import DriverError, quoted
+from oci_gpu_hook.devices.nvidia.procfs import read_text
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Final
+
+    from oci_gpu_hook.base.config.model import Config
+
+_WHAT: Final = "no NVIDIA driver is loaded"
+_DISPLAY_CLASS: Final = "0x03"  # VGA and 3D controllers (PCI code and ID assignment specification)
+_NVIDIA: Final = "0x10de"
+_VENDORS: Final = {"0x1002": "AMD", "0x8086": "Intel", "0x1a03": "ASPEED", "0x1234": "QEMU", "0x15ad": "VMware"}
+_LOAD: Final = "load it (modprobe nvidia) or install the driver; nvidia-smi on the host must work first"
+_BY_CDI: Final = "give them to containers by CDI (--device, annotations cdi.k8s.io/*)"
+
+
+def no_driver(config: Config) -> DriverError:
+    """Return the error for a host whose kernel has no NVIDIA driver, by what it has instead."""
+    why, remedy = _found(config)
+    return DriverError(_WHAT, why, remedy)
+
+
+def _found(config: Config) -> tuple[str, str]:
+    dev = f"{config.dev_root.rstrip('/')}/dev"
+    if os.path.exists(f"{dev}/dxg"):
+        why = "this is WSL 2, whose GPUs are Windows' and behind /dev/dxg; this hook serves NVIDIA's Linux driver"
+        return why, f"run `nvidia-ctk cdi generate` of NVIDIA's Container Toolkit, which serves WSL, and {_BY_CDI}"
+    if os.path.exists(f"{dev}/nvmap") or _is_tegra(config):
+        why = "this is a Jetson (Tegra), whose GPU has a driver of its own (/dev/nvmap), which this hook does not serve"
+        return why, f"run `nvidia-ctk cdi generate --mode=csv` of NVIDIA's Container Toolkit, and {_BY_CDI}"
+    gpus = dict(_gpus(config.sys_root))
+    nvidias = [address for address, vendor in gpus.items() if vendor == _NVIDIA]
+    if os.path.exists(f"{dev}/kfd"):
+        if nvidias:
+            why = f"the host's AMD GPUs are behind /dev/kfd, and nothing drives its NVIDIA GPU at {nvidias[0]}"
+        else:
+            why = "the host's GPUs are AMD's, behind /dev/kfd"
+        remedy = f"run `amd-ctk cdi generate` of AMD's container toolkit for AMD's, and {_BY_CDI}"
+        return why, f"{remedy}; for NVIDIA's install its driver" if nvidias else remedy
+    version = quoted(f"{config.proc_root}/driver/nvidia/version")
+    if nvidias:
+        return _undriven(config, nvidias[0], version)
+    if gpus:
+        vendors = sorted({_VENDORS.get(vendor, f"PCI vendor {quoted(vendor)}") for vendor in gpus.values()})
+        why = f"{version} does not exist, and on the PCI bus is no GPU of NVIDIA's, only of {', '.join(vendors)}"
+        return why, "start the container on a host with NVIDIA GPUs; lspci -nn shows what there is"
+    return f"{version} does not exist", _LOAD
+
+
+def _undriven(config: Config, address: str, version: str) -> tuple[str, str]:
+    """Say what keeps a GPU that is there from its driver."""
+    if os.path.isdir(f"{config.sys_root}/module/nvidia"):
+        why = f"the module nvidia is loaded, but {version} does not exist"
+        remedy = "see dmesg for why the driver took no GPU; set proc-root in config.toml where procfs is elsewhere"
+        return why, remedy
+    driver = os.path.basename(os.path.realpath(f"{config.sys_root}/bus/pci/devices/{address}/driver"))
+    if driver == "nouveau":
+        why = f"the GPU at {address} is nouveau's, which computes nothing"
+        return why, "install NVIDIA's driver, which keeps nouveau away, and reboot; nvidia-smi must work first"
+    if driver == "vfio-pci":
+        why = f"the GPU at {address} is vfio-pci's, which keeps it for virtual machines"
+        return why, "start the container in the virtual machine that has it, or bind the GPU to nvidia"
+    return f"{version} does not exist", _LOAD
+
+
+def _is_tegra(config: Config) -> bool:
+    """Tell whether the device tree says that this machine is a Tegra; its strings end with NULs."""
+    text = read_text(f"{config.sys_root}/firmware/devicetree/base/compatible") or ""
+    return any(word.startswith("nvidia,tegra") for word in text.split("\0"))
+
+
+def _gpus(sys_root: str) -> Iterator[tuple[str, str]]:
+    """Yield the address and vendor of each GPU on the PCI bus."""
+    directory = f"{sys_root}/bus/pci/devices"
+    try:
+        addresses = sorted(os.listdir(directory))
+    except OSError:
+        return
+    for address in addresses:
+        if (read_text(f"{directory}/{address}/class") or "").startswith(_DISPLAY_CLASS):
+            yield address, (read_text(f"{directory}/{address}/vendor") or "").strip()

@@ -1,0 +1,159 @@
+"""What this host's driver and devices are as a CDI specification. Pure.
+
+It is a plan for an image that nobody has seen: libraries go where the host has them, and what depends on the image or
+on which devices are granted is left to one hook, which looks in the container (`cdi_hook` has its arguments).
+Names of devices are those of NVIDIA's toolkit: an index, a UUID, `all`, GPU:MIG (nvidia-container-toolkit, pkg/nvcdi).
+"""
+
+from __future__ import annotations
+
+import os
+
+from oci_gpu_hook.base.record import Record
+from oci_gpu_hook.devices.cdi.spec_files import versions
+from oci_gpu_hook.devices.cdi.spec_files.model import SpecDevice, Specification
+from oci_gpu_hook.devices.edits import ContainerEdits, Hook, groups
+from oci_gpu_hook.devices.nvidia import cdi_hook, contribution, device_nodes
+from oci_gpu_hook.devices.nvidia import devices as of_nvidia
+from oci_gpu_hook.devices.nvidia.devices import everything
+from oci_gpu_hook.oci.image import Image
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Final
+
+    from oci_gpu_hook.base.config.model import Config
+    from oci_gpu_hook.devices.edits import DeviceNode
+    from oci_gpu_hook.devices.model import Contribution, Device
+    from oci_gpu_hook.devices.nvidia.model import RequestInventory
+    from oci_gpu_hook.devices.vendor import Request
+
+VENDOR: Final = "nvidia.com"
+FEATURE_CLASSES: Final = ("gds", "mofed", "nvswitch", "gdrcopy")  # of one device each, `all`
+CLASSES: Final = ("gpu", "mig", "imex-channel", *FEATURE_CLASSES)
+BY_INDEX: Final = "index"
+BY_UUID: Final = "uuid"
+_NO_OTHER_TOOL: Final = "NVIDIA_VISIBLE_DEVICES=void"  # NVIDIA's hook, and this project's, leave such a container alone
+
+
+class Form(Record):
+    """What may be chosen: how devices are named, and the hook that a container runs, path and arguments before its own.
+
+    with_groups: whether containers get the groups that may use nodes of mode 0660, such as /dev/dri/card0. They need
+    CDI 0.7.0, and engines that know less, such as Podman 4.3, read nothing of such a file.
+    """
+
+    names: tuple[str, ...] = (BY_INDEX, BY_UUID)
+    hook_path: str
+    hook_args: tuple[str, ...] = ()
+    with_groups: bool = False
+
+
+def of(request: Request, inventory: RequestInventory, config: Config, device_class: str, form: Form) -> Specification:
+    """Return the specification of a class of devices; it has no device where the host has none of the class.
+
+    request: for all devices, with the capabilities or the feature wanted. Raises DriverError, InvalidInput.
+    """
+    devices = of_nvidia.of(inventory.gpus)
+    if device_class in FEATURE_CLASSES:
+        edits, found = ContainerEdits(), _feature(inventory, device_class)
+    elif device_class == "imex-channel":
+        edits, found = ContainerEdits(), _channels(inventory)
+    else:
+        edits, found = _gpus(request, inventory, devices, config, form)
+        if device_class == "mig":
+            found = [device for device in found if ":" in device.name or device.name.startswith("MIG-")]
+    if not form.with_groups:
+        edits = edits.replace(additional_gids=())
+        found = [device.replace(edits=device.edits.replace(additional_gids=())) for device in found]
+    specification = Specification(
+        cdi_version="", kind=f"{VENDOR}/{device_class}", annotations={}, devices=tuple(found), edits=edits
+    )
+    return specification.replace(cdi_version=versions.required(specification)[0])
+
+
+def _gpus(
+    request: Request, inventory: RequestInventory, devices: Sequence[Device], config: Config, form: Form
+) -> tuple[ContainerEdits, list[SpecDevice]]:
+    made = contribution.make(request, inventory, (), _image(inventory), config)
+    common = made.edits.device_nodes
+    found = []
+    for device in devices:
+        own = _nodes_of(request, inventory, (device,), common)
+        found += [_device(name, own) for name in _names(device, form)]
+    if devices:
+        found.append(_device("all", _nodes_of(request, inventory, everything(devices), common)))
+    return _common(made, inventory, devices, form), found
+
+
+def _common(made: Contribution, inventory: RequestInventory, devices: Sequence[Device], form: Form) -> ContainerEdits:
+    """Return what a container gets whichever devices it is given."""
+    by_path = device_nodes.links(devices, _drm_nodes(inventory))
+    arguments = cdi_hook.arguments(inventory, (*made.links, *by_path), made.ld_cache)
+    hook = Hook(
+        hook_name="createContainer",
+        path=form.hook_path,
+        args=(os.path.basename(form.hook_path), *form.hook_args, *arguments),
+    )
+    mounts = tuple(mount for mount in made.edits.mounts if mount.type != "tmpfs")  # the hook's, which knows the devices
+    return ContainerEdits(
+        env=(_NO_OTHER_TOOL,),
+        device_nodes=made.edits.device_nodes,
+        mounts=mounts,
+        hooks=(hook,),
+        additional_gids=made.edits.additional_gids,
+    )
+
+
+def _drm_nodes(inventory: RequestInventory) -> list[DeviceNode]:
+    return [device_nodes.given(node) for node in inventory.nodes if node.path.startswith("/dev/dri/")]
+
+
+def _image(inventory: RequestInventory) -> Image:
+    """Return an image that has its libraries where the host has the driver's."""
+    places: dict[int, str] = {}
+    for library in inventory.libraries:
+        below = f"/{library.directory}" if library.directory else ""
+        directory = os.path.dirname(library.host_path).removesuffix(below)
+        places.setdefault(library.bits, directory)
+    return Image(libc="glibc", library_directory=places.get(64, ""), library_directory_32=places.get(32, ""))
+
+
+def _nodes_of(
+    request: Request, inventory: RequestInventory, devices: Sequence[Device], common: Iterable[DeviceNode]
+) -> tuple[DeviceNode, ...]:
+    """Return the nodes that come with these devices alone."""
+    known = {node.path for node in common}
+    return tuple(node for node in device_nodes.of(request, inventory, devices, []) if node.path not in known)
+
+
+def _device(name: str, nodes: tuple[DeviceNode, ...]) -> SpecDevice:
+    edits = ContainerEdits(device_nodes=nodes, additional_gids=groups(nodes))
+    return SpecDevice(name=name, annotations={}, edits=edits)
+
+
+def _names(device: Device, form: Form) -> list[str]:
+    found = []
+    if BY_INDEX in form.names:
+        found.append(device.name)
+    if BY_UUID in form.names:
+        found.append(device.uuid)
+    return found
+
+
+def _channels(inventory: RequestInventory) -> list[SpecDevice]:
+    """Return the IMEX channels whose nodes the host has, by number."""
+    start = "/dev/nvidia-caps-imex-channels/channel"
+    nodes = [device_nodes.given(node) for node in inventory.nodes if node.path.startswith(start)]
+    found = [_device(node.path.removeprefix(start), (node,)) for node in sorted(nodes, key=lambda node: node.minor)]
+    return [*found, _device("all", tuple(nodes))] if nodes else []
+
+
+def _feature(inventory: RequestInventory, feature: str) -> list[SpecDevice]:
+    nodes = tuple(device_nodes.given(node) for node in inventory.nodes if feature in node.capabilities)
+    if not nodes:
+        return []
+    mounts = tuple(contribution.bind_of(file) for file in inventory.files if feature in file.capabilities)
+    edits = ContainerEdits(device_nodes=nodes, mounts=mounts, additional_gids=groups(nodes))
+    return [SpecDevice(name="all", annotations={}, edits=edits)]

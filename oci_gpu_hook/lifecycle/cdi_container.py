@@ -1,0 +1,71 @@
+"""A container whose engine gives it devices by a CDI specification of ours: what the specification's hook adds."""
+
+from __future__ import annotations
+
+import os
+
+from oci_gpu_hook.apply import image_facts, inside, transaction
+from oci_gpu_hook.apply.process import Process
+from oci_gpu_hook.base import log
+from oci_gpu_hook.base.document import member, parse
+from oci_gpu_hook.devices.nvidia import cdi_container, cdi_hook, procfs
+from oci_gpu_hook.devices.nvidia import devices as of_nvidia
+from oci_gpu_hook.devices.nvidia import image_facts as facts_of_nvidia
+from oci_gpu_hook.devices.nvidia.cdi_container import Seen
+from oci_gpu_hook.oci import container as containers
+from oci_gpu_hook.plan.plan import Plan
+from oci_gpu_hook.request.model import Request
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from oci_gpu_hook.base.config.model import Config
+    from oci_gpu_hook.oci.container import State
+    from oci_gpu_hook.oci.image import Image
+
+
+def adjust(config_json: bytes, state: State, words: Sequence[str], config: Config) -> None:
+    """Give the container its links, ld cache and view of /proc. Raises HookError; the engine then ends the container.
+
+    This process is in the container's mount namespace, before its root is changed: paths are still the host's.
+    """
+    arguments = cdi_hook.parse(words)
+    what = os.path.join(state.bundle, "config.json")
+    document = parse(config_json, what)
+    container = containers.of_document(document, state)
+    log.configure(config, container=container.id)
+    inside.check_namespace()
+    with Process(0) as process, transaction.open_rootfs(container, process) as rootfs:
+        image = image_facts.look(rootfs, container, config, of_nvidia.KIND)
+        made = cdi_container.make(arguments, image, _nodes(document, what), _seen(image, config), config)
+        plan = Plan(
+            request=Request(driver_capabilities=(), source="cdi"),
+            image=image,
+            devices=(),
+            edits=made.edits,
+            links=made.links,
+            files=made.files,
+            ld_cache=made.ld_cache,
+            decisions=made.decisions,
+            warnings=(*image.warnings, *made.warnings),
+            driver_version=made.driver_version,
+        )
+        inside.carry_out(plan, process, rootfs, user_namespace="user" in container.namespaces)
+    for text in plan.warnings:
+        log.warning("warning", text=text)
+
+
+def _seen(image: Image, config: Config) -> Seen:
+    """Return what /proc shows; products only where the image has libraries that not every product serves."""
+    gpus = procfs.gpus(config.proc_root) if facts_of_nvidia.of(image).compat else ()
+    files = procfs.files_for_containers(config.proc_root)
+    return Seen(files=files, products={gpu.proc_name: gpu.name for gpu in gpus})
+
+
+def _nodes(document: object, what: str) -> frozenset[str]:
+    """Return the paths of the device nodes that config.json has the runtime make, and those that it binds."""
+    linux = member(document, "linux", dict, what, {})
+    made = [member(entry, "path", str, what, "") for entry in member(linux, "devices", list, what, [])]
+    bound = [member(entry, "destination", str, what, "") for entry in member(document, "mounts", list, what, [])]
+    return frozenset((*made, *bound))

@@ -1,0 +1,518 @@
+"""The worst input that each limit lets through, given to its reader: under a second, and under 64 MiB of memory.
+
+Each is tried in a process of its own. `worst` makes the input, which is not counted; `read` is what is measured: of the
+reader's memory what it needs at its peak beyond what it has had before.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from oci_gpu_hook.base import limits
+
+SECONDS = 1.0
+MEMORY = 64 << 20
+REPOSITORY = Path(__file__).parents[2]
+
+_PRELUDE = """
+import gc, os, resource, sys, time
+sys.path.insert(0, {repository!r})
+from oci_gpu_hook.base import document, limits
+from oci_gpu_hook.base.config.model import Config
+from oci_gpu_hook.base.errors import HookError
+gc.disable()  # as the hook does
+directory = sys.argv[1]
+kept = []
+
+def container(env=(), annotations=None, mounts=()):
+    from oci_gpu_hook.oci.container import State, parse_config
+    config = {{"process": {{"env": list(env)}}, "root": {{"path": "r"}}, "mounts": list(mounts)}}
+    config["annotations"] = annotations or {{}}
+    data = document.dump(config)
+    assert len(data) <= limits.CONFIG_JSON, len(data)
+    return parse_config(data, State(id="c", pid=1, bundle="/b", root="", annotations={{}}))
+
+def request(config=Config(), **options):
+    from oci_gpu_hook.request import parse
+    def read(options=options):
+        reading = parse.read(container(**options), config)
+        assert len(reading.warnings) <= limits.WARNINGS + 1
+    return read
+
+def parsed(head, item, tail, most):
+    "JSON of so many bytes at most, and of as many values as are taken."
+    room = limits.JSON_ITEMS - sum(head.count(each) for each in b",[{{") - 1
+    number = min(room // sum(item.count(each) for each in b",[{{"), (most - len(head) - len(tail)) // len(item))
+    return head + item * (number - 1) + item.rstrip(b",") + tail
+
+def written(name, data):
+    path = os.path.join(directory, name)
+    with open(path, "wb") as file:
+        file.write(data)
+    os.chmod(path, 0o600)
+    return path
+"""
+
+_MEASURE = """
+def peak():
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM"))
+
+def now():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+with open("/proc/self/clear_refs", "w") as file:
+    file.write("5")  # the peak is counted from here
+before, started = now(), time.process_time()
+outcome = "read"
+try:
+    read()
+except HookError as error:
+    outcome = str(error)
+except (ValueError, OSError) as error:
+    outcome = repr(error)
+import json
+print(json.dumps([time.process_time() - started, peak() - before, outcome[:2000]]))
+"""
+
+# What is tried: limits that it is about, code that makes the worst input and binds `read`, and what comes of it.
+JSON = ("JSON_ITEMS",)
+WORST = {
+    "state of empty lists": (
+        ("STATE", *JSON),
+        """
+        from oci_gpu_hook.oci.container import read_state
+        data = parsed(b'{"bundle": "/b", "x": [', b"[],", b"]}", limits.STATE)
+        read = lambda: read_state(data)
+        """,
+        "read",
+    ),
+    "config.json of objects": (
+        ("CONFIG_JSON", *JSON),
+        """
+        from oci_gpu_hook.oci.container import State, parse_config
+        data = parsed(b'{"process": {}, "root": {"path": "r"}, "x": [', b'{"a":{}},', b"]}", limits.CONFIG_JSON)
+        state = State(id="c", pid=1, bundle="/b", root="", annotations={})
+        read = lambda: parse_config(data, state)
+        """,
+        "read",
+    ),
+    "config.json of wide letters": (
+        ("CONFIG_JSON", *JSON),
+        """
+        from oci_gpu_hook.oci.container import State, parse_config
+        head = '{"process": {"env": ["A=\U0001f600'.encode()
+        tail = b'"]}, "root": {"path": "r"}}'
+        data = head + b"x" * (limits.CONFIG_JSON - len(head) - len(tail)) + tail
+        state = State(id="c", pid=1, bundle="/b", root="", annotations={})
+        read = lambda: parse_config(data, state)
+        """,
+        "read",
+    ),
+    "config.json of mounts": (
+        ("CONFIG_JSON", *JSON),
+        """
+        from oci_gpu_hook.oci.container import State, parse_config
+        data = b'{"process": {}, "root": {"path": "r"}, "mounts": [' + b"{}," * (limits.JSON_ITEMS // 2 - 8) + b"{}]}"
+        state = State(id="c", pid=1, bundle="/b", root="", annotations={})
+        read = lambda: parse_config(data, state)
+        """,
+        "read",
+    ),
+    "config.json of device rules": (
+        ("CONFIG_JSON", *JSON),
+        """
+        from oci_gpu_hook.oci.container import State, parse_config
+        head = b'{"process": {}, "root": {"path": "r"}, "linux": {"resources": {"devices": ['
+        data = head + b"{}," * (limits.JSON_ITEMS // 2 - 8) + b"{}]}}}"
+        state = State(id="c", pid=1, bundle="/b", root="", annotations={})
+        read = lambda: parse_config(data, state)
+        """,
+        "read",
+    ),
+    "config.json of rules, prepared and restored": (
+        ("IMEX_CHANNELS", *JSON),
+        """
+        from oci_gpu_hook.apply import bundle
+        from oci_gpu_hook.devices.edits import ContainerEdits, DeviceNode
+        from oci_gpu_hook.request.model import PREPARED
+        place = "/dev/nvidia-caps-imex-channels/channel"
+        nodes = [
+            DeviceNode(path=f"{place}{n}", host_path=f"{place}{n}", major=500, minor=n, file_mode=0o666, uid=0, gid=0)
+            for n in range(limits.IMEX_CHANNELS)
+        ]
+        rules = [{"allow": True, "type": "c", "major": 1, "minor": n, "access": "rw"} for n in range(20_000)]
+        note = {"devices": [f"/{n}" for n in range(9_000)], "rules": [[2, n] for n in range(9_000)], "groups": []}
+        config = {"process": {}, "linux": {"resources": {"devices": rules}}}
+        config["annotations"] = {PREPARED: document.dump(note).decode()}
+        edits = ContainerEdits(device_nodes=tuple(nodes))
+        grant = bundle.Grant(uuids=("GPU-1",), edits=edits, hook="/hook", user_namespace=False)
+        def read():
+            assert bundle.restore(config)
+            bundle.prepare(config, grant)
+            assert len(rules) < len(config["linux"]["resources"]["devices"])
+        """,
+        "read",
+    ),
+    "config.json that is nested": (
+        JSON,
+        """
+        read = lambda: document.parse(b"[" * (limits.JSON_ITEMS - 1), "x")
+        """,
+        "nested too deeply",
+    ),
+    "config.json that is searched": (
+        ("CONFIG_JSON_SEARCHED", "CONFIG_JSON_ESCAPES"),
+        """
+        from oci_gpu_hook.oci.container import read_config
+        from oci_gpu_hook.request.prefilter import may_ask
+        escapes = b"\\\\u003c" * limits.CONFIG_JSON_ESCAPES
+        written("config.json", escapes.ljust(limits.CONFIG_JSON_SEARCHED))
+        read = lambda: may_ask(read_config(directory), b"")
+        """,
+        "read",
+    ),
+    "a list of devices": (
+        ("LISTED",),
+        """
+        read = request(env=["NVIDIA_VISIBLE_DEVICES=" + ",".join(f"gpu{n}" for n in range(limits.LISTED))])
+        """,
+        "read",
+    ),
+    "a list of devices that is too long": (
+        ("LISTED",),
+        """
+        read = request(env=["NVIDIA_VISIBLE_DEVICES=" + "gpu0," * (limits.JSON_ITEMS - 100)])
+        """,
+        "lists more than 4096 items",
+    ),
+    "one device of a very long name": (
+        ("LISTED",),
+        """
+        read = request(env=["NVIDIA_VISIBLE_DEVICES=" + "x" * (limits.CONFIG_JSON - 200)])
+        """,
+        "cannot be the name of a device",
+    ),
+    "names of CDI": (
+        ("LISTED",),
+        """
+        names = ",".join(f"nvidia.com/gpu={n}" for n in range(limits.LISTED))
+        read = request(annotations={"cdi.k8s.io/x": names})
+        """,
+        "read",
+    ),
+    "annotations of CDI": (
+        ("LISTED", "WARNINGS"),
+        """
+        read = request(annotations={f"cdi.k8s.io/{n}": "a/b=c," * 9 for n in range(19_000)})
+        """,
+        "lists more than 4096 items",
+    ),
+    "annotations that warn": (
+        ("WARNINGS",),
+        """
+        read = request(annotations={f"io.oci-gpu-hook.{n}": "" for n in range(100_000)})
+        """,
+        "read",
+    ),
+    "variables that warn": (
+        ("WARNINGS",),
+        """
+        read = request(env=[f"a{n}" for n in range(190_000)])
+        """,
+        "read",
+    ),
+    "mounts of devices": (
+        ("LISTED",),
+        """
+        place = "/var/run/nvidia-container-devices/"
+        mounts = [{"source": "/dev/null", "destination": f"{place}GPU-{n}"} for n in range(30_000)]
+        read = request(Config(accept_volume_mounts=True), mounts=mounts)
+        """,
+        "lists more than 4096 items",
+    ),
+    "IMEX channels": (
+        ("IMEX_CHANNELS",),
+        """
+        channels = ",".join(f"channel{n}" for n in range(limits.IMEX_CHANNELS))
+        read = request(env=["NVIDIA_VISIBLE_DEVICES=0", f"NVIDIA_IMEX_CHANNELS={channels}"])
+        """,
+        "read",
+    ),
+    "capabilities": (
+        ("LISTED",),
+        """
+        read = request(env=["NVIDIA_VISIBLE_DEVICES=0", "NVIDIA_DRIVER_CAPABILITIES=" + "utility," * 190_000])
+        """,
+        "lists more than 4096 items",
+    ),
+    "a version of CUDA": (
+        ("CUDA_VERSION",),
+        """
+        read = request(env=["CUDA_VERSION=12." + "9" * 4_000_000])
+        """,
+        "is no version of CUDA",
+    ),
+    "requirements": (
+        ("REQUIREMENTS",),
+        """
+        from oci_gpu_hook.devices.nvidia.requirements import Host, unsatisfied
+        text = ("driver>=1.1," * (limits.REQUIREMENTS // 12))[:-1]
+        host = Host(driver="580.95.05", cuda="13.0")
+        def read():
+            request(env=["NVIDIA_VISIBLE_DEVICES=0", f"NVIDIA_REQUIRE_X={text}"])()
+            for gpu in range(8):
+                assert unsatisfied(text, host) is None
+        """,
+        "read",
+    ),
+    "requirements that are too long": (
+        ("REQUIREMENTS",),
+        """
+        env = [f"NVIDIA_REQUIRE_{n}=cuda>=1.0" for n in range(60_000)]
+        read = request(env=["NVIDIA_VISIBLE_DEVICES=0", *env])
+        """,
+        "have together more than",
+    ),
+    "a volume": (
+        ("VOLUME_LEVELS", "VOLUME_PATH"),
+        """
+        from oci_gpu_hook.devices.nvidia.volume import asked
+        read = lambda: asked(container(env=["OCI_GPU_VOLUME=" + "/a" * 1_000_000]), Config())
+        """,
+        "has more than 32 directories",
+    ),
+    "an ld cache of entries": (
+        ("LD_CACHE", "LD_CACHE_ENTRIES", "LD_CACHE_STRING"),
+        """
+        from oci_gpu_hook.base.formats import ldcache
+        from tests.unit.test_fuzz_formats import MOST_FILLED
+        from struct import pack
+        count = MOST_FILLED
+        strings = b"libz.so.1\\0" + b"/" + b"y" * 4000 + b"\\0"
+        base = 48 + count * 24
+        entries = pack("<IIIIQ", 0x303, base, base + 10, 0, 0) * count
+        head = b"glibc-ld.so.cache1.1" + pack("<II", count, len(strings)) + bytes(20)
+        data = head + entries + strings
+        data += b"\\0" * max(0, limits.LD_CACHE - len(data) - 100_000)
+        names = [f"libcuda{n}.so.1" for n in range(99)]
+        added = [ldcache.Entry(name=name, path=f"/usr/lib/{name}", flags=0x303) for name in names]
+        read = lambda: ldcache.remove(ldcache.merge(data, added), {each.path for each in added})
+        """,
+        "read",
+    ),
+    "an ld cache of strings that nothing refers to": (
+        ("LD_CACHE", "LD_CACHE_STRING"),
+        """
+        from oci_gpu_hook.base.formats import ldcache
+        from struct import pack
+        strings = b"libz.so.1\\0/libz.so.1\\0"
+        strings += b"u" * (limits.LD_CACHE - 48 - 24 - len(strings) - 1) + b"\\0"
+        data = b"glibc-ld.so.cache1.1" + pack("<II", 1, len(strings)) + bytes(20) + pack("<IIIIQ", 0x303, 72, 82, 0, 0)
+        def read():
+            merged = ldcache.merge(data + strings, [ldcache.Entry(name="liba.so", path="/liba.so", flags=0x303)])
+            assert len(merged) < 4096, "strings that nothing refers to"
+        """,
+        "read",
+    ),
+    "a directory of links to one odd library": (
+        ("COMPAT_LIBRARIES", "DIRECTORY_NAMES", "ELF_TABLE", "ELF_NOTES", "ELF_SEGMENTS", "ELF_SECTIONS"),
+        """
+        from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
+        from oci_gpu_hook.devices.nvidia import image_facts
+        from tests.attack.traps import odd_library
+        compat = os.path.join(directory, "usr/local/cuda/compat")
+        os.makedirs(compat)
+        with open(f"{compat}/libcuda.so.1.0", "wb") as file:
+            file.write(odd_library())
+        for number in range(1, limits.DIRECTORY_NAMES):
+            os.link(f"{compat}/libcuda.so.1.0", f"{compat}/libcuda.so.1.{number}")
+        def read():
+            with Rootfs(os.open(directory, os.O_PATH)) as rootfs:
+                image_facts.look(rootfs, container(), Config())
+        """,
+        "read",
+    ),
+    "as many odd libraries as are looked into": (
+        ("COMPAT_LIBRARIES", "ELF_TABLE", "ELF_NOTES", "ELF_SEGMENTS", "ELF_SECTIONS"),
+        """
+        from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
+        from oci_gpu_hook.devices.nvidia import image_facts
+        from tests.attack.traps import odd_library
+        compat = os.path.join(directory, "usr/local/cuda/compat")
+        os.makedirs(compat)
+        for number in range(limits.COMPAT_LIBRARIES):
+            with open(f"{compat}/libcuda.so.1.{number}", "wb") as file:
+                file.write(odd_library())
+        def read():
+            with Rootfs(os.open(directory, os.O_PATH)) as rootfs:
+                assert image_facts.look(rootfs, container(), Config()).compat[0].regular
+        """,
+        "read",
+    ),
+    "a mount table": (
+        ("KERNEL_TABLE", "MOUNTS"),
+        """
+        from oci_gpu_hook.base import mount_table
+        from oci_gpu_hook.base.files import read_file
+        row = b"%d %d 0:%d / /a rw shared:1 - t s rw" + b"x" * 66 + b"\\n"
+        rows = b"".join(row % (n, n // 2, n) for n in range(1, limits.MOUNTS))
+        path = written("mountinfo", rows)
+        assert len(rows) <= limits.KERNEL_TABLE
+        del rows
+        def read():
+            table = read_file(path)
+            mount_table.own_mounts(table, 50_000, lambda: read_file(path))
+            mount_table.shared_mounts(table)
+        """,
+        "read",
+    ),
+    "an environment": (
+        ("ENVIRONMENT",),
+        """
+        from oci_gpu_hook.base import processes
+        path = written("environ", b"A\\0" * (limits.ENVIRONMENT // 2))
+        real = processes.read_file
+        processes.read_file = lambda _path, limit: real(path, limit)
+        read = lambda: processes.variable(1, b"B")
+        """,
+        "read",
+    ),
+    "a configuration of Mesos": (
+        ("MESOS_CONFIG", "MESOS_FIELDS"),
+        """
+        from oci_gpu_hook.entrypoints.mesos import resources
+        message = b"\\x08\\x01" * ((limits.MESOS_CONFIG - 4) // 2)
+        path = written("config", len(message).to_bytes(4, "little") + message)
+        del message
+        read = lambda: resources.gpus(directory)
+        """,
+        "has more than 100000 fields",
+    ),
+    "a configuration": (
+        ("CONFIG_TOML",),
+        """
+        from oci_gpu_hook.base.config import source
+        path = written("config.toml", b"a" + b".a" * 100 + b" = 1\\n" + b"#" * (limits.CONFIG_TOML - 300))
+        read = lambda: source.load(path)
+        """,
+        "read",
+    ),
+    "a compiled configuration": (
+        ("CONFIG_COMPILED",),
+        """
+        data = parsed(b"[", b"[],", b"]", limits.CONFIG_COMPILED)
+        read = lambda: document.parse(data, "x")
+        """,
+        "read",
+    ),
+    "an inventory": (
+        ("INVENTORY", "NVML_ANSWER", *JSON),
+        """
+        data = parsed(b"[", b'{"a":[]},', b"]", limits.INVENTORY)
+        read = lambda: document.parse(data, "x")
+        """,
+        "read",
+    ),
+    "an entry of the journal": (
+        ("JOURNAL_ENTRY",),
+        """
+        from oci_gpu_hook.apply.journal import reader
+        os.makedirs(f"{directory}/containers", 0o700)
+        os.chmod(directory, 0o700)
+        head = b'{"pid": 1, "startTime": 2, "id": "c", "bundle": "/b", "rootfs": "/r", "rootfsIdentity": [1, 2],'
+        head += b' "gpus": [], "nodes": [], "unit": "", "exclusive": false, "cached": [], "changes": ['
+        data = parsed(head, b'["file", "/a", "", 0, "", false],', b"]}", limits.JOURNAL_ENTRY)
+        written("containers/c~1-2.json", data)
+        read = lambda: reader.read(Config(state_dir=directory), "c~1-2")
+        """,
+        "read",
+    ),
+    "a record of leases": (
+        ("LEASES",),
+        """
+        from oci_gpu_hook.allocation import lease_table
+        data = parsed(b'{"version": 1, "nextTicket": 1, "queue": [], "leases": [', b"{},", b"]}", limits.LEASES)
+        read = lambda: lease_table.from_json(document.parse(data, "x"))
+        """,
+        "read",
+    ),
+    "a text of the driver": (
+        ("PROC_FILE",),
+        """
+        from oci_gpu_hook.devices.nvidia import procfs
+        path = written("information", b"a:b\\n" * (limits.PROC_FILE // 4))
+        read = lambda: procfs.gpu_information("x", procfs.read_text(path))
+        """,
+        "read",
+    ),
+    "a CDI specification": (
+        ("CDI_SPEC", "CDI_SPEC_LEVELS", "CDI_SPEC_VALUES"),
+        """
+        from oci_gpu_hook.devices.cdi.spec_files import text
+        line = b"- {a: b, c: [d, e]}\\n"
+        data = line * (limits.CDI_SPEC // len(line))
+        read = lambda: text.read(data, is_json=False)
+        """,
+        "read",
+    ),
+    "a unit file": (
+        ("UNIT_FILE",),
+        """
+        from oci_gpu_hook.apply.systemd import unit_settings
+        os.makedirs(f"{directory}/run/systemd/transient/a.scope.d")
+        for number in range(50):
+            written(f"run/systemd/transient/a.scope.d/{number}.conf", b"=\\n" * (limits.UNIT_FILE // 2))
+        read = lambda: unit_settings.device_policy("a.scope", "none", directory)
+        """,
+        "read",
+    ),
+}
+
+# Limits whose worst is not an input to a reader: who holds them.
+OTHERS = {
+    "CONTAINER_ID": "names a file",
+    "CONTAINER_FILES_SECONDS": "test_hanging.py",
+    "REMAINS_SECONDS": "test_hanging.py",
+    "REMAINS_BY_HAND_SECONDS": "test_hanging.py",
+    "LOOK_SECONDS": "test_hanging.py",
+    "JOURNAL_LOCK_SECONDS": "tests/unit/test_remains.py",
+    "LEASES_LOCK_SECONDS": "tests/unit/test_leases.py",
+    "NVML_SECONDS": "tests/unit/test_nvml.py",
+    "SYSTEMD_MESSAGE": "tests/unit/apply/systemd",
+    "SYSTEMD_SAID": "thrown away piece by piece",
+    "SYSTEMD_LINE": "tests/unit/apply/systemd",
+    "SYSTEMD_SECONDS": "tests/unit/apply/systemd",
+    "CDI_SPECS": "a number of files, each under its own limit",
+    "MESOS_ANCESTORS": "a number of reads of /proc",
+}
+
+
+def test_every_limit_is_tried():
+    tried = {name for about, _, _ in WORST.values() for name in about}
+    every = {name for name in vars(limits) if name.isupper() and name != "TYPE_CHECKING"}
+    assert tried | set(OTHERS) == every
+    assert not tried & set(OTHERS)
+
+
+@pytest.mark.parametrize("what", WORST)
+def test_the_worst_that_is_accepted(what, tmp_path, tally):
+    _, worst, expected = WORST[what]
+    program = _PRELUDE.format(repository=str(REPOSITORY)) + textwrap.dedent(worst) + _MEASURE
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, cwd=REPOSITORY)
+    tally.count()
+    assert done.returncode == 0, done.stderr
+    seconds, memory, outcome = json.loads(done.stdout)
+    print(f"{what}: {seconds:.3f} s, {memory >> 20} MiB: {outcome}")
+    assert expected in outcome, outcome
+    assert memory < MEMORY, f"{memory >> 20} MiB"
+    assert seconds < SECONDS * (1 if os.environ.get("OCI_GPU_ATTACK_FULL") else 2), f"{seconds:.2f} s of CPU"
