@@ -36,16 +36,20 @@ def too_many(
     why = f"this host has {len(candidates)}"
     remedy = f"ask for at most {len(candidates)}" if candidates else "ask for them on another host"
     if request.memory and not request.devices:
-        countable = [device for device in devices if device.countable]
+        countable = [device for device in devices if device.countable and not device.fault]
         unknown = sum(not device.memory for device in countable)
         why += f" such of {len(countable)}" + (f" (the memory of {unknown} is unknown)" if unknown else "")
         largest = max(countable, key=lambda device: device.memory, default=None)
         if largest and 0 < largest.memory < request.memory:
             why += f", the largest is {largest.label} with {size(largest.memory)}"
             remedy = f"set {name_of('memory', request)} to at most {size(largest.memory)}"
-    partitioned = sum(not (device.whole or device.countable) for device in devices)
+    partitioned = sum(not (device.whole or device.countable or device.fault) for device in devices)
     if partitioned and not request.devices:
         why += f", and {partitioned} {vendors.of(request.kind).TERMS.partitioned}"
+    lost = [device for device in devices if device.fault and not device.whole]
+    if lost:
+        listed = ", ".join(f"{device.label}: {device.fault}" for device in lost[:_LISTED])
+        why += f", and {len(lost)} that cannot be used ({listed})"
     if candidates:
         why += f"; {free} available{_held_by(candidates, held)}"
     return AllocationError(asked(request), why, remedy)

@@ -13,7 +13,7 @@ from typing import Any, Protocol  # noqa: TID253  imported by type checkers only
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Container as Collection
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.base.errors import InvalidInput
@@ -102,7 +102,13 @@ class Vendor(Protocol):
         """Return the numbers of a node that containers are given though the host has none of that path, else None."""
 
     def resolve(self, names: Iterable[str], devices: Sequence[Device]) -> tuple[Device, ...]:
-        """Return the devices that are named, in the order of the names. Raises InvalidInput for an unknown name."""
+        """Return the devices that are named, in the order of the names.
+
+        Raises InvalidInput for an unknown name, and for a device with a fault.
+        """
+
+    def lost(self, uuids: Iterable[str], config: Config) -> Mapping[str, str]:
+        """Return those of the devices that the host has no more or cannot use, and why. {} where nobody can tell."""
 
     def no_profile(self, profile: str, devices: Sequence[Device]) -> InvalidInput:
         """Return the error for a profile that none of the devices has."""

@@ -188,6 +188,9 @@ def readmitted(container: Container, request: Request, config: Config, uuids: It
     for uuid in uuids:
         if uuid not in known:
             raise DriverError(f"GPU {uuid}", "the host has it no more", "restart the container")
+        if known[uuid].fault:
+            why = f"the driver has lost it: {known[uuid].fault}"
+            raise DriverError(f"GPU {uuid}", why, "restart the container when the GPU works again, or with another")
         devices.append(known[uuid])
     return Admission(container=container, request=request, config=config, snapshot=snapshot, devices=tuple(devices))
 
@@ -201,6 +204,11 @@ def _restricted(devices: Sequence[Device], request: Request, restriction: Restri
             if device not in own:
                 why = f"{restriction.who} has not given it to this container"
                 raise AllocationError(f"{vendor.TERMS.whole} {device.index}", why, restriction.remedy)
+    else:
+        for device in own:
+            if device.fault:
+                what = f"{device.label} ({device.uuid}), which {restriction.who} has given this container"
+                raise AllocationError(what, f"the driver has lost it: {device.fault}", "see dmesg for the cause")
     whole = [device for device in own if not device.whole]
     if request.count is not None and not request.devices and request.count > len(whole):
         why = f"{restriction.who} has given this container {len(whole)}"

@@ -117,7 +117,7 @@ def skipped(made: Plan, inventory: Inventory, config: Config) -> Iterator[tuple[
     elif narrow and not made.image.library_directory_32:
         yield _files(len(narrow), "for 32-bit programs"), "the image has no place for them"
     granted = {device.whole or device.uuid for device in made.devices}
-    others = [str(gpu.index) for gpu in inventory.gpus if gpu.uuid not in granted]
+    others = [str(gpu.index) for gpu in inventory.gpus if gpu.uuid not in granted and not gpu.fault]
     if others:
         yield f"GPU {', '.join(others)}", "not granted: no node, no right to open it, not in /proc"
     render = [path for device in made.devices for name in gpu_of(device).drm if (path := f"/dev/dri/{name}")]

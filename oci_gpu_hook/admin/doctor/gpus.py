@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 
-from oci_gpu_hook.admin.doctor.model import NOTE, OK, WARNING, Finding, Host
+from oci_gpu_hook.admin.doctor.model import ERROR, NOTE, OK, WARNING, Finding, Host
 from oci_gpu_hook.base.files import read_text
-from oci_gpu_hook.devices.nvidia import procfs
+from oci_gpu_hook.devices.nvidia import procfs, refusals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,26 +25,32 @@ def check(host: Host) -> Iterator[Finding]:
     inventory = host.inventory
     if inventory is None:
         return
-    count = len(inventory.gpus)
+    working = tuple(gpu for gpu in inventory.gpus if not gpu.fault)
+    count = len(working)
     if count:
-        yield Finding(check=_NAME, severity=OK, what=f"{count} GPU{'s' * (count != 1)}: {_products(inventory.gpus)}")
-    else:
+        yield Finding(check=_NAME, severity=OK, what=f"{count} GPU{'s' * (count != 1)}: {_products(working)}")
+    elif not inventory.gpus:
         why = "requests for a GPU fail"
         remedy = "see dmesg for why the driver took none; look for GPUs with lspci -d 10de:"
         yield Finding(check=_NAME, severity=WARNING, what="the driver has no GPU", why=why, remedy=remedy)
+    for gpu in inventory.gpus:
+        if gpu.fault:
+            what = f"the driver has lost {refusals.named(gpu)}: {gpu.fault}"
+            why = "containers that name it fail; `all` and counts pass it over"
+            yield Finding(check=_NAME, severity=ERROR, what=what, why=why, remedy=refusals.REMEDY_OF_LOST)
     known = {gpu.bus_id for gpu in inventory.gpus}
     for address in sorted(set(_on_the_bus(host.config.sys_root)) - known):
         what = f"the GPU at {address} is not the NVIDIA driver's"
         why = "no container can be given it"
         remedy = "it may be bound to vfio-pci or nouveau, excluded, or broken: see lspci -k and dmesg"
         yield Finding(check=_NAME, severity=NOTE, what=what, why=why, remedy=remedy)
-    asleep = [str(gpu.index) for gpu in inventory.gpus if gpu.persistence_mode is False]
+    asleep = [str(gpu.index) for gpu in working if gpu.persistence_mode is False]
     if asleep:
         what = f"persistence mode is off (GPU {', '.join(asleep)})"
         why = "the driver initializes such a GPU for seconds whenever a first process opens it"
         remedy = "systemctl enable --now nvidia-persistenced"
         yield Finding(check=_NAME, severity=WARNING, what=what, why=why, remedy=remedy)
-    for gpu in inventory.gpus:
+    for gpu in working:
         if gpu.mig_enabled and not gpu.mig_devices:
             what = f"GPU {gpu.index} is in MIG mode without MIG devices"
             why = "CUDA sees nothing on it, and requests by count pass it over"

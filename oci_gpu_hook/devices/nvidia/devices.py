@@ -22,7 +22,7 @@ def of(gpus: Iterable[Gpu]) -> tuple[Device, ...]:
     devices = []
     for gpu in gpus:
         place = {"numa_node": gpu.numa_node, "pcie_switch": gpu.pcie_switch, "peer_links": gpu.links}
-        index = str(gpu.index)
+        index = str(gpu.index) if gpu.index >= 0 else gpu.bus_id
         fields = {
             "kind": KIND,
             "name": index,
@@ -35,6 +35,7 @@ def of(gpus: Iterable[Gpu]) -> tuple[Device, ...]:
             "profile": "",
             "memory": gpu.memory,
             "countable": not gpu.mig_enabled,
+            "fault": gpu.fault,
             "native": (gpu, None),
             **place,
         }
@@ -53,6 +54,7 @@ def of(gpus: Iterable[Gpu]) -> tuple[Device, ...]:
                 "profile": mig.profile,
                 "memory": mig.memory,
                 "countable": False,
+                "fault": gpu.fault,
                 "native": (gpu, mig),
                 **place,
             }
@@ -61,12 +63,12 @@ def of(gpus: Iterable[Gpu]) -> tuple[Device, ...]:
 
 
 def everything(devices: Sequence[Device]) -> tuple[Device, ...]:
-    """Return what `all` means: every GPU, and in place of a GPU in MIG mode its MIG devices.
+    """Return what `all` means: every GPU that works, and in place of a GPU in MIG mode its MIG devices.
 
     A GPU in MIG mode without MIG devices is given whole, as NVIDIA does: so can a privileged container make them.
     """
     divided = {device.whole for device in devices if device.whole}
-    return tuple([device for device in devices if device.uuid not in divided])
+    return tuple([device for device in devices if device.uuid not in divided and not device.fault])
 
 
 def native(device: Device) -> tuple[Gpu, MigDevice | None]:
