@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from oci_gpu_hook.base import limits, streams, syscalls
+from oci_gpu_hook.base import limits, log, streams, syscalls
 from oci_gpu_hook.base.errors import one_line, quoted
 
 TYPE_CHECKING = False
@@ -56,8 +56,12 @@ class Watch:
         what = f"container {quoted(self._container_id)}"
         why = f"a file system in it has not answered for {limits.CONTAINER_FILES_SECONDS:.0f} s"
         remedy = "look at its volumes of FUSE and NFS, and at what of the image leads there"
-        streams.say(f"oci-gpu-hook: error: {one_line(f'{what}: {why}; {remedy}')}")
-        os._exit(1)
+        message = one_line(f"{what}: {why}; {remedy}")
+        streams.say(f"oci-gpu-hook: error: {message}")
+        try:
+            log.refused("oci-gpu-hook", message)  # this thread is in the host's mount namespace
+        finally:
+            os._exit(1)
 
 
 def _make_room() -> None:

@@ -53,6 +53,7 @@ SYSTEMD_SECONDS: Final = (
 )
 NVML_ANSWER: Final = 4 << 20
 NVML_SECONDS: Final = 60.0  # initialising a GPU without persistence mode was seen to take 3 s
+HOST_LOG_MESSAGE: Final = 8192  # characters of a refusal; what is said of eight GPUs has 1,000
 
 # What this project and its administrator have written.
 CONFIG_TOML: Final = 256 << 10

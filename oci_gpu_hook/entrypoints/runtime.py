@@ -75,6 +75,7 @@ def prepare(call: Call, hook: str) -> Prepared | None:
     from oci_gpu_hook.apply import bundle
     from oci_gpu_hook.request import parse as requests
 
+    log.configure(config, container=call.container)
     path = os.path.join(call.bundle, "config.json")
     try:
         document = containers.read_document(before, call.bundle)
@@ -96,7 +97,6 @@ def prepare(call: Call, hook: str) -> Prepared | None:
         raise trouble
     _check_hook(hook)
     config = configs.of_this_user(config)
-    log.configure(config, container=container.id)
     from oci_gpu_hook.lifecycle.admission import Admitted
 
     with Admitted(container, request, config) as admission:
