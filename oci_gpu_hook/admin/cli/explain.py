@@ -14,7 +14,7 @@ from oci_gpu_hook.devices.nvidia.capabilities import DISPLAY, GRAPHICS
 from oci_gpu_hook.devices.nvidia.devices import gpu_of
 from oci_gpu_hook.request.model import ANNOTATION_PREFIX
 from oci_gpu_hook.request.nvidia.cdi_names import FEATURE_CLASSES
-from oci_gpu_hook.request.nvidia.mounts import MOUNT_ROOT
+from oci_gpu_hook.request.nvidia.names import MOUNT_ROOT
 from oci_gpu_hook.request.sources import CDI_ANNOTATION_PREFIX
 
 TYPE_CHECKING = False
