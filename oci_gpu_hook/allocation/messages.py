@@ -25,7 +25,7 @@ def held(device: Device, lease: Lease) -> Busy:
     manner = "exclusively" if lease.exclusive else "too, and it was asked for exclusively"
     return Busy(
         f"{device.label} ({device.uuid}) cannot be granted",
-        f"container {quoted(lease.container)} holds it {manner}",
+        f"container {quoted(lease.name)} holds it {manner}",
         "stop that container, ask for another GPU, or ask by count with io.oci-gpu-hook.wait",
     )
 
@@ -76,7 +76,7 @@ def _held_by(candidates: Iterable[Device], held: Sequence[Lease]) -> str:
     for device in candidates:
         for lease in holders(device, held):
             manner = " exclusively" if lease.exclusive else ""
-            parts.append(f"{device.label} held by {quoted(lease.container)}{manner}")
+            parts.append(f"{device.label} held by {quoted(lease.name)}{manner}")
     if not parts:
         return ""
     more = [f"and {len(parts) - _LISTED} more"] if len(parts) > _LISTED else []

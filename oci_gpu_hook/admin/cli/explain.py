@@ -128,7 +128,7 @@ def skipped(made: Plan, inventory: Inventory, config: Config) -> Iterator[tuple[
 def _shared(device: Device, held: Sequence[Lease] | None) -> str:
     if held is None:
         return "only root can see who else holds it"
-    holders = [quoted(lease.container) for lease in conflict.holders(device, held)]
+    holders = [quoted(lease.name) for lease in conflict.holders(device, held)]
     return f"held by {', '.join(holders[:_LISTED])} too" if holders else "held by nobody else"
 
 
