@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from oci_gpu_hook.admin.engines import hooks_d, programs
+from oci_gpu_hook.admin.engines import hooks_d, hooks_directories, programs
 from oci_gpu_hook.admin.engines.model import Steps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
+    from oci_gpu_hook.admin.engines.hooks_directories import Directories
     from oci_gpu_hook.admin.engines.model import Finding, Target
 
 _OLDEST: Final = (1, 0)
@@ -24,15 +25,25 @@ def install(target: Target) -> Steps:
         "or by count: podman run --annotation io.oci-gpu-hook.count=1 …",
         _SHARED,
     )
-    return Steps(changes=hooks_d.install(target), notes=notes)
+    return Steps(changes=hooks_d.install(target, _read(target.root)), notes=notes)
 
 
 def uninstall(target: Target) -> Steps:
     """Return what takes the hook away. Raises HookError; nothing is changed by this."""
-    changes = hooks_d.uninstall(target)
+    changes = hooks_d.uninstall(target, _read(target.root))
     return Steps(changes=changes, notes=(_SHARED + ", and does without the hook now",) if changes else ())
 
 
 def check(root: str = "/") -> list[Finding]:
     """Return what there is to say about Podman; nothing where it is not installed."""
-    return hooks_d.check(root, "Podman", "podman") if programs.find(root, "podman") else []
+    if not programs.find(root, "podman"):
+        return []
+    found = [hooks_d.check(root, "Podman", "podman", hooks_directories.of_podman)]
+    of_users = hooks_d.check(root, "Podman of users", "podman", hooks_directories.of_rootless_podman)
+    if of_users.text.removeprefix("Podman of users") != found[0].text.removeprefix("Podman"):
+        found.append(of_users)
+    return found
+
+
+def _read(root: str) -> list[Directories]:
+    return [hooks_directories.of_podman(root), hooks_directories.of_rootless_podman(root)]
