@@ -26,6 +26,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Describe the options."""
     add_common_arguments(parser)
     parser.add_argument("--default", action="store_true", help="make oci-gpu the default runtime (docker only)")
+    parser.add_argument("--also-as", metavar="NAME", default="", help="a second name for it: nvidia (docker only)")
     parser.add_argument("--real-runtime", metavar="FILE", default="", help="the OCI runtime behind oci-gpu-runtime")
 
 
@@ -46,6 +47,9 @@ def run(options: Namespace) -> int:
     if options.default and options.engine != "docker":
         remedy = "name the runtime or the RuntimeClass per container, or edit the engine's configuration by hand"
         raise HookError("--default", f"is for docker, not {options.engine}", remedy)
+    if options.also_as and options.engine != "docker":
+        remedy = "name the runtime or the RuntimeClass that is installed"
+        raise HookError("--also-as", f"is for docker, not {options.engine}", remedy)
     target = target_of(options)
     steps = known.module(options.engine).install(target)
     files.check(steps.changes)
@@ -79,6 +83,7 @@ def target_of(options: Namespace) -> Target:
         file=options.file if in_image or not options.file else os.path.abspath(options.file),
         hooks_directory=options.hooks_directory,
         default=getattr(options, "default", False),
+        also_as=getattr(options, "also_as", ""),
         launcher_directory=options.launcher_dir,
         output=options.output,
     )
