@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 STATE: Final = 1 << 20
 CONFIG_JSON_SEARCHED: Final = 16 << 20  # bytes looked through for words by which a container asks
 CONFIG_JSON: Final = 4 << 20  # bytes parsed, of a container that may ask; the front searches as many
+UPDATE: Final = 1 << 20  # bytes of the resources that `update` is given; engines write some hundred
 JSON_ITEMS: Final = 200_000  # commas and opening brackets of any JSON document, which is no less than its values
 CONFIG_JSON_ESCAPES: Final = 100_000  # \\u in it that are looked at one by one
 POD_NAME: Final = 400  # characters of NAMESPACE/POD/CONTAINER that are kept; Kubernetes has 381 at most

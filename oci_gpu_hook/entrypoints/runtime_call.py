@@ -65,6 +65,14 @@ def read_call(words: Sequence[str]) -> Call | None:
     )
 
 
+def command_at(words: Sequence[str]) -> int:
+    """Return where the command stands: the first word that is no option, and no option's value, as far as is known."""
+    at = 0
+    while at < len(words) and words[at].startswith("-"):
+        at += 2 if words[at] in _VALUES else 1
+    return at
+
+
 def complain(call: Call | None, message: str) -> None:
     """Say what is wrong where engines look for it: in the runtime's log (in runc's two formats), and on stderr."""
     line = f"oci-gpu-runtime: error: {one_line(message)}"
