@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -47,3 +49,17 @@ def test_a_container_without_gpus_has_none_afterwards(front, plain_bundle, simul
         update(container, "file")
         seen = container.exec("/probe", *reach(simulated)).seen()
         assert {seen[f"open=/dev/mine{gpu.minor}"] for gpu in simulated.gpus()} == {"EPERM"}
+
+
+def test_what_the_hook_alone_has_granted_is_given_back_by_repair(runtime, make_bundle, simulated, directory):
+    """Without oci-gpu-runtime crun takes the GPU away, which `verify` sees and `repair` mends."""
+    path = directory / "resources.json"
+    path.write_text(json.dumps(PODMANS))
+    oci_gpu = (Path(sys.executable).with_name("oci-gpu"), "--config", simulated.config)
+    with runtime.started(make_bundle(args=("/bin/sleep", "60"), gpus="0")) as container:
+        assert runtime._call("update", "--resources", path, container.id).status == 0
+        is_lost = "crun" in runtime.name
+        assert runtime.host.call(*oci_gpu, "verify", container.id, check=False).returncode == is_lost
+        runtime.host.call(*oci_gpu, "repair", container.id)
+        assert runtime.host.call(*oci_gpu, "verify", container.id).returncode == 0
+        assert_reaches(container.exec("/probe", *reach(simulated)).seen(), simulated, (0,))

@@ -1,4 +1,4 @@
-"""Which directories an engine reads hooks from: `hooks_dir`, in whichever of its configuration files that is said.
+"""What an engine is told in whichever of its configuration files: where it reads hooks (`hooks_dir`), Podman's runtime.
 
 Podman: containers.conf(5), containers-config(5) of Podman 6. CRI-O: crio.conf(5), crio.conf.d(5).
 """
@@ -27,6 +27,23 @@ class Directories(Record):
 
     paths: tuple[str, ...] = (USUAL,)
     said_in: str = ""
+
+
+class Runtime(Record):
+    """The name or path of the runtime that Podman is told to use, "" where it is not. said_in: as in Directories."""
+
+    value: str = ""
+    said_in: str = ""
+
+
+def podman_runtime(root: str) -> Runtime:
+    """Return what root's Podman is told of its runtime. Raises EngineFileError."""
+    found = Runtime()
+    for source in _of_containers(root, _SYSTEM, "rootful"):
+        value = _value(_followed(root, source), ("engine", "runtime"))
+        if type(value) is str:
+            found = Runtime(value=value, said_in=source)
+    return found
 
 
 def of_podman(root: str) -> Directories:
