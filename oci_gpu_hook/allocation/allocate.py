@@ -14,6 +14,7 @@ from oci_gpu_hook.allocation.model import Busy, Claim, Moment
 from oci_gpu_hook.allocation.store import Store
 from oci_gpu_hook.base import log, state
 from oci_gpu_hook.base.errors import AllocationError, HookError, StateError, quoted, reason
+from oci_gpu_hook.oci import pod
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,7 +57,13 @@ def _recorded(
     holder = processes.holder(container.pid)
     if holder is None:
         raise AllocationError(f"container {quoted(container.id)}", "its process is gone", "see the engine's log")
-    asked = Claim(container=container.id, holder=holder, request=request, starting=not container.pid)
+    asked = Claim(
+        container=container.id,
+        holder=holder,
+        request=request,
+        starting=not container.pid,
+        pod=pod.description(container.annotations),
+    )
     try:
         return _in_turn(asked, devices, config, processes, began or time.monotonic())
     except (OSError, StateError) as error:

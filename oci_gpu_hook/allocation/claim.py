@@ -53,6 +53,7 @@ def serve(
         holder=own.holder if own and same(own.holder, claim.holder) else claim.holder,
         since=own.since if own else now.date,
         starting=claim.starting,
+        pod=claim.pod,
     )
     if own and set(lease.devices) == set(own.devices):
         lease = lease.replace(devices=own.devices)

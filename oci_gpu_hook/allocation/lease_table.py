@@ -25,6 +25,7 @@ _DEVICE_OF_KIND: Final[Kinds] = {**_DEVICE, "kind": str}
 _LEASE: Final[Kinds] = {
     "container": str, "devices": list, "exclusive": bool, **HOLDER, "since": str, "starting": bool,
 }  # fmt: skip
+_LEASE_OF_POD: Final[Kinds] = {**_LEASE, "pod": str}
 
 
 def to_json(table: LeaseTable) -> dict[str, object]:
@@ -39,7 +40,7 @@ def to_json(table: LeaseTable) -> dict[str, object]:
 
 
 def _lease_json(lease: Lease) -> dict[str, object]:
-    return {
+    document: dict[str, object] = {
         "container": lease.container,
         "devices": [_device_json(device) for device in lease.devices],
         "exclusive": lease.exclusive,
@@ -47,6 +48,9 @@ def _lease_json(lease: Lease) -> dict[str, object]:
         "since": lease.since,
         "starting": lease.starting,
     }
+    if lease.pod:
+        document["pod"] = lease.pod
+    return document
 
 
 def _device_json(device: LeasedDevice) -> dict[str, object]:
@@ -84,7 +88,7 @@ def from_json(document: Any) -> tuple[LeaseTable, list[str]]:
 
 
 def _wrong_lease(entry: Any) -> str:
-    trouble = wrong(entry, _LEASE)
+    trouble = wrong(entry, _LEASE_OF_POD if type(entry) is dict and "pod" in entry else _LEASE)
     if trouble:
         return trouble
     for device in entry["devices"]:
@@ -105,6 +109,7 @@ def _lease(entry: Any) -> Lease:
             "holder": holder_of(entry),
             "since": entry["since"],
             "starting": entry["starting"],
+            "pod": entry.get("pod", ""),
         }
     )
 

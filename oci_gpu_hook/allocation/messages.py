@@ -24,7 +24,7 @@ GIB: Final = 1 << 30
 def held(device: Device, request: Request, lease: Lease) -> Busy:
     """Refuse a named device that a lease forbids."""
     manner = "exclusively" if lease.exclusive else "too, and it was asked for exclusively"
-    why = _keeps(lease) if isinstance(lease, Kept) else f"container {quoted(lease.container)} holds it {manner}"
+    why = _keeps(lease) if isinstance(lease, Kept) else f"container {quoted(lease.name)} holds it {manner}"
     remedy = f"stop that container, ask for another GPU, or wait for it with {name_of('wait', request)}=60s"
     return Busy(f"{device.label} ({device.uuid}) cannot be granted", why, remedy)
 
@@ -114,7 +114,7 @@ def _held_by(candidates: Sequence[Device], held: Sequence[Lease]) -> str:
         for lease in holders(device, real):
             taken.add(device.uuid)
             manner = " exclusively" if lease.exclusive else ""
-            parts.append(f"{device.label} held by {quoted(lease.container)}{manner}")
+            parts.append(f"{device.label} held by {quoted(lease.name)}{manner}")
     for lease in held:
         if isinstance(lease, Kept):
             names = [device.label for device in candidates if device.uuid not in taken and holders(device, [lease])]

@@ -32,6 +32,7 @@ class Lease(Record):
     """What a container holds. since: RFC 3339, UTC.
 
     starting: the holder is the runtime that makes the container, whose own process is still to come.
+    pod: NAMESPACE/POD/CONTAINER, "" for a container of no pod.
     """
 
     container: str
@@ -40,6 +41,12 @@ class Lease(Record):
     holder: Holder
     since: str
     starting: bool = False
+    pod: str = ""
+
+    @property
+    def name(self) -> str:
+        """What people know the container by."""
+        return self.pod or self.container
 
 
 class Kept(Lease):
@@ -87,7 +94,7 @@ class Moment(Record):
 
 
 class Claim(Record):
-    """What a container asks for, and the process whose life its lease follows. starting: as in Lease.
+    """What a container asks for, and the process whose life its lease follows. starting, pod: as in Lease.
 
     makers: processes that may be the runtime that makes the container, and hold a lease for it until now.
     """
@@ -96,6 +103,7 @@ class Claim(Record):
     holder: Holder
     request: Request
     starting: bool = False
+    pod: str = ""
     makers: tuple[Holder, ...] = ()
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from oci_gpu_hook.base import limits, mount_table, streams, syscalls
+from oci_gpu_hook.base import limits, log, mount_table, streams, syscalls
 from oci_gpu_hook.base.errors import one_line, quoted
 
 TYPE_CHECKING = False
@@ -104,8 +104,12 @@ class Watch:
         what = f"container {quoted(self._container_id)}"
         why = f"a file system in it has not answered for {limits.CONTAINER_FILES_SECONDS:.0f} s"
         remedy = "look at its volumes of FUSE and NFS, and at what of the image leads there"
-        streams.say(f"oci-gpu-hook: error: {one_line(f'{what}: {why}; {remedy}')}")
-        os._exit(1)
+        message = one_line(f"{what}: {why}; {remedy}")
+        streams.say(f"oci-gpu-hook: error: {message}")
+        try:
+            log.refused("oci-gpu-hook", message)  # this thread is in the host's mount namespace
+        finally:
+            os._exit(1)
 
 
 def _pass_on(reading: int) -> None:

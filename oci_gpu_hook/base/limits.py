@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 STATE: Final = 1 << 20
 CONFIG_JSON_SEARCHED: Final = 16 << 20  # bytes looked through for words by which a container asks
 CONFIG_JSON: Final = 4 << 20  # bytes parsed, of a container that may ask; the front searches as many
+UPDATE: Final = 1 << 20  # bytes of the resources that `update` is given; engines write some hundred
 JSON_ITEMS: Final = 200_000  # commas and opening brackets of any JSON document, which is no less than its values
 CONFIG_JSON_ESCAPES: Final = 100_000  # \\u in it that are looked at one by one
+POD_NAME: Final = 400  # characters of NAMESPACE/POD/CONTAINER that are kept; Kubernetes has 381 at most
 CONTAINER_ID: Final = 220  # bytes; a file name has 255, and the state directory's add a suffix
 
 # What a container asks by.
@@ -61,6 +63,7 @@ SYSTEMD_SECONDS: Final = (
 )
 NVML_ANSWER: Final = 4 << 20
 NVML_SECONDS: Final = 60.0  # initialising a GPU without persistence mode was seen to take 3 s
+HOST_LOG_MESSAGE: Final = 8192  # characters of a refusal; what is said of eight GPUs has 1,000
 
 # What this project and its administrator have written.
 CONFIG_TOML: Final = 256 << 10

@@ -23,6 +23,7 @@ from oci_gpu_hook.request.prefilter import may_ask
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from types import ModuleType
     from typing import Final, NoReturn
 
     from oci_gpu_hook.base.config.model import Config
@@ -88,11 +89,15 @@ def attach(config_path: str) -> None:
         # An oci-hooks file has one argument list for all of its stages: the state tells poststop from prestart.
         _release(state, config)
         return
-    asked = _request(config_json, state, config)
+    try:
+        asked = _request(config_json, state, config)
+        if asked and trouble:
+            raise trouble
+    except HookError:
+        _configure_log(state, config)
+        raise
     if asked is None:
         return
-    if trouble:
-        raise trouble
     container, request = asked
 
     from oci_gpu_hook.lifecycle import start
@@ -134,12 +139,17 @@ def _request(config_json: bytes, state: State, config: Config) -> tuple[Containe
     if reading.request is not None:
         return container, reading.request
     if reading.warnings and config.log_file:
-        from oci_gpu_hook.base import log
-
-        log.configure(config, container=container.id)
+        log = _configure_log(state, config)
         for text in reading.warnings:
             log.warning("not given", text=text)
     return None
+
+
+def _configure_log(state: State, config: Config) -> ModuleType:
+    from oci_gpu_hook.base import log
+
+    log.configure(config, container=state.id)
+    return log
 
 
 def _read_arguments(arguments: Sequence[str]) -> tuple[str, str, list[str] | None]:
@@ -161,6 +171,9 @@ def _read_arguments(arguments: Sequence[str]) -> tuple[str, str, list[str] | Non
 
 def _fail(message: str) -> int:
     streams.say(f"oci-gpu-hook: error: {one_line(message)}")
+    from oci_gpu_hook.base import log
+
+    log.refused("oci-gpu-hook", message)
     return 1
 
 

@@ -1,7 +1,8 @@
 """The door of engines that take an OCI runtime: `oci-gpu-runtime …`, which is the real runtime in all but one thing.
 
-Before a `create` or `run` of a container that asks for GPUs it grants them and prepares the bundle (`bundle.py`); then,
-as in every other call, the real runtime takes this process's place. The front (front/runtime.c) lets only those calls
+Before a `create` or `run` of a container that asks for GPUs it grants them and prepares the bundle (`bundle.py`); in an
+`update` it keeps what was granted (`runtime_update.py`). Then, as in every other call, the real runtime takes this
+process's place. The front (front/runtime.c) lets only those calls
 come here. Exit status: the real runtime's, or 1 with one line in the runtime's log, where engines look, and on stderr.
 """
 
@@ -19,7 +20,7 @@ from oci_gpu_hook.base.files import replace_file
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.base.rootless import in_first_user_namespace
 from oci_gpu_hook.entrypoints.hook import describe_bug
-from oci_gpu_hook.entrypoints.runtime_call import complain, read_call
+from oci_gpu_hook.entrypoints.runtime_call import command_at, complain, read_call
 from oci_gpu_hook.oci import container as containers
 from oci_gpu_hook.request.prefilter import may_ask
 
@@ -49,6 +50,10 @@ def main(arguments: Sequence[str], real_runtime: str) -> NoReturn:
     streams.fill()
     words = arguments[1:]
     call = read_call(words)
+    if call is None and words[command_at(words) :][:1] == ["update"]:
+        from oci_gpu_hook.entrypoints import runtime_update
+
+        words = runtime_update.with_grant(words, real_runtime)
     hook = os.path.join(os.path.dirname(os.path.abspath(arguments[0])), "oci-gpu-hook")
     try:
         prepared = prepare(call, hook) if call else None
@@ -75,6 +80,7 @@ def prepare(call: Call, hook: str) -> Prepared | None:
     from oci_gpu_hook.apply import bundle
     from oci_gpu_hook.request import parse as requests
 
+    log.configure(config, container=call.container)
     path = os.path.join(call.bundle, "config.json")
     try:
         document = containers.read_document(before, call.bundle)
@@ -96,7 +102,6 @@ def prepare(call: Call, hook: str) -> Prepared | None:
         raise trouble
     _check_hook(hook)
     config = configs.of_this_user(config)
-    log.configure(config, container=container.id)
     from oci_gpu_hook.lifecycle.admission import Admitted
 
     with Admitted(container, request, config) as admission:

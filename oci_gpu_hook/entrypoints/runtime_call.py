@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from oci_gpu_hook.base import streams
+from oci_gpu_hook.base import log, streams
 from oci_gpu_hook.base.document import dump
 from oci_gpu_hook.base.errors import one_line
 from oci_gpu_hook.base.record import Record
@@ -65,12 +65,21 @@ def read_call(words: Sequence[str]) -> Call | None:
     )
 
 
+def command_at(words: Sequence[str]) -> int:
+    """Return where the command stands: the first word that is no option, and no option's value, as far as is known."""
+    at = 0
+    while at < len(words) and words[at].startswith("-"):
+        at += 2 if words[at] in _VALUES else 1
+    return at
+
+
 def complain(call: Call | None, message: str) -> None:
     """Say what is wrong where engines look for it: in the runtime's log (in runc's two formats), and on stderr."""
-    message = f"oci-gpu-runtime: error: {one_line(message)}"
+    line = f"oci-gpu-runtime: error: {one_line(message)}"
     if call and call.log:
-        _log(call, message)
-    streams.say(message)
+        _log(call, line)
+    streams.say(line)
+    log.refused("oci-gpu-runtime", message)
 
 
 def _log(call: Call, message: str) -> None:

@@ -7,6 +7,8 @@ Podman's `kube play` writes as well; and the labels of the kubelet, which CRI-O 
 
 from __future__ import annotations
 
+from oci_gpu_hook.base import limits
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,7 +38,7 @@ def container_name(annotations: Mapping[str, str]) -> str:
 def description(annotations: Mapping[str, str]) -> str:
     """Return namespace, pod and container as `NAMESPACE/POD/CONTAINER`, "" for a container of no pod."""
     parts = [_first(annotations, keys) for keys in (_NAMESPACE, _POD, _CONTAINER)]
-    return "/".join(part for part in parts if part) if parts[1] else ""
+    return "/".join(part for part in parts if part)[: limits.POD_NAME] if parts[1] else ""
 
 
 def own_key(annotations: Mapping[str, str], key: str) -> str:

@@ -61,4 +61,8 @@ def read(container: Container, config: Config) -> Reading:
 def _unannotated(container: Container, config: Config, variables: Mapping[str, str], warnings: list[str]) -> Ask | None:
     """Return what the first source after the annotations asks for, None when none does."""
     ask = sources.from_mounts(container.mounts, warnings) if config.accept_volume_mounts else None
-    return ask or sources.from_environment(container, config, variables, warnings)
+    ask = ask or sources.from_environment(container, config, variables, warnings)
+    asks_for_none = ask is None or (ask.devices is None and not ask.count_decides)
+    if asks_for_none and not config.accept_volume_mounts:
+        sources.tell_unread_mounts(container.mounts, warnings)
+    return ask

@@ -98,6 +98,19 @@ def from_mounts(mounts: Sequence[BundleMount], warnings: list[str]) -> Ask | Non
     return None
 
 
+def tell_unread_mounts(mounts: Sequence[BundleMount], warnings: list[str]) -> None:
+    """Name the key of the configuration where a container asks by mounts alone, and they are not accepted."""
+    if all(mount.source != "/dev/null" for mount in mounts):
+        return  # without a word of any vendor's, which would have to be imported
+    try:
+        asks = from_mounts(mounts, [])
+    except InvalidInput:
+        asks = None  # they would be refused if they were read
+    if asks and asks.devices is not None:
+        key = "accept-nvidia-visible-devices-as-volume-mounts"
+        warnings.append(f"{asks.what} are not read: {key} is false in config.toml")
+
+
 def from_environment(
     container: Container, config: Config, variables: Mapping[str, str], warnings: list[str]
 ) -> Ask | None:

@@ -81,6 +81,16 @@ def test_a_sidecar_gets_no_gpu_where_it_is_not_to_have_one(pod, simulated, annot
     assert seen["leases"] == [2]
 
 
+def test_a_refusal_names_the_pod_that_holds_the_gpu(front, plain_bundle):  # noqa: F811
+    names = {"io.kubernetes.cri.sandbox-namespace": "team-a", "io.kubernetes.cri.sandbox-name": "trainer-0"}
+    asks = {PREFIX + "devices": "0", PREFIX + "exclusive": "true"}
+    first = plain_bundle(args=("/bin/sleep", "60"), name="first", annotations=APP | names | asks)
+    with front.started(first):
+        refused = front.run(plain_bundle(args=("/bin/true",), name="second", annotations=APP | asks))
+    assert refused.status != 0
+    assert "container 'team-a/trainer-0/app' holds it exclusively" in refused.stderr
+
+
 def test_each_container_of_a_pod_gets_as_many_as_it_is_said(pod, simulated):
     seen = pod({"count.app": "1", "devices.sidecar": "1"}, sidecar=(SIDECAR, ()), app=(APP, ()))
     assert_reaches(seen["sidecar"], simulated, (1,))

@@ -14,7 +14,7 @@ from oci_gpu_hook.devices.nvidia.capabilities import DISPLAY, GRAPHICS
 from oci_gpu_hook.devices.nvidia.devices import gpu_of
 from oci_gpu_hook.request.model import ANNOTATION_PREFIX
 from oci_gpu_hook.request.nvidia.cdi_names import FEATURE_CLASSES
-from oci_gpu_hook.request.nvidia.mounts import MOUNT_ROOT
+from oci_gpu_hook.request.nvidia.names import MOUNT_ROOT
 from oci_gpu_hook.request.sources import CDI_ANNOTATION_PREFIX
 
 TYPE_CHECKING = False
@@ -128,7 +128,7 @@ def skipped(made: Plan, inventory: Inventory, config: Config) -> Iterator[tuple[
 def _shared(device: Device, held: Sequence[Lease] | None) -> str:
     if held is None:
         return "only root can see who else holds it"
-    holders = [quoted(lease.container) for lease in conflict.holders(device, held)]
+    holders = [quoted(lease.name) for lease in conflict.holders(device, held)]
     return f"held by {', '.join(holders[:_LISTED])} too" if holders else "held by nobody else"
 
 

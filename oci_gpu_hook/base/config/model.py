@@ -38,5 +38,6 @@ class Config(Record):
     state_dir: str = "/run/oci-gpu-hook"
     log_level: str = "info"
     log_file: str = ""
+    log_journal: bool = True
 
     warnings: tuple[str, ...] = ()

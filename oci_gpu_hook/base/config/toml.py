@@ -197,6 +197,7 @@ _SECTIONS: Final = {
     "log": {
         "level": _key("log_level", _one_of("debug", "info", "warning", "error")),
         "file": _key("log_file", _path_or_nothing),
+        "journal": _key("log_journal", _boolean),
     },
 }
 _NVIDIA_SECTIONS: Final = (
