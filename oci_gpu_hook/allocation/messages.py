@@ -36,7 +36,7 @@ def too_many(
     why = f"this host has {len(candidates)}"
     remedy = f"ask for at most {len(candidates)}" if candidates else "ask for them on another host"
     if request.memory and not request.devices:
-        countable = [device for device in devices if device.countable]
+        countable = [device for device in devices if device.countable and not device.excluded]
         unknown = sum(not device.memory for device in countable)
         why += f" such of {len(countable)}" + (f" (the memory of {unknown} is unknown)" if unknown else "")
         largest = max(countable, key=lambda device: device.memory, default=None)
@@ -46,6 +46,9 @@ def too_many(
     partitioned = sum(not (device.whole or device.countable) for device in devices)
     if partitioned and not request.devices:
         why += f", and {partitioned} {vendors.of(request.kind).TERMS.partitioned}"
+    excluded = sum(device.excluded and (bool(device.whole) == bool(request.devices)) for device in devices)
+    if excluded:
+        why += f", and {excluded} that [allocation] exclude keeps out of counts"
     if candidates:
         why += f"; {free} available{_held_by(candidates, held)}"
     return AllocationError(asked(request), why, remedy)

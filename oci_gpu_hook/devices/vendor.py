@@ -92,7 +92,7 @@ class Vendor(Protocol):
     def not_yet(self, request: Request, inventory: Any, config: Config) -> str:
         """Say what of what the request needs the host does not have and may still get, "" for nothing."""
 
-    def devices(self, inventory: Any) -> tuple[Device, ...]:
+    def devices(self, inventory: Any, config: Config) -> tuple[Device, ...]:
         """Return the devices in order, each whole one followed by its parts."""
 
     def running_driver(self, config: Config) -> str:

@@ -269,11 +269,9 @@ def test_who_shares_a_gpu_is_named_where_it_can_be_known():
     from oci_gpu_hook.allocation.holders import Processes
     from oci_gpu_hook.allocation.model import Lease, LeasedDevice
     from oci_gpu_hook.devices.nvidia import devices
-    from oci_gpu_hook.devices.nvidia.model import Inventory
     from oci_gpu_hook.request.model import Request
 
-    one = gpu(0, name="H100")
-    host = Inventory(driver_version="580.1", gpus=(one,), libraries=(), files=(), nodes=())
+    host = devices.of((gpu(0, name="H100"),))
     asked = Request(devices=("0",), driver_capabilities=(), source="environment")
     lease = Lease(
         container="db\n",
@@ -283,4 +281,4 @@ def test_who_shares_a_gpu_is_named_where_it_can_be_known():
         since="",
     )
     for held, words in (((lease,), "held by 'db\\n' too"), ((), "held by nobody else"), (None, "only root can see")):
-        assert words in list(explain.gpus(asked, host, devices.of((one,)), held))[1]
+        assert words in list(explain.gpus(asked, host, host, held))[1]

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 import oci_gpu_hook
-from oci_gpu_hook.allocation import by_count, conflict, lease_table, queue, select
+from oci_gpu_hook.allocation import conflict, lease_table, queue, select, turns
 from oci_gpu_hook.allocation.holders import Holder
 from oci_gpu_hook.allocation.model import Lease, LeasedDevice, LeaseTable, Waiter, leased
 from oci_gpu_hook.base.errors import InvalidInput
@@ -106,7 +106,7 @@ def test_devices_of_any_kind_are_counted():
 
 def test_who_waits_for_another_kind_keeps_nothing_of_this():
     waiting = Waiter(ticket=1, container="w", holder=HOLDER, request=request(count=1, exclusive=True), since="")
-    assert by_count.reserved([waiting], OTHER, [other(0)], []) == ()
+    assert turns.kept([waiting], OTHER, [other(0)], [], 0) == ()
 
 
 def test_a_record_names_the_kind_of_devices_that_are_not_nvidias():

@@ -32,6 +32,7 @@ class Config(Record):
 
     allocation_policy: str = "shared"
     allocation_indices: str = "names"
+    allocation_exclude: tuple[str, ...] = ()
     allocation_longest_wait: int | None = None  # seconds
     cdi_spec_dirs: tuple[str, ...] = ("/etc/cdi", "/var/run/cdi")
     state_dir: str = "/run/oci-gpu-hook"

@@ -22,7 +22,7 @@ def resolve(names: Iterable[str], devices: Sequence[Device]) -> tuple[Device, ..
     """Return the devices that are named, in the order of the names. Raises InvalidInput for an unknown name."""
     wanted = {name: name.lower() for name in names if name}  # NVIDIA's hook writes "0,0" as ",0"
     if "all" in wanted.values():
-        return everything(devices)
+        return tuple([device for device in everything(devices) if not device.excluded])
     found: dict[str, Device] = {}
     for name, lower in wanted.items():
         device = _gpu(lower, devices) or _mig(lower, devices)

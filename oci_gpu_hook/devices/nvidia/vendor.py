@@ -34,9 +34,9 @@ contribution = made.make
 device_edits = made.device_edits
 
 
-def devices(inventory: RequestInventory) -> tuple[Device, ...]:
+def devices(inventory: RequestInventory, config: Config) -> tuple[Device, ...]:
     """Return the GPUs, each followed by its MIG devices."""
-    return of_nvidia.of(inventory.gpus)
+    return of_nvidia.of(inventory.gpus, config.allocation_exclude)
 
 
 def of_minors(devices: Sequence[Device], minors: Collection[int]) -> tuple[Device, ...]:
