@@ -6,7 +6,7 @@ from oci_gpu_hook.allocation.conflict import holders
 from oci_gpu_hook.allocation.model import Busy, Kept
 from oci_gpu_hook.base.errors import AllocationError, quoted
 from oci_gpu_hook.devices import vendors
-from oci_gpu_hook.request.model import name_of
+from oci_gpu_hook.request.model import IN_THE_BUNDLE, name_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ def held(device: Device, request: Request, lease: Lease) -> Busy:
     """Refuse a named device that a lease forbids."""
     manner = "exclusively" if lease.exclusive else "too, and it was asked for exclusively"
     why = _keeps(lease) if isinstance(lease, Kept) else f"container {quoted(lease.container)} holds it {manner}"
+    if request.source == IN_THE_BUNDLE:
+        what = f"{device.label} ({device.uuid}), which the engine has put into this container, is not to be had"
+        return Busy(what, why, "stop that container, or have the engine give this one another GPU")
     remedy = f"stop that container, ask for another GPU, or wait for it with {name_of('wait', request)}=60s"
     return Busy(f"{device.label} ({device.uuid}) cannot be granted", why, remedy)
 

@@ -32,6 +32,7 @@ class Lease(Record):
     """What a container holds. since: RFC 3339, UTC.
 
     starting: the holder is the runtime that makes the container, whose own process is still to come.
+    counted: whether the devices were chosen here. injected: whether they were put into the container by somebody else.
     """
 
     container: str
@@ -40,6 +41,8 @@ class Lease(Record):
     holder: Holder
     since: str
     starting: bool = False
+    counted: bool = False
+    injected: bool = False
 
 
 class Kept(Lease):

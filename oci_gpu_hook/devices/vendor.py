@@ -101,6 +101,15 @@ class Vendor(Protocol):
     def resolve(self, names: Iterable[str], devices: Sequence[Device]) -> tuple[Device, ...]:
         """Return the devices that are named, in the order of the names. Raises InvalidInput for an unknown name."""
 
+    def of_nodes(
+        self,
+        devices: Sequence[Device],
+        inventory: Any,
+        numbers: Collection[tuple[int, int]],
+        host_paths: Collection[str],
+    ) -> tuple[Device, ...]:
+        """Return the devices that a container can use by nodes of these numbers, or by these nodes of the host."""
+
     def no_profile(self, profile: str, devices: Sequence[Device]) -> InvalidInput:
         """Return the error for a profile that none of the devices has."""
 

@@ -93,12 +93,13 @@ def attach(config_path: str) -> None:
         # An oci-hooks file has one argument list for all of its stages: the state tells poststop from prestart.
         _release(state, config)
         return
-    asked = _request(config_json, state, config)
-    if asked is None:
+    container, request = _request(config_json, state, config)
+    if request is None:
+        if not trouble:
+            _hold(container, config)
         return
     if trouble:
         raise trouble
-    container, request = asked
 
     from oci_gpu_hook.lifecycle import start
 
@@ -131,7 +132,7 @@ def _release(state: State, config: Config) -> None:
     teardown.stop(state.id, state.bundle, config)
 
 
-def _request(config_json: bytes, state: State, config: Config) -> tuple[Container, Request] | None:
+def _request(config_json: bytes, state: State, config: Config) -> tuple[Container, Request | None]:
     from oci_gpu_hook.request import parse
 
     container = containers.parse_config(config_json, state)
@@ -144,7 +145,21 @@ def _request(config_json: bytes, state: State, config: Config) -> tuple[Containe
         log.configure(config, container=container.id)
         for text in reading.warnings:
             log.warning("not given", text=text)
-    return None
+    return container, None
+
+
+def _hold(container: Container, config: Config) -> None:
+    """Record what the container has by others' hands, if it has any. Raises AllocationError."""
+    if not (container.nodes or container.bound_nodes):
+        return
+    from oci_gpu_hook.base import log
+    from oci_gpu_hook.base.config.load import of_this_user
+    from oci_gpu_hook.lifecycle import injected
+
+    if injected.is_possible(container):
+        config = of_this_user(config)
+        log.configure(config, container=container.id)
+        injected.hold(container, config)
 
 
 def _read_arguments(arguments: Sequence[str]) -> tuple[str, str, list[str] | None]:

@@ -24,6 +24,7 @@ CHECKS: Final = (
     "confinement",
     "executables",
     "engines",
+    "kubernetes",
     "state_directory",
     "remains",
 )

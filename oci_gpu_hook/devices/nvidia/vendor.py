@@ -5,8 +5,8 @@ from __future__ import annotations
 from oci_gpu_hook.base.errors import DriverError
 from oci_gpu_hook.devices.model import Terms
 from oci_gpu_hook.devices.nvidia import contribution as made
+from oci_gpu_hook.devices.nvidia import device_nodes, for_request, names
 from oci_gpu_hook.devices.nvidia import devices as of_nvidia
-from oci_gpu_hook.devices.nvidia import for_request, names
 from oci_gpu_hook.devices.nvidia import image_facts as looking
 
 TYPE_CHECKING = False
@@ -32,6 +32,7 @@ resolve = names.resolve
 image_facts = looking.look
 contribution = made.make
 device_edits = made.device_edits
+of_nodes = device_nodes.devices_of
 
 
 def devices(inventory: RequestInventory, config: Config) -> tuple[Device, ...]:
