@@ -87,7 +87,10 @@ def prepare(call: Call, hook: str) -> Prepared | None:
     was_prepared = bundle.restore(document)
     state = containers.State(id=call.container, pid=0, bundle=call.bundle, root="", annotations={})
     container = containers.of_document(document, state)
-    request = requests.parse(container, config)
+    reading = requests.read(container, config)
+    request = reading.request
+    if config.image_may_ask != "yes":  # what the image said is not to be seen any more in the prepared bundle
+        _tell(reading.warnings, container, config)
     if request is None and was_prepared:
         _replace(path, dump(document))
     if request is None:
@@ -107,6 +110,12 @@ def prepare(call: Call, hook: str) -> Prepared | None:
         _replace(path, dump(document))
     log.info("prepared", gpus=grant.uuids, bundle=call.bundle)
     return Prepared(path=path, before=before, container=container.id, config=config)
+
+
+def _tell(warnings: Sequence[str], container: Container, config: Config) -> None:
+    log.configure(configs.of_this_user(config), container=container.id)
+    for text in warnings:
+        log.warning("warning", text=text)
 
 
 def _hold(document: dict[str, Any], container: Container, hook: str, before: bytes, config: Config) -> Prepared | None:

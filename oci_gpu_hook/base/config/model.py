@@ -29,6 +29,7 @@ class Config(Record):
     disable_require: bool = False
     cuda_compat_mode: str = "ldconfig"
     mps: str = "asked"
+    image_may_ask: str = "yes"
 
     allocation_policy: str = "shared"
     allocation_indices: str = "names"

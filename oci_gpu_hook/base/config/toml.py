@@ -195,6 +195,7 @@ _SECTIONS: Final = {
         "disable-require": _key("disable_require", _boolean),
         "cuda-compat-mode": _key("cuda_compat_mode", _one_of("ldconfig", "mount", "disabled", "hook")),
         "mps": _key("mps", _one_of("asked", "always")),
+        "image-may-ask": _key("image_may_ask", _one_of("yes", "warn", "no")),
     },
     "allocation": {
         "policy": _key("allocation_policy", _one_of("shared", "exclusive")),
