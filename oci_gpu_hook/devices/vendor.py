@@ -92,7 +92,7 @@ class Vendor(Protocol):
     def not_yet(self, request: Request, inventory: Any, config: Config) -> str:
         """Say what of what the request needs the host does not have and may still get, "" for nothing."""
 
-    def devices(self, inventory: Any) -> tuple[Device, ...]:
+    def devices(self, inventory: Any, config: Config) -> tuple[Device, ...]:
         """Return the devices in order, each whole one followed by its parts."""
 
     def running_driver(self, config: Config) -> str:
@@ -109,6 +109,15 @@ class Vendor(Protocol):
 
     def lost(self, uuids: Iterable[str], config: Config) -> Mapping[str, str]:
         """Return those of the devices that the host has no more or cannot use, and why. {} where nobody can tell."""
+
+    def of_nodes(
+        self,
+        devices: Sequence[Device],
+        inventory: Any,
+        numbers: Collection[tuple[int, int]],
+        host_paths: Collection[str],
+    ) -> tuple[Device, ...]:
+        """Return the devices that a container can use by nodes of these numbers, or by these nodes of the host."""
 
     def no_profile(self, profile: str, devices: Sequence[Device]) -> InvalidInput:
         """Return the error for a profile that none of the devices has."""

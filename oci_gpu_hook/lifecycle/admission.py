@@ -126,7 +126,7 @@ class Admitted:
             log.error("refused", reason=str(error))
             raise
         self._lap("inventory")
-        of_host = vendors.of(request.kind).devices(snapshot.inventory)
+        of_host = vendors.of(request.kind).devices(snapshot.inventory, config)
         if self._restriction:
             of_host = _restricted(of_host, request, self._restriction)
         try:
@@ -171,7 +171,7 @@ def previewed(container: Container, request: Request, config: Config, clock: Clo
     vendor = vendors.of(request.kind)
     snapshot = vendor.snapshot(request, config)
     clock.lap("inventory")
-    devices = query.preview(request, vendor.devices(snapshot.inventory), config)
+    devices = query.preview(request, vendor.devices(snapshot.inventory, config), config)
     clock.lap("allocation")
     return Admission(container=container, request=request, config=config, snapshot=snapshot, devices=devices)
 
@@ -183,7 +183,7 @@ def readmitted(container: Container, request: Request, config: Config, uuids: It
     """
     vendor = vendors.of(request.kind)
     snapshot = vendor.snapshot(request, config)
-    known = {device.uuid: device for device in vendor.devices(snapshot.inventory)}
+    known = {device.uuid: device for device in vendor.devices(snapshot.inventory, config)}
     devices = []
     for uuid in uuids:
         if uuid not in known:
@@ -199,9 +199,10 @@ def _restricted(devices: Sequence[Device], request: Request, restriction: Restri
     """Return the devices that may be granted. Raises AllocationError for a request for others."""
     vendor = vendors.of(request.kind)
     own = vendor.of_minors(devices, restriction.minors)
+    own = tuple(device.replace(excluded=False) for device in own)  # somebody has chosen each of them
     if request.count is None and request.devices != ("all",):
         for device in vendor.resolve(request.devices, devices):
-            if device not in own:
+            if device.uuid not in {one.uuid for one in own}:
                 why = f"{restriction.who} has not given it to this container"
                 raise AllocationError(f"{vendor.TERMS.whole} {device.index}", why, restriction.remedy)
     else:

@@ -69,6 +69,7 @@ class Container(Record):
     """What this project uses of a container. `pid` is 0 while the container is only a bundle.
 
     groups: those of its process beside `gid`. overrides_modes: whether its process has CAP_DAC_OVERRIDE.
+    nodes: major and minor of the character devices that it is given.
     """
 
     id: str
@@ -89,6 +90,20 @@ class Container(Record):
     gid_mappings: tuple[IdMapping, ...]
     cgroups_path: str
     device_rules: tuple[DeviceRule, ...]
+    nodes: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def bound_nodes(self) -> tuple[str, ...]:
+        """The files of a device directory that are bound from the host, as in containers that cannot make nodes."""
+        return tuple(
+            mount.source for mount in self.mounts if "/dev/" in mount.source and mount.destination.startswith("/dev/")
+        )
+
+    @property
+    def has_every_device(self) -> bool:
+        """Whether the container may open every device of the host, as privileged ones may."""
+        rules = self.device_rules
+        return any(rule.allow and rule.type == "a" and rule.major is rule.minor is None for rule in rules)
 
 
 def read_state(data: bytes) -> State:
@@ -171,6 +186,7 @@ def of_document(config: object, state: State) -> Container:
         gid_mappings=tuple(_id_mapping(entry, what) for entry in member(linux, "gidMappings", list, what, [])),
         cgroups_path=member(linux, "cgroupsPath", str, what, ""),
         device_rules=tuple(_device_rule(entry, what) for entry in member(resources, "devices", list, what, [])),
+        nodes=_nodes(member(linux, "devices", list, what, []), what),
     )
 
 
@@ -243,6 +259,11 @@ def _device_rule(entry: object, what: str) -> DeviceRule:
         minor=None if minor in (None, -1) else minor,
         access=member(entry, "access", str, what, "rwm") or "rwm",
     )
+
+
+def _nodes(entries: list[object], what: str) -> tuple[tuple[int, int], ...]:
+    nodes = [entry for entry in entries if member(entry, "type", str, what) in ("c", "u")]
+    return tuple([(member(node, "major", int, what, -1), member(node, "minor", int, what, -1)) for node in nodes])
 
 
 def _id_mapping(entry: object, what: str) -> IdMapping:

@@ -25,6 +25,7 @@ CHECKS: Final = (
     "executables",
     "engines",
     "cdi",
+    "kubernetes",
     "state_directory",
     "remains",
 )

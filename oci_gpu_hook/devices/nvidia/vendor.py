@@ -6,8 +6,8 @@ from oci_gpu_hook.base.errors import DriverError, HookError
 from oci_gpu_hook.base.files import read_text
 from oci_gpu_hook.devices.model import Terms
 from oci_gpu_hook.devices.nvidia import contribution as made
+from oci_gpu_hook.devices.nvidia import device_nodes, for_request, names
 from oci_gpu_hook.devices.nvidia import devices as of_nvidia
-from oci_gpu_hook.devices.nvidia import for_request, names
 from oci_gpu_hook.devices.nvidia import image_facts as looking
 
 TYPE_CHECKING = False
@@ -33,11 +33,12 @@ resolve = names.resolve
 image_facts = looking.look
 contribution = made.make
 device_edits = made.device_edits
+of_nodes = device_nodes.devices_of
 
 
-def devices(inventory: RequestInventory) -> tuple[Device, ...]:
+def devices(inventory: RequestInventory, config: Config) -> tuple[Device, ...]:
     """Return the GPUs, each followed by its MIG devices."""
-    return of_nvidia.of(inventory.gpus)
+    return of_nvidia.of(inventory.gpus, config.allocation_exclude)
 
 
 def of_minors(devices: Sequence[Device], minors: Collection[int]) -> tuple[Device, ...]:

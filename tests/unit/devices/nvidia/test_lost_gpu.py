@@ -42,7 +42,7 @@ def asks(*names, **fields):
 def chosen(request, config, held=()):
     """Return what the request is granted, as the devices' UUIDs."""
     found = vendor.snapshot(request, config)
-    return [device.uuid for device in select.choose(request, vendor.devices(found.inventory), held)]
+    return [device.uuid for device in select.choose(request, vendor.devices(found.inventory, config), held)]
 
 
 def config_space(made, index):
