@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from oci_gpu_hook.apply import transaction
 from oci_gpu_hook.apply.journal import journal
-from oci_gpu_hook.apply.process import Process, Site
+from oci_gpu_hook.apply.process import Process, Site, check_process
 from oci_gpu_hook.apply.systemd import units
 from oci_gpu_hook.apply.watch import Watch
 from oci_gpu_hook.base import log
@@ -13,7 +13,6 @@ from oci_gpu_hook.lifecycle import injected
 from oci_gpu_hook.lifecycle.admission import Admitted
 from oci_gpu_hook.lifecycle.clock import Clock
 from oci_gpu_hook.lifecycle.journaling import Starting
-from oci_gpu_hook.oci.container import check_process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any, Final
 
-_LARGEST_PID: Final = 1 << 22  # include/linux/threads.h, PID_MAX_LIMIT
 # These releases of the specification had process.capabilities as a flat list.
 _FLAT_CAPABILITIES: Final = ("1.0.0-rc1", "1.0.0-rc2", "1.0.0-rc3", "1.0.0-rc4")
 _ASK_THE_ENGINE: Final = (
@@ -188,27 +187,6 @@ def of_document(config: object, state: State) -> Container:
         device_rules=tuple(_device_rule(entry, what) for entry in member(resources, "devices", list, what, [])),
         nodes=_nodes(member(linux, "devices", list, what, []), what),
     )
-
-
-def check_process(pid: int) -> None:
-    """Raise InvalidInput unless `pid` is a live process of another mount namespace than this one's.
-
-    Working in this process's own mount namespace would change the host.
-    """
-    what = f"OCI state: pid {quoted(pid)}"
-    if not 0 < pid <= _LARGEST_PID:
-        raise InvalidInput(what, "is not the number of a process", _ASK_THE_ENGINE)
-    try:
-        theirs = os.stat(f"/proc/{pid}/ns/mnt")
-    except OSError as error:
-        why = "no such process" if isinstance(error, FileNotFoundError) else reason(error)
-        raise InvalidInput(
-            what, why, "the container died before its GPUs were attached; see the engine's log"
-        ) from None
-    ours = os.stat("/proc/self/ns/mnt")
-    if (theirs.st_dev, theirs.st_ino) == (ours.st_dev, ours.st_ino):
-        why = "has the mount namespace of the host, where no container can be changed without changing the host"
-        raise InvalidInput(what, why, "give the container a mount namespace (linux.namespaces in config.json)")
 
 
 def _rootfs(state: State, configured: str) -> str:
