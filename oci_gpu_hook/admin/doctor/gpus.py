@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-
 from oci_gpu_hook.admin.doctor.model import ERROR, NOTE, OK, WARNING, Finding, Host
 from oci_gpu_hook.base.errors import quoted
-from oci_gpu_hook.base.files import read_text
 from oci_gpu_hook.devices.nvidia import devices as of_nvidia
-from oci_gpu_hook.devices.nvidia import procfs, refusals
+from oci_gpu_hook.devices.nvidia import pci, procfs, refusals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,8 +15,6 @@ if TYPE_CHECKING:
     from oci_gpu_hook.devices.nvidia.model import Gpu
 
 _NAME: Final = "gpus"
-_NVIDIA: Final = "0x10de"
-_DISPLAY_CLASS: Final = "0x03"  # VGA and 3D controllers (PCI code and ID assignment specification)
 
 
 def check(host: Host) -> Iterator[Finding]:
@@ -41,7 +36,8 @@ def check(host: Host) -> Iterator[Finding]:
             why = "containers that name it fail; `all` and counts pass it over"
             yield Finding(check=_NAME, severity=ERROR, what=what, why=why, remedy=refusals.REMEDY_OF_LOST)
     known = {gpu.bus_id for gpu in inventory.gpus}
-    for address in sorted(set(_on_the_bus(host.config.sys_root)) - known):
+    on_the_bus = {procfs.bus_id(address) for address, vendor in pci.gpus(host.config.sys_root) if vendor == pci.NVIDIA}
+    for address in sorted(on_the_bus - known):
         what = f"the GPU at {address} is not the NVIDIA driver's"
         why = "no container can be given it"
         remedy = "it may be bound to vfio-pci or nouveau, excluded, or broken: see lspci -k and dmesg"
@@ -77,16 +73,3 @@ def _excluded(exclude: Sequence[str], gpus: Sequence[Gpu]) -> Iterator[Finding]:
 def _products(gpus: tuple[Gpu, ...]) -> str:
     names = [gpu.name or "unknown product" for gpu in gpus]
     return ", ".join(f"{names.count(name)} x {name}" for name in dict.fromkeys(names))
-
-
-def _on_the_bus(sys_root: str) -> Iterator[str]:
-    directory = f"{sys_root}/bus/pci/devices"
-    try:
-        addresses = os.listdir(directory)
-    except OSError:
-        return
-    for address in addresses:
-        vendor = read_text(f"{directory}/{address}/vendor") or ""
-        kind = read_text(f"{directory}/{address}/class") or ""
-        if vendor.strip() == _NVIDIA and kind.startswith(_DISPLAY_CLASS):
-            yield procfs.bus_id(address)

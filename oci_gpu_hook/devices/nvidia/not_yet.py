@@ -5,16 +5,13 @@ Only what a start cannot do without is waited for, or else a host that lacks som
 
 from __future__ import annotations
 
-import os
-
 from oci_gpu_hook.base.errors import InvalidInput
-from oci_gpu_hook.base.files import read_text
 from oci_gpu_hook.devices.nvidia import devices as of_nvidia
-from oci_gpu_hook.devices.nvidia import names, procfs
+from oci_gpu_hook.devices.nvidia import names, pci, procfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from typing import Final
 
     from oci_gpu_hook.base.config.model import Config
@@ -24,8 +21,7 @@ if TYPE_CHECKING:
 
 _CONTROL: Final = "/dev/nvidiactl"
 _MANAGED_MEMORY: Final = "/dev/nvidia-uvm"  # CUDA does not start without it
-_NVIDIA: Final = "0x10de"
-_DISPLAY_CLASS: Final = "0x03"  # VGA and 3D controllers (PCI code and ID assignment specification)
+_DRIVERS: Final = ("", "nvidia")  # of a GPU that may still come
 _UNKNOWN: Final = 1 << 30
 
 
@@ -74,24 +70,9 @@ def _may_come(asked: Sequence[str], devices: Sequence[Device], config: Config) -
 def _coming(devices: Sequence[Device], config: Config) -> int:
     """Return how many GPUs on the PCI bus no driver has taken yet; many where nobody can tell."""
     known = {of_nvidia.gpu_of(device).bus_id for device in devices}
-    directory = f"{config.sys_root}/bus/pci/devices"
-    try:
-        addresses = os.listdir(directory)
-    except OSError:
-        return _UNKNOWN
-    found = {procfs.bus_id(address) for address in _gpus(directory, addresses)}
+    found = {
+        procfs.bus_id(address)
+        for address, vendor in pci.gpus(config.sys_root)
+        if vendor == pci.NVIDIA and pci.driver(config.sys_root, address) in _DRIVERS
+    }
     return len(found - known) if found else _UNKNOWN
-
-
-def _gpus(directory: str, addresses: Sequence[str]) -> Iterator[str]:
-    for address in addresses:
-        vendor = read_text(f"{directory}/{address}/vendor") or ""
-        kind = read_text(f"{directory}/{address}/class") or ""
-        if vendor.strip() != _NVIDIA or not kind.startswith(_DISPLAY_CLASS):
-            continue
-        try:
-            driver = os.path.basename(os.readlink(f"{directory}/{address}/driver"))
-        except OSError:
-            driver = ""
-        if driver in ("", "nvidia"):
-            yield address

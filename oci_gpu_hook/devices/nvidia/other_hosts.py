@@ -10,17 +10,15 @@ import os
 
 from oci_gpu_hook.base.errors import DriverError, quoted
 from oci_gpu_hook.base.files import read_text
+from oci_gpu_hook.devices.nvidia import pci
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from typing import Final
 
     from oci_gpu_hook.base.config.model import Config
 
 _WHAT: Final = "no NVIDIA driver is loaded"
-_DISPLAY_CLASS: Final = "0x03"  # VGA and 3D controllers (PCI code and ID assignment specification)
-_NVIDIA: Final = "0x10de"
 _VENDORS: Final = {"0x1002": "AMD", "0x8086": "Intel", "0x1a03": "ASPEED", "0x1234": "QEMU", "0x15ad": "VMware"}
 _LOAD: Final = "load it (modprobe nvidia) or install the driver; nvidia-smi on the host must work first"
 _BY_CDI: Final = "give them to containers by CDI (--device, annotations cdi.k8s.io/*)"
@@ -40,8 +38,8 @@ def _found(config: Config) -> tuple[str, str]:
     if os.path.exists(f"{dev}/nvmap") or _is_tegra(config):
         why = "this is a Jetson (Tegra), whose GPU has a driver of its own (/dev/nvmap), which this hook does not serve"
         return why, f"run `nvidia-ctk cdi generate --mode=csv` of NVIDIA's Container Toolkit, and {_BY_CDI}"
-    gpus = dict(_gpus(config.sys_root))
-    nvidias = [address for address, vendor in gpus.items() if vendor == _NVIDIA]
+    gpus = dict(pci.gpus(config.sys_root))
+    nvidias = [address for address, vendor in gpus.items() if vendor == pci.NVIDIA]
     if os.path.exists(f"{dev}/kfd"):
         if nvidias:
             why = f"the host's AMD GPUs are behind /dev/kfd, and nothing drives its NVIDIA GPU at {nvidias[0]}"
@@ -65,7 +63,7 @@ def _undriven(config: Config, address: str, version: str) -> tuple[str, str]:
         why = f"the module nvidia is loaded, but {version} does not exist"
         remedy = "see dmesg for why the driver took no GPU; set proc-root in config.toml where procfs is elsewhere"
         return why, remedy
-    driver = os.path.basename(os.path.realpath(f"{config.sys_root}/bus/pci/devices/{address}/driver"))
+    driver = pci.driver(config.sys_root, address)
     if driver == "nouveau":
         why = f"the GPU at {address} is nouveau's, which computes nothing"
         return why, "install NVIDIA's driver, which keeps nouveau away, and reboot; nvidia-smi must work first"
@@ -79,15 +77,3 @@ def _is_tegra(config: Config) -> bool:
     """Tell whether the device tree says that this machine is a Tegra; its strings end with NULs."""
     text = read_text(f"{config.sys_root}/firmware/devicetree/base/compatible") or ""
     return any(word.startswith("nvidia,tegra") for word in text.split("\0"))
-
-
-def _gpus(sys_root: str) -> Iterator[tuple[str, str]]:
-    """Yield the address and vendor of each GPU on the PCI bus."""
-    directory = f"{sys_root}/bus/pci/devices"
-    try:
-        addresses = sorted(os.listdir(directory))
-    except OSError:
-        return
-    for address in addresses:
-        if (read_text(f"{directory}/{address}/class") or "").startswith(_DISPLAY_CLASS):
-            yield address, (read_text(f"{directory}/{address}/vendor") or "").strip()

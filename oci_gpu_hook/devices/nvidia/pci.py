@@ -1,4 +1,4 @@
-"""What sysfs says of a GPU's place: NUMA node, PCIe switch, DRM devices.
+"""What sysfs says of GPUs: which are on the PCI bus, and a GPU's place: NUMA node, PCIe switch, DRM devices.
 
 Formats: Linux Documentation/ABI/testing/sysfs-bus-pci; DRM names as drivers/gpu/drm/drm_sysfs.c makes them.
 """
@@ -11,6 +11,14 @@ from oci_gpu_hook.base.files import read_text
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.devices.nvidia.model import pci_address
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Final
+
+NVIDIA: Final = "0x10de"  # PCI-SIG's number of the vendor, as sysfs writes it
+_DISPLAY_CLASS: Final = "0x03"  # VGA and 3D controllers (PCI code and ID assignment specification)
+
 
 class Place(Record):
     """Where a GPU is. Each member is empty where sysfs does not tell."""
@@ -20,15 +28,39 @@ class Place(Record):
     drm: tuple[str, ...] = ()
 
 
+def gpus(sys_root: str) -> Iterator[tuple[str, str]]:
+    """Yield the address (as sysfs has it) and vendor of each GPU on the bus, whether a driver has it or not."""
+    try:
+        addresses = sorted(os.listdir(f"{sys_root}/bus/pci/devices"))
+    except OSError:
+        return
+    for address in addresses:
+        if _attribute(sys_root, address, "class").startswith(_DISPLAY_CLASS):
+            yield address, _attribute(sys_root, address, "vendor")
+
+
+def driver(sys_root: str, address: str) -> str:
+    """Return the name of the driver that has the device at an address, "" where none has."""
+    try:
+        return os.path.basename(os.readlink(f"{sys_root}/bus/pci/devices/{address}/driver"))
+    except OSError:
+        return ""
+
+
 def place(sys_root: str, bus_id: str) -> Place:
     """Return the place of the PCI device with that address (domain in eight hex digits)."""
-    device = f"{sys_root}/bus/pci/devices/{pci_address(bus_id)}"
-    node = (read_text(f"{device}/numa_node") or "").strip()
+    address = pci_address(bus_id)
+    device = f"{sys_root}/bus/pci/devices/{address}"
+    node = _attribute(sys_root, address, "numa_node")
     return Place(
         numa_node=int(node) if node.isdecimal() else None,  # -1: the firmware does not tell
         pcie_switch=_switch(device),
         drm=_drm(device),
     )
+
+
+def _attribute(sys_root: str, address: str, name: str) -> str:
+    return (read_text(f"{sys_root}/bus/pci/devices/{address}/{name}") or "").strip()
 
 
 def _switch(device: str) -> str:
