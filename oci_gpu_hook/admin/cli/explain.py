@@ -10,6 +10,7 @@ from oci_gpu_hook.admin.cli.picture import memory, relation
 from oci_gpu_hook.allocation import by_count, conflict
 from oci_gpu_hook.base.errors import quoted
 from oci_gpu_hook.devices.nvidia.capabilities import DISPLAY, GRAPHICS
+from oci_gpu_hook.devices.nvidia.device_nodes import MIG_NODES
 from oci_gpu_hook.devices.nvidia.devices import gpu_of
 from oci_gpu_hook.request.model import ANNOTATION_PREFIX
 from oci_gpu_hook.request.nvidia.cdi_names import FEATURE_CLASSES
@@ -75,7 +76,7 @@ def nodes(made: Plan, inventory: Inventory) -> Iterator[tuple[str, str, str]]:
     wanted = _wanted(made.request)
     for node in made.edits.device_nodes:
         reason = own.get(node.path) or drm.get(node.path) or _reason(by_path.get(node.path, ()), wanted)
-        if node.path.startswith("/dev/nvidia-caps/"):
+        if node.path.startswith(MIG_NODES):
             reason = "MIG"
         yield node.path, f"{node.major}:{node.minor}", reason
 

@@ -55,7 +55,7 @@ def _owners(nodes: Iterable[DeviceNode]) -> Iterator[Finding]:
     """Say which nodes not everybody may open; those in /dev/dri are so on every host."""
     found: dict[tuple[int, int, int], list[str]] = {}
     for node in edits.restricted(device_nodes.given(node) for node in nodes):
-        if not node.path.startswith("/dev/nvidia-caps/"):  # of MIG: the driver decides who may manage it
+        if not node.path.startswith(device_nodes.MIG_NODES):  # of MIG: the driver decides who may manage it
             found.setdefault((node.file_mode, node.uid, node.gid), []).append(node.path)
     for (mode, uid, gid), paths in found.items():
         listed = ", ".join(paths[:_LISTED]) + (f" and {len(paths) - _LISTED} more" if len(paths) > _LISTED else "")

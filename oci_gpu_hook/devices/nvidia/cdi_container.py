@@ -9,7 +9,7 @@ from __future__ import annotations
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.devices.edits import ContainerEdits, Mount
 from oci_gpu_hook.devices.model import Contribution
-from oci_gpu_hook.devices.nvidia import contribution, image_facts
+from oci_gpu_hook.devices.nvidia import contribution, device_nodes, image_facts
 from oci_gpu_hook.devices.nvidia import devices as of_nvidia
 from oci_gpu_hook.devices.nvidia.model import Gpu, RequestInventory
 
@@ -82,7 +82,7 @@ def _gpus(arguments: Arguments, products: Mapping[str, str]) -> list[Gpu]:
 
 def _parts_of(nodes: Collection[str]) -> dict[str, bool]:
     """Return what a container with MIG devices sees beside its GPUs, by name: whether it is a directory."""
-    return {"capabilities": True} if any(path.startswith("/dev/nvidia-caps/") for path in nodes) else {}
+    return {"capabilities": True} if any(path.startswith(device_nodes.MIG_NODES) for path in nodes) else {}
 
 
 def _links(arguments: Arguments, nodes: Collection[str]) -> Iterator[Symlink]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 IMEX_CHANNEL: Final = "/dev/nvidia-caps-imex-channels/channel"  # and its number
 IMEX_DRIVER: Final = "nvidia-caps-imex-channels"  # in /proc/devices
 _NOTHING: Final[frozenset[str]] = frozenset()
-_MIG_NODES: Final = "/dev/nvidia-caps/"
+MIG_NODES: Final = "/dev/nvidia-caps/"
 
 
 def of(
@@ -39,9 +39,9 @@ def of(
         path = f"{IMEX_CHANNEL}{channel}"
         nodes[path] = _imex_channel(channel, path, by_path, inventory.imex_major)
     if manages_mig(request, devices):
-        nodes |= {path: node for path, node in by_path.items() if path.startswith(_MIG_NODES)}
+        nodes |= {path: node for path, node in by_path.items() if path.startswith(MIG_NODES)}
         if not has_mig_nodes(inventory):
-            warnings.append(f"the host has no {_MIG_NODES}, which managing MIG devices would use")
+            warnings.append(f"the host has no {MIG_NODES}, which managing MIG devices would use")
     for path, capabilities in inventory.missing_nodes:
         if not wanted.isdisjoint(capabilities):
             warnings.append(f"the host has no {path}, which {'/'.join(sorted(wanted & set(capabilities)))} would use")
@@ -53,7 +53,7 @@ def of(
 
 def has_mig_nodes(inventory: RequestInventory) -> bool:
     """Tell whether the host's driver guards MIG devices by nodes, as those of GPUs that can be partitioned do."""
-    return any(node.path.startswith(_MIG_NODES) for node in inventory.nodes)
+    return any(node.path.startswith(MIG_NODES) for node in inventory.nodes)
 
 
 def missing_features(request: Request, inventory: RequestInventory) -> list[str]:
@@ -133,8 +133,8 @@ def _paths_of(device: Device, wanted: frozenset[str], by_path: dict[str, HostNod
     gpu, mig = native(device)
     yield f"/dev/nvidia{gpu.minor}"
     if mig:
-        yield f"/dev/nvidia-caps/nvidia-cap{mig.gpu_instance_minor}"
-        yield f"/dev/nvidia-caps/nvidia-cap{mig.compute_instance_minor}"
+        yield f"{MIG_NODES}nvidia-cap{mig.gpu_instance_minor}"
+        yield f"{MIG_NODES}nvidia-cap{mig.compute_instance_minor}"
     if ("graphics" in wanted or "display" in wanted) and _draws(mig):
         # A render node that the host lacks is no reason to fail: compute works without, and graphics says so itself.
         yield from (path for name in gpu.drm if (path := f"/dev/dri/{name}") in by_path)

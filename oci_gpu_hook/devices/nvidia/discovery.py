@@ -9,7 +9,7 @@ from __future__ import annotations
 from oci_gpu_hook.base import log
 from oci_gpu_hook.base.errors import HookError
 from oci_gpu_hook.base.files import read_text
-from oci_gpu_hook.devices.nvidia import facts, files, host_nodes, libraries, mig, pci, procfs
+from oci_gpu_hook.devices.nvidia import device_nodes, facts, files, host_nodes, libraries, mig, pci, procfs
 from oci_gpu_hook.devices.nvidia.driver_root import DriverRoot
 from oci_gpu_hook.devices.nvidia.model import Basis, Gpu, Inventory, MigDevice, Snapshot
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.base.config.model import Config
 
-_IMEX: Final = "nvidia-caps-imex-channels"
 # A driver container's file system (NVIDIA GPU Operator), looked into when the host itself has no driver files.
 _DRIVER_CONTAINER: Final = "/run/nvidia/driver"
 FALLEN_OFF: Final = "it does not answer on the PCI bus"
@@ -54,7 +53,7 @@ def discover(config: Config) -> Snapshot:
         files=others.files,
         links=(*found.links, *others.links),
         nodes=(),
-        imex_major=procfs.device_major(read_text(f"{config.proc_root}/devices") or "", _IMEX),
+        imex_major=procfs.device_major(read_text(f"{config.proc_root}/devices") or "", device_nodes.IMEX_DRIVER),
         proc_files=procfs.files_for_containers(config.proc_root),
         unclaimed=(*found.unclaimed, *others.unclaimed),
     )

@@ -145,7 +145,7 @@ def _names(device: Device, form: Form) -> list[str]:
 
 def _channels(inventory: RequestInventory) -> list[SpecDevice]:
     """Return the IMEX channels whose nodes the host has, by number."""
-    start = "/dev/nvidia-caps-imex-channels/channel"
+    start = device_nodes.IMEX_CHANNEL
     nodes = [device_nodes.given(node) for node in inventory.nodes if node.path.startswith(start)]
     found = [_device(node.path.removeprefix(start), (node,)) for node in sorted(nodes, key=lambda node: node.minor)]
     return [*found, _device("all", tuple(nodes))] if nodes else []

@@ -93,7 +93,7 @@ def running_driver(config: Config) -> str:
 
 def made_node(path: str, config: Config) -> tuple[int, int] | None:
     """Return the numbers of an IMEX channel, which the driver numbers by minor; None for what is none."""
-    from oci_gpu_hook.devices.nvidia import device_nodes, procfs
+    from oci_gpu_hook.devices.nvidia import procfs
 
     channel = path.removeprefix(device_nodes.IMEX_CHANNEL)
     if channel == path or not channel.isdecimal():
