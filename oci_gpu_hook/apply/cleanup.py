@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from oci_gpu_hook.base.config.model import Config
 
 
-_SIGKILL: Final = 9
 _MOST_DESCRIPTORS: Final = 1 << 20
 _GIVEN_UP: Final = 600.0  # seconds for which no start tries again what did not answer
 
@@ -149,7 +148,7 @@ def _in_a_child(work: Callable[[], None], patience: float) -> bool:
             os._exit(0)
     if wait_until(lambda: os.waitpid(child, os.WNOHANG)[0] != 0, patience):
         return True
-    os.kill(child, _SIGKILL)
+    os.kill(child, syscalls.SIGKILL)
     return False
 
 

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from typing import Final, NoReturn, Self
 
 _ROOM: Final = 511  # descriptors; those of all driver files of eight GPUs are below 200
-_SIGKILL: Final = 9
 _PIECE: Final = 1 << 16
 
 
@@ -67,19 +66,15 @@ class Watch:
 
     def _go_apart(self) -> None:
         """Return in a child, and end this process as the child ends, or once its time is up."""
-        from oci_gpu_hook.base.cpython import signals  # here and below: few containers have such mounts
+        from oci_gpu_hook.base import apart  # here and below: few containers have such mounts
 
         reading, writing = os.pipe()
         child = os.fork()
         if child:
             os.close(writing)
             self._stand_by(child, reading)
-        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-        for standard, fd in enumerate((null, null, writing)):
-            os.dup2(fd, standard)
         os.close(reading)
-        syscalls.die_with_parent()  # which an engine may kill
-        signals.die_after(int(limits.CONTAINER_FILES_SECONDS) + 1)
+        apart.become(limits.CONTAINER_FILES_SECONDS, writing)
 
     def _stand_by(self, child: int, reading: int) -> NoReturn:
         """Pass on what the child says, until it ends."""
@@ -96,7 +91,7 @@ class Watch:
             return bool(ended)
 
         if not wait_until(is_over, limits.CONTAINER_FILES_SECONDS):
-            os.kill(child, _SIGKILL)
+            os.kill(child, syscalls.SIGKILL)
             self._give_up()
         os._exit(ended[0] if ended[0] >= 0 else 1)
 

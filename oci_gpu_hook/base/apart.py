@@ -17,9 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Final
 
-_SIGKILL: Final = 9
 _PIECE: Final = 1 << 16
-_STANDARD: Final = 3  # descriptors: stdin, stdout, stderr
 
 
 def answer(work: Callable[[], bytes], seconds: float) -> bytes | None:
@@ -37,7 +35,7 @@ def answer(work: Callable[[], bytes], seconds: float) -> bytes | None:
     finally:
         os.close(reading)
     if data is None:
-        os.kill(child, _SIGKILL)
+        os.kill(child, syscalls.SIGKILL)
         os.waitpid(child, os.WNOHANG)
         return None
     return data if os.waitpid(child, 0)[1] == 0 else b""
@@ -46,17 +44,25 @@ def answer(work: Callable[[], bytes], seconds: float) -> bytes | None:
 def _do(work: Callable[[], bytes], writing: int, seconds: float) -> None:
     status = 1
     try:
-        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-        for standard in range(_STANDARD):  # who reads what this process writes does not wait for the child as well
-            os.dup2(null, standard)
-        syscalls.die_with_parent()
-        signals.die_after(int(seconds) + 1)
+        become(seconds)
         view = memoryview(work())
         while view:
             view = view[os.write(writing, view) :]
         status = 0
     finally:
         os._exit(status)
+
+
+def become(seconds: float, stderr: int | None = None) -> None:
+    """Make a child of this process one that nobody waits for: it writes to nobody, and ends with its parent or in time.
+
+    seconds: those that the parent waits; the child has one more. stderr: what it writes to instead of to nobody.
+    """
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    for standard, fd in enumerate((null, null, null if stderr is None else stderr)):
+        os.dup2(fd, standard)
+    syscalls.die_with_parent()  # which an engine may kill
+    signals.die_after(int(seconds) + 1)
 
 
 def _heard(reading: int, give_up: float) -> bytes | None:

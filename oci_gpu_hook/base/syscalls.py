@@ -84,7 +84,7 @@ _NR_NAME_TO_HANDLE_AT: Final = 303 if _X86_64 else 264
 _LARGEST_HANDLE: Final = 128  # include/linux/exportfs.h, MAX_HANDLE_SZ
 _NR_PRCTL: Final = 157 if _X86_64 else 167
 _PR_SET_PDEATHSIG: Final = 1  # include/uapi/linux/prctl.h
-_SIGKILL: Final = 9
+SIGKILL: Final = 9
 _NR_PRLIMIT64: Final = 302 if _X86_64 else 261
 _RLIMIT_NOFILE: Final = 7  # include/uapi/asm-generic/resource.h
 _NR_BPF: Final = 321 if _X86_64 else 280
@@ -244,7 +244,7 @@ def umount2(path: bytes, flags: int) -> None:
 
 def die_with_parent() -> None:
     """Have the kernel kill this process when the one that forked it ends (prctl(2))."""
-    raw(_NR_PRCTL, _PR_SET_PDEATHSIG, _SIGKILL)
+    raw(_NR_PRCTL, _PR_SET_PDEATHSIG, SIGKILL)
 
 
 def allow_most_descriptors() -> None:
