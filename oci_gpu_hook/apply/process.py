@@ -9,6 +9,7 @@ from oci_gpu_hook.base import limits, mount_table, streams, syscalls
 from oci_gpu_hook.base.errors import NEW_KERNEL, ApplyError, InvalidInput, quoted, reason
 from oci_gpu_hook.base.files import read_file
 from oci_gpu_hook.base.record import Record
+from oci_gpu_hook.oci.container import ASK_THE_ENGINE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 _PATH_DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _LARGEST_PID: Final = 1 << 22  # include/linux/threads.h, PID_MAX_LIMIT
-_ASK: Final = "this comes from the container engine; check that it runs the hook as the OCI specification says"
 _DIED: Final = "the container died before its GPUs were attached; see the engine's log"
 
 
@@ -148,7 +148,7 @@ def check_process(pid: int) -> None:
     """
     what = f"OCI state: pid {quoted(pid)}"
     if not 0 < pid <= _LARGEST_PID:
-        raise InvalidInput(what, "is not the number of a process", _ASK)
+        raise InvalidInput(what, "is not the number of a process", ASK_THE_ENGINE)
     try:
         theirs = os.stat(f"/proc/{pid}/ns/mnt")
     except OSError as error:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # These releases of the specification had process.capabilities as a flat list.
 _FLAT_CAPABILITIES: Final = ("1.0.0-rc1", "1.0.0-rc2", "1.0.0-rc3", "1.0.0-rc4")
-_ASK_THE_ENGINE: Final = (
+ASK_THE_ENGINE: Final = (
     "this comes from the container engine; check that it runs the hook as the OCI specification says"
 )
 
@@ -111,9 +111,9 @@ def read_state(data: bytes) -> State:
     value = parse(data, what)
     bundle = member(value, "bundle", str, what) or member(value, "bundlePath", str, what, "")  # rc releases: bundlePath
     if not bundle:
-        raise InvalidInput(what, "has no bundle", _ASK_THE_ENGINE)
+        raise InvalidInput(what, "has no bundle", ASK_THE_ENGINE)
     if not bundle.startswith("/"):
-        raise InvalidInput(what, f"bundle {quoted(bundle)} is not an absolute path", _ASK_THE_ENGINE)
+        raise InvalidInput(what, f"bundle {quoted(bundle)} is not an absolute path", ASK_THE_ENGINE)
     return State(
         id=_identifier(member(value, "id", str, what, "")),
         status=member(value, "status", str, what, ""),
@@ -134,7 +134,7 @@ def read_config(bundle: str) -> bytes:
         finally:
             os.close(fd)
     except OSError as error:
-        raise InvalidInput(f"cannot read {quoted(path)}", reason(error), _ASK_THE_ENGINE) from None
+        raise InvalidInput(f"cannot read {quoted(path)}", reason(error), ASK_THE_ENGINE) from None
 
 
 def parse_config(data: bytes, state: State) -> Container:
@@ -155,11 +155,11 @@ def of_document(config: object, state: State) -> Container:
     """Do what `parse_config` does, for a config.json that is parsed already. Raises InvalidInput."""
     what = os.path.join(state.bundle, "config.json")
     if type(config) is not dict:
-        raise InvalidInput(what, f"expected a JSON object, found {quoted(config)}", _ASK_THE_ENGINE)
+        raise InvalidInput(what, f"expected a JSON object, found {quoted(config)}", ASK_THE_ENGINE)
     process = member(config, "process", dict, what)
     root = member(config, "root", dict, what)
     if process is None or root is None:
-        raise InvalidInput(what, f"has no {'process' if process is None else 'root'}", _ASK_THE_ENGINE)
+        raise InvalidInput(what, f"has no {'process' if process is None else 'root'}", ASK_THE_ENGINE)
     user = member(process, "user", dict, what, {})
     uid = member(user, "uid", int, what, 0)
     version = member(config, "ociVersion", str, what, "")
@@ -196,7 +196,7 @@ def _rootfs(state: State, configured: str) -> str:
     """
     path = _usable_path(state.root or configured, "root.path")
     if not path:
-        raise InvalidInput("config.json: root.path", "is empty", _ASK_THE_ENGINE)
+        raise InvalidInput("config.json: root.path", "is empty", ASK_THE_ENGINE)
     if path.startswith("/"):
         return os.path.normpath(path)
     joined = os.path.normpath(os.path.join(state.bundle, path))
@@ -255,13 +255,13 @@ def _id_mapping(entry: object, what: str) -> IdMapping:
 def _identifier(text: str) -> str:
     """Return the container's id; it becomes a file name in the state directory, so it may be nothing else."""
     if "/" in text or text in (".", "..") or not 0 <= _encoded_length(text) <= limits.CONTAINER_ID:
-        raise InvalidInput("OCI state: id", f"{quoted(text)} cannot name a container", _ASK_THE_ENGINE)
+        raise InvalidInput("OCI state: id", f"{quoted(text)} cannot name a container", ASK_THE_ENGINE)
     return text
 
 
 def _usable_path(text: str, name: str) -> str:
     if _encoded_length(text) < 0:
-        raise InvalidInput(f"OCI state: {name}", f"{quoted(text)} cannot be a path", _ASK_THE_ENGINE)
+        raise InvalidInput(f"OCI state: {name}", f"{quoted(text)} cannot be a path", ASK_THE_ENGINE)
     return text
 
 
@@ -276,19 +276,19 @@ def _encoded_length(text: str) -> int:
 def _strings(values: list[object], what: str, where: str) -> tuple[str, ...]:
     for value in values:
         if type(value) is not str:
-            raise InvalidInput(f"{what}: {where}", f"expected strings, found {quoted(value)}", _ASK_THE_ENGINE)
+            raise InvalidInput(f"{what}: {where}", f"expected strings, found {quoted(value)}", ASK_THE_ENGINE)
     return tuple(values)  # type: ignore[arg-type]
 
 
 def _numbers(values: list[object], what: str, where: str) -> tuple[int, ...]:
     for value in values:
         if type(value) is not int:
-            raise InvalidInput(f"{what}: {where}", f"expected numbers, found {quoted(value)}", _ASK_THE_ENGINE)
+            raise InvalidInput(f"{what}: {where}", f"expected numbers, found {quoted(value)}", ASK_THE_ENGINE)
     return tuple(values)  # type: ignore[arg-type]
 
 
 def _texts(values: dict[str, object], what: str) -> dict[str, str]:
     for name, value in values.items():
         if type(value) is not str:
-            raise InvalidInput(f"{what}: annotations", f"{quoted(name)} is not a string", _ASK_THE_ENGINE)
+            raise InvalidInput(f"{what}: annotations", f"{quoted(name)} is not a string", ASK_THE_ENGINE)
     return values  # type: ignore[return-value]
