@@ -147,12 +147,5 @@ def _names(cache: bytes) -> frozenset[bytes]:
 
 
 def _identity(rootfs: Rootfs, path: str) -> tuple[int, int] | None:
-    try:
-        fd = rootfs.resolve(path)
-    except OSError:
-        return None
-    try:
-        status = os.fstat(fd)
-    finally:
-        os.close(fd)
-    return status.st_dev, status.st_ino
+    status = rootfs.status(path)
+    return (status.st_dev, status.st_ino) if status else None

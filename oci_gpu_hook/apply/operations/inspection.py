@@ -6,14 +6,13 @@ read through bounded parsers, and no answer leads anywhere but into a report.
 
 from __future__ import annotations
 
-import os
-
 from oci_gpu_hook.base import mount_table, syscalls
 from oci_gpu_hook.base.errors import HookError
 from oci_gpu_hook.base.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping
     from typing import Final
 
@@ -66,13 +65,7 @@ class Inspection:
 
     def status(self, path: str) -> os.stat_result | None:
         """Return what stat(2) tells of what a path leads to, None for nothing."""
-        fd = self.open(path)
-        if fd is None:
-            return None
-        try:
-            return os.fstat(fd)
-        finally:
-            os.close(fd)
+        return self.rootfs.status(path)
 
     def is_deleted(self, fd: int) -> bool:
         """Tell whether the mount by which a descriptor was reached shows what is deleted on the host."""

@@ -74,6 +74,16 @@ class Rootfs:
         os.close(fd)
         return True
 
+    def status(self, unsafe_path: str, flags: int = 0) -> os.stat_result | None:
+        """Return what stat(2) tells of what the path leads to, None for nothing. flags: os.O_NOFOLLOW for a link's."""
+        fd = self._resolve_or_none(unsafe_path, os.O_PATH | flags)
+        if fd is None:
+            return None
+        try:
+            return os.fstat(fd)
+        finally:
+            os.close(fd)
+
     def read(self, unsafe_path: str, limit: int) -> bytes:
         """Return a regular file's contents, b"" where there is none or where it is larger than `limit` bytes."""
         fd = self.open_file(unsafe_path)

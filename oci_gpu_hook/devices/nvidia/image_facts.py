@@ -107,7 +107,8 @@ def _compat(rootfs: Rootfs, *, look_inside: bool) -> tuple[CompatLibrary, ...]:
 def _compat_library(rootfs: Rootfs, path: str) -> CompatLibrary:
     if not os.path.basename(path).startswith(_LIBCUDA):
         return CompatLibrary(path=path, note="")
-    if not _is_regular(rootfs, path):
+    status = rootfs.status(path, os.O_NOFOLLOW)
+    if status is None or not stat.S_ISREG(status.st_mode):
         return CompatLibrary(path=path, note="", regular=False)
     from oci_gpu_hook.base.formats import elf
 
@@ -118,17 +119,6 @@ def _compat_library(rootfs: Rootfs, path: str) -> CompatLibrary:
         return CompatLibrary(path=path, note=elf.forward_compatibility_note(fd))
     except elf.ElfError:
         return CompatLibrary(path=path, note="", regular=False)  # no loader would take it
-    finally:
-        os.close(fd)
-
-
-def _is_regular(rootfs: Rootfs, path: str) -> bool:
-    try:
-        fd = rootfs.resolve(path, os.O_PATH | os.O_NOFOLLOW)
-    except OSError:
-        return False
-    try:
-        return stat.S_ISREG(os.fstat(fd).st_mode)
     finally:
         os.close(fd)
 
