@@ -28,7 +28,6 @@ _UNITS: Final = {
     "GB": 10**9,
     "TB": 10**12,
 }
-_TIMES: Final = {"s": 1, "m": 60, "h": 3600}
 
 
 def items(text: str) -> list[str]:
@@ -75,12 +74,12 @@ def number(text: str, what: str) -> int:
 
 def duration(text: str, what: str) -> int:
     """Return seconds of a text such as `30s`, `5m`, `1h` or `30`. Raises InvalidInput."""
-    trimmed = text.strip()
-    scale = _TIMES.get(trimmed[-1:], 0)
-    amount = digits(trimmed[:-1] if scale else trimmed)
-    if amount is None:
+    from oci_gpu_hook.base.duration import seconds  # few containers wait
+
+    found = seconds(text)
+    if found is None:
         raise InvalidInput(f"{what}={quoted(text)}", "is no time", "write a whole number and s, m or h, such as 30s")
-    return amount * (scale or 1)
+    return found
 
 
 def truth(text: str, what: str) -> bool:

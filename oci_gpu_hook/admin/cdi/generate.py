@@ -9,7 +9,8 @@ from oci_gpu_hook.base.config.load import DEFAULT_PATH
 from oci_gpu_hook.base.config.model import DRIVER_CAPABILITIES
 from oci_gpu_hook.base.errors import InvalidInput, quoted
 from oci_gpu_hook.devices.nvidia import for_request, snapshot, specification
-from oci_gpu_hook.devices.nvidia.specification import FEATURE_CLASSES, Form
+from oci_gpu_hook.devices.nvidia.cdi_classes import FEATURE_CLASSES
+from oci_gpu_hook.devices.nvidia.specification import Form
 from oci_gpu_hook.request.model import Request
 
 TYPE_CHECKING = False

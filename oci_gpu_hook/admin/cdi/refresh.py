@@ -9,7 +9,7 @@ from oci_gpu_hook.base.errors import HookError, quoted, reason
 from oci_gpu_hook.base.files import replace_file
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.devices.cdi.spec_files import directories, writing
-from oci_gpu_hook.devices.nvidia.specification import CLASSES
+from oci_gpu_hook.devices.nvidia.cdi_classes import CLASSES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # GPUs as `gpu`, MIG devices among them; `mig` is for those who want a file of MIG devices alone.
 _KEPT: Final = tuple(name for name in CLASSES if name != "mig")
 _MODE: Final = 0o644
+_OURS: Final = "oci-gpu-hook-"  # and the kind of devices
 
 
 class Outcome(Record):
@@ -54,7 +55,7 @@ def refresh(
 
 def path_of(directory: str, kind: str) -> str:
     """Return the path of our file for a kind of devices."""
-    return os.path.join(directory, f"oci-gpu-hook-{kind.replace('/', '-')}.yaml")
+    return os.path.join(directory, f"{_OURS}{kind.replace('/', '-')}.yaml")
 
 
 def others_of(registry: directories.Registry, names: Iterable[str]) -> dict[str, tuple[str, ...]]:
@@ -62,7 +63,7 @@ def others_of(registry: directories.Registry, names: Iterable[str]) -> dict[str,
     wanted = frozenset(names)
     found: dict[str, tuple[str, ...]] = {}
     for file in registry.files:
-        if file.specification is None or os.path.basename(file.path).startswith("oci-gpu-hook-"):
+        if file.specification is None or os.path.basename(file.path).startswith(_OURS):
             continue
         kind = file.specification.kind
         same = tuple(device.name for device in file.specification.devices if f"{kind}={device.name}" in wanted)

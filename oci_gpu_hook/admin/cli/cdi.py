@@ -13,17 +13,20 @@ from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.base.document import dump
 from oci_gpu_hook.base.errors import HookError, quoted, reason
 from oci_gpu_hook.devices.cdi.spec_files import writing
+from oci_gpu_hook.devices.nvidia.cdi_classes import CLASSES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from typing import Final
 
+    from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.devices.cdi.spec_files.directories import Registry
+    from oci_gpu_hook.devices.nvidia.model import Inventory
+    from oci_gpu_hook.devices.nvidia.specification import Form
 
 SUMMARY: Final = "write and look at CDI specifications"
 DIRECTORY: Final = "/var/run/cdi"
-_CLASSES: Final = ("gpu", "mig", "imex-channel", "gds", "mofed", "nvswitch", "gdrcopy")
 _NAMES: Final = ("index", "uuid", "both")
 
 
@@ -35,7 +38,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     generate.add_argument("--format", choices=writing.FORMATS, help="default: by the file's name, else yaml")
     _add_content(generate)
     generate.add_argument(
-        "--class", dest="device_class", choices=_CLASSES, default="gpu", help="of devices (default: %(default)s)"
+        "--class", dest="device_class", choices=CLASSES, default="gpu", help="of devices (default: %(default)s)"
     )
     generate.set_defaults(action=_generate)
     refresh = actions.add_parser("refresh", help="keep this host's files true", description=_refresh.__doc__)
@@ -78,10 +81,7 @@ def _generate(options: Namespace) -> int:
     from oci_gpu_hook.admin.cdi import generate
 
     text_form = options.format or ("json" if options.output.endswith(".json") else "yaml")
-    config = configs.load(options.config)
-    inventory = generate.inventory_of(config)
-    capabilities = generate.capabilities_of(options.capabilities)
-    form = generate.form_of(options.name, options.config, options.hook_path, with_groups=options.additional_gids)
+    inventory, config, capabilities, form = _content(options)
     made = generate.specification_of(inventory, config, options.device_class, capabilities, form)
     _tell(inventory.warnings)
     if not made.devices:
@@ -96,17 +96,25 @@ def _generate(options: Namespace) -> int:
     return 0
 
 
-def _refresh(options: Namespace) -> int:
-    """Write a file for each class of devices that this host has, and remove ours of classes that it has none of.
-
-    Nothing is written where nothing changed. Run it after the driver, the MIG layout or the set of GPUs changed.
-    """
-    from oci_gpu_hook.admin.cdi import generate, refresh
+def _content(options: Namespace) -> tuple[Inventory, Config, tuple[str, ...], Form]:
+    """Return what specifications are made of, by the options of `_add_content`."""
+    from oci_gpu_hook.admin.cdi import generate
 
     config = configs.load(options.config)
     inventory = generate.inventory_of(config)
     capabilities = generate.capabilities_of(options.capabilities)
     form = generate.form_of(options.name, options.config, options.hook_path, with_groups=options.additional_gids)
+    return inventory, config, capabilities, form
+
+
+def _refresh(options: Namespace) -> int:
+    """Write a file for each class of devices that this host has, and remove ours of classes that it has none of.
+
+    Nothing is written where nothing changed. Run it after the driver, the MIG layout or the set of GPUs changed.
+    """
+    from oci_gpu_hook.admin.cdi import refresh
+
+    inventory, config, capabilities, form = _content(options)
     outcomes = refresh.refresh(inventory, config, options.output, capabilities, form)
     _tell(inventory.warnings)
     if options.json:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import tomllib  # noqa: TID253
 from difflib import get_close_matches
 
+from oci_gpu_hook.base import duration
 from oci_gpu_hook.base.config.model import DRIVER_CAPABILITIES, Config
 from oci_gpu_hook.base.errors import ConfigError, one_line, quoted
 from oci_gpu_hook.base.record import Record
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Final
 
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600}
 _REMEDY: Final = "correct the configuration file; docs/configuration.md has its keys"
 
 
@@ -147,14 +147,12 @@ def _capabilities(key: str, value: object) -> tuple[str, ...]:
 
 def _seconds_or_nothing(key: str, value: object) -> int | None:
     """Read a time as OCI_GPU_WAIT has it; "" stands for no limit."""
-    text = _text(key, value).strip()
-    if not text:
+    if not _text(key, value).strip():
         return None
-    unit = _UNITS.get(text[-1])
-    digits = text[:-1] if unit else text
-    if not (digits.isascii() and digits.isdecimal() and len(digits) <= 9):
+    seconds = duration.seconds(_text(key, value))
+    if seconds is None:
         raise _wrong(key, value, 'a whole number and s, m or h, such as "10m", or ""')
-    return int(digits) * (unit or 1)
+    return seconds
 
 
 def _one_of(*choices: str) -> Callable[[str, object], str]:

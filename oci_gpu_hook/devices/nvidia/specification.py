@@ -15,6 +15,7 @@ from oci_gpu_hook.devices.cdi.spec_files.model import SpecDevice, Specification
 from oci_gpu_hook.devices.edits import ContainerEdits, Hook, groups
 from oci_gpu_hook.devices.nvidia import cdi_hook, contribution, device_nodes
 from oci_gpu_hook.devices.nvidia import devices as of_nvidia
+from oci_gpu_hook.devices.nvidia.cdi_classes import FEATURE_CLASSES
 from oci_gpu_hook.devices.nvidia.devices import everything
 from oci_gpu_hook.oci.image import Image
 
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from oci_gpu_hook.devices.vendor import Request
 
 VENDOR: Final = "nvidia.com"
-FEATURE_CLASSES: Final = ("gds", "mofed", "nvswitch", "gdrcopy")  # of one device each, `all`
-CLASSES: Final = ("gpu", "mig", "imex-channel", *FEATURE_CLASSES)
 BY_INDEX: Final = "index"
 BY_UUID: Final = "uuid"
 _NO_OTHER_TOOL: Final = "NVIDIA_VISIBLE_DEVICES=void"  # NVIDIA's hook, and this project's, leave such a container alone

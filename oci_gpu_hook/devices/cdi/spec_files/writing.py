@@ -9,7 +9,6 @@ if TYPE_CHECKING:
     from typing import Any, Final
 
     from oci_gpu_hook.devices.cdi.spec_files.model import SpecDevice, Specification
-    from oci_gpu_hook.devices.edits import ContainerEdits
 
 FORMATS: Final = ("yaml", "json")
 
@@ -34,15 +33,11 @@ def to_json(specification: Specification) -> dict[str, Any]:
     if specification.annotations:
         document["annotations"] = dict(specification.annotations)
     document["devices"] = [_device(device) for device in specification.devices]
-    if edits := _edits(specification.edits):
+    if edits := edits_to_json(specification.edits):
         document["containerEdits"] = edits
     return document
 
 
 def _device(device: SpecDevice) -> dict[str, Any]:
     annotations = {"annotations": dict(device.annotations)} if device.annotations else {}
-    return {"name": device.name, **annotations, "containerEdits": _edits(device.edits)}
-
-
-def _edits(edits: ContainerEdits) -> dict[str, object]:
-    return edits_to_json(edits)
+    return {"name": device.name, **annotations, "containerEdits": edits_to_json(device.edits)}
