@@ -51,8 +51,8 @@ def adjust(config_json: bytes, state: State, words: Sequence[str], config: Confi
             warnings=(*image.warnings, *made.warnings),
             driver_version=made.driver_version,
         )
-        inside.carry_out(plan, Site(container=container, process=process, rootfs=rootfs, config=config))
-    for text in plan.warnings:
+        warnings = inside.carry_out(plan, Site(container=container, process=process, rootfs=rootfs, config=config))
+    for text in (*plan.warnings, *warnings):
         log.warning("warning", text=text)
 
 

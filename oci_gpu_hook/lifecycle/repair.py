@@ -14,6 +14,7 @@ from oci_gpu_hook.apply.journal import journal, reader
 from oci_gpu_hook.apply.journal.entry import key
 from oci_gpu_hook.apply.operations import bind
 from oci_gpu_hook.apply.process import Process, Site
+from oci_gpu_hook.base import log
 from oci_gpu_hook.base.errors import DriverError, InvalidInput, quoted
 from oci_gpu_hook.lifecycle import verify
 from oci_gpu_hook.lifecycle.admission import readmitted
@@ -57,7 +58,9 @@ def repair(entry: Entry, config: Config) -> tuple[Finding, ...]:
                 for finding in lost:
                     if finding.stale:
                         bind.take_away(entry, finding.path, process, rootfs)
-                transaction.carry_out(made, site, entry.nodes, Mending(entry, site), lambda: verify.check_alive(entry))
+                confirm = lambda: verify.check_alive(entry)  # noqa: E731
+                for text in transaction.carry_out(made, site, entry.nodes, Mending(entry, site), confirm):
+                    log.warning("warning", text=text)
     return lost
 
 

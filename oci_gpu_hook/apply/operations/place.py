@@ -5,10 +5,12 @@ What is missing of them is made, belongs to the container's root, and is taken b
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
 from oci_gpu_hook.apply.journal import changes
+from oci_gpu_hook.apply.rootfs.directory import in_volume
 from oci_gpu_hook.apply.rootfs.rootfs import unsafe
 from oci_gpu_hook.base import syscalls
 from oci_gpu_hook.base.errors import UnsafeRootfs, quoted
@@ -20,8 +22,9 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.apply.journal.changes import Change
     from oci_gpu_hook.apply.process import Site
-    from oci_gpu_hook.apply.rootfs.directory import Directories, Directory
+    from oci_gpu_hook.apply.rootfs.directory import Directories, Directory, NoPlace
     from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
+    from oci_gpu_hook.base.errors import HookError
 
     # A detached mount, the descriptor that it will be attached to, and the container's path of that, for messages.
     Attachment: TypeAlias = tuple[int, int, str]
@@ -51,55 +54,116 @@ class Descriptors:
 
 
 class Preflight:
-    """The look at what will have to be made in a rootfs, before anything is.
+    """The look at what will have to be made in a rootfs, before anything is. It raises what making it would.
 
     changes: what will be made, in order. absent: files, links and nodes that were not there, and so can be made without
     another look. mounted: the identities of the host's files that will be mounted. cached: paths that the rootfs's own
-    ld cache will be given.
+    ld cache will be given. left_out: paths of what is optional and has no place, with the reason.
+
+    shared: mounts, but for the rootfs's own, that pass on to the host what is mounted in them.
     """
 
-    def __init__(self, rootfs: Rootfs, directories: Directories) -> None:
-        self._rootfs = rootfs
-        self._directories = directories
-        self._places: dict[str, tuple[Directory | None, bool]] = {}  # what `directory` has returned
+    def __init__(
+        self, rootfs: Rootfs, directories: Directories, shared: frozenset[int], *, root_readonly: bool
+    ) -> None:
+        self.rootfs = rootfs
+        self.directories = directories
+        self.root_readonly = root_readonly
+        self._shared = shared
+        self._root = os.fstat(rootfs.fd)
+        self._root_mount = rootfs.mount_id
+        self._places: dict[str, tuple[Directory | None, int]] = {}  # what `_place` has returned
         self.changes: list[Change] = []
         self.absent: set[str] = set()
         self.mounted: tuple[tuple[str, int, int, int, int], ...] = ()
         self.cached: tuple[str, ...] = ()
+        self.left_out: dict[str, NoPlace] = {}
+
+    def directory(self, path: str) -> None:
+        """Look at a mountpoint that is to be a directory. Raises UnsafeRootfs."""
+        found, mount = self._places.get(path) or self._place(path)
+        self._check_shared(mount, path)
+        if found is not None:
+            refuse_odd(found.fd, path, self._root)
 
     def file(self, path: str) -> None:
-        """Look at a mountpoint that is to be a file. A link that leads nowhere makes way for one."""
-        directory, name, passing = self.entry(path)
-        if directory is None:
+        """Look at a mountpoint that is to be a file. A link to nothing makes way for it. Raises UnsafeRootfs."""
+        directory, passing, found = self.entry(path)
+        if directory is None or found is None:
+            self._check_shared(self._places[path.rpartition("/")[0]][1], path)
             self.changes.append(changes.file(path, passing))
-        elif (was := directory.link_target(name)) is not None and not self._rootfs.exists(path):
-            self.changes.append(changes.link(path, "", was, passing))
+        elif stat.S_ISLNK(found[0]) and not self.rootfs.exists(path):
+            name = path.rpartition("/")[2]
+            directory.refuse_making(name)
+            self._check_shared(directory.mount_id, path)
+            self.changes.append(changes.link(path, "", os.readlink(name, dir_fd=directory.fd), passing))
             self.changes.append(changes.file(path, passing))
+        else:
+            self._onto(path)
 
-    def entry(self, path: str) -> tuple[Directory | None, str, bool]:
-        """Return the directory that something is in, None where nothing is; its name there; and whether that passes.
+    def entry(self, path: str) -> tuple[Directory | None, bool, tuple[int, int, int, int] | None]:
+        """Return the directory of a path, whether that passes with a mount, and what is there, None for nothing.
 
-        Raises UnsafeRootfs where something other than a directory lies on the way.
+        The directory is None where it will be made. What is there: mode, size, device number and mount. Raises
+        UnsafeRootfs where nothing is and nothing can be made, or where something else than a directory is on the way.
         """
         parent, _, name = path.rpartition("/")
-        directory, passing = self._places.get(parent) or self.directory(parent)
-        if directory is not None and syscalls.is_there(directory.fd, name):
-            return directory, name, passing
+        directory, mount = self._places.get(parent) or self._place(parent)
+        if directory is not None:
+            found = directory.entry(name)
+            if found is not None:
+                return directory, mount != self._root_mount, found
+            directory.refuse_making(name)
         self.absent.add(path)
-        return None, name, passing
+        return directory, mount != self._root_mount, None
 
-    def directory(self, path: str) -> tuple[Directory | None, bool]:
-        """Return a directory, None where it will be made; and whether it lies in a mount, and passes with that."""
-        place = self._places.get(path)
-        if place is None:
-            found = self._directories.find(path)
-            if found is None:
-                passing = self.directory(path.rpartition("/")[0])[1]
-                self.changes.append(changes.directory(path, passing))
-            else:
-                passing = found.mount_id != self._rootfs.mount_id
-            place = self._places[path] = found, passing
+    def _place(self, path: str) -> tuple[Directory | None, int]:
+        """Return a directory, None where it will be made, and the mount that it lies in."""
+        parent, _, name = path.rpartition("/")
+        try:
+            found = self.directories.find(path)
+        except UnsafeRootfs as error:
+            raise self._in_volume(path, error) from None
+        if found is None:
+            above, mount = self._places.get(parent) or self._place(parent)
+            if above is not None:
+                if above.entry(name) is not None:
+                    raise self._in_volume(path, unsafe(path, OSError(errno.ENOTDIR, "")))  # a link to nothing
+                above.refuse_making(name)
+            self.changes.append(changes.directory(path, mount != self._root_mount))
+        else:
+            mount = found.mount_id
+        place = self._places[path] = found, mount
         return place
+
+    def _onto(self, path: str) -> None:
+        """Look at a file of the image that something will be mounted on."""
+        try:
+            fd = self.rootfs.resolve(path)
+        except OSError as error:
+            raise self._in_volume(path, unsafe(path, error)) from None
+        try:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
+                raise self.in_the_way(path, status.st_mode)
+            self._check_shared(self.rootfs.mount_of(fd), path)
+            refuse_odd(fd, path, self._root)
+        finally:
+            os.close(fd)
+
+    def in_the_way(self, path: str, mode: int) -> HookError:
+        """Return the refusal of something where an edit goes."""
+        return self._in_volume(path, in_the_way(path, mode))
+
+    def _in_volume(self, path: str, error: HookError) -> HookError:
+        """Return the refusal of what a volume has in the way, where it is one: that is no fault of the image's."""
+        if isinstance(error, UnsafeRootfs) and self.rootfs.is_volume(path):
+            return in_volume(path, "with something else of that name")
+        return error
+
+    def _check_shared(self, mount: int, path: str) -> None:
+        if mount in self._shared:
+            raise is_shared(path)
 
 
 class Materializing:
@@ -140,7 +204,7 @@ class Materializing:
             return self._own_mountpoint(path)
         if directory:
             fd = self.directories.make(path).fd
-            self._refuse_odd(fd, path)
+            refuse_odd(fd, path, self._root)
             return fd
         parent, _, name = path.rpartition("/")
         place = self.directories.make(parent)
@@ -165,7 +229,7 @@ class Materializing:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode):
             if not stat.S_ISLNK(found.st_mode):
-                raise in_the_way(path, found)
+                raise in_the_way(path, found.st_mode)
             try:
                 fd = self.keep(self.rootfs.resolve(path))
             except FileNotFoundError:
@@ -176,31 +240,38 @@ class Materializing:
                 raise unsafe(path, error) from None
             found = os.fstat(fd)
             if not stat.S_ISREG(found.st_mode):
-                raise in_the_way(path, found)
-        self._refuse_odd(fd, path)
+                raise in_the_way(path, found.st_mode)
+        refuse_odd(fd, path, self._root)
         return fd
 
-    def _refuse_odd(self, fd: int, path: str) -> None:
-        """Refuse a mountpoint that an image led to where the runtime still has to work: / and the kernel's files.
 
-        What is mounted over /proc/PID/attr/exec, say, would swallow the process's confinement (CVE-2019-16884).
-        """
-        found = os.fstat(fd)
-        if (found.st_dev, found.st_ino) == (self._root.st_dev, self._root.st_ino):
-            where = "the root directory"
-        elif (
-            found.st_dev != self._root.st_dev
-            and not path.startswith("/proc/")
-            and syscalls.file_system_type(fd) in syscalls.KERNEL_FILE_SYSTEMS
-        ):
-            where = "the kernel's files"
-        else:
-            return
-        raise UnsafeRootfs(f"container path {quoted(path)}", f"leads to {where}", "remove the link from the image")
+def refuse_odd(fd: int, path: str, root: os.stat_result) -> None:
+    """Refuse a mountpoint that an image led to where the runtime still has to work: / and the kernel's files.
+
+    What is mounted over /proc/PID/attr/exec, say, would swallow the process's confinement (CVE-2019-16884).
+    """
+    found = os.fstat(fd)
+    if (found.st_dev, found.st_ino) == (root.st_dev, root.st_ino):
+        where = "the root directory"
+    elif (
+        found.st_dev != root.st_dev
+        and not path.startswith("/proc/")
+        and syscalls.file_system_type(fd) in syscalls.KERNEL_FILE_SYSTEMS
+    ):
+        where = "the kernel's files"
+    else:
+        return
+    raise UnsafeRootfs(f"container path {quoted(path)}", f"leads to {where}", "remove the link from the image")
 
 
-def in_the_way(path: str, found: os.stat_result) -> UnsafeRootfs:
+def in_the_way(path: str, mode: int) -> UnsafeRootfs:
     """Return the refusal of something in an image where an edit goes."""
     kinds = {stat.S_IFDIR: "directory", stat.S_IFIFO: "FIFO", stat.S_IFSOCK: "socket", stat.S_IFBLK: "block device"}
-    kind = kinds.get(stat.S_IFMT(found.st_mode), "device node of other numbers")
+    kind = kinds.get(stat.S_IFMT(mode), "device node of other numbers")
     return UnsafeRootfs(f"container path {quoted(path)}", f"the image has a {kind} there", "remove it from the image")
+
+
+def is_shared(path: str) -> UnsafeRootfs:
+    """Return the refusal of a mountpoint in a mount that passes on what is mounted there."""
+    why = "lies in a mount that is shared with the host, which would see what is mounted there"
+    return UnsafeRootfs(f"container path {quoted(path)}", why, "mount it private or as a slave in the container")

@@ -15,7 +15,7 @@ from tests.unit.apply.operations.conftest import NULL, bind, plan
 
 def look(container, *paths):
     with Directories(container.rootfs) as directories:
-        seen = Preflight(container.rootfs, directories)
+        seen = Preflight(container.rootfs, directories, frozenset(), root_readonly=False)
         for path in paths:
             seen.file(path)
     return seen
