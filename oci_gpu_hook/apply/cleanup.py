@@ -204,7 +204,7 @@ def _clean_rootfs(entry: Entry) -> None:
         return  # the engine has taken it away already, and the hook's files with it
     with Rootfs(fd) as rootfs:
         status = os.fstat(fd)
-        if entry.is_rootfs((status.st_dev, status.st_ino), syscalls.birth_time(fd)):
+        if entry.is_rootfs((status.st_dev, status.st_ino), syscalls.birth(fd)):
             clean(rootfs, entry, ended=True)
 
 

@@ -6,6 +6,7 @@ there is no journal, and nothing to take back at its end. Where anything fails, 
 
 from __future__ import annotations
 
+import errno
 import os
 
 from oci_gpu_hook.apply.operations import bind, ld_cache, table
@@ -17,7 +18,7 @@ from oci_gpu_hook.base.errors import ApplyError, InvalidInput, reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from oci_gpu_hook.apply.process import Process, Site
+    from oci_gpu_hook.apply.process import Site
     from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
     from oci_gpu_hook.plan.plan import Plan
 
@@ -40,20 +41,21 @@ def check_namespace() -> None:
 def carry_out(plan: Plan, site: Site) -> tuple[str, ...]:
     """Make the plan's links, and mount its file systems and its ld cache; return warnings. Raises HookError."""
     os.umask(0)  # modes are set when files are made
-    data, _ = ld_cache.contents(plan)
-    kinds = [kind for kind in KINDS if kind is not ld_cache]
+    rootfs = site.rootfs
     try:
-        with _Writable(site.rootfs), Descriptors() as opened, Directories(site.rootfs) as directories:
+        with _Writable(rootfs), Descriptors() as opened, Directories(rootfs) as directories:
+            kinds = [kind for kind in KINDS if kind is not ld_cache]
             prepared = [kind.prepare(plan, site, opened) for kind in kinds]
-            shared = site.process.shared_mounts() - {site.rootfs.mount_id}
-            seen = Preflight(site.rootfs, directories, shared, root_readonly=False)
+            shared = site.process.shared_mounts() - {rootfs.mount_id}
+            seen = Preflight(rootfs, directories, shared, root_readonly=False)
             plan, looked = table.look(plan, prepared, seen, kinds)
             making = Materializing(site, directories, seen.absent, opened, state_file="")
             for kind, own in zip(kinds, looked, strict=True):
                 kind.make(plan, own, making)
+            data, _ = ld_cache.contents(plan)
             if data:
                 etc = directories.make(os.path.dirname(ld_cache.PATH)).fd
-                making.mount(opened.keep(_in_memory(data, etc, site.process)), ld_cache.PATH, directory=False)
+                making.mount(making.keep(_in_memory(data, etc, site)), ld_cache.PATH, directory=False)
             bind.attach(making.attachments, [])
             return table.warnings(seen)
     except OSError as error:
@@ -80,25 +82,30 @@ class _Writable:
             syscalls.mount_setattr(self._fd, syscalls.MOUNT_ATTR_RDONLY)
 
 
-def _in_memory(data: bytes, directory: int, process: Process) -> int:
-    """Return a file in memory as a detached mount, which keeps it.
+def _in_memory(data: bytes, directory: int, site: Site) -> int:
+    """Return a file in memory as a detached mount. Raises OSError.
 
-    The kernel clones nothing of a mount that hangs nowhere, so its file system is mounted on a directory for a moment.
+    Before Linux 6.15 the kernel clones nothing of a mount that hangs nowhere: its file system is then mounted on a
+    directory of the container for a moment, in which nothing of the container runs.
     """
-    name = "file"
-    options = (("mode", "0555"), ("size", str(len(data) + (1 << 16))), ("nr_inodes", "4"))
-    flags = bind.attributes_of(("nosuid", "nodev", "noexec"))
-    tree = syscalls.new_tmpfs(options, flags)
     try:
-        fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444, dir_fd=tree)
-        with open(fd, "wb") as file:
-            file.write(data)
-        syscalls.move_mount(tree, directory)
-        try:
-            found = syscalls.clone_file_in(tree, name)
-        finally:
-            process.unmount(tree)
-    finally:
-        os.close(tree)
-    syscalls.mount_setattr(found, flags | bind.attributes_of(("ro",)), syscalls.MS_PRIVATE)
-    return found
+        return ld_cache.own_mount(data)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+    return ld_cache.own_mount(data, hung=lambda tree: _Hung(tree, directory, site))
+
+
+class _Hung:
+    """A file system that hangs on a directory, for a `with` block."""
+
+    def __init__(self, tree: int, directory: int, site: Site) -> None:
+        self._tree = tree
+        self._directory = directory
+        self._process = site.process
+
+    def __enter__(self) -> None:
+        syscalls.move_mount(self._tree, self._directory)
+
+    def __exit__(self, *_exception: object) -> None:
+        self._process.unmount(self._tree)

@@ -16,18 +16,19 @@ if TYPE_CHECKING:
     from oci_gpu_hook.apply.journal.entry import Entry
     from oci_gpu_hook.apply.process import Process
     from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
+    from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.plan.plan import Plan
 
 RIGHTS: Final = "rights"
 DROP_IN: Final = "drop-in"
 
 
-def look(entry: Entry, process: Process, rootfs: Rootfs, dev_root: str) -> Iterator[Finding]:
+def look(entry: Entry, process: Process, rootfs: Rootfs, config: Config) -> Iterator[Finding]:
     """Yield what the container of a journal entry has lost. Raises HookError, OSError.
 
-    dev_root: where the host's device nodes are.
+    config: says where the host's device nodes are.
     """
-    inspection = Inspection(entry, process, rootfs, dev_root)
+    inspection = Inspection(entry, process, rootfs, config)
     for kind in KINDS:
         yield from kind.check(entry, inspection)
     yield from _access(entry, inspection.repair)

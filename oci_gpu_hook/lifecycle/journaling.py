@@ -114,5 +114,5 @@ def _of_start(work: Work, site: Site) -> Entry:
         boot_id=boot_id(),
         hook=(own_pid, start_time(own_pid)),
         since=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        rootfs_born=syscalls.birth_time(site.rootfs.fd),
+        rootfs_born=syscalls.birth(site.rootfs.fd),
     )

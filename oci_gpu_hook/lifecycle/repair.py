@@ -13,9 +13,20 @@ from oci_gpu_hook.apply import status, transaction
 from oci_gpu_hook.apply.journal import journal, reader
 from oci_gpu_hook.apply.journal.entry import key
 from oci_gpu_hook.apply.operations import bind
-from oci_gpu_hook.apply.process import Process, Site
-from oci_gpu_hook.base import log
-from oci_gpu_hook.base.errors import DriverError, InvalidInput, quoted
+from oci_gpu_hook.apply.operations.inspection import Finding
+from oci_gpu_hook.apply.process import Process, Site, check_process
+from oci_gpu_hook.base import apart, limits, log
+from oci_gpu_hook.base.document import dump
+from oci_gpu_hook.base.document import parse as parse_json
+from oci_gpu_hook.base.errors import (
+    ApplyError,
+    DriverError,
+    HookError,
+    InvalidInput,
+    described_bug,
+    quoted,
+    reason,
+)
 from oci_gpu_hook.lifecycle import verify
 from oci_gpu_hook.lifecycle.admission import readmitted
 from oci_gpu_hook.lifecycle.journaling import Mending
@@ -25,7 +36,6 @@ from oci_gpu_hook.request import parse
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from oci_gpu_hook.apply.journal.entry import Entry
-    from oci_gpu_hook.apply.operations.inspection import Finding
     from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.oci.container import Container
 
@@ -33,10 +43,38 @@ if TYPE_CHECKING:
 def repair(entry: Entry, config: Config) -> tuple[Finding, ...]:
     """Put back what the container of the entry has lost; return what that was. On any error nothing is changed.
 
-    Raises HookError, also where only a restart helps: then the driver or its nodes are not those it was given.
+    Raises HookError, also where only a restart helps: then the driver or its nodes are not those it was given. A
+    process apart does it, for a container may lead it to a volume that never answers. What that had done by then is
+    taken back when the container ends.
     """
+    what = f"container {quoted(entry.id)}"
+
+    def work() -> bytes:
+        try:
+            return dump({"mended": [each.__dict__ for each in _repair(entry, config)]})
+        except HookError as error:
+            said = [error.what, error.why, error.remedy]
+        except OSError as error:
+            said = [what, reason(error), "run this as root, in the host's namespaces"]
+        except Exception as error:  # noqa: BLE001  a bug, of which the other process tells
+            said = [what, described_bug(error), "please report this with the container's config.json"]
+        return dump({"refused": said})
+
+    data = apart.answer(work, limits.CONTAINER_FILES_SECONDS)
+    if not data:
+        why = f"a file system in it has not answered for {limits.CONTAINER_FILES_SECONDS:.0f} s"
+        if data is not None:
+            why = "the process that repaired it ended without an answer"
+        raise ApplyError(what, why, "look at its volumes of FUSE and NFS")
+    answer = parse_json(data, "answer")
+    if "refused" in answer:
+        raise HookError(*answer["refused"])
+    return tuple([Finding(**each) for each in answer["mended"]])
+
+
+def _repair(entry: Entry, config: Config) -> tuple[Finding, ...]:
     os.umask(0)  # modes are set when files are made: see Directory.make_node
-    containers.check_process(entry.pid)
+    check_process(entry.pid)
     container = _container(entry)
     request = parse.parse(container, config)
     if request is None:

@@ -6,13 +6,17 @@ What it was given is in its journal entry; what it has of it, `apply.status` loo
 from __future__ import annotations
 
 import os
+import stat
 
 from oci_gpu_hook.apply import status
 from oci_gpu_hook.apply.operations.inspection import Finding
 from oci_gpu_hook.apply.process import Process
 from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
+from oci_gpu_hook.base import apart, limits
+from oci_gpu_hook.base.document import dump, parse
 from oci_gpu_hook.base.errors import HookError, InvalidInput, described_bug, quoted, reason
 from oci_gpu_hook.devices import vendors
+from oci_gpu_hook.devices.edits import DeviceNode, restricted
 from oci_gpu_hook.request.model import DEFAULT_KIND
 
 TYPE_CHECKING = False
@@ -23,19 +27,39 @@ if TYPE_CHECKING:
     from oci_gpu_hook.apply.journal.entry import Entry
     from oci_gpu_hook.base.config.model import Config
 
-# Kinds of findings beside those of `status` and of the kinds of edits; `oci-gpu repair` puts back neither.
+# Kinds of findings beside those of `status` and of the kinds of edits; `oci-gpu repair` puts back none of these.
 DRIVER: Final = "driver"
 UNKNOWN: Final = "unknown"
+GPU: Final = "gpu"
+ACCESS: Final = "access"  # nothing was lost: the nodes are of a group that the container's process is not in
 
 
 def verify(entry: Entry, config: Config) -> tuple[Finding, ...]:
-    """Return what the container of an entry has lost; what keeps this process from looking is a finding too."""
+    """Return what the container of an entry has lost; what keeps anybody from looking is a finding too.
+
+    A process apart looks: a container may lead it to a volume that never answers, and others are still to be looked at.
+    """
+    data = apart.answer(lambda: dump([each.__dict__ for each in _look(entry, config)]), limits.LOOK_SECONDS)
+    try:
+        if data:
+            return tuple([Finding(**each) for each in parse(data, "findings")])
+    except HookError:
+        data = b""
+    why = f"a file system in it has not answered for {limits.LOOK_SECONDS:.0f} s"
+    if data is not None:
+        why = "the process that looked at it ended without an answer that can be read"
+    what = f"cannot look into container {quoted(entry.id)}"
+    remedy = "look at its volumes of FUSE and NFS"
+    return (Finding(kind=UNKNOWN, what=what, why=why, remedy=remedy, repairable=False),)
+
+
+def _look(entry: Entry, config: Config) -> tuple[Finding, ...]:
     try:
         with Process(entry.pid) as process:
             check_alive(entry)  # from here on its /proc directory is held, so a number used again leads nowhere
             with Rootfs(process.open_rootfs(entry.rootfs)) as rootfs:
                 check_root(entry, rootfs)
-                return lost(entry, process, rootfs, config)
+                return (*lost(entry, process, rootfs, config), *_denied(entry, rootfs))
     except HookError as error:
         return (Finding(kind=UNKNOWN, what=error.what, why=error.why, remedy=error.remedy, repairable=False),)
     except OSError as error:
@@ -51,7 +75,7 @@ def verify(entry: Entry, config: Config) -> tuple[Finding, ...]:
 def lost(entry: Entry, process: Process, rootfs: Rootfs, config: Config) -> tuple[Finding, ...]:
     """Return what a container has lost. Raises HookError, OSError."""
     running = vendors.of(DEFAULT_KIND).running_driver(config)
-    return (*_driver(entry, running), *status.look(entry, process, rootfs, config.dev_root))
+    return (*_driver(entry, running), *_gone(entry, config), *status.look(entry, process, rootfs, config))
 
 
 def check_alive(entry: Entry) -> None:
@@ -69,6 +93,46 @@ def check_root(entry: Entry, rootfs: Rootfs) -> None:
     if (found.st_dev, found.st_ino) != entry.rootfs_identity:
         why = "has another root directory than the one its GPUs were put into"
         raise InvalidInput(f"first process of container {quoted(entry.id)}", why, "restart the container")
+
+
+def _denied(entry: Entry, rootfs: Rootfs) -> Iterator[Finding]:
+    """Say what the container's first process may not open because of the nodes' owners and modes."""
+    from oci_gpu_hook.lifecycle import container_user
+    from oci_gpu_hook.plan import node_access
+
+    found = [node for path in entry.node_paths if (node := _node_in(rootfs, path))]
+    nodes = restricted(node for node, _ in found)
+    if not nodes:
+        return
+    user = container_user.of_running(entry.pid, frozenset(node.path for node, opens in found if opens))
+    for guarded in node_access.refused(user, nodes):
+        what, why = node_access.what(guarded, user), node_access.why(guarded, user)
+        remedy = node_access.remedy(guarded, user)
+        yield Finding(kind=ACCESS, what=what, why=why, remedy=remedy, repairable=False)
+
+
+def _node_in(rootfs: Rootfs, path: str) -> tuple[DeviceNode, bool] | None:
+    """Return a device node of the container, and whether this process could open it; None where there is none."""
+    try:
+        fd = rootfs.resolve(path)
+    except OSError:
+        return None
+    try:
+        status = os.fstat(fd)
+        opens = os.access(f"/proc/self/fd/{fd}", os.R_OK | os.W_OK)
+    finally:
+        os.close(fd)
+    if not stat.S_ISCHR(status.st_mode):
+        return None
+    node = DeviceNode(path=path, file_mode=stat.S_IMODE(status.st_mode), uid=status.st_uid, gid=status.st_gid)
+    return node, opens
+
+
+def _gone(entry: Entry, config: Config) -> Iterator[Finding]:
+    """Yield the GPUs that the host has no more, or cannot use."""
+    for uuid, why in vendors.of(DEFAULT_KIND).lost(entry.gpus, config).items():
+        remedy = "restart the container: with another GPU, or when this one works again (dmesg tells of it)"
+        yield Finding(kind=GPU, what=f"GPU {quoted(uuid)}", why=why, remedy=remedy, repairable=False)
 
 
 def _driver(entry: Entry, running: str) -> Iterator[Finding]:

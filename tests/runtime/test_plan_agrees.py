@@ -74,9 +74,8 @@ def mount(dice, directory: Path) -> dict:
         options += ["tmpcopyup"] if dice.random() < 0.3 else []
         return {"destination": destination, "type": "tmpfs", "source": "tmpfs", "options": options}
     propagation = dice.choice(("rprivate", "rprivate", "rslave", "rshared"))
-    source = str(volume(dice, directory))
-    kind = dice.choice(("bind", "none", ""))
-    return {"destination": destination, "type": kind, "source": source, "options": ["rbind", propagation, *options]}
+    kind, shown = dice.choice(("bind", "none", "")), str(volume(dice, directory))
+    return {"destination": destination, "type": kind, "source": shown, "options": ["rbind", propagation, *options]}
 
 
 def change(dice, rootfs: Path) -> None:

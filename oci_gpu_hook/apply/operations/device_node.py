@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from oci_gpu_hook.apply.operations.place import Descriptors, Materializing, Preflight
     from oci_gpu_hook.apply.process import Site
     from oci_gpu_hook.apply.rootfs.directory import Directory
+    from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.devices.edits import DeviceNode
     from oci_gpu_hook.plan.plan import Plan
 
@@ -107,7 +108,7 @@ def check(entry: Entry, inspection: Inspection) -> Iterator[Finding]:
 
     for path, given in zip(entry.node_paths, entry.nodes, strict=False):
         name = f"{given[0]}:{given[1]}"
-        of_host = _numbers_on_host(f"{inspection.dev_root}{path}")
+        of_host = _numbers_on_host(path, inspection.config)
         here = _numbers(inspection.status(path))
         if of_host != given:
             why = f"the host's is {of_host[0]}:{of_host[1]} now" if of_host else "the host has it no more"
@@ -119,11 +120,15 @@ def check(entry: Entry, inspection: Inspection) -> Iterator[Finding]:
             yield Finding(kind=NAME, what=f"device {quoted(path)}", why=why, remedy=inspection.repair, path=path)
 
 
-def _numbers_on_host(path: str) -> Numbers | None:
+def _numbers_on_host(path: str, config: Config) -> Numbers | None:
+    """Return the numbers of the host's node, or of one that containers are given though the host has none."""
+    from oci_gpu_hook.devices import vendors
+    from oci_gpu_hook.request.model import DEFAULT_KIND
+
     try:
-        return _numbers(os.stat(path))
+        return _numbers(os.stat(f"{config.dev_root.rstrip('/')}{path}"))
     except OSError:
-        return None
+        return vendors.of(DEFAULT_KIND).made_node(path, config)
 
 
 def _numbers(status: os.stat_result | None) -> Numbers | None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from oci_gpu_hook.apply.journal.entry import Entry
     from oci_gpu_hook.apply.process import Process
     from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
+    from oci_gpu_hook.base.config.model import Config
 
 _DELETED: Final = b"//deleted"  # fs/proc_namespace.c, show_mountinfo, by fs/dcache.c: the mount's root was unlinked
 
@@ -44,14 +45,14 @@ class Finding(Record):
 
 
 class Inspection:
-    """A look at the container of a journal entry. dev_root: where the host's device nodes are.
+    """A look at the container of a journal entry. config: says where the host's device nodes are.
 
     repair: the remedy for all that can be put back.
     """
 
-    def __init__(self, entry: Entry, process: Process, rootfs: Rootfs, dev_root: str) -> None:
+    def __init__(self, entry: Entry, process: Process, rootfs: Rootfs, config: Config) -> None:
         self.rootfs = rootfs
-        self.dev_root = dev_root.rstrip("/")
+        self.config = config
         self.repair = f"run `oci-gpu repair {entry.id}`"
         self._process = process
         self._roots: Mapping[int, bytes] | None = None

@@ -22,7 +22,8 @@ from oci_gpu_hook.devices.edits import Mount
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
+    from contextlib import AbstractContextManager
     from typing import Final
 
     from oci_gpu_hook.apply.journal.entry import Entry
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from oci_gpu_hook.apply.operations.place import Descriptors, Materializing, Preflight
     from oci_gpu_hook.apply.process import Site
     from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
+    from oci_gpu_hook.base.formats.ldcache import Entry as Library
     from oci_gpu_hook.plan.plan import Plan
 
 NAME: Final = "ld-cache"
@@ -62,7 +64,7 @@ def preflight(plan: Plan, prepared: tuple[bytes, bool] | None, seen: Preflight) 
     data, exchangeable = contents(plan) if prepared is None else prepared
     if exchangeable and _is_private(seen.rootfs, seen.directories, read_only=seen.root_readonly):
         found = plan.image.ld_cache
-        added = tuple(library.path for library in plan.ld_cache if library.path.encode() not in found)
+        added = tuple(library.path for library in _additions(plan) if os.fsencode(library.path) not in found)
         seen.changes.append(changes.file(NEW_PATH, passing=False))
         seen.cached = added
         return Decided(data=data, exchanged=True, added=added)
@@ -93,12 +95,21 @@ def contents(plan: Plan) -> tuple[bytes, bool]:
     if not is_wanted(plan):
         return b"", False
     found = plan.image.ld_cache
+    additions = _additions(plan)
     try:
-        return ldcache.merge(found, plan.ld_cache), bool(found)
+        return ldcache.merge(found, additions), bool(found)
     except ldcache.LdCacheError as error:
         # The loader has no use for such a file either. It stays in the image, under a mount of one that is right.
         log.warning("image's ld cache is unusable", path=PATH, reason=str(error))
-        return ldcache.build(plan.ld_cache), False
+        return ldcache.build(additions), False
+
+
+def _additions(plan: Plan) -> tuple[Library, ...]:
+    """Return what the cache lists beside the image's own entries: what the plan brings goes before the image's."""
+    if not plan.image.unlisted:
+        return plan.ld_cache
+    names = {library.name for library in plan.ld_cache}
+    return (*plan.ld_cache, *(library for library in plan.image.unlisted if library.name not in names))
 
 
 def is_wanted(plan: Plan) -> bool:
@@ -160,7 +171,7 @@ def _mountable(data: bytes, path: str) -> int:
     until it is attached, since the kernel attaches nothing that is unlinked; after that the container's mount keeps it.
     """
     try:
-        return _own_mount(data)
+        return own_mount(data)
     except OSError as error:
         if error.errno != errno.EINVAL:
             remedy = "see that the kernel has tmpfs"
@@ -173,8 +184,11 @@ def _mountable(data: bytes, path: str) -> int:
     return bind.clone(Mount(host_path=path, container_path=PATH, options=("ro", "nosuid", "nodev", "noexec")))
 
 
-def _own_mount(data: bytes) -> int:
-    """Return a detached mount of a file with that data, the only one of its file system. Raises OSError."""
+def own_mount(data: bytes, hung: Callable[[int], AbstractContextManager[None]] | None = None) -> int:
+    """Return a detached mount of a file with that data, the only one of its file system. Raises OSError.
+
+    hung: makes the file system hang somewhere for a moment, in which its file is cloned; None where it need not.
+    """
     room = (("mode", "0555"), ("size", str(len(data))), ("nr_inodes", "2"))
     options = ("ro", "nosuid", "nodev", "noexec")
     tree = syscalls.new_tmpfs(room, bind.attributes_of(options[1:]))
@@ -186,7 +200,11 @@ def _own_mount(data: bytes) -> int:
                 view = view[os.write(fd, view) :]
         finally:
             os.close(fd)
-        mount = syscalls.clone_file_in(tree, _NAME)
+        if hung is None:
+            mount = syscalls.clone_file_in(tree, _NAME)
+        else:
+            with hung(tree):
+                mount = syscalls.clone_file_in(tree, _NAME)
         try:
             syscalls.mount_setattr(mount, bind.attributes_of(options), syscalls.MS_PRIVATE)
         except OSError:

@@ -73,6 +73,7 @@ class Preflight:
         self._root = os.fstat(rootfs.fd)
         self._root_mount = rootfs.mount_id
         self._places: dict[str, tuple[Directory | None, int]] = {}  # what `_place` has returned
+        self._taking: set[Directory] = set()  # those in which something can be made
         self.changes: list[Change] = []
         self.absent: set[str] = set()
         self.mounted: tuple[tuple[str, int, int, int, int], ...] = ()
@@ -113,7 +114,9 @@ class Preflight:
             found = directory.entry(name)
             if found is not None:
                 return directory, mount != self._root_mount, found
-            directory.refuse_making(name)
+            if directory not in self._taking:
+                directory.refuse_making(name)
+                self._taking.add(directory)
         self.absent.add(path)
         return directory, mount != self._root_mount, None
 

@@ -6,6 +6,7 @@ import os
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -27,13 +28,17 @@ NULL = DeviceNode(
 _OWN = ("ro", "nosuid", "nodev", "noexec")
 
 
+ANYTHING: Any = SimpleNamespace  # stands for values of which little is looked at
+NO_REQUEST = ANYTHING()  # no kind of edit looks at it
+
+
 def plan(**parts) -> Plan:
     """Return a plan that has only these edits."""
     edits = {name: parts.pop(name) for name in ("mounts", "device_nodes") if name in parts}
     image = Image(libc="glibc", library_directory="/usr/lib64", ld_cache=parts.pop("image_cache", b""))
     fields = {"links": (), "files": (), "ld_cache": (), **parts}
     return Plan(
-        request=SimpleNamespace(), image=image, devices=(), edits=ContainerEdits(**edits), driver_version="1", **fields
+        request=NO_REQUEST, image=image, devices=(), edits=ContainerEdits(**edits), driver_version="1", **fields
     )
 
 
@@ -83,7 +88,7 @@ class Container:
         self.root = directory / "rootfs"
         self.state = directory / "state"
         self.process = process
-        self.value = SimpleNamespace(
+        self.value = ANYTHING(
             id="c1",
             pid=process.pid,
             rootfs=str(self.root),
@@ -118,7 +123,7 @@ class Container:
 
     def lost(self, entry: Entry):
         with Process(self.process.pid) as now:  # what was read of mountinfo before is of before
-            return list(status.look(entry, now, self.rootfs, "/"))
+            return list(status.look(entry, now, self.rootfs, Config()))
 
     def take_back(self, entry: Entry) -> None:
         """Do what poststop does: from the host's mount namespace, where none of the mounts is."""
@@ -152,6 +157,8 @@ def container(tmp_path):
         (tmp_path / name).mkdir(parents=True)
     command = ["unshare", "--mount", "--propagation", "private", "cat"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
         child.stdin.write(b"\n")
         child.stdin.flush()
         child.stdout.readline()

@@ -109,12 +109,12 @@ def test_what_takes_the_place_of_etc_meanwhile_is_left_alone(tmp_path):
     assert (tmp_path / "etc/ld.so.cache").read_bytes() == b"the image's"
 
 
-def test_restoring_leaves_a_volume_alone_that_is_mounted_at_etc(tmp_path):
+def test_restoring_leaves_a_volume_alone_that_is_mounted_at_etc(tmp_path, monkeypatch):
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc" / os.path.basename(ld_cache.NEW_PATH)).write_bytes(b"a file of the volume")
     fd = os.open(tmp_path, os.O_PATH | os.O_DIRECTORY)
     with Rootfs(fd) as rootfs:
-        rootfs.is_of_host = lambda _mount: True
+        monkeypatch.setattr(rootfs, "is_of_host", lambda _mount: True)
         ld_cache.restore(rootfs, ())
     assert os.listdir(tmp_path / "etc") == [os.path.basename(ld_cache.NEW_PATH)]
 

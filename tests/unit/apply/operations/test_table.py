@@ -9,7 +9,7 @@ from oci_gpu_hook.apply.operations.table import KINDS
 from oci_gpu_hook.devices.edits import ContainerEdits
 from tests.unit.apply.operations.conftest import plan, samples
 
-NAMES = [kind.__name__.rpartition(".")[2] for kind in KINDS]
+NAMES = [str(vars(kind)["__name__"]).rpartition(".")[2] for kind in KINDS]
 
 
 @pytest.fixture(params=NAMES)

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
-from types import SimpleNamespace
+import stat
 
 import pytest
 
 from oci_gpu_hook.apply.rootfs.as_mounted import AsMounted
-from oci_gpu_hook.apply.rootfs.directory import Directories, NoPlace
+from oci_gpu_hook.apply.rootfs.directory import Directories, Directory, NoPlace
 from oci_gpu_hook.base.errors import UnsafeRootfs
-from oci_gpu_hook.oci.container import BundleMount
+from oci_gpu_hook.oci import container as containers
+
+
+def directory_of(directories: Directories, path: str) -> Directory:
+    found = directories.find(path)
+    assert found is not None
+    return found
 
 
 @pytest.fixture
@@ -29,17 +35,23 @@ def mounted(bundle):
     opened = []
 
     def make(*mounts, namespaces=("mount", "pid")):
-        found = [
-            BundleMount(
-                destination=destination,
-                source=str(source),
-                type=kind or "bind",
-                options=tuple(options or (() if kind else ("rbind",))),
-            )
-            for destination, source, kind, options in mounts
-        ]
-        container = SimpleNamespace(bundle=str(bundle), mounts=tuple(found), namespaces=namespaces)
-        rootfs = AsMounted(os.open(bundle / "rootfs", os.O_PATH | os.O_DIRECTORY), container)
+        document = {
+            "process": {},
+            "root": {"path": "rootfs"},
+            "linux": {"namespaces": [{"type": name} for name in namespaces]},
+            "mounts": [
+                {
+                    "destination": destination,
+                    "source": str(source),
+                    "type": kind or "bind",
+                    "options": list(options or (() if kind else ("rbind",))),
+                }
+                for destination, source, kind, options in mounts
+            ],
+        }
+        state = containers.State(id="c1", pid=0, bundle=str(bundle), root="", annotations={})
+        container = containers.of_document(document, state)
+        rootfs = AsMounted(os.open(container.rootfs, os.O_PATH | os.O_DIRECTORY), container)
         opened.append(rootfs)
         return rootfs
 
@@ -56,7 +68,7 @@ def test_a_volume_shows_the_hosts_and_takes_nothing(mounted):
     assert rootfs.is_volume("/data/below/deeper")
     assert not rootfs.is_volume("/usr/bin")
     with Directories(rootfs) as directories, pytest.raises(NoPlace, match="'/data' is a volume of the host"):
-        directories.find("/data").refuse_making("x")
+        directory_of(directories, "/data").refuse_making("x")
 
 
 def test_links_lead_into_volumes_by_any_path(mounted, bundle):
@@ -81,8 +93,10 @@ def test_what_is_missing_of_a_destination_is_there(mounted, bundle):
     assert rootfs.read("/srv/file", 100) == b"of the host"
     assert not rootfs.is_volume("/opt/made")
     with Directories(rootfs) as directories:
-        assert directories.find("/srv").entry("file")[0] & 0o170000 == 0o100000
-        assert directories.find("/srv").entry("none") is None
+        found = directory_of(directories, "/srv").entry("file")
+        assert found is not None
+        assert stat.S_ISREG(found[0])
+        assert directory_of(directories, "/srv").entry("none") is None
         assert directories.find("/srv/none") is None
     assert not (bundle / "rootfs/opt").exists()
 
@@ -115,8 +129,8 @@ def test_a_read_only_one_takes_nothing(mounted):
     rootfs = mounted(("/run", "mqueue", "mqueue", ("ro",)), ("/etc", "tmpfs", "tmpfs", ("ro",)))
     with Directories(rootfs) as directories:
         with pytest.raises(NoPlace, match="cannot create '/run/x' in the container: Read-only file system"):
-            directories.find("/run").refuse_making("x")
-        directories.find("/etc").refuse_making("x")
+            directory_of(directories, "/run").refuse_making("x")
+        directory_of(directories, "/etc").refuse_making("x")
 
 
 def test_a_mount_whose_source_is_missing_is_the_runtimes_to_complain_of(mounted):
