@@ -10,7 +10,8 @@ import errno
 import os
 
 from oci_gpu_hook.apply.operations import bind, ld_cache, table
-from oci_gpu_hook.apply.operations.place import Descriptors, Materializing, Preflight
+from oci_gpu_hook.apply.operations.place import Descriptors, Materializing
+from oci_gpu_hook.apply.operations.preflight import Preflight
 from oci_gpu_hook.apply.operations.table import KINDS
 from oci_gpu_hook.apply.rootfs.directory import Directories
 from oci_gpu_hook.base import syscalls

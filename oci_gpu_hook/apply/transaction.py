@@ -14,7 +14,8 @@ import os
 from oci_gpu_hook.apply.device_access import cgroup
 from oci_gpu_hook.apply.journal import journal
 from oci_gpu_hook.apply.operations import bind, table
-from oci_gpu_hook.apply.operations.place import Descriptors, Materializing, Preflight, is_shared
+from oci_gpu_hook.apply.operations.place import Descriptors, Materializing, is_shared
+from oci_gpu_hook.apply.operations.preflight import Preflight
 from oci_gpu_hook.apply.operations.table import KINDS
 from oci_gpu_hook.apply.rootfs.directory import Directories
 from oci_gpu_hook.apply.rootfs.rootfs import Rootfs

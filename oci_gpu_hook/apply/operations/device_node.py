@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.apply.journal.entry import Entry
     from oci_gpu_hook.apply.operations.inspection import Finding, Inspection
-    from oci_gpu_hook.apply.operations.place import Descriptors, Materializing, Preflight
+    from oci_gpu_hook.apply.operations.place import Descriptors, Materializing
+    from oci_gpu_hook.apply.operations.preflight import Preflight
     from oci_gpu_hook.apply.process import Site
     from oci_gpu_hook.apply.rootfs.directory import Directory
     from oci_gpu_hook.base.config.model import Config

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from typing import Any, Final
 
     from oci_gpu_hook.apply.operations.operation import Operation
-    from oci_gpu_hook.apply.operations.place import Preflight
+    from oci_gpu_hook.apply.operations.preflight import Preflight
     from oci_gpu_hook.plan.plan import Plan
 
 KINDS: Final[tuple[Operation, ...]] = (tmpfs, bind, symlink, device_node, ld_cache)
