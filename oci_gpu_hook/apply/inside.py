@@ -9,8 +9,9 @@ from __future__ import annotations
 import errno
 import os
 
-from oci_gpu_hook.apply.operations import bind, ld_cache
+from oci_gpu_hook.apply.operations import bind, ld_cache, table
 from oci_gpu_hook.apply.operations.place import Descriptors, Materializing
+from oci_gpu_hook.apply.operations.preflight import Preflight
 from oci_gpu_hook.apply.operations.table import KINDS
 from oci_gpu_hook.apply.rootfs.directory import Directories
 from oci_gpu_hook.base import syscalls
@@ -38,22 +39,26 @@ def check_namespace() -> None:
         raise InvalidInput(what, "is the host's, and no container's", remedy)
 
 
-def carry_out(plan: Plan, site: Site) -> None:
-    """Make the plan's links, and mount its file systems and its ld cache. Raises HookError."""
+def carry_out(plan: Plan, site: Site) -> tuple[str, ...]:
+    """Make the plan's links, and mount its file systems and its ld cache; return warnings. Raises HookError."""
     os.umask(0)  # modes are set when files are made
     rootfs = site.rootfs
     try:
         with _Writable(rootfs), Descriptors() as opened, Directories(rootfs) as directories:
             kinds = [kind for kind in KINDS if kind is not ld_cache]
-            prepared = [(kind, kind.prepare(plan, site, directories, opened)) for kind in kinds]
-            making = Materializing(site, directories, frozenset(), opened, "")
-            for kind, own in prepared:
+            prepared = [kind.prepare(plan, site, opened) for kind in kinds]
+            shared = site.process.shared_mounts() - {rootfs.mount_id}
+            seen = Preflight(rootfs, directories, shared, root_readonly=False)
+            plan, looked = table.look(plan, prepared, seen, kinds)
+            making = Materializing(site, directories, seen.absent, opened, state_file="")
+            for kind, own in zip(kinds, looked, strict=True):
                 kind.make(plan, own, making)
             data, _ = ld_cache.contents(plan)
             if data:
                 etc = directories.make(os.path.dirname(ld_cache.PATH)).fd
                 making.mount(making.keep(_in_memory(data, etc, site)), ld_cache.PATH, directory=False)
             bind.attach(making.attachments, [])
+            return table.warnings(seen)
     except OSError as error:
         why = reason(error)
         raise ApplyError("cannot change the container's files", why, "look at the permissions of its rootfs") from None

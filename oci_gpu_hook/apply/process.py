@@ -70,8 +70,7 @@ class Process:
         found = os.fstat(fd)
         if not pivoted and (found.st_dev, found.st_ino) == (ours.st_dev, ours.st_ino):
             os.close(fd)
-            why = "is the root directory of the host"
-            raise InvalidInput(f"container rootfs {quoted(rootfs)}", why, "give the container a rootfs of its own")
+            raise is_hosts_root(rootfs)
         return fd
 
     def mountinfo(self) -> bytes:
@@ -128,6 +127,12 @@ class Site(Record):
     process: Process
     rootfs: Rootfs
     config: Config
+
+
+def is_hosts_root(rootfs: str) -> InvalidInput:
+    """Return the refusal of a container whose rootfs is the host's."""
+    why = "is the root directory of the host"
+    return InvalidInput(f"container rootfs {quoted(rootfs)}", why, "give the container a rootfs of its own")
 
 
 def _own_mountinfo() -> bytes:

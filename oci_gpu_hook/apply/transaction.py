@@ -13,26 +13,28 @@ import os
 
 from oci_gpu_hook.apply.device_access import cgroup
 from oci_gpu_hook.apply.journal import journal
-from oci_gpu_hook.apply.operations import bind
-from oci_gpu_hook.apply.operations.place import Descriptors, Materializing, Preflight
+from oci_gpu_hook.apply.operations import bind, table
+from oci_gpu_hook.apply.operations.place import Descriptors, Materializing, is_shared
+from oci_gpu_hook.apply.operations.preflight import Preflight
 from oci_gpu_hook.apply.operations.table import KINDS
 from oci_gpu_hook.apply.rootfs.directory import Directories
 from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
 from oci_gpu_hook.apply.systemd import units
 from oci_gpu_hook.base import log, syscalls
-from oci_gpu_hook.base.errors import ApplyError, UnsafeRootfs, quoted, reason, shortage
+from oci_gpu_hook.base.errors import ApplyError, UnsafeRootfs, reason, shortage
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.base.rootless import host_id_of_root
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
-    from typing import Protocol
+    from typing import Any, Protocol
 
     from oci_gpu_hook.apply.device_access.model import DeviceCgroup, Node
     from oci_gpu_hook.apply.journal.changes import Change
     from oci_gpu_hook.apply.operations.place import Attachment
     from oci_gpu_hook.apply.process import Process, Site
+    from oci_gpu_hook.apply.rootfs.as_mounted import AsMounted
     from oci_gpu_hook.base.errors import HookError
     from oci_gpu_hook.oci.container import Container, IdMapping
     from oci_gpu_hook.plan.plan import Plan
@@ -53,12 +55,16 @@ if TYPE_CHECKING:
 class Work(Record):
     """What a transaction is about to do, known before anything is changed.
 
-    changes, absent, cached, mounted: as `Preflight` has them. unit: the container's systemd unit, if systemd restricts
-    its devices.
+    plan: without what has no place; warnings: what to say of that. looked: what each kind of edit has found. absent,
+    changes, cached, mounted: as `Preflight` has them. unit: the container's systemd unit, if systemd restricts its
+    devices.
     """
 
-    changes: tuple[Change, ...]
+    plan: Plan
+    looked: Sequence[Any]
     absent: Collection[str]
+    warnings: tuple[str, ...]
+    changes: tuple[Change, ...]
     cached: tuple[str, ...]
     mounted: tuple[tuple[str, int, int, int, int], ...]
     unit: str
@@ -71,8 +77,8 @@ def open_rootfs(container: Container, process: Process) -> Rootfs:
 
 def carry_out(
     plan: Plan, site: Site, nodes: Sequence[Node], journaling: Journaling, confirm: Callable[[], None]
-) -> None:
-    """Change the container as planned. On any error everything is taken back and the error raised.
+) -> tuple[str, ...]:
+    """Change the container as planned; return warnings. On any error everything is taken back and the error raised.
 
     nodes: the devices that the container is to be let use. confirm: called once all of the driver's files are held, to
     raise where they are not what the plan was made of.
@@ -81,7 +87,7 @@ def carry_out(
     syscalls.allow_most_descriptors()
     written: list[Work] = []
     try:
-        _carry_out(plan, site, nodes, journaling, confirm, written)
+        return _carry_out(plan, site, nodes, journaling, confirm, written)
     except BaseException as error:
         # By now all descriptors are closed that the work took: taking back needs some of its own.
         for work in written:
@@ -91,6 +97,17 @@ def carry_out(
         raise
 
 
+def rehearse(plan: Plan, container: Container, rootfs: AsMounted) -> Plan:
+    """Return a plan as it would be carried out, without what has no place. Raises HookError where it would not be."""
+    with Directories(rootfs) as directories:
+        seen = Preflight(rootfs, directories, rootfs.shared, root_readonly=container.root_readonly)
+        try:
+            plan, _ = table.look(plan, [None for _ in KINDS], seen)
+        except OSError as error:
+            raise _unsteady(error) from None
+    return plan.replace(warnings=(*plan.warnings, *table.warnings(seen)))
+
+
 def _carry_out(  # noqa: PLR0913, PLR0917
     plan: Plan,
     site: Site,
@@ -98,7 +115,7 @@ def _carry_out(  # noqa: PLR0913, PLR0917
     journaling: Journaling,
     confirm: Callable[[], None],
     written: list[Work],
-) -> None:
+) -> tuple[str, ...]:
     """Do what `carry_out` does, but for taking back what was made in the rootfs. `written` takes what may have been."""
     container, rootfs = site.container, site.rootfs
     with (
@@ -106,15 +123,22 @@ def _carry_out(  # noqa: PLR0913, PLR0917
         Directories(rootfs) as directories,
         cgroup.find(container.pid, container.cgroups_path) as devices,
     ):
-        prepared = [(kind, kind.prepare(plan, site, directories, opened)) for kind in KINDS]
+        prepared = [kind.prepare(plan, site, opened) for kind in KINDS]
         unit = _restricted_unit(devices)
 
         def look() -> Work:
-            seen = Preflight(rootfs, directories)
-            for kind, own in prepared:
-                kind.preflight(plan, own, seen)
+            shared = site.process.shared_mounts() - {rootfs.mount_id}
+            seen = Preflight(rootfs, directories, shared, root_readonly=container.root_readonly)
+            placed, looked = table.look(plan, prepared, seen)
             return Work(
-                changes=tuple(seen.changes), absent=seen.absent, cached=seen.cached, mounted=seen.mounted, unit=unit
+                plan=placed,
+                looked=looked,
+                absent=seen.absent,
+                warnings=table.warnings(seen),
+                changes=tuple(seen.changes),
+                cached=seen.cached,
+                mounted=seen.mounted,
+                unit=unit,
             )
 
         work = journaling.write(look)
@@ -122,8 +146,8 @@ def _carry_out(  # noqa: PLR0913, PLR0917
         attached: list[Attachment] = []
         try:
             making = Materializing(site, directories, work.absent, opened, journaling.ld_cache_path())
-            for kind, own in prepared:
-                kind.make(plan, own, making)
+            for kind, own in zip(KINDS, work.looked, strict=True):
+                kind.make(work.plan, own, making)
             confirm()
             attach_all(making.attachments, attached, site.process, rootfs)
             journal.drop(making.state_file)
@@ -131,6 +155,7 @@ def _carry_out(  # noqa: PLR0913, PLR0917
         except BaseException:
             detach_all(attached, site.process)
             raise
+    return work.warnings
 
 
 def attach_all(attachments: Sequence[Attachment], attached: list[Attachment], process: Process, rootfs: Rootfs) -> None:
@@ -162,9 +187,7 @@ def detach_all(attached: Sequence[Attachment], process: Process) -> None:
 def _refuse_shared(attachments: Sequence[Attachment], shared: frozenset[int]) -> None:
     for _tree, onto, path in attachments:
         if syscalls.mount_id(onto) in shared:
-            why = "lies in a mount that is shared with the host, which would see what is mounted there"
-            remedy = "mount it private or as a slave in the container"
-            raise UnsafeRootfs(f"container path {quoted(path)}", why, remedy)
+            raise is_shared(path)
 
 
 def _leave_peers(rootfs: Rootfs) -> None:

@@ -46,7 +46,8 @@ class NetDevice(Record):
 class Mount(Record):
     """A bind of a host file or directory, or (type "tmpfs") a small file system of this project's own.
 
-    directory: whether it goes onto a directory, which CDI does not say: its readers look at the host's file.
+    What CDI does not say: directory: whether it goes onto a directory, as its readers see by the host's file. optional:
+    whether a container starts without it where there is no place for it.
     """
 
     host_path: str
@@ -54,6 +55,7 @@ class Mount(Record):
     options: tuple[str, ...] = ("ro", "nosuid", "nodev", "bind", "private")
     type: str = ""
     directory: bool = False
+    optional: bool = False
 
 
 class Hook(Record):
@@ -92,10 +94,11 @@ class ContainerEdits(Record):
 
 
 class Symlink(Record):
-    """A symbolic link at `path` in the container."""
+    """A symbolic link at `path` in the container. optional: as a mount's."""
 
     path: str
     target: str
+    optional: bool = False
 
 
 class GeneratedFile(Record):

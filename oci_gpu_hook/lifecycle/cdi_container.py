@@ -63,10 +63,10 @@ def adjust(config_json: bytes, state: State, words: Sequence[str], config: Confi
             warnings=(*image.warnings, *made.warnings),
             driver_version=made.driver_version,
         )
-        inside.carry_out(plan, Site(container=container, process=process, rootfs=rootfs, config=config))
+        warnings = inside.carry_out(plan, Site(container=container, process=process, rootfs=rootfs, config=config))
     guarded = restricted(_given(document, what))
     user = container_user.of(container, guarded) if guarded else None
-    for text in (*plan.warnings, *(node_access.warnings(user, guarded) if user else ())):
+    for text in (*plan.warnings, *warnings, *(node_access.warnings(user, guarded) if user else ())):
         log.warning("warning", text=text)
 
 

@@ -17,14 +17,12 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.apply.process import Site
     from oci_gpu_hook.apply.transaction import Work
-    from oci_gpu_hook.plan.plan import Plan
 
 
 class Starting:
     """The journal of a container that is started: an entry of its own."""
 
-    def __init__(self, plan: Plan, site: Site) -> None:
-        self._plan = plan
+    def __init__(self, site: Site) -> None:
         self._site = site
         self._entry: Entry | None = None
 
@@ -34,7 +32,7 @@ class Starting:
 
         def entry_of() -> Entry:
             works.append(look())
-            return _of_start(self._plan, self._site, works[0])
+            return _of_start(works[0], self._site)
 
         root = os.fstat(self._site.rootfs.fd)
         self._entry = journal.record(self._site.config, (root.st_dev, root.st_ino), entry_of)
@@ -88,7 +86,8 @@ class Mending:
         journal.drop(self.ld_cache_path())
 
 
-def _of_start(plan: Plan, site: Site, work: Work) -> Entry:
+def _of_start(work: Work, site: Site) -> Entry:
+    plan = work.plan
     container, config = site.container, site.config
     own_pid = int(os.readlink("/proc/self"))  # under Mesos getpid() is the container's number, and /proc the host's
     root = os.fstat(site.rootfs.fd)

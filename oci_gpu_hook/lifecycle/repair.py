@@ -15,7 +15,7 @@ from oci_gpu_hook.apply.journal.entry import key
 from oci_gpu_hook.apply.operations import bind
 from oci_gpu_hook.apply.operations.inspection import Finding
 from oci_gpu_hook.apply.process import Process, Site, check_process
-from oci_gpu_hook.base import apart, limits
+from oci_gpu_hook.base import apart, limits, log
 from oci_gpu_hook.base.document import dump
 from oci_gpu_hook.base.document import parse as parse_json
 from oci_gpu_hook.base.errors import (
@@ -96,7 +96,9 @@ def _repair(entry: Entry, config: Config) -> tuple[Finding, ...]:
                 for finding in lost:
                     if finding.stale:
                         bind.take_away(entry, finding.path, process, rootfs)
-                transaction.carry_out(made, site, entry.nodes, Mending(entry, site), lambda: verify.check_alive(entry))
+                confirm = lambda: verify.check_alive(entry)  # noqa: E731
+                for text in transaction.carry_out(made, site, entry.nodes, Mending(entry, site), confirm):
+                    log.warning("warning", text=text)
     return lost
 
 

@@ -46,9 +46,9 @@ def start(
             made = admission.plan(rootfs, clock)
             site = Site(container=container, process=process, rootfs=rootfs, config=config)
             nodes = [(node.major, node.minor) for node in made.edits.device_nodes]
-            transaction.carry_out(made, site, nodes, Starting(made, site), lambda: admission.confirm(made))
+            warnings = transaction.carry_out(made, site, nodes, Starting(site), lambda: admission.confirm(made))
         clock.lap("apply")
-    for text in made.warnings:
+    for text in (*made.warnings, *warnings):
         log.warning("warning", text=text)
     if config.log_file:
         gpus = list(admission.uuids)

@@ -37,7 +37,7 @@ def test_the_same_image_serves_again(runtime, make_bundle, simulated):
 @pytest.mark.parametrize("image", ["debian", "rhel"])
 def test_a_failure_halfway_is_undone(runtime, make_bundle, simulated, image):
     bundle = make_bundle("list=/", gpus="all", image=image)
-    # A directory where a file belongs: found out only when mounts are being made.
+    # A directory where a file belongs: found out before anything is made. (A failure later: tests/unit/apply.)
     (bundle.rootfs / "usr/bin/nvidia-smi").mkdir(parents=True)
     before = tree(bundle.rootfs)
     complaint = runtime.run(bundle).complaint()

@@ -14,7 +14,9 @@ import time
 from oci_gpu_hook.admin.cli import bundle, narrative
 from oci_gpu_hook.admin.cli.narrative import Preview
 from oci_gpu_hook.allocation import query
-from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
+from oci_gpu_hook.apply import transaction
+from oci_gpu_hook.apply.process import is_hosts_root
+from oci_gpu_hook.apply.rootfs.as_mounted import AsMounted
 from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.base.errors import AllocationError, HookError, InvalidInput, quoted, reason
 from oci_gpu_hook.devices.nvidia import snapshot
@@ -85,8 +87,13 @@ def preview(container: Container, request: Request, config: Config, clock: Clock
     except OSError as error:
         remedy = "check root.path in config.json"
         raise InvalidInput(f"container rootfs {quoted(container.rootfs)}", reason(error), remedy) from None
-    with Rootfs(fd) as rootfs:
-        made = admission.plan(rootfs, clock)
+    found, hosts = os.fstat(fd), os.stat("/")
+    if (found.st_dev, found.st_ino) == (hosts.st_dev, hosts.st_ino):
+        os.close(fd)
+        raise is_hosts_root(container.rootfs)
+    with AsMounted(fd, container) as rootfs:
+        made = transaction.rehearse(admission.plan(rootfs, clock), container, rootfs)
+        clock.lap("rehearsal")
     try:
         held: tuple[Lease, ...] | None = query.current(config).leases
     except AllocationError:  # a record that this user may not read; the choice was made without it too

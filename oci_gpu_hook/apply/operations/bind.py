@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 
+from oci_gpu_hook.apply.rootfs.directory import NoPlace
 from oci_gpu_hook.base import syscalls
 from oci_gpu_hook.base.errors import NEW_KERNEL, ApplyError, DriverError, UnsafeRootfs, quoted, reason, shortage
 
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.apply.journal.entry import Entry
     from oci_gpu_hook.apply.operations.inspection import Finding, Inspection
-    from oci_gpu_hook.apply.operations.place import Attachment, Descriptors, Materializing, Preflight
+    from oci_gpu_hook.apply.operations.place import Attachment, Descriptors, Materializing
+    from oci_gpu_hook.apply.operations.preflight import Preflight
     from oci_gpu_hook.apply.process import Process, Site
-    from oci_gpu_hook.apply.rootfs.directory import Directories
     from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
     from oci_gpu_hook.devices.edits import Mount
     from oci_gpu_hook.plan.plan import Plan
@@ -43,7 +44,7 @@ _ATTRIBUTES: Final = {
 _known: dict[tuple[str, ...], bytes] = {}  # options → struct mount_attr
 
 
-def prepare(plan: Plan, _site: Site, _directories: Directories, opened: Descriptors) -> Sources:
+def prepare(plan: Plan, _site: Site, opened: Descriptors) -> Sources:
     """Clone what the plan mounts, before anything of the container is changed. Raises DriverError, ApplyError."""
     trees = {}
     identity = syscalls.mount_identity
@@ -56,24 +57,31 @@ def prepare(plan: Plan, _site: Site, _directories: Directories, opened: Descript
     return trees, tuple(found)
 
 
-def preflight(plan: Plan, prepared: Sources, seen: Preflight) -> None:
+def preflight(plan: Plan, prepared: Sources | None, seen: Preflight) -> Mapping[str, int]:
     """Look at the mountpoints but those in a file system of the hook's own, which leaves nothing behind."""
-    seen.mounted = prepared[1]
+    trees, identities = prepared or ({}, ())
     mounts = plan.edits.mounts
     own = tuple([mount.container_path + "/" for mount in mounts if mount.type == "tmpfs"])
     for mount in mounts:
         path = mount.container_path
         if mount.type == "tmpfs" or path.startswith(own):
             continue
-        if mount.directory:
-            seen.directory(path)
-        else:
-            seen.file(path)
+        try:
+            if mount.directory:
+                seen.directory(path)
+            else:
+                seen.file(path)
+        except NoPlace as error:
+            if not mount.optional:
+                raise
+            seen.left_out[path] = error
+    left_out = seen.left_out
+    seen.mounted = tuple([each for each in identities if each[0] not in left_out]) if left_out else identities
+    return trees
 
 
-def make(plan: Plan, prepared: Sources, making: Materializing) -> None:
+def make(plan: Plan, trees: Mapping[str, int], making: Materializing) -> None:
     """Make the mountpoints, and have the clones attached there."""
-    trees = prepared[0]
     for mount in plan.edits.mounts:
         if mount.type != "tmpfs":
             path = mount.container_path
@@ -99,6 +107,12 @@ def check(entry: Entry, inspection: Inspection) -> Iterator[Finding]:
 def lost(plan: Plan, _entry: Entry, paths: Collection[str]) -> Plan:
     """Return the plan with only the mounts at these paths, as far as they are of this kind."""
     kept = [mount for mount in plan.edits.mounts if mount.type == "tmpfs" or mount.container_path in paths]
+    return plan.replace(edits=plan.edits.replace(mounts=tuple(kept)))
+
+
+def without(plan: Plan, paths: Collection[str]) -> Plan:
+    """Return the plan without the mounts at these paths."""
+    kept = [mount for mount in plan.edits.mounts if mount.container_path not in paths]
     return plan.replace(edits=plan.edits.replace(mounts=tuple(kept)))
 
 

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.apply.journal.entry import Entry
     from oci_gpu_hook.apply.operations.inspection import Finding, Inspection
-    from oci_gpu_hook.apply.operations.place import Descriptors, Materializing, Preflight
+    from oci_gpu_hook.apply.operations.place import Descriptors, Materializing
+    from oci_gpu_hook.apply.operations.preflight import Preflight
     from oci_gpu_hook.apply.process import Site
-    from oci_gpu_hook.apply.rootfs.directory import Directories, Directory
+    from oci_gpu_hook.apply.rootfs.directory import Directory
     from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.devices.edits import DeviceNode
     from oci_gpu_hook.plan.plan import Plan
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 NAME: Final = "node"
 
 
-def prepare(_plan: Plan, _site: Site, _directories: Directories, _opened: Descriptors) -> None:
+def prepare(_plan: Plan, _site: Site, _opened: Descriptors) -> None:
     """Do nothing: whether the host's nodes are needed is known when one cannot be made."""
 
 
@@ -42,15 +43,16 @@ def preflight(plan: Plan, _prepared: None, seen: Preflight) -> None:
     """
     for node in plan.edits.device_nodes:
         path = node.path
-        directory, _name, passing = seen.entry(path)
-        if directory is None:
-            seen.changes.append(changes.node(path, os.makedev(node.major, node.minor), passing))
+        number = os.makedev(node.major, node.minor)
+        directory, passing, found = seen.entry(path)
+        if directory is None or found is None:
+            seen.changes.append(changes.node(path, number, passing))
             seen.changes.append(changes.file(path, passing))
-        else:
+        elif not (stat.S_ISCHR(found[0]) and found[2] == number):
             seen.file(path)
 
 
-def make(plan: Plan, _prepared: None, making: Materializing) -> None:
+def make(plan: Plan, _seen: None, making: Materializing) -> None:
     """Make the nodes, and have the host's attached where they cannot be made or opened."""
     for node in plan.edits.device_nodes:
         parent, _, name = node.path.rpartition("/")
@@ -145,6 +147,11 @@ def lost(plan: Plan, entry: Entry, paths: Collection[str]) -> Plan:
         if node.path in paths and given.get(node.path) == (node.major, node.minor)
     ]
     return plan.replace(edits=plan.edits.replace(device_nodes=tuple(kept)))
+
+
+def without(plan: Plan, paths: Collection[str]) -> Plan:  # noqa: ARG001
+    """Return the plan: no node is optional."""
+    return plan
 
 
 def show(_plan: Plan) -> dict[str, object]:

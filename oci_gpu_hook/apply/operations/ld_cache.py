@@ -12,7 +12,7 @@ import os
 
 from oci_gpu_hook.apply.journal import changes
 from oci_gpu_hook.apply.operations import bind
-from oci_gpu_hook.apply.rootfs.directory import Directories, cannot_create
+from oci_gpu_hook.apply.rootfs.directory import Directories, NoPlace, cannot_create
 from oci_gpu_hook.base import limits, log, syscalls
 from oci_gpu_hook.base.errors import ApplyError, quoted, reason, shortage
 from oci_gpu_hook.base.files import replace_file
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.apply.journal.entry import Entry
     from oci_gpu_hook.apply.operations.inspection import Finding, Inspection
-    from oci_gpu_hook.apply.operations.place import Descriptors, Materializing, Preflight
+    from oci_gpu_hook.apply.operations.place import Descriptors, Materializing
+    from oci_gpu_hook.apply.operations.preflight import Preflight
     from oci_gpu_hook.apply.process import Site
     from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
     from oci_gpu_hook.base.formats.ldcache import Entry as Library
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 NAME: Final = "ld-cache"
 PATH: Final = "/etc/ld.so.cache"
 _NAME: Final = "ld.so.cache"
+_SEARCHED: Final = "/usr/lib"  # below it the library directories of images are such as loaders search without a cache
 NEW_PATH: Final = "/etc/.ld.so.cache.oci-gpu-hook"  # until it takes the other's place
 _NEW: Final = os.path.basename(NEW_PATH)
 
@@ -53,31 +55,37 @@ class Decided(Record):
     added: tuple[str, ...] = ()
 
 
-def prepare(plan: Plan, site: Site, directories: Directories, _opened: Descriptors) -> Decided:
-    """Return what becomes of the container's ld cache."""
-    data, exchangeable = contents(plan)
-    if not (exchangeable and _is_private(site.rootfs, directories, read_only=site.container.root_readonly)):
-        return Decided(data=data)
-    found = plan.image.ld_cache
-    added = tuple(library.path for library in _additions(plan) if os.fsencode(library.path) not in found)
-    return Decided(data=data, exchanged=True, added=added)
+def prepare(plan: Plan, _site: Site, _opened: Descriptors) -> tuple[bytes, bool]:
+    """Return what `contents` does."""
+    return contents(plan)
 
 
-def preflight(_plan: Plan, prepared: Decided, seen: Preflight) -> None:
-    """Look at the file, where a new one will be mounted over it; else note what the file will be given."""
-    if prepared.exchanged:
+def preflight(plan: Plan, prepared: tuple[bytes, bool] | None, seen: Preflight) -> Decided:
+    """Return what becomes of the container's ld cache; look at the file, where a new one will be mounted over it."""
+    data, exchangeable = contents(plan) if prepared is None else prepared
+    if exchangeable and _is_private(seen.rootfs, seen.directories, read_only=seen.root_readonly):
+        found = plan.image.ld_cache
+        added = tuple(library.path for library in _additions(plan) if os.fsencode(library.path) not in found)
         seen.changes.append(changes.file(NEW_PATH, passing=False))
-        seen.cached = prepared.added
-    elif prepared.data:
-        seen.file(PATH)
+        seen.cached = added
+        return Decided(data=data, exchanged=True, added=added)
+    if data:
+        try:
+            seen.file(PATH)
+        except NoPlace as error:
+            if not plan.image.library_directory.startswith(_SEARCHED):
+                raise
+            seen.left_out[PATH] = error
+            data = b""
+    return Decided(data=data)
 
 
-def make(_plan: Plan, prepared: Decided, making: Materializing) -> None:
+def make(_plan: Plan, decided: Decided, making: Materializing) -> None:
     """Put the new cache in its place, or have the mount attached that will. Raises HookError."""
-    if prepared.exchanged:
-        exchange(making.directories, prepared.data)  # of `prepare`, which has judged this very directory
-    elif prepared.data:
-        making.mount(making.keep(_mountable(prepared.data, making.state_file)), PATH, directory=False)
+    if decided.exchanged:
+        exchange(making.directories, decided.data)  # of `preflight`, which has judged this very directory
+    elif decided.data:
+        making.mount(making.keep(_mountable(decided.data, making.state_file)), PATH, directory=False)
 
 
 def contents(plan: Plan) -> tuple[bytes, bool]:
@@ -225,6 +233,11 @@ def lost(plan: Plan, entry: Entry, paths: Collection[str]) -> Plan:
     """Return the plan with what its ld cache was to list, where that is lost: the cache is written whole."""
     listed = frozenset(entry.ld_cache) if paths else frozenset()
     return plan.replace(ld_cache=tuple(library for library in plan.ld_cache if library.path in listed))
+
+
+def without(plan: Plan, paths: Collection[str]) -> Plan:
+    """Return the plan without libraries to be listed, where the cache has no place."""
+    return plan.replace(ld_cache=()) if PATH in paths else plan
 
 
 def show(plan: Plan) -> dict[str, object]:

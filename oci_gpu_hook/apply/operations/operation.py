@@ -14,33 +14,37 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.apply.journal.entry import Entry
     from oci_gpu_hook.apply.operations.inspection import Finding, Inspection
-    from oci_gpu_hook.apply.operations.place import Descriptors, Materializing, Preflight
+    from oci_gpu_hook.apply.operations.place import Descriptors, Materializing
+    from oci_gpu_hook.apply.operations.preflight import Preflight
     from oci_gpu_hook.apply.process import Site
-    from oci_gpu_hook.apply.rootfs.directory import Directories
     from oci_gpu_hook.plan.plan import Plan
 
 
 class Operation(Protocol):
     """A kind's module. A transaction takes the steps in this order, each for all kinds before the next.
 
-    What `prepare` returns is of a type of the kind's own: `preflight` and `make` are given it.
+    What `prepare` and `preflight` return is of types of the kind's own: the next step is given it.
     """
 
     @property
     def NAME(self) -> str:  # noqa: N802  a constant of the module
         """What a finding of `check` is called; kinds that look alike from outside share one."""
 
-    def prepare(self, plan: Plan, site: Site, directories: Directories, opened: Descriptors) -> Any:
+    def prepare(self, plan: Plan, site: Site, opened: Descriptors) -> Any:
         """Do what can fail before anything is changed, such as holding the host's files. Raises HookError."""
 
-    def preflight(self, plan: Plan, prepared: Any, seen: Preflight) -> None:
-        """Look at the rootfs, and add to `seen` what `make` will change: it goes into the journal first.
+    def preflight(self, plan: Plan, prepared: Any, seen: Preflight) -> Any:
+        """Look at the rootfs, add to `seen` what `make` will change, and return what it is given.
 
-        It may name more than is made in the end, when something else makes it meanwhile; undoing looks again. Raises
-        UnsafeRootfs, OSError.
+        It raises all that `make` would, so far as it can be known: UnsafeRootfs, or OSError. What is optional and has
+        no place (NoPlace) is noted as left out. More may be named than is made in the end, when something else makes it
+        meanwhile; undoing looks again. prepared: None where nothing will be made, as `oci-gpu plan` has it.
         """
 
-    def make(self, plan: Plan, prepared: Any, making: Materializing) -> None:
+    def without(self, plan: Plan, paths: Collection[str]) -> Plan:
+        """Return the plan without its edits of this kind at these paths, which were left out."""
+
+    def make(self, plan: Plan, seen: Any, making: Materializing) -> None:
         """Make it, all but the mounts, which are handed to `making`. Raises HookError, OSError."""
 
     def check(self, entry: Entry, inspection: Inspection) -> Iterator[Finding]:

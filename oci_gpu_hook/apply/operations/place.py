@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import stat
 
-from oci_gpu_hook.apply.journal import changes
 from oci_gpu_hook.apply.rootfs.rootfs import unsafe
 from oci_gpu_hook.base import syscalls
 from oci_gpu_hook.base.errors import UnsafeRootfs, quoted
@@ -18,10 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from typing import Final, Self, TypeAlias
 
-    from oci_gpu_hook.apply.journal.changes import Change
     from oci_gpu_hook.apply.process import Site
     from oci_gpu_hook.apply.rootfs.directory import Directories, Directory
-    from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
 
     # A detached mount, the descriptor that it will be attached to, and the container's path of that, for messages.
     Attachment: TypeAlias = tuple[int, int, str]
@@ -48,58 +45,6 @@ class Descriptors:
         close = os.close
         for fd in self._opened:
             close(fd)
-
-
-class Preflight:
-    """The look at what will have to be made in a rootfs, before anything is.
-
-    changes: what will be made, in order. absent: files, links and nodes that were not there, and so can be made without
-    another look. mounted: the identities of the host's files that will be mounted. cached: paths that the rootfs's own
-    ld cache will be given.
-    """
-
-    def __init__(self, rootfs: Rootfs, directories: Directories) -> None:
-        self._rootfs = rootfs
-        self._directories = directories
-        self._places: dict[str, tuple[Directory | None, bool]] = {}  # what `directory` has returned
-        self.changes: list[Change] = []
-        self.absent: set[str] = set()
-        self.mounted: tuple[tuple[str, int, int, int, int], ...] = ()
-        self.cached: tuple[str, ...] = ()
-
-    def file(self, path: str) -> None:
-        """Look at a mountpoint that is to be a file. A link that leads nowhere makes way for one."""
-        directory, name, passing = self.entry(path)
-        if directory is None:
-            self.changes.append(changes.file(path, passing))
-        elif (was := directory.link_target(name)) is not None and not self._rootfs.exists(path):
-            self.changes.append(changes.link(path, "", was, passing))
-            self.changes.append(changes.file(path, passing))
-
-    def entry(self, path: str) -> tuple[Directory | None, str, bool]:
-        """Return the directory that something is in, None where nothing is; its name there; and whether that passes.
-
-        Raises UnsafeRootfs where something other than a directory lies on the way.
-        """
-        parent, _, name = path.rpartition("/")
-        directory, passing = self._places.get(parent) or self.directory(parent)
-        if directory is not None and syscalls.is_there(directory.fd, name):
-            return directory, name, passing
-        self.absent.add(path)
-        return None, name, passing
-
-    def directory(self, path: str) -> tuple[Directory | None, bool]:
-        """Return a directory, None where it will be made; and whether it lies in a mount, and passes with that."""
-        place = self._places.get(path)
-        if place is None:
-            found = self._directories.find(path)
-            if found is None:
-                passing = self.directory(path.rpartition("/")[0])[1]
-                self.changes.append(changes.directory(path, passing))
-            else:
-                passing = found.mount_id != self._rootfs.mount_id
-            place = self._places[path] = found, passing
-        return place
 
 
 class Materializing:
@@ -140,7 +85,7 @@ class Materializing:
             return self._own_mountpoint(path)
         if directory:
             fd = self.directories.make(path).fd
-            self._refuse_odd(fd, path)
+            refuse_odd(fd, path, self._root)
             return fd
         parent, _, name = path.rpartition("/")
         place = self.directories.make(parent)
@@ -165,7 +110,7 @@ class Materializing:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode):
             if not stat.S_ISLNK(found.st_mode):
-                raise in_the_way(path, found)
+                raise in_the_way(path, found.st_mode)
             try:
                 fd = self.keep(self.rootfs.resolve(path))
             except FileNotFoundError:
@@ -176,31 +121,38 @@ class Materializing:
                 raise unsafe(path, error) from None
             found = os.fstat(fd)
             if not stat.S_ISREG(found.st_mode):
-                raise in_the_way(path, found)
-        self._refuse_odd(fd, path)
+                raise in_the_way(path, found.st_mode)
+        refuse_odd(fd, path, self._root)
         return fd
 
-    def _refuse_odd(self, fd: int, path: str) -> None:
-        """Refuse a mountpoint that an image led to where the runtime still has to work: / and the kernel's files.
 
-        What is mounted over /proc/PID/attr/exec, say, would swallow the process's confinement (CVE-2019-16884).
-        """
-        found = os.fstat(fd)
-        if (found.st_dev, found.st_ino) == (self._root.st_dev, self._root.st_ino):
-            where = "the root directory"
-        elif (
-            found.st_dev != self._root.st_dev
-            and not path.startswith("/proc/")
-            and syscalls.file_system_type(fd) in syscalls.KERNEL_FILE_SYSTEMS
-        ):
-            where = "the kernel's files"
-        else:
-            return
-        raise UnsafeRootfs(f"container path {quoted(path)}", f"leads to {where}", "remove the link from the image")
+def refuse_odd(fd: int, path: str, root: os.stat_result) -> None:
+    """Refuse a mountpoint that an image led to where the runtime still has to work: / and the kernel's files.
+
+    What is mounted over /proc/PID/attr/exec, say, would swallow the process's confinement (CVE-2019-16884).
+    """
+    found = os.fstat(fd)
+    if (found.st_dev, found.st_ino) == (root.st_dev, root.st_ino):
+        where = "the root directory"
+    elif (
+        found.st_dev != root.st_dev
+        and not path.startswith("/proc/")
+        and syscalls.file_system_type(fd) in syscalls.KERNEL_FILE_SYSTEMS
+    ):
+        where = "the kernel's files"
+    else:
+        return
+    raise UnsafeRootfs(f"container path {quoted(path)}", f"leads to {where}", "remove the link from the image")
 
 
-def in_the_way(path: str, found: os.stat_result) -> UnsafeRootfs:
+def in_the_way(path: str, mode: int) -> UnsafeRootfs:
     """Return the refusal of something in an image where an edit goes."""
     kinds = {stat.S_IFDIR: "directory", stat.S_IFIFO: "FIFO", stat.S_IFSOCK: "socket", stat.S_IFBLK: "block device"}
-    kind = kinds.get(stat.S_IFMT(found.st_mode), "device node of other numbers")
+    kind = kinds.get(stat.S_IFMT(mode), "device node of other numbers")
     return UnsafeRootfs(f"container path {quoted(path)}", f"the image has a {kind} there", "remove it from the image")
+
+
+def is_shared(path: str) -> UnsafeRootfs:
+    """Return the refusal of a mountpoint in a mount that passes on what is mounted there."""
+    why = "lies in a mount that is shared with the host, which would see what is mounted there"
+    return UnsafeRootfs(f"container path {quoted(path)}", why, "mount it private or as a slave in the container")

@@ -8,7 +8,7 @@ import stat
 from oci_gpu_hook.apply.journal import changes
 from oci_gpu_hook.apply.operations import bind
 from oci_gpu_hook.apply.operations.place import ATTEMPTS, in_the_way
-from oci_gpu_hook.apply.rootfs.directory import cannot_create
+from oci_gpu_hook.apply.rootfs.directory import NoPlace, cannot_create
 from oci_gpu_hook.base.errors import quoted
 
 TYPE_CHECKING = False
@@ -18,31 +18,49 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.apply.journal.entry import Entry
     from oci_gpu_hook.apply.operations.inspection import Finding, Inspection
-    from oci_gpu_hook.apply.operations.place import Descriptors, Materializing, Preflight
+    from oci_gpu_hook.apply.operations.place import Descriptors, Materializing
+    from oci_gpu_hook.apply.operations.preflight import Preflight
     from oci_gpu_hook.apply.process import Site
-    from oci_gpu_hook.apply.rootfs.directory import Directories, Directory
+    from oci_gpu_hook.apply.rootfs.directory import Directory
     from oci_gpu_hook.devices.edits import Mount, Symlink
     from oci_gpu_hook.plan.plan import Plan
 
 NAME: Final = "link"
 
 
-def prepare(_plan: Plan, _site: Site, _directories: Directories, _opened: Descriptors) -> None:
+def prepare(_plan: Plan, _site: Site, _opened: Descriptors) -> None:
     """Do nothing: a link needs nothing of the host."""
 
 
 def preflight(plan: Plan, _prepared: None, seen: Preflight) -> None:
     """Look at what is where the links go."""
     for link in plan.links:
-        path, target = link.path, link.target
-        directory, name, passing = seen.entry(path)
-        if directory is None:
-            seen.changes.append(changes.link(path, target, "", passing))
-        elif (was := directory.link_target(name)) not in (None, target):
-            seen.changes.append(changes.link(path, target, str(was), passing))
+        try:
+            _look(link, plan, seen)
+        except NoPlace as error:
+            if not link.optional:
+                raise
+            seen.left_out[link.path] = error
 
 
-def make(plan: Plan, _prepared: None, making: Materializing) -> None:
+def _look(link: Symlink, plan: Plan, seen: Preflight) -> None:
+    path, target = link.path, link.target
+    directory, passing, found = seen.entry(path)
+    if directory is None or found is None:
+        seen.changes.append(changes.link(path, target, "", passing))
+    elif stat.S_ISLNK(found[0]):
+        name = path.rpartition("/")[2]
+        was = os.readlink(name, dir_fd=directory.fd)
+        if was != target:
+            directory.refuse_making(name)
+            seen.changes.append(changes.link(path, target, was, passing))
+    elif not stat.S_ISREG(found[0]):
+        raise seen.in_the_way(path, found[0])
+    elif _meant(link, plan) is not None:
+        seen.file(path)  # which stays, under a mount
+
+
+def make(plan: Plan, _seen: None, making: Materializing) -> None:
     """Make the links."""
     make_directory = making.directories.make
     for link in plan.links:
@@ -74,7 +92,7 @@ def _makes_way(link: Symlink, directory: Directory, name: str) -> bool:
         if stat.S_ISREG(found.st_mode):
             return False
         if not stat.S_ISLNK(found.st_mode):
-            raise in_the_way(link.path, found)
+            raise in_the_way(link.path, found.st_mode)
         if os.readlink(name, dir_fd=directory.fd) == link.target:
             return False
         directory.refuse_volume(name)
@@ -122,6 +140,11 @@ def _leads(path: str, target: str, inspection: Inspection) -> bool:
 def lost(plan: Plan, _entry: Entry, paths: Collection[str]) -> Plan:
     """Return the plan with only the links at these paths."""
     return plan.replace(links=tuple(link for link in plan.links if link.path in paths))
+
+
+def without(plan: Plan, paths: Collection[str]) -> Plan:
+    """Return the plan without the links at these paths."""
+    return plan.replace(links=tuple(link for link in plan.links if link.path not in paths))
 
 
 def show(plan: Plan) -> dict[str, object]:

@@ -6,8 +6,34 @@ from oci_gpu_hook.apply.operations import bind, device_node, ld_cache, symlink, 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Final
+    from collections.abc import Sequence
+    from typing import Any, Final
 
     from oci_gpu_hook.apply.operations.operation import Operation
+    from oci_gpu_hook.apply.operations.preflight import Preflight
+    from oci_gpu_hook.plan.plan import Plan
 
 KINDS: Final[tuple[Operation, ...]] = (tmpfs, bind, symlink, device_node, ld_cache)
+
+
+def look(
+    plan: Plan, prepared: Sequence[Any], seen: Preflight, kinds: Sequence[Operation] = KINDS
+) -> tuple[Plan, list[Any]]:
+    """Look at where the edits of a plan go; return it without what has no place, and what each kind's `make` is given.
+
+    prepared: what each kind's `prepare` has returned. Raises UnsafeRootfs, OSError.
+    """
+    looked = [kind.preflight(plan, own, seen) for kind, own in zip(kinds, prepared, strict=True)]
+    if seen.left_out:
+        for kind in kinds:
+            plan = kind.without(plan, seen.left_out)
+    return plan, looked
+
+
+def warnings(seen: Preflight) -> tuple[str, ...]:
+    """Return what to say of what was left out."""
+    if not seen.left_out:
+        return ()
+    from oci_gpu_hook.apply.operations import left_out
+
+    return left_out.warnings(seen.left_out)

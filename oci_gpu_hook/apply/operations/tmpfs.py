@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from oci_gpu_hook.apply.operations import bind
+from oci_gpu_hook.apply.rootfs.directory import NoPlace
 from oci_gpu_hook.base import syscalls
 
 TYPE_CHECKING = False
@@ -14,9 +15,9 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.apply.journal.entry import Entry
     from oci_gpu_hook.apply.operations.inspection import Finding, Inspection
-    from oci_gpu_hook.apply.operations.place import Descriptors, Materializing, Preflight
+    from oci_gpu_hook.apply.operations.place import Descriptors, Materializing
+    from oci_gpu_hook.apply.operations.preflight import Preflight
     from oci_gpu_hook.apply.process import Site
-    from oci_gpu_hook.apply.rootfs.directory import Directories
     from oci_gpu_hook.devices.edits import Mount
     from oci_gpu_hook.plan.plan import Plan
 
@@ -24,23 +25,35 @@ NAME: Final = bind.NAME
 _OPTIONS: Final = (("mode", "0555"), ("size", "262144"))
 
 
-def prepare(plan: Plan, _site: Site, _directories: Directories, opened: Descriptors) -> Mapping[str, int]:
+def prepare(plan: Plan, _site: Site, opened: Descriptors) -> Mapping[str, int]:
     """Make the file systems, which hang nowhere yet; return them by path. Raises ApplyError."""
     return {
         mount.container_path: opened.keep(_made(mount, plan)) for mount in plan.edits.mounts if mount.type == "tmpfs"
     }
 
 
-def preflight(_plan: Plan, prepared: Mapping[str, int], seen: Preflight) -> None:
-    """Look at the directories that they go onto."""
-    for path in prepared:
-        seen.directory(path)
+def preflight(plan: Plan, prepared: Mapping[str, int] | None, seen: Preflight) -> Mapping[str, int]:
+    """Look at the directories that they go onto. Without one, what goes into it has no place either."""
+    for mount in plan.edits.mounts:
+        if mount.type == "tmpfs":
+            path = mount.container_path
+            try:
+                seen.directory(path)
+            except NoPlace as error:
+                if not mount.optional:
+                    raise
+                inside = [
+                    each.container_path for each in plan.edits.mounts if each.container_path.startswith(f"{path}/")
+                ]
+                seen.left_out |= dict.fromkeys((path, *inside), error)
+    return prepared or {}
 
 
-def make(_plan: Plan, prepared: Mapping[str, int], making: Materializing) -> None:
+def make(plan: Plan, trees: Mapping[str, int], making: Materializing) -> None:
     """Make the directories that they go onto, and have them attached there."""
-    for path, tree in prepared.items():
-        making.mount_own(tree, path)
+    for mount in plan.edits.mounts:
+        if mount.type == "tmpfs":
+            making.mount_own(trees[mount.container_path], mount.container_path)
 
 
 def check(entry: Entry, inspection: Inspection) -> Iterator[Finding]:
@@ -67,6 +80,13 @@ def lost(plan: Plan, _entry: Entry, paths: Collection[str]) -> Plan:
     """Return the plan with only the file systems at these paths."""
     kept = [mount for mount in plan.edits.mounts if mount.type != "tmpfs" or mount.container_path in paths]
     return plan.replace(edits=plan.edits.replace(mounts=tuple(kept)))
+
+
+def without(plan: Plan, paths: Collection[str]) -> Plan:
+    """Return the plan without the file systems at these paths, which `bind` leaves out, and without their files."""
+    own = tuple([f"{mount.container_path}/" for mount in plan.edits.mounts if mount.type == "tmpfs"])
+    gone = tuple([path for path in own if path[:-1] in paths])
+    return plan.replace(files=tuple(file for file in plan.files if not file.path.startswith(gone))) if gone else plan
 
 
 def show(plan: Plan) -> dict[str, object]:

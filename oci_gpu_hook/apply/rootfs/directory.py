@@ -21,10 +21,25 @@ if TYPE_CHECKING:
     from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
     from oci_gpu_hook.devices.edits import DeviceNode
 
+_NOT_WRITABLE: Final = "make the container's file system writable at this path, or ship the file in the image"
 _ST_NODEV: Final = 4  # include/linux/statfs.h
 _DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LINKS_OF_NEW: Final = {stat.S_IFDIR: 2, stat.S_IFLNK: 1, stat.S_IFREG: 1}  # a directory names itself
 _NEW: Final = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class NoPlace(UnsafeRootfs):
+    """Something cannot be made where it belongs, and a container may do without it."""
+
+
+def in_volume(unsafe_path: str, found: str = "where the hook creates nothing") -> NoPlace:
+    """Return the refusal of a path whose directory is a volume of the host, and what is found there."""
+    where = os.path.dirname(unsafe_path)
+    return NoPlace(
+        f"cannot place {quoted(unsafe_path)}",
+        f"{quoted(where)} is a volume of the host, {found}",
+        "mount the volume elsewhere in the container, or put an empty file or directory of that name into it",
+    )
 
 
 class Directories:
@@ -75,23 +90,29 @@ class Directory:
     def __init__(self, rootfs: Rootfs, fd: int, path: str) -> None:
         self.fd = fd
         self.path = path
-        self.mount_id = syscalls.mount_id(fd)
+        self.mount_id = rootfs.mount_of(fd)
         self._rootfs = rootfs
         self._mounted = self.mount_id != rootfs.mount_id  # another mount: a volume perhaps
         self._takes_nodes: bool | None = None
+        self._is_read_only: bool | None = None
 
     def refuse_volume(self, name: str) -> None:
-        """Raise UnsafeRootfs where this lies in a volume: what is changed there is changed on the host."""
+        """Raise NoPlace where this lies in a volume: what is changed there is changed on the host."""
         if self._mounted and self._rootfs.is_of_host(self.mount_id):
-            why = f"{quoted(self.path or '/')} is a volume of the host, where the hook creates nothing"
-            what = f"cannot place {quoted(f'{self.path}/{name}')}"
-            raise UnsafeRootfs(what, why, "mount the volume elsewhere in the container")
+            raise in_volume(f"{self.path}/{name}")
 
-    def link_target(self, name: str) -> str | None:
-        """Return where a symbolic link leads, None for anything else that is there. Raises OSError."""
-        if stat.S_ISLNK(os.stat(name, dir_fd=self.fd, follow_symlinks=False).st_mode):
-            return os.readlink(name, dir_fd=self.fd)
-        return None
+    def refuse_making(self, name: str) -> None:
+        """Raise NoPlace where nothing can be made, or must not be."""
+        self.refuse_volume(name)
+        if self._is_read_only is None:
+            self._is_read_only = self._rootfs.is_read_only(self.fd)
+        if self._is_read_only:
+            error = cannot_create(f"{self.path}/{name}", OSError(errno.EROFS, os.strerror(errno.EROFS)))
+            raise NoPlace(error.what, error.why, error.remedy)
+
+    def entry(self, name: str) -> tuple[int, int, int, int] | None:
+        """Return mode, size, device number and mount id of what is under a name here, None for nothing."""
+        return self._rootfs.entry(self.fd, name)
 
     def takes_nodes(self) -> bool:
         """Tell whether a device node made here could be opened: not where the mount has `nodev`."""
@@ -238,7 +259,7 @@ def cannot_create(unsafe_path: str, error: OSError) -> ApplyError:
     if short := shortage(error):
         return short
     remedy = {
-        errno.EROFS: "make the container's file system writable at this path, or ship the file in the image",
+        errno.EROFS: _NOT_WRITABLE,
         errno.ENOSPC: "free space on the file system of the container's rootfs",
         errno.EDQUOT: "free space on the file system of the container's rootfs",
     }.get(error.errno or 0, "look at the permissions of the container's rootfs")

@@ -118,9 +118,21 @@ class Rootfs:
             return None
         raise unsafe(unsafe_path, OSError(-fd, os.strerror(-fd)))
 
+    def mount_of(self, fd: int) -> int:
+        """Return the id of the mount that a descriptor was reached by."""
+        return syscalls.mount_id(fd)
+
+    def entry(self, fd: int, name: str) -> tuple[int, int, int, int] | None:
+        """Return what `syscalls.look` tells of a name in a directory of this rootfs."""
+        return syscalls.look(fd, name)
+
+    def is_read_only(self, fd: int) -> bool:
+        """Tell whether nothing can be made where a descriptor leads, as its mount or file system is read-only."""
+        return bool(os.fstatvfs(fd).f_flag & os.ST_RDONLY)
+
     def in_volume(self, fd: int) -> bool:
         """Tell whether what the descriptor stands for lies in a volume of the host."""
-        return self.is_of_host(syscalls.mount_id(fd))
+        return self.is_of_host(self.mount_of(fd))
 
     def is_of_host(self, mount: int) -> bool:
         """Tell whether the mount with that id is a volume of the host."""

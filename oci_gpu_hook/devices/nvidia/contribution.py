@@ -142,14 +142,23 @@ def _libraries(
             cached.append(_entry(file, directory + file, flags[bits]))
         for name, target in library.links:
             path = directory + name
-            links.append(Symlink.of({"path": path, "target": target}))
+            links.append(Symlink.of({"path": path, "target": target, "optional": False}))
             if library.cached:
                 cached.append(_entry(name, path, flags[bits]))
     return mounts, links, cached
 
 
-def _bind(host_path: str, path: str, options: tuple[str, ...], *, directory: bool = False) -> Mount:
-    fields = {"host_path": host_path, "container_path": path, "options": options, "type": "", "directory": directory}
+def _bind(
+    host_path: str, path: str, options: tuple[str, ...], *, directory: bool = False, optional: bool = False
+) -> Mount:
+    fields = {
+        "host_path": host_path,
+        "container_path": path,
+        "options": options,
+        "type": "",
+        "directory": directory,
+        "optional": optional,
+    }
     return Mount.of(fields)
 
 
@@ -164,7 +173,8 @@ def _files(inventory: RequestInventory, wanted: frozenset[str]) -> list[Mount]:
 
 def bind_of(file: DriverFile) -> Mount:
     """Return the mount of a file of the driver."""
-    return _bind(file.host_path, file.container_path, (*file.options, *_BIND), directory=file.directory)
+    options = (*file.options, *_BIND)
+    return _bind(file.host_path, file.container_path, options, directory=file.directory, optional=True)
 
 
 def _mps(inventory: RequestInventory, facts: ImageFacts, warnings: list[str]) -> list[Mount]:
@@ -182,7 +192,7 @@ def _links(inventory: RequestInventory, wanted: frozenset[str], image: Image) ->
         base = _library_directory(link.bits, image)
         if base and _brought(link.capabilities, wanted) and (link.bits == 64 or "compat32" in wanted):
             path = link.path if link.path.startswith("/") else f"{base}/{link.path}"
-            links.append(Symlink(path=path, target=link.target))
+            links.append(Symlink(path=path, target=link.target, optional=True))
     return links
 
 
@@ -211,8 +221,15 @@ def procfs_view(
     return mounts, files
 
 
-def _own_file_system(path: str) -> Mount:
-    return Mount(host_path="tmpfs", container_path=path, options=_OWN_FILE_SYSTEM, type="tmpfs", directory=True)
+def _own_file_system(path: str, *, optional: bool = False) -> Mount:
+    return Mount(
+        host_path="tmpfs",
+        container_path=path,
+        options=_OWN_FILE_SYSTEM,
+        type="tmpfs",
+        directory=True,
+        optional=optional,
+    )
 
 
 def _capability_files(device: Device) -> tuple[str, ...]:
@@ -226,7 +243,7 @@ def _capability_files(device: Device) -> tuple[str, ...]:
 def egl_profile(devices: Sequence[Device]) -> tuple[Mount, GeneratedFile]:
     """Return the file system with the application profile that shows EGL the granted GPUs only, and the profile."""
     file = GeneratedFile(path=f"{_PROFILES}/10-container.conf", contents=_profile(devices))
-    return _own_file_system(_PROFILES), file
+    return _own_file_system(_PROFILES, optional=True), file
 
 
 def _profile(devices: Sequence[Device]) -> bytes:

@@ -94,7 +94,7 @@ def links(devices: Sequence[Device], nodes: Sequence[DeviceNode]) -> list[Symlin
         return []
     kinds = (("card", "card"), ("renderD", "render"))
     return [
-        Symlink.of({"path": f"/dev/dri/by-path/pci-{pci_address(gpu.bus_id)}-{kind}", "target": f"../{name}"})
+        Symlink(path=f"/dev/dri/by-path/pci-{pci_address(gpu.bus_id)}-{kind}", target=f"../{name}", optional=True)
         for gpu in {device.index: gpu_of(device) for device in devices}.values()
         for name in gpu.drm
         for start, kind in kinds

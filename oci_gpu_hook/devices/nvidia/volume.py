@@ -60,5 +60,5 @@ def links(volume: str, mounts: Sequence[Mount], libraries: Sequence[Symlink], im
         directory, name = os.path.split(path)
         if directory in shown:
             place = f"{volume}/{shown[directory]}/{name}"
-            found.append(Symlink(path=place, target=path))
+            found.append(Symlink(path=place, target=path, optional=True))
     return [link for link in found if link.path != link.target]

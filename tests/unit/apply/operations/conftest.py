@@ -57,22 +57,22 @@ def library(path: str) -> Library:
 class Written:
     """A journal in memory: the entry of a container that is given one plan."""
 
-    def __init__(self, container: Container, plan: Plan) -> None:
+    def __init__(self, container: Container) -> None:
         self.container = container
-        self.plan = plan
         self.entry: Entry | None = None
 
     def write(self, look):
         work = look()
-        nodes = self.plan.edits.device_nodes
+        plan = work.plan
+        nodes = plan.edits.device_nodes
         self.entry = self.container.entry(
             changes=work.changes,
             cached=work.cached,
             mounted=work.mounted,
-            mounts=tuple(mount.container_path for mount in self.plan.edits.mounts),
+            mounts=tuple(mount.container_path for mount in plan.edits.mounts),
             nodes=tuple((node.major, node.minor) for node in nodes),
             node_paths=tuple(node.path for node in nodes),
-            ld_cache=tuple(library.path for library in self.plan.ld_cache),
+            ld_cache=tuple(library.path for library in plan.ld_cache),
         )
         return work
 
@@ -113,11 +113,11 @@ class Container:
             **fields,
         )
 
-    def give(self, plan: Plan) -> Entry:
+    def give(self, plan: Plan, confirm=lambda: None) -> Entry:
         """Carry out a plan; return the entry that was written before anything was made."""
-        written = Written(self, plan)
+        written = Written(self)
         site = Site(container=self.value, process=self.process, rootfs=self.rootfs, config=Config())
-        transaction.carry_out(plan, site, (), written, lambda: None)
+        self.warnings = transaction.carry_out(plan, site, (), written, confirm)
         assert written.entry is not None
         return written.entry
 

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from oci_gpu_hook.apply.journal.changes import DIRECTORY, FILE, LINK, change
-from oci_gpu_hook.apply.operations.place import Preflight
+from oci_gpu_hook.apply.operations.preflight import Preflight
 from oci_gpu_hook.apply.rootfs.directory import Directories
 from oci_gpu_hook.base.errors import UnsafeRootfs
 from tests.unit.apply.operations.conftest import NULL, bind, plan
@@ -15,7 +15,7 @@ from tests.unit.apply.operations.conftest import NULL, bind, plan
 
 def look(container, *paths):
     with Directories(container.rootfs) as directories:
-        seen = Preflight(container.rootfs, directories)
+        seen = Preflight(container.rootfs, directories, frozenset(), root_readonly=False)
         for path in paths:
             seen.file(path)
     return seen
