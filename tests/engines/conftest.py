@@ -212,7 +212,7 @@ class Containerd:
         ctr = ("ctr", "--address", self.socket)
         self.engines.start("containerd", "--config", self.config, until=(*ctr, "version"))
         archive = oci_archive(self.engines.image, self.directory)
-        options = ("--base-name", "test", "--no-unpack")
+        options: tuple[str, ...] = ("--base-name", "test", "--no-unpack")
         if "--local" in self.engines.run(*ctr, "images", "import", "--help").stdout:
             options = ("--local", *options)  # since 2.0 the daemon imports unless told otherwise, and knows neither
         self.engines.run(*ctr, "images", "import", *options, archive)

@@ -113,6 +113,7 @@ def entered(release: str, command: list[str | Path]) -> tuple[bool, str]:
     with subprocess.Popen(
         unshared, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, process_group=0
     ) as process:
+        assert process.stdout
         try:
             for line in process.stdout:
                 print(f"{release}: {line}" if line.startswith("Python ") else line, end="", flush=True)

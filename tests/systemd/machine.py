@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import pynvml
 
@@ -33,6 +34,7 @@ class Machine:
         self._root = root
         self.libexec = self.work / "libexec"
         self._name = f"oci-gpu-hook-systemd-{os.getpid()}"
+        self.report: dict[str, Any] = {}
 
     def stage(self, program: Path, settings: dict, config: str) -> None:
         """Lay what the guest needs: the package, an image with the watcher, and a unit that runs the program.
@@ -58,7 +60,7 @@ class Machine:
         """Return an image with the watcher in it, made first."""
         image = images.build("debian", self.work / "images")
         source = Path(__file__).with_name("watch.c")
-        command = ["gcc", "-O1", "-Wall", "-Wextra", "-Werror", "-static", "-o", image / "watch", source]
+        command = ["gcc", "-O1", "-Wall", "-Wextra", "-Werror", "-static", "-o", str(image / "watch"), str(source)]
         subprocess.run(command, check=True)
         return image
 
@@ -90,7 +92,9 @@ class Machine:
             "systemd.wants=guest.service",
             "systemd.log_target=null",
         ]
-        cgroup = _cgroup2() / self._name
+        top = _cgroup2()
+        assert top
+        cgroup = top / self._name
         cgroup.mkdir()
         console = self.work / "console"
         started = time.monotonic()
