@@ -12,10 +12,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cells import COUNT, Cell  # the guest has no package of tests
+from tests.distributions.cells import COUNT, Cell
 
 if TYPE_CHECKING:
-    from guest import Guest
+    from tests.distributions.guest import Guest
 
 IMAGE = "localhost/image:latest"
 VARIABLE = "NVIDIA_VISIBLE_DEVICES=0"
@@ -30,7 +30,7 @@ _DOCKER = {
 _OTHERS = {"variable": ("--env", VARIABLE), "annotation": ("--annotation", COUNT)}
 
 
-def run(*command: object, **options: object) -> str:
+def run(*command: object, cwd: Path | None = None) -> str:
     """Run a command to its end and return what it said; into a file, since containers keep what they inherit."""
     out = Path("/tmp/output")
     with out.open("w") as file:
@@ -41,7 +41,7 @@ def run(*command: object, **options: object) -> str:
             stdout=file,
             stderr=file,
             timeout=120,
-            **options,
+            cwd=cwd,
         )
     said = out.read_text()
     if done.returncode:

@@ -18,9 +18,9 @@ import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, os.path.dirname(__file__))
-from cells import CELLS, GRANTED, REPAIRED, STARTED, STEPS, Cell  # the guest has no package of tests
-from engines import IMAGE, USER, Containerd, Docker, Engine, Podman, run
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from tests.distributions.cells import CELLS, GRANTED, REPAIRED, STARTED, STEPS, Cell
+from tests.distributions.engines import IMAGE, USER, Containerd, Docker, Engine, Podman, run
 
 PATIENCE = 30  # seconds
 
@@ -33,7 +33,7 @@ class Guest:
         self.work = Path(settings["work"])
         self.libexec = settings["libexec"]
         self.config = settings["config"]
-        self.results = {cell.name: {"failure": "", "steps": {}, "errors": {}} for cell in CELLS}
+        self.results: dict[str, dict] = {cell.name: {"failure": "", "steps": {}, "errors": {}} for cell in CELLS}
         environment = (
             "HOME=/home/gpu",
             "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
@@ -132,8 +132,9 @@ class Guest:
     def _images(self) -> None:
         archive = self.work / "image.tar"
         run("tar", "-C", self.settings["image"], "-cf", archive, ".")
-        for name in ("docker", "docker userns"):
-            run(*self.engines[name].docker, "import", archive, IMAGE)
+        for engine in self.engines.values():
+            if isinstance(engine, Docker):
+                run(*engine.docker, "import", archive, IMAGE)
         run("podman", "import", archive, IMAGE)
         run(*self.as_user, "podman", "import", archive, IMAGE)
         saved = self.work / "saved.tar"
