@@ -2,7 +2,7 @@
 # Every target does its own set-up on a fresh Debian or Ubuntu machine, and can be repeated.
 BIN := .venv/bin
 
-.PHONY: help test attack stress matrix lint demo bench setup man deb release
+.PHONY: help test attack stress matrix engines lint demo bench setup man deb release
 .DEFAULT_GOAL := help
 
 # list what there is
@@ -29,11 +29,20 @@ attack: setup
 stress: setup
 	@OCI_GPU_STRESS_CONTAINERS=$(or $(CONTAINERS),200) $(BIN)/pytest tests/runtime/test_lease_stress.py -q --timeout=3600
 
-# run tests/unit and tests/runtime on each Python that is claimed, as root, in root directories that debootstrap makes
-#   make matrix ROOTS="trixie sid" PYTEST='tests/unit -k elf'
+# run the tests on each Python that is claimed, then `make engines`, as root, in root directories that debootstrap makes
+#   make matrix ROOTS="trixie sid" PYTEST='tests/unit -k elf'        these tests alone
 # They are kept in $XDG_CACHE_HOME or /var/cache; CONTRIBUTING.md says more.
 matrix: setup
 	@$(BIN)/python -m tests.matrix $(ROOTS) $(if $(PYTEST),-- $(PYTEST))
+	@$(if $(PYTEST),:,$(MAKE) --no-print-directory engines)
+
+# start every engine of Debian 12, 13 and unstable, each booted by systemd, as root, and write docs/engines.md's table
+#   make engines DISTRIBUTIONS=trixie        one of them, which writes nothing
+engines: setup
+	@OCI_GPU_DISTRIBUTIONS="$(or $(DISTRIBUTIONS),bookworm trixie sid)" OCI_GPU_TABLE=$(if $(DISTRIBUTIONS),,1) \
+	$(BIN)/pytest tests/distributions
+	@for release in $(or $(DISTRIBUTIONS),bookworm trixie sid); do \
+	OCI_GPU_RELEASE=$$release $(BIN)/pytest -q tests/systemd || exit; done
 
 # check style and types
 lint: setup

@@ -72,7 +72,7 @@ def build(packages: Sequence[str] = PACKAGES, release: str = "") -> Path:
 
     `release` is this machine's own where it is not given. Raises RuntimeError with what failed.
     """
-    release = release or _own_release()
+    release = release or own_release()
     root = place(packages, release)
     if not root.exists():
         cache().mkdir(parents=True, exist_ok=True)
@@ -122,7 +122,7 @@ def _debootstrap(release: str, target: Path, packages: Sequence[str]) -> None:
         shutil.rmtree(target / leftover, ignore_errors=True)
 
 
-def _own_release() -> str:
+def own_release() -> str:
     """Return this machine's release as apt's sources call it; unstable has the code name of what is to come."""
     about = platform.freedesktop_os_release()
     release = about.get("VERSION_CODENAME", "sid")
@@ -141,7 +141,7 @@ def _source(release: str) -> tuple[str, str, str]:
         keyring = own[0][4] if own[0][4].startswith("/") else ""
     elif distribution:
         mirror, components, keyring = distribution.mirror, distribution.components, distribution.keyring
-        ours = RELEASES.get(_own_release())
+        ours = RELEASES.get(own_release())
         if ours == distribution and targets:
             mirror = targets[0][0]  # where this machine gets its own release there are the others too
     else:

@@ -14,6 +14,7 @@ import pytest
 
 from oci_gpu_hook.admin.simulate.host import make
 from oci_gpu_hook.apply.systemd import private_bus
+from tests.distributions.machines import packages
 from tests.systemd import machine as machines
 from tests.systemd import root
 from tests.systemd.containers import prepare
@@ -28,7 +29,8 @@ def booted():
     """The machine after all of the guest's work, and the report of it."""
     if reason := machines.missing() or root.missing():
         pytest.skip(reason)
-    machine = machines.Machine(root.build(release=os.environ.get("OCI_GPU_RELEASE", "")))
+    release = os.environ.get("OCI_GPU_RELEASE", "")  # by `make engines`, in the root directories of that
+    machine = machines.Machine(root.build(packages(release), release) if release else root.build())
     try:
         prepare(machine, make(str(machine.work / "host"), gpus=2).config)
         machine.report = machine.boot()
