@@ -15,13 +15,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from oci_gpu_hook.allocation.model import Claim, LeaseTable, Waiter
+    from oci_gpu_hook.allocation.model import Claim, LeaseTable, Moment, Waiter
     from oci_gpu_hook.devices.model import Device
     from oci_gpu_hook.request.model import Request
 
 
 def serve(
-    table: LeaseTable, claim: Claim, devices: Sequence[Device], now: str, place: Waiter | None = None
+    table: LeaseTable, claim: Claim, devices: Sequence[Device], now: Moment, place: Waiter | None = None
 ) -> tuple[tuple[Device, ...], LeaseTable]:
     """Return the devices of a claim, and the table with its lease as the last; the same table where nothing changed.
 
@@ -41,7 +41,7 @@ def serve(
     if granted is None:
         ticket = place.ticket if place else table.next_ticket
         ahead = tuple([waiter for waiter in queue if waiter.ticket < ticket])
-        granted = choose_in_turn(request, devices, others, ahead)
+        granted = choose_in_turn(request, devices, others, ahead, now.uptime)
     if place:
         queue = tuple([waiter for waiter in queue if waiter != place])
     if not granted:  # `all` of no GPU
@@ -51,7 +51,7 @@ def serve(
         devices=tuple([leased(device) for device in granted]),
         exclusive=request.exclusive or (own is not None and own.exclusive),
         holder=own.holder if own and same(own.holder, claim.holder) else claim.holder,
-        since=own.since if own else now,
+        since=own.since if own else now.date,
         starting=claim.starting,
         pod=claim.pod,
     )
@@ -63,16 +63,16 @@ def serve(
 
 
 def choose_in_turn(
-    request: Request, devices: Sequence[Device], held: Sequence[Lease], ahead: Sequence[Waiter]
+    request: Request, devices: Sequence[Device], held: Sequence[Lease], ahead: Sequence[Waiter], uptime: int
 ) -> tuple[Device, ...]:
-    """Choose, with respect for those who wait and came first.
+    """Choose, with respect for those who wait and came first. uptime: of the machine now, in seconds.
 
     A plain request by name is not held up by them: it shares, as NVIDIA's interface has it, and has no other choice.
     """
     if ahead and (request.count is not None or request.exclusive):
-        from oci_gpu_hook.allocation import by_count
+        from oci_gpu_hook.allocation import turns
 
-        held = (*held, *by_count.reserved(ahead, request.kind, devices, held))
+        held = (*held, *turns.kept(ahead, request.kind, devices, held, uptime))
     return select.choose(request, devices, held)
 
 

@@ -49,14 +49,30 @@ class Lease(Record):
         return self.pod or self.container
 
 
+class Kept(Lease):
+    """What is kept for one that waits, as a lease that those behind it respect.
+
+    request: what it waits for. waited, left: seconds that it has waited, and that its turn lasts still; 0 for one that
+    could be served now.
+    """
+
+    request: Request
+    waited: int
+    left: int
+
+
 class Waiter(Record):
-    """A hook that holds a container's start until the request can be granted. Lower tickets come first."""
+    """A hook that holds a container's start until the request can be granted. Lower tickets come first.
+
+    uptime: of the machine when the wait began, in seconds.
+    """
 
     ticket: int
     container: str
     holder: Holder
     request: Request
     since: str
+    uptime: int = 0
 
 
 class LeaseTable(Record):
@@ -68,6 +84,13 @@ class LeaseTable(Record):
     leases: tuple[Lease, ...] = ()
     queue: tuple[Waiter, ...] = ()
     next_ticket: int = 1
+
+
+class Moment(Record):
+    """When something happens. date: RFC 3339, UTC; uptime: of the machine, in seconds, which nobody can set."""
+
+    date: str
+    uptime: int
 
 
 class Claim(Record):

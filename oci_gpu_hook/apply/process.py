@@ -8,10 +8,15 @@ import os
 from oci_gpu_hook.base import limits, mount_table, streams, syscalls
 from oci_gpu_hook.base.errors import NEW_KERNEL, ApplyError, InvalidInput, quoted, reason
 from oci_gpu_hook.base.files import read_file
+from oci_gpu_hook.base.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final, Self
+
+    from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
+    from oci_gpu_hook.base.config.model import Config
+    from oci_gpu_hook.oci.container import Container
 
 _PATH_DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _DIED: Final = "the container died before its GPUs were attached; see the engine's log"
@@ -112,6 +117,15 @@ class Process:
             return
         finally:
             os.chdir("/")
+
+
+class Site(Record):
+    """A container that is changed: its process and its rootfs are held open."""
+
+    container: Container
+    process: Process
+    rootfs: Rootfs
+    config: Config
 
 
 def _own_mountinfo() -> bytes:

@@ -15,7 +15,7 @@ import time
 
 from oci_gpu_hook.base import limits, streams
 from oci_gpu_hook.base.config.load import DEFAULT_PATH, load_or_defaults
-from oci_gpu_hook.base.errors import HookError, described_bug, one_line
+from oci_gpu_hook.base.errors import HookError, described_bug, one_line, shortage
 from oci_gpu_hook.base.files import read_all
 from oci_gpu_hook.oci import container as containers
 from oci_gpu_hook.request.prefilter import may_ask
@@ -72,10 +72,7 @@ def run(arguments: Sequence[str]) -> int:
     except HookError as error:
         return _fail(str(error))
     except Exception as error:  # noqa: BLE001  a bug: engines show one line, so it names the place
-        from oci_gpu_hook.base import log
-
-        log.error("internal error", exc_info=True)
-        return _fail(describe_bug(error))
+        return _fail(_what_went_wrong(error))
     return 0
 
 
@@ -180,6 +177,16 @@ def _fail(message: str) -> int:
     return 1
 
 
+def _what_went_wrong(error: Exception) -> str:
+    if not (isinstance(error, OSError) and shortage(error)):
+        from oci_gpu_hook.base import log
+
+        log.error("internal error", exc_info=True)
+    return describe_bug(error)
+
+
 def describe_bug(error: Exception) -> str:
     """Say in a line what went wrong where, and what to do about it."""
+    if isinstance(error, OSError) and (short := shortage(error)):  # which may come anywhere, at an import too
+        return str(short)
     return f"{described_bug(error)}; please report this with the bundle's config.json"

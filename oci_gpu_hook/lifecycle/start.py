@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from oci_gpu_hook.apply import transaction
 from oci_gpu_hook.apply.journal import journal
-from oci_gpu_hook.apply.process import Process
+from oci_gpu_hook.apply.process import Process, Site
 from oci_gpu_hook.apply.systemd import units
-from oci_gpu_hook.apply.transaction import Site
 from oci_gpu_hook.apply.watch import Watch
 from oci_gpu_hook.base import log
 from oci_gpu_hook.base.config.load import of_this_user
@@ -39,8 +38,8 @@ def start(
     with Admitted(container, request, config, clock=clock, restriction=restriction) as admission:
         tidy(config)
         with (
-            Watch(container.id),
             Process(container.pid) as process,
+            Watch(container.id, process.mountinfo(), container.rootfs),
             transaction.open_rootfs(container, process) as rootfs,
         ):
             made = admission.plan(rootfs, clock)

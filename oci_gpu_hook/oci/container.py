@@ -66,7 +66,10 @@ class IdMapping(Record):
 
 
 class Container(Record):
-    """What this project uses of a container. `pid` is 0 while the container is only a bundle."""
+    """What this project uses of a container. `pid` is 0 while the container is only a bundle.
+
+    groups: those of its process beside `gid`. overrides_modes: whether its process has CAP_DAC_OVERRIDE.
+    """
 
     id: str
     pid: int
@@ -79,6 +82,8 @@ class Container(Record):
     privileged: bool
     uid: int
     gid: int
+    groups: tuple[int, ...] = ()
+    overrides_modes: bool = False
     namespaces: tuple[str, ...]
     uid_mappings: tuple[IdMapping, ...]
     gid_mappings: tuple[IdMapping, ...]
@@ -142,6 +147,8 @@ def of_document(config: object, state: State) -> Container:
     if process is None or root is None:
         raise InvalidInput(what, f"has no {'process' if process is None else 'root'}", _ASK_THE_ENGINE)
     user = member(process, "user", dict, what, {})
+    uid = member(user, "uid", int, what, 0)
+    version = member(config, "ociVersion", str, what, "")
     linux = member(config, "linux", dict, what, {})
     resources = member(linux, "resources", dict, what, {})
     return Container(
@@ -153,9 +160,12 @@ def of_document(config: object, state: State) -> Container:
         env=_strings(member(process, "env", list, what, []), what, "process.env"),
         mounts=tuple(_mount(entry, what) for entry in member(config, "mounts", list, what, [])),
         annotations={**_texts(member(config, "annotations", dict, what, {}), what), **state.annotations},
-        privileged=_is_privileged(process, member(config, "ociVersion", str, what, ""), what),
-        uid=member(user, "uid", int, what, 0),
+        privileged="CAP_SYS_ADMIN" in _capabilities("bounding", process, version, what),
+        uid=uid,
         gid=member(user, "gid", int, what, 0),
+        groups=_numbers(member(user, "additionalGids", list, what, []), what, "process.user.additionalGids"),
+        # Who is not root keeps of its capabilities, when it executes its program, the ambient ones (capabilities(7)).
+        overrides_modes="CAP_DAC_OVERRIDE" in _capabilities("ambient" if uid else "bounding", process, version, what),
         namespaces=tuple(member(ns, "type", str, what, "") for ns in member(linux, "namespaces", list, what, [])),
         uid_mappings=tuple(_id_mapping(entry, what) for entry in member(linux, "uidMappings", list, what, [])),
         gid_mappings=tuple(_id_mapping(entry, what) for entry in member(linux, "gidMappings", list, what, [])),
@@ -203,13 +213,14 @@ def _rootfs(state: State, configured: str) -> str:
     return joined
 
 
-def _is_privileged(process: dict[str, Any], version: str, what: str) -> bool:
-    """Tell whether CAP_SYS_ADMIN is in the bounding set, which is what NVIDIA's interface means by privileged."""
+def _capabilities(kind: str, process: dict[str, Any], version: str, what: str) -> list[object]:
+    """Return one of the sets of capabilities. Privileged means CAP_SYS_ADMIN in `bounding` to NVIDIA's interface."""
+    found: list[object]
     if version.startswith(_FLAT_CAPABILITIES):  # 1.0.0-rc2-dev too
-        bounding = member(process, "capabilities", list, what, [])
+        found = member(process, "capabilities", list, what, [])
     else:
-        bounding = member(member(process, "capabilities", dict, what, {}), "bounding", list, what, [])
-    return "CAP_SYS_ADMIN" in bounding
+        found = member(member(process, "capabilities", dict, what, {}), kind, list, what, [])
+    return found
 
 
 def _mount(entry: object, what: str) -> BundleMount:
@@ -267,6 +278,13 @@ def _strings(values: list[object], what: str, where: str) -> tuple[str, ...]:
     for value in values:
         if type(value) is not str:
             raise InvalidInput(f"{what}: {where}", f"expected strings, found {quoted(value)}", _ASK_THE_ENGINE)
+    return tuple(values)  # type: ignore[arg-type]
+
+
+def _numbers(values: list[object], what: str, where: str) -> tuple[int, ...]:
+    for value in values:
+        if type(value) is not int:
+            raise InvalidInput(f"{what}: {where}", f"expected numbers, found {quoted(value)}", _ASK_THE_ENGINE)
     return tuple(values)  # type: ignore[arg-type]
 
 

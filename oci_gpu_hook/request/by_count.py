@@ -9,7 +9,7 @@ from __future__ import annotations
 from oci_gpu_hook.base.errors import InvalidInput, quoted
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.oci import pod
-from oci_gpu_hook.request.model import ANNOTATION_PREFIX, PREPARED
+from oci_gpu_hook.request.model import ANNOTATION_PREFIX, PREPARED, VARIABLE_PREFIX
 from oci_gpu_hook.request.values import duration, number, size, truth
 
 TYPE_CHECKING = False
@@ -19,10 +19,8 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.request.ask import Ask
 
-
-VARIABLE_PREFIX: Final = "OCI_GPU_"
 _SETTINGS: Final = ("count", "memory", "exclusive", "wait")
-_ANNOTATIONS: Final = ("devices", "capabilities", *_SETTINGS, "volume", "cuda-compat")
+_ANNOTATIONS: Final = ("devices", "capabilities", *_SETTINGS, "volume", "cuda-compat", "nested-proc")
 
 
 class Counted(Record):
@@ -85,8 +83,11 @@ def tell_unread(annotations: Mapping[str, str], variables: Mapping[str, str], wh
             warnings.append(f"the annotation {quoted(key)} is not read: it is for a container of a pod by its name")
 
 
-def counted(ask: Ask, found: Mapping[str, Setting], warnings: list[str]) -> Counted | None:
-    """Return what is asked for with its count, None for no GPU. Raises InvalidInput for what contradicts itself."""
+def counted(ask: Ask, found: Mapping[str, Setting], longest_wait: int | None, warnings: list[str]) -> Counted | None:
+    """Return what is asked for with its count, None for no GPU. Raises InvalidInput for what contradicts itself.
+
+    longest_wait: the most seconds that the host allows, None for any.
+    """
     if ask.devices is None and not ask.count_decides:
         warnings += [f"{setting.what} is not read: {ask.what} asks for no GPU" for setting in found.values()]
         return None
@@ -106,13 +107,13 @@ def counted(ask: Ask, found: Mapping[str, Setting], warnings: list[str]) -> Coun
     if not asks_for_gpus:
         warnings += [f"{setting.what} is not read: {ask.what} asks for no GPU" for setting in found.values()]
         return Counted(devices=())
-    exclusive, wait = found.get("exclusive"), found.get("wait")
+    exclusive = found.get("exclusive")
     return Counted(
         devices=devices,
         count=count,
         memory=_memory(ask, found.get("memory"), count),
         exclusive=truth(exclusive.text, exclusive.what) if exclusive else False,
-        wait=duration(wait.text, wait.what) if wait else 0,
+        wait=_wait(found.get("wait"), longest_wait, warnings),
     )
 
 
@@ -128,6 +129,15 @@ def _count(ask: Ask, setting: Setting | None) -> int | None:
     named = "names devices" if ask.devices else "asks for no GPU"
     why = f"it stands beside {ask.what}, which {named}"
     raise InvalidInput(f"{setting.what}={quoted(setting.text)}", why, "ask by count or by name, not by both")
+
+
+def _wait(setting: Setting | None, longest: int | None, warnings: list[str]) -> int:
+    seconds = duration(setting.text, setting.what) if setting else 0
+    if setting is None or longest is None or seconds <= longest:
+        return seconds
+    allowed = f"{longest} s, which is the most that [allocation] longest-wait of config.toml allows"
+    warnings.append(f"{setting.what}={quoted(setting.text)} is cut to {allowed}")
+    return longest
 
 
 def _memory(ask: Ask, setting: Setting | None, count: int | None) -> int:

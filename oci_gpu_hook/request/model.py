@@ -10,7 +10,14 @@ if TYPE_CHECKING:
 
 DEFAULT_KIND: Final = "nvidia.com/gpu"  # what words without a kind ask for, and records without one are of
 ANNOTATION_PREFIX: Final = "io.oci-gpu-hook."
+VARIABLE_PREFIX: Final = "OCI_GPU_"
 PREPARED: Final = ANNOTATION_PREFIX + "prepared"  # oci-gpu-runtime's note of what it has put into a bundle
+
+
+def name_of(setting: str, request: Request) -> str:
+    """Return the annotation or variable by which who asked as in the request would set something, such as `wait`."""
+    by_annotation = request.source in ("annotations", "mounts")
+    return ANNOTATION_PREFIX + setting if by_annotation else f"{VARIABLE_PREFIX}{setting.upper()}"
 
 
 class Request(Record):

@@ -47,7 +47,7 @@ def read(container: Container, config: Config) -> Reading:
     settings = by_count.settings(container.annotations, variables if by_variables else {})
     if ask and config.allocation_indices == "count":
         ask = by_count.from_indices(ask, settings)
-    counted = by_count.counted(ask, settings, warnings) if ask else None
+    counted = by_count.counted(ask, settings, config.allocation_longest_wait, warnings) if ask else None
     unread = "" if by_variables else f"{ask.source} go before it" if ask else "no GPU is asked for"
     by_count.tell_unread(container.annotations, variables, unread, warnings)
     if ask is None or counted is None:

@@ -60,9 +60,9 @@ def gpus(
         yield f"  {_chosen(request)}; {_shared(device, held)}{alone}"
     if request.count is not None:
         candidates = by_count.eligible(request, of_nvidia.of(inventory.gpus))
-        free = conflict.available(candidates, request, held or ())
+        free = len(conflict.available(candidates, request, held or ()))
         least = f" with {memory(request.memory)} or more" if request.memory else ""
-        yield f"of {len(candidates)} on this host{least}, {len(free)} can be granted now; the fewest holders come first"
+        yield f"{free} of {len(candidates)} available on this host{least}; the fewest holders come first"
         if len(granted) > 1 and not any(device.whole for device in granted):
             pairs = _pairs(granted)
             yield f"of equals, those that are nearest to each other: {', '.join(pairs[:_LISTED])}"

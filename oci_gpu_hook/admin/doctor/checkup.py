@@ -24,6 +24,7 @@ CHECKS: Final = (
     "confinement",
     "executables",
     "engines",
+    "cdi",
     "state_directory",
     "remains",
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from oci_gpu_hook.admin.doctor.model import NOTE, OK, WARNING, Finding, Host
+from oci_gpu_hook.base.files import read_text
 from oci_gpu_hook.devices.nvidia import procfs
 
 TYPE_CHECKING = False
@@ -63,7 +64,7 @@ def _on_the_bus(sys_root: str) -> Iterator[str]:
     except OSError:
         return
     for address in addresses:
-        vendor = procfs.read_text(f"{directory}/{address}/vendor") or ""
-        kind = procfs.read_text(f"{directory}/{address}/class") or ""
+        vendor = read_text(f"{directory}/{address}/vendor") or ""
+        kind = read_text(f"{directory}/{address}/class") or ""
         if vendor.strip() == _NVIDIA and kind.startswith(_DISPLAY_CLASS):
             yield procfs.bus_id(address)

@@ -29,9 +29,11 @@ class Config(Record):
     disable_require: bool = False
     cuda_compat_mode: str = "ldconfig"
     mps: str = "asked"
+    nested_proc: bool = False
 
     allocation_policy: str = "shared"
     allocation_indices: str = "names"
+    allocation_longest_wait: int | None = None  # seconds
     cdi_spec_dirs: tuple[str, ...] = ("/etc/cdi", "/var/run/cdi")
     state_dir: str = "/run/oci-gpu-hook"
     log_level: str = "info"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Final
 
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600}
 _REMEDY: Final = "correct the configuration file; docs/configuration.md has its keys"
 
 
@@ -134,6 +135,18 @@ def _capabilities(key: str, value: object) -> tuple[str, ...]:
     return tuple(name for name in DRIVER_CAPABILITIES if name in names or "all" in names)
 
 
+def _seconds_or_nothing(key: str, value: object) -> int | None:
+    """Read a time as OCI_GPU_WAIT has it; "" stands for no limit."""
+    text = _text(key, value).strip()
+    if not text:
+        return None
+    unit = _UNITS.get(text[-1])
+    digits = text[:-1] if unit else text
+    if not (digits.isascii() and digits.isdecimal() and len(digits) <= 9):
+        raise _wrong(key, value, 'a whole number and s, m or h, such as "10m", or ""')
+    return int(digits) * (unit or 1)
+
+
 def _one_of(*choices: str) -> Callable[[str, object], str]:
     def read(key: str, value: object) -> str:
         if value not in choices:
@@ -172,10 +185,12 @@ _SECTIONS: Final = {
         "disable-require": _key("disable_require", _boolean),
         "cuda-compat-mode": _key("cuda_compat_mode", _one_of("ldconfig", "mount", "disabled", "hook")),
         "mps": _key("mps", _one_of("asked", "always")),
+        "nested-proc": _key("nested_proc", _boolean),
     },
     "allocation": {
         "policy": _key("allocation_policy", _one_of("shared", "exclusive")),
         "indices": _key("allocation_indices", _one_of("names", "count")),
+        "longest-wait": _key("allocation_longest_wait", _seconds_or_nothing),
     },
     "cdi": {"spec-dirs": _key("cdi_spec_dirs", _paths)},
     "state": {"dir": _key("state_dir", _path)},

@@ -63,6 +63,8 @@ def make(
         mounts.append(profile_mount)
         files.append(profile)
     compat, decisions = forward_compatibility(inventory, devices, facts, config)
+    if facts.nested_proc:
+        decisions += ("/proc/driver/nvidia is left as it is and shows all GPUs of the host: nested-proc is true",)
     return Contribution(
         edits=ContainerEdits(device_nodes=tuple(nodes), mounts=tuple(mounts), additional_gids=groups(nodes)),
         links=tuple(links),

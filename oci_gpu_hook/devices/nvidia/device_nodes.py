@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from oci_gpu_hook.devices.nvidia.model import MigDevice, RequestInventory
     from oci_gpu_hook.devices.vendor import Request
 
+IMEX_CHANNEL: Final = "/dev/nvidia-caps-imex-channels/channel"  # and its number
+IMEX_DRIVER: Final = "nvidia-caps-imex-channels"  # in /proc/devices
 _MIG_NODES: Final = "/dev/nvidia-caps/"
 
 
@@ -32,7 +34,7 @@ def of(
         for path in _paths_of(device, wanted, by_path):
             nodes[path] = _node_of_host(path, by_path)
     for channel in request.imex_channels:
-        path = f"/dev/nvidia-caps-imex-channels/channel{channel}"
+        path = f"{IMEX_CHANNEL}{channel}"
         nodes[path] = _imex_channel(channel, path, by_path, inventory.imex_major)
     if manages_mig(request, devices):
         nodes |= {path: node for path, node in by_path.items() if path.startswith(_MIG_NODES)}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from oci_gpu_hook import __version__
-from oci_gpu_hook.base.files import read_start
+from oci_gpu_hook.base.files import read_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ def gather(config: Config, minors: Iterable[int], watched: Sequence[str], presen
     return [
         FORMAT,
         __version__,
-        _text(f"{config.proc_root}/driver/nvidia/version"),
-        _text(_BOOT_ID),
+        read_text(f"{config.proc_root}/driver/nvidia/version") or "",
+        read_text(_BOOT_ID) or "",
         [config.driver_root, config.dev_root, config.proc_root, config.sys_root, *config.library_search_paths],
         _names(f"{config.proc_root}/driver/nvidia/gpus"),
         [mig_instances(config.proc_root, minor) if f"gpu{minor}" in guarded else [] for minor in minors],
@@ -109,10 +109,3 @@ def _names(directory: str) -> list[str]:
         return sorted(os.listdir(directory))
     except OSError:
         return []
-
-
-def _text(path: str) -> str:
-    try:
-        return read_start(path, 4096).decode("utf-8", "replace")
-    except OSError:
-        return ""

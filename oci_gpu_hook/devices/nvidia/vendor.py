@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from oci_gpu_hook.base.errors import DriverError
+from oci_gpu_hook.base.files import read_text
 from oci_gpu_hook.devices.model import Terms
 from oci_gpu_hook.devices.nvidia import contribution as made
 from oci_gpu_hook.devices.nvidia import devices as of_nvidia
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from oci_gpu_hook.base.errors import InvalidInput
     from oci_gpu_hook.devices.model import Device
     from oci_gpu_hook.devices.nvidia.model import RequestInventory
+    from oci_gpu_hook.devices.vendor import Request
 
 TERMS: Final = Terms(
     whole="GPU",
@@ -43,6 +45,13 @@ def of_minors(devices: Sequence[Device], minors: Collection[int]) -> tuple[Devic
     return tuple(device for device in devices if of_nvidia.gpu_of(device).minor in minors)
 
 
+def not_yet(request: Request, inventory: RequestInventory, config: Config) -> str:
+    """Say what of the driver, its nodes and GPUs is missing and may still come."""
+    from oci_gpu_hook.devices.nvidia import not_yet as missing
+
+    return missing.of(request, inventory, config)
+
+
 def no_profile(profile: str, devices: Sequence[Device]) -> InvalidInput:
     """Return the error for a MIG profile that no MIG device of this host has."""
     from oci_gpu_hook.devices.nvidia import refusals
@@ -54,11 +63,22 @@ def running_driver(config: Config) -> str:
     """Return the version that /proc/driver/nvidia tells, "" where no driver is loaded."""
     from oci_gpu_hook.devices.nvidia import procfs
 
-    text = procfs.read_text(f"{config.proc_root}/driver/nvidia/version")
+    text = read_text(f"{config.proc_root}/driver/nvidia/version")
     try:
         return procfs.driver_version(text) if text is not None else ""
     except DriverError:
         return ""
+
+
+def made_node(path: str, config: Config) -> tuple[int, int] | None:
+    """Return the numbers of an IMEX channel, which the driver numbers by minor; None for what is none."""
+    from oci_gpu_hook.devices.nvidia import device_nodes, procfs
+
+    channel = path.removeprefix(device_nodes.IMEX_CHANNEL)
+    if channel == path or not channel.isdecimal():
+        return None
+    major = procfs.device_major(read_text(f"{config.proc_root}/devices") or "", device_nodes.IMEX_DRIVER)
+    return (major, int(channel)) if major else None
 
 
 def to_json(device: Device) -> dict[str, object]:

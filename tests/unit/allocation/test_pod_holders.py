@@ -10,7 +10,6 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from oci_gpu_hook.admin.cli import leases as command
 from oci_gpu_hook.admin.cli.main import main
 from oci_gpu_hook.allocation import allocate as story
 from oci_gpu_hook.allocation import query
@@ -18,6 +17,7 @@ from oci_gpu_hook.allocation.model import Busy
 from oci_gpu_hook.base import limits
 from oci_gpu_hook.base.config.model import Config
 from oci_gpu_hook.devices.nvidia import devices as of_nvidia
+from oci_gpu_hook.devices.nvidia import snapshot
 from oci_gpu_hook.devices.nvidia.model import Gpu, Inventory
 from oci_gpu_hook.oci import container as containers
 from oci_gpu_hook.oci import pod
@@ -76,7 +76,7 @@ def test_where_no_pod_is_known_it_is_the_id(allocate):
 
 def test_the_command_shows_the_pod_and_releases_by_its_name(allocate, tmp_path, monkeypatch, capsys):
     host = Inventory(driver_version="1", gpus=GPUS_OF_HOST, libraries=(), files=(), nodes=(), detailed=True)
-    monkeypatch.setattr(command.inventories, "load", lambda *_, **__: host)
+    monkeypatch.setattr(snapshot, "load", lambda *_, **__: host)
     config = tmp_path / "config.toml"
     config.write_text(f'[state]\ndir = "{tmp_path}/state"\n')
     allocate(CONTAINERD)

@@ -23,7 +23,9 @@ def mount(name):
 def test_the_refusal_of_what_the_device_plugin_sets_names_the_key(value, mounts, accepted):
     asks = container({}, {"NVIDIA_VISIBLE_DEVICES": value}, mounts)
     if mounts and accepted:
-        assert parse.parse(asks, Config(accept_volume_mounts=True)).devices == ("GPU-1",)
+        request = parse.parse(asks, Config(accept_volume_mounts=True))
+        assert request
+        assert request.devices == ("GPU-1",)
         return
     with pytest.raises(InvalidInput, match=f"devices are asked for by volume mounts.*; set {KEY} = true in"):
         parse.parse(asks, Config(accept_volume_mounts=accepted))

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from oci_gpu_hook.admin.engines import docker
-from tests.unit.test_engines import DAEMON_JSON, RUNTIME, oci_gpu, put, root, tree  # noqa: F401  fixtures
+from tests.unit.admin.engines.test_engines import DAEMON_JSON, RUNTIME, oci_gpu, put, root, tree  # noqa: F401  fixtures
 
 ALSO = ("--also-as", "nvidia")
 

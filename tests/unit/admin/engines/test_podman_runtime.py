@@ -7,7 +7,7 @@ import tomllib
 import pytest
 
 from oci_gpu_hook.admin.engines import podman, podman_runtime
-from tests.unit.test_engines import RUNTIME, oci_gpu, put, root, tree  # noqa: F401  fixtures
+from tests.unit.admin.engines.test_engines import RUNTIME, oci_gpu, put, root, tree  # noqa: F401  fixtures
 
 INSTALL = ("install", "podman", "--runtime")
 
