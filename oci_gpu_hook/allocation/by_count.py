@@ -37,7 +37,7 @@ def eligible(request: Request, devices: Sequence[Device]) -> list[Device]:
     if request.count is None:
         return list(vendors.of(request.kind).resolve(request.devices, devices))
     found = _of_profile(request, devices) if request.devices else [device for device in devices if device.countable]
-    return [device for device in found if device.memory >= request.memory]
+    return [device for device in found if device.memory >= request.memory and not device.fault and not device.excluded]
 
 
 def balanced(free: Sequence[Device], count: int, held: Sequence[Lease]) -> tuple[Device, ...]:

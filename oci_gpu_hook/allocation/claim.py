@@ -10,6 +10,7 @@ from oci_gpu_hook.allocation.holders import same
 from oci_gpu_hook.allocation.model import Lease, leased
 from oci_gpu_hook.base.errors import AllocationError, InvalidInput, quoted
 from oci_gpu_hook.devices import vendors
+from oci_gpu_hook.request.model import IN_THE_BUNDLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,12 +31,16 @@ def serve(
     """
     own = None
     others = []
+    beside = []  # what the container holds for another reason, and so is not in its own way
+    request = claim.request
+    injected = request.source == IN_THE_BUNDLE
     for lease in table.leases:
-        if own is None and _is_own(lease, claim):
+        if not _is_own(lease, claim):
+            others.append(lease)
+        elif own is None and lease.injected == injected:
             own = lease
         else:
-            others.append(lease)
-    request = claim.request
+            beside.append(lease)
     granted = _again(own, request, devices) if own else None
     queue = table.queue
     if granted is None:
@@ -45,7 +50,7 @@ def serve(
     if place:
         queue = tuple([waiter for waiter in queue if waiter != place])
     if not granted:  # `all` of no GPU
-        return granted, table.replace(leases=tuple(others), queue=queue) if own or place else table
+        return granted, table.replace(leases=(*others, *beside), queue=queue) if own or place else table
     lease = Lease(
         container=claim.container,
         devices=tuple([leased(device) for device in granted]),
@@ -54,12 +59,14 @@ def serve(
         since=own.since if own else now.date,
         starting=claim.starting,
         pod=claim.pod,
+        counted=request.count is not None or (own is not None and own.counted),
+        injected=injected,
     )
     if own and set(lease.devices) == set(own.devices):
         lease = lease.replace(devices=own.devices)
     if lease == own:
         return granted, table
-    return granted, table.replace(leases=(*others, lease), queue=queue)
+    return granted, table.replace(leases=(*others, *beside, lease), queue=queue)
 
 
 def choose_in_turn(

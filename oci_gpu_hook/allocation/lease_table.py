@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from oci_gpu_hook.allocation.json_members import HOLDER, holder_of, holder_to_json, wrong
 from oci_gpu_hook.allocation.model import Lease, LeasedDevice, LeaseTable
+from oci_gpu_hook.base.errors import quoted
 from oci_gpu_hook.request.model import DEFAULT_KIND
 
 TYPE_CHECKING = False
@@ -50,6 +51,9 @@ def _lease_json(lease: Lease) -> dict[str, object]:
     }
     if lease.pod:
         document["pod"] = lease.pod
+    for name, value in (("counted", lease.counted), ("injected", lease.injected)):
+        if value:
+            document[name] = True
     return document
 
 
@@ -91,6 +95,9 @@ def _wrong_lease(entry: Any) -> str:
     trouble = wrong(entry, _LEASE_OF_POD if type(entry) is dict and "pod" in entry else _LEASE)
     if trouble:
         return trouble
+    for name in ("counted", "injected"):
+        if type(entry.get(name, False)) is not bool:
+            return f"{name}: expected true or false, found {quoted(entry[name])}"
     for device in entry["devices"]:
         trouble = wrong(device, _DEVICE_OF_KIND if type(device) is dict and "kind" in device else _DEVICE)
         if trouble:
@@ -110,6 +117,8 @@ def _lease(entry: Any) -> Lease:
             "since": entry["since"],
             "starting": entry["starting"],
             "pod": entry.get("pod", ""),
+            "counted": entry.get("counted", False),
+            "injected": entry.get("injected", False),
         }
     )
 

@@ -6,7 +6,7 @@ from oci_gpu_hook.allocation.conflict import holders
 from oci_gpu_hook.allocation.model import Busy, Kept
 from oci_gpu_hook.base.errors import AllocationError, quoted
 from oci_gpu_hook.devices import vendors
-from oci_gpu_hook.request.model import name_of
+from oci_gpu_hook.request.model import IN_THE_BUNDLE, name_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ def held(device: Device, request: Request, lease: Lease) -> Busy:
     """Refuse a named device that a lease forbids."""
     manner = "exclusively" if lease.exclusive else "too, and it was asked for exclusively"
     why = _keeps(lease) if isinstance(lease, Kept) else f"container {quoted(lease.name)} holds it {manner}"
+    if request.source == IN_THE_BUNDLE:
+        what = f"{device.label} ({device.uuid}), which the engine has put into this container, is not to be had"
+        return Busy(what, why, "stop that container, or have the engine give this one another GPU")
     remedy = f"stop that container, ask for another GPU, or wait for it with {name_of('wait', request)}=60s"
     return Busy(f"{device.label} ({device.uuid}) cannot be granted", why, remedy)
 
@@ -36,16 +39,23 @@ def too_many(
     why = f"this host has {len(candidates)}"
     remedy = f"ask for at most {len(candidates)}" if candidates else "ask for them on another host"
     if request.memory and not request.devices:
-        countable = [device for device in devices if device.countable]
+        countable = [device for device in devices if device.countable and not device.fault and not device.excluded]
         unknown = sum(not device.memory for device in countable)
         why += f" such of {len(countable)}" + (f" (the memory of {unknown} is unknown)" if unknown else "")
         largest = max(countable, key=lambda device: device.memory, default=None)
         if largest and 0 < largest.memory < request.memory:
             why += f", the largest is {largest.label} with {size(largest.memory)}"
             remedy = f"set {name_of('memory', request)} to at most {size(largest.memory)}"
-    partitioned = sum(not (device.whole or device.countable) for device in devices)
+    partitioned = sum(not (device.whole or device.countable or device.fault) for device in devices)
     if partitioned and not request.devices:
         why += f", and {partitioned} {vendors.of(request.kind).TERMS.partitioned}"
+    lost = [device for device in devices if device.fault and not device.whole]
+    if lost:
+        listed = ", ".join(f"{device.label}: {device.fault}" for device in lost[:_LISTED])
+        why += f", and {len(lost)} that cannot be used ({listed})"
+    excluded = sum(device.excluded and (bool(device.whole) == bool(request.devices)) for device in devices)
+    if excluded:
+        why += f", and {excluded} that [allocation] exclude keeps out of counts"
     if candidates:
         why += f"; {free} available{_held_by(candidates, held)}"
     return AllocationError(asked(request), why, remedy)

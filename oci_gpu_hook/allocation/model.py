@@ -33,6 +33,7 @@ class Lease(Record):
 
     starting: the holder is the runtime that makes the container, whose own process is still to come.
     pod: NAMESPACE/POD/CONTAINER, "" for a container of no pod.
+    counted: whether the devices were chosen here. injected: whether they were put into the container by somebody else.
     """
 
     container: str
@@ -42,6 +43,8 @@ class Lease(Record):
     since: str
     starting: bool = False
     pod: str = ""
+    counted: bool = False
+    injected: bool = False
 
     @property
     def name(self) -> str:

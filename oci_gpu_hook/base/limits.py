@@ -58,9 +58,8 @@ UNIT_FILE: Final = 64 << 10  # bytes of a unit file of systemd
 SYSTEMD_MESSAGE: Final = 1 << 20  # bytes; systemd's about a unit have some kilobytes
 SYSTEMD_SAID: Final = 16 << 20  # bytes that systemd may say before the answer; its signals come there too
 SYSTEMD_LINE: Final = 16384  # bytes of what it says before the first message
-SYSTEMD_SECONDS: Final = (
-    3.0  # for all of it; it answers in a millisecond, and a reload of a crowded host takes a second
-)
+SYSTEMD_SECONDS: Final = 3.0  # for all of it; it answers in a millisecond, on a crowded host that reloads in a second
+RUNTIME_SECONDS: Final = 10.0  # that the real runtime may take to tell a container's state; it takes milliseconds
 NVML_ANSWER: Final = 4 << 20
 NVML_SECONDS: Final = 60.0  # initialising a GPU without persistence mode was seen to take 3 s
 HOST_LOG_MESSAGE: Final = 8192  # characters of a refusal; what is said of eight GPUs has 1,000
@@ -70,6 +69,7 @@ CONFIG_TOML: Final = 256 << 10
 CONFIG_COMPILED: Final = 512 << 10
 INVENTORY: Final = 4 << 20  # bytes; 100 files and 8 GPUs make 30 KB
 JOURNAL_ENTRY: Final = 4 << 20  # bytes; those of the largest plans have 60 KB
+ENGINE_RECORD: Final = 4 << 20  # bytes of an engine's list of containers, or of an image's configuration
 LEASES: Final = 2 << 20  # bytes; a lease has 400, and a host with 1,000 containers 400 KB
 REMAINS_SECONDS: Final = 1.0  # that a start gives to what others have left
 REMAINS_BY_HAND_SECONDS: Final = 30.0  # and a person's command

@@ -90,15 +90,16 @@ def attach(config_path: str) -> None:
         _release(state, config)
         return
     try:
-        asked = _request(config_json, state, config)
-        if asked and trouble:
+        container, request = _request(config_json, state, config)
+        if request and trouble:
             raise trouble
     except HookError:
         _configure_log(state, config)
         raise
-    if asked is None:
+    if request is None:
+        if not trouble:
+            _hold(container, config)
         return
-    container, request = asked
 
     from oci_gpu_hook.lifecycle import start
 
@@ -131,7 +132,7 @@ def _release(state: State, config: Config) -> None:
     teardown.stop(state.id, state.bundle, config)
 
 
-def _request(config_json: bytes, state: State, config: Config) -> tuple[Container, Request] | None:
+def _request(config_json: bytes, state: State, config: Config) -> tuple[Container, Request | None]:
     from oci_gpu_hook.request import parse
 
     container = containers.parse_config(config_json, state)
@@ -142,7 +143,21 @@ def _request(config_json: bytes, state: State, config: Config) -> tuple[Containe
         log = _configure_log(state, config)
         for text in reading.warnings:
             log.warning("not given", text=text)
-    return None
+    return container, None
+
+
+def _hold(container: Container, config: Config) -> None:
+    """Record what the container has by others' hands, if it has any. Raises AllocationError."""
+    if not (container.nodes or container.bound_nodes):
+        return
+    from oci_gpu_hook.base import log
+    from oci_gpu_hook.base.config.load import of_this_user
+    from oci_gpu_hook.lifecycle import injected
+
+    if injected.is_possible(container):
+        config = of_this_user(config)
+        log.configure(config, container=container.id)
+        injected.hold(container, config)
 
 
 def _configure_log(state: State, config: Config) -> ModuleType:

@@ -27,12 +27,13 @@ from oci_gpu_hook.request.prefilter import may_ask
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
     from oci_gpu_hook.apply.bundle import Grant
     from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.entrypoints.runtime_call import Call
     from oci_gpu_hook.lifecycle.admission import Admission
+    from oci_gpu_hook.oci.container import Container
 
 
 class Prepared(Record):
@@ -93,22 +94,59 @@ def prepare(call: Call, hook: str) -> Prepared | None:
     was_prepared = bundle.restore(document)
     state = containers.State(id=call.container, pid=0, bundle=call.bundle, root="", annotations={})
     container = containers.of_document(document, state)
-    request = requests.parse(container, config)
+    reading = requests.read(container, config)
+    request = reading.request
+    if config.image_may_ask != "yes":  # what the image said is not to be seen any more in the prepared bundle
+        _tell(reading.warnings, container, config)
     if request is None and was_prepared:
         _replace(path, dump(document))
     if request is None:
-        return None
+        return None if trouble else _hold(document, container, hook, before, config)
     if trouble:
         raise trouble
     _check_hook(hook)
     config = configs.of_this_user(config)
+    from oci_gpu_hook.lifecycle import injected
     from oci_gpu_hook.lifecycle.admission import Admitted
 
     with Admitted(container, request, config) as admission:
+        injected.hold_beside(admission)
         grant = _grant(admission, hook)
         bundle.prepare(document, grant)
         _replace(path, dump(document))
     log.info("prepared", gpus=grant.uuids, bundle=call.bundle)
+    return Prepared(path=path, before=before, container=container.id, config=config)
+
+
+def _tell(warnings: Sequence[str], container: Container, config: Config) -> None:
+    log.configure(configs.of_this_user(config), container=container.id)
+    for text in warnings:
+        log.warning("warning", text=text)
+
+
+def _hold(document: dict[str, Any], container: Container, hook: str, before: bytes, config: Config) -> Prepared | None:
+    """Have a container that asks for nothing hold what others have put into its bundle, if that is anything.
+
+    The hook is registered, which has the lease pass to the container. Raises AllocationError.
+    """
+    from oci_gpu_hook.lifecycle import injected
+
+    if not (injected.is_possible(container) and os.access(hook, os.X_OK)):
+        return None
+    config = configs.of_this_user(config)
+    log.configure(config, container=container.id)
+    if not injected.hold(container, config):
+        return None
+    from oci_gpu_hook.apply import bundle
+    from oci_gpu_hook.devices.edits import ContainerEdits
+
+    path = os.path.join(container.bundle, "config.json")
+    try:
+        bundle.prepare(document, bundle.Grant(uuids=(), edits=ContainerEdits(), hook=hook, user_namespace=True))
+        _replace(path, dump(document))
+    except HookError as error:  # it runs as it would without us; the record drops it with this process
+        log.warning("devices in the bundle not held", reason=str(error))
+        return None
     return Prepared(path=path, before=before, container=container.id, config=config)
 
 

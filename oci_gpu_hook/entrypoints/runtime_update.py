@@ -27,7 +27,6 @@ _COMMAND: Final = "update"
 _OPTIONS: Final = ("--resources", "-r", "-resources")
 _STDIN: Final = "-"
 _WHAT: Final = "resources"
-_PATIENCE: Final = 10  # seconds for the real runtime's answer; it takes some milliseconds
 
 
 class Update(Record):
@@ -122,7 +121,9 @@ def _state(update: Update, real_runtime: str) -> Any:
 
     command = [real_runtime, *update.before, "state", update.container]
     try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_PATIENCE, check=False)
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=limits.RUNTIME_SECONDS, check=False
+        )
     except subprocess.TimeoutExpired as error:
         raise OSError(str(error)) from None
     if done.returncode or len(done.stdout) > limits.STATE:

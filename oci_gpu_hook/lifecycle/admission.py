@@ -126,7 +126,7 @@ class Admitted:
             log.error("refused", reason=str(error))
             raise
         self._lap("inventory")
-        of_host = vendors.of(request.kind).devices(snapshot.inventory)
+        of_host = vendors.of(request.kind).devices(snapshot.inventory, config)
         if self._restriction:
             of_host = _restricted(of_host, request, self._restriction)
         try:
@@ -171,7 +171,7 @@ def previewed(container: Container, request: Request, config: Config, clock: Clo
     vendor = vendors.of(request.kind)
     snapshot = vendor.snapshot(request, config)
     clock.lap("inventory")
-    devices = query.preview(request, vendor.devices(snapshot.inventory), config)
+    devices = query.preview(request, vendor.devices(snapshot.inventory, config), config)
     clock.lap("allocation")
     return Admission(container=container, request=request, config=config, snapshot=snapshot, devices=devices)
 
@@ -183,11 +183,14 @@ def readmitted(container: Container, request: Request, config: Config, uuids: It
     """
     vendor = vendors.of(request.kind)
     snapshot = vendor.snapshot(request, config)
-    known = {device.uuid: device for device in vendor.devices(snapshot.inventory)}
+    known = {device.uuid: device for device in vendor.devices(snapshot.inventory, config)}
     devices = []
     for uuid in uuids:
         if uuid not in known:
             raise DriverError(f"GPU {uuid}", "the host has it no more", "restart the container")
+        if known[uuid].fault:
+            why = f"the driver has lost it: {known[uuid].fault}"
+            raise DriverError(f"GPU {uuid}", why, "restart the container when the GPU works again, or with another")
         devices.append(known[uuid])
     return Admission(container=container, request=request, config=config, snapshot=snapshot, devices=tuple(devices))
 
@@ -196,11 +199,17 @@ def _restricted(devices: Sequence[Device], request: Request, restriction: Restri
     """Return the devices that may be granted. Raises AllocationError for a request for others."""
     vendor = vendors.of(request.kind)
     own = vendor.of_minors(devices, restriction.minors)
+    own = tuple(device.replace(excluded=False) for device in own)  # somebody has chosen each of them
     if request.count is None and request.devices != ("all",):
         for device in vendor.resolve(request.devices, devices):
-            if device not in own:
+            if device.uuid not in {one.uuid for one in own}:
                 why = f"{restriction.who} has not given it to this container"
                 raise AllocationError(f"{vendor.TERMS.whole} {device.index}", why, restriction.remedy)
+    else:
+        for device in own:
+            if device.fault:
+                what = f"{device.label} ({device.uuid}), which {restriction.who} has given this container"
+                raise AllocationError(what, f"the driver has lost it: {device.fault}", "see dmesg for the cause")
     whole = [device for device in own if not device.whole]
     if request.count is not None and not request.devices and request.count > len(whole):
         why = f"{restriction.who} has given this container {len(whole)}"

@@ -14,7 +14,7 @@ from oci_gpu_hook.apply.journal import journal, reader
 from oci_gpu_hook.apply.journal.entry import key
 from oci_gpu_hook.apply.operations import bind
 from oci_gpu_hook.apply.operations.inspection import Finding
-from oci_gpu_hook.apply.process import Process, Site
+from oci_gpu_hook.apply.process import Process, Site, check_process
 from oci_gpu_hook.base import apart, limits
 from oci_gpu_hook.base.document import dump
 from oci_gpu_hook.base.document import parse as parse_json
@@ -74,7 +74,7 @@ def repair(entry: Entry, config: Config) -> tuple[Finding, ...]:
 
 def _repair(entry: Entry, config: Config) -> tuple[Finding, ...]:
     os.umask(0)  # modes are set when files are made: see Directory.make_node
-    containers.check_process(entry.pid)
+    check_process(entry.pid)
     container = _container(entry)
     request = parse.parse(container, config)
     if request is None:

@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     from oci_gpu_hook.apply.journal.entry import Entry
     from oci_gpu_hook.base.config.model import Config
 
-# Kinds of findings beside those of `status` and of the kinds of edits; `oci-gpu repair` puts back neither.
+# Kinds of findings beside those of `status` and of the kinds of edits; `oci-gpu repair` puts back none of these.
 DRIVER: Final = "driver"
 UNKNOWN: Final = "unknown"
+GPU: Final = "gpu"
 ACCESS: Final = "access"  # nothing was lost: the nodes are of a group that the container's process is not in
 
 
@@ -74,7 +75,7 @@ def _look(entry: Entry, config: Config) -> tuple[Finding, ...]:
 def lost(entry: Entry, process: Process, rootfs: Rootfs, config: Config) -> tuple[Finding, ...]:
     """Return what a container has lost. Raises HookError, OSError."""
     running = vendors.of(DEFAULT_KIND).running_driver(config)
-    return (*_driver(entry, running), *status.look(entry, process, rootfs, config))
+    return (*_driver(entry, running), *_gone(entry, config), *status.look(entry, process, rootfs, config))
 
 
 def check_alive(entry: Entry) -> None:
@@ -125,6 +126,13 @@ def _node_in(rootfs: Rootfs, path: str) -> tuple[DeviceNode, bool] | None:
         return None
     node = DeviceNode(path=path, file_mode=stat.S_IMODE(status.st_mode), uid=status.st_uid, gid=status.st_gid)
     return node, opens
+
+
+def _gone(entry: Entry, config: Config) -> Iterator[Finding]:
+    """Yield the GPUs that the host has no more, or cannot use."""
+    for uuid, why in vendors.of(DEFAULT_KIND).lost(entry.gpus, config).items():
+        remedy = "restart the container: with another GPU, or when this one works again (dmesg tells of it)"
+        yield Finding(kind=GPU, what=f"GPU {quoted(uuid)}", why=why, remedy=remedy, repairable=False)
 
 
 def _driver(entry: Entry, running: str) -> Iterator[Finding]:

@@ -142,11 +142,20 @@ def _from_variables(
         return None
     if by_count:
         what = f"{_COUNT}={quoted(count)}"
-        return Ask(kind=kind, source="environment", what=what, devices=None, count_decides=True)
-    if said.implied:
-        return said.implied
-    what = ", ".join(f"{name}={quoted(variables[name])}" for name in said.variables)
-    return words.read_list(said.source, what, said.items, warnings)
+        asked: Ask | None = Ask(
+            kind=kind, source="environment", what=what, devices=None, count_decides=True, variables=(_COUNT,)
+        )
+    elif said.implied:
+        asked = said.implied
+    else:
+        what = ", ".join(f"{name}={quoted(variables[name])}" for name in said.variables)
+        asked = words.read_list(said.source, what, said.items, warnings)
+        asked = asked and asked.replace(variables=said.variables)
+    if asked is None or said.declines or config.image_may_ask == "yes":
+        return asked
+    from oci_gpu_hook.request import image_asks
+
+    return image_asks.heard(asked, container, config.image_may_ask, warnings)
 
 
 def _cdi_devices(annotations: Mapping[str, str], warnings: list[str]) -> list[str]:

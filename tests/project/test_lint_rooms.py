@@ -64,6 +64,7 @@ PATHS: Allowed = {
         "Process.__init__": {"os.open": PROC},
         "Process.open_rootfs": {"os.stat": "the host's root directory"},
         "Process.unmount": {"os.chdir": "the root directory of this process, after the descriptor's own"},
+        "check_process": {"os.stat": PROC},
     },
     "apply/systemd/drop_in.py": {
         "_open_directory": {"os.open": SYSTEMD},
@@ -253,7 +254,7 @@ NO_LIMITS = {
     "entrypoints/mesos/bundle.py": {"_LONGEST_NAME": "of a file name"},
     "entrypoints/mesos/resources.py": {"_LONGEST_VARINT": "of the format"},
     "entrypoints/mesos/shim.py": {"_LONGEST_TEXT": "the kernel's"},
-    "oci/container.py": {"_LARGEST_PID": "the kernel's"},
+    "apply/process.py": {"_LARGEST_PID": "the kernel's"},
     "request/nvidia/imex.py": {"LARGEST_CHANNEL": "of a device number"},
     "request/nvidia/suggestions.py": {
         "_LONGEST_NAME": "of what is corrected",

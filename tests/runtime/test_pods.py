@@ -8,7 +8,6 @@ from contextlib import ExitStack
 import pytest
 
 from tests.runtime.test_devices import assert_reaches, reach
-from tests.runtime.test_oci_runtime import configured, front, plain_bundle  # noqa: F401  fixtures
 
 SANDBOX = {"io.kubernetes.cri.container-type": "sandbox", "io.kubernetes.cri.sandbox-name": "smi"}
 APP = {"io.kubernetes.cri.container-type": "container", "io.kubernetes.cri.container-name": "app"}
@@ -27,7 +26,7 @@ def assert_has_none(seen: dict) -> None:
 
 
 @pytest.fixture
-def pod(front, plain_bundle, simulated):  # noqa: F811
+def pod(front, plain_bundle, simulated):
     """Start the containers of a pod whose annotations are given; return what each can open, by name."""
 
     def start(annotations: dict, **containers: tuple[dict, tuple[str, ...]]) -> dict[str, dict]:
@@ -81,7 +80,7 @@ def test_a_sidecar_gets_no_gpu_where_it_is_not_to_have_one(pod, simulated, annot
     assert seen["leases"] == [2]
 
 
-def test_a_refusal_names_the_pod_that_holds_the_gpu(front, plain_bundle):  # noqa: F811
+def test_a_refusal_names_the_pod_that_holds_the_gpu(front, plain_bundle):
     names = {"io.kubernetes.cri.sandbox-namespace": "team-a", "io.kubernetes.cri.sandbox-name": "trainer-0"}
     asks = {PREFIX + "devices": "0", PREFIX + "exclusive": "true"}
     first = plain_bundle(args=("/bin/sleep", "60"), name="first", annotations=APP | names | asks)

@@ -9,13 +9,12 @@ from pathlib import Path
 import pytest
 
 from tests.runtime.test_devices import assert_reaches, reach
-from tests.runtime.test_oci_runtime import configured, front, plain_bundle  # noqa: F401  fixtures
 
 PODMANS = {"devices": [{"allow": False, "access": "rwm"}]}
 
 
 @pytest.fixture
-def update(front, directory):  # noqa: F811
+def update(front, directory):
     """Hand a container new resources, by a file or on stdin, with every option that Podman gives before the command."""
     path = directory / "resources.json"
 
@@ -30,21 +29,21 @@ def update(front, directory):  # noqa: F811
 
 
 @pytest.mark.parametrize("how", ["file", "stdin"])
-def test_what_the_runtime_has_granted_stays(front, plain_bundle, simulated, update, how):  # noqa: F811
+def test_what_the_runtime_has_granted_stays(front, plain_bundle, simulated, update, how):
     with front.started(plain_bundle(args=("/bin/sleep", "60"), gpus="0")) as container:
         for _ in range(2):
             update(container, how)
             assert_reaches(container.exec("/probe", *reach(simulated)).seen(), simulated, (0,))
 
 
-def test_what_the_hook_alone_has_granted_stays(front, make_bundle, simulated, update):  # noqa: F811
+def test_what_the_hook_alone_has_granted_stays(front, make_bundle, simulated, update):
     bundle = make_bundle(args=("/bin/sleep", "60"), gpus="1")
     with front.started(bundle) as container:
         update(container, "file")
         assert_reaches(container.exec("/probe", *reach(simulated)).seen(), simulated, (1,))
 
 
-def test_a_container_without_gpus_has_none_afterwards(front, plain_bundle, simulated, update):  # noqa: F811
+def test_a_container_without_gpus_has_none_afterwards(front, plain_bundle, simulated, update):
     with front.started(plain_bundle(args=("/bin/sleep", "60"))) as container:
         update(container, "file")
         seen = container.exec("/probe", *reach(simulated)).seen()

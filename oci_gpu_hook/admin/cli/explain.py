@@ -9,7 +9,6 @@ from __future__ import annotations
 from oci_gpu_hook.admin.cli.picture import memory, relation
 from oci_gpu_hook.allocation import by_count, conflict
 from oci_gpu_hook.base.errors import quoted
-from oci_gpu_hook.devices.nvidia import devices as of_nvidia
 from oci_gpu_hook.devices.nvidia.capabilities import DISPLAY, GRAPHICS
 from oci_gpu_hook.devices.nvidia.devices import gpu_of
 from oci_gpu_hook.request.model import ANNOTATION_PREFIX
@@ -49,7 +48,7 @@ def sayings(container: Container, config: Config) -> Iterator[str]:
 
 
 def gpus(
-    request: Request, inventory: Inventory, granted: Sequence[Device], held: Sequence[Lease] | None
+    request: Request, of_host: Sequence[Device], granted: Sequence[Device], held: Sequence[Lease] | None
 ) -> Iterator[str]:
     """Yield a line for each granted device, and after it the reasons, each indented. held None: nobody can tell."""
     for device in granted:
@@ -59,7 +58,7 @@ def gpus(
         alone = ", then by this container alone" if request.exclusive else ""
         yield f"  {_chosen(request)}; {_shared(device, held)}{alone}"
     if request.count is not None:
-        candidates = by_count.eligible(request, of_nvidia.of(inventory.gpus))
+        candidates = by_count.eligible(request, of_host)
         free = len(conflict.available(candidates, request, held or ()))
         least = f" with {memory(request.memory)} or more" if request.memory else ""
         yield f"{free} of {len(candidates)} available on this host{least}; the fewest holders come first"
@@ -117,7 +116,7 @@ def skipped(made: Plan, inventory: Inventory, config: Config) -> Iterator[tuple[
     elif narrow and not made.image.library_directory_32:
         yield _files(len(narrow), "for 32-bit programs"), "the image has no place for them"
     granted = {device.whole or device.uuid for device in made.devices}
-    others = [str(gpu.index) for gpu in inventory.gpus if gpu.uuid not in granted]
+    others = [str(gpu.index) for gpu in inventory.gpus if gpu.uuid not in granted and not gpu.fault]
     if others:
         yield f"GPU {', '.join(others)}", "not granted: no node, no right to open it, not in /proc"
     render = [path for device in made.devices for name in gpu_of(device).drm if (path := f"/dev/dri/{name}")]

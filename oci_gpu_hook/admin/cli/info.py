@@ -71,7 +71,7 @@ def to_json(inventory: Inventory, *, unclaimed: bool = False) -> dict[str, objec
 
 def _gpu_to_json(gpu: Gpu) -> dict[str, object]:
     return {
-        "index": gpu.index,
+        "index": gpu.index if gpu.index >= 0 else None,
         "uuid": gpu.uuid,
         "minor": gpu.minor,
         "busId": gpu.bus_id,
@@ -83,6 +83,7 @@ def _gpu_to_json(gpu: Gpu) -> dict[str, object]:
         "pcieSwitch": gpu.pcie_switch or None,
         "nvlinks": [{"index": index, "links": links} for index, links in gpu.links],
         "persistenceMode": gpu.persistence_mode,
+        "fault": gpu.fault or None,
         "migEnabled": gpu.mig_enabled,
         "migDevices": [_mig_to_json(mig) for mig in gpu.mig_devices],
     }

@@ -95,10 +95,13 @@ def to_json(table: LeaseTable) -> list[dict[str, object]]:
 def rows(table: LeaseTable, gpus: Iterable[Gpu]) -> Iterator[Row]:
     """Return a line for each device and holder of it: this host's devices first, then held ones that it lost."""
     shown = set()
-    for device in of_nvidia.everything(of_nvidia.of(gpus)):
+    devices = of_nvidia.of(gpus)
+    lost = [device for device in devices if device.fault and not device.whole]
+    for device in (*of_nvidia.everything(devices), *lost):
         holders = conflict.holders(device, table.leases)
         shown |= {leased for lease in holders for leased in lease.devices if _is_of(leased, device)}
-        yield from _lines(device.name, _product(device), _memory(device), holders)
+        product = "lost by the driver" if device.fault else _product(device)
+        yield from _lines(device.name, product, _memory(device), holders)
     for lease in table.leases:
         for leased in lease.devices:
             if leased not in shown:

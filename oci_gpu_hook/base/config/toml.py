@@ -127,6 +127,16 @@ def _names(key: str, value: object) -> tuple[str, ...]:
     return tuple(name for item in _text(key, value).split(",") if (name := item.strip()))
 
 
+def _devices(key: str, value: object) -> tuple[str, ...]:
+    """Read names of devices or products; an index may be written as a number."""
+    if type(value) is not list:
+        raise _wrong(key, value, "a list of indices, UUIDs and product names")
+    for item in value:
+        if not ((type(item) is int and item >= 0) or (type(item) is str and item.strip() and "\0" not in item)):
+            raise _wrong(key, item, "an index, a UUID or a product name")
+    return tuple(str(item).strip() for item in value)
+
+
 def _capabilities(key: str, value: object) -> tuple[str, ...]:
     names = _names(key, value)
     for name in names:
@@ -186,10 +196,12 @@ _SECTIONS: Final = {
         "cuda-compat-mode": _key("cuda_compat_mode", _one_of("ldconfig", "mount", "disabled", "hook")),
         "mps": _key("mps", _one_of("asked", "always")),
         "nested-proc": _key("nested_proc", _boolean),
+        "image-may-ask": _key("image_may_ask", _one_of("yes", "warn", "no")),
     },
     "allocation": {
         "policy": _key("allocation_policy", _one_of("shared", "exclusive")),
         "indices": _key("allocation_indices", _one_of("names", "count")),
+        "exclude": _key("allocation_exclude", _devices),
         "longest-wait": _key("allocation_longest_wait", _seconds_or_nothing),
     },
     "cdi": {"spec-dirs": _key("cdi_spec_dirs", _paths)},

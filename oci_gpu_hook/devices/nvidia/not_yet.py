@@ -31,7 +31,7 @@ _UNKNOWN: Final = 1 << 30
 
 def of(request: Request, inventory: RequestInventory, config: Config) -> str:
     """Say what is missing and may still come, "" for nothing."""
-    devices = of_nvidia.of(inventory.gpus)
+    devices = of_nvidia.of(inventory.gpus, config.allocation_exclude)
     wanted, missing = _devices(request, devices, config)
     if missing:
         return missing
@@ -47,7 +47,7 @@ def _devices(request: Request, devices: Sequence[Device], config: Config) -> tup
     if request.count is not None:
         profile = request.devices[0].lower() if request.devices else ""
         usable = [device for device in devices if (device.profile.lower() == profile if profile else device.countable)]
-        usable = [device for device in usable if device.memory >= request.memory]
+        usable = [device for device in usable if device.memory >= request.memory and not device.excluded]
         lacking = request.count - len(usable)
         may_come = _UNKNOWN if profile else _coming(devices, config)
         if 0 < lacking <= may_come:

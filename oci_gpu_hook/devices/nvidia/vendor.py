@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from oci_gpu_hook.base.errors import DriverError
+from oci_gpu_hook.base.errors import DriverError, HookError
 from oci_gpu_hook.base.files import read_text
 from oci_gpu_hook.devices.model import Terms
 from oci_gpu_hook.devices.nvidia import contribution as made
+from oci_gpu_hook.devices.nvidia import device_nodes, for_request, names
 from oci_gpu_hook.devices.nvidia import devices as of_nvidia
-from oci_gpu_hook.devices.nvidia import for_request, names
 from oci_gpu_hook.devices.nvidia import image_facts as looking
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Container as Collection
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from typing import Final
 
     from oci_gpu_hook.base.config.model import Config
@@ -33,11 +33,12 @@ resolve = names.resolve
 image_facts = looking.look
 contribution = made.make
 device_edits = made.device_edits
+of_nodes = device_nodes.devices_of
 
 
-def devices(inventory: RequestInventory) -> tuple[Device, ...]:
+def devices(inventory: RequestInventory, config: Config) -> tuple[Device, ...]:
     """Return the GPUs, each followed by its MIG devices."""
-    return of_nvidia.of(inventory.gpus)
+    return of_nvidia.of(inventory.gpus, config.allocation_exclude)
 
 
 def of_minors(devices: Sequence[Device], minors: Collection[int]) -> tuple[Device, ...]:
@@ -50,6 +51,26 @@ def not_yet(request: Request, inventory: RequestInventory, config: Config) -> st
     from oci_gpu_hook.devices.nvidia import not_yet as missing
 
     return missing.of(request, inventory, config)
+
+
+def lost(uuids: Iterable[str], config: Config) -> dict[str, str]:
+    """Return those of the devices that the host has no more, or that the driver has lost, and why."""
+    from oci_gpu_hook.devices.nvidia import snapshot
+
+    wanted = tuple(uuids)
+    try:
+        inventory = snapshot.load(config, detailed=any(map(names.of_mig, wanted)))
+    except HookError:  # without a driver all are lost, which is said otherwise
+        return {}
+    found = {}
+    known = of_nvidia.of(inventory.gpus)
+    for uuid in wanted:
+        device = names.find(uuid, known)
+        if device is None:
+            found[uuid] = "the host has it no more"
+        elif device.fault:
+            found[uuid] = f"the driver has lost it: {device.fault}"
+    return found
 
 
 def no_profile(profile: str, devices: Sequence[Device]) -> InvalidInput:

@@ -269,14 +269,12 @@ def test_who_shares_a_gpu_is_named_where_it_can_be_known():
     from oci_gpu_hook.allocation.holders import Processes
     from oci_gpu_hook.allocation.model import Lease, LeasedDevice
     from oci_gpu_hook.devices.nvidia import devices
-    from oci_gpu_hook.devices.nvidia.model import Inventory
     from oci_gpu_hook.request.model import Request
 
-    one = gpu(0, name="H100")
-    host = Inventory(driver_version="580.1", gpus=(one,), libraries=(), files=(), nodes=())
+    host = devices.of((gpu(0, name="H100"),))
     asked = Request(devices=("0",), driver_capabilities=(), source="environment")
     holder = Processes().holder(0)
     assert holder
     lease = Lease(container="db\n", devices=(LeasedDevice(whole="GPU-0"),), holder=holder, exclusive=False, since="")
     for held, words in (((lease,), "held by 'db\\n' too"), ((), "held by nobody else"), (None, "only root can see")):
-        assert words in list(explain.gpus(asked, host, devices.of((one,)), held))[1]
+        assert words in list(explain.gpus(asked, host, host, held))[1]
