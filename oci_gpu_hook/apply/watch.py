@@ -102,7 +102,7 @@ class Watch:
         message = one_line(f"{what}: {why}; {remedy}")
         streams.say(f"oci-gpu-hook: error: {message}")
         try:
-            log.refused("oci-gpu-hook", message)  # this thread is in the host's mount namespace
+            log.refused("oci-gpu-hook", message)  # in the host's mount namespace: a thread's, a process' own
         finally:
             os._exit(1)
 
@@ -110,7 +110,7 @@ class Watch:
 def _pass_on(reading: int) -> None:
     try:
         while piece := os.read(reading, _PIECE):
-            os.write(2, piece)
+            streams.write(piece)
     except BlockingIOError:
         return
 

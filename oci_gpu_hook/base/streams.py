@@ -20,9 +20,13 @@ def fill() -> None:
 
 def say(line: str) -> None:
     """Write a line to stderr, as far as that goes: nothing fails for want of somebody who listens."""
-    rest = f"{line}\n".encode("utf-8", "backslashreplace")
+    write(f"{line}\n".encode("utf-8", "backslashreplace"))
+
+
+def write(data: bytes) -> None:
+    """Write to stderr, as far as that goes."""
     try:
-        while rest:
-            rest = rest[os.write(2, rest) :]
+        while data:
+            data = data[os.write(2, data) :]
     except OSError:
         pass
