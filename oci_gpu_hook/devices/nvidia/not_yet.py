@@ -47,7 +47,8 @@ def _devices(request: Request, devices: Sequence[Device], config: Config) -> tup
     if request.count is not None:
         profile = request.devices[0].lower() if request.devices else ""
         usable = [device for device in devices if (device.profile.lower() == profile if profile else device.countable)]
-        usable = [device for device in usable if device.memory >= request.memory and not device.excluded]
+        usable = [device for device in usable if device.memory >= request.memory]
+        usable = [device for device in usable if not (device.excluded or device.fault)]
         lacking = request.count - len(usable)
         may_come = _UNKNOWN if profile else _coming(devices, config)
         if 0 < lacking <= may_come:
@@ -56,10 +57,20 @@ def _devices(request: Request, devices: Sequence[Device], config: Config) -> tup
     try:
         named = names.resolve(request.devices, devices)
     except InvalidInput as error:
-        return (), error.what if _may_come(request.devices, devices, config) else ""
+        may_come = not _is_lost(request, devices) and _may_come(request.devices, devices, config)
+        return (), error.what if may_come else ""
     if "all" in request.devices and not named and _coming(devices, config):
         return (), "a GPU"
     return named, ""
+
+
+def _is_lost(request: Request, devices: Sequence[Device]) -> bool:
+    """Tell whether all that is named is there, and so one of it is lost: that takes a person, and no time brings it."""
+    try:
+        names.resolve(request.devices, [device.replace(fault="") for device in devices])
+    except InvalidInput:
+        return False
+    return True
 
 
 def _may_come(asked: Sequence[str], devices: Sequence[Device], config: Config) -> bool:
