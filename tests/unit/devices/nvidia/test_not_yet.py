@@ -109,4 +109,14 @@ def test_a_gpu_that_is_lost_is_not_waited_for(config):
         assert lacks(config, *devices, gpus=both) == ""
     assert lacks(config, count=2, gpus=both) == ""
     assert lacks(config, "all", gpus=both[1:]) == ""
-    assert lacks(config, count=1, gpus=both, nodes=ALL_NODES[:3]) == "", "nor its node"
+
+
+def test_a_gpu_that_cannot_be_started_for_want_of_its_node_is_waited_for(config):
+    """NVML does not count it until then, and so it passes for lost."""
+    both = (gpu(0), gpu(2, fault="NVML does not count it"))
+    nodes = ALL_NODES[:3]
+    for devices in (("2",), ("GPU-2",), ("0", "2"), ("all",)):
+        assert lacks(config, *devices, gpus=both, nodes=nodes) == "/dev/nvidia2"
+    assert lacks(config, count=2, gpus=both, nodes=nodes) == "/dev/nvidia2"
+    unknown = (gpu(0), gpu(2, fault="NVML does not count it").replace(memory=0))
+    assert lacks(config, count=2, memory=80, gpus=unknown, nodes=nodes) == "/dev/nvidia2"
