@@ -9,7 +9,6 @@ from oci_gpu_hook.apply.systemd import units
 from oci_gpu_hook.apply.watch import Watch
 from oci_gpu_hook.base import log
 from oci_gpu_hook.base.config.load import of_this_user
-from oci_gpu_hook.lifecycle import injected
 from oci_gpu_hook.lifecycle.admission import Admitted
 from oci_gpu_hook.lifecycle.clock import Clock
 from oci_gpu_hook.lifecycle.journaling import Starting
@@ -36,7 +35,10 @@ def start(
         return  # registered for prestart and for createRuntime, or started through the runtime's front as well
     clock = Clock(started)
     with Admitted(container, request, config, clock=clock, restriction=restriction) as admission:
-        injected.hold_beside(admission)
+        if container.nodes or container.bound_nodes:
+            from oci_gpu_hook.lifecycle import injected
+
+            injected.hold_beside(admission)
         tidy(config)
         with (
             Process(container.pid) as process,

@@ -32,6 +32,7 @@ HEADS: Final = {
     "oci_gpu_hook.request.parse": (),
     "oci_gpu_hook.request.nvidia.words": ("oci_gpu_hook.request.parse",),
     "oci_gpu_hook.lifecycle.start": ("oci_gpu_hook.request.parse",),
+    "oci_gpu_hook.lifecycle.injected": ("oci_gpu_hook.request.parse",),
     "oci_gpu_hook.devices.nvidia.vendor": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
     "oci_gpu_hook.lifecycle.cdi_container": (),
     "oci_gpu_hook.allocation.by_count": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),

@@ -27,15 +27,23 @@ _UNKNOWN: Final = 1 << 30
 
 def of(request: Request, inventory: RequestInventory, config: Config) -> str:
     """Say what is missing and may still come, "" for nothing."""
-    devices = of_nvidia.of(inventory.gpus, config.allocation_exclude)
+    there = {node.path for node in inventory.nodes}
+    # A GPU without its node cannot be started, and NVML does not count it until the node has come.
+    devices = [
+        device if _node(device) in there else device.replace(fault="")
+        for device in of_nvidia.of(inventory.gpus, config.allocation_exclude)
+    ]
     wanted, missing = _devices(request, devices, config)
     if missing:
         return missing
-    there = {node.path for node in inventory.nodes}
-    needed = [_CONTROL, *(f"/dev/nvidia{of_nvidia.gpu_of(device).minor}" for device in wanted)]
+    needed = [_CONTROL, *map(_node, wanted)]
     if "compute" in inventory.wanted:
         needed.append(_MANAGED_MEMORY)
     return ", ".join(path for path in dict.fromkeys(needed) if path not in there)
+
+
+def _node(device: Device) -> str:
+    return f"/dev/nvidia{of_nvidia.gpu_of(device).minor}"
 
 
 def _devices(request: Request, devices: Sequence[Device], config: Config) -> tuple[Sequence[Device], str]:
@@ -43,19 +51,30 @@ def _devices(request: Request, devices: Sequence[Device], config: Config) -> tup
     if request.count is not None:
         profile = request.devices[0].lower() if request.devices else ""
         usable = [device for device in devices if (device.profile.lower() == profile if profile else device.countable)]
-        usable = [device for device in usable if device.memory >= request.memory and not device.excluded]
+        usable = [device for device in usable if device.memory >= request.memory or not device.memory]
+        usable = [device for device in usable if not (device.excluded or device.fault)]
         lacking = request.count - len(usable)
         may_come = _UNKNOWN if profile else _coming(devices, config)
         if 0 < lacking <= may_come:
             return (), f"{lacking} more of {request.count} devices"
-        return usable, ""
+        return usable if lacking <= 0 else (), ""
     try:
         named = names.resolve(request.devices, devices)
     except InvalidInput as error:
-        return (), error.what if _may_come(request.devices, devices, config) else ""
+        may_come = not _is_lost(request, devices) and _may_come(request.devices, devices, config)
+        return (), error.what if may_come else ""
     if "all" in request.devices and not named and _coming(devices, config):
         return (), "a GPU"
     return named, ""
+
+
+def _is_lost(request: Request, devices: Sequence[Device]) -> bool:
+    """Tell whether all that is named is there, and so one of it is lost: that takes a person, and no time brings it."""
+    try:
+        names.resolve(request.devices, [device.replace(fault="") for device in devices])
+    except InvalidInput:
+        return False
+    return True
 
 
 def _may_come(asked: Sequence[str], devices: Sequence[Device], config: Config) -> bool:
