@@ -78,4 +78,6 @@ def _machines(names: Iterable[str]) -> Iterable[str]:
 def _search_paths(env: Sequence[str]) -> list[str]:
     start = "LD_LIBRARY_PATH="
     values = [entry[len(start) :] for entry in env if entry.startswith(start)]
-    return [path.rstrip("/") for path in values[-1].replace(";", ":").split(":")] if values else []
+    if not values or len(values[-1]) > limits.SEARCH_PATH:
+        return []
+    return [path.rstrip("/") for path in values[-1].replace(";", ":").split(":")]

@@ -6,7 +6,8 @@ import os
 import stat
 
 from oci_gpu_hook.apply import image_facts, inside, transaction
-from oci_gpu_hook.apply.process import Process
+from oci_gpu_hook.apply.process import Process, Site
+from oci_gpu_hook.apply.watch import Watch
 from oci_gpu_hook.base import log
 from oci_gpu_hook.base.document import member, parse
 from oci_gpu_hook.devices.edits import DeviceNode, restricted
@@ -43,7 +44,11 @@ def adjust(config_json: bytes, state: State, words: Sequence[str], config: Confi
     container = containers.of_document(document, state)
     log.configure(config, container=container.id)
     inside.check_namespace()
-    with Process(0) as process, transaction.open_rootfs(container, process) as rootfs:
+    with (
+        Process(0) as process,
+        Watch(container.id, process.mountinfo(), container.rootfs),
+        transaction.open_rootfs(container, process) as rootfs,
+    ):
         image = image_facts.look(rootfs, container, config, of_nvidia.KIND)
         made = cdi_container.make(arguments, image, _nodes(document, what), _seen(image, config), config)
         plan = Plan(
@@ -58,7 +63,7 @@ def adjust(config_json: bytes, state: State, words: Sequence[str], config: Confi
             warnings=(*image.warnings, *made.warnings),
             driver_version=made.driver_version,
         )
-        inside.carry_out(plan, process, rootfs, user_namespace="user" in container.namespaces)
+        inside.carry_out(plan, Site(container=container, process=process, rootfs=rootfs, config=config))
     guarded = restricted(_given(document, what))
     user = container_user.of(container, guarded) if guarded else None
     for text in (*plan.warnings, *(node_access.warnings(user, guarded) if user else ())):

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any, Final
 
-_LARGEST_PID: Final = 1 << 22  # include/linux/threads.h, PID_MAX_LIMIT
 # These releases of the specification had process.capabilities as a flat list.
 _FLAT_CAPABILITIES: Final = ("1.0.0-rc1", "1.0.0-rc2", "1.0.0-rc3", "1.0.0-rc4")
 _ASK_THE_ENGINE: Final = (
@@ -69,6 +68,7 @@ class Container(Record):
     """What this project uses of a container. `pid` is 0 while the container is only a bundle.
 
     groups: those of its process beside `gid`. overrides_modes: whether its process has CAP_DAC_OVERRIDE.
+    nodes: major and minor of the character devices that it is given.
     """
 
     id: str
@@ -89,6 +89,20 @@ class Container(Record):
     gid_mappings: tuple[IdMapping, ...]
     cgroups_path: str
     device_rules: tuple[DeviceRule, ...]
+    nodes: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def bound_nodes(self) -> tuple[str, ...]:
+        """The files of a device directory that are bound from the host, as in containers that cannot make nodes."""
+        return tuple(
+            mount.source for mount in self.mounts if "/dev/" in mount.source and mount.destination.startswith("/dev/")
+        )
+
+    @property
+    def has_every_device(self) -> bool:
+        """Whether the container may open every device of the host, as privileged ones may."""
+        rules = self.device_rules
+        return any(rule.allow and rule.type == "a" and rule.major is rule.minor is None for rule in rules)
 
 
 def read_state(data: bytes) -> State:
@@ -171,28 +185,8 @@ def of_document(config: object, state: State) -> Container:
         gid_mappings=tuple(_id_mapping(entry, what) for entry in member(linux, "gidMappings", list, what, [])),
         cgroups_path=member(linux, "cgroupsPath", str, what, ""),
         device_rules=tuple(_device_rule(entry, what) for entry in member(resources, "devices", list, what, [])),
+        nodes=_nodes(member(linux, "devices", list, what, []), what),
     )
-
-
-def check_process(pid: int) -> None:
-    """Raise InvalidInput unless `pid` is a live process of another mount namespace than this one's.
-
-    Working in this process's own mount namespace would change the host.
-    """
-    what = f"OCI state: pid {quoted(pid)}"
-    if not 0 < pid <= _LARGEST_PID:
-        raise InvalidInput(what, "is not the number of a process", _ASK_THE_ENGINE)
-    try:
-        theirs = os.stat(f"/proc/{pid}/ns/mnt")
-    except OSError as error:
-        why = "no such process" if isinstance(error, FileNotFoundError) else reason(error)
-        raise InvalidInput(
-            what, why, "the container died before its GPUs were attached; see the engine's log"
-        ) from None
-    ours = os.stat("/proc/self/ns/mnt")
-    if (theirs.st_dev, theirs.st_ino) == (ours.st_dev, ours.st_ino):
-        why = "has the mount namespace of the host, where no container can be changed without changing the host"
-        raise InvalidInput(what, why, "give the container a mount namespace (linux.namespaces in config.json)")
 
 
 def _rootfs(state: State, configured: str) -> str:
@@ -243,6 +237,11 @@ def _device_rule(entry: object, what: str) -> DeviceRule:
         minor=None if minor in (None, -1) else minor,
         access=member(entry, "access", str, what, "rwm") or "rwm",
     )
+
+
+def _nodes(entries: list[object], what: str) -> tuple[tuple[int, int], ...]:
+    nodes = [entry for entry in entries if member(entry, "type", str, what) in ("c", "u")]
+    return tuple([(member(node, "major", int, what, -1), member(node, "minor", int, what, -1)) for node in nodes])
 
 
 def _id_mapping(entry: object, what: str) -> IdMapping:

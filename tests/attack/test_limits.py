@@ -86,6 +86,41 @@ print(json.dumps([time.process_time() - started, peak() - before, outcome[:2000]
 # What is tried: limits that it is about, code that makes the worst input and binds `read`, and what comes of it.
 JSON = ("JSON_ITEMS",)
 WORST = {
+    "resources of an update": (
+        ("UPDATE", *JSON),
+        """
+        from oci_gpu_hook.entrypoints import runtime_update
+        rule = b'{"allow":true,"access":"rw"},'
+        path = written("resources", parsed(b'{"devices": [', rule, b"]}", limits.UPDATE))
+        update = runtime_update.read_update(["update", "--resources", path, "c"])
+        runtime_update._granted = lambda *_: [{"allow": True, "type": "c", "major": 1, "minor": n} for n in range(64)]
+        read = lambda: runtime_update._merged(runtime_update._read_again(path), update, "/runtime")
+        """,
+        "read",
+    ),
+    "an engine's list of containers": (
+        ("ENGINE_RECORD", *JSON),
+        """
+        from oci_gpu_hook.oci import engine_records
+        os.makedirs(directory + "/overlay-containers")
+        record = b'{"id":"x","image":"' + b"a" * 64 + b'"},'
+        written("overlay-containers/containers.json", parsed(b"[", record, b"]", limits.ENGINE_RECORD))
+        read = lambda: engine_records._of_containers_storage(directory, "overlay", "c")
+        """,
+        "read",
+    ),
+    "names of a pod": (
+        ("POD_NAME", "CONFIG_JSON"),
+        """
+        from oci_gpu_hook.oci import pod
+        name = "n" * (1 << 20)
+        keys = ("sandbox-namespace", "sandbox-name", "container-name")
+        found = container(annotations={"io.kubernetes.cri." + key: name for key in keys}).annotations
+        def read():
+            assert 0 < len(pod.description(found)) <= limits.POD_NAME
+        """,
+        "read",
+    ),
     "state of empty lists": (
         ("STATE", *JSON),
         """
@@ -324,6 +359,25 @@ WORST = {
         """,
         "read",
     ),
+    "an image of an odd loader": (
+        ("LOADER", "MUSL_PATHS", "SEARCH_PATH"),
+        """
+        from oci_gpu_hook.apply import image_facts
+        from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
+        from oci_gpu_hook.oci.image import MACHINE
+        from oci_gpu_hook.request.model import DEFAULT_KIND
+        os.makedirs(f"{directory}/etc")
+        for loader in ("lib64/ld-linux-x86-64.so.2", "lib/ld-linux-aarch64.so.1", f"lib/ld-musl-{MACHINE}.so.1"):
+            os.makedirs(f"{directory}/{os.path.dirname(loader)}", exist_ok=True)
+            written(loader, b"a/etc/ld.so.cache\\0".ljust(18, b"x") * (limits.LOADER // 18))
+        written(f"etc/ld-musl-{MACHINE}.path", b"/a\\n" * (limits.MUSL_PATHS // 3))
+        asking = container(env=["LD_LIBRARY_PATH=" + "/a:" * 1_300_000])
+        def read():
+            with Rootfs(os.open(directory, os.O_PATH)) as rootfs:
+                image_facts.look(rootfs, asking, Config(), DEFAULT_KIND)
+        """,
+        "read",
+    ),
     "a directory of links to one odd library": (
         ("COMPAT_LIBRARIES", "DIRECTORY_NAMES", "ELF_TABLE", "ELF_NOTES", "ELF_SEGMENTS", "ELF_SECTIONS"),
         """
@@ -510,9 +564,10 @@ WORST = {
     "a text of the driver": (
         ("PROC_FILE",),
         """
+        from oci_gpu_hook.base.files import read_text
         from oci_gpu_hook.devices.nvidia import procfs
         path = written("information", b"a:b\\n" * (limits.PROC_FILE // 4))
-        read = lambda: procfs.gpu_information("x", procfs.read_text(path))
+        read = lambda: procfs.gpu_information("x", read_text(path))
         """,
         "read",
     ),
@@ -547,8 +602,10 @@ OTHERS = {
     "REMAINS_BY_HAND_SECONDS": "test_hanging.py",
     "LOOK_SECONDS": "test_hanging.py",
     "JOURNAL_LOCK_SECONDS": "tests/unit/apply/test_cleanup.py",
-    "LEASES_LOCK_SECONDS": "tests/unit/allocation/test_leases.py",
+    "LEASES_LOCK_SECONDS": "tests/unit/allocation/test_record_files.py",
     "NVML_SECONDS": "tests/unit/devices/nvidia/test_nvml.py",
+    "HOST_LOG_MESSAGE": "of what is said, which is cut",
+    "RUNTIME_SECONDS": "tests/runtime/test_runtime_update.py",
     "SYSTEMD_MESSAGE": "tests/unit/apply/systemd",
     "SYSTEMD_SAID": "thrown away piece by piece",
     "SYSTEMD_LINE": "tests/unit/apply/systemd",

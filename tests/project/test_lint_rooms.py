@@ -56,20 +56,22 @@ PATHS: Allowed = {
         "keys": {"os.listdir": STATE},
         "_is_bundle": {"os.path.realpath": "names of bundles, which are compared and not opened"},
     },
+    "apply/operations/device_node.py": {"_numbers_on_host": {"os.stat": "a device node of the host"}},
     "apply/inside.py": {
-        "_in_memory": {"open": "a descriptor"},
         "check_namespace": {"os.stat": PROC},
     },
     "apply/process.py": {
         "Process.__init__": {"os.open": PROC},
         "Process.open_rootfs": {"os.stat": "the host's root directory"},
         "Process.unmount": {"os.chdir": "the root directory of this process, after the descriptor's own"},
+        "check_process": {"os.stat": PROC},
     },
     "apply/systemd/drop_in.py": {
         "_open_directory": {"os.open": SYSTEMD},
         "exists": {"os.path.lexists": SYSTEMD},
         "restricted_unit": {"os.path.isdir": SYSTEMD},
     },
+    "apply/watch.py": {"Watch._go_apart": {"os.open": "/dev/null of the host"}},
     "apply/systemd/unit_settings.py": {
         "_listed": {"os.listdir": UNIT_FILES},
         "lines": {"os.open": UNIT_FILES},
@@ -237,6 +239,7 @@ NO_LIMITS = {
     "base/formats/ldcache_format.py": {"_MOST_SECTIONS": "of the format"},
     "base/locks.py": {"_LONGEST_PAUSE": "between two tries"},
     "base/mount_table.py": {"_LONGEST_NUMBER": "of the format"},
+    "base/syscalls.py": {"_LARGEST_HANDLE": "the kernel's"},
     "devices/cdi/spec_files/rules.py": {
         "LARGEST_ANNOTATIONS": "of the specification",
         "LONGEST_CLOS_ID": "of the specification",
@@ -251,7 +254,7 @@ NO_LIMITS = {
     "entrypoints/mesos/bundle.py": {"_LONGEST_NAME": "of a file name"},
     "entrypoints/mesos/resources.py": {"_LONGEST_VARINT": "of the format"},
     "entrypoints/mesos/shim.py": {"_LONGEST_TEXT": "the kernel's"},
-    "oci/container.py": {"_LARGEST_PID": "the kernel's"},
+    "apply/process.py": {"_LARGEST_PID": "the kernel's"},
     "request/nvidia/imex.py": {"LARGEST_CHANNEL": "of a device number"},
     "request/nvidia/suggestions.py": {
         "_LONGEST_NAME": "of what is corrected",
@@ -271,3 +274,42 @@ def test_limits_stand_in_one_table():
                 continue  # another name for one of the table
             found += [(name, "", each.id) for each in targets if isinstance(each, ast.Name) and BOUND.match(each.id)]
     check(found, {file: {"": reasons} for file, reasons in NO_LIMITS.items()})
+
+
+# What the kernel says of mounts and cgroups is bytes from the first to the last: names in it are anybody's.
+TABLES = re.compile(r"(^|/)(mountinfo|mounts|cgroup)$")
+READERS = {"read_file", "host.read_bytes"}
+
+
+def test_tables_of_the_kernel_are_read_as_bytes():
+    found = []
+    for name, path in modules("", but=("admin/simulate/",)):
+        for function, node in calls(path):
+            texts = [each for each in ast.walk(ast.Tuple(elts=node.args)) if isinstance(each, ast.Constant)]
+            named = [each.value for each in texts if type(each.value) is str and TABLES.search(each.value)]
+            takes_it_itself = named and not any(isinstance(each, ast.Call) for each in node.args)
+            if takes_it_itself and any("/" in text or text == "mountinfo" for text in named):
+                found.append((name, function, name_of(node.func)))
+    assert [each for each in found if each[2] not in READERS] == []
+    assert len(found) > 4  # else the rule looks past them
+
+
+# A file is read up to a limit, or is one that this process has made.
+ROOMS_OF_A_START = ("allocation", "apply", "base", "devices", "entrypoints", "lifecycle", "oci", "plan", "request")
+WHOLE: Allowed = {
+    "entrypoints/mesos/shim.py": {"_environment": {"file.read": "what the front was started with, in memory"}},
+}
+
+
+def test_no_file_is_read_without_a_limit():
+    found = [
+        (name, function, name_of(node.func))
+        for name, path in modules(*ROOMS_OF_A_START)
+        for function, node in calls(path)
+        if isinstance(node.func, ast.Attribute)
+        and node.func.attr in ("read", "readall", "read_text", "read_bytes")
+        and not node.args
+        and not node.keywords
+        and name_of(node.func) not in ("store.read", "self.read")
+    ]
+    check(found, WHOLE)

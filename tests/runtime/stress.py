@@ -115,7 +115,7 @@ class Stress:
             self.count("started")
             return True
         said = (directory / "out").read_text()
-        if "can be granted now" in said or "cannot be granted" in said:
+        if " available" in said or "cannot be granted" in said:
             self.count("refused: GPUs are held by others")
         elif wish.end.endswith("killed at start"):
             self.count("did not start: killed")

@@ -8,6 +8,7 @@ from oci_gpu_hook.admin.cli import picture
 from oci_gpu_hook.admin.cli.console import Working, console
 from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.base.errors import DriverError, one_line
+from oci_gpu_hook.base.files import read_text
 from oci_gpu_hook.devices.nvidia import procfs, snapshot
 
 TYPE_CHECKING = False
@@ -70,7 +71,7 @@ def to_json(inventory: Inventory, *, unclaimed: bool = False) -> dict[str, objec
 
 def _gpu_to_json(gpu: Gpu) -> dict[str, object]:
     return {
-        "index": gpu.index,
+        "index": gpu.index if gpu.index >= 0 else None,
         "uuid": gpu.uuid,
         "minor": gpu.minor,
         "busId": gpu.bus_id,
@@ -82,6 +83,7 @@ def _gpu_to_json(gpu: Gpu) -> dict[str, object]:
         "pcieSwitch": gpu.pcie_switch or None,
         "nvlinks": [{"index": index, "links": links} for index, links in gpu.links],
         "persistenceMode": gpu.persistence_mode,
+        "fault": gpu.fault or None,
         "migEnabled": gpu.mig_enabled,
         "migDevices": [_mig_to_json(mig) for mig in gpu.mig_devices],
     }
@@ -100,7 +102,7 @@ def _mig_to_json(mig: MigDevice) -> dict[str, object]:
 
 def _show_half(config: Config) -> None:
     """Print what the kernel's part of the driver says, where its files are not fit for containers."""
-    text = procfs.read_text(f"{config.proc_root}/driver/nvidia/version")
+    text = read_text(f"{config.proc_root}/driver/nvidia/version")
     if text is None:
         return
     print(f"NVIDIA kernel driver {procfs.driver_version(text)}")

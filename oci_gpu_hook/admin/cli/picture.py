@@ -37,12 +37,16 @@ def show(inventory: Inventory, out: Console) -> None:
     if inventory.gpus:
         out.print()
         print_table(out, _gpu_table(inventory.gpus))
-    if len(inventory.gpus) > 1:
-        _show_links(inventory.gpus, out)
+    working = [gpu for gpu in inventory.gpus if not gpu.fault]
+    if len(working) > 1:
+        _show_links(working, out)
     out.print()
     print_table(out, _file_table(inventory))
     for path, capabilities in inventory.missing_nodes:
         out.print(Text(f"note: the host has no {path}, which {'/'.join(capabilities) or 'every container'} would use"))
+    for gpu in inventory.gpus:
+        if gpu.fault:
+            out.print(Text(f"error: the driver has lost the GPU at {gpu.bus_id}: {gpu.fault}", style="red"))
     for warning in inventory.warnings:
         out.print(Text(f"warning: {one_line(warning)}", style="yellow"))
 
@@ -86,9 +90,10 @@ def _gpu_table(gpus: Sequence[Gpu]) -> Table:
     table.add_column("MODES", no_wrap=True)
     for gpu in gpus:
         node = "NUMA ?" if gpu.numa_node is None else f"NUMA {gpu.numa_node}"
-        modes = f"persist {_switch(gpu.persistence_mode)}\nMIG {_switch(gpu.mig_enabled)}"
+        modes = "lost" if gpu.fault else f"persist {_switch(gpu.persistence_mode)}\nMIG {_switch(gpu.mig_enabled)}"
         name = Text.assemble((one_line(gpu.name) or "unknown product", "bold"), f"\n{one_line(gpu.uuid)}")
-        table.add_row(str(gpu.index), name, memory(gpu.memory), f"{short_bus_id(gpu.bus_id)}\n{node}", Text(modes))
+        index = str(gpu.index) if gpu.index >= 0 else "-"
+        table.add_row(index, name, memory(gpu.memory), f"{short_bus_id(gpu.bus_id)}\n{node}", Text(modes))
         for device in gpu.mig_devices:
             table.add_row(*_mig_row(gpu, device))
     return table

@@ -56,6 +56,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-device-nodes", action="store_true", help="make no nodes: needs no root, but no container can be started"
     )
+    parser.add_argument(
+        "--sick",
+        metavar="N,N,…",
+        type=_numbers,
+        default=(),
+        help="GPUs that the driver could not start, counted from 0: /proc has no UUID of them, NVML does not list them",
+    )
+    parser.add_argument(
+        "--lost",
+        metavar="N,N,…",
+        type=_numbers,
+        default=(),
+        help="GPUs that have fallen off the bus since, counted from 0: NVML says that they are lost",
+    )
     parser.add_argument("--json", action="store_true", help="print what was made as JSON")
 
 
@@ -73,6 +87,8 @@ def run(options: argparse.Namespace) -> int:
             layout=options.layout,
             seed=options.seed,
             device_nodes=not options.no_device_nodes,
+            sick=options.sick,
+            lost=options.lost,
         )
     if options.json:
         import json
@@ -87,13 +103,18 @@ def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in _names(text))
+
+
 def _show(host: SimulatedHost) -> None:
     settings = host.settings
     kernel = settings.kernel_driver_version
     mismatch = f", kernel modules {kernel}" if kernel != settings.driver_version else ""
     print(f"{host.directory}: driver {settings.driver_version}, CUDA {settings.cuda}{mismatch}")
     for gpu in host.gpus:
-        print(f"  GPU {gpu.index}: {gpu.product.name} (UUID: {gpu.uuid})")
+        trouble = ", sick" * gpu.sick + ", lost" * gpu.lost
+        print(f"  GPU {gpu.index}: {gpu.product.name} (UUID: {gpu.uuid}){trouble}")
         for index, device in enumerate(gpu.mig_devices):
             print(f"    MIG {device.profile.name:<11} Device {index}: (UUID: {device.uuid})")
     print(f"Use it with --config {host.config}")

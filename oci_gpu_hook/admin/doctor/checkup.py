@@ -25,6 +25,7 @@ CHECKS: Final = (
     "executables",
     "engines",
     "cdi",
+    "kubernetes",
     "state_directory",
     "remains",
 )
@@ -38,7 +39,7 @@ def host(config_path: str) -> Host:
     config, config_trouble = configs.load_or_defaults(config_path)
     config = configs.of_this_user(config)
     try:
-        inventory = snapshot.load(config, detailed=True)
+        inventory = snapshot.load(config, detailed=True, refresh=True)
     except HookError as error:
         return Host(config=config, config_path=config_path, config_trouble=config_trouble, trouble=error)
     return Host(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 
-from oci_gpu_hook.admin.doctor.model import NOTE, OK, WARNING, Finding, Host
-from oci_gpu_hook.devices.nvidia import procfs
+from oci_gpu_hook.admin.doctor.model import ERROR, NOTE, OK, WARNING, Finding, Host
+from oci_gpu_hook.base.errors import quoted
+from oci_gpu_hook.base.files import read_text
+from oci_gpu_hook.devices.nvidia import devices as of_nvidia
+from oci_gpu_hook.devices.nvidia import procfs, refusals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from typing import Final
 
     from oci_gpu_hook.devices.nvidia.model import Gpu
@@ -24,30 +27,50 @@ def check(host: Host) -> Iterator[Finding]:
     inventory = host.inventory
     if inventory is None:
         return
-    count = len(inventory.gpus)
+    working = tuple(gpu for gpu in inventory.gpus if not gpu.fault)
+    count = len(working)
     if count:
-        yield Finding(check=_NAME, severity=OK, what=f"{count} GPU{'s' * (count != 1)}: {_products(inventory.gpus)}")
-    else:
+        yield Finding(check=_NAME, severity=OK, what=f"{count} GPU{'s' * (count != 1)}: {_products(working)}")
+    elif not inventory.gpus:
         why = "requests for a GPU fail"
         remedy = "see dmesg for why the driver took none; look for GPUs with lspci -d 10de:"
         yield Finding(check=_NAME, severity=WARNING, what="the driver has no GPU", why=why, remedy=remedy)
+    for gpu in inventory.gpus:
+        if gpu.fault:
+            what = f"the driver has lost {refusals.named(gpu)}: {gpu.fault}"
+            why = "containers that name it fail; `all` and counts pass it over"
+            yield Finding(check=_NAME, severity=ERROR, what=what, why=why, remedy=refusals.REMEDY_OF_LOST)
     known = {gpu.bus_id for gpu in inventory.gpus}
     for address in sorted(set(_on_the_bus(host.config.sys_root)) - known):
         what = f"the GPU at {address} is not the NVIDIA driver's"
         why = "no container can be given it"
         remedy = "it may be bound to vfio-pci or nouveau, excluded, or broken: see lspci -k and dmesg"
         yield Finding(check=_NAME, severity=NOTE, what=what, why=why, remedy=remedy)
-    asleep = [str(gpu.index) for gpu in inventory.gpus if gpu.persistence_mode is False]
+    yield from _excluded(host.config.allocation_exclude, inventory.gpus)
+    asleep = [str(gpu.index) for gpu in working if gpu.persistence_mode is False]
     if asleep:
         what = f"persistence mode is off (GPU {', '.join(asleep)})"
         why = "the driver initializes such a GPU for seconds whenever a first process opens it"
         remedy = "systemctl enable --now nvidia-persistenced"
         yield Finding(check=_NAME, severity=WARNING, what=what, why=why, remedy=remedy)
-    for gpu in inventory.gpus:
+    for gpu in working:
         if gpu.mig_enabled and not gpu.mig_devices:
             what = f"GPU {gpu.index} is in MIG mode without MIG devices"
             why = "CUDA sees nothing on it, and requests by count pass it over"
             remedy = "make MIG devices (nvidia-smi mig -cgi … -C) or leave MIG mode"
+            yield Finding(check=_NAME, severity=WARNING, what=what, why=why, remedy=remedy)
+
+
+def _excluded(exclude: Sequence[str], gpus: Sequence[Gpu]) -> Iterator[Finding]:
+    for name in exclude:
+        found = [f"GPU {gpu.index}" for gpu in gpus if of_nvidia.matches(name, gpu)]
+        if found:
+            what = f"[allocation] exclude keeps {', '.join(found)} out of `all` and of counts"
+            yield Finding(check=_NAME, severity=OK, what=what)
+        else:
+            what = f"[allocation] exclude: {quoted(name)} is none of this host's GPUs"
+            why = "nothing is kept out by it"
+            remedy = "write an index, a UUID or a product as `oci-gpu info` shows it"
             yield Finding(check=_NAME, severity=WARNING, what=what, why=why, remedy=remedy)
 
 
@@ -63,7 +86,7 @@ def _on_the_bus(sys_root: str) -> Iterator[str]:
     except OSError:
         return
     for address in addresses:
-        vendor = procfs.read_text(f"{directory}/{address}/vendor") or ""
-        kind = procfs.read_text(f"{directory}/{address}/class") or ""
+        vendor = read_text(f"{directory}/{address}/vendor") or ""
+        kind = read_text(f"{directory}/{address}/class") or ""
         if vendor.strip() == _NVIDIA and kind.startswith(_DISPLAY_CLASS):
             yield procfs.bus_id(address)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from oci_gpu_hook.admin.doctor.model import ERROR, NOTE, OK, WARNING, Finding, Host
+from oci_gpu_hook.base.files import read_text
 from oci_gpu_hook.devices import edits
 from oci_gpu_hook.devices.nvidia import device_nodes, procfs
 
@@ -42,7 +43,7 @@ def check(host: Host) -> Iterator[Finding]:
         yield Finding(check=_NAME, severity=severity, what=f"the host has no {path}", why=why, remedy=_MAKE)
     if "/dev/nvidia-modeset" not in by_path:
         yield Finding(check=_NAME, severity=NOTE, what="the host has no /dev/nvidia-modeset, for containers that draw")
-    majors = procfs.read_text(f"{host.config.proc_root}/devices") or ""
+    majors = read_text(f"{host.config.proc_root}/devices") or ""
     wrong = [finding for node in inventory.nodes if (finding := _numbers(node, majors))]
     yield from wrong
     if not (missing or wrong):

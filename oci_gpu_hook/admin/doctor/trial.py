@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Final
 
+    from oci_gpu_hook.devices.nvidia.model import Gpu
+
 _NAME: Final = "trial"
 _PLACES: Final = ("/var/tmp", "/var/lib", "/run", "/root")  # noqa: S108  a directory in it is made by mkdtemp
 _RUNTIMES: Final = ("runc", "crun")
@@ -33,7 +35,7 @@ true
 
 def check(host: Host) -> Iterator[Finding]:
     """Start the containers; they, and all that was made for them, are gone afterwards."""
-    if os.geteuid() != 0 or host.inventory is None or not host.inventory.gpus:
+    if os.geteuid() != 0 or host.inventory is None or not _working(host):
         needs = "root" if os.geteuid() != 0 else "a driver and a GPU"
         yield Finding(check=_NAME, severity=NOTE, what=f"no container was started: that needs {needs}")
         return
@@ -83,9 +85,13 @@ def _try(host: Host, runtime: str, work: str, hook: str) -> Finding:
 
 
 def _asking(host: Host) -> list[str]:
-    gpus = host.inventory.gpus if host.inventory else ()
+    gpus = _working(host)
     mig = [device.uuid for gpu in gpus for device in gpu.mig_devices]
-    return [f"NVIDIA_VISIBLE_DEVICES={mig[0] if mig else '0'}", "NVIDIA_DRIVER_CAPABILITIES=compute,utility"]
+    return [f"NVIDIA_VISIBLE_DEVICES={mig[0] if mig else gpus[0].uuid}", "NVIDIA_DRIVER_CAPABILITIES=compute,utility"]
+
+
+def _working(host: Host) -> list[Gpu]:
+    return [gpu for gpu in host.inventory.gpus if not gpu.fault] if host.inventory else []
 
 
 def _can_run_programs(place: str) -> bool:

@@ -117,6 +117,7 @@ def _gpu_row(gpu: SimulatedGpu) -> str:
         "uuid": _c_string(gpu.uuid),
         "name": _c_string(product.name),
         "minor": gpu.minor,
+        "sick": int(gpu.sick),
         "domain": gpu.domain,
         "bus": gpu.bus,
         "slot": gpu.slot,

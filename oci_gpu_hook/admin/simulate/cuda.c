@@ -27,7 +27,7 @@ API int cuInit(unsigned int flags)
         return CUDA_ERROR_SYSTEM_DRIVER_MISMATCH;
     count = 0;
     for (int i = 0; sim_driver_loaded() && i < SIM_GPU_COUNT; i++)
-        if (sim_gpu_visible(&sim_gpus[i])) {
+        if (sim_gpu_visible(&sim_gpus[i]) && !sim_gpu_lost(&sim_gpus[i])) {
             if (compat && !sim_gpus[i].forward_compatible) {
                 count = -1;
                 return CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE;

@@ -54,7 +54,11 @@ class SimulatedMigDevice(Record):
 
 
 class SimulatedGpu(Record):
-    """A GPU. bus_id: as procfs and sysfs write it, four hex digits of domain. peer: index of the GPU linked to it."""
+    """A GPU. bus_id: as procfs and sysfs write it, four hex digits of domain. peer: index of the GPU linked to it.
+
+    sick: the driver could not start it, so it has no UUID and NVML does not count it. lost: it has fallen off the bus
+    since, which NVML says.
+    """
 
     index: int
     minor: int
@@ -65,6 +69,8 @@ class SimulatedGpu(Record):
     peer: int | None
     mig_enabled: bool = False
     mig_devices: tuple[SimulatedMigDevice, ...] = ()
+    sick: bool = False
+    lost: bool = False
 
     @property
     def bus(self) -> int:
@@ -82,16 +88,26 @@ class SimulatedGpu(Record):
         return 0 if self.slot < 4 else 1
 
 
-def make_gpus(
-    count: int, product: Product, *, seed: int, minors: Sequence[int] | None, mig_profiles: Sequence[str]
+def make_gpus(  # noqa: PLR0913  the settings of GPUs
+    count: int,
+    product: Product,
+    *,
+    seed: int,
+    minors: Sequence[int] | None,
+    mig_profiles: Sequence[str],
+    sick: Sequence[int] = (),
+    lost: Sequence[int] = (),
 ) -> tuple[SimulatedGpu, ...]:
     """Return `count` GPUs of a product, all partitioned into `mig_profiles` (none: MIG is off). Raises InvalidInput."""
     if not 0 <= count <= MOST_GPUS:
-        raise InvalidInput("number of GPUs", f"{count} is not from 0 to {MOST_GPUS}", "ask for fewer")
+        raise InvalidInput("number of GPUs", f"{count} is out of range", f"give a number from 0 to {MOST_GPUS}")
     minors = range(count) if minors is None else minors
     if len(minors) != count or len(set(minors)) != count or not all(0 <= minor < MOST_GPUS for minor in minors):
         remedy = f"give {count} different numbers from 0 to {MOST_GPUS - 1}"
         raise InvalidInput("minors", f"{quoted(list(minors))} do not name {count} GPUs", remedy)
+    if not all(0 <= place < count for place in (*sick, *lost)):
+        why = f"{quoted([*sick, *lost])} are not among {count} GPUs"
+        raise InvalidInput("sick or lost GPUs", why, "count them from 0 in the order of the PCI bus")
     places = _places(count)
     gpus = []
     for index, (domain, slot) in enumerate(places):
@@ -107,6 +123,8 @@ def make_gpus(
                 peer=places.index(neighbour) if product.nvlinks and neighbour in places else None,
                 mig_enabled=bool(mig_profiles),
                 mig_devices=_mig_devices(product, mig_profiles, seed=seed, index=index, minor=minors[index]),
+                sick=index in sick,
+                lost=index in lost,
             )
         )
     return tuple(gpus)

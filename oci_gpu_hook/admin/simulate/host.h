@@ -31,7 +31,7 @@ struct sim_mig {
 
 struct sim_gpu {
     const char *uuid, *name;
-    unsigned int minor, domain, bus, slot, numa_node, device_id, subsystem_id;
+    unsigned int minor, sick, domain, bus, slot, numa_node, device_id, subsystem_id;
     unsigned int brand, architecture, capability_major, capability_minor, multiprocessors, nvlinks;
     int peer; /* index of the GPU at the other end of the NVLinks, -1 for none */
     unsigned long long memory; /* MiB */
@@ -120,6 +120,8 @@ static inline int sim_gpu_visible(const struct sim_gpu *gpu)
 {
     char path[PATH_MAX + 64], node[32];
 
+    if (gpu->sick)
+        return 0;
     snprintf(path, sizeof path, "%s/proc/driver/nvidia/gpus", sim_root());
     if (sim_exists(path)) {
         size_t length = strlen(path);
@@ -129,6 +131,27 @@ static inline int sim_gpu_visible(const struct sim_gpu *gpu)
     }
     snprintf(node, sizeof node, "nvidia%u", gpu->minor);
     return sim_let_through(O_RDWR, node);
+}
+
+/* Whether the GPU has fallen off the bus: its configuration space reads as ones. In a container nobody looks. */
+static inline int sim_gpu_lost(const struct sim_gpu *gpu)
+{
+    unsigned char header[8] = {0};
+    char path[PATH_MAX + 64];
+    FILE *file;
+    size_t i = 0;
+
+    if (!*sim_root())
+        return 0;
+    snprintf(path, sizeof path, "%s/sys/bus/pci/devices/%04x:%02x:00.0/config", sim_root(), gpu->domain, gpu->bus);
+    file = fopen(path, "re");
+    if (!file)
+        return 0;
+    if (fread(header, 1, sizeof header, file) == sizeof header)
+        while (i < sizeof header && header[i] == 0xff)
+            i++;
+    fclose(file);
+    return i == sizeof header;
 }
 
 static inline int sim_mig_visible(const struct sim_mig *mig)

@@ -40,12 +40,15 @@ def make(  # noqa: PLR0913  the settings of a host, each with a default
     seed: int = 0,
     minors: Sequence[int] | None = None,
     device_nodes: bool = True,
+    sick: Sequence[int] = (),
+    lost: Sequence[int] = (),
 ) -> SimulatedHost:
     """Make a simulated host, or replace the one that is there.
 
     kernel_driver_version: of the kernel modules, where they are not of the libraries' version. cuda: the version that
     libcuda implements; by default the branch's own. mig: True for a partition of three sizes, or the profiles of each
     GPU. minors: N of /dev/nvidiaN of each GPU, by default its index. device_nodes: False where nodes cannot be made.
+    sick, lost: places on the bus of GPUs that the driver could not start, and of those that have fallen off the bus.
     Raises InvalidInput for settings that make no host; SimulationError where this machine or the directory is unfit.
     """
     model = product_named(product)
@@ -65,8 +68,12 @@ def make(  # noqa: PLR0913  the settings of a host, each with a default
         seed=seed,
         minors=None if minors is None else tuple(minors),
         device_nodes=device_nodes,
+        sick=tuple(sick),
+        lost=tuple(lost),
     )
-    placed = make_gpus(gpus, model, seed=seed, minors=settings.minors, mig_profiles=profiles)
+    placed = make_gpus(
+        gpus, model, seed=seed, minors=settings.minors, mig_profiles=profiles, sick=settings.sick, lost=settings.lost
+    )
     machine = platform.machine()
     if machine not in MACHINES:
         raise SimulationError("machine", f"{quoted(machine)} is not supported", f"use one of {', '.join(MACHINES)}")
@@ -100,6 +107,8 @@ def upgrade(directory: str, driver_version: str, *, libraries: bool = True, kern
         seed=settings.seed,
         minors=settings.minors,
         device_nodes=settings.device_nodes,
+        sick=settings.sick,
+        lost=settings.lost,
     )
 
 

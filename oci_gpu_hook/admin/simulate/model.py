@@ -17,7 +17,10 @@ DEFAULT_DRIVER_VERSION: Final = "580.159.04"
 
 
 class Settings(Record):
-    """What a simulated host was asked to be, as simulation.json keeps it. mig_profiles: of each GPU; () for MIG off."""
+    """What a simulated host was asked to be, as simulation.json keeps it. mig_profiles: of each GPU; () for MIG off.
+
+    sick, lost: places on the bus, counted from 0, of GPUs that the driver could not start, and that fell off the bus.
+    """
 
     gpus: int = 1
     product: str = DEFAULT_PRODUCT
@@ -29,6 +32,8 @@ class Settings(Record):
     seed: int = 0
     minors: tuple[int, ...] | None = None
     device_nodes: bool = True
+    sick: tuple[int, ...] = ()
+    lost: tuple[int, ...] = ()
 
 
 class SimulatedHost(Record):

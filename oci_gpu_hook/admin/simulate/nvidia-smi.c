@@ -47,6 +47,11 @@ static void list(void)
 {
     for (int i = 0; i < count; i++) {
         unsigned int device = 0;
+        if (sim_gpu_lost(visible[i])) {
+            printf("Unable to determine the device handle for GPU%d: %08X:%02X:00.0: GPU is lost.  "
+                   "Reboot the system to recover this GPU\n", i, visible[i]->domain, visible[i]->bus);
+            continue;
+        }
         printf("GPU %d: %s (UUID: %s)\n", i, visible[i]->name, visible[i]->uuid);
         for (unsigned int m = 0; m < visible[i]->mig_count; m++)
             if (sim_mig_visible(&visible[i]->mig[m]))

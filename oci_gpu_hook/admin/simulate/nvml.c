@@ -46,6 +46,7 @@ API const char *nvmlErrorString(int result)
     case NVML_ERROR_NOT_FOUND: return "Not Found";
     case NVML_ERROR_INSUFFICIENT_SIZE: return "Insufficient Size";
     case NVML_ERROR_DRIVER_NOT_LOADED: return "Driver Not Loaded";
+    case NVML_ERROR_GPU_IS_LOST: return "GPU is lost";
     case NVML_ERROR_LIB_RM_VERSION_MISMATCH: return "Driver/library version mismatch";
     default: return "Unknown Error";
     }
@@ -83,6 +84,7 @@ API int nvmlDeviceGetHandleByIndex_v2(unsigned int index, nvmlDevice_t *device)
 {
     NEED_INIT();
     NEED(device && index < nvml_gpu_count, NVML_ERROR_INVALID_ARGUMENT);
+    NEED(!sim_gpu_lost(nvml_gpus[index]), NVML_ERROR_GPU_IS_LOST);
     *device = nvml_gpus[index];
     return NVML_SUCCESS;
 }
@@ -95,7 +97,7 @@ API int nvmlDeviceGetHandleByUUID(const char *uuid, nvmlDevice_t *device)
         const struct sim_gpu *gpu = nvml_gpus[i];
         *device = gpu;
         if (!strcmp(uuid, gpu->uuid))
-            return NVML_SUCCESS;
+            return sim_gpu_lost(gpu) ? NVML_ERROR_GPU_IS_LOST : NVML_SUCCESS;
         for (unsigned int m = 0; m < gpu->mig_count; m++) {
             *device = &gpu->mig[m];
             if (!strcmp(uuid, gpu->mig[m].uuid) && sim_mig_visible(&gpu->mig[m]))
@@ -119,7 +121,7 @@ API int nvmlDeviceGetHandleByPciBusId_v2(const char *bus_id, nvmlDevice_t *devic
     for (unsigned int i = 0; i < nvml_gpu_count; i++)
         if (nvml_gpus[i]->domain == domain && nvml_gpus[i]->bus == bus && !slot && !function) {
             *device = nvml_gpus[i];
-            return NVML_SUCCESS;
+            return sim_gpu_lost(nvml_gpus[i]) ? NVML_ERROR_GPU_IS_LOST : NVML_SUCCESS;
         }
     return NVML_ERROR_NOT_FOUND;
 }

@@ -21,6 +21,7 @@ FIRST_BRANCH_WITH_COHERENT_MODE: Final = 580
 GPUS_IN_MIG_TABLE: Final = 32
 GPU_INSTANCES: Final = 15
 COMPUTE_INSTANCES: Final = 8
+UNKNOWN_UUID: Final = "GPU-????????-????-????-????-????????????"  # osapi.c, rm_get_gpu_uuid
 OWNER_READS, ALL_READ = 256, 292  # 0400, 0444: permissions as capability files write them
 
 _NUMBERS: Final = """\
@@ -105,10 +106,11 @@ def params_text(branch: int) -> str:
 
 def information_text(gpu: SimulatedGpu, firmware: str) -> str:
     """Return /proc/driver/nvidia/gpus/BUS/information, tabs and blanks as the driver puts them."""
+    uuid = UNKNOWN_UUID if gpu.sick else gpu.uuid
     return (
         f"Model: \t\t {gpu.product.name}\n"
         f"IRQ:   \t\t {64 + gpu.index}\n"
-        f"GPU UUID: \t {gpu.uuid}\n"
+        f"GPU UUID: \t {uuid}\n"
         "Video BIOS: \t 96.00.89.00.01\n"
         "Bus Type: \t PCIe\n"
         "DMA Size: \t 52 bits\n"

@@ -32,12 +32,15 @@ PARTS: Final = (MARKER, "config.toml", "driver", "dev", "proc", "sys")
 STAGING: Final = ".new"
 
 
+_LISTS: Final = ("mig_profiles", "minors", "sick", "lost")
+
+
 def read_settings(directory: str) -> Settings | None:
     """Return the settings of the simulated host in a directory; None when there is none."""
     try:
         with open(f"{directory}/{MARKER}", encoding="utf-8") as file:
             fields = json.load(file)["oci-gpu-hook simulated host"]
-        lists = {name: tuple(fields[name]) for name in ("mig_profiles", "minors") if fields[name] is not None}
+        lists = {name: tuple(fields[name]) for name in _LISTS if fields.get(name) is not None}
         return Settings(**{**fields, **lists})
     except (OSError, ValueError, LookupError, TypeError):
         return None

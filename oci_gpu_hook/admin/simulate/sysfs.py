@@ -6,6 +6,8 @@ the switch's upstream port, one downstream port for each GPU. Source: Documentat
 
 from __future__ import annotations
 
+import struct
+
 from oci_gpu_hook.admin.simulate.gpus import SLOTS
 from oci_gpu_hook.admin.simulate.nodes import DRM_MAJOR
 
@@ -53,11 +55,22 @@ def _pci_device(tree: Tree, gpu: SimulatedGpu) -> None:
     }
     for name, value in attributes.items():
         tree.write(f"sys/{path}/{name}", f"{value}\n", 0o444)
+    tree.write(f"sys/{path}/config", config_space(gpu), 0o644)
+    tree.write(f"sys/{path}/power/runtime_status", "active\n", 0o444)
     up = "../" * (path.count("/") + 1)
     tree.link(f"sys/{path}/driver", f"{up}bus/pci/drivers/nvidia")
     tree.link(f"sys/{path}/subsystem", f"{up}bus/pci")
     tree.link(f"sys/bus/pci/devices/{gpu.bus_id}", f"../../../{path}")
     tree.link(f"sys/bus/pci/drivers/nvidia/{gpu.bus_id}", f"../../../../{path}")
+
+
+def config_space(gpu: SimulatedGpu) -> bytes:
+    """Return the header of the GPU's PCI configuration space: all ones when it has fallen off the bus."""
+    if gpu.lost:
+        return b"\xff" * 64
+    product = gpu.product
+    header = struct.pack("<HHHHI", 0x10DE, product.device_id, 0x0406, 0x0010, product.pci_class << 8 | 0xA1)
+    return header.ljust(64, b"\0")
 
 
 def _drm_device(tree: Tree, gpu: SimulatedGpu, numbers: Numbers) -> None:

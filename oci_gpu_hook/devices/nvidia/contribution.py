@@ -62,6 +62,7 @@ def make(
         profile_mount, profile = egl_profile(devices)
         mounts.append(profile_mount)
         files.append(profile)
+    warnings += _passed_over(request, inventory)
     compat, decisions = forward_compatibility(inventory, devices, facts, config)
     if facts.nested_proc:
         decisions += ("/proc/driver/nvidia is left as it is and shows all GPUs of the host: nested-proc is true",)
@@ -80,6 +81,16 @@ def device_edits(request: Request, inventory: RequestInventory, devices: Sequenc
     """Return the part that needs no rootfs: the nodes, and the groups that may use them. Raises DriverError."""
     nodes = device_nodes.of(request, inventory, devices, [])
     return ContainerEdits(device_nodes=tuple(nodes), additional_gids=groups(nodes))
+
+
+def _passed_over(request: Request, inventory: RequestInventory) -> list[str]:
+    """Return a warning for each GPU that `all` or a count would mean, and that the driver has lost."""
+    lost = [gpu for gpu in inventory.gpus if gpu.fault]
+    if not lost or (request.count is None and "all" not in [name.lower() for name in request.devices]):
+        return []
+    from oci_gpu_hook.devices.nvidia import refusals
+
+    return [refusals.passed_over(gpu) for gpu in lost]
 
 
 def _check_requirements(request: Request, inventory: RequestInventory, devices: Sequence[Device]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from oci_gpu_hook.base import log
 from oci_gpu_hook.base.errors import HookError
+from oci_gpu_hook.base.files import read_text
 from oci_gpu_hook.devices.nvidia import facts, files, host_nodes, libraries, mig, pci, procfs
 from oci_gpu_hook.devices.nvidia.driver_root import DriverRoot
 from oci_gpu_hook.devices.nvidia.model import Basis, Gpu, Inventory, MigDevice, Snapshot
@@ -22,18 +23,19 @@ if TYPE_CHECKING:
 _IMEX: Final = "nvidia-caps-imex-channels"
 # A driver container's file system (NVIDIA GPU Operator), looked into when the host itself has no driver files.
 _DRIVER_CONTAINER: Final = "/run/nvidia/driver"
+FALLEN_OFF: Final = "it does not answer on the PCI bus"
 
 
 def discover(config: Config) -> Snapshot:
     """Look at the host. Raises DriverError when it has no driver, or none whose parts fit together."""
-    text = procfs.read_text(f"{config.proc_root}/driver/nvidia/version")
+    text = read_text(f"{config.proc_root}/driver/nvidia/version")
     if text is None:
         from oci_gpu_hook.devices.nvidia import other_hosts
 
         raise other_hosts.no_driver(config)
     version = procfs.driver_version(text)
     root, found = _libraries(config, version)
-    firmware_path = procfs.read_text(f"{config.sys_root}/module/firmware_class/parameters/path") or ""
+    firmware_path = read_text(f"{config.sys_root}/module/firmware_class/parameters/path") or ""
     others = files.find(root, version, found.directories, firmware_path.strip())
     log.debug("not shipped by the driver", version=version, files=[*found.missing, *others.missing])
     gpus = tuple(_gpus(config))
@@ -52,7 +54,7 @@ def discover(config: Config) -> Snapshot:
         files=others.files,
         links=(*found.links, *others.links),
         nodes=(),
-        imex_major=procfs.device_major(procfs.read_text(f"{config.proc_root}/devices") or "", _IMEX),
+        imex_major=procfs.device_major(read_text(f"{config.proc_root}/devices") or "", _IMEX),
         proc_files=procfs.files_for_containers(config.proc_root),
         unclaimed=(*found.unclaimed, *others.unclaimed),
     )
@@ -61,21 +63,37 @@ def discover(config: Config) -> Snapshot:
     gathered = facts.gather(
         config, [gpu.minor for gpu in gpus], watched, present
     )  # before NVML, which may take its time
-    if any(not gpu.uuid or gpu.mig_devices for gpu in gpus):
-        inventory = with_details(inventory)
     basis = Basis(candidates=host_nodes.candidates(dev_root, gpus), watched=watched, present=present, facts=gathered)
-    return Snapshot(inventory=_with_stand_in_uuids(inventory), basis=basis)
+    made = Snapshot(inventory=inventory, basis=basis)
+    if any(not gpu.uuid or gpu.mig_devices or gpu.fault for gpu in gpus):
+        made = with_details(made, config)
+    return made.replace(inventory=_with_stand_in_uuids(made.inventory))
 
 
-def with_details(inventory: Inventory) -> Inventory:
-    """Return the inventory with what NVML tells, or with a warning that says why NVML tells nothing."""
+def with_details(found: Snapshot, config: Config) -> Snapshot:
+    """Return the snapshot with what NVML tells, or with a warning that says why NVML tells nothing."""
     from oci_gpu_hook.devices.nvidia import nvml
 
+    inventory = found.inventory
     try:
-        return nvml.complete(inventory)
+        inventory = nvml.complete(inventory)
     except HookError as error:
         warnings = dict.fromkeys((*inventory.warnings, str(error)))
-        return inventory.replace(warnings=tuple(warnings))
+        return found.replace(inventory=inventory.replace(warnings=tuple(warnings)))
+    return found.replace(inventory=inventory, basis=_with_faults(found.basis, inventory, config))
+
+
+def _with_faults(basis: Basis, inventory: Inventory, config: Config) -> Basis:
+    """Return the basis with what changes when a GPU with a fault comes back: its UUID in /proc, or its node."""
+    lost = [gpu for gpu in inventory.gpus if gpu.fault]
+    if not lost:
+        return basis
+    texts = [f"{config.proc_root}/driver/nvidia/gpus/{gpu.proc_name}/information" for gpu in lost]
+    nodes = [f"{config.dev_root.rstrip('/')}/dev/nvidia{gpu.minor}" for gpu in lost if gpu.minor >= 0]
+    present = tuple(dict.fromkeys((*basis.present, *nodes)))
+    minors = [gpu.minor for gpu in inventory.gpus]
+    now = facts.gather(config, minors, basis.watched, present, texts)
+    return basis.replace(present=present, texts=tuple(texts), facts=facts.extended(basis.facts, now))
 
 
 def _libraries(config: Config, version: str) -> tuple[DriverRoot, libraries.Libraries]:
@@ -96,6 +114,7 @@ def _libraries(config: Config, version: str) -> tuple[DriverRoot, libraries.Libr
 
 def _gpus(config: Config) -> Iterable[Gpu]:
     found = procfs.gpus(config.proc_root)
+    silent = facts.silent(config.sys_root, [gpu.proc_name for gpu in found])
     # mig-minors has a line for each instance there could be: 4,000 with eight GPUs, which cost more than all the rest.
     has_mig = any(facts.mig_instances(config.proc_root, gpu.minor) for gpu in found)
     minors = mig.minors(config.proc_root) if has_mig else {}
@@ -114,6 +133,7 @@ def _gpus(config: Config) -> Iterable[Gpu]:
             drm=place.drm,
             mig_enabled=bool(devices),
             mig_devices=devices,
+            fault=FALLEN_OFF if gpu.proc_name in silent else "",
         )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from oci_gpu_hook import __version__
-from oci_gpu_hook.base.files import read_start
+from oci_gpu_hook.base.files import read_start, read_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,24 +19,37 @@ if TYPE_CHECKING:
 
 FORMAT: Final = 3
 _BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"  # this machine's, whatever proc-root says
+_OF_PRESENT: Final = -3  # where in the facts they are
+_OF_TEXTS: Final = -2
+_ONES: Final = b"\xff" * 8
 TICK: Final = 10_000_000  # nanoseconds between two times of a file system, CONFIG_HZ=100
 
 
-def gather(config: Config, minors: Iterable[int], watched: Sequence[str], present: Sequence[str]) -> list[Any]:
+def gather(
+    config: Config,
+    minors: Iterable[int],
+    watched: Sequence[str],
+    present: Sequence[str],
+    texts: Sequence[str] = (),
+) -> list[Any]:
     """Return the facts, those of the watched paths last. minors: of the GPUs.
 
-    watched: host paths that count by their identity; present: those that count by being there.
+    watched: host paths that count by their identity; present: those that count by being there; texts: small files that
+    count by what is in them.
     """
+    gpus = _names(f"{config.proc_root}/driver/nvidia/gpus")
     guarded = _names(f"{config.proc_root}/driver/nvidia/capabilities")
     return [
         FORMAT,
         __version__,
-        _text(f"{config.proc_root}/driver/nvidia/version"),
-        _text(_BOOT_ID),
+        read_text(f"{config.proc_root}/driver/nvidia/version") or "",
+        read_text(_BOOT_ID) or "",
         [config.driver_root, config.dev_root, config.proc_root, config.sys_root, *config.library_search_paths],
-        _names(f"{config.proc_root}/driver/nvidia/gpus"),
+        gpus,
+        silent(config.sys_root, gpus),
         [mig_instances(config.proc_root, minor) if f"gpu{minor}" in guarded else [] for minor in minors],
         _presences(present),
+        [read_text(path) or "" for path in texts],
         _identities(watched),
     ]
 
@@ -75,6 +88,35 @@ def _presences(paths: Sequence[str]) -> list[list[int] | None]:
     return found
 
 
+def extended(before: list[Any], now: list[Any]) -> list[Any]:
+    """Return facts gathered before with those about present paths and texts that were gathered now, for more paths."""
+    return [*before[:_OF_PRESENT], now[_OF_PRESENT], now[_OF_TEXTS], before[-1]]
+
+
+def silent(sys_root: str, names: Iterable[str]) -> list[str]:
+    """Return those PCI devices that do not answer any more: every read of one that has fallen off the bus gives ones.
+
+    /proc does not tell: the driver goes on showing what it once knew. A device that sleeps is not asked, which would
+    wake it. Source: Linux drivers/pci/pci-sysfs.c, pci_read_config.
+    """
+    found = []
+    for name in names:
+        device = f"{sys_root}/bus/pci/devices/{name}"
+        try:
+            if read_start(f"{device}/power/runtime_status", 16).startswith(b"susp"):
+                continue
+        except OSError:
+            pass  # a kernel without power management
+        try:
+            # Each four bytes are a read of the bus, in a virtual machine 10 µs. The first four of a virtual function
+            # are ones by the specification, the next are not.
+            if read_start(f"{device}/config", 4) == _ONES[:4] and read_start(f"{device}/config", 8) == _ONES:
+                found.append(name)
+        except OSError:
+            continue
+    return found
+
+
 def mig_instances(proc_root: str, minor: int) -> list[list[int]]:
     """Return [GPU instance, compute instance, inode, time] of each MIG device of a GPU, ordered by the first two.
 
@@ -109,10 +151,3 @@ def _names(directory: str) -> list[str]:
         return sorted(os.listdir(directory))
     except OSError:
         return []
-
-
-def _text(path: str) -> str:
-    try:
-        return read_start(path, 4096).decode("utf-8", "replace")
-    except OSError:
-        return ""

@@ -32,7 +32,7 @@ def is_fresh(snapshot: RequestSnapshot | Snapshot, config: Config) -> bool:
     """Tell whether the facts that the inventory was made from are the same now."""
     minors = [gpu.minor for gpu in snapshot.inventory.gpus]
     basis = snapshot.basis
-    return basis.facts == facts.gather(config, minors, basis.watched, basis.present)
+    return basis.facts == facts.gather(config, minors, basis.watched, basis.present, basis.texts)
 
 
 def needs_details(request: Request, inventory: Inventory | RequestInventory | None = None) -> bool:

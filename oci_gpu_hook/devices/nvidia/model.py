@@ -50,7 +50,9 @@ class Gpu(Record):
 
     bus_id: `00000000:00:06.0`, as NVML and the design write it: domain in eight hex digits.
     architecture: compute capability, "9.0". memory: bytes. links: index of a peer → number of NVLinks to it.
+    index: as NVML counts, -1 for a GPU that it does not count; while it has not been asked, the order of the PCI bus.
     uuid: the bus id stands in where neither /proc nor NVML can tell. proc_name: below /proc/driver/nvidia/gpus.
+    fault: why nobody can use it, "" for a GPU that works.
     brand: NVML's, in the spelling of requirements ("tesla", "geforcertx"). pcie_switch: PCI address of the upstream
     port of the switch it hangs on, "" where it is on a root port. drm: names in /dev/dri, e.g. ("card1", "renderD128").
     """
@@ -71,6 +73,7 @@ class Gpu(Record):
     mig_enabled: bool = False
     mig_devices: tuple[MigDevice, ...] = ()
     persistence_mode: bool | None = None
+    fault: str = ""
 
 
 def pci_address(bus_id: str) -> str:
@@ -180,13 +183,14 @@ class RequestInventory(Record):
 class Basis(Record):
     """What an inventory was made from, and what there may be besides.
 
-    candidates: the nodes to look for, as host_nodes has them; watched, present: host paths, as facts.gather takes
-    them. facts: what it returned.
+    candidates: the nodes to look for, as host_nodes has them; watched, present, texts: host paths, as facts.gather
+    takes them. facts: what it returned.
     """
 
     candidates: Mapping[str, Sequence[Any]]
     watched: Sequence[str]
     present: Sequence[str]
+    texts: Sequence[str] = ()
     facts: list[Any]
 
 

@@ -19,19 +19,37 @@ _HEX: Final = frozenset("0123456789abcdef")
 
 
 def resolve(names: Iterable[str], devices: Sequence[Device]) -> tuple[Device, ...]:
-    """Return the devices that are named, in the order of the names. Raises InvalidInput for an unknown name."""
+    """Return the devices that are named, in the order of the names.
+
+    Raises InvalidInput for an unknown name, and for a device that the driver has lost.
+    """
     wanted = {name: name.lower() for name in names if name}  # NVIDIA's hook writes "0,0" as ",0"
     if "all" in wanted.values():
-        return everything(devices)
+        working = everything(devices)
+        if not working and devices:
+            from oci_gpu_hook.devices.nvidia import refusals
+
+            raise refusals.none_works(devices)
+        return tuple([device for device in working if not device.excluded])
     found: dict[str, Device] = {}
     for name, lower in wanted.items():
-        device = _gpu(lower, devices) or _mig(lower, devices)
+        device = find(lower, devices)
         if device is None:
             from oci_gpu_hook.devices.nvidia import refusals
 
             raise refusals.unknown(name, devices)
+        if device.fault:
+            from oci_gpu_hook.devices.nvidia import refusals
+
+            raise refusals.lost(name, device)
         found.setdefault(device.uuid, device)
     return tuple(found.values())
+
+
+def find(name: str, devices: Sequence[Device]) -> Device | None:
+    """Return the device of a name, whether it works or not."""
+    name = name.lower()
+    return _gpu(name, devices) or _mig(name, devices)
 
 
 def of_mig(name: str) -> bool:

@@ -22,17 +22,23 @@ if TYPE_CHECKING:
 
 _PROBE: Final = os.path.join(os.path.dirname(__file__), "nvml_probe.py")
 _GRACE: Final = 1.0  # seconds a killed child is waited for; one that is stuck in the kernel is left behind
+_UNLISTED: Final[Mapping[str, Any]] = {
+    "index": -1,
+    "fault": "NVML does not count it, so the driver could not start it",
+}
+_AFTER_ALL: Final = "g"  # after every hex digit
 _REMEDY: Final = "run nvidia-smi on the host, which asks the same questions; see dmesg for errors of the driver"
 
 
 def complete(inventory: Inventory) -> Inventory:
     """Return the inventory with what NVML tells. Raises DriverError where NVML cannot be asked."""
     answer = ask(_library(inventory), _module_directories())
-    told = [gpu for gpu in answer["gpus"] if "error" not in gpu]
-    by_bus = {gpu["busId"]: gpu for gpu in told if "busId" in gpu}
-    indices = {gpu.bus_id: gpu.index for gpu in inventory.gpus}
-    warnings = [one_line(f"NVML: {gpu['error']}") for gpu in answer["gpus"] if "error" in gpu]
-    gpus = tuple(_completed(gpu, by_bus.get(gpu.bus_id, {}), by_bus, indices) for gpu in inventory.gpus)
+    told = _by_bus(answer["gpus"], [gpu.bus_id for gpu in inventory.gpus])
+    working = {bus_id: gpu for bus_id, gpu in told.items() if "error" not in gpu}
+    gpus = tuple(_completed(gpu, told.get(gpu.bus_id, _UNLISTED), working) for gpu in inventory.gpus)
+    known = {gpu.bus_id for gpu in inventory.gpus}
+    strange = [gpu["error"] for bus_id, gpu in told.items() if bus_id not in known and "error" in gpu]
+    warnings = [one_line(f"NVML: {error}") for error in strange]
     return inventory.replace(
         cuda_version=answer["cudaVersion"], gpus=gpus, detailed=True, warnings=(*inventory.warnings, *warnings)
     )
@@ -134,13 +140,36 @@ def _module_directories() -> list[str]:
     raise DriverError("cannot ask NVML", f"{sys.executable} has no module pynvml", remedy)
 
 
-def _completed(
-    gpu: Gpu, told: Mapping[str, Any], by_bus: Mapping[str, Mapping[str, Any]], indices: Mapping[str, int]
-) -> Gpu:
+def _by_bus(told: Sequence[Mapping[str, Any]], bus_ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+    """Return what is told of each GPU, by its bus id, in NVML's order, which is that of the PCI bus.
+
+    A GPU that NVML counts and cannot open has no bus id: it is one of `bus_ids` between its neighbours in the order.
+    """
+    opened = {gpu["busId"] for gpu in told if "busId" in gpu}
+    unplaced = sorted(bus_id for bus_id in bus_ids if bus_id not in opened)
+    found: dict[str, Mapping[str, Any]] = {}
+    last = ""
+    for position, gpu in enumerate(told):
+        bus_id = gpu.get("busId")
+        if bus_id is None:
+            following = min((later["busId"] for later in told[position:] if "busId" in later), default=_AFTER_ALL)
+            bus_id = next((one for one in unplaced if last < one < following), f"unknown, {position}")
+            if bus_id in unplaced:
+                unplaced.remove(bus_id)
+        else:
+            last = bus_id
+        found[bus_id] = {"index": position, **gpu}
+    return found
+
+
+def _completed(gpu: Gpu, told: Mapping[str, Any], working: Mapping[str, Mapping[str, Any]]) -> Gpu:
     minors = {(mig.gpu_instance, mig.compute_instance): mig for mig in gpu.mig_devices}
     devices = tuple(_mig_device(device, minors) for device in told.get("migDevices", ()) if device["uuid"])
     mode = told.get("persistenceMode")
+    error = told.get("error", "")
     return gpu.replace(
+        index=told["index"],
+        fault=gpu.fault or told.get("fault", "") or (one_line(f"NVML says: {error}") if error else ""),
         uuid=told.get("uuid") or gpu.uuid,
         name=told.get("name") or gpu.name,
         brand=told.get("brand", ""),
@@ -149,7 +178,7 @@ def _completed(
         persistence_mode=None if mode is None else bool(mode),
         mig_enabled=told.get("migEnabled", gpu.mig_enabled),
         mig_devices=devices or gpu.mig_devices,
-        links=_links(gpu, told, by_bus, indices),
+        links=_links(gpu, told, working),
     )
 
 
@@ -168,13 +197,11 @@ def _mig_device(told: Mapping[str, Any], seen: Mapping[tuple[int, int], MigDevic
     )
 
 
-def _links(
-    gpu: Gpu, told: Mapping[str, Any], by_bus: Mapping[str, Mapping[str, Any]], indices: Mapping[str, int]
-) -> tuple[tuple[int, int], ...]:
+def _links(gpu: Gpu, told: Mapping[str, Any], working: Mapping[str, Mapping[str, Any]]) -> tuple[tuple[int, int], ...]:
     """Return (peer's index, NVLinks to it); by way of switches a GPU reaches every other that they reach."""
-    links = {indices[peer]: count for peer, count in told.get("links", ()) if peer in indices}
-    for peer, other in by_bus.items():
+    links = {working[peer]["index"]: count for peer, count in told.get("links", ()) if peer in working}
+    for peer, other in working.items():
         shared = min(told.get("switchLinks", 0), other.get("switchLinks", 0))
-        if peer != gpu.bus_id and peer in indices and shared:
-            links[indices[peer]] = links.get(indices[peer], 0) + shared
+        if peer != gpu.bus_id and shared:
+            links[other["index"]] = links.get(other["index"], 0) + shared
     return tuple(sorted(links.items()))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing import Any, Final
 
 _MEBIBYTE: Final = 1024 * 1024
+_USELESS: Final = (15, 16)  # nvml.h, NVML_ERROR_GPU_IS_LOST, NVML_ERROR_RESET_REQUIRED
 _SWITCH: Final = 2  # nvml.h, NVML_NVLINK_DEVICE_TYPE_SWITCH
 # nvml.h, nvmlBrandType_t, in the spelling of NVIDIA_REQUIRE_*'s brands
 _BRANDS: Final = (
@@ -41,7 +42,7 @@ _BRANDS: Final = (
 
 
 def main(arguments: list[str]) -> int:
-    """Print {"cudaVersion", "gpus": […]}, or {"error"}; of a GPU that cannot be asked only {"error"}."""
+    """Print {"cudaVersion", "gpus": […]}, or {"error"}. A GPU that is of no use has an "error", and maybe no more."""
     library, *directories = arguments
     sys.path += directories
     try:
@@ -59,14 +60,17 @@ def main(arguments: list[str]) -> int:
 
 
 class _Probe:
-    """The questions, each of which NVML may refuse."""
+    """The questions, each of which NVML may refuse. trouble: what it said of a GPU that is of no use."""
 
     def __init__(self, pynvml: Any) -> None:
         self.nvml = pynvml
+        self.trouble = ""
 
     def answer(self) -> dict[str, Any]:
         version = self.ask("nvmlSystemGetCudaDriverVersion_v2") or self.ask("nvmlSystemGetCudaDriverVersion") or 0
-        count = self.ask("nvmlDeviceGetCount") or 0
+        count = self.ask("nvmlDeviceGetCount")
+        if count is None:
+            return {"error": "it cannot count the GPUs"}
         return {
             "cudaVersion": f"{version // 1000}.{version % 1000 // 10}" if version else "",
             "gpus": [self.gpu(index) for index in range(count)],
@@ -79,7 +83,9 @@ class _Probe:
             return None
         try:
             answer = function(*arguments)
-        except self.nvml.NVMLError:
+        except self.nvml.NVMLError as error:
+            if getattr(error, "value", None) in _USELESS:
+                self.trouble = str(error)
             return None
         return answer.decode("utf-8", "replace") if isinstance(answer, bytes) else answer
 
@@ -87,7 +93,8 @@ class _Probe:
         try:
             handle = self.nvml.nvmlDeviceGetHandleByIndex(index)
         except self.nvml.NVMLError as error:
-            return {"error": f"GPU {index}: {error}"}
+            return {"error": str(error)}
+        self.trouble = ""
         brand = self.ask("nvmlDeviceGetBrand", handle)
         capability = self.ask("nvmlDeviceGetCudaComputeCapability", handle)
         memory = self.ask("nvmlDeviceGetMemoryInfo", handle)
@@ -104,6 +111,8 @@ class _Probe:
             "migDevices": self.mig_devices(handle) if mode and mode[0] == 1 else None,
             **self.links(handle),
         }
+        if found["busId"] is None or self.trouble:
+            found["error"] = self.trouble or "it cannot tell where the GPU is"
         return {name: value for name, value in found.items() if value is not None}
 
     def bus_id(self, name: str, *arguments: Any) -> str | None:

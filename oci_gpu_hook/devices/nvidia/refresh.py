@@ -39,7 +39,7 @@ def make(config: Config, *, detailed: bool, refresh: bool) -> Snapshot:
         else:
             storable = True
         if detailed and not found.inventory.detailed:
-            found = found.replace(inventory=discovery.with_details(found.inventory))
+            found = discovery.with_details(found, config)
         if storable:
             _write(config, found)
         return found

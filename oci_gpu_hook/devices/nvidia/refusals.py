@@ -5,7 +5,7 @@ from __future__ import annotations
 from difflib import get_close_matches
 
 from oci_gpu_hook.base.errors import InvalidInput, quoted
-from oci_gpu_hook.devices.nvidia.devices import everything, gpu_of
+from oci_gpu_hook.devices.nvidia.devices import everything, gpu_of, of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,14 +13,19 @@ if TYPE_CHECKING:
     from typing import Final
 
     from oci_gpu_hook.devices.model import Device
+    from oci_gpu_hook.devices.nvidia.model import Gpu
 
+REMEDY_OF_LOST: Final = (
+    "see dmesg for its Xid and NVRM lines; reset it (nvidia-smi -r) or restart the host, "
+    "then run oci-gpu info --refresh"
+)
 _LISTED: Final = 8  # devices that a message names one by one
 
 
 def unknown(name: str, devices: Sequence[Device]) -> InvalidInput:
     """Refuse a name that no device has, with the nearest that one has."""
     usable = everything(devices)
-    whole = [device for device in devices if not device.whole]
+    whole = [device for device in devices if not device.whole and not device.fault]
     known = {device.uuid.lower(): device.uuid for device in whole}
     known |= {gpu_of(device).bus_id.lower(): gpu_of(device).bus_id for device in whole}
     known |= {device.uuid.lower(): device.uuid for device in usable}
@@ -30,7 +35,31 @@ def unknown(name: str, devices: Sequence[Device]) -> InvalidInput:
         remedy = f"did you mean {known[nearest[0]]}?"
     else:
         remedy = "name one of these or 'all'" if usable else "oci-gpu doctor tells why"
-    return InvalidInput(f"unknown device {quoted(name)}", f"this host has {_list(usable)}", remedy)
+    return InvalidInput(f"unknown device {quoted(name)}", f"this host has {_list(usable)}{_lost(devices)}", remedy)
+
+
+def lost(name: str, device: Device) -> InvalidInput:
+    """Refuse a name whose device cannot be used."""
+    what = named(gpu_of(device)) if not device.whole else f"{device.label} ({device.uuid})"
+    return InvalidInput(
+        f"{what}, asked for as {quoted(name)}", f"the driver has lost it: {device.fault}", REMEDY_OF_LOST
+    )
+
+
+def none_works(devices: Sequence[Device]) -> InvalidInput:
+    """Refuse `all` where the host has GPUs and none that works: without, the container would run and find nothing."""
+    return InvalidInput("all GPUs asked for", f"this host has none that works{_lost(devices)}", REMEDY_OF_LOST)
+
+
+def passed_over(gpu: Gpu) -> str:
+    """Return the warning for a request, by count or for all, that is not given a GPU because it cannot be used."""
+    return f"{named(gpu)} is passed over: the driver has lost it: {gpu.fault}; {REMEDY_OF_LOST}"
+
+
+def named(gpu: Gpu) -> str:
+    """Return what messages call a GPU that may have no index and no UUID."""
+    device = of([gpu])[0]
+    return device.label if device.uuid == device.name else f"{device.label} ({device.uuid})"
 
 
 def no_profile(profile: str, devices: Iterable[Device]) -> InvalidInput:
@@ -39,6 +68,14 @@ def no_profile(profile: str, devices: Iterable[Device]) -> InvalidInput:
     why = f"this host has MIG devices of {', '.join(profiles)}" if profiles else "this host has no MIG device"
     remedy = "ask for one of these profiles" if profiles else "make MIG devices with nvidia-smi, or ask for GPUs"
     return InvalidInput(f"MIG profile {quoted(profile)}", why, remedy)
+
+
+def _lost(devices: Iterable[Device]) -> str:
+    found = [f"{named(gpu_of(device))}: {device.fault}" for device in devices if device.fault and not device.whole]
+    if not found:
+        return ""
+    more = f", and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
+    return f"; the driver has lost {', '.join(found[:_LISTED])}{more}"
 
 
 def _list(devices: Sequence[Device]) -> str:

@@ -105,7 +105,9 @@ def _document(config: Config) -> dict[str, Any] | None:
 
 def _holds(document: Mapping[str, Any], config: Config) -> bool:
     minors = [gpu["minor"] for gpu in document["inventory"]["gpus"]]
-    found: bool = document["facts"] == facts.gather(config, minors, document["watched"], document["present"])
+    found: bool = document["facts"] == facts.gather(
+        config, minors, document["watched"], document["present"], document["texts"]
+    )
     return found
 
 
@@ -114,6 +116,7 @@ def _basis(document: Mapping[str, Any]) -> Basis:
         candidates=document["candidates"],
         watched=document["watched"],
         present=document["present"],
+        texts=document["texts"],
         facts=document["facts"],
     )
 

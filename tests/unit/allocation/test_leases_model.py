@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from oci_gpu_hook.allocation import allocate as story
 from oci_gpu_hook.allocation import query, queue, release, store
 from oci_gpu_hook.allocation.holders import Processes
-from oci_gpu_hook.allocation.model import Claim
+from oci_gpu_hook.allocation.model import Claim, Moment
 from oci_gpu_hook.base.config.model import Config
 from oci_gpu_hook.base.errors import AllocationError
 from oci_gpu_hook.devices.nvidia import devices as of_nvidia
@@ -77,7 +77,7 @@ wishes = st.one_of(
 
 
 numbers = st.integers(0, 99)
-somebody_lives = precondition(lambda self: getattr(self, "living", None))
+somebody_lives = precondition(lambda self: bool(getattr(self, "living", None)))
 
 
 class World:
@@ -88,6 +88,7 @@ class World:
         self.ticks = 100
         self.alive = {}
         self.pids = 300
+        self.uptime = 0
 
     def start(self, pid=None):
         self.ticks += 1
@@ -99,6 +100,7 @@ class World:
 
     def reboot(self):
         self.boot += 1
+        self.uptime = 0
         self.ticks = 100
         self.alive = {}
         self.pids = 300
@@ -107,7 +109,7 @@ class World:
 class FakeProcesses(Processes):
     """The real rules of who lives, over the world's processes."""
 
-    world = None
+    world: World
 
     def __init__(self):
         self.boot_id = f"boot-{self.world.boot}"
@@ -118,6 +120,17 @@ class FakeProcesses(Processes):
 
     def is_taken(self, pid):
         return pid in self.world.alive
+
+    def uptime(self):
+        return self.world.uptime
+
+
+def lets_pass(waited):
+    """Tell whether one that waits lets others pass: not in its first minute and in a quarter of each doubling."""
+    doubled = 60
+    while waited >= 2 * doubled:
+        doubled *= 2
+    return waited >= 60 if waited < 120 else waited >= 1.25 * doubled
 
 
 class Held:
@@ -157,9 +170,17 @@ class Leases(RuleBasedStateMachine):
     def free(self, wish, others):
         return [uuid for uuid in COUNTED[wish.devices] if not self.obstacles(uuid, wish, others)]
 
-    def needs(self, uuids):
+    def needs(self, uuids, others):
         """Return how many of these devices those who wait could claim at the most."""
-        return sum(waiter.request.count for waiter in self.waiting if COUNTED[waiter.request.devices] == uuids)
+        queue = [waiter for waiter in self.waiting if COUNTED[waiter.request.devices] == uuids]
+        if queue and self.lets_pass(queue[0], others):
+            queue = [waiter for waiter in queue if self.could(waiter, others) == waiter.request.count]
+        return sum(waiter.request.count for waiter in queue)
+
+    def lets_pass(self, waiter, others):
+        """Tell whether a waiter cannot be served, and it is the turn of others."""
+        waited = self.world.uptime - waiter.uptime
+        return self.could(waiter, others) < waiter.request.count and lets_pass(waited)
 
     def check_grant(self, wish, granted, others):
         if wish.count is None:
@@ -183,12 +204,13 @@ class Leases(RuleBasedStateMachine):
             blocked = [uuid for uuid in wanted if self.obstacles(uuid, wish, others)]
             assert blocked or (wish.exclusive and self.waiting), "a free device was refused"
         else:
-            left = len(self.free(wish, others)) - self.needs(COUNTED[wish.devices])
+            left = len(self.free(wish, others)) - self.needs(COUNTED[wish.devices], others)
             assert left < wish.count, "a GPU is lost"
 
     def ask(self, name, pid, wish, others):
         container = self.container(name, pid)
-        could = [self.could(waiter, others) for waiter in self.waiting[:1]]
+        first = [waiter for waiter in self.waiting[:1] if not self.lets_pass(waiter, others)]
+        could = [self.could(waiter, others) for waiter in first]
         try:
             granted = {device.uuid for device in story.allocate(wish, HOST, container, self.config)}
         except AllocationError:
@@ -197,7 +219,7 @@ class Leases(RuleBasedStateMachine):
         self.check_grant(wish, granted, others)
         one = Held(name, pid, self.world.alive[pid], granted, wish)
         if wish.count is not None or wish.exclusive:
-            assert could == [self.could(waiter, [*others, one]) for waiter in self.waiting[:1]], "somebody overtook"
+            assert could == [self.could(waiter, [*others, one]) for waiter in first], "somebody overtook"
         return one
 
     def container(self, name, pid):
@@ -222,7 +244,7 @@ class Leases(RuleBasedStateMachine):
     def start(self, wish):
         self.start_named(self.new_name(), self.world.start(), wish)
 
-    @precondition(lambda self: getattr(self, "dead_pids", None))
+    @precondition(lambda self: bool(getattr(self, "dead_pids", None)))
     @rule(wish=wishes, number=numbers)
     def start_with_a_reused_pid(self, wish, number):
         pid = self.dead_pids.pop(number % len(self.dead_pids))
@@ -274,6 +296,10 @@ class Leases(RuleBasedStateMachine):
     def one(self, number):
         return self.living[number % len(self.living)]
 
+    @rule(seconds=st.sampled_from([1, 15, 59, 60, 100, 1000]))
+    def time_passes(self, seconds):
+        self.world.uptime += seconds
+
     @rule()
     def reboot(self):
         self.world.reboot()
@@ -295,14 +321,15 @@ class Leases(RuleBasedStateMachine):
         processes = FakeProcesses()
         wish = request(devices, count=count, exclusive=exclusive)
         holder = processes.holder(self.world.start())
+        assert holder
         claim = Claim(container=self.new_name(), holder=holder, request=wish)
         with story._opened(self.config.state_dir, processes) as opened:
             opened.lock()
-            waiter, book = queue.enqueue(opened.read(), claim, holder, "")
+            waiter, book = queue.enqueue(opened.read(), claim, holder, Moment(date="", uptime=self.world.uptime))
             opened.write(book)
         self.waiting.append(waiter)
 
-    @precondition(lambda self: getattr(self, "waiting", None))
+    @precondition(lambda self: bool(getattr(self, "waiting", None)))
     @rule(number=numbers)
     def a_waiting_hook_is_killed(self, number):
         waiter = self.waiting.pop(number % len(self.waiting))

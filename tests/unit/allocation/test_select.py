@@ -2,88 +2,27 @@
 
 from __future__ import annotations
 
-from itertools import combinations
-
 import pytest
 
-from oci_gpu_hook.allocation import by_count as counting
-from oci_gpu_hook.allocation import select, topology
-from oci_gpu_hook.allocation.holders import Holder
+from oci_gpu_hook.allocation import select, turns
 from oci_gpu_hook.allocation.model import Busy, Lease, LeasedDevice, Waiter
 from oci_gpu_hook.base.errors import AllocationError, InvalidInput
-from oci_gpu_hook.devices.nvidia import devices as of_nvidia
 from oci_gpu_hook.devices.nvidia import names
 from oci_gpu_hook.devices.nvidia.for_request import needs_details
-from oci_gpu_hook.devices.nvidia.model import Gpu, Inventory, MigDevice
-from oci_gpu_hook.request.model import Request
-
-GIB = 1 << 30
-HOLDER = Holder(pid=1, start_time=1, boot_id="b", pid_namespace=1)
-
-
-def uuid(index):
-    return f"GPU-{index:08x}-aaaa-bbbb-cccc-0123456789ab"
-
-
-def mig_uuid(gpu, index):
-    return f"MIG-{gpu:08x}-{index:04x}-5e55-a11e-0123456789ab"
-
-
-def gpu(index, **facts):
-    defaults = {"uuid": uuid(index), "minor": index, "bus_id": f"00000000:{index + 6:02x}:00.0", "memory": 80 * GIB}
-    return Gpu(index=index, **(defaults | facts))
-
-
-def host(*gpus):
-    return of_nvidia.of(gpus)
-
-
-def inventory(*gpus, detailed=True):
-    return Inventory(driver_version="580.1", gpus=gpus, libraries=(), files=(), nodes=(), detailed=detailed)
-
-
-def plain(size, **facts):
-    return host(*(gpu(index, **facts) for index in range(size)))
-
-
-def linked(size, links, **facts):
-    """Build a host of `size` GPUs; links maps (one, other) to the number of NVLinks."""
-    both = dict(links) | {(b, a): n for (a, b), n in links.items()}
-    return host(
-        *(gpu(i, links=tuple((b, n) for (a, b), n in sorted(both.items()) if a == i), **facts) for i in range(size))
-    )
-
-
-def mig_gpu(index, *profiles):
-    devices = tuple(
-        MigDevice(
-            index=number,
-            uuid=mig_uuid(index, number),
-            gpu_instance=number + 7,
-            compute_instance=0,
-            profile=profile,
-            memory=int(profile.split(".")[1].removesuffix("gb")) * GIB,
-            gpu_instance_minor=number,
-            compute_instance_minor=number + 100,
-        )
-        for number, profile in enumerate(profiles)
-    )
-    return gpu(index, mig_enabled=True, mig_devices=devices)
-
-
-def request(*devices, **fields):
-    return Request(devices=devices, driver_capabilities=("compute",), source="environment", **fields)
-
-
-def lease(container, *uuids, exclusive=False):
-    devices = tuple(
-        LeasedDevice(whole=one) if one.startswith("GPU") else LeasedDevice(whole="", part=one) for one in uuids
-    )
-    return Lease(container=container, devices=devices, exclusive=exclusive, holder=HOLDER, since="")
-
-
-def indices(granted):
-    return [device.index for device in granted]
+from tests.unit.allocation.gpus import (
+    GIB,
+    HOLDER,
+    gpu,
+    host,
+    indices,
+    inventory,
+    lease,
+    mig_gpu,
+    mig_uuid,
+    plain,
+    request,
+    uuid,
+)
 
 
 @pytest.mark.parametrize(
@@ -205,7 +144,7 @@ def test_too_busy_says_how_many_are_free_and_who_holds_the_others():
     with pytest.raises(Busy) as caught:
         select.choose(request(count=2, exclusive=True), plain(3), leases)
     assert str(caught.value).startswith(
-        "2 GPUs asked for exclusively: of 3 on this host 1 can be granted now; "
+        "2 GPUs asked for exclusively: 1 of 3 available; "
         "GPU 0 held by 'trainer' exclusively, GPU 1 held by 'notebook'; "
     )
 
@@ -215,7 +154,7 @@ def test_more_than_the_host_has_is_no_matter_of_waiting():
         select.choose(request(count=3), plain(2), [lease("a", uuid(0), exclusive=True)])
     assert not isinstance(caught.value, Busy)
     assert str(caught.value) == (
-        "3 GPUs asked for: this host has 2; 1 free; GPU 0 held by 'a' exclusively; ask for at most 2"
+        "3 GPUs asked for: this host has 2; 1 available; GPU 0 held by 'a' exclusively; ask for at most 2"
     )
 
 
@@ -237,7 +176,7 @@ def test_mig_devices_are_counted_by_profile():
     held = [lease("a", mig_uuid(1, 0))]
     chosen = select.choose(request("1G.10GB", count=2), MIXED, held)
     assert [device.uuid for device in chosen] == [mig_uuid(1, 1), mig_uuid(3, 0)]
-    with pytest.raises(Busy, match=r"3 MIG devices 1g.10gb asked for exclusively: of 3 .* MIG 1:0 held by 'a'"):
+    with pytest.raises(Busy, match=r"3 MIG devices 1g.10gb asked for exclusively: 2 of 3 .* MIG 1:0 held by 'a'"):
         select.choose(request("1g.10gb", count=3, exclusive=True), MIXED, held)
     with pytest.raises(InvalidInput, match=r"this host has MIG devices of 1g.10gb, 3g.40gb"):
         select.choose(request("2g.20gb", count=1), MIXED, held)
@@ -273,124 +212,40 @@ def test_a_lease_of_a_vanished_gpu_is_nobodys_obstacle():
     assert indices(select.choose(request(count=2, exclusive=True), plain(2), [gone])) == [0, 1]
 
 
-# The pairs of an NVIDIA DGX-1V: a hybrid cube mesh in which some pairs have two NVLinks, some one, some none.
-CUBE_MESH = {
-    **dict.fromkeys([(0, 3), (0, 4), (1, 2), (1, 5), (2, 3), (4, 7), (5, 6), (6, 7)], 2),
-    **dict.fromkeys([(0, 1), (0, 2), (1, 3), (2, 6), (3, 7), (4, 5), (4, 6), (5, 7)], 1),
-}
-ISLANDS = {(a, b): 4 for start in (0, 2, 4, 6) for a, b in [(start, start + 1)]}
-
-
-def test_a_pair_joined_by_nvlink_is_preferred_to_a_lower_index():
-    islands = linked(8, ISLANDS)
-    assert indices(select.choose(request(count=2), islands, [lease("a", uuid(0), exclusive=True)])) == [2, 3]
-    assert indices(select.choose(request(count=4), islands, [lease("a", uuid(1), exclusive=True)])) == [2, 3, 4, 5]
-
-
-def test_the_pair_with_more_nvlinks_is_preferred():
-    assert indices(select.choose(request(count=2), linked(8, CUBE_MESH), [])) == [0, 3]
-
-
-def test_a_joined_set_is_preferred_to_more_links_in_two_parts():
-    host_of_six = linked(6, {(0, 1): 12, (2, 3): 12, (3, 4): 1, (4, 5): 1, (2, 5): 1})
-    assert indices(select.choose(request(count=4), host_of_six, [])) == [2, 3, 4, 5]
-
-
-def test_without_nvlink_one_numa_node_then_one_switch_decide():
-    nodes = host(*(gpu(i, numa_node=i % 2, pcie_switch=f"{i // 4}") for i in range(8)))
-    assert indices(select.choose(request(count=2), nodes, [])) == [0, 2]
-    assert indices(select.choose(request(count=2), nodes, [lease("a", uuid(0), exclusive=True)])) == [1, 3]
-    unknown = host(*(gpu(i, numa_node=None, pcie_switch="") for i in range(4)))
-    assert indices(select.choose(request(count=2), unknown, [])) == [0, 1]
-
-
-def test_what_balance_has_chosen_draws_what_topology_chooses():
-    islands = linked(4, {(0, 3): 4, (1, 2): 4})
-    leases = [lease("a", uuid(0)), lease("b", uuid(1)), lease("c", uuid(2))]
-    assert indices(select.choose(request(count=2), islands, leases)) == [0, 3]
-
-
-def rank(gpus, chosen):
-    weights = topology._Fabric(list(gpus))
-    return weights.rank(tuple(chosen))[:2]
-
-
-@pytest.mark.parametrize(
-    ("taken", "wanted"),
-    [(taken, wanted) for taken in [(), (0,), (3, 4, 9), (1, 2, 5, 8, 10, 14)] for wanted in range(1, 17 - len(taken))],
-)
-def test_sixteen_gpus_get_as_good_a_set_as_trying_all_would_find(taken, wanted):
-    """Two boards of 8, each an NVLink mesh, as in a DGX-2 cut in half: beyond the bound the search is greedy."""
-    links = {(a + board, b + board): 6 for board in (0, 8) for a, b in combinations(range(8), 2)}
-    machine = linked(16, links)
-    pool = [one for one in machine if one.index not in taken]
-    chosen = topology.best([], pool, wanted)
-    assert len({one.index for one in chosen}) == wanted
-    # By hand: all from one board if it suffices, else the larger board whole and the rest from the other.
-    boards = sorted((sum(one.index < 8 for one in pool), sum(one.index >= 8 for one in pool)), reverse=True)
-    counts = sorted((sum(one.index < 8 for one in chosen), sum(one.index >= 8 for one in chosen)), reverse=True)
-    assert counts == ([wanted, 0] if wanted <= boards[0] else [boards[0], wanted - boards[0]])
-
-
-@pytest.mark.parametrize("wanted", range(2, 8))
-def test_growing_finds_what_trying_all_finds_on_a_cube_mesh(wanted, monkeypatch):
-    machine = linked(8, CUBE_MESH)
-    exhaustive = topology.best([], machine, wanted)
-    monkeypatch.setattr(topology, "MOST_PAIRS", 0)
-    grown = topology.best([], machine, wanted)
-    assert rank(machine, [one.index for one in grown]) == rank(machine, [one.index for one in exhaustive])
-
-
-def test_the_search_is_bounded(monkeypatch):
-    looked_at = 0
-    weigh = topology._Fabric.rank
-
-    def counting(self, chosen):
-        nonlocal looked_at
-        looked_at += len(chosen) * (len(chosen) - 1) // 2
-        return weigh(self, chosen)
-
-    monkeypatch.setattr(topology._Fabric, "rank", counting)
-    machine = linked(64, {(a, a + 1): 1 for a in range(0, 64, 2)})
-    for wanted in range(1, 64):
-        looked_at = 0
-        assert len(topology.best([], machine, wanted)) == wanted
-        assert looked_at <= max(topology.MOST_PAIRS, 64 * wanted * (wanted - 1) // 2)
-
-
 def waiter(ticket, container, wish):
     return Waiter(ticket=ticket, container=container, holder=HOLDER, request=wish, since="")
 
 
 def test_those_who_wait_keep_what_is_free_of_what_they_need():
     held = [lease("a", uuid(0), exclusive=True)]
-    kept = counting.reserved([waiter(1, "big", request(count=4, exclusive=True))], "nvidia.com/gpu", plain(4), held)
+    kept = turns.kept([waiter(1, "big", request(count=4, exclusive=True))], "nvidia.com/gpu", plain(4), held, 0)
     assert [device.whole for device in kept[0].devices] == [uuid(1), uuid(2), uuid(3), uuid(0)]
-    with pytest.raises(Busy, match="'big' exclusively"):
+    with pytest.raises(Busy, match="kept for 'big'"):
         select.choose(request(count=1, exclusive=True), plain(4), [*held, *kept])
 
 
 def test_new_sharers_do_not_come_as_fast_as_old_ones_go():
     """Two GPUs, both shared: who waits for one alone gets the one that fewer share, and nobody new joins there."""
     held = [lease("a", uuid(0)), lease("b", uuid(0)), lease("c", uuid(1))]
-    kept = counting.reserved([waiter(1, "alone", request(count=1, exclusive=True))], "nvidia.com/gpu", plain(2), held)
+    kept = turns.kept([waiter(1, "alone", request(count=1, exclusive=True))], "nvidia.com/gpu", plain(2), held, 0)
     assert indices(select.choose(request(count=1), plain(2), [*held, *kept])) == [0]
-    later = counting.reserved(
+    later = turns.kept(
         [waiter(1, "alone", request(count=1, exclusive=True)), waiter(2, "next", request("1"))],
         "nvidia.com/gpu",
         plain(2),
         held,
+        0,
     )
     assert [one.container for one in later] == ["alone"]
 
 
 def test_those_who_wait_keep_no_more_than_they_need():
-    kept = counting.reserved([waiter(1, "one", request("2", exclusive=True, wait=5))], "nvidia.com/gpu", plain(4), [])
+    kept = turns.kept([waiter(1, "one", request("2", exclusive=True, wait=5))], "nvidia.com/gpu", plain(4), [], 0)
     assert indices(select.choose(request(count=3, exclusive=True), plain(4), kept)) == [0, 1, 3]
 
 
 def test_a_waiter_whose_device_vanished_keeps_nothing():
-    assert counting.reserved([waiter(1, "x", request("7", exclusive=True))], "nvidia.com/gpu", plain(2), []) == ()
+    assert turns.kept([waiter(1, "x", request("7", exclusive=True))], "nvidia.com/gpu", plain(2), [], 0) == ()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -79,3 +80,27 @@ def test_a_number_that_no_kernel_writes_is_no_row():
     rows = b"9" * 5000 + b" 35 98:0 /mnt1 /mnt2 rw - ext3 /dev/root rw\n"
     assert list(mount_table.mounts(rows)) == []
     assert mount_table.own_mounts(rows, 35, lambda: rows) == {35}
+
+
+HOST = b"20 1 254:0 / / rw - ext4 a rw\n21 20 0:9 / /sys/fs/fuse/connections rw - fusectl f rw\n"
+
+
+@pytest.mark.parametrize(
+    ("rows", "answer"),
+    [
+        (b"", False),
+        (b"30 20 0:7 / /r rw - overlay o rw\n", False),
+        (b"31 20 0:8 / /var/lib/lxcfs rw - fuse.lxcfs l rw\n30 20 0:7 / /r rw - overlay o rw\n", False),
+        (b"30 20 0:7 / /r rw - overlay o rw\n31 30 0:8 / /r/v rw - fuse.sshfs l rw\n", True),
+        (b"30 20 0:7 / /r rw - nfs4 server:/ rw\n", True),
+        (b"30 20 0:7 / /rest rw - nfs4 server:/ rw\n32 20 0:8 / /r rw - overlay o rw\n", False),
+    ],
+)
+def test_what_may_never_answer_before_the_runtime_has_pivoted(rows, answer):
+    assert mount_table.may_never_answer(HOST + rows, b"/r") is answer
+
+
+def test_what_may_never_answer_in_a_container_that_has_pivoted():
+    rows = b"30 1 0:7 / / rw - overlay o rw\n31 30 0:8 / /v rw - fuse l rw\n"
+    assert mount_table.may_never_answer(rows, b"/bundle/rootfs")
+    assert not mount_table.may_never_answer(rows.replace(b"- fuse ", b"- ext4 "), b"/bundle/rootfs")

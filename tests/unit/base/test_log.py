@@ -69,9 +69,9 @@ def test_nothing_is_written_or_imported_without_a_file(monkeypatch, tmp_path, ca
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_log_that_cannot_be_written_fails_nobody(tmp_path, capsys):
+def test_a_log_that_cannot_be_written_fails_nobody(tmp_path, capfd):
     log.configure(Config(log_file=str(tmp_path / "missing" / "log")))
     log.info("event")
     log.error("event")
     log.configure(Config())
-    assert capsys.readouterr().err.count("cannot write the log") == 2
+    assert capfd.readouterr().err.count("cannot write the log") == 2

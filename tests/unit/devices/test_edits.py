@@ -87,6 +87,7 @@ def test_of_two_edits_for_one_place_the_later_counts_in_its_own_place():
     assert [(node.path, node.major) for node in both.device_nodes] == [("/dev/b", 1), ("/dev/a", 2)]
     assert [(mount.container_path, mount.host_path) for mount in both.mounts] == [("/n", "/1"), ("/m", "/2")]
     assert both.additional_gids == (1, 2, 3)
+    assert both.intel_rdt
     assert both.intel_rdt.clos_id == "other"
 
 

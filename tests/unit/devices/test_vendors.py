@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
 import oci_gpu_hook
-from oci_gpu_hook.allocation import by_count, conflict, lease_table, queue, select
+from oci_gpu_hook.allocation import conflict, lease_table, queue, select, turns
 from oci_gpu_hook.allocation.holders import Holder
 from oci_gpu_hook.allocation.model import Lease, LeasedDevice, LeaseTable, Waiter, leased
 from oci_gpu_hook.base.errors import InvalidInput
@@ -46,7 +47,9 @@ def test_a_kind_without_a_room_is_refused():
 def test_every_kind_that_can_be_asked_for_has_a_room():
     for kind in words.KINDS:
         assert vendors.of(kind).TERMS.whole
-        assert words.of(kind)
+        asked = words.of(kind).read_list("environment", "X", ["all"], [])
+        assert asked
+        assert asked.kind == kind
         assert qualified_name.kind_of(kind.partition("/")[0]) == kind
     assert DEFAULT_KIND == of_nvidia.KIND
 
@@ -106,7 +109,7 @@ def test_devices_of_any_kind_are_counted():
 
 def test_who_waits_for_another_kind_keeps_nothing_of_this():
     waiting = Waiter(ticket=1, container="w", holder=HOLDER, request=request(count=1, exclusive=True), since="")
-    assert by_count.reserved([waiting], OTHER, [other(0)], []) == ()
+    assert turns.kept([waiting], OTHER, [other(0)], [], 0) == ()
 
 
 def test_a_record_names_the_kind_of_devices_that_are_not_nvidias():
@@ -116,7 +119,7 @@ def test_a_record_names_the_kind_of_devices_that_are_not_nvidias():
         request=Request(kind=OTHER, devices=("all",), driver_capabilities=(), source="queue"),
     )  # fmt: skip
     table = LeaseTable(leases=(one,), queue=(waiting,), next_ticket=2)
-    document = lease_table.to_json(table)
+    document: Any = lease_table.to_json(table)
     assert document["leases"][0]["devices"] == [
         {"gpu": "GPU-0", "mig": ""},
         {"gpu": "NPU-0", "mig": "NPU-0/1", "kind": OTHER},
@@ -126,7 +129,7 @@ def test_a_record_names_the_kind_of_devices_that_are_not_nvidias():
 
 @pytest.mark.parametrize("kind", [1, None, ["x"]])
 def test_a_kind_that_is_no_text_is_complained_of(kind):
-    table = lease_table.to_json(LeaseTable(leases=(lease(LeasedDevice(whole="GPU-0")),)))
+    table: Any = lease_table.to_json(LeaseTable(leases=(lease(LeasedDevice(whole="GPU-0")),)))
     table["leases"][0]["devices"][0]["kind"] = kind
     found, complaints = lease_table.from_json(table)
     assert (found.leases, len(complaints)) == ((), 1)

@@ -9,6 +9,7 @@ import subprocess
 import pytest
 
 from oci_gpu_hook.admin.cli import bundle
+from oci_gpu_hook.apply.process import check_process
 from oci_gpu_hook.base.errors import InvalidInput
 from oci_gpu_hook.oci import container
 
@@ -130,19 +131,19 @@ def test_device_rules_keep_their_order_and_wildcards():
 @pytest.mark.parametrize("pid", [0, -1, 1 << 30])
 def test_numbers_that_name_no_process_are_refused(pid):
     with pytest.raises(InvalidInput, match="is not the number of a process"):
-        container.check_process(pid)
+        check_process(pid)
 
 
 def test_a_dead_process_is_refused():
     child = subprocess.Popen(["/bin/true"])
     child.wait()
     with pytest.raises(InvalidInput, match="no such process"):
-        container.check_process(child.pid)
+        check_process(child.pid)
 
 
 def test_a_process_of_the_hosts_own_namespace_is_refused():
     with pytest.raises(InvalidInput, match="mount namespace of the host"):
-        container.check_process(os.getpid())
+        check_process(os.getpid())
 
 
 def test_a_bundle_without_configuration_is_refused(tmp_path):

@@ -14,9 +14,10 @@ from oci_gpu_hook.devices.nvidia.driver_root import DriverRoot
 from oci_gpu_hook.devices.nvidia.model import DeviceNode as HostNode
 from oci_gpu_hook.devices.nvidia.model import Gpu, Inventory, MigDevice
 from oci_gpu_hook.request.model import Request
+from tests.paths import DATA
 from tests.unit.devices.nvidia import driver_trees as trees
 
-with open(os.path.join(trees.DATA, "driver_file_cases.json")) as file:
+with open(DATA / "driver_file_cases.json") as file:
     CASES = json.load(file)
 VERSION = "999.88.77"
 
@@ -168,7 +169,7 @@ def test_which_values_mean_nothing(value):
 
 
 def test_managing_mig_where_there_is_none_is_a_warning():
-    warnings = []
+    warnings: list[str] = []
     found = paths(asked("compute", mig_config_devices="all"), host(node("/dev/nvidia0")), *devices.of([gpu()]),
                   warnings=warnings)  # fmt: skip
     assert found == ["/dev/nvidia0", "/dev/nvidiactl"]

@@ -196,6 +196,7 @@ class TestSources:
         }
         noted["cdi.k8s.io/c"] = "nvidia.com/imex-channel=3,nvidia.com/mig=0:1,nvidia.com/gpu=mig1:2,vendor.com/nic=x"
         request = parse(container(annotations=noted), Config())
+        assert request
         assert request.devices == ("0", "1", "0:1", "1:2")
         assert (request.imex_channels, request.features) == ((3,), ("gds",))
         assert "vendor.com/nic=x" in "\n".join(request.warnings)

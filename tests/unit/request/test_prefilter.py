@@ -126,8 +126,8 @@ def test_it_never_says_no_where_parse_says_yes(document, swarm):
     config = Config(swarm_resource=swarm, accept_volume_mounts=True)
     bundle = Bundle(document)
     try:
-        request = parse(bundle.container(), config)
+        asks = parse(bundle.container(), config) is not None
     except HookError:
-        request = "asked for in words that cannot be served"
-    if request is not None:
+        asks = True  # in words that cannot be served
+    if asks:
         assert may_ask(document.encode(), bundle.state.encode(), swarm)

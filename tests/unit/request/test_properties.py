@@ -15,7 +15,7 @@ from oci_gpu_hook.devices.nvidia.requirements import Host, check, needs_nvml, un
 from oci_gpu_hook.request.json_form import to_json
 from oci_gpu_hook.request.parse import parse, read
 from tests.paths import SCHEMAS
-from tests.unit.request.texts import annotations, container, entries, mounts, values
+from tests.unit.request.texts import annotation_sets, container, entries, mounts, values
 
 SCHEMA = SCHEMAS / "request.schema.json"
 configs = st.builds(
@@ -27,7 +27,7 @@ configs = st.builds(
     disable_require=st.booleans(),
 )
 containers = st.builds(
-    container, env=st.lists(entries, max_size=6), mounts=mounts, annotations=annotations, privileged=st.booleans()
+    container, env=st.lists(entries, max_size=6), mounts=mounts, annotations=annotation_sets, privileged=st.booleans()
 )
 
 
@@ -75,7 +75,7 @@ SILENT = ("NVIDIA_VISIBLE_DEVICES", "OCI_GPU_COUNT", "CUDA_VERSION", "SWARM", "S
 @settings(max_examples=400)
 @given(
     env=st.lists(entries.filter(lambda entry: entry.partition("=")[0] not in SILENT), max_size=6),
-    noted=annotations,
+    noted=annotation_sets,
     config=configs,
     privileged=st.booleans(),
 )
@@ -87,7 +87,9 @@ def test_who_asks_for_no_gpu_never_fails(env, noted, config, privileged):
 
 
 @settings(max_examples=300)
-@given(env=st.lists(entries, max_size=5), noted=annotations.map(lambda a: {k: v for k, v in a.items() if k == "other"}))
+@given(
+    env=st.lists(entries, max_size=5), noted=annotation_sets.map(lambda a: {k: v for k, v in a.items() if k == "other"})
+)
 def test_void_ends_every_request_by_variables(env, noted):
     env = [*(entry for entry in env if not entry.startswith("SW")), "NVIDIA_VISIBLE_DEVICES=0,void,1"]
     assert parse(container(env, annotations=noted), Config()) is None
@@ -106,6 +108,7 @@ def test_policy_keeps_unprivileged_containers_from_asking_by_variables(env):
 def test_a_list_gives_neither_fewer_nor_more(indices, blanks):
     listed = ",".join(f" {index}\t" for index in indices) + "," + ",".join(blanks)
     request = parse(container([f"NVIDIA_VISIBLE_DEVICES={listed}"]), Config())
+    assert request
     assert request.devices == tuple(dict.fromkeys(map(str, indices)))
 
 

@@ -36,7 +36,7 @@ def gpu(index, architecture="8.0", brand="tesla"):
     ],
 )
 def test_what_does_not_hold(requirement, message):
-    assert unsatisfied(requirement, HOST).startswith(message)
+    assert str(unsatisfied(requirement, HOST)).startswith(message)
 
 
 @pytest.mark.parametrize(

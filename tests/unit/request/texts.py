@@ -91,7 +91,7 @@ values = st.one_of(
 entries = st.one_of(st.tuples(st.sampled_from(NAMES), values).map("=".join), st.text(max_size=8))
 json_entries = entries.filter(lambda text: text.isascii() or text.isprintable())
 environments = st.lists(json_entries, max_size=5)
-annotations = st.dictionaries(
+annotation_sets = st.dictionaries(
     st.one_of(
         st.sampled_from(["devices", "capabilities", "count", "memory", "exclusive", "wait", "cuont"]).map(
             "io.oci-gpu-hook.{}".format

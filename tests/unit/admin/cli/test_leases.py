@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,7 +109,8 @@ def test_eighty_columns_are_enough(host):
     console.print(command._picture(host.config))
     text = console.export_text()
     assert all(len(line) <= 80 for line in text.splitlines())
-    assert all(word in text for word in ("PRODUCT", "MEMORY", "HOLDER", "SINCE", "EXCLUSIVE", "0s", "yes"))
+    assert all(word in text for word in ("PRODUCT", "MEMORY", "HOLDER", "SINCE", "EXCLUSIVE", "yes"))
+    assert re.search(r" \d+s ", text), "how long ago"
     assert "80 GiB   3f5a3f5a3f5a" in text, "as many digits as docker ps shows"
 
 
@@ -168,7 +170,7 @@ def test_releasing_what_holds_nothing_is_an_error_that_names_the_holders(host, c
 def test_those_who_wait_are_shown_below(host, capsys):
     from oci_gpu_hook.allocation import queue, store
     from oci_gpu_hook.allocation.holders import Processes
-    from oci_gpu_hook.allocation.model import Claim
+    from oci_gpu_hook.allocation.model import Claim, Moment
 
     processes = Processes()
     wish = Request(count=2, exclusive=True, driver_capabilities=(), source="environment")
@@ -177,7 +179,7 @@ def test_those_who_wait_are_shown_below(host, capsys):
     claim = Claim(container="batch", holder=holder, request=wish)
     with store.Store(host.config.state_dir, processes) as opened:
         opened.lock()
-        opened.write(queue.enqueue(opened.read(), claim, claim.holder, "")[1])
+        opened.write(queue.enqueue(opened.read(), claim, claim.holder, Moment(date="", uptime=0))[1])
     host()
     assert "waiting, 1: batch for 2" in capsys.readouterr().out
 

@@ -66,7 +66,7 @@ def test_a_plan_says_which_gpu_and_why(plan, host):
 
 def test_a_plan_by_count_says_how_many_there_were_and_how_near_they_are(plan):
     _, out, _ = plan("OCI_GPU_COUNT=2", "OCI_GPU_MEMORY=40GiB")
-    assert "of 4 on this host with 40 GiB or more, 4 can be granted now; the fewest holders come first" in out
+    assert "4 of 4 available on this host with 40 GiB or more; the fewest holders come first" in out
     assert "of equals, those that are nearest to each other: 0-1 NV18" in out
 
 
@@ -269,14 +269,12 @@ def test_who_shares_a_gpu_is_named_where_it_can_be_known():
     from oci_gpu_hook.allocation.holders import Processes
     from oci_gpu_hook.allocation.model import Lease, LeasedDevice
     from oci_gpu_hook.devices.nvidia import devices
-    from oci_gpu_hook.devices.nvidia.model import Inventory
     from oci_gpu_hook.request.model import Request
 
-    one = gpu(0, name="H100")
-    host = Inventory(driver_version="580.1", gpus=(one,), libraries=(), files=(), nodes=())
+    host = devices.of((gpu(0, name="H100"),))
     asked = Request(devices=("0",), driver_capabilities=(), source="environment")
     holder = Processes().holder(0)
     assert holder
     lease = Lease(container="db\n", devices=(LeasedDevice(whole="GPU-0"),), holder=holder, exclusive=False, since="")
     for held, words in (((lease,), "held by 'db\\n' too"), ((), "held by nobody else"), (None, "only root can see")):
-        assert words in list(explain.gpus(asked, host, devices.of((one,)), held))[1]
+        assert words in list(explain.gpus(asked, host, host, held))[1]

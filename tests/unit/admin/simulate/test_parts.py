@@ -12,7 +12,7 @@ import pytest
 from elftools.elf.dynamic import DynamicSegment
 from elftools.elf.elffile import ELFFile
 
-from oci_gpu_hook.admin.simulate import elf, nodes, procfs, products
+from oci_gpu_hook.admin.simulate import elf, elf_parts, nodes, procfs, products
 from oci_gpu_hook.admin.simulate.driver_files import Driver
 from oci_gpu_hook.admin.simulate.gpus import default_profiles, make_gpus
 from oci_gpu_hook.base.errors import InvalidInput
@@ -164,12 +164,12 @@ class TestNumbers:
         assert {node.major for node in nodes.host_nodes(gpus(2, mig=("7g.80gb",)), numbers)} <= listed
 
 
-@pytest.mark.parametrize("machine", elf.MACHINES)
+@pytest.mark.parametrize("machine", elf_parts.MACHINES)
 def test_images_have_what_was_asked_for(machine):
-    note = elf.Note(section=".note.x", owner="GNU", type=1, description=b"12345")
+    note = elf_parts.Note(section=".note.x", owner="GNU", type=1, description=b"12345")
     image = elf.shared_object(machine, "libx.so.1", needed=["liby.so.2"], exports=["f", "g", "h"], notes=(note, note))
     file = ELFFile(io.BytesIO(image))
-    assert file.elfclass == elf.MACHINES[machine].bits
+    assert file.elfclass == elf_parts.MACHINES[machine].bits
     dynamic: Any
     (dynamic,) = (segment for segment in file.iter_segments() if isinstance(segment, DynamicSegment))
     assert [tag.soname for tag in dynamic.iter_tags("DT_SONAME")] == ["libx.so.1"]
@@ -178,7 +178,7 @@ def test_images_have_what_was_asked_for(machine):
     segments: Any = file.iter_segments("PT_NOTE")
     notes = [note for segment in segments for note in segment.iter_notes()]
     assert [(note["n_name"], note["n_descdata"]) for note in notes] == [("GNU", b"12345")] * 2
-    assert {s["p_align"] for s in file.iter_segments("PT_LOAD")} == {elf.MACHINES[machine].page}
+    assert {s["p_align"] for s in file.iter_segments("PT_LOAD")} == {elf_parts.MACHINES[machine].page}
 
 
 def test_an_image_without_soname_has_none():
@@ -190,7 +190,7 @@ def test_an_image_without_soname_has_none():
     assert not list(dynamic.iter_tags("DT_SONAME"))
 
 
-@pytest.mark.skipif(platform.machine() not in elf.MACHINES, reason="no image for this machine")
+@pytest.mark.skipif(platform.machine() not in elf_parts.MACHINES, reason="no image for this machine")
 def test_the_loader_finds_every_symbol(tmp_path):
     names = [f"function_{number}" for number in range(40)]
     path = tmp_path / "libx.so"

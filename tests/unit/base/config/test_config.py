@@ -44,6 +44,7 @@ dir = "/var/lib/state"
 [log]
 level = "debug"
 file = "/var/log/gpu.log"
+journal = false
 """
 
 
@@ -82,6 +83,7 @@ def test_every_key():
         state_dir="/var/lib/state",
         log_level="debug",
         log_file="/var/log/gpu.log",
+        log_journal=False,
     )
 
 

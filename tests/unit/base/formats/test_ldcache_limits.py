@@ -52,6 +52,18 @@ def test_an_image_of_ldconfig_is_left_in_its_layout():
     assert not table.has_unused_strings()
 
 
+def test_strings_that_nothing_refers_to_are_left_out_also_beside_many_entries():
+    """They would be most of a megabyte in each container's memory."""
+    entries = [(index * 40, index * 40 + 12) for index in range(2000)]
+    strings = b"".join(b"lib%05d.so\0" % index + b"\0/usr/lib/lib%05d.so.1.2.3\0" % index for index in range(2000))
+    unused = b"u" * 900_000 + b"\0"
+    image = cache(strings + unused, entries)
+    merged = ldcache.merge(image, [ADDED])
+    assert len(merged) < len(image) - len(unused) + 4096
+    kept = {(entry.name, entry.path) for entry in ldcache_entries.parse(image)}
+    assert kept | {(ADDED.name, ADDED.path)} == {(entry.name, entry.path) for entry in ldcache_entries.parse(merged)}
+
+
 def test_a_cache_larger_than_the_limit_is_refused():
     image = cache(b"libz.so.1\0/usr/lib/libz.so.1\0" + b"x" * limits.LD_CACHE, [(0, 10)])
     with pytest.raises(LdCacheError, match="larger than"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import posix
+import time
 
 from oci_gpu_hook.admin.simulate.elf import shared_object
 from oci_gpu_hook.base.config.model import Config
@@ -124,3 +125,11 @@ def _soname(path, paths):
         if target and other.startswith(f"{stem}.so.") and other.count(".") == stem.count(".") + 2:
             return os.path.basename(other)
     return os.path.basename(path)
+
+
+def settle(tmp_path):
+    """Let everything have changed a minute ago."""
+    past = time.time() - 60
+    for directory, _, names in os.walk(tmp_path):
+        for path in (directory, *(os.path.join(directory, name) for name in names)):
+            os.utime(path, (past, past), follow_symlinks=False)

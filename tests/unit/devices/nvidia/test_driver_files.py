@@ -1,4 +1,4 @@
-"""Finding the driver's files: in every layout, of the right version, by the table of capabilities."""
+"""Finding the driver's libraries: in every layout, of the right version."""
 
 from __future__ import annotations
 
@@ -8,16 +8,12 @@ import pytest
 
 from oci_gpu_hook.base.errors import DriverError
 from oci_gpu_hook.base.formats.ldcache import Entry, build, flags_for
-from oci_gpu_hook.devices.nvidia import capabilities, discovery, files, libraries
+from oci_gpu_hook.devices.nvidia import discovery, files, libraries
 from oci_gpu_hook.devices.nvidia.driver_root import DriverRoot
 from tests.unit.devices.nvidia import driver_trees as trees
 
 VERSION = "580.95.05"
-
-
-@pytest.fixture(autouse=True)
-def x86_64(monkeypatch):
-    trees.machine(monkeypatch)
+pytestmark = pytest.mark.usefixtures("x86_64")
 
 
 def find(root, search_paths=(), version=VERSION):
@@ -31,9 +27,6 @@ def names(found, bits=64):
 def ld_cache(root, *paths, bits=64):
     entries = [Entry(name=os.path.basename(path), path=path, flags=flags_for("x86_64", bits)) for path in paths]
     trees.write(f"{root}/etc/ld.so.cache", build(entries))
-
-
-# Layouts
 
 
 @pytest.mark.parametrize(
@@ -129,14 +122,11 @@ def test_a_driver_container_is_found_when_the_host_has_no_driver_files(tmp_path,
     trees.proc(tmp_path / "proc")
     (tmp_path / "host").mkdir()
     monkeypatch.setattr(discovery, "_DRIVER_CONTAINER", str(container))
-    real = discovery.DriverRoot
-    monkeypatch.setattr(discovery, "DriverRoot", lambda path: real(str(tmp_path / "host") if path == "/" else path))
+    host = str(tmp_path / "host")
+    monkeypatch.setattr(discovery, "DriverRoot", lambda path: DriverRoot(host if path == "/" else path))
     held = discovery.discover(trees.config(tmp_path, driver_root="/"))
     assert held.inventory.libraries[0].host_path.startswith(str(container))
     assert [file.host_path for file in held.inventory.files] == [f"{container}/usr/bin/nvidia-smi"]
-
-
-# Versions
 
 
 def test_libraries_of_another_version_are_an_error_that_says_both(tmp_path):
@@ -189,9 +179,6 @@ def test_a_library_whose_name_is_its_soname_needs_no_link(tmp_path):
     assert (found.soname, found.links) == ("libnvidia-nvvm70.so.4", ())
 
 
-# What stands beside a library
-
-
 def test_links_of_libraries(tmp_path):
     where = trees.driver(tmp_path)
     trees.library(f"{where}/libGLX_nvidia.so.{VERSION}", "libGLX_nvidia.so.0")
@@ -234,183 +221,3 @@ def test_what_no_row_claims_is_listed(tmp_path):
     trees.write(f"{tmp_path}/usr/bin/nvidia-modprobe")
     others = files.find(DriverRoot(str(tmp_path)), VERSION, (), "")
     assert others.unclaimed == (f"{tmp_path}/usr/bin/nvidia-novelty",)
-
-
-# Other files
-
-
-def other_files(root, firmware_path=""):
-    found = files.find(DriverRoot(str(root)), VERSION, (), firmware_path)
-    return {file.container_path: file.host_path.removeprefix(str(root)) for file in found.files}
-
-
-def test_programs_behind_debians_alternatives(tmp_path):
-    trees.write(f"{tmp_path}/usr/lib/nvidia/current/nvidia-smi")
-    assert other_files(tmp_path) == {"/usr/bin/nvidia-smi": "/usr/lib/nvidia/current/nvidia-smi"}
-    trees.link(f"{tmp_path}/etc/alternatives/nvidia--nvidia-smi", "/usr/lib/nvidia/current/nvidia-smi")
-    trees.link(f"{tmp_path}/usr/bin/nvidia-smi", "/etc/alternatives/nvidia--nvidia-smi")
-    assert other_files(tmp_path) == {"/usr/bin/nvidia-smi": "/usr/lib/nvidia/current/nvidia-smi"}
-
-
-@pytest.mark.parametrize("name", ["nvidia_icd.json", "nvidia_icd.x86_64.json"])
-def test_vulkan_configuration_lands_where_loaders_look(tmp_path, name):
-    trees.write(f"{tmp_path}/usr/share/vulkan/icd.d/{name}")
-    assert other_files(tmp_path) == {"/etc/vulkan/icd.d/nvidia_icd.json": f"/usr/share/vulkan/icd.d/{name}"}
-
-
-def test_gke_has_vulkan_beside_the_libraries(tmp_path):
-    trees.write(f"{tmp_path}/usr/local/nvidia/vulkan/icd.d/nvidia_icd.json")
-    assert list(other_files(tmp_path)) == ["/etc/vulkan/icd.d/nvidia_icd.json"]
-
-
-def test_firmware(tmp_path):
-    for name in ("gsp_ga10x.bin", "gsp_tu10x.bin", "gsp.txt", "ucodes_gb10x.bin"):
-        trees.write(f"{tmp_path}/lib/firmware/nvidia/{VERSION}/{name}")
-    trees.write(f"{tmp_path}/lib/firmware/nvidia/550.54.15/gsp_ga10x.bin")
-    assert sorted(other_files(tmp_path)) == [
-        f"/lib/firmware/nvidia/{VERSION}/{name}" for name in ("gsp_ga10x.bin", "gsp_tu10x.bin", "ucodes_gb10x.bin")
-    ]
-
-
-@pytest.mark.parametrize("directory", ["/lib/firmware/updates/6.1.0", "/lib/firmware/6.1.0", "/opt/firmware"])
-def test_firmware_is_where_the_kernel_looks_first(tmp_path, directory):
-    for place in ("/lib/firmware", directory):
-        trees.write(f"{tmp_path}{place}/nvidia/{VERSION}/gsp_ga10x.bin")
-    assert other_files(tmp_path, "/opt/firmware") == {
-        f"/lib/firmware/nvidia/{VERSION}/gsp_ga10x.bin": f"{directory}/nvidia/{VERSION}/gsp_ga10x.bin"
-    }
-
-
-def test_x_modules_stay_where_they_are(tmp_path):
-    for path in ("drivers/nvidia_drv.so", f"extensions/libglxserver_nvidia.so.{VERSION}"):
-        trees.write(f"{tmp_path}/usr/lib64/xorg/modules/{path}")
-    found = files.find(DriverRoot(str(tmp_path)), VERSION, (), "")
-    assert [file.container_path for file in found.files] == [
-        "/usr/lib64/xorg/modules/drivers/nvidia_drv.so",
-        f"/usr/lib64/xorg/modules/extensions/libglxserver_nvidia.so.{VERSION}",
-    ]
-    assert [(link.path, link.target) for link in found.links] == [
-        ("/usr/lib64/xorg/modules/extensions/libglxserver_nvidia.so", f"libglxserver_nvidia.so.{VERSION}")
-    ]
-
-
-def test_socket_directories(tmp_path):
-    (tmp_path / "run/nvidia-persistenced").mkdir(parents=True)
-    trees.write(f"{tmp_path}/run/nvidia-fabricmanager")  # no directory
-    found = files.find(DriverRoot(str(tmp_path)), VERSION, (), "")
-    assert [(file.container_path, file.options) for file in found.files] == [
-        ("/var/run/nvidia-persistenced", ("ro", "nosuid", "nodev", "noexec"))
-    ]
-
-
-# The table and real drivers
-
-
-def discovered(tmp_path, name, version):
-    """Return (paths of the list, path → capabilities as found) of a real driver's file list."""
-    listed = trees.of_file_list(tmp_path, name)
-    found = find(tmp_path, version=version)
-    assert not found.unclaimed
-    others = files.find(DriverRoot(str(tmp_path)), version, found.directories, "")
-    brought = {
-        file.host_path.removeprefix(str(tmp_path)): file.capabilities for file in (*found.libraries, *others.files)
-    }
-    return listed, brought, others.unclaimed
-
-
-# Why each file of a driver that the table does not give is not given.
-NOT_FOR_CONTAINERS = (
-    "/etc/nvidia/current/nvidia-blacklists-nouveau.conf", "/etc/nvidia/current/nvidia-load.conf",
-    "/etc/nvidia/current/nvidia-modprobe.conf", "/etc/nvidia/current/nvidia-options.conf",  # kernel modules
-    "/usr/bin/nvidia-modprobe", "/usr/bin/nvidia-sleep.sh", "/usr/bin/nvidia-powerd", "/usr/sbin/nvidia-powerd",
-    "/usr/bin/nvidia-bug-report.sh", "/usr/lib/nvidia/current/nvidia-bug-report.sh", "/usr/bin/nvidia-settings",
-    "/usr/lib/nvidia/current/nvidia-smi.1.gz", "/usr/lib/nvidia/current/nvidia.ids",
-    "/usr/lib/nvidia/alternate-install-present",
-    "/usr/lib/x86_64-linux-gnu/libOpenCL.so.1.0.0",  # the image's own OpenCL loader
-    "/usr/share/nvidia/files.d/sandboxutils-filelist.json",
-    "/usr/share/nvidia/nvidia-application-profiles-535.261.03-key-documentation",
-    "/usr/share/nvidia/nvidia-application-profiles-580.142-key-documentation",
-    "/usr/share/nvidia/rim/535.261.03/RIM_GH100PROD.swidtag",  # for verifiers of attestation reports
-)  # fmt: skip
-
-
-@pytest.mark.parametrize(("name", "version"), [("debian-535.txt", "535.261.03"), ("fedora-580.txt", "580.142")])
-def test_the_table_accounts_for_every_file_of_a_real_driver(tmp_path, name, version):
-    listed, brought, unclaimed = discovered(tmp_path, name, version)
-    links = {"/usr/lib64/gbm/nvidia-drm_gbm.so"}  # made by the inventory itself
-    assert set(listed) - set(brought) - links == set(listed) & set(NOT_FOR_CONTAINERS)
-    assert set(brought) <= set(listed)
-    assert not unclaimed
-
-
-def stems(brought, *wanted, below="/usr/lib"):
-    return {
-        os.path.basename(path).partition(".so")[0]
-        for path, given in brought.items()
-        if set(given) & set(wanted) and path.startswith(below) and "firmware" not in path and ".so" in path
-    }
-
-
-def test_what_compute_and_utility_bring_of_a_580_driver(tmp_path):
-    _, brought, _ = discovered(tmp_path, "fedora-580.txt", "580.142")
-    assert stems(brought, "compute") == {
-        "libcuda", "libcudadebugger", "libnvidia-allocator", "libnvidia-gpucomp", "libnvidia-nvvm", "libnvidia-nvvm70",
-        "libnvidia-opencl", "libnvidia-pkcs11-openssl3", "libnvidia-ptxjitcompiler",
-    }  # fmt: skip
-    assert stems(brought, "utility") == {"libnvidia-cfg", "libnvidia-ml", "libnvidia-sandboxutils"}
-    programs = {path for path, given in brought.items() if path.startswith("/usr/bin") and "compute" in given}
-    assert programs == {"/usr/bin/nvidia-cuda-mps-control", "/usr/bin/nvidia-cuda-mps-server"}
-    assert brought["/usr/bin/nvidia-smi"] == ("utility",)
-    assert brought["/usr/lib/firmware/nvidia/580.142/gsp_ga10x.bin"] == ()
-
-
-def test_video_brings_compute_libraries_and_display_brings_graphics(tmp_path):
-    _, brought, _ = discovered(tmp_path, "fedora-580.txt", "580.142")
-    own = {"libvdpau_nvidia", "libnvidia-encode", "libnvidia-opticalflow", "libnvcuvid"}
-    assert stems(brought, "video") == stems(brought, "compute") | own
-    assert stems(brought, "display") == stems(brought, "graphics") | {"libnvidia-gtk3", "libnvidia-wayland-client"}
-    assert "/usr/bin/nvidia-cuda-mps-control" not in [path for path, given in brought.items() if "video" in given]
-
-
-def test_compat32_of_a_535_driver(tmp_path):
-    _, brought, _ = discovered(tmp_path, "debian-535.txt", "535.261.03")
-    assert {"libcuda", "libnvidia-ml", "libGLX_nvidia", "libnvidia-tls", "libvdpau_nvidia"} <= stems(
-        brought, *capabilities.COMPUTE, *capabilities.UTILITY, *capabilities.GRAPHICS, below="/usr/lib/i386-linux-gnu"
-    )
-
-
-def test_newcomers_of_drivers_after_580_are_claimed():
-    rows = {row.stem: row.capabilities for row in capabilities.LIBRARIES}
-    assert rows["libnvidia-tileiras"] == capabilities.COMPUTE
-    assert rows["libnvidia-egl-wayland2"] == capabilities.GRAPHICS
-
-
-def test_the_table_says_nothing_twice():
-    for table in (
-        [row.stem for row in capabilities.LIBRARIES],
-        [row.name for row in capabilities.BINARIES],
-        [row.container_path for row in capabilities.DATA_FILES],
-        [row.path for row in capabilities.NODES],
-    ):
-        assert len(table) == len(set(table))
-
-
-def test_a_script_in_front_of_a_program_is_not_the_program(tmp_path):
-    trees.write(f"{tmp_path}/usr/bin/nvidia-smi", b"#!/bin/sh\nexec /usr/local/nvidia/bin/nvidia-smi\n")
-    trees.write(f"{tmp_path}/usr/local/nvidia/bin/nvidia-smi", b"\x7fELF")
-    found = files.find(DriverRoot(str(tmp_path)), VERSION, [], "")
-    smi = next(file for file in found.files if file.container_path == "/usr/bin/nvidia-smi")
-    assert smi.host_path == f"{tmp_path}/usr/local/nvidia/bin/nvidia-smi"
-
-
-def test_what_the_driver_does_not_ship_is_said_to_who_looks_for_a_cause(tmp_path, monkeypatch):
-    trees.driver(tmp_path / "driver", VERSION)
-    trees.write(f"{tmp_path}/driver/usr/bin/nvidia-smi", b"\x7fELF")
-    trees.proc(tmp_path / "proc", VERSION)
-    said = []
-    monkeypatch.setattr(discovery.log, "debug", lambda event, **fields: said.append((event, fields)))
-    discovery.discover(trees.config(tmp_path))
-    ((event, fields),) = said
-    assert event == "not shipped by the driver"
-    assert {"libnvidia-nvvm", "nvidia-persistenced", "vulkan/icd.d/nvidia_icd.json"} <= set(fields["files"])
-    assert not {"libcuda", "libnvidia-ml", "nvidia-smi", "libGL", "nvidia-settings"} & set(fields["files"])

@@ -50,16 +50,21 @@ def nvmlDeviceGetNvLinkRemotePciInfo(gpu, link): return Info(busId=BUS[2 - gpu])
 """
 
 
-@pytest.fixture
-def fake(tmp_path):
+class Fake:
     """A directory with a pynvml, and any library for it to be loaded after."""
 
-    def make(init="pass"):
-        trees.write(str(tmp_path / "modules/pynvml.py"), FAKE.format(init=init).encode())
-        return trees.library(tmp_path / "libnvidia-ml.so.1", "libnvidia-ml.so.1", os.uname().machine)
+    def __init__(self, directory):
+        self._library = directory / "libnvidia-ml.so.1"
+        self.directory = str(directory / "modules")
 
-    make.directory = str(tmp_path / "modules")
-    return make
+    def __call__(self, init="pass"):
+        trees.write(f"{self.directory}/pynvml.py", FAKE.format(init=init).encode())
+        return trees.library(self._library, "libnvidia-ml.so.1", os.uname().machine)
+
+
+@pytest.fixture
+def fake(tmp_path):
+    return Fake(tmp_path)
 
 
 def gpu(index, **rest):
@@ -87,7 +92,7 @@ def test_what_nvml_tells(fake, monkeypatch):
     )  # fmt: skip
     found = nvml.complete(inventory(library, gpu(0, mig_devices=(mig,)), gpu(1, uuid="GPU-of-proc"), gpu(2, name="A")))
     assert (found.detailed, found.cuda_version) == (True, "13.0")
-    assert found.warnings == ("NVML: GPU 1: GPU is lost",)
+    assert found.warnings == ()
     first, lost, third = found.gpus
     assert (first.uuid, first.name, first.brand) == ("GPU-of-nvml-0", "NVIDIA A100", "geforcertx")
     assert (first.architecture, first.memory, first.persistence_mode) == ("8.0", 40 << 30, None)
@@ -98,7 +103,7 @@ def test_what_nvml_tells(fake, monkeypatch):
     ]
     assert [(m.gpu_instance_minor, m.compute_instance_minor) for m in first.mig_devices] == [(66, 67), (-1, -1)]
     assert first.mig_devices[0].memory == 4864 << 20
-    assert lost == gpu(1, uuid="GPU-of-proc")
+    assert lost == gpu(1, uuid="GPU-of-proc", fault="NVML says: GPU is lost")
     assert (third.brand, third.mig_enabled) == ("", False)
     assert first.links == ((2, 3),)  # two links straight, one by way of a switch
     assert third.links == ((0, 3),)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 
 import pytest
 from hypothesis import given
@@ -12,9 +11,10 @@ from hypothesis import strategies as st
 from oci_gpu_hook.base.errors import DriverError
 from oci_gpu_hook.devices.nvidia import pci, procfs
 from oci_gpu_hook.devices.nvidia.model import pci_address
+from tests.paths import DATA
 from tests.unit.devices.nvidia import driver_trees as trees
 
-with open(os.path.join(trees.DATA, "inventory_cases.json")) as file:
+with open(DATA / "inventory_cases.json") as file:
     CASES = json.load(file)
 
 
@@ -121,6 +121,7 @@ def test_an_excluded_gpu_is_not_there_and_takes_no_index(tmp_path):
 
 def test_a_gpu_of_an_old_driver_has_no_minor():
     gpu = procfs.gpu_information("0000:04:00.0", "Model:           GeForce GTX 650\nBus Location:    0000:04:00.0\n")
+    assert gpu
     assert (gpu.minor, gpu.name, gpu.uuid) == (-1, "GeForce GTX 650", "")
 
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 import errno
 import os
 
-from oci_gpu_hook.apply import mounts
-from oci_gpu_hook.apply.journal.changes import FILE, change
+from oci_gpu_hook.apply.journal import changes
+from oci_gpu_hook.apply.operations import bind
 from oci_gpu_hook.apply.rootfs.directory import Directories, cannot_create
 from oci_gpu_hook.base import limits, log, syscalls
-from oci_gpu_hook.base.errors import ApplyError, reason, shortage
+from oci_gpu_hook.base.errors import ApplyError, quoted, reason, shortage
 from oci_gpu_hook.base.files import replace_file
 from oci_gpu_hook.base.formats import ldcache
 from oci_gpu_hook.base.record import Record
@@ -22,16 +22,19 @@ from oci_gpu_hook.devices.edits import Mount
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
+    from contextlib import AbstractContextManager
     from typing import Final
 
-    from oci_gpu_hook.apply.journal.changes import Change
-    from oci_gpu_hook.apply.materialize import Materializing
-    from oci_gpu_hook.apply.mounts import Attachment
+    from oci_gpu_hook.apply.journal.entry import Entry
+    from oci_gpu_hook.apply.operations.inspection import Finding, Inspection
+    from oci_gpu_hook.apply.operations.place import Descriptors, Materializing, Preflight
+    from oci_gpu_hook.apply.process import Site
     from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
-    from oci_gpu_hook.base.formats.ldcache import Entry
+    from oci_gpu_hook.base.formats.ldcache import Entry as Library
     from oci_gpu_hook.plan.plan import Plan
 
+NAME: Final = "ld-cache"
 PATH: Final = "/etc/ld.so.cache"
 _NAME: Final = "ld.so.cache"
 NEW_PATH: Final = "/etc/.ld.so.cache.oci-gpu-hook"  # until it takes the other's place
@@ -49,37 +52,32 @@ class Decided(Record):
     exchanged: bool = False
     added: tuple[str, ...] = ()
 
-    @property
-    def mountpoints(self) -> tuple[str, ...]:
-        """The path that has to be there as a mountpoint, if one has."""
-        return (PATH,) if self.data and not self.exchanged else ()
 
-    @property
-    def changes(self) -> tuple[Change, ...]:
-        """What is made in the rootfs to replace the file."""
-        return (change(FILE, NEW_PATH),) if self.data and self.exchanged else ()
-
-
-def decide(plan: Plan, rootfs: Rootfs, directories: Directories, *, read_only: bool) -> Decided:
-    """Return what becomes of the container's ld cache. read_only: whether its rootfs is."""
+def prepare(plan: Plan, site: Site, directories: Directories, _opened: Descriptors) -> Decided:
+    """Return what becomes of the container's ld cache."""
     data, exchangeable = contents(plan)
-    if not (exchangeable and _is_private(rootfs, directories, read_only=read_only)):
+    if not (exchangeable and _is_private(site.rootfs, directories, read_only=site.container.root_readonly)):
         return Decided(data=data)
     found = plan.image.ld_cache
     added = tuple(library.path for library in _additions(plan) if os.fsencode(library.path) not in found)
     return Decided(data=data, exchanged=True, added=added)
 
 
-def put(decided: Decided, directories: Directories, made: Materializing, path: str) -> None:
-    """Put the new cache in its place, or prepare the mount that will. Raises HookError.
+def preflight(_plan: Plan, prepared: Decided, seen: Preflight) -> None:
+    """Look at the file, where a new one will be mounted over it; else note what the file will be given."""
+    if prepared.exchanged:
+        seen.changes.append(changes.file(NEW_PATH, passing=False))
+        seen.cached = prepared.added
+    elif prepared.data:
+        seen.file(PATH)
 
-    directories: those that `decide` was given, so that what it found out is about the same directory. path: of a state
-    file that holds the data of a mount until it is attached.
-    """
-    if decided.data and decided.exchanged:
-        exchange(directories, decided.data)
-    elif decided.data:
-        made.attachments.append(prepare_mount(made.mountpoint(PATH, directory=False), decided.data, path))
+
+def make(_plan: Plan, prepared: Decided, making: Materializing) -> None:
+    """Put the new cache in its place, or have the mount attached that will. Raises HookError."""
+    if prepared.exchanged:
+        exchange(making.directories, prepared.data)  # of `prepare`, which has judged this very directory
+    elif prepared.data:
+        making.mount(making.keep(_mountable(prepared.data, making.state_file)), PATH, directory=False)
 
 
 def contents(plan: Plan) -> tuple[bytes, bool]:
@@ -99,7 +97,7 @@ def contents(plan: Plan) -> tuple[bytes, bool]:
         return ldcache.build(additions), False
 
 
-def _additions(plan: Plan) -> tuple[Entry, ...]:
+def _additions(plan: Plan) -> tuple[Library, ...]:
     """Return what the cache lists beside the image's own entries: what the plan brings goes before the image's."""
     if not plan.image.unlisted:
         return plan.ld_cache
@@ -158,33 +156,35 @@ def _unlink_new(directory: int) -> None:
         pass
 
 
-def prepare_mount(onto: int, data: bytes, path: str) -> Attachment:
-    """Return the new file as a mount for the place of the image's, the descriptor `onto`. Raises ApplyError.
+def _mountable(data: bytes, path: str) -> int:
+    """Return the new file as a detached mount. Raises ApplyError.
 
     It lies in a file system of its own, which has room for it and no more, and which goes with the container: what an
     image makes large takes nothing of the state directory. path: before Linux 6.15, of a state file that holds the data
     until it is attached, since the kernel attaches nothing that is unlinked; after that the container's mount keeps it.
     """
     try:
-        return _own_mount(data), onto, PATH
+        return own_mount(data)
     except OSError as error:
         if error.errno != errno.EINVAL:
             remedy = "see that the kernel has tmpfs"
             raise shortage(error) or ApplyError("cannot make the container's ld cache", reason(error), remedy) from None
     try:
         replace_file(path, data, mode=0o644)
-        mount = Mount(host_path=path, container_path=PATH, options=("ro", "nosuid", "nodev", "noexec"))
-        return mounts.clone_file(mount), onto, PATH
     except OSError as error:
         remedy = "make room in the state directory; [state] dir in config.toml names another"
         raise ApplyError("cannot write the container's ld cache", reason(error), remedy) from None
+    return bind.clone(Mount(host_path=path, container_path=PATH, options=("ro", "nosuid", "nodev", "noexec")))
 
 
-def _own_mount(data: bytes) -> int:
-    """Return a detached mount of a file with that data, the only one of its file system. Raises OSError."""
+def own_mount(data: bytes, hung: Callable[[int], AbstractContextManager[None]] | None = None) -> int:
+    """Return a detached mount of a file with that data, the only one of its file system. Raises OSError.
+
+    hung: makes the file system hang somewhere for a moment, in which its file is cloned; None where it need not.
+    """
     room = (("mode", "0555"), ("size", str(len(data))), ("nr_inodes", "2"))
     options = ("ro", "nosuid", "nodev", "noexec")
-    tree = syscalls.new_tmpfs(room, mounts.attributes_of(options[1:]))
+    tree = syscalls.new_tmpfs(room, bind.attributes_of(options[1:]))
     try:
         fd = os.open(_NAME, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644, dir_fd=tree)
         try:
@@ -193,12 +193,40 @@ def _own_mount(data: bytes) -> int:
                 view = view[os.write(fd, view) :]
         finally:
             os.close(fd)
-        mount = syscalls.clone_file_in(tree, _NAME)
+        if hung is None:
+            mount = syscalls.clone_file_in(tree, _NAME)
+        else:
+            with hung(tree):
+                mount = syscalls.clone_file_in(tree, _NAME)
         try:
-            syscalls.mount_setattr(mount, mounts.attributes_of(options), syscalls.MS_PRIVATE)
+            syscalls.mount_setattr(mount, bind.attributes_of(options), syscalls.MS_PRIVATE)
         except OSError:
             os.close(mount)
             raise
         return mount
     finally:
         os.close(tree)
+
+
+def check(entry: Entry, inspection: Inspection) -> Iterator[Finding]:
+    """Tell of an ld cache that does not list what it was to list."""
+    from oci_gpu_hook.apply.operations.inspection import Finding
+
+    data = inspection.rootfs.read(PATH, limits.LD_CACHE)
+    missing = [path for path in entry.ld_cache if path.encode() + b"\0" not in data]
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        what = f"the ld cache does not list {quoted(missing[0])}{more}"
+        why = "it was written anew since" if data else "there is none any more"
+        yield Finding(kind=NAME, what=what, why=why, remedy=inspection.repair, path=PATH)
+
+
+def lost(plan: Plan, entry: Entry, paths: Collection[str]) -> Plan:
+    """Return the plan with what its ld cache was to list, where that is lost: the cache is written whole."""
+    listed = frozenset(entry.ld_cache) if paths else frozenset()
+    return plan.replace(ld_cache=tuple(library for library in plan.ld_cache if library.path in listed))
+
+
+def show(plan: Plan) -> dict[str, object]:
+    """Return the paths that it will list."""
+    return {"ldCache": [library.path for library in plan.ld_cache]}

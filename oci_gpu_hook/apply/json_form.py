@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from oci_gpu_hook.apply.operations.table import KINDS
 from oci_gpu_hook.devices import vendors
 from oci_gpu_hook.devices.json_form import edits_to_json
 from oci_gpu_hook.request.json_form import to_json as request_to_json
@@ -18,12 +19,10 @@ def to_json(plan: Plan) -> dict[str, object]:
         "request": request_to_json(plan.request),
         "gpus": [vendor.to_json(device) for device in plan.devices],
         "containerEdits": edits_to_json(plan.edits),
-        "links": [{"path": link.path, "target": link.target} for link in plan.links],
-        "ldCache": [library.path for library in plan.ld_cache],
-        "warnings": list(plan.warnings),
     }
-    if plan.files:
-        document["files"] = [{"path": f.path, "contents": f.contents.decode("utf-8", "replace")} for f in plan.files]
+    for kind in KINDS:
+        document |= kind.show(plan)
+    document["warnings"] = list(plan.warnings)
     if plan.decisions:
         document["decisions"] = list(plan.decisions)
     return document
