@@ -78,9 +78,7 @@ def _reads_cache(loader: bytes) -> bool:
 def _of_stale_cache(unlisted: Sequence[Entry]) -> tuple[str, ...]:
     where = unlisted_libraries.places(unlisted)
     found = f"{len(unlisted)} librar{'y' if len(unlisted) == 1 else 'ies'}"
-    return (
-        f"the image's ld cache knows nothing of {where}, which its ld.so.conf names: {found} there are added to it",
-    )
+    return (f"the image's ld cache lacks {found} in {where}, which its ld.so.conf names: they are added to it",)
 
 
 def _of_odd_loader(rootfs: Rootfs, container: Container, libc: str, directory: str) -> tuple[str, ...]:

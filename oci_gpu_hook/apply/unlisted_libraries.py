@@ -1,9 +1,10 @@
-"""Libraries in directories of an image's ld.so.conf of which its ld cache knows nothing.
+"""Libraries in directories of an image's ld.so.conf that its ld cache should list and does not.
 
-An image may name a directory in /etc/ld.so.conf.d and never have run ldconfig. NVIDIA's hook runs the host's ldconfig
-in every container with GPUs, and so such images work there by chance; here nothing is run, and the container's cache is
-the image's with the driver's libraries. So these directories, and no others, are looked at as ldconfig would (glibc,
-elf/ldconfig.c): what the cache lists already stays as it is, and a directory that it knows is not looked at again.
+An image may name a directory in /etc/ld.so.conf.d, or put a library into one, and not have run ldconfig since. NVIDIA's
+hook runs the host's ldconfig in every container with GPUs, and so such images work there by chance; here nothing is
+run, and the container's cache is the image's with the driver's libraries. So directories of which the cache knows
+nothing, and those that have changed since it was written, are looked at as ldconfig would (glibc, elf/ldconfig.c). What
+the cache lists already stays as it is.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from oci_gpu_hook.oci.image import MACHINE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Container, Iterator, Sequence
     from typing import Final
 
     from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
 
 _CONFIGURATION: Final = "/etc/ld.so.conf"
+_CACHE: Final = "/etc/ld.so.cache"
 # The loader searches these by itself; the multiarch ones are Debian's.
 _DEFAULT: Final = frozenset(
     f"{start}/{end}".rstrip("/")
@@ -32,25 +34,28 @@ _DEFAULT: Final = frozenset(
 
 def find(rootfs: Rootfs, cache: bytes) -> tuple[Entry, ...]:
     """Return the libraries that ldconfig would list beside those of the cache. cache: the image's, b"" for none."""
-    directories = _Configuration(rootfs).directories()
-    unknown = {}
-    for path in directories:
-        if path not in _DEFAULT and os.fsencode(path) + b"/" not in cache:
-            names = [name for name in rootfs.names(path) if ".so" in name and name.startswith(("lib", "ld-"))]
-            if names:
-                unknown[path] = names
-    if not unknown:
+    places = [path for path in _Configuration(rootfs).directories() if path not in _DEFAULT]
+    there = {path: status for path in places if (status := rootfs.status(path))}
+    of_cache = rootfs.status(_CACHE) if there else None
+    written = of_cache.st_mtime_ns if of_cache else 0
+    suspect, settled = [], set()
+    for path, status in there.items():
+        if status.st_mtime_ns < written and os.fsencode(path) + b"/" in cache:
+            settled.add(_identity(status))
+        else:
+            suspect.append(path)
+    found = {path: names for path in suspect if (names := _names_in(rootfs, path))}
+    if not found:
         return ()
-    seen = {_identity(rootfs, path) for path in (*_DEFAULT, *directories) if path not in unknown}
-    listed = _names(cache)
-    entries: dict[str, Entry] = {}
-    for path, names in unknown.items():
-        identity = _identity(rootfs, path)
-        if identity not in seen:  # by another name it is one that the cache knows
-            seen.add(identity)
-            for entry in _libraries(rootfs, path, names, limits.UNLISTED_LIBRARIES - len(entries)):
-                if os.fsencode(entry.name) not in listed:
-                    entries.setdefault(entry.name, entry)
+    settled.update(_identity(status) for path in _DEFAULT if (status := rootfs.status(path)))
+    listed = _listed(cache)
+    entries: dict[bytes, Entry] = {}
+    for path, names in found.items():
+        identity = _identity(there[path])
+        if identity not in settled:  # by another name it is one that was looked at
+            settled.add(identity)
+            for entry in _libraries(rootfs, path, names, listed, limits.UNLISTED_LIBRARIES - len(entries)):
+                entries.setdefault(os.fsencode(entry.name), entry)
     return tuple(entries.values())
 
 
@@ -108,15 +113,20 @@ class _Configuration:
                 self._read(f"{directory}/{each}", depth)
 
 
-def _libraries(rootfs: Rootfs, directory: str, names: Sequence[str], most: int) -> Iterator[Entry]:
-    """Yield the libraries of this machine in a directory by their file names, and by SONAMEs that no file has."""
+def _names_in(rootfs: Rootfs, directory: str) -> list[str]:
+    return [name for name in rootfs.names(directory) if ".so" in name and name.startswith(("lib", "ld-"))]
+
+
+def _libraries(
+    rootfs: Rootfs, directory: str, names: Sequence[str], listed: Container[bytes], most: int
+) -> Iterator[Entry]:
+    """Yield the libraries of this machine that are not listed: by their SONAMEs, and by names that end in `.so`."""
     from oci_gpu_hook.base.formats import elf
 
     machines = {"x86_64": {64: elf.X86_64, 32: elf.I386}, "aarch64": {64: elf.AARCH64}}.get(MACHINE, {})
     present = frozenset(names)
-    for name in names[:most]:
-        path = f"{directory}/{name}"
-        fd = rootfs.open_file(path)
+    for name in [name for name in names if not _is_version_of(name, listed)][:most]:
+        fd = rootfs.open_file(f"{directory}/{name}")
         if fd is None:
             continue
         try:
@@ -127,13 +137,24 @@ def _libraries(rootfs: Rootfs, directory: str, names: Sequence[str], most: int) 
             os.close(fd)
         if machines.get(found.bits) != found.machine:
             continue
-        soname = found.soname
-        listed = soname if soname and "/" not in soname and soname not in present else name
-        if len(os.fsencode(listed)) <= LONGEST_NAME:
-            yield Entry(name=listed, path=path, flags=flags_for(MACHINE, found.bits))
+        soname = found.soname if found.soname and "/" not in found.soname else name
+        for each in (soname, name) if name.endswith(".so") else (soname,):
+            encoded = os.fsencode(each)
+            if encoded not in listed and len(encoded) <= LONGEST_NAME:
+                path = f"{directory}/{each if each in present else name}"
+                yield Entry(name=each, path=path, flags=flags_for(MACHINE, found.bits))
 
 
-def _names(cache: bytes) -> frozenset[bytes]:
+def _is_version_of(name: str, listed: Container[bytes]) -> bool:
+    """Tell whether a name is listed, or is one such as libfoo.so.1.2.3 where libfoo.so.1 is: that need not be read."""
+    while ".so" in name:
+        if os.fsencode(name) in listed:
+            return True
+        name = name.rpartition(".")[0]
+    return False
+
+
+def _listed(cache: bytes) -> frozenset[bytes]:
     """Return the names that a cache lists, none where the loader has no use for it."""
     from oci_gpu_hook.base.formats.ldcache_format import KEY, LdCacheError, read
 
@@ -146,6 +167,5 @@ def _names(cache: bytes) -> frozenset[bytes]:
         return frozenset()
 
 
-def _identity(rootfs: Rootfs, path: str) -> tuple[int, int] | None:
-    status = rootfs.status(path)
-    return (status.st_dev, status.st_ino) if status else None
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino

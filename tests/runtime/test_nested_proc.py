@@ -56,6 +56,14 @@ def test_one_that_says_so_can_and_opens_no_other_gpu(runtime, unmasked, simulate
     assert decision.startswith("/proc/driver/nvidia is left as it is and shows all GPUs of the host")
 
 
+def test_in_a_user_namespace_too(runtime, unmasked):
+    seen = [
+        runtime.run(unmasked(NEST, gpus="0", user_namespace=True, annotations=annotations, name=name)).seen()[NEST]
+        for name, annotations in (("hidden", None), ("shown", ASKS))
+    ]
+    assert seen == ["EPERM", "mounted"]
+
+
 def test_an_annotation_goes_before_the_configuration(runtime, unmasked, simulated, directory):
     config = directory / "config.toml"
     config.write_text(f"{simulated.config.read_text()}\n[request]\nnested-proc = true\n")

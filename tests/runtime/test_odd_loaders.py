@@ -90,6 +90,16 @@ def test_another_architecture_is_told(runtime, make_bundle, simulated, loader, b
     assert runtime.run(bundle).seen() == {"open=/dev/nvidia0": "ENXIO"}
 
 
+@pytest.mark.skipif(images.MACHINE != "x86_64", reason="no other machine runs programs of two word sizes here")
+def test_an_image_of_32_bit_programs_is_told_what_serves_it(make_bundle, simulated):
+    bundle = make_bundle("list=/", gpus="0", image="empty")
+    (bundle.rootfs / "lib").mkdir()
+    (bundle.rootfs / "lib/ld-linux.so.2").write_bytes(b"\x7fELF")
+    (warning,) = warnings_of(bundle, simulated.config)
+    assert "32-bit" in warning
+    assert "compat32" in warning
+
+
 def test_an_image_of_static_programs_is_told(make_bundle, simulated):
     (warning,) = warnings_of(make_bundle("list=/", gpus="0", image="empty"), simulated.config)
     assert warning.startswith(f"the image has no loader /{GLIBC_LOADER}: set LD_LIBRARY_PATH=/usr/lib64 in the ")

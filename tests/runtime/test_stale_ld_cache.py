@@ -64,7 +64,20 @@ def test_its_libraries_are_found(runtime, make_bundle, simulated, way, readonly)
     assert seen[CUDA].startswith("/")
     assert difference(before, contents(bundle.rootfs)) == []
     (decision,) = decisions(bundle, simulated.config)
-    assert decision.startswith("the image's ld cache knows nothing of '/opt/foo/lib', which its ld.so.conf names: 1 ")
+    assert decision.startswith("the image's ld cache lacks 1 library in '/opt/foo/lib', which its ld.so.conf names: ")
+
+
+def test_a_library_that_came_after_ldconfig_is_found(runtime, make_bundle, simulated):
+    bundle = make_bundle(FOO, "dlopen=libbar.so", "dlopen=libold.so.1", gpus="0")
+    add(bundle.rootfs, "/opt/foo/lib", "libold.so.1.2.3", soname="libold.so.1")
+    configure(bundle.rootfs, "/opt/foo/lib\n")
+    subprocess.run(["ldconfig", "-r", bundle.rootfs], check=True)
+    add(bundle.rootfs, "/opt/foo/lib", "libfoo.so.1.5")
+    add(bundle.rootfs, "/opt/foo/lib", "libbar.so", soname="libbar.so")
+    found = [path.rpartition("/")[2] for path in runtime.run(bundle).seen().values()]
+    assert found == ["libfoo.so.1.5", "libbar.so", "libold.so.1"]
+    (decision,) = decisions(bundle, simulated.config)
+    assert decision.startswith("the image's ld cache lacks 2 libraries in '/opt/foo/lib', ")
 
 
 def test_by_its_soname_where_no_file_has_that_name(runtime, make_bundle):
