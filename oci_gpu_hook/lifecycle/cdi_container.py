@@ -8,7 +8,7 @@ from oci_gpu_hook.apply import image_facts, inside, transaction
 from oci_gpu_hook.apply.process import Process
 from oci_gpu_hook.base import log
 from oci_gpu_hook.base.document import member, parse
-from oci_gpu_hook.devices.nvidia import cdi_container, cdi_hook, procfs
+from oci_gpu_hook.devices.nvidia import cdi_container, cdi_hook, facts, procfs
 from oci_gpu_hook.devices.nvidia import devices as of_nvidia
 from oci_gpu_hook.devices.nvidia import image_facts as facts_of_nvidia
 from oci_gpu_hook.devices.nvidia.cdi_container import Seen
@@ -38,7 +38,7 @@ def adjust(config_json: bytes, state: State, words: Sequence[str], config: Confi
     inside.check_namespace()
     with Process(0) as process, transaction.open_rootfs(container, process) as rootfs:
         image = image_facts.look(rootfs, container, config, of_nvidia.KIND)
-        made = cdi_container.make(arguments, image, _nodes(document, what), _seen(image, config), config)
+        made = cdi_container.make(arguments, image, _nodes(document, what), _seen(image, arguments, config), config)
         plan = Plan(
             request=Request(driver_capabilities=(), source="cdi"),
             image=image,
@@ -56,11 +56,12 @@ def adjust(config_json: bytes, state: State, words: Sequence[str], config: Confi
         log.warning("warning", text=text)
 
 
-def _seen(image: Image, config: Config) -> Seen:
+def _seen(image: Image, arguments: cdi_hook.Arguments, config: Config) -> Seen:
     """Return what /proc shows; products only where the image has libraries that not every product serves."""
     gpus = procfs.gpus(config.proc_root) if facts_of_nvidia.of(image).compat else ()
     files = procfs.files_for_containers(config.proc_root)
-    return Seen(files=files, products={gpu.proc_name: gpu.name for gpu in gpus})
+    silent = facts.silent(config.sys_root, [name for _minor, name in arguments.gpus])
+    return Seen(files=files, products={gpu.proc_name: gpu.name for gpu in gpus}, silent=frozenset(silent))
 
 
 def _nodes(document: object, what: str) -> frozenset[str]:

@@ -10,7 +10,7 @@ from oci_gpu_hook.base import log
 from oci_gpu_hook.base.errors import HookError
 from oci_gpu_hook.devices.nvidia import facts, files, host_nodes, libraries, mig, pci, procfs
 from oci_gpu_hook.devices.nvidia.driver_root import DriverRoot
-from oci_gpu_hook.devices.nvidia.model import Basis, Gpu, Inventory, MigDevice, Snapshot
+from oci_gpu_hook.devices.nvidia.model import FALLEN_OFF, Basis, Gpu, Inventory, MigDevice, Snapshot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 _IMEX: Final = "nvidia-caps-imex-channels"
 # A driver container's file system (NVIDIA GPU Operator), looked into when the host itself has no driver files.
 _DRIVER_CONTAINER: Final = "/run/nvidia/driver"
-FALLEN_OFF: Final = "it does not answer on the PCI bus"
 
 
 def discover(config: Config) -> Snapshot:

@@ -108,8 +108,8 @@ def silent(sys_root: str, names: Iterable[str]) -> list[str]:
         except OSError:
             pass  # a kernel without power management
         try:
-            # Each four bytes are a read of the bus, in a virtual machine 10 µs. The first four of a virtual function are
-            # ones by the specification, the next are not.
+            # Each four bytes are a read of the bus, in a virtual machine 10 µs. The first four of a virtual function
+            # are ones by the specification, the next are not.
             if read_start(f"{device}/config", 4) == _ONES[:4] and read_start(f"{device}/config", 8) == _ONES:
                 found.append(name)
         except OSError:

@@ -7,7 +7,10 @@ from oci_gpu_hook.base.record import Record
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from typing import Any
+    from typing import Any, Final
+
+
+FALLEN_OFF: Final = "it does not answer on the PCI bus"
 
 
 class DeviceNode(Record):

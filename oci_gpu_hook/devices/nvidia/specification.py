@@ -55,7 +55,7 @@ def of(request: Request, inventory: RequestInventory, config: Config, device_cla
 
     request: for all devices, with the capabilities or the feature wanted. Raises DriverError, InvalidInput.
     """
-    devices = of_nvidia.of(inventory.gpus)
+    devices = [device for device in of_nvidia.of(inventory.gpus) if not device.fault]
     if device_class in FEATURE_CLASSES:
         edits, found = ContainerEdits(), _feature(inventory, device_class)
     elif device_class == "imex-channel":

@@ -17,9 +17,12 @@ from oci_gpu_hook.admin.simulate.host import make
 from oci_gpu_hook.allocation import select
 from oci_gpu_hook.allocation.model import Busy
 from oci_gpu_hook.base.config import load as configs
-from oci_gpu_hook.base.errors import AllocationError, HookError, InvalidInput
-from oci_gpu_hook.devices.nvidia import discovery, facts, nvml, snapshot, vendor
+from oci_gpu_hook.base.config.model import Config
+from oci_gpu_hook.base.errors import AllocationError, DriverError, HookError, InvalidInput
+from oci_gpu_hook.devices.nvidia import cdi_container, cdi_hook, discovery, facts, nvml, snapshot, vendor
+from oci_gpu_hook.devices.nvidia.image_facts import ImageFacts
 from oci_gpu_hook.lifecycle.admission import Restriction, _restricted
+from oci_gpu_hook.oci.image import Image
 from oci_gpu_hook.request.model import Request
 
 SCHEMAS = Path(__file__).parents[4] / "schemas"
@@ -252,3 +255,43 @@ def test_what_is_shown_and_stored_matches_the_schemas(tmp_path, kind):
 def test_a_place_that_no_gpu_has_is_refused(tmp_path):
     with pytest.raises(InvalidInput, match="are not among 2 GPUs"):
         make(str(tmp_path / "host"), gpus=2, sick=(2,))
+
+
+@pytest.mark.parametrize("kind", ["sick", "lost"])
+def test_a_cdi_specification_does_not_name_it(tmp_path, kind):
+    """Neither do other engines give it then."""
+    made = make(str(tmp_path / "host"), gpus=2, **{kind: (0,)})
+    command = [
+        Path(sys.executable).with_name("oci-gpu"),
+        "--config",
+        made.config,
+        "cdi",
+        "generate",
+        "--format",
+        "json",
+    ]
+    document = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+    nodes = {device["name"]: str(device["containerEdits"]) for device in document["devices"]}
+    index = "0" if kind == "sick" else "1"
+    assert set(nodes) == {index, made.gpus[1].uuid, "all"}
+    assert "/dev/nvidia1" in nodes["all"]
+    assert "/dev/nvidia0" not in str(document["devices"])
+
+
+def cdi_granted(silent, *minors):
+    """Return what the hook of a specification with two GPUs makes for a container that an engine gives these."""
+    seen = cdi_container.Seen(files=(), products={}, silent=frozenset(silent))
+    arguments = cdi_hook.Arguments(driver_version="580.1", gpus=((0, "0000:01:00.0"), (1, "0000:02:00.0")))
+    image = Image(libc="glibc", library_directory="/usr/lib64", library_directory_32="", of_vendor=ImageFacts())
+    nodes = [f"/dev/nvidia{minor}" for minor in minors]
+    return cdi_container.make(arguments, image, nodes, seen, Config())
+
+
+def test_the_hook_of_a_cdi_specification_made_before_refuses_it():
+    assert cdi_granted((), 0).warnings == cdi_granted(("0000:01:00.0",), 1).warnings == ()
+    with pytest.raises(DriverError, match=r"the GPU at '0000:01:00\.0': the driver has lost it"):
+        cdi_granted(("0000:01:00.0",), 0)
+    (warning,) = cdi_granted(("0000:01:00.0",), 0, 1).warnings
+    assert "is of no use" in warning
+    with pytest.raises(DriverError, match="the driver has lost it"):
+        cdi_granted(("0000:01:00.0", "0000:02:00.0"), 0, 1)
