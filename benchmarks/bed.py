@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -108,7 +109,7 @@ class Bed:
         directory.mkdir(exist_ok=True)
         quiet = ["nosuid", "noexec", "nodev"]
         held = ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_MKNOD"]
-        config = {
+        config: dict[str, Any] = {
             "ociVersion": "1.0.2",
             "process": {
                 "args": ["/bin/sh", "-c", ":"],

@@ -192,9 +192,11 @@ def whole_runs(bed: Bed, rounds: int) -> None:
     cases = []
     for name, bundle in kinds.items():
         case = Case(name, [])
-        case.before = lambda case=case, bundle=bundle: case.command.__setitem__(
-            slice(None), bed.runc("run", "--bundle", bundle, bed.next_id())
-        )
+
+        def next_container(case: Case = case, bundle: Path = bundle) -> None:
+            case.command[:] = bed.runc("run", "--bundle", bundle, bed.next_id())
+
+        case.before = next_container
         cases.append(case)
     interleave(cases, rounds)
     plain = cases[0]
@@ -217,7 +219,7 @@ def discovery(bed: Bed, rounds: int) -> None:
     cold = hook_case(bed, "cold: no inventory stored", [front, "--config", config], ["NVIDIA_VISIBLE_DEVICES=all"])
     make = cold.before
 
-    def forget() -> bytes:
+    def forget() -> bytes | None:
         (state / "inventory.json").unlink(missing_ok=True)
         return make()
 
@@ -229,7 +231,7 @@ def discovery(bed: Bed, rounds: int) -> None:
         real = hook_case(bed, "cold, real host", [front], ["NVIDIA_VISIBLE_DEVICES=all"])
         make_real = real.before
 
-        def forget_real() -> bytes:
+        def forget_real() -> bytes | None:
             Path("/run/oci-gpu-hook/inventory.json").unlink(missing_ok=True)
             return make_real()
 
@@ -251,7 +253,8 @@ def at_once(bed: Bed, count: int = 64) -> None:
         ("plain", bed.bundle("at-once-plain", [])),
         ("with a GPU", bed.bundle("at-once", ["NVIDIA_VISIBLE_DEVICES=0"], hook)),
     ):
-        one_by_one, together = [], []
+        one_by_one: list[tuple[float, float]] = []
+        together: list[tuple[float, float]] = []
         start(bed, bundle)
         for _ in range(3):
             began = os.times()

@@ -14,6 +14,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tests.runtime import cdi_engine
 
@@ -125,8 +126,8 @@ def doors(bed: Bed, meter: Meter) -> list[Door]:
     runc = bed.runc()
     hook = [bed.hook(), *([] if bed.real else ["--config", bed.host(1)])]
 
-    def bundle(name: str, *arguments: object, **options: object) -> Path:
-        return bed.bundle(name, *arguments, cgroups_path=f"{meter.path}/container", **options)
+    def bundle(name: str, *arguments: Any) -> Path:
+        return bed.bundle(name, *arguments, cgroups_path=f"{meter.path}/container")
 
     found = [
         Door("plain", runc, bundle("door-plain", [])),

@@ -7,6 +7,10 @@ import statistics
 import time
 from dataclasses import dataclass, field
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 
 @dataclass
 class Case:
@@ -15,13 +19,13 @@ class Case:
 
     name: str
     command: list[str]
-    before: object = None
-    after: object = None
+    before: Callable[[], bytes | None] = lambda: None
+    after: Callable[[], object] = lambda: None
     stdin: bytes = b""
     samples: list[tuple[float, float]] = field(default_factory=list)
 
     def run(self, *, keep: bool = True) -> None:
-        stdin = (self.before() if self.before else None) or self.stdin
+        stdin = self.before() or self.stdin
         memory = os.memfd_create("stdin")
         os.write(memory, stdin)
         os.lseek(memory, 0, os.SEEK_SET)
@@ -35,8 +39,7 @@ class Case:
         wall = time.perf_counter() - started
         os.close(memory)
         os.close(null)
-        if self.after:
-            self.after()
+        self.after()
         if status:
             raise SystemExit(
                 f"{self.name}: {' '.join(self.command)} ended with status {os.waitstatus_to_exitcode(status)}"

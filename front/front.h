@@ -40,6 +40,7 @@ enum whole read_whole(int fd, bool patient, char *buffer, size_t limit, size_t *
 int memory_file(const char *name); /* a descriptor that Python inherits, or minus errno */
 bool write_all(int fd, const char *data, size_t size);
 void rewind_file(int fd);
+bool can_rewind(int fd);
 void move_to_stdin(int fd);
 void close_above_stderr(void);
 bool is_ignored(int signal);

@@ -1,5 +1,5 @@
-/* oci-gpu-runtime: `create` and `run` of a container that may ask for a GPU go to Python; all else to the real runtime,
-   with the same arguments, environment and descriptors. */
+/* oci-gpu-runtime: `create` and `run` of a container that may ask for a GPU go to Python, and an `update` that may name
+   devices; all else to the real runtime, with the same arguments, environment and descriptors. */
 #include "front.h"
 
 /* The options of runc 1.0 to 1.4 and crun 1.0 to 1.23, before and after the command. Of short ones only -b and -d are
@@ -10,6 +10,7 @@ static const char *const GLOBAL_VALUES[] = {"--log",  "--log-format", "--log-lev
 static const char *const SWITCHES[] = {"--no-pivot", "--no-new-keyring", "--no-subreaper", "--no-mount-fallback",
                                        "--detach",   "-d",               "--keep",         NULL};
 static const char *const VALUES[] = {"--console-socket", "--pid-file", "--pidfd-socket", "--preserve-fds", NULL};
+static const char *const RESOURCES[] = {"--resources", "-r", NULL};
 static const char *const BUNDLE[] = {"--bundle", "-b", NULL};
 
 /* Finds an option in a list, as `--name` or `-n` or, with `value` set, as `--name=value`. */
@@ -31,7 +32,7 @@ static bool creates(const char *word) {
     return same(word, "create") || same(word, "run");
 }
 
-enum command { CREATES, OTHER, UNCLEAR };
+enum command { CREATES, UPDATES, OTHER, UNCLEAR };
 
 /* Finds the command among the arguments; an option that is not listed may take the next word or not. */
 static enum command find_command(char **arguments, char ***command) {
@@ -39,7 +40,7 @@ static enum command find_command(char **arguments, char ***command) {
     for (; *arguments; arguments++) {
         if (**arguments != '-') {
             *command = arguments;
-            return creates(*arguments) ? CREATES : OTHER;
+            return creates(*arguments) ? CREATES : same(*arguments, "update") ? UPDATES : OTHER;
         }
         if (listed(*arguments, GLOBAL_VALUES, &value)) {
             if (!value && !*++arguments)
@@ -72,6 +73,48 @@ static bool find_bundle_option(char **arguments, struct text *bundle) {
     return *arguments && !arguments[1] && bundle->size != 0;
 }
 
+/* Whether what is on stdin may name devices. It is put back, in a memory file, for whoever comes next. */
+static bool stdin_may_name_devices(void) {
+    static char piece[LARGEST_STATE + 1];
+    struct text json = {piece, 0};
+    bool may = false;
+    enum whole whole;
+    int fd = memory_file("oci-resources");
+    if (fd <= 0)
+        return true; /* nothing is read yet; 0 is that of a stdin that was closed */
+    do {
+        whole = read_whole(0, true, piece, LARGEST_STATE, &json.size);
+        may = may || whole != WHOLE || may_say(json, "devices");
+        if (!write_all(fd, piece, json.size))
+            fail("resources", "", "cannot be handed to the runtime: no room in memory");
+    } while (whole == TOO_LARGE);
+    rewind_file(fd);
+    move_to_stdin(fd);
+    return may;
+}
+
+/* Whether an update may name devices, by its option -r or --resources; without one it changes limits alone. */
+static bool update_may_name_devices(char **arguments) {
+    static char resources[LARGEST_STATE + 1];
+    struct text json = {resources, 0};
+    const char *value, *path = NULL;
+    for (; *arguments; arguments++) {
+        if (listed(*arguments, RESOURCES, &value)) {
+            if (!value && !(value = *++arguments))
+                return false;
+            path = value;
+        } else if (begins(*arguments, "-r")) {
+            return true;
+        }
+    }
+    if (!path)
+        return false;
+    if (same(path, "-"))
+        return stdin_may_name_devices();
+    int fd = open_to_read(path);
+    return fd < 0 || !can_rewind(fd) || read_whole(fd, false, resources, LARGEST_STATE, &json.size) != WHOLE || may_say(json, "devices");
+}
+
 _Noreturn void runtime(int argc, char **argv) {
     char **command = NULL;
     struct text bundle;
@@ -80,6 +123,8 @@ _Noreturn void runtime(int argc, char **argv) {
         start_program(argv);
     if (kind == CREATES && find_bundle_option(command + 1, &bundle) &&
         !bundle_may_ask(bundle, "/etc/oci-gpu-hook/config.toml"))
+        start_program(argv);
+    if (kind == UPDATES && !update_may_name_devices(command + 1))
         start_program(argv);
     start_python(NULL, argv + 1, true);
 }

@@ -101,6 +101,11 @@ void rewind_file(int fd) {
     call(LSEEK, fd, 0, 0, 0);
 }
 
+/* Whether what is read stays there to be read again, as it does in a file and not in a pipe. */
+bool can_rewind(int fd) {
+    return call(LSEEK, fd, 0, 0, 0) == 0;
+}
+
 void move_to_stdin(int fd) {
     call(DUP3, fd, 0, 0, 0); /* EINVAL where it is there already */
 }

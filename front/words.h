@@ -6,4 +6,5 @@ static const char *const WORDS[] = {
     "OCI_GPU_",
     "io.oci-gpu-hook.",
     "cdi.k8s.io",
+    "nvidiactl",
 };

@@ -6,6 +6,7 @@ import os
 import signal
 
 import pytest
+from hypothesis import settings
 
 pytest_plugins = ["tests.runtime.fixtures"]
 
@@ -15,6 +16,9 @@ ALLOWED_SKIPS = {
     "crun on cgroup v1": "machines without v1 controllers",
     "runc on cgroup v1": "machines without v1 controllers",
 }
+# How long an example takes on the wall clock says how busy the machine is. What must be cheap counts CPU time itself.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 
 def pytest_configure():

@@ -10,10 +10,11 @@ import time
 
 from oci_gpu_hook.allocation import audit, claim, select
 from oci_gpu_hook.allocation.holders import Processes
-from oci_gpu_hook.allocation.model import Busy, Claim
+from oci_gpu_hook.allocation.model import Busy, Claim, Moment
 from oci_gpu_hook.allocation.store import Store
 from oci_gpu_hook.base import log, state
 from oci_gpu_hook.base.errors import AllocationError, HookError, StateError, quoted, reason
+from oci_gpu_hook.oci import pod
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,11 +28,14 @@ if TYPE_CHECKING:
     from oci_gpu_hook.request.model import Request
 
 
-def allocate(request: Request, devices: Sequence[Device], container: Container, config: Config) -> tuple[Device, ...]:
+def allocate(
+    request: Request, devices: Sequence[Device], container: Container, config: Config, began: float = 0.0
+) -> tuple[Device, ...]:
     """Return the devices that the container gets, and record its lease. Device twice, it gets the same again.
 
     With container.pid 0 the lease is the calling process's until the container's own is known: so a runtime can
-    grant before there is a container. Blocks for up to `request.wait` seconds.
+    grant before there is a container. Blocks for up to `request.wait` seconds, which count from
+    `began` on (time.monotonic(); 0.0: from now).
 
     Raises InvalidInput for a device that does not exist, AllocationError for what cannot be granted.
     """
@@ -39,21 +43,29 @@ def allocate(request: Request, devices: Sequence[Device], container: Container, 
         return ()
     request = select.under_policy(request, config)
     try:
-        return _recorded(request, devices, container, config)
+        return _recorded(request, devices, container, config, began)
     except HookError as error:
         asked = {"gpus": list(request.devices), "count": request.count, "exclusive": request.exclusive}
         log.warning("refused", **{"container": container.id, **asked, "reason": str(error)})
         raise
 
 
-def _recorded(request: Request, devices: Sequence[Device], container: Container, config: Config) -> tuple[Device, ...]:
+def _recorded(
+    request: Request, devices: Sequence[Device], container: Container, config: Config, began: float
+) -> tuple[Device, ...]:
     processes = Processes()
     holder = processes.holder(container.pid)
     if holder is None:
         raise AllocationError(f"container {quoted(container.id)}", "its process is gone", "see the engine's log")
-    asked = Claim(container=container.id, holder=holder, request=request, starting=not container.pid)
+    asked = Claim(
+        container=container.id,
+        holder=holder,
+        request=request,
+        starting=not container.pid,
+        pod=pod.description(container.annotations),
+    )
     try:
-        return _in_turn(asked, devices, config, processes)
+        return _in_turn(asked, devices, config, processes, began or time.monotonic())
     except (OSError, StateError) as error:
         from oci_gpu_hook.allocation import messages, query
 
@@ -65,13 +77,15 @@ def _recorded(request: Request, devices: Sequence[Device], container: Container,
         return select.choose(request, devices, query.readable(config).leases)
 
 
-def _in_turn(asked: Claim, devices: Sequence[Device], config: Config, processes: Processes) -> tuple[Device, ...]:
+def _in_turn(
+    asked: Claim, devices: Sequence[Device], config: Config, processes: Processes, began: float
+) -> tuple[Device, ...]:
     """Grant, if need be after a wait in the queue. Raises Busy when time is up, OSError when the record fails."""
-    wait = _wait(asked, config, processes) if asked.request.wait else None
+    wait = _wait(asked, config, processes, began) if asked.request.wait else None
     while True:
         if wait:
             wait.begin_look()
-        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        now = Moment(date=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), uptime=processes.uptime())
         granted: tuple[Device, ...] = ()
         refusal = None
         with _opened(config.state_dir, processes) as store:
@@ -107,10 +121,10 @@ def _with_makers(asked: Claim, table: LeaseTable, processes: Processes) -> Claim
     return asked.replace(makers=processes.lineage())
 
 
-def _wait(asked: Claim, config: Config, processes: Processes) -> Wait:
+def _wait(asked: Claim, config: Config, processes: Processes, began: float) -> Wait:
     from oci_gpu_hook.allocation.wait import Wait
 
-    return Wait(asked, processes, config.state_dir)
+    return Wait(asked, processes, config, began)
 
 
 def _opened(directory: str, processes: Processes) -> Store:

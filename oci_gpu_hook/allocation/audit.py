@@ -23,8 +23,9 @@ def released(leases: Iterable[Lease], why: str) -> None:
 
 
 def _facts(lease: Lease) -> dict[str, object]:
-    return {
+    facts = {
         "container": lease.container,
         "gpus": [device.uuid for device in lease.devices],
         "exclusive": lease.exclusive,
     }
+    return facts | {"pod": lease.pod} if lease.pod else facts

@@ -1,4 +1,4 @@
-"""Which devices a request by count gets, and what those who wait for some have first call on. Pure and deterministic.
+"""Which devices a request by count gets. Pure and deterministic.
 
 Of the devices that may be granted those with the fewest holders come first; among equals `topology` decides, then the
 lowest index.
@@ -7,15 +7,13 @@ lowest index.
 from __future__ import annotations
 
 from oci_gpu_hook.allocation.conflict import available, holders
-from oci_gpu_hook.allocation.model import Lease, leased
-from oci_gpu_hook.base.errors import InvalidInput
 from oci_gpu_hook.devices import vendors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
-    from oci_gpu_hook.allocation.model import Waiter
+    from oci_gpu_hook.allocation.model import Lease
     from oci_gpu_hook.devices.model import Device
     from oci_gpu_hook.request.model import Request
 
@@ -31,7 +29,7 @@ def choose(request: Request, devices: Sequence[Device], held: Sequence[Lease]) -
         if count > len(candidates):
             raise messages.too_many(request, devices, candidates, held, len(free))
         raise messages.too_few_free(request, candidates, held, len(free))
-    return _balanced(free, count, held)
+    return balanced(free, count, held)
 
 
 def eligible(request: Request, devices: Sequence[Device]) -> list[Device]:
@@ -39,44 +37,10 @@ def eligible(request: Request, devices: Sequence[Device]) -> list[Device]:
     if request.count is None:
         return list(vendors.of(request.kind).resolve(request.devices, devices))
     found = _of_profile(request, devices) if request.devices else [device for device in devices if device.countable]
-    return [device for device in found if device.memory >= request.memory and not device.fault]
+    return [device for device in found if device.memory >= request.memory and not device.fault and not device.excluded]
 
 
-def reserved(queue: Iterable[Waiter], kind: str, devices: Sequence[Device], held: Sequence[Lease]) -> tuple[Lease, ...]:
-    """Return what those who wait for devices of a kind have first call on, as leases that later comers must respect.
-
-    A waiter keeps what is free of what it needs, or else small requests would overtake a large one for ever; and of
-    what is held it keeps the next to become free, or else new sharers would come as fast as old ones go.
-    """
-    kept: list[Lease] = []
-    for waiter in queue:
-        request = waiter.request
-        if request.kind != kind:
-            continue
-        try:
-            needed = available(eligible(request, devices), request, kept)
-        except InvalidInput:  # its devices vanished while it waited; its own hook will say so
-            continue
-        if request.count is not None:
-            free = available(needed, request, held)
-            chosen = list(_balanced(free, min(request.count, len(free)), [*held, *kept]))
-            busy = [device for device in needed if device not in free]
-            busy.sort(key=lambda device: (len(holders(device, held)), *device.position))
-            needed = [*chosen, *busy[: request.count - len(chosen)]]
-        if needed:
-            kept.append(
-                Lease(
-                    container=waiter.container,
-                    devices=tuple(leased(device) for device in needed),
-                    exclusive=request.exclusive,
-                    holder=waiter.holder,
-                    since=waiter.since,
-                )
-            )
-    return tuple(kept)
-
-
-def _balanced(free: Sequence[Device], count: int, held: Sequence[Lease]) -> tuple[Device, ...]:
+def balanced(free: Sequence[Device], count: int, held: Sequence[Lease]) -> tuple[Device, ...]:
     """Take the devices with the fewest holders; where only some of equals are needed, topology says which."""
     load = {device.uuid: len(holders(device, held)) for device in free}
     ranked = sorted(free, key=lambda device: (load[device.uuid], *device.position))

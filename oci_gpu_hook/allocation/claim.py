@@ -10,18 +10,19 @@ from oci_gpu_hook.allocation.holders import same
 from oci_gpu_hook.allocation.model import Lease, leased
 from oci_gpu_hook.base.errors import AllocationError, InvalidInput, quoted
 from oci_gpu_hook.devices import vendors
+from oci_gpu_hook.request.model import IN_THE_BUNDLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from oci_gpu_hook.allocation.model import Claim, LeaseTable, Waiter
+    from oci_gpu_hook.allocation.model import Claim, LeaseTable, Moment, Waiter
     from oci_gpu_hook.devices.model import Device
     from oci_gpu_hook.request.model import Request
 
 
 def serve(
-    table: LeaseTable, claim: Claim, devices: Sequence[Device], now: str, place: Waiter | None = None
+    table: LeaseTable, claim: Claim, devices: Sequence[Device], now: Moment, place: Waiter | None = None
 ) -> tuple[tuple[Device, ...], LeaseTable]:
     """Return the devices of a claim, and the table with its lease as the last; the same table where nothing changed.
 
@@ -30,48 +31,55 @@ def serve(
     """
     own = None
     others = []
+    beside = []  # what the container holds for another reason, and so is not in its own way
+    request = claim.request
+    injected = request.source == IN_THE_BUNDLE
     for lease in table.leases:
-        if own is None and _is_own(lease, claim):
+        if not _is_own(lease, claim):
+            others.append(lease)
+        elif own is None and lease.injected == injected:
             own = lease
         else:
-            others.append(lease)
-    request = claim.request
+            beside.append(lease)
     granted = _again(own, request, devices) if own else None
     queue = table.queue
     if granted is None:
         ticket = place.ticket if place else table.next_ticket
         ahead = tuple([waiter for waiter in queue if waiter.ticket < ticket])
-        granted = choose_in_turn(request, devices, others, ahead)
+        granted = choose_in_turn(request, devices, others, ahead, now.uptime)
     if place:
         queue = tuple([waiter for waiter in queue if waiter != place])
     if not granted:  # `all` of no GPU
-        return granted, table.replace(leases=tuple(others), queue=queue) if own or place else table
+        return granted, table.replace(leases=(*others, *beside), queue=queue) if own or place else table
     lease = Lease(
         container=claim.container,
         devices=tuple([leased(device) for device in granted]),
         exclusive=request.exclusive or (own is not None and own.exclusive),
         holder=own.holder if own and same(own.holder, claim.holder) else claim.holder,
-        since=own.since if own else now,
+        since=own.since if own else now.date,
         starting=claim.starting,
+        pod=claim.pod,
+        counted=request.count is not None or (own is not None and own.counted),
+        injected=injected,
     )
     if own and set(lease.devices) == set(own.devices):
         lease = lease.replace(devices=own.devices)
     if lease == own:
         return granted, table
-    return granted, table.replace(leases=(*others, lease), queue=queue)
+    return granted, table.replace(leases=(*others, *beside, lease), queue=queue)
 
 
 def choose_in_turn(
-    request: Request, devices: Sequence[Device], held: Sequence[Lease], ahead: Sequence[Waiter]
+    request: Request, devices: Sequence[Device], held: Sequence[Lease], ahead: Sequence[Waiter], uptime: int
 ) -> tuple[Device, ...]:
-    """Choose, with respect for those who wait and came first.
+    """Choose, with respect for those who wait and came first. uptime: of the machine now, in seconds.
 
     A plain request by name is not held up by them: it shares, as NVIDIA's interface has it, and has no other choice.
     """
     if ahead and (request.count is not None or request.exclusive):
-        from oci_gpu_hook.allocation import by_count
+        from oci_gpu_hook.allocation import turns
 
-        held = (*held, *by_count.reserved(ahead, request.kind, devices, held))
+        held = (*held, *turns.kept(ahead, request.kind, devices, held, uptime))
     return select.choose(request, devices, held)
 
 

@@ -8,6 +8,7 @@ same seen from every pid namespace, the pid is not, so the namespace of the numb
 from __future__ import annotations
 
 import os
+import time
 
 from oci_gpu_hook.base.processes import boot_id, parent, start_time
 from oci_gpu_hook.base.record import Record
@@ -53,6 +54,10 @@ class Processes:
             found.append(holder)
             pid = parent(pid)
         return tuple(found)
+
+    def uptime(self) -> int:
+        """Return for how many seconds the machine is up, which is a clock that nobody can set."""
+        return int(time.clock_gettime(time.CLOCK_BOOTTIME))
 
     def start_time(self, pid: int) -> int:
         """Return when a process started, in clock ticks since boot, 0 when there is no such live process."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from oci_gpu_hook.allocation.json_members import HOLDER, holder_of, holder_to_json, wrong
 from oci_gpu_hook.allocation.model import Lease, LeasedDevice, LeaseTable
+from oci_gpu_hook.base.errors import quoted
 from oci_gpu_hook.request.model import DEFAULT_KIND
 
 TYPE_CHECKING = False
@@ -25,6 +26,7 @@ _DEVICE_OF_KIND: Final[Kinds] = {**_DEVICE, "kind": str}
 _LEASE: Final[Kinds] = {
     "container": str, "devices": list, "exclusive": bool, **HOLDER, "since": str, "starting": bool,
 }  # fmt: skip
+_LEASE_OF_POD: Final[Kinds] = {**_LEASE, "pod": str}
 
 
 def to_json(table: LeaseTable) -> dict[str, object]:
@@ -39,7 +41,7 @@ def to_json(table: LeaseTable) -> dict[str, object]:
 
 
 def _lease_json(lease: Lease) -> dict[str, object]:
-    return {
+    document: dict[str, object] = {
         "container": lease.container,
         "devices": [_device_json(device) for device in lease.devices],
         "exclusive": lease.exclusive,
@@ -47,6 +49,12 @@ def _lease_json(lease: Lease) -> dict[str, object]:
         "since": lease.since,
         "starting": lease.starting,
     }
+    if lease.pod:
+        document["pod"] = lease.pod
+    for name, value in (("counted", lease.counted), ("injected", lease.injected)):
+        if value:
+            document[name] = True
+    return document
 
 
 def _device_json(device: LeasedDevice) -> dict[str, object]:
@@ -84,9 +92,12 @@ def from_json(document: Any) -> tuple[LeaseTable, list[str]]:
 
 
 def _wrong_lease(entry: Any) -> str:
-    trouble = wrong(entry, _LEASE)
+    trouble = wrong(entry, _LEASE_OF_POD if type(entry) is dict and "pod" in entry else _LEASE)
     if trouble:
         return trouble
+    for name in ("counted", "injected"):
+        if type(entry.get(name, False)) is not bool:
+            return f"{name}: expected true or false, found {quoted(entry[name])}"
     for device in entry["devices"]:
         trouble = wrong(device, _DEVICE_OF_KIND if type(device) is dict and "kind" in device else _DEVICE)
         if trouble:
@@ -105,6 +116,9 @@ def _lease(entry: Any) -> Lease:
             "holder": holder_of(entry),
             "since": entry["since"],
             "starting": entry["starting"],
+            "pod": entry.get("pod", ""),
+            "counted": entry.get("counted", False),
+            "injected": entry.get("injected", False),
         }
     )
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from oci_gpu_hook.allocation.conflict import holders
-from oci_gpu_hook.allocation.model import Busy
+from oci_gpu_hook.allocation.model import Busy, Kept
 from oci_gpu_hook.base.errors import AllocationError, quoted
 from oci_gpu_hook.devices import vendors
+from oci_gpu_hook.request.model import IN_THE_BUNDLE, name_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,14 +21,15 @@ _LISTED: Final = 8  # holders that a message names one by one
 GIB: Final = 1 << 30
 
 
-def held(device: Device, lease: Lease) -> Busy:
+def held(device: Device, request: Request, lease: Lease) -> Busy:
     """Refuse a named device that a lease forbids."""
     manner = "exclusively" if lease.exclusive else "too, and it was asked for exclusively"
-    return Busy(
-        f"{device.label} ({device.uuid}) cannot be granted",
-        f"container {quoted(lease.container)} holds it {manner}",
-        "stop that container, ask for another GPU, or ask by count with io.oci-gpu-hook.wait",
-    )
+    why = _keeps(lease) if isinstance(lease, Kept) else f"container {quoted(lease.name)} holds it {manner}"
+    if request.source == IN_THE_BUNDLE:
+        what = f"{device.label} ({device.uuid}), which the engine has put into this container, is not to be had"
+        return Busy(what, why, "stop that container, or have the engine give this one another GPU")
+    remedy = f"stop that container, ask for another GPU, or wait for it with {name_of('wait', request)}=60s"
+    return Busy(f"{device.label} ({device.uuid}) cannot be granted", why, remedy)
 
 
 def too_many(
@@ -35,10 +37,15 @@ def too_many(
 ) -> AllocationError:
     """Refuse more devices than the host has. free: how many of the candidates could be granted now."""
     why = f"this host has {len(candidates)}"
+    remedy = f"ask for at most {len(candidates)}" if candidates else "ask for them on another host"
     if request.memory and not request.devices:
-        countable = [device for device in devices if device.countable and not device.fault]
+        countable = [device for device in devices if device.countable and not device.fault and not device.excluded]
         unknown = sum(not device.memory for device in countable)
         why += f" such of {len(countable)}" + (f" (the memory of {unknown} is unknown)" if unknown else "")
+        largest = max(countable, key=lambda device: device.memory, default=None)
+        if largest and 0 < largest.memory < request.memory:
+            why += f", the largest is {largest.label} with {size(largest.memory)}"
+            remedy = f"set {name_of('memory', request)} to at most {size(largest.memory)}"
     partitioned = sum(not (device.whole or device.countable or device.fault) for device in devices)
     if partitioned and not request.devices:
         why += f", and {partitioned} {vendors.of(request.kind).TERMS.partitioned}"
@@ -46,46 +53,96 @@ def too_many(
     if lost:
         listed = ", ".join(f"{device.label}: {device.fault}" for device in lost[:_LISTED])
         why += f", and {len(lost)} that cannot be used ({listed})"
+    excluded = sum(device.excluded and (bool(device.whole) == bool(request.devices)) for device in devices)
+    if excluded:
+        why += f", and {excluded} that [allocation] exclude keeps out of counts"
     if candidates:
-        why += f"; {free} free{_held_by(candidates, held)}"
-    return AllocationError(_asked(request), why, f"ask for at most {len(candidates)}" if candidates else "ask for less")
+        why += f"; {free} available{_held_by(candidates, held)}"
+    return AllocationError(asked(request), why, remedy)
 
 
 def too_few_free(request: Request, candidates: Sequence[Device], held: Sequence[Lease], free: int) -> Busy:
     """Refuse devices of which others hold too many."""
-    why = f"of {len(candidates)} on this host {free} can be granted now{_held_by(candidates, held)}"
-    return Busy(_asked(request), why, "try again when they are free, or wait for them with io.oci-gpu-hook.wait")
+    why = f"{free} of {len(candidates)} available{_held_by(candidates, held)}"
+    remedy = f"try again when they are free, or wait for them with {name_of('wait', request)}=60s"
+    return Busy(asked(request), why, remedy)
+
+
+def after_wait(busy: Busy, request: Request, seconds: int, longest: int | None) -> Busy:
+    """Say of a refusal that it was waited, and how long. longest: the most that the host's configuration allows."""
+    remedy = "try again when others have ended, or wait longer"
+    if longest is not None and request.wait >= longest:
+        remedy = "try again when others have ended; [allocation] longest-wait of this host allows no longer wait"
+    return Busy(busy.what, f"{busy.why}; waited {duration(seconds)}", remedy)
 
 
 def unusable(directory: str, why: str) -> AllocationError:
     """Refuse what cannot be granted without a record of it."""
     what = f"cannot use the record of who holds which GPU in {quoted(directory)}"
-    remedy = "make it a directory of root's on a file system with room ([state] dir of the configuration)"
+    remedy = "see that root owns it and its file system has room ([state] dir of the configuration)"
     return AllocationError(what, why, remedy)
 
 
-def _asked(request: Request) -> str:
+def asked(request: Request) -> str:
+    """Say what was asked for by count."""
+    return f"{_wanted(request)} asked for{' exclusively' * request.exclusive}"
+
+
+def size(memory: int) -> str:
+    """Return an amount of memory as a request may write it, never more than it is."""
+    if memory % GIB and memory >> 20:
+        return f"{memory >> 20}MiB"
+    return f"{memory // GIB}GiB" if memory >= GIB else f"{memory} bytes"
+
+
+def duration(seconds: int) -> str:
+    """Return a time in words: 45 s, 12 min, 3 h."""
+    if seconds < 120:
+        return f"{seconds} s"
+    return f"{seconds // 60} min" if seconds < 7200 else f"{seconds // 3600} h"
+
+
+def _wanted(request: Request) -> str:
     count = request.count or 0
     terms = vendors.of(request.kind).TERMS
     kind = (terms.part if request.devices else terms.whole) + "s" * (count != 1)
     profile = f" {request.devices[0]}" if request.devices else ""
-    manner = " exclusively" if request.exclusive else ""
-    memory = f" of {_size(request.memory)}" if request.memory else ""
-    return f"{count} {kind}{profile}{memory} asked for{manner}"
+    memory = f" of {size(request.memory)}" if request.memory else ""
+    return f"{count} {kind}{profile}{memory}"
 
 
-def _held_by(candidates: Iterable[Device], held: Sequence[Lease]) -> str:
-    """Say who holds what, bounded: `; GPU 0 held by 'a' exclusively, GPU 1 by 'b'`."""
+def _held_by(candidates: Sequence[Device], held: Sequence[Lease]) -> str:
+    """Say who holds what and for whom the rest is kept, bounded: `; GPU 0 held by 'a' exclusively, GPU 1 by 'b'`."""
     parts = []
+    taken = set()
+    real = [lease for lease in held if not isinstance(lease, Kept)]
     for device in candidates:
-        for lease in holders(device, held):
+        for lease in holders(device, real):
+            taken.add(device.uuid)
             manner = " exclusively" if lease.exclusive else ""
-            parts.append(f"{device.label} held by {quoted(lease.container)}{manner}")
+            parts.append(f"{device.label} held by {quoted(lease.name)}{manner}")
+    for lease in held:
+        if isinstance(lease, Kept):
+            names = [device.label for device in candidates if device.uuid not in taken and holders(device, [lease])]
+            if names:
+                parts.append(f"{_listed(names)}: {_keeps(lease)}")
     if not parts:
         return ""
-    more = [f"and {len(parts) - _LISTED} more"] if len(parts) > _LISTED else []
-    return "; " + ", ".join(parts[:_LISTED] + more)
+    return "; " + _listed(parts)
 
 
-def _size(memory: int) -> str:
-    return f"{memory // GIB}GiB" if memory % GIB == 0 else f"{memory} bytes"
+def _keeps(lease: Kept) -> str:
+    """Say for whom something is kept and how much longer at the most."""
+    request = lease.request
+    wanted = _wanted(request) if request.count is not None else ", ".join(map(quoted, request.devices[:_LISTED]))
+    turn = f", for {duration(lease.left)} more at most" if lease.left else ""
+    return (
+        f"kept for {quoted(lease.container)}, which came first and has waited {duration(lease.waited)} "
+        f"for {wanted}{turn}"
+    )
+
+
+def _listed(names: Iterable[str]) -> str:
+    names = [*names]
+    more = [f"and {len(names) - _LISTED} more"] if len(names) > _LISTED else []
+    return ", ".join(names[:_LISTED] + more)

@@ -32,6 +32,8 @@ class Lease(Record):
     """What a container holds. since: RFC 3339, UTC.
 
     starting: the holder is the runtime that makes the container, whose own process is still to come.
+    pod: NAMESPACE/POD/CONTAINER, "" for a container of no pod.
+    counted: whether the devices were chosen here. injected: whether they were put into the container by somebody else.
     """
 
     container: str
@@ -40,16 +42,40 @@ class Lease(Record):
     holder: Holder
     since: str
     starting: bool = False
+    pod: str = ""
+    counted: bool = False
+    injected: bool = False
+
+    @property
+    def name(self) -> str:
+        """What people know the container by."""
+        return self.pod or self.container
+
+
+class Kept(Lease):
+    """What is kept for one that waits, as a lease that those behind it respect.
+
+    request: what it waits for. waited, left: seconds that it has waited, and that its turn lasts still; 0 for one that
+    could be served now.
+    """
+
+    request: Request
+    waited: int
+    left: int
 
 
 class Waiter(Record):
-    """A hook that holds a container's start until the request can be granted. Lower tickets come first."""
+    """A hook that holds a container's start until the request can be granted. Lower tickets come first.
+
+    uptime: of the machine when the wait began, in seconds.
+    """
 
     ticket: int
     container: str
     holder: Holder
     request: Request
     since: str
+    uptime: int = 0
 
 
 class LeaseTable(Record):
@@ -63,8 +89,15 @@ class LeaseTable(Record):
     next_ticket: int = 1
 
 
+class Moment(Record):
+    """When something happens. date: RFC 3339, UTC; uptime: of the machine, in seconds, which nobody can set."""
+
+    date: str
+    uptime: int
+
+
 class Claim(Record):
-    """What a container asks for, and the process whose life its lease follows. starting: as in Lease.
+    """What a container asks for, and the process whose life its lease follows. starting, pod: as in Lease.
 
     makers: processes that may be the runtime that makes the container, and hold a lease for it until now.
     """
@@ -73,6 +106,7 @@ class Claim(Record):
     holder: Holder
     request: Request
     starting: bool = False
+    pod: str = ""
     makers: tuple[Holder, ...] = ()
 
 

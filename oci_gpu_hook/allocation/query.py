@@ -23,7 +23,8 @@ def preview(request: Request, devices: Sequence[Device], config: Config) -> tupl
     if request.count is None and not request.devices:
         return ()
     table = readable(config)
-    return claim.choose_in_turn(select.under_policy(request, config), devices, table.leases, table.queue)
+    request = select.under_policy(request, config)
+    return claim.choose_in_turn(request, devices, table.leases, table.queue, Processes().uptime())
 
 
 def current(config: Config) -> LeaseTable:

@@ -13,17 +13,23 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.allocation.holders import Holder
     from oci_gpu_hook.allocation.json_members import Kinds
-    from oci_gpu_hook.allocation.model import Claim, LeaseTable
+    from oci_gpu_hook.allocation.model import Claim, LeaseTable, Moment
 
 _WAITER: Final[Kinds] = {
     "ticket": int, "container": str, **HOLDER, "since": str, "devices": list, "memory": int, "exclusive": bool,
 }  # fmt: skip
+_WAITER_OF_NOW: Final[Kinds] = {**_WAITER, "uptime": int}  # release 0.1 wrote none
 
 
-def enqueue(table: LeaseTable, claim: Claim, hook: Holder, now: str) -> tuple[Waiter, LeaseTable]:
+def enqueue(table: LeaseTable, claim: Claim, hook: Holder, now: Moment) -> tuple[Waiter, LeaseTable]:
     """Return a place at the end of the queue, kept by the waiting process `hook`, and the table with it."""
     waiter = Waiter(
-        ticket=table.next_ticket, container=claim.container, holder=hook, request=_chosen_by(claim.request), since=now
+        ticket=table.next_ticket,
+        container=claim.container,
+        holder=hook,
+        request=_chosen_by(claim.request),
+        since=now.date,
+        uptime=now.uptime,
     )
     return waiter, keep_place(table, waiter)
 
@@ -49,6 +55,7 @@ def to_json(waiter: Waiter) -> dict[str, object]:
         "container": waiter.container,
         **holder_to_json(waiter.holder),
         "since": waiter.since,
+        "uptime": waiter.uptime,
         "devices": list(request.devices),
         "count": request.count,
         "memory": request.memory,
@@ -72,7 +79,7 @@ def from_json(entries: list[Any], complaints: list[str]) -> tuple[Waiter, ...]:
 
 
 def _wrong_waiter(entry: Any) -> str:
-    trouble = wrong(entry, _WAITER)
+    trouble = wrong(entry, _WAITER_OF_NOW if type(entry) is dict and "uptime" in entry else _WAITER)
     if trouble:
         return trouble
     if type(entry.get("count")) not in (int, type(None)):
@@ -101,6 +108,7 @@ def _waiter(entry: Any) -> Waiter:
         holder=holder_of(entry),
         request=request,
         since=entry["since"],
+        uptime=entry.get("uptime", 0),
     )
 
 

@@ -34,7 +34,7 @@ def choose(request: Request, devices: Sequence[Device], held: Sequence[Lease]) -
         if lease is not None:
             from oci_gpu_hook.allocation import messages
 
-            raise messages.held(device, lease)
+            raise messages.held(device, request, lease)
     return named
 
 

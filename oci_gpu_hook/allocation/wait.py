@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from typing import Final
 
     from oci_gpu_hook.allocation.holders import Processes
-    from oci_gpu_hook.allocation.model import Busy, Claim, LeaseTable, Waiter
+    from oci_gpu_hook.allocation.model import Busy, Claim, LeaseTable, Moment, Waiter
+    from oci_gpu_hook.base.config.model import Config
 
 POLL: Final = 0.05  # seconds between looks at whether the record was replaced
 LOOK_AGAIN: Final = 1.0  # seconds between looks at whether a holder has died
@@ -22,11 +23,14 @@ LOOK_AGAIN: Final = 1.0  # seconds between looks at whether a holder has died
 class Wait:
     """One claim's wait, of `request.wait` seconds at the most. place: in the queue, None outside it."""
 
-    def __init__(self, claim: Claim, processes: Processes, directory: str) -> None:
+    def __init__(self, claim: Claim, processes: Processes, config: Config, began: float) -> None:
+        """began: time.monotonic() when the container began to wait, for its GPUs or before that for a driver."""
         self._claim = claim
         self._processes = processes
-        self._directory = directory
-        self._give_up = time.monotonic() + claim.request.wait
+        self._directory = config.state_dir
+        self._longest = config.allocation_longest_wait
+        self._began = began
+        self._give_up = began + claim.request.wait
         self._ended = False
         self._late = False
         self.place: Waiter | None = None
@@ -36,7 +40,7 @@ class Wait:
         self._ended = self._processes.lives(self._claim.holder) is False
         self._late = self._ended or time.monotonic() >= self._give_up
 
-    def queued(self, table: LeaseTable, now: str) -> LeaseTable:
+    def queued(self, table: LeaseTable, now: Moment) -> LeaseTable:
         """Return the record with a place for the claim, or without it when time is up."""
         if self._late:
             place, self.place = self.place, None
@@ -56,9 +60,12 @@ class Wait:
         """
         if self._ended:
             what = f"container {quoted(self._claim.container)}"
-            raise AllocationError(what, "ended while it waited for GPUs", "start it anew")
+            raise AllocationError(what, "ended while it waited for GPUs", "start it again")
         if self._late:
-            raise busy
+            from oci_gpu_hook.allocation import messages
+
+            seconds = round(time.monotonic() - self._began)
+            raise messages.after_wait(busy, self._claim.request, seconds, self._longest)
         until = min(time.monotonic() + LOOK_AGAIN, self._give_up)
         while (left := until - time.monotonic()) > 0 and stamp_of(self._directory) == stamp:
             time.sleep(min(POLL, left))

@@ -7,12 +7,11 @@ it: the journal says who is dead.
 from __future__ import annotations
 
 import os
-import stat
 import time
 
 from oci_gpu_hook.apply.journal import entry as entries
 from oci_gpu_hook.apply.journal import journal, reader
-from oci_gpu_hook.apply.journal.changes import DIRECTORY, FILE, NODE
+from oci_gpu_hook.apply.operations import undo as undoing
 from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
 from oci_gpu_hook.apply.systemd import units
 from oci_gpu_hook.base import limits, log, state, syscalls
@@ -50,7 +49,7 @@ def undo(config: Config, entry: Entry, rootfs: Rootfs) -> None:
 def clean(rootfs: Rootfs, entry: Entry, *, ended: bool = False) -> None:
     """Undo the changes of an entry. ended: whether the container has, and its mounts with it."""
     if entry.cached:
-        from oci_gpu_hook.apply import ld_cache  # with all that knows the form of an ld cache
+        from oci_gpu_hook.apply.operations import ld_cache  # with all that knows the form of an ld cache
 
         ld_cache.restore(rootfs, entry.cached)
     take_back(rootfs, entry.changes, ended=ended)
@@ -205,7 +204,7 @@ def _clean_rootfs(entry: Entry) -> None:
         return  # the engine has taken it away already, and the hook's files with it
     with Rootfs(fd) as rootfs:
         status = os.fstat(fd)
-        if entry.is_rootfs((status.st_dev, status.st_ino), syscalls.birth_time(fd)):
+        if entry.is_rootfs((status.st_dev, status.st_ino), syscalls.birth(fd)):
             clean(rootfs, entry, ended=True)
 
 
@@ -228,34 +227,8 @@ def take_back(rootfs: Rootfs, changes: Sequence[Change], *, ended: bool = False)
         try:
             mount = syscalls.mount_id(parent_fd)
             if not rootfs.is_of_host(mount):
-                _take_back_one(change, name, parent_fd, mount)
+                undoing.take_back(change, name, parent_fd, mount)
         except (OSError, ValueError):
             continue  # gone, exchanged, in use or read-only: not the hook's any more, or not to be had
         finally:
             os.close(parent_fd)
-
-
-def _take_back_one(change: Change, name: str, parent_fd: int, mount: int) -> None:
-    """Do what `take_back` does in a directory that is held. mount: the id of its mount."""
-    kind, _path, target, device, was, _passing = change
-    found = syscalls.look(parent_fd, name)
-    if found is None:
-        if was:  # it made way, and nothing came in its place or that is taken back already
-            os.symlink(was, name, dir_fd=parent_fd)
-        return
-    mode, size, number, mount_there = found
-    if mount_there != mount:
-        return  # a mount lies on it; who removes what is below takes that away, in every namespace
-    if kind == DIRECTORY:
-        os.rmdir(name, dir_fd=parent_fd)
-        return
-    if kind == FILE:
-        ours = stat.S_ISREG(mode) and size == 0
-    elif kind == NODE:
-        ours = stat.S_ISCHR(mode) and number == device
-    else:
-        ours = stat.S_ISLNK(mode) and os.readlink(name, dir_fd=parent_fd) == target
-    if ours:
-        os.unlink(name, dir_fd=parent_fd)
-        if was:
-            os.symlink(was, name, dir_fd=parent_fd)

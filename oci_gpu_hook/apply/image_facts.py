@@ -5,16 +5,19 @@ It reads the rootfs through `Rootfs`, so an image can lie about itself but lead 
 
 from __future__ import annotations
 
+from oci_gpu_hook.apply import unlisted_libraries
 from oci_gpu_hook.base import limits
 from oci_gpu_hook.devices import vendors
 from oci_gpu_hook.oci.image import MACHINE, Image
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Final
 
     from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
     from oci_gpu_hook.base.config.model import Config
+    from oci_gpu_hook.base.formats.ldcache import Entry
     from oci_gpu_hook.oci.container import Container
 
 # Debian's multiarch triplet and the loader of each C library (gcc's config/*/linux*.h; musl's configure).
@@ -24,7 +27,6 @@ _GLIBC_LOADER: Final = {
     "aarch64": "/lib/ld-linux-aarch64.so.1",
 }
 _LOADER: Final = _GLIBC_LOADER.get(MACHINE, "/lib/ld-linux.so.2")
-_LARGEST_LOADER: Final = 4 * 1024 * 1024
 _CACHE_PATH: Final = b"/etc/ld.so.cache\0"
 _MUSL_LOADER: Final = f"/lib/ld-musl-{MACHINE}.so.1"
 _OUTSIDE_VOLUMES: Final = "/usr/local/nvidia/lib64"
@@ -36,11 +38,15 @@ def look(rootfs: Rootfs, container: Container, config: Config, kind: str) -> Ima
     directory, warnings = _library_directory(rootfs, libc)
     if libc != "glibc":
         warnings += _of_odd_loader(rootfs, container, libc, directory)
+    cache = rootfs.read("/etc/ld.so.cache", limits.LD_CACHE)
+    unlisted = unlisted_libraries.find(rootfs, cache) if libc == "glibc" else ()
     return Image(
         libc=libc,
         library_directory=directory,
         library_directory_32=_library_directory_32(rootfs),
-        ld_cache=rootfs.read("/etc/ld.so.cache", limits.LD_CACHE),
+        ld_cache=cache,
+        unlisted=unlisted,
+        decisions=_of_stale_cache(unlisted) if unlisted else (),
         of_vendor=vendors.of(kind).image_facts(rootfs, container, config),
         warnings=warnings,
     )
@@ -51,7 +57,7 @@ def _libc(rootfs: Rootfs) -> str:
 
     Others have a loader at glibc's path that is none or has another cache: gcompat's stand-in for it, Nix's, Guix's.
     """
-    if _reads_cache(rootfs.read(_LOADER, _LARGEST_LOADER)):
+    if _reads_cache(rootfs.read(_LOADER, limits.LOADER)):
         return "glibc"
     return "musl" if rootfs.exists(_MUSL_LOADER) else ""
 
@@ -67,6 +73,14 @@ def _reads_cache(loader: bytes) -> bool:
             return True
         at = loader.rfind(_CACHE_PATH, 0, at)
     return False
+
+
+def _of_stale_cache(unlisted: Sequence[Entry]) -> tuple[str, ...]:
+    where = unlisted_libraries.places(unlisted)
+    found = f"{len(unlisted)} librar{'y' if len(unlisted) == 1 else 'ies'}"
+    return (
+        f"the image's ld cache knows nothing of {where}, which its ld.so.conf names: {found} there are added to it",
+    )
 
 
 def _of_odd_loader(rootfs: Rootfs, container: Container, libc: str, directory: str) -> tuple[str, ...]:

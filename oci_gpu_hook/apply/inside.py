@@ -6,18 +6,19 @@ there is no journal, and nothing to take back at its end. Where anything fails, 
 
 from __future__ import annotations
 
+import errno
 import os
 
-from oci_gpu_hook.apply import ld_cache, mounts
-from oci_gpu_hook.apply.materialize import Materializing
-from oci_gpu_hook.apply.mounts import Sources
+from oci_gpu_hook.apply.operations import bind, ld_cache
+from oci_gpu_hook.apply.operations.place import Descriptors, Materializing
+from oci_gpu_hook.apply.operations.table import KINDS
 from oci_gpu_hook.apply.rootfs.directory import Directories
 from oci_gpu_hook.base import syscalls
 from oci_gpu_hook.base.errors import ApplyError, InvalidInput, reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from oci_gpu_hook.apply.process import Process
+    from oci_gpu_hook.apply.process import Site
     from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
     from oci_gpu_hook.plan.plan import Plan
 
@@ -37,25 +38,22 @@ def check_namespace() -> None:
         raise InvalidInput(what, "is the host's, and no container's", remedy)
 
 
-def carry_out(plan: Plan, process: Process, rootfs: Rootfs, *, user_namespace: bool) -> None:
+def carry_out(plan: Plan, site: Site) -> None:
     """Make the plan's links, and mount its file systems and its ld cache. Raises HookError."""
     os.umask(0)  # modes are set when files are made
-    data, _ = ld_cache.contents(plan)
+    rootfs = site.rootfs
     try:
-        with (
-            _Writable(rootfs),
-            Directories(rootfs) as directories,
-            Sources() as sources,
-            Materializing(rootfs, directories, frozenset(), sources, user_namespace) as made,
-        ):
-            sources.hold(plan.edits.mounts)
-            made.make(plan)
-            attachments = list(made.attachments)
+        with _Writable(rootfs), Descriptors() as opened, Directories(rootfs) as directories:
+            kinds = [kind for kind in KINDS if kind is not ld_cache]
+            prepared = [(kind, kind.prepare(plan, site, directories, opened)) for kind in kinds]
+            making = Materializing(site, directories, frozenset(), opened, "")
+            for kind, own in prepared:
+                kind.make(plan, own, making)
+            data, _ = ld_cache.contents(plan)
             if data:
-                onto = made.mountpoint(ld_cache.PATH, directory=False)
                 etc = directories.make(os.path.dirname(ld_cache.PATH)).fd
-                attachments.append((_in_memory(data, etc, process), onto, ld_cache.PATH))
-            mounts.attach(attachments, [])
+                making.mount(making.keep(_in_memory(data, etc, site)), ld_cache.PATH, directory=False)
+            bind.attach(making.attachments, [])
     except OSError as error:
         why = reason(error)
         raise ApplyError("cannot change the container's files", why, "look at the permissions of its rootfs") from None
@@ -80,25 +78,30 @@ class _Writable:
             syscalls.mount_setattr(self._fd, syscalls.MOUNT_ATTR_RDONLY)
 
 
-def _in_memory(data: bytes, directory: int, process: Process) -> int:
-    """Return a file in memory as a detached mount, which keeps it.
+def _in_memory(data: bytes, directory: int, site: Site) -> int:
+    """Return a file in memory as a detached mount. Raises OSError.
 
-    The kernel clones nothing of a mount that hangs nowhere, so its file system is mounted on a directory for a moment.
+    Before Linux 6.15 the kernel clones nothing of a mount that hangs nowhere: its file system is then mounted on a
+    directory of the container for a moment, in which nothing of the container runs.
     """
-    name = "file"
-    options = (("mode", "0555"), ("size", str(len(data) + (1 << 16))), ("nr_inodes", "4"))
-    flags = mounts.attributes_of(("nosuid", "nodev", "noexec"))
-    tree = syscalls.new_tmpfs(options, flags)
     try:
-        fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444, dir_fd=tree)
-        with open(fd, "wb") as file:
-            file.write(data)
-        syscalls.move_mount(tree, directory)
-        try:
-            found = syscalls.clone_file_in(tree, name)
-        finally:
-            process.unmount(tree)
-    finally:
-        os.close(tree)
-    syscalls.mount_setattr(found, flags | mounts.attributes_of(("ro",)), syscalls.MS_PRIVATE)
-    return found
+        return ld_cache.own_mount(data)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+    return ld_cache.own_mount(data, hung=lambda tree: _Hung(tree, directory, site))
+
+
+class _Hung:
+    """A file system that hangs on a directory, for a `with` block."""
+
+    def __init__(self, tree: int, directory: int, site: Site) -> None:
+        self._tree = tree
+        self._directory = directory
+        self._process = site.process
+
+    def __enter__(self) -> None:
+        syscalls.move_mount(self._tree, self._directory)
+
+    def __exit__(self, *_exception: object) -> None:
+        self._process.unmount(self._tree)

@@ -5,6 +5,7 @@ That file's path is built into glibc's loader: Nix and Guix build it with anothe
 
 from __future__ import annotations
 
+from oci_gpu_hook.base import limits
 from oci_gpu_hook.base.errors import quoted
 from oci_gpu_hook.oci.image import MACHINE
 
@@ -29,7 +30,6 @@ _MACHINES: Final = {
 }
 _STORES: Final = {"/nix/store": "Nix", "/gnu/store": "Guix"}
 _MUSL_DEFAULT: Final = "/usr/lib"
-_LARGEST_PATH_FILE: Final = 64 * 1024
 
 
 def warning(rootfs: Rootfs, env: Sequence[str], directory: str, loader: str) -> str:
@@ -59,7 +59,7 @@ def of_musl(rootfs: Rootfs, env: Sequence[str], directory: str) -> str:
     Source: musl, ldso/dynlink.c: /etc/ld-musl-ARCH.path, else /lib:/usr/local/lib:/usr/lib.
     """
     path = f"/etc/ld-musl-{MACHINE}.path"
-    listed = rootfs.read(path, _LARGEST_PATH_FILE).decode("utf-8", "replace").replace("\n", ":").split(":")
+    listed = rootfs.read(path, limits.MUSL_PATHS).decode("utf-8", "replace").replace("\n", ":").split(":")
     searched = [each for each in listed if each] or [_MUSL_DEFAULT]
     if directory in (*searched, *_search_paths(env)):
         return ""
@@ -78,4 +78,6 @@ def _machines(names: Iterable[str]) -> Iterable[str]:
 def _search_paths(env: Sequence[str]) -> list[str]:
     start = "LD_LIBRARY_PATH="
     values = [entry[len(start) :] for entry in env if entry.startswith(start)]
-    return [path.rstrip("/") for path in values[-1].replace(";", ":").split(":")] if values else []
+    if not values or len(values[-1]) > limits.SEARCH_PATH:
+        return []
+    return [path.rstrip("/") for path in values[-1].replace(";", ":").split(":")]

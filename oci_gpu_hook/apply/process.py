@@ -5,15 +5,22 @@ from __future__ import annotations
 import errno
 import os
 
-from oci_gpu_hook.base import limits, mount_table, syscalls
+from oci_gpu_hook.base import limits, mount_table, streams, syscalls
 from oci_gpu_hook.base.errors import NEW_KERNEL, ApplyError, InvalidInput, quoted, reason
 from oci_gpu_hook.base.files import read_file
+from oci_gpu_hook.base.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final, Self
 
+    from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
+    from oci_gpu_hook.base.config.model import Config
+    from oci_gpu_hook.oci.container import Container
+
 _PATH_DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+_LARGEST_PID: Final = 1 << 22  # include/linux/threads.h, PID_MAX_LIMIT
+_ASK: Final = "this comes from the container engine; check that it runs the hook as the OCI specification says"
 _DIED: Final = "the container died before its GPUs were attached; see the engine's log"
 
 
@@ -93,7 +100,7 @@ class Process:
         try:
             self._switch(self._own_namespace)
         except ApplyError as error:
-            os.write(2, f"oci-gpu-hook: error: cannot leave the container's mount namespace: {error.why}\n".encode())
+            streams.say(f"oci-gpu-hook: error: cannot leave the container's mount namespace: {error.why}")
             os._exit(1)
 
     def _switch(self, namespace: int) -> None:
@@ -114,6 +121,15 @@ class Process:
             os.chdir("/")
 
 
+class Site(Record):
+    """A container that is changed: its process and its rootfs are held open."""
+
+    container: Container
+    process: Process
+    rootfs: Rootfs
+    config: Config
+
+
 def _own_mountinfo() -> bytes:
     return _few_mounts(read_file("/proc/self/mountinfo"))
 
@@ -123,3 +139,22 @@ def _few_mounts(mountinfo: bytes) -> bytes:
         why = f"has more than {limits.MOUNTS} mounts"
         raise ApplyError("the mount namespace of the container or the host", why, "unmount what nobody needs")
     return mountinfo
+
+
+def check_process(pid: int) -> None:
+    """Raise InvalidInput unless `pid` is a live process of another mount namespace than this one's.
+
+    Working in this process's own mount namespace would change the host.
+    """
+    what = f"OCI state: pid {quoted(pid)}"
+    if not 0 < pid <= _LARGEST_PID:
+        raise InvalidInput(what, "is not the number of a process", _ASK)
+    try:
+        theirs = os.stat(f"/proc/{pid}/ns/mnt")
+    except OSError as error:
+        why = "no such process" if isinstance(error, FileNotFoundError) else reason(error)
+        raise InvalidInput(what, why, _DIED) from None
+    ours = os.stat("/proc/self/ns/mnt")
+    if (theirs.st_dev, theirs.st_ino) == (ours.st_dev, ours.st_ino):
+        why = "has the mount namespace of the host, where no container can be changed without changing the host"
+        raise InvalidInput(what, why, "give the container a mount namespace (linux.namespaces in config.json)")

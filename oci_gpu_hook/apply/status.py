@@ -1,150 +1,58 @@
-"""What a running container still has of what it was given, looked up from outside.
-
-The container runs while it is looked at and may be hostile: paths are resolved below its root (`rootfs`), its files are
-read through bounded parsers, and no answer of this module leads anywhere but into a report.
-"""
+"""What a running container does not have any more of what it was given, looked up from outside."""
 
 from __future__ import annotations
 
-import os
-import stat
-
-from oci_gpu_hook.apply import ld_cache
 from oci_gpu_hook.apply.device_access import cgroup
-from oci_gpu_hook.apply.journal.changes import LINK
+from oci_gpu_hook.apply.operations.inspection import Finding, Inspection
+from oci_gpu_hook.apply.operations.table import KINDS
 from oci_gpu_hook.apply.systemd import drop_in
-from oci_gpu_hook.base import limits, mount_table, syscalls
-from oci_gpu_hook.base.record import Record
+from oci_gpu_hook.devices.edits import ContainerEdits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Sequence
     from typing import Final
 
     from oci_gpu_hook.apply.journal.entry import Entry
     from oci_gpu_hook.apply.process import Process
     from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
+    from oci_gpu_hook.base.config.model import Config
+    from oci_gpu_hook.plan.plan import Plan
 
-    Node = tuple[int, int]  # major, minor of a character device
+RIGHTS: Final = "rights"
+DROP_IN: Final = "drop-in"
 
-_DELETED: Final = b"//deleted"  # fs/proc_namespace.c, show_mountinfo, by fs/dcache.c: the mount's root was unlinked
 
+def look(entry: Entry, process: Process, rootfs: Rootfs, config: Config) -> Iterator[Finding]:
+    """Yield what the container of a journal entry has lost. Raises HookError, OSError.
 
-class Condition(Record):
-    """What was found.
-
-    nodes: path → numbers of the device there, None where there is none. refused: those of the entry's nodes that the
-    device cgroup refuses. unit: the systemd unit that restricts devices, "" for none; covered: whether its drop-in
-    allows the nodes. unmounted: of the entry's mounts, those that are not at their paths. stale: those whose file or
-    directory on the host is deleted. links: paths of links that are gone or lead elsewhere. uncached: of the entry's
-    ld cache. has_cache: whether there is an ld cache at all.
+    config: says where the host's device nodes are.
     """
-
-    nodes: Mapping[str, Node | None]
-    refused: tuple[Node, ...]
-    unit: str
-    covered: bool
-    unmounted: tuple[str, ...]
-    stale: tuple[str, ...]
-    links: tuple[str, ...]
-    uncached: tuple[str, ...]
-    has_cache: bool = True
+    inspection = Inspection(entry, process, rootfs, config)
+    for kind in KINDS:
+        yield from kind.check(entry, inspection)
+    yield from _access(entry, inspection.repair)
 
 
-def look(entry: Entry, process: Process, rootfs: Rootfs) -> Condition:
-    """Look at the container of a journal entry. Raises HookError, OSError."""
-    found = cgroup.find(entry.pid, entry.cgroups_path)
-    try:
+def lost_part(plan: Plan, entry: Entry, findings: Sequence[Finding]) -> Plan:
+    """Return the part of a plan that was given and is lost, as findings say: nodes, mounts, links, the ld cache."""
+    edits = ContainerEdits(device_nodes=plan.edits.device_nodes, mounts=plan.edits.mounts)
+    plan = plan.replace(edits=edits)
+    for kind in KINDS:
+        plan = kind.lost(plan, entry, {finding.path for finding in findings if finding.kind == kind.NAME})
+    return plan
+
+
+def _access(entry: Entry, repair: str) -> Iterator[Finding]:
+    """Yield what the container may not use any more, or will not be let use for long."""
+    with cgroup.find(entry.pid, entry.cgroups_path) as found:
         refused = cgroup.refused(found, entry.nodes)
         unit = drop_in.restricted_unit(found.path)
-    finally:
-        found.close()
-    unmounted, stale = _mounts(entry, process, rootfs)
-    data = rootfs.read(ld_cache.PATH, limits.LD_CACHE)
-    return Condition(
-        nodes={path: _node(rootfs, path) for path in entry.node_paths},
-        refused=refused,
-        unit=unit,
-        covered=not unit or drop_in.covers(unit, entry.nodes),
-        unmounted=unmounted,
-        stale=stale,
-        links=tuple(
-            path
-            for kind, path, target, *_ in entry.changes
-            if kind == LINK and target and not _leads(rootfs, path, target)
-        ),
-        uncached=tuple(path for path in entry.ld_cache if path.encode() + b"\0" not in data),
-        has_cache=bool(data),
-    )
-
-
-def _node(rootfs: Rootfs, path: str) -> Node | None:
-    fd = _open(rootfs, path)
-    if fd is None:
-        return None
-    try:
-        status = os.fstat(fd)
-    finally:
-        os.close(fd)
-    return (os.major(status.st_rdev), os.minor(status.st_rdev)) if stat.S_ISCHR(status.st_mode) else None
-
-
-def _leads(rootfs: Rootfs, path: str, target: str) -> bool:
-    """Tell whether a link that the hook made is there and leads where it did."""
-    directory, name = os.path.split(path)
-    fd = _open(rootfs, directory)
-    if fd is None:
-        return False
-    try:
-        return os.readlink(name, dir_fd=fd) == target
-    except OSError:
-        return False
-    finally:
-        os.close(fd)
-
-
-def _mounts(entry: Entry, process: Process, rootfs: Rootfs) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return which of the entry's mounts are missing, and which show what is deleted on the host."""
-    roots = mount_table.roots(process.mountinfo())
-    unmounted, stale = [], []
-    for path in entry.mounts:
-        fd = _open(rootfs, path)
-        if fd is None:
-            unmounted.append(path)
-            continue
-        try:
-            if not (is_own(entry, path, fd) or _is_unproven(entry, path, fd, rootfs)):
-                unmounted.append(path)
-            elif roots.get(syscalls.mount_id(fd), b"").endswith(_DELETED):
-                stale.append(path)
-        finally:
-            os.close(fd)
-    return tuple(unmounted), tuple(stale)
-
-
-def is_own(entry: Entry, path: str, fd: int) -> bool:
-    """Tell whether what a descriptor stands for is the mount that the hook made for a path, by the journal's proof."""
-    return (path, *syscalls.mount_identity(fd)) in entry.mounted
-
-
-def _is_unproven(entry: Entry, path: str, fd: int, rootfs: Rootfs) -> bool:
-    """Tell whether something is mounted there of which the journal has no proof.
-
-    File systems of the hook's own have none, and nothing has in the entry of an older hook.
-    """
-    if path in [proof[0] for proof in entry.mounted]:
-        return False
-    above = _open(rootfs, os.path.dirname(path))
-    if above is None:
-        return False
-    try:
-        return syscalls.mount_id(above) != syscalls.mount_id(fd)
-    finally:
-        os.close(above)
-
-
-def _open(rootfs: Rootfs, path: str) -> int | None:
-    try:
-        return rootfs.resolve(path)
-    except OSError:
-        return None
+    if refused:
+        paths = dict(zip(entry.nodes, entry.node_paths, strict=False))
+        names = ", ".join(f"{paths.get(node, 'a device')} ({node[0]}:{node[1]})" for node in refused)
+        why = "its rules were rewritten since: by a reload of systemd, or an update of the container by its engine"
+        yield Finding(kind=RIGHTS, what=f"the device cgroup refuses {names}", why=why, remedy=repair)
+    if unit and not drop_in.covers(unit, entry.nodes):
+        why = "systemd restricts its devices, and its next reload may take the GPUs away"
+        yield Finding(kind=DROP_IN, what=f"{unit} has no drop-in for its GPUs", why=why, remedy=repair)

@@ -11,11 +11,11 @@ from __future__ import annotations
 import errno
 import os
 
-from oci_gpu_hook.apply import ld_cache, mounts, preflight
 from oci_gpu_hook.apply.device_access import cgroup
 from oci_gpu_hook.apply.journal import journal
-from oci_gpu_hook.apply.materialize import Materializing
-from oci_gpu_hook.apply.mounts import Sources
+from oci_gpu_hook.apply.operations import bind
+from oci_gpu_hook.apply.operations.place import Descriptors, Materializing, Preflight
+from oci_gpu_hook.apply.operations.table import KINDS
 from oci_gpu_hook.apply.rootfs.directory import Directories
 from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
 from oci_gpu_hook.apply.systemd import units
@@ -26,14 +26,13 @@ from oci_gpu_hook.base.rootless import host_id_of_root
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from typing import Protocol
 
     from oci_gpu_hook.apply.device_access.model import DeviceCgroup, Node
     from oci_gpu_hook.apply.journal.changes import Change
-    from oci_gpu_hook.apply.mounts import Attachment
-    from oci_gpu_hook.apply.process import Process
-    from oci_gpu_hook.base.config.model import Config
+    from oci_gpu_hook.apply.operations.place import Attachment
+    from oci_gpu_hook.apply.process import Process, Site
     from oci_gpu_hook.base.errors import HookError
     from oci_gpu_hook.oci.container import Container, IdMapping
     from oci_gpu_hook.plan.plan import Plan
@@ -51,25 +50,15 @@ if TYPE_CHECKING:
             """Take back what `write` has written down, and leave the journal as it was before."""
 
 
-class Site(Record):
-    """A container that is changed: its process and its rootfs are held open."""
-
-    container: Container
-    process: Process
-    rootfs: Rootfs
-    config: Config
-
-
 class Work(Record):
     """What a transaction is about to do, known before anything is changed.
 
-    changes: what will be made in the rootfs. absent: paths where nothing is. cached: paths that the rootfs's own ld
-    cache will be given. mounted: the mounts' identities, as in the journal. unit: the container's systemd unit, if
-    systemd restricts its devices.
+    changes, absent, cached, mounted: as `Preflight` has them. unit: the container's systemd unit, if systemd restricts
+    its devices.
     """
 
     changes: tuple[Change, ...]
-    absent: frozenset[str]
+    absent: Collection[str]
     cached: tuple[str, ...]
     mounted: tuple[tuple[str, int, int, int, int], ...]
     unit: str
@@ -113,34 +102,35 @@ def _carry_out(  # noqa: PLR0913, PLR0917
     """Do what `carry_out` does, but for taking back what was made in the rootfs. `written` takes what may have been."""
     container, rootfs = site.container, site.rootfs
     with (
-        cgroup.find(container.pid, container.cgroups_path) as devices,
+        Descriptors() as opened,
         Directories(rootfs) as directories,
-        Sources() as sources,
+        cgroup.find(container.pid, container.cgroups_path) as devices,
     ):
-        cache = ld_cache.decide(plan, rootfs, directories, read_only=container.root_readonly)
-        sources.hold(plan.edits.mounts)
+        prepared = [(kind, kind.prepare(plan, site, directories, opened)) for kind in KINDS]
         unit = _restricted_unit(devices)
 
         def look() -> Work:
-            seen = preflight.look(plan, rootfs, directories, cache.mountpoints)
-            changes = (*seen.changes, *cache.changes)
-            found = sources.identities
-            return Work(changes=changes, absent=seen.absent, cached=cache.added, mounted=found, unit=unit)
+            seen = Preflight(rootfs, directories)
+            for kind, own in prepared:
+                kind.preflight(plan, own, seen)
+            return Work(
+                changes=tuple(seen.changes), absent=seen.absent, cached=seen.cached, mounted=seen.mounted, unit=unit
+            )
 
         work = journaling.write(look)
         written.append(work)
-        with Materializing(rootfs, directories, work.absent, sources, _in_user_namespace(container)) as made:
-            attached: list[Attachment] = []
-            try:
-                made.make(plan)
-                confirm()
-                ld_cache.put(cache, directories, made, journaling.ld_cache_path())
-                attach_all(made.attachments, attached, site.process, rootfs)
-                journal.drop(journaling.ld_cache_path())
-                _allow_devices(devices, nodes, container, unit)
-            except BaseException:
-                detach_all(attached, site.process)
-                raise
+        attached: list[Attachment] = []
+        try:
+            making = Materializing(site, directories, work.absent, opened, journaling.ld_cache_path())
+            for kind, own in prepared:
+                kind.make(plan, own, making)
+            confirm()
+            attach_all(making.attachments, attached, site.process, rootfs)
+            journal.drop(making.state_file)
+            _allow_devices(devices, nodes, container, unit)
+        except BaseException:
+            detach_all(attached, site.process)
+            raise
 
 
 def attach_all(attachments: Sequence[Attachment], attached: list[Attachment], process: Process, rootfs: Rootfs) -> None:
@@ -153,7 +143,7 @@ def attach_all(attachments: Sequence[Attachment], attached: list[Attachment], pr
     try:
         if rootfs_mount in shared:
             _leave_peers(rootfs)
-        mounts.attach(attachments, attached)
+        bind.attach(attachments, attached)
     finally:
         process.leave()
 
@@ -217,10 +207,6 @@ def _allow_devices(devices: DeviceCgroup, nodes: Sequence[Node], container: Cont
             private_bus.allow_devices(unit, nodes)
         except ApplyError as error:
             log.warning("warning", text=str(error))
-
-
-def _in_user_namespace(container: Container) -> bool:
-    return "user" in container.namespaces
 
 
 def _unsteady(error: OSError) -> HookError:

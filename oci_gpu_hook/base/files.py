@@ -40,6 +40,14 @@ def read_file(path: str, limit: int = limits.KERNEL_TABLE, *, dir_fd: int | None
     return data
 
 
+def read_text(path: str, limit: int = limits.PROC_FILE) -> str | None:
+    """Return the text of a file of the kernel's; None where it cannot be read: absent, not allowed, or too large."""
+    try:
+        return read_file(path, limit).decode("utf-8", "replace")
+    except OSError:
+        return None
+
+
 def read_start(path: str, size: int) -> bytes:
     """Return what one read of at most `size` bytes gives: for small files of /proc. Raises OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

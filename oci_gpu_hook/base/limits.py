@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 STATE: Final = 1 << 20
 CONFIG_JSON_SEARCHED: Final = 16 << 20  # bytes looked through for words by which a container asks
 CONFIG_JSON: Final = 4 << 20  # bytes parsed, of a container that may ask; the front searches as many
+UPDATE: Final = 1 << 20  # bytes of the resources that `update` is given; engines write some hundred
 JSON_ITEMS: Final = 200_000  # commas and opening brackets of any JSON document, which is no less than its values
 CONFIG_JSON_ESCAPES: Final = 100_000  # \\u in it that are looked at one by one
+POD_NAME: Final = 400  # characters of NAMESPACE/POD/CONTAINER that are kept; Kubernetes has 381 at most
 CONTAINER_ID: Final = 220  # bytes; a file name has 255, and the state directory's add a suffix
 
 # What a container asks by.
@@ -31,6 +33,14 @@ WARNINGS: Final = 64  # that one container gets; more are counted
 LD_CACHE: Final = 4 << 20  # bytes; a desktop with 4,000 libraries has 400 KB
 LD_CACHE_ENTRIES: Final = 100_000
 LD_CACHE_STRING: Final = 4096  # bytes with the NUL: include/uapi/linux/limits.h, PATH_MAX
+LD_CONF: Final = 64 << 10  # bytes of ld.so.conf with all that it includes
+LD_CONF_FILES: Final = 64
+LD_CONF_LEVELS: Final = 4  # of files that include files
+LD_CONF_DIRECTORIES: Final = 32  # that they name; images have ten
+UNLISTED_LIBRARIES: Final = 256  # of those directories that the ld cache does not have
+LOADER: Final = 4 << 20  # bytes of glibc's, which has 250 KB, or of what stands in its place
+MUSL_PATHS: Final = 64 << 10  # bytes of the list of directories that musl's loader reads
+SEARCH_PATH: Final = 64 << 10  # bytes of LD_LIBRARY_PATH
 DIRECTORY_NAMES: Final = 4096  # of a directory that is listed
 COMPAT_LIBRARIES: Final = 32  # files libcuda.so.* of a compat directory that are looked into; images have one or two
 ELF_TABLE: Final = 64 << 10  # bytes of headers, dynamic entries or names of sections; usually 1 to 3 KB
@@ -48,21 +58,22 @@ UNIT_FILE: Final = 64 << 10  # bytes of a unit file of systemd
 SYSTEMD_MESSAGE: Final = 1 << 20  # bytes; systemd's about a unit have some kilobytes
 SYSTEMD_SAID: Final = 16 << 20  # bytes that systemd may say before the answer; its signals come there too
 SYSTEMD_LINE: Final = 16384  # bytes of what it says before the first message
-SYSTEMD_SECONDS: Final = (
-    3.0  # for all of it; it answers in a millisecond, and a reload of a crowded host takes a second
-)
+SYSTEMD_SECONDS: Final = 3.0  # for all of it; it answers in a millisecond, on a crowded host that reloads in a second
+RUNTIME_SECONDS: Final = 10.0  # that the real runtime may take to tell a container's state; it takes milliseconds
 NVML_ANSWER: Final = 4 << 20
 NVML_SECONDS: Final = 60.0  # initialising a GPU without persistence mode was seen to take 3 s
+HOST_LOG_MESSAGE: Final = 8192  # characters of a refusal; what is said of eight GPUs has 1,000
 
 # What this project and its administrator have written.
 CONFIG_TOML: Final = 256 << 10
 CONFIG_COMPILED: Final = 512 << 10
 INVENTORY: Final = 4 << 20  # bytes; 100 files and 8 GPUs make 30 KB
 JOURNAL_ENTRY: Final = 4 << 20  # bytes; those of the largest plans have 60 KB
+ENGINE_RECORD: Final = 4 << 20  # bytes of an engine's list of containers, or of an image's configuration
 LEASES: Final = 2 << 20  # bytes; a lease has 400, and a host with 1,000 containers 400 KB
 REMAINS_SECONDS: Final = 1.0  # that a start gives to what others have left
 REMAINS_BY_HAND_SECONDS: Final = 30.0  # and a person's command
-LOOK_SECONDS: Final = 5.0  # that a look into a living container may take, or its repair
+LOOK_SECONDS: Final = 5.0  # that a look into a living container may take
 JOURNAL_LOCK_SECONDS: Final = 5.0  # it is held for milliseconds, unless its holder is stopped
 LEASES_LOCK_SECONDS: Final = 10.0  # it is held for a millisecond, unless its holder is stopped or the disk hangs
 

@@ -1,5 +1,7 @@
 """The log: JSON lines in the file that config.toml names; where it names none, nothing is written.
 
+Refusals go to the host's own log as well (`system_log`), for there are engines that show nobody what a hook says.
+
 Each line has `event`, `level`, `timestamp` (UTC, ISO 8601) and the event's own fields. Errors go through structlog, a
 bug's with its traceback. It costs as much as ten interpreters, which a container that fails can wait for and one that
 starts should not: all other lines are written here, in the same form, which a test holds.
@@ -8,9 +10,9 @@ starts should not: all other lines are written here, in the same form, which a t
 from __future__ import annotations
 
 import os
-import sys
 import time
 
+from oci_gpu_hook.base import streams
 from oci_gpu_hook.base.document import dump
 
 TYPE_CHECKING = False
@@ -22,15 +24,20 @@ if TYPE_CHECKING:
 
 LEVELS: Final = ("debug", "info", "warning", "error")
 
+_REFUSALS: Final = ("refused", "failed", "internal error")
+
 _file = ""
 _lowest = 1
+_tells_host = True
+_has_refusal = False
 _context: dict[str, object] = {}
 
 
 def configure(config: Config, **context: object) -> None:
     """Write to the file and from the level that the configuration names; `context` is part of every line."""
-    global _file, _lowest, _context
+    global _file, _lowest, _tells_host, _context
     _file = config.log_file
+    _tells_host = config.log_journal
     _lowest = LEVELS.index(config.log_level)
     _context = context
 
@@ -52,6 +59,7 @@ def warning(event: str, **fields: object) -> None:
 
 def error(event: str, **fields: object) -> None:
     """Log what failed; with exc_info=True also where."""
+    _note(event)
     if not _file:
         return
     try:
@@ -59,6 +67,18 @@ def error(event: str, **fields: object) -> None:
     except ImportError:  # the hook's isolated interpreter has this package's directory only
         fields.pop("exc_info", None)
         _write(3, event, fields)
+
+
+def refused(program: str, message: str) -> None:
+    """Log why a container is not started, unless that is in the log already, and tell the host's log."""
+    if not _has_refusal:
+        error("refused", reason=message)
+    if _tells_host:
+        try:
+            from oci_gpu_hook.base import system_log
+        except ImportError:  # a Python without sockets
+            return
+        system_log.error(program, message, str(_context.get("container", "")))
 
 
 def render(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
@@ -89,7 +109,13 @@ class _Lines:
         _append(line)
 
 
+def _note(event: str) -> None:
+    global _has_refusal
+    _has_refusal = _has_refusal or event in _REFUSALS
+
+
 def _write(level: int, event: str, fields: dict[str, object]) -> None:
+    _note(event)
     if _file and level >= _lowest:
         seconds = time.time()
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
@@ -106,7 +132,7 @@ def _append(line: str) -> None:
         finally:
             os.close(fd)
     except OSError as failure:
-        sys.stderr.write(f"oci-gpu-hook: warning: cannot write the log {_file!r}: {failure.strerror}\n")
+        streams.say(f"oci-gpu-hook: warning: cannot write the log {_file!r}: {failure.strerror}")
 
 
 def _plain(value: object) -> object:

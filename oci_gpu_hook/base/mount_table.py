@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     Mount = tuple[int, int, bytes, bytes, bytes, bytes]
 
 _FIELDS = 6
+_SERVED = (b"fuse", b"nfs", b"9p", b"ceph", b"cifs", b"smb", b"lustre", b"afs", b"glusterfs", b"virtiofs")
 _BLOCK = 1 << 20  # bytes whose rows are in memory at once
 _LONGEST_NUMBER = 10  # digits; Python refuses to read thousands
 
@@ -87,6 +88,26 @@ def shared_mounts(container: bytes) -> frozenset[int]:
         if any(field.startswith(b"shared:") for field in optional):
             shared.append(number)
     return frozenset(shared)
+
+
+def may_never_answer(mountinfo: bytes, below: bytes) -> bool:
+    """Tell whether a mount at or below a directory is of a file system that another process or machine serves.
+
+    Where nothing is mounted there, the process whose mountinfo it is has pivoted, and all that is mounted is below it.
+    Cheap where there is no such file system on the whole host.
+    """
+    if not any(b" - " + kind in mountinfo for kind in _SERVED):
+        return False
+    prefix = below.rstrip(b"/") + b"/"
+    found: set[bool] = set()  # whether each is there
+    served: set[bool] = set()
+    for _number, _parent, _device, _root, point, rest in mounts(mountinfo):
+        is_below = (unescaped(point) + b"/").startswith(prefix)
+        found.add(is_below)
+        kind, _options = file_system(rest)
+        if kind.startswith(_SERVED) and kind != b"fusectl":
+            served.add(is_below)
+    return True in served or (bool(served) and True not in found)
 
 
 def roots(mountinfo: bytes) -> dict[int, bytes]:

@@ -80,6 +80,11 @@ _NR_UMOUNT2: Final = 166 if _X86_64 else 39
 _NR_STATX: Final = 332 if _X86_64 else 291
 _NR_FSTATFS: Final = 138 if _X86_64 else 44
 _NR_FCHOWNAT: Final = 260 if _X86_64 else 54
+_NR_NAME_TO_HANDLE_AT: Final = 303 if _X86_64 else 264
+_LARGEST_HANDLE: Final = 128  # include/linux/exportfs.h, MAX_HANDLE_SZ
+_NR_PRCTL: Final = 157 if _X86_64 else 167
+_PR_SET_PDEATHSIG: Final = 1  # include/uapi/linux/prctl.h
+_SIGKILL: Final = 9
 _NR_PRLIMIT64: Final = 302 if _X86_64 else 261
 _RLIMIT_NOFILE: Final = 7  # include/uapi/asm-generic/resource.h
 _NR_BPF: Final = 321 if _X86_64 else 280
@@ -237,6 +242,11 @@ def umount2(path: bytes, flags: int) -> None:
     raw(_NR_UMOUNT2, path, flags)
 
 
+def die_with_parent() -> None:
+    """Have the kernel kill this process when the one that forked it ends (prctl(2))."""
+    raw(_NR_PRCTL, _PR_SET_PDEATHSIG, _SIGKILL)
+
+
 def allow_most_descriptors() -> None:
     """Let this process open as many files as it may allow itself. 2,048 devices that are bound take two each."""
     limit = Buffer(16)  # struct rlimit64: soft, hard
@@ -263,12 +273,22 @@ def mount_identity(fd: int) -> tuple[int, int, int, int]:
     return number, major, minor, inode
 
 
-def birth_time(fd: int) -> int:
-    """Return when the descriptor's file was made, in nanoseconds; 0 where its file system does not keep that."""
+def birth(fd: int) -> int:
+    """Return what tells the descriptor's file from those that have its inode number at another time; 0 if nothing does.
+
+    It is when the file was made, in nanoseconds. A file system that does not keep that mostly counts how often it has
+    given the number, for NFS, and tells so in the file's handle (name_to_handle_at(2)).
+    """
     raw(_NR_STATX, fd, b"", AT_EMPTY_PATH, _STATX_BTIME, _status)
     (known,) = unpack_from("I", _status)  # stx_mask comes first
     seconds, nanoseconds = unpack_from("qI", _status, _STATX_BTIME_OFFSET)
-    return seconds * 1_000_000_000 + nanoseconds if known & _STATX_BTIME else 0
+    if known & _STATX_BTIME:
+        return int(seconds * 1_000_000_000 + nanoseconds)
+    handle = Buffer(pack("Ii", _LARGEST_HANDLE, 0) + bytes(_LARGEST_HANDLE))  # struct file_handle: size, type, bytes
+    if _syscall(_NR_NAME_TO_HANDLE_AT, fd, b"", handle, Buffer(8), AT_EMPTY_PATH) < 0:
+        return 0
+    (size,) = unpack_from("I", handle.raw)
+    return int.from_bytes(handle.raw[8 : 8 + size], "little")
 
 
 def is_there(dirfd: int, name: str) -> bool:

@@ -108,3 +108,18 @@ class GeneratedFile(Record):
 def groups(nodes: Iterable[DeviceNode]) -> tuple[int, ...]:
     """Return the groups that a process needs for nodes that not everybody may read and write."""
     return tuple(sorted({node.gid for node in nodes if node.gid > 0 and node.file_mode & 0o006 != 0o006}))
+
+
+def restricted(nodes: Iterable[DeviceNode]) -> list[DeviceNode]:
+    """Return the nodes that not everybody may open, by their modes: some may read or write that others may not."""
+    return [node for node in nodes if not _is_for_all(node.file_mode)]
+
+
+def needed(mode: int) -> int:
+    """Return what is done with a node, of 0o6: what its mode lets anybody do. Those of MIG devices are only read."""
+    return (mode | mode >> 3 | mode >> 6) & 0o6
+
+
+def _is_for_all(mode: int) -> bool:
+    wanted = needed(mode)
+    return mode & mode >> 3 & mode >> 6 & wanted == wanted

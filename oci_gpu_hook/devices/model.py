@@ -19,6 +19,7 @@ class Device(Record):
     profile: the size that a part was made with, "1g.10gb". memory: bytes, 0 where nobody can tell.
     countable: whether a request for so many devices, without more words, may be given it.
     fault: why nobody can be given it, "" for a device that works.
+    excluded: whether the host's configuration keeps it out of `all` and of every count; by name it can be had.
     numa_node, pcie_switch, peer_links: its place. Links are (index of a peer, number of links to it).
     native: what the vendor's room itself knows the device by.
     """
@@ -35,6 +36,7 @@ class Device(Record):
     memory: int = 0
     countable: bool = True
     fault: str = ""
+    excluded: bool = False
     numa_node: int | None = None
     pcie_switch: str = ""
     peer_links: tuple[tuple[int, int], ...] = ()

@@ -89,11 +89,17 @@ class Vendor(Protocol):
     def is_fresh(self, snapshot: Any, config: Config) -> bool:
         """Tell whether the host is still as the snapshot has it."""
 
-    def devices(self, inventory: Any) -> tuple[Device, ...]:
+    def not_yet(self, request: Request, inventory: Any, config: Config) -> str:
+        """Say what of what the request needs the host does not have and may still get, "" for nothing."""
+
+    def devices(self, inventory: Any, config: Config) -> tuple[Device, ...]:
         """Return the devices in order, each whole one followed by its parts."""
 
     def running_driver(self, config: Config) -> str:
         """Return the version of the driver that the kernel runs, "" for none."""
+
+    def made_node(self, path: str, config: Config) -> tuple[int, int] | None:
+        """Return the numbers of a node that containers are given though the host has none of that path, else None."""
 
     def resolve(self, names: Iterable[str], devices: Sequence[Device]) -> tuple[Device, ...]:
         """Return the devices that are named, in the order of the names.
@@ -103,6 +109,15 @@ class Vendor(Protocol):
 
     def lost(self, uuids: Iterable[str], config: Config) -> Mapping[str, str]:
         """Return those of the devices that the host has no more or cannot use, and why. {} where nobody can tell."""
+
+    def of_nodes(
+        self,
+        devices: Sequence[Device],
+        inventory: Any,
+        numbers: Collection[tuple[int, int]],
+        host_paths: Collection[str],
+    ) -> tuple[Device, ...]:
+        """Return the devices that a container can use by nodes of these numbers, or by these nodes of the host."""
 
     def no_profile(self, profile: str, devices: Sequence[Device]) -> InvalidInput:
         """Return the error for a profile that none of the devices has."""

@@ -28,3 +28,4 @@ def _nvidia() -> Vendor:
 
 
 _ROOMS: Final[Mapping[str, Callable[[], Vendor]]] = {"nvidia.com/gpu": _nvidia}
+KINDS: Final = tuple(_ROOMS)

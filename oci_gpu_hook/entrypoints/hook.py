@@ -13,9 +13,9 @@ import os
 import sys
 import time
 
-from oci_gpu_hook.base import limits
+from oci_gpu_hook.base import limits, streams
 from oci_gpu_hook.base.config.load import DEFAULT_PATH, load_or_defaults
-from oci_gpu_hook.base.errors import HookError, described_bug, one_line
+from oci_gpu_hook.base.errors import HookError, described_bug, one_line, shortage
 from oci_gpu_hook.base.files import read_all
 from oci_gpu_hook.oci import container as containers
 from oci_gpu_hook.request.prefilter import may_ask
@@ -23,6 +23,7 @@ from oci_gpu_hook.request.prefilter import may_ask
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from types import ModuleType
     from typing import Final, NoReturn
 
     from oci_gpu_hook.base.config.model import Config
@@ -33,8 +34,7 @@ _USAGE: Final = """usage: oci-gpu-hook [--config FILE] STAGE
        oci-gpu-hook [--config FILE] --cdi [OPTION…] createContainer
 
 STAGE is prestart or createRuntime (attach GPUs), poststop (give them back), or another stage of the OCI runtime
-specification, for which there is nothing to do. The OCI state is read from stdin.
-"""
+specification, for which there is nothing to do. The OCI state is read from stdin."""
 _ATTACH: Final = ("prestart", "createRuntime")
 _RELEASE: Final = ("poststop",)
 _ADJUST: Final = ("createContainer",)
@@ -44,9 +44,8 @@ _NOTHING: Final = ("createContainer", "startContainer", "poststart")
 def main(arguments: Sequence[str]) -> NoReturn:
     """Run the hook as a process that is here for nothing else."""
     gc.disable()  # the process ends before a collection could pay
+    streams.fill()
     status = run(arguments[1:])
-    sys.stdout.flush()
-    sys.stderr.flush()
     os._exit(status)  # an orderly end of the interpreter costs more than a quarter of its start
 
 
@@ -61,7 +60,7 @@ def run(arguments: Sequence[str]) -> int:
     if words is None and stage in _NOTHING:
         return 0
     if stage not in (_ATTACH + _RELEASE if words is None else _ADJUST):
-        sys.stderr.write(_USAGE)
+        streams.say(_USAGE)
         return 2
     try:
         if words is not None:
@@ -73,10 +72,7 @@ def run(arguments: Sequence[str]) -> int:
     except HookError as error:
         return _fail(str(error))
     except Exception as error:  # noqa: BLE001  a bug: engines show one line, so it names the place
-        from oci_gpu_hook.base import log
-
-        log.error("internal error", exc_info=True)
-        return _fail(describe_bug(error))
+        return _fail(_what_went_wrong(error))
     return 0
 
 
@@ -93,12 +89,17 @@ def attach(config_path: str) -> None:
         # An oci-hooks file has one argument list for all of its stages: the state tells poststop from prestart.
         _release(state, config)
         return
-    asked = _request(config_json, state, config)
-    if asked is None:
+    try:
+        container, request = _request(config_json, state, config)
+        if request and trouble:
+            raise trouble
+    except HookError:
+        _configure_log(state, config)
+        raise
+    if request is None:
+        if not trouble:
+            _hold(container, config)
         return
-    if trouble:
-        raise trouble
-    container, request = asked
 
     from oci_gpu_hook.lifecycle import start
 
@@ -131,7 +132,7 @@ def _release(state: State, config: Config) -> None:
     teardown.stop(state.id, state.bundle, config)
 
 
-def _request(config_json: bytes, state: State, config: Config) -> tuple[Container, Request] | None:
+def _request(config_json: bytes, state: State, config: Config) -> tuple[Container, Request | None]:
     from oci_gpu_hook.request import parse
 
     container = containers.parse_config(config_json, state)
@@ -139,12 +140,31 @@ def _request(config_json: bytes, state: State, config: Config) -> tuple[Containe
     if reading.request is not None:
         return container, reading.request
     if reading.warnings and config.log_file:
-        from oci_gpu_hook.base import log
-
-        log.configure(config, container=container.id)
+        log = _configure_log(state, config)
         for text in reading.warnings:
             log.warning("not given", text=text)
-    return None
+    return container, None
+
+
+def _hold(container: Container, config: Config) -> None:
+    """Record what the container has by others' hands, if it has any. Raises AllocationError."""
+    if not (container.nodes or container.bound_nodes):
+        return
+    from oci_gpu_hook.base import log
+    from oci_gpu_hook.base.config.load import of_this_user
+    from oci_gpu_hook.lifecycle import injected
+
+    if injected.is_possible(container):
+        config = of_this_user(config)
+        log.configure(config, container=container.id)
+        injected.hold(container, config)
+
+
+def _configure_log(state: State, config: Config) -> ModuleType:
+    from oci_gpu_hook.base import log
+
+    log.configure(config, container=state.id)
+    return log
 
 
 def _read_arguments(arguments: Sequence[str]) -> tuple[str, str, list[str] | None]:
@@ -165,10 +185,23 @@ def _read_arguments(arguments: Sequence[str]) -> tuple[str, str, list[str] | Non
 
 
 def _fail(message: str) -> int:
-    sys.stderr.write(f"oci-gpu-hook: error: {one_line(message)}\n")
+    streams.say(f"oci-gpu-hook: error: {one_line(message)}")
+    from oci_gpu_hook.base import log
+
+    log.refused("oci-gpu-hook", message)
     return 1
+
+
+def _what_went_wrong(error: Exception) -> str:
+    if not (isinstance(error, OSError) and shortage(error)):
+        from oci_gpu_hook.base import log
+
+        log.error("internal error", exc_info=True)
+    return describe_bug(error)
 
 
 def describe_bug(error: Exception) -> str:
     """Say in a line what went wrong where, and what to do about it."""
+    if isinstance(error, OSError) and (short := shortage(error)):  # which may come anywhere, at an import too
+        return str(short)
     return f"{described_bug(error)}; please report this with the bundle's config.json"

@@ -1,8 +1,9 @@
 """The door of engines that take an OCI runtime: `oci-gpu-runtime …`, which is the real runtime in all but one thing.
 
-Before a `create` or `run` of a container that asks for GPUs it grants them and prepares the bundle (`bundle.py`); then,
-as in every other call, the real runtime takes this process's place. The front (front/runtime.c) lets only those calls
-come here. Exit status: the real runtime's, or 1 with one line on stderr and in the runtime's log, where engines look.
+Before a `create` or `run` of a container that asks for GPUs it grants them and prepares the bundle (`bundle.py`); in an
+`update` it keeps what was granted (`runtime_update.py`). Then, as in every other call, the real runtime takes this
+process's place. The front (front/runtime.c) lets only those calls
+come here. Exit status: the real runtime's, or 1 with one line in the runtime's log, where engines look, and on stderr.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import gc
 import os
 
-from oci_gpu_hook.base import log, processes
+from oci_gpu_hook.base import log, processes, streams
 from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.base.cpython import signals
 from oci_gpu_hook.base.document import dump
@@ -19,19 +20,20 @@ from oci_gpu_hook.base.files import replace_file
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.base.rootless import in_first_user_namespace
 from oci_gpu_hook.entrypoints.hook import describe_bug
-from oci_gpu_hook.entrypoints.runtime_call import complain, read_call
+from oci_gpu_hook.entrypoints.runtime_call import command_at, complain, read_call
 from oci_gpu_hook.oci import container as containers
 from oci_gpu_hook.request.prefilter import may_ask
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
     from oci_gpu_hook.apply.bundle import Grant
     from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.entrypoints.runtime_call import Call
     from oci_gpu_hook.lifecycle.admission import Admission
+    from oci_gpu_hook.oci.container import Container
 
 
 class Prepared(Record):
@@ -46,8 +48,13 @@ class Prepared(Record):
 def main(arguments: Sequence[str], real_runtime: str) -> NoReturn:
     """Prepare the bundle if there is need, and become the real runtime. arguments: with the stub's path first."""
     gc.disable()
+    streams.fill()
     words = arguments[1:]
     call = read_call(words)
+    if call is None and words[command_at(words) :][:1] == ["update"]:
+        from oci_gpu_hook.entrypoints import runtime_update
+
+        words = runtime_update.with_grant(words, real_runtime)
     hook = os.path.join(os.path.dirname(os.path.abspath(arguments[0])), "oci-gpu-hook")
     try:
         prepared = prepare(call, hook) if call else None
@@ -74,6 +81,7 @@ def prepare(call: Call, hook: str) -> Prepared | None:
     from oci_gpu_hook.apply import bundle
     from oci_gpu_hook.request import parse as requests
 
+    log.configure(config, container=call.container)
     path = os.path.join(call.bundle, "config.json")
     try:
         document = containers.read_document(before, call.bundle)
@@ -86,23 +94,59 @@ def prepare(call: Call, hook: str) -> Prepared | None:
     was_prepared = bundle.restore(document)
     state = containers.State(id=call.container, pid=0, bundle=call.bundle, root="", annotations={})
     container = containers.of_document(document, state)
-    request = requests.parse(container, config)
+    reading = requests.read(container, config)
+    request = reading.request
+    if config.image_may_ask != "yes":  # what the image said is not to be seen any more in the prepared bundle
+        _tell(reading.warnings, container, config)
     if request is None and was_prepared:
         _replace(path, dump(document))
     if request is None:
-        return None
+        return None if trouble else _hold(document, container, hook, before, config)
     if trouble:
         raise trouble
     _check_hook(hook)
     config = configs.of_this_user(config)
-    log.configure(config, container=container.id)
+    from oci_gpu_hook.lifecycle import injected
     from oci_gpu_hook.lifecycle.admission import Admitted
 
     with Admitted(container, request, config) as admission:
+        injected.hold_beside(admission)
         grant = _grant(admission, hook)
         bundle.prepare(document, grant)
         _replace(path, dump(document))
     log.info("prepared", gpus=grant.uuids, bundle=call.bundle)
+    return Prepared(path=path, before=before, container=container.id, config=config)
+
+
+def _tell(warnings: Sequence[str], container: Container, config: Config) -> None:
+    log.configure(configs.of_this_user(config), container=container.id)
+    for text in warnings:
+        log.warning("warning", text=text)
+
+
+def _hold(document: dict[str, Any], container: Container, hook: str, before: bytes, config: Config) -> Prepared | None:
+    """Have a container that asks for nothing hold what others have put into its bundle, if that is anything.
+
+    The hook is registered, which has the lease pass to the container. Raises AllocationError.
+    """
+    from oci_gpu_hook.lifecycle import injected
+
+    if not (injected.is_possible(container) and os.access(hook, os.X_OK)):
+        return None
+    config = configs.of_this_user(config)
+    log.configure(config, container=container.id)
+    if not injected.hold(container, config):
+        return None
+    from oci_gpu_hook.apply import bundle
+    from oci_gpu_hook.devices.edits import ContainerEdits
+
+    path = os.path.join(container.bundle, "config.json")
+    try:
+        bundle.prepare(document, bundle.Grant(uuids=(), edits=ContainerEdits(), hook=hook, user_namespace=True))
+        _replace(path, dump(document))
+    except HookError as error:  # it runs as it would without us; the record drops it with this process
+        log.warning("devices in the bundle not held", reason=str(error))
+        return None
     return Prepared(path=path, before=before, container=container.id, config=config)
 
 

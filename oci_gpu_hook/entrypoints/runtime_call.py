@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 
+from oci_gpu_hook.base import log, streams
 from oci_gpu_hook.base.document import dump
 from oci_gpu_hook.base.errors import one_line
 from oci_gpu_hook.base.record import Record
@@ -65,18 +65,30 @@ def read_call(words: Sequence[str]) -> Call | None:
     )
 
 
+def command_at(words: Sequence[str]) -> int:
+    """Return where the command stands: the first word that is no option, and no option's value, as far as is known."""
+    at = 0
+    while at < len(words) and words[at].startswith("-"):
+        at += 2 if words[at] in _VALUES else 1
+    return at
+
+
 def complain(call: Call | None, message: str) -> None:
-    """Say what is wrong where engines look for it: in the runtime's log (in runc's two formats) and on stderr."""
-    message = f"oci-gpu-runtime: error: {one_line(message)}"
-    sys.stderr.write(message + "\n")
-    sys.stderr.flush()
+    """Say what is wrong where engines look for it: in the runtime's log (in runc's two formats), and on stderr."""
+    line = f"oci-gpu-runtime: error: {one_line(message)}"
     if call and call.log:
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        line = f'time="{stamp}" level=error msg={dump(message).decode()}'
-        if call.log_format == "json":
-            line = dump({"level": "error", "msg": message, "time": stamp}).decode()
-        try:
-            fd = os.open(call.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-            os.write(fd, f"{line}\n".encode())
-        except OSError:
-            pass  # stderr has it
+        _log(call, line)
+    streams.say(line)
+    log.refused("oci-gpu-runtime", message)
+
+
+def _log(call: Call, message: str) -> None:
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    line = f'time="{stamp}" level=error msg={dump(message).decode()}'
+    if call.log_format == "json":
+        line = dump({"level": "error", "msg": message, "time": stamp}).decode()
+    try:
+        fd = os.open(call.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        os.write(fd, f"{line}\n".encode())
+    except OSError:
+        pass  # stderr has it

@@ -8,12 +8,15 @@ container was given.
 
 from __future__ import annotations
 
+from time import monotonic
+
 from oci_gpu_hook.allocation import allocate, release
 from oci_gpu_hook.apply import image_facts
 from oci_gpu_hook.base import log
 from oci_gpu_hook.base.errors import AllocationError, DriverError, HookError
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.devices import vendors
+from oci_gpu_hook.devices.edits import restricted
 from oci_gpu_hook.plan import plan
 
 TYPE_CHECKING = False
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from oci_gpu_hook.devices.edits import ContainerEdits
     from oci_gpu_hook.devices.model import Device
     from oci_gpu_hook.devices.vendor import Snapshot
+    from oci_gpu_hook.lifecycle.arrival import Arrival
     from oci_gpu_hook.lifecycle.clock import Clock
     from oci_gpu_hook.oci.container import Container
     from oci_gpu_hook.plan.plan import Plan
@@ -55,6 +59,13 @@ class Admission(Record):
         if clock:
             clock.lap("image")
         made = plan.make(self.request, self.snapshot.inventory, self.devices, facts, self.config)
+        nodes = restricted(made.edits.device_nodes)
+        if nodes:
+            from oci_gpu_hook.lifecycle import container_user
+            from oci_gpu_hook.plan import node_access
+
+            user = container_user.of(self.container, nodes)
+            made = made.replace(warnings=(*made.warnings, *node_access.warnings(user, nodes)))
         if clock:
             clock.lap("plan")
         return made
@@ -103,21 +114,26 @@ class Admitted:
         self._clock = clock
         self._restriction = restriction
         self._uuids: tuple[str, ...] = ()
+        self._arrival: Arrival | None = None
 
     def __enter__(self) -> Admission:
         """Raise DriverError, AllocationError or InvalidInput where nothing can be granted; then nothing is held."""
         request, container, config = self._request, self._container, self._config
-        vendor = vendors.of(request.kind)
+        began = monotonic()
         try:
-            snapshot = vendor.snapshot(request, config)
+            snapshot = self._snapshot(began)
         except HookError as error:
             log.error("refused", reason=str(error))
             raise
         self._lap("inventory")
-        of_host = vendor.devices(snapshot.inventory)
+        of_host = vendors.of(request.kind).devices(snapshot.inventory, config)
         if self._restriction:
             of_host = _restricted(of_host, request, self._restriction)
-        devices = allocate.allocate(request, of_host, container, config)  # logs a refusal of its own
+        try:
+            devices = allocate.allocate(request, of_host, container, config, began)  # logs a refusal of its own
+        except HookError as error:
+            self._tell_wait(error)
+            raise
         self._lap("allocation")
         self._uuids = tuple(device.uuid for device in devices)
         if self._restriction:  # `all` and a count mean these devices from here on
@@ -126,8 +142,22 @@ class Admitted:
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if error is not None:
+            self._tell_wait(error)
             log.error("failed", reason=str(error), gpus=list(self._uuids))
             release.withdraw(self._container.id, self._container.pid, self._config)
+
+    def _snapshot(self, began: float) -> Snapshot:
+        request, config = self._request, self._config
+        if not request.wait:
+            return vendors.of(request.kind).snapshot(request, config)
+        from oci_gpu_hook.lifecycle.arrival import Arrival
+
+        self._arrival = Arrival(self._container, request, config, began)
+        return self._arrival.snapshot()
+
+    def _tell_wait(self, error: BaseException) -> None:
+        if self._arrival and isinstance(error, HookError):
+            self._arrival.tell(error)
 
     def _lap(self, step: str) -> None:
         if self._clock:
@@ -141,7 +171,7 @@ def previewed(container: Container, request: Request, config: Config, clock: Clo
     vendor = vendors.of(request.kind)
     snapshot = vendor.snapshot(request, config)
     clock.lap("inventory")
-    devices = query.preview(request, vendor.devices(snapshot.inventory), config)
+    devices = query.preview(request, vendor.devices(snapshot.inventory, config), config)
     clock.lap("allocation")
     return Admission(container=container, request=request, config=config, snapshot=snapshot, devices=devices)
 
@@ -153,7 +183,7 @@ def readmitted(container: Container, request: Request, config: Config, uuids: It
     """
     vendor = vendors.of(request.kind)
     snapshot = vendor.snapshot(request, config)
-    known = {device.uuid: device for device in vendor.devices(snapshot.inventory)}
+    known = {device.uuid: device for device in vendor.devices(snapshot.inventory, config)}
     devices = []
     for uuid in uuids:
         if uuid not in known:
@@ -169,9 +199,10 @@ def _restricted(devices: Sequence[Device], request: Request, restriction: Restri
     """Return the devices that may be granted. Raises AllocationError for a request for others."""
     vendor = vendors.of(request.kind)
     own = vendor.of_minors(devices, restriction.minors)
+    own = tuple(device.replace(excluded=False) for device in own)  # somebody has chosen each of them
     if request.count is None and request.devices != ("all",):
         for device in vendor.resolve(request.devices, devices):
-            if device not in own:
+            if device.uuid not in {one.uuid for one in own}:
                 why = f"{restriction.who} has not given it to this container"
                 raise AllocationError(f"{vendor.TERMS.whole} {device.index}", why, restriction.remedy)
     else:

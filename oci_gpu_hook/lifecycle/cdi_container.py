@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import os
+import stat
 
 from oci_gpu_hook.apply import image_facts, inside, transaction
-from oci_gpu_hook.apply.process import Process
+from oci_gpu_hook.apply.process import Process, Site
+from oci_gpu_hook.apply.watch import Watch
 from oci_gpu_hook.base import log
 from oci_gpu_hook.base.document import member, parse
+from oci_gpu_hook.devices.edits import DeviceNode, restricted
 from oci_gpu_hook.devices.nvidia import cdi_container, cdi_hook, facts, procfs
 from oci_gpu_hook.devices.nvidia import devices as of_nvidia
 from oci_gpu_hook.devices.nvidia import image_facts as facts_of_nvidia
 from oci_gpu_hook.devices.nvidia.cdi_container import Seen
+from oci_gpu_hook.lifecycle import container_user
 from oci_gpu_hook.oci import container as containers
+from oci_gpu_hook.plan import node_access
 from oci_gpu_hook.plan.plan import Plan
 from oci_gpu_hook.request.model import Request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+    from typing import Final
 
     from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.oci.container import State
     from oci_gpu_hook.oci.image import Image
+
+_OF_GPUS: Final = ("/dev/nvidia", "/dev/dri/")
 
 
 def adjust(config_json: bytes, state: State, words: Sequence[str], config: Config) -> None:
@@ -36,7 +44,11 @@ def adjust(config_json: bytes, state: State, words: Sequence[str], config: Confi
     container = containers.of_document(document, state)
     log.configure(config, container=container.id)
     inside.check_namespace()
-    with Process(0) as process, transaction.open_rootfs(container, process) as rootfs:
+    with (
+        Process(0) as process,
+        Watch(container.id, process.mountinfo(), container.rootfs),
+        transaction.open_rootfs(container, process) as rootfs,
+    ):
         image = image_facts.look(rootfs, container, config, of_nvidia.KIND)
         made = cdi_container.make(arguments, image, _nodes(document, what), _seen(image, arguments, config), config)
         plan = Plan(
@@ -47,12 +59,14 @@ def adjust(config_json: bytes, state: State, words: Sequence[str], config: Confi
             links=made.links,
             files=made.files,
             ld_cache=made.ld_cache,
-            decisions=made.decisions,
+            decisions=(*image.decisions, *made.decisions),
             warnings=(*image.warnings, *made.warnings),
             driver_version=made.driver_version,
         )
-        inside.carry_out(plan, process, rootfs, user_namespace="user" in container.namespaces)
-    for text in plan.warnings:
+        inside.carry_out(plan, Site(container=container, process=process, rootfs=rootfs, config=config))
+    guarded = restricted(_given(document, what))
+    user = container_user.of(container, guarded) if guarded else None
+    for text in (*plan.warnings, *(node_access.warnings(user, guarded) if user else ())):
         log.warning("warning", text=text)
 
 
@@ -70,3 +84,33 @@ def _nodes(document: object, what: str) -> frozenset[str]:
     made = [member(entry, "path", str, what, "") for entry in member(linux, "devices", list, what, [])]
     bound = [member(entry, "destination", str, what, "") for entry in member(document, "mounts", list, what, [])]
     return frozenset((*made, *bound))
+
+
+def _given(document: object, what: str) -> Iterator[DeviceNode]:
+    """Yield the GPUs' nodes as config.json makes or binds them; what it does not say of owners is the host's."""
+    linux = member(document, "linux", dict, what, {})
+    for entry in member(linux, "devices", list, what, []):
+        path = member(entry, "path", str, what, "")
+        mode = member(entry, "fileMode", int, what)
+        if mode is not None:
+            uid, gid = member(entry, "uid", int, what, 0), member(entry, "gid", int, what, 0)
+            yield from _of_gpus(DeviceNode(path=path, host_path=path, file_mode=mode & 0o7777, uid=uid, gid=gid))
+        else:
+            yield from _of_host(path, path)
+    for entry in member(document, "mounts", list, what, []):
+        yield from _of_host(member(entry, "destination", str, what, ""), member(entry, "source", str, what, ""))
+
+
+def _of_host(path: str, host_path: str) -> Iterator[DeviceNode]:
+    try:
+        status = os.stat(host_path) if path.startswith(_OF_GPUS) else None
+    except OSError:
+        return
+    if status and stat.S_ISCHR(status.st_mode):
+        mode = stat.S_IMODE(status.st_mode)
+        yield DeviceNode(path=path, host_path=host_path, file_mode=mode, uid=status.st_uid, gid=status.st_gid)
+
+
+def _of_gpus(node: DeviceNode) -> Iterator[DeviceNode]:
+    if node.path.startswith(_OF_GPUS):
+        yield node

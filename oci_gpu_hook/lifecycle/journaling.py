@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import time
 
-from oci_gpu_hook.apply import ld_cache
 from oci_gpu_hook.apply.journal import journal
 from oci_gpu_hook.apply.journal.entry import Entry
+from oci_gpu_hook.apply.operations import ld_cache
 from oci_gpu_hook.base import syscalls
 from oci_gpu_hook.base.processes import boot_id, start_time
 
@@ -15,7 +15,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from oci_gpu_hook.apply.transaction import Site, Work
+    from oci_gpu_hook.apply.process import Site
+    from oci_gpu_hook.apply.transaction import Work
     from oci_gpu_hook.plan.plan import Plan
 
 
@@ -84,6 +85,7 @@ class Mending:
 
         cleanup.clean(self._site.rootfs, self._entry.replace(changes=work.changes, cached=work.cached))
         journal.write(self._site.config, self._entry)
+        journal.drop(self.ld_cache_path())
 
 
 def _of_start(plan: Plan, site: Site, work: Work) -> Entry:
@@ -113,5 +115,5 @@ def _of_start(plan: Plan, site: Site, work: Work) -> Entry:
         boot_id=boot_id(),
         hook=(own_pid, start_time(own_pid)),
         since=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        rootfs_born=syscalls.birth_time(site.rootfs.fd),
+        rootfs_born=syscalls.birth(site.rootfs.fd),
     )

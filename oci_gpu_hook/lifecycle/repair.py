@@ -12,10 +12,21 @@ import os
 from oci_gpu_hook.apply import status, transaction
 from oci_gpu_hook.apply.journal import journal, reader
 from oci_gpu_hook.apply.journal.entry import key
-from oci_gpu_hook.apply.process import Process
-from oci_gpu_hook.apply.transaction import Site
-from oci_gpu_hook.base.errors import DriverError, InvalidInput, UnsafeRootfs, quoted
-from oci_gpu_hook.devices.edits import ContainerEdits
+from oci_gpu_hook.apply.operations import bind
+from oci_gpu_hook.apply.operations.inspection import Finding
+from oci_gpu_hook.apply.process import Process, Site, check_process
+from oci_gpu_hook.base import apart, limits
+from oci_gpu_hook.base.document import dump
+from oci_gpu_hook.base.document import parse as parse_json
+from oci_gpu_hook.base.errors import (
+    ApplyError,
+    DriverError,
+    HookError,
+    InvalidInput,
+    described_bug,
+    quoted,
+    reason,
+)
 from oci_gpu_hook.lifecycle import verify
 from oci_gpu_hook.lifecycle.admission import readmitted
 from oci_gpu_hook.lifecycle.journaling import Mending
@@ -25,20 +36,45 @@ from oci_gpu_hook.request import parse
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from oci_gpu_hook.apply.journal.entry import Entry
-    from oci_gpu_hook.apply.status import Condition
     from oci_gpu_hook.base.config.model import Config
-    from oci_gpu_hook.lifecycle.verify import Finding
     from oci_gpu_hook.oci.container import Container
-    from oci_gpu_hook.plan.plan import Plan
 
 
 def repair(entry: Entry, config: Config) -> tuple[Finding, ...]:
     """Put back what the container of the entry has lost; return what that was. On any error nothing is changed.
 
-    Raises HookError, also where only a restart helps: then the driver or its nodes are not those it was given.
+    Raises HookError, also where only a restart helps: then the driver or its nodes are not those it was given. A
+    process apart does it, for a container may lead it to a volume that never answers. What that had done by then is
+    taken back when the container ends.
     """
+    what = f"container {quoted(entry.id)}"
+
+    def work() -> bytes:
+        try:
+            return dump({"mended": [each.__dict__ for each in _repair(entry, config)]})
+        except HookError as error:
+            said = [error.what, error.why, error.remedy]
+        except OSError as error:
+            said = [what, reason(error), "run this as root, in the host's namespaces"]
+        except Exception as error:  # noqa: BLE001  a bug, of which the other process tells
+            said = [what, described_bug(error), "please report this with the container's config.json"]
+        return dump({"refused": said})
+
+    data = apart.answer(work, limits.CONTAINER_FILES_SECONDS)
+    if not data:
+        why = f"a file system in it has not answered for {limits.CONTAINER_FILES_SECONDS:.0f} s"
+        if data is not None:
+            why = "the process that repaired it ended without an answer"
+        raise ApplyError(what, why, "look at its volumes of FUSE and NFS")
+    answer = parse_json(data, "answer")
+    if "refused" in answer:
+        raise HookError(*answer["refused"])
+    return tuple([Finding(**each) for each in answer["mended"]])
+
+
+def _repair(entry: Entry, config: Config) -> tuple[Finding, ...]:
     os.umask(0)  # modes are set when files are made: see Directory.make_node
-    containers.check_process(entry.pid)
+    check_process(entry.pid)
     container = _container(entry)
     request = parse.parse(container, config)
     if request is None:
@@ -50,16 +86,16 @@ def repair(entry: Entry, config: Config) -> tuple[Finding, ...]:
         verify.check_alive(entry)
         with transaction.open_rootfs(container, process) as rootfs:
             verify.check_root(entry, rootfs)
-            found = status.look(entry, process, rootfs)
-            lost = tuple(verify.judge(entry, found, verify.look_at_host(entry, config)))
+            lost = verify.lost(entry, process, rootfs, config)
             for finding in lost:
                 if not finding.repairable:
                     raise DriverError(finding.what, finding.why, finding.remedy)
             if lost:
-                made = _what_is_lost(entry, found, admission.plan(rootfs))
+                made = status.lost_part(admission.plan(rootfs), entry, lost)
                 site = Site(container=container, process=process, rootfs=rootfs, config=config)
-                for path in found.stale:
-                    _take_away(entry, path, site)
+                for finding in lost:
+                    if finding.stale:
+                        bind.take_away(entry, finding.path, process, rootfs)
                 transaction.carry_out(made, site, entry.nodes, Mending(entry, site), lambda: verify.check_alive(entry))
     return lost
 
@@ -75,42 +111,3 @@ def _as_it_is_now(entry: Entry, config: Config) -> Entry:
 def _container(entry: Entry) -> Container:
     state = containers.State(id=entry.id, pid=entry.pid, bundle=entry.bundle, root=entry.rootfs, annotations={})
     return containers.parse_config(containers.read_config(entry.bundle), state)
-
-
-def _what_is_lost(entry: Entry, found: Condition, whole: Plan) -> Plan:
-    """Return the part of a plan that was given and is not there any more."""
-    given = dict(zip(entry.node_paths, entry.nodes, strict=True))
-    unmounted = frozenset((*found.unmounted, *found.stale))
-    nodes = tuple(
-        node
-        for node in whole.edits.device_nodes
-        if given.get(node.path) == (node.major, node.minor) != found.nodes[node.path]
-    )
-    mounts = tuple(mount for mount in whole.edits.mounts if mount.container_path in unmounted)
-    listed = frozenset(entry.ld_cache) if found.uncached else frozenset()
-    return whole.replace(
-        edits=ContainerEdits(device_nodes=nodes, mounts=mounts),
-        links=tuple(link for link in whole.links if link.path in found.links),
-        ld_cache=tuple(library for library in whole.ld_cache if library.path in listed),
-    )
-
-
-def _take_away(entry: Entry, path: str, site: Site) -> None:
-    """Unmount what the host has deleted, onto which nothing can be mounted. Raises UnsafeRootfs.
-
-    The container chooses what is at the path by now. So what is found is held by a descriptor, is proved to be the
-    hook's own mount by the journal, and is unmounted by that descriptor.
-    """
-    fd = site.rootfs.resolve(path)
-    try:
-        if not status.is_own(entry, path, fd):
-            why = "is not the mount that the hook made there"
-            remedy = "stop what renames files in the container, or restart it"
-            raise UnsafeRootfs(f"container path {quoted(path)}", why, remedy)
-        site.process.enter()
-        try:
-            site.process.unmount(fd)
-        finally:
-            site.process.leave()
-    finally:
-        os.close(fd)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from oci_gpu_hook.apply import transaction
 from oci_gpu_hook.apply.journal import journal
-from oci_gpu_hook.apply.process import Process
+from oci_gpu_hook.apply.process import Process, Site, check_process
 from oci_gpu_hook.apply.systemd import units
-from oci_gpu_hook.apply.transaction import Site
 from oci_gpu_hook.apply.watch import Watch
 from oci_gpu_hook.base import log
 from oci_gpu_hook.base.config.load import of_this_user
+from oci_gpu_hook.lifecycle import injected
 from oci_gpu_hook.lifecycle.admission import Admitted
 from oci_gpu_hook.lifecycle.clock import Clock
 from oci_gpu_hook.lifecycle.journaling import Starting
-from oci_gpu_hook.oci.container import check_process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,10 +36,11 @@ def start(
         return  # registered for prestart and for createRuntime, or started through the runtime's front as well
     clock = Clock(started)
     with Admitted(container, request, config, clock=clock, restriction=restriction) as admission:
+        injected.hold_beside(admission)
         tidy(config)
         with (
-            Watch(container.id),
             Process(container.pid) as process,
+            Watch(container.id, process.mountinfo(), container.rootfs),
             transaction.open_rootfs(container, process) as rootfs,
         ):
             made = admission.plan(rootfs, clock)

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any, Final
 
-_LARGEST_PID: Final = 1 << 22  # include/linux/threads.h, PID_MAX_LIMIT
 # These releases of the specification had process.capabilities as a flat list.
 _FLAT_CAPABILITIES: Final = ("1.0.0-rc1", "1.0.0-rc2", "1.0.0-rc3", "1.0.0-rc4")
 _ASK_THE_ENGINE: Final = (
@@ -66,7 +65,11 @@ class IdMapping(Record):
 
 
 class Container(Record):
-    """What this project uses of a container. `pid` is 0 while the container is only a bundle."""
+    """What this project uses of a container. `pid` is 0 while the container is only a bundle.
+
+    groups: those of its process beside `gid`. overrides_modes: whether its process has CAP_DAC_OVERRIDE.
+    nodes: major and minor of the character devices that it is given.
+    """
 
     id: str
     pid: int
@@ -79,11 +82,27 @@ class Container(Record):
     privileged: bool
     uid: int
     gid: int
+    groups: tuple[int, ...] = ()
+    overrides_modes: bool = False
     namespaces: tuple[str, ...]
     uid_mappings: tuple[IdMapping, ...]
     gid_mappings: tuple[IdMapping, ...]
     cgroups_path: str
     device_rules: tuple[DeviceRule, ...]
+    nodes: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def bound_nodes(self) -> tuple[str, ...]:
+        """The files of a device directory that are bound from the host, as in containers that cannot make nodes."""
+        return tuple(
+            mount.source for mount in self.mounts if "/dev/" in mount.source and mount.destination.startswith("/dev/")
+        )
+
+    @property
+    def has_every_device(self) -> bool:
+        """Whether the container may open every device of the host, as privileged ones may."""
+        rules = self.device_rules
+        return any(rule.allow and rule.type == "a" and rule.major is rule.minor is None for rule in rules)
 
 
 def read_state(data: bytes) -> State:
@@ -142,6 +161,8 @@ def of_document(config: object, state: State) -> Container:
     if process is None or root is None:
         raise InvalidInput(what, f"has no {'process' if process is None else 'root'}", _ASK_THE_ENGINE)
     user = member(process, "user", dict, what, {})
+    uid = member(user, "uid", int, what, 0)
+    version = member(config, "ociVersion", str, what, "")
     linux = member(config, "linux", dict, what, {})
     resources = member(linux, "resources", dict, what, {})
     return Container(
@@ -153,36 +174,19 @@ def of_document(config: object, state: State) -> Container:
         env=_strings(member(process, "env", list, what, []), what, "process.env"),
         mounts=tuple(_mount(entry, what) for entry in member(config, "mounts", list, what, [])),
         annotations={**_texts(member(config, "annotations", dict, what, {}), what), **state.annotations},
-        privileged=_is_privileged(process, member(config, "ociVersion", str, what, ""), what),
-        uid=member(user, "uid", int, what, 0),
+        privileged="CAP_SYS_ADMIN" in _capabilities("bounding", process, version, what),
+        uid=uid,
         gid=member(user, "gid", int, what, 0),
+        groups=_numbers(member(user, "additionalGids", list, what, []), what, "process.user.additionalGids"),
+        # Who is not root keeps of its capabilities, when it executes its program, the ambient ones (capabilities(7)).
+        overrides_modes="CAP_DAC_OVERRIDE" in _capabilities("ambient" if uid else "bounding", process, version, what),
         namespaces=tuple(member(ns, "type", str, what, "") for ns in member(linux, "namespaces", list, what, [])),
         uid_mappings=tuple(_id_mapping(entry, what) for entry in member(linux, "uidMappings", list, what, [])),
         gid_mappings=tuple(_id_mapping(entry, what) for entry in member(linux, "gidMappings", list, what, [])),
         cgroups_path=member(linux, "cgroupsPath", str, what, ""),
         device_rules=tuple(_device_rule(entry, what) for entry in member(resources, "devices", list, what, [])),
+        nodes=_nodes(member(linux, "devices", list, what, []), what),
     )
-
-
-def check_process(pid: int) -> None:
-    """Raise InvalidInput unless `pid` is a live process of another mount namespace than this one's.
-
-    Working in this process's own mount namespace would change the host.
-    """
-    what = f"OCI state: pid {quoted(pid)}"
-    if not 0 < pid <= _LARGEST_PID:
-        raise InvalidInput(what, "is not the number of a process", _ASK_THE_ENGINE)
-    try:
-        theirs = os.stat(f"/proc/{pid}/ns/mnt")
-    except OSError as error:
-        why = "no such process" if isinstance(error, FileNotFoundError) else reason(error)
-        raise InvalidInput(
-            what, why, "the container died before its GPUs were attached; see the engine's log"
-        ) from None
-    ours = os.stat("/proc/self/ns/mnt")
-    if (theirs.st_dev, theirs.st_ino) == (ours.st_dev, ours.st_ino):
-        why = "has the mount namespace of the host, where no container can be changed without changing the host"
-        raise InvalidInput(what, why, "give the container a mount namespace (linux.namespaces in config.json)")
 
 
 def _rootfs(state: State, configured: str) -> str:
@@ -203,13 +207,14 @@ def _rootfs(state: State, configured: str) -> str:
     return joined
 
 
-def _is_privileged(process: dict[str, Any], version: str, what: str) -> bool:
-    """Tell whether CAP_SYS_ADMIN is in the bounding set, which is what NVIDIA's interface means by privileged."""
+def _capabilities(kind: str, process: dict[str, Any], version: str, what: str) -> list[object]:
+    """Return one of the sets of capabilities. Privileged means CAP_SYS_ADMIN in `bounding` to NVIDIA's interface."""
+    found: list[object]
     if version.startswith(_FLAT_CAPABILITIES):  # 1.0.0-rc2-dev too
-        bounding = member(process, "capabilities", list, what, [])
+        found = member(process, "capabilities", list, what, [])
     else:
-        bounding = member(member(process, "capabilities", dict, what, {}), "bounding", list, what, [])
-    return "CAP_SYS_ADMIN" in bounding
+        found = member(member(process, "capabilities", dict, what, {}), kind, list, what, [])
+    return found
 
 
 def _mount(entry: object, what: str) -> BundleMount:
@@ -232,6 +237,11 @@ def _device_rule(entry: object, what: str) -> DeviceRule:
         minor=None if minor in (None, -1) else minor,
         access=member(entry, "access", str, what, "rwm") or "rwm",
     )
+
+
+def _nodes(entries: list[object], what: str) -> tuple[tuple[int, int], ...]:
+    nodes = [entry for entry in entries if member(entry, "type", str, what) in ("c", "u")]
+    return tuple([(member(node, "major", int, what, -1), member(node, "minor", int, what, -1)) for node in nodes])
 
 
 def _id_mapping(entry: object, what: str) -> IdMapping:
@@ -267,6 +277,13 @@ def _strings(values: list[object], what: str, where: str) -> tuple[str, ...]:
     for value in values:
         if type(value) is not str:
             raise InvalidInput(f"{what}: {where}", f"expected strings, found {quoted(value)}", _ASK_THE_ENGINE)
+    return tuple(values)  # type: ignore[arg-type]
+
+
+def _numbers(values: list[object], what: str, where: str) -> tuple[int, ...]:
+    for value in values:
+        if type(value) is not int:
+            raise InvalidInput(f"{what}: {where}", f"expected numbers, found {quoted(value)}", _ASK_THE_ENGINE)
     return tuple(values)  # type: ignore[arg-type]
 
 

@@ -10,6 +10,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
+    from oci_gpu_hook.base.formats.ldcache import Entry
+
 MACHINE: Final = os.uname().machine
 
 
@@ -18,6 +20,7 @@ class Image(Record):
 
     libc: "glibc" (its loader reads /etc/ld.so.cache), "musl" or "" (any other, or none). ld_cache: the bytes of
     /etc/ld.so.cache, b"" without one.
+    unlisted: libraries that the ld cache should list and does not; decisions: what was chosen for the image, and why.
     of_vendor: what the room of the vendor that is asked for has looked at besides.
     """
 
@@ -26,4 +29,6 @@ class Image(Record):
     library_directory_32: str = ""
     ld_cache: bytes = b""
     of_vendor: Record | None = None
+    unlisted: tuple[Entry, ...] = ()
+    decisions: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()

@@ -50,7 +50,7 @@ def make(request: Request, inventory: Inventory, devices: Sequence[Device], imag
         links=made.links,
         files=made.files,
         ld_cache=made.ld_cache,
-        decisions=made.decisions,
+        decisions=(*image.decisions, *made.decisions),
         warnings=(*request.warnings, *inventory.warnings, *image.warnings, *config.warnings, *made.warnings),
         driver_version=made.driver_version,
     )

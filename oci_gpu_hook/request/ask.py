@@ -12,6 +12,7 @@ class Ask(Record):
     devices: None where the source asks for no GPU (`void`), () for `none`, ("all",), or names.
     is_profile: whether the one name is that of a size, such as a MIG profile, which any device of that size serves.
     count_decides: no device was named at all, so that a count alone says how many.
+    variables: the names of the environment variables that say so.
     imex_channels, features: those that CDI names and mounts ask for beside the devices, unchecked.
     """
 
@@ -21,6 +22,7 @@ class Ask(Record):
     devices: tuple[str, ...] | None
     is_profile: bool = False
     count_decides: bool = False
+    variables: tuple[str, ...] = ()
     imex_channels: tuple[str, ...] = ()
     features: tuple[str, ...] = ()
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from oci_gpu_hook.base.errors import InvalidInput, quoted
 from oci_gpu_hook.base.record import Record
-from oci_gpu_hook.request.model import ANNOTATION_PREFIX, PREPARED
+from oci_gpu_hook.oci import pod
+from oci_gpu_hook.request.model import ANNOTATION_PREFIX, PREPARED, VARIABLE_PREFIX
 from oci_gpu_hook.request.values import duration, number, size, truth
 
 TYPE_CHECKING = False
@@ -18,10 +19,8 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.request.ask import Ask
 
-
-VARIABLE_PREFIX: Final = "OCI_GPU_"
 _SETTINGS: Final = ("count", "memory", "exclusive", "wait")
-_ANNOTATIONS: Final = ("devices", "capabilities", *_SETTINGS, "volume", "cuda-compat")
+_ANNOTATIONS: Final = ("devices", "capabilities", *_SETTINGS, "volume", "cuda-compat", "nested-proc")
 
 
 class Counted(Record):
@@ -45,7 +44,8 @@ def settings(annotations: Mapping[str, str], variables: Mapping[str, str]) -> di
     """Return what is set, by name; an annotation goes before a variable, and a blank value sets nothing."""
     found = {}
     for name in _SETTINGS:
-        for key, values in ((ANNOTATION_PREFIX + name, annotations), (VARIABLE_PREFIX + name.upper(), variables)):
+        annotation = pod.own_key(annotations, ANNOTATION_PREFIX + name)
+        for key, values in ((annotation, annotations), (VARIABLE_PREFIX + name.upper(), variables)):
             if values.get(key, "").strip():
                 found[name] = Setting(what=key, text=values[key])
                 break
@@ -73,15 +73,21 @@ def tell_unread(annotations: Mapping[str, str], variables: Mapping[str, str], wh
         if why and variables.get(variable, "").strip():
             warnings.append(f"{variable}={quoted(variables[variable])} is not read: {why}")
     for key in annotations:
-        if key == PREPARED:
+        if not key.startswith(ANNOTATION_PREFIX) or key == PREPARED:
             continue
-        if key.startswith(ANNOTATION_PREFIX) and key.removeprefix(ANNOTATION_PREFIX) not in _ANNOTATIONS:
+        word, dot, _ = key.removeprefix(ANNOTATION_PREFIX).partition(".")
+        if word not in _ANNOTATIONS:
             known = ", ".join(_ANNOTATIONS)
             warnings.append(f"the annotation {quoted(key)} is not read; {ANNOTATION_PREFIX}* are: {known}")
+        elif dot and not pod.container_name(annotations):
+            warnings.append(f"the annotation {quoted(key)} is not read: it is for a container of a pod by its name")
 
 
-def counted(ask: Ask, found: Mapping[str, Setting], warnings: list[str]) -> Counted | None:
-    """Return what is asked for with its count, None for no GPU. Raises InvalidInput for what contradicts itself."""
+def counted(ask: Ask, found: Mapping[str, Setting], longest_wait: int | None, warnings: list[str]) -> Counted | None:
+    """Return what is asked for with its count, None for no GPU. Raises InvalidInput for what contradicts itself.
+
+    longest_wait: the most seconds that the host allows, None for any.
+    """
     if ask.devices is None and not ask.count_decides:
         warnings += [f"{setting.what} is not read: {ask.what} asks for no GPU" for setting in found.values()]
         return None
@@ -101,13 +107,13 @@ def counted(ask: Ask, found: Mapping[str, Setting], warnings: list[str]) -> Coun
     if not asks_for_gpus:
         warnings += [f"{setting.what} is not read: {ask.what} asks for no GPU" for setting in found.values()]
         return Counted(devices=())
-    exclusive, wait = found.get("exclusive"), found.get("wait")
+    exclusive = found.get("exclusive")
     return Counted(
         devices=devices,
         count=count,
         memory=_memory(ask, found.get("memory"), count),
         exclusive=truth(exclusive.text, exclusive.what) if exclusive else False,
-        wait=duration(wait.text, wait.what) if wait else 0,
+        wait=_wait(found.get("wait"), longest_wait, warnings),
     )
 
 
@@ -123,6 +129,15 @@ def _count(ask: Ask, setting: Setting | None) -> int | None:
     named = "names devices" if ask.devices else "asks for no GPU"
     why = f"it stands beside {ask.what}, which {named}"
     raise InvalidInput(f"{setting.what}={quoted(setting.text)}", why, "ask by count or by name, not by both")
+
+
+def _wait(setting: Setting | None, longest: int | None, warnings: list[str]) -> int:
+    seconds = duration(setting.text, setting.what) if setting else 0
+    if setting is None or longest is None or seconds <= longest:
+        return seconds
+    allowed = f"{longest} s, which is the most that [allocation] longest-wait of config.toml allows"
+    warnings.append(f"{setting.what}={quoted(setting.text)} is cut to {allowed}")
+    return longest
 
 
 def _memory(ask: Ask, setting: Setting | None, count: int | None) -> int:

@@ -8,9 +8,17 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
+IN_THE_BUNDLE: Final = "bundle"  # the source of what somebody else has put into config.json
 DEFAULT_KIND: Final = "nvidia.com/gpu"  # what words without a kind ask for, and records without one are of
 ANNOTATION_PREFIX: Final = "io.oci-gpu-hook."
+VARIABLE_PREFIX: Final = "OCI_GPU_"
 PREPARED: Final = ANNOTATION_PREFIX + "prepared"  # oci-gpu-runtime's note of what it has put into a bundle
+
+
+def name_of(setting: str, request: Request) -> str:
+    """Return the annotation or variable by which who asked as in the request would set something, such as `wait`."""
+    by_annotation = request.source in ("annotations", "mounts")
+    return ANNOTATION_PREFIX + setting if by_annotation else f"{VARIABLE_PREFIX}{setting.upper()}"
 
 
 class Request(Record):
@@ -22,7 +30,8 @@ class Request(Record):
     memory: least bytes of each counted GPU; 0 for any.
     wait: seconds to wait for counted GPUs to become free.
     requirements: the values of NVIDIA_REQUIRE_* that the driver and the granted GPUs must satisfy, all of them.
-    source: `annotations`, `mounts`, `swarm`, `environment` or `legacy-image`.
+    source: `annotations`, `mounts`, `swarm`, `environment` or `legacy-image`; `bundle` for devices that were not asked
+    for and are in the bundle.
     warnings: what was asked for and means less than its author thinks.
     """
 

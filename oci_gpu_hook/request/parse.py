@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from oci_gpu_hook.base.record import Record
+from oci_gpu_hook.oci import pod
 from oci_gpu_hook.request import by_count, sources, vendors
 from oci_gpu_hook.request.model import Request
 from oci_gpu_hook.request.notices import Notices
@@ -33,14 +34,20 @@ def parse(container: Container, config: Config) -> Request | None:
 
 def read(container: Container, config: Config) -> Reading:
     """Return what `parse` does, with the warnings also of a container that gets no GPU. Raises InvalidInput."""
+    if pod.is_sandbox(container.annotations):
+        return Reading(request=None, warnings=())
+    container = container.replace(annotations=pod.without_overridden(container.annotations, sources.WHICH))
     warnings = Notices()
     variables = sources.environment(container.env, warnings)
-    ask = _ask(container, config, variables, warnings)
+    ask = sources.from_annotations(container, variables, warnings)
+    if ask and sources.container_declines(ask, container, config, variables, warnings):
+        ask, container = None, container.replace(annotations=sources.without_devices(container.annotations))
+    ask = ask or _unannotated(container, config, variables, warnings)
     by_variables = ask is not None and ask.source not in ("annotations", "mounts")
     settings = by_count.settings(container.annotations, variables if by_variables else {})
     if ask and config.allocation_indices == "count":
         ask = by_count.from_indices(ask, settings)
-    counted = by_count.counted(ask, settings, warnings) if ask else None
+    counted = by_count.counted(ask, settings, config.allocation_longest_wait, warnings) if ask else None
     unread = "" if by_variables else f"{ask.source} go before it" if ask else "no GPU is asked for"
     by_count.tell_unread(container.annotations, variables, unread, warnings)
     if ask is None or counted is None:
@@ -51,9 +58,11 @@ def read(container: Container, config: Config) -> Reading:
     return Reading(request=request, warnings=request.warnings)
 
 
-def _ask(container: Container, config: Config, variables: Mapping[str, str], warnings: list[str]) -> Ask | None:
-    """Return what the first source asks for that says anything of devices, None when none does."""
-    ask = sources.from_annotations(container, variables, warnings)
-    if ask is None and config.accept_volume_mounts:
-        ask = sources.from_mounts(container.mounts, warnings)
-    return ask or sources.from_environment(container, config, variables, warnings)
+def _unannotated(container: Container, config: Config, variables: Mapping[str, str], warnings: list[str]) -> Ask | None:
+    """Return what the first source after the annotations asks for, None when none does."""
+    ask = sources.from_mounts(container.mounts, warnings) if config.accept_volume_mounts else None
+    ask = ask or sources.from_environment(container, config, variables, warnings)
+    asks_for_none = ask is None or (ask.devices is None and not ask.count_decides)
+    if asks_for_none and not config.accept_volume_mounts:
+        sources.tell_unread_mounts(container.mounts, warnings)
+    return ask

@@ -24,6 +24,7 @@ WORDS: Final = (
     b"OCI_GPU_",
     b"io.oci-gpu-hook.",
     b"cdi.k8s.io",
+    b"nvidiactl",  # asks for nothing, but has a GPU of the engine's: lifecycle.injected
 )
 LETTERS: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-.")
 

@@ -7,6 +7,7 @@ words of a vendor mean is for `vendors` to say.
 from __future__ import annotations
 
 from oci_gpu_hook.base.errors import InvalidInput, quoted
+from oci_gpu_hook.oci import pod
 from oci_gpu_hook.request import qualified_name, vendors
 from oci_gpu_hook.request.ask import Ask
 from oci_gpu_hook.request.model import ANNOTATION_PREFIX, DEFAULT_KIND
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from oci_gpu_hook.oci.container import BundleMount, Container
 
 CDI_ANNOTATION_PREFIX: Final = "cdi.k8s.io/"
+# The annotations that say which devices: a container's own of one of them go before all of the pod's.
+WHICH: Final = tuple(ANNOTATION_PREFIX + name for name in ("devices", "count", "memory"))
 _COUNT: Final = "OCI_GPU_COUNT"
 
 
@@ -46,18 +49,44 @@ def check_entries(entries: Sequence[str]) -> None:
 
 def from_annotations(container: Container, variables: Mapping[str, str], warnings: list[str]) -> Ask | None:
     """Read io.oci-gpu-hook.devices, io.oci-gpu-hook.count and cdi.k8s.io/*. Raises InvalidInput."""
-    own = container.annotations.get(ANNOTATION_PREFIX + "devices")
-    count = container.annotations.get(ANNOTATION_PREFIX + "count", "").strip()
+    by_name, by_count = (pod.own_key(container.annotations, key) for key in WHICH[:2])
+    own = container.annotations.get(by_name)
+    count = container.annotations.get(by_count, "").strip()
     qualified = _cdi_devices(container.annotations, warnings)
     words = vendors.of(DEFAULT_KIND)
     if qualified and own is None and not count and words.is_applied(variables, warnings):
         return Ask(kind=DEFAULT_KIND, source="annotations", what=CDI_ANNOTATION_PREFIX + "*", devices=None)
     if own is None and not qualified:
-        what = f"{ANNOTATION_PREFIX}count={quoted(count)}"
+        what = f"{by_count}={quoted(count)}"
         ask = Ask(kind=DEFAULT_KIND, source="annotations", what=what, devices=None, count_decides=True)
         return ask if count else None
-    what = CDI_ANNOTATION_PREFIX + "*" if own is None else f"{ANNOTATION_PREFIX}devices={quoted(own)}"
+    what = CDI_ANNOTATION_PREFIX + "*" if own is None else f"{by_name}={quoted(own)}"
     return words.read_list("annotations", what, items(own or "") + qualified, warnings)
+
+
+def container_declines(
+    ask: Ask, container: Container, config: Config, variables: Mapping[str, str], warnings: list[str]
+) -> bool:
+    """Tell whether a container wants none of what its pod's annotations ask for: its variables say `void`, or nothing.
+
+    Annotations of its own are its own word, as are all of a container that is in no pod.
+    """
+    if ask.devices is None and not ask.count_decides:
+        return False
+    annotations = container.annotations
+    if not pod.is_in_pod(annotations) or any(pod.own_key(annotations, key) != key for key in WHICH):
+        return False
+    said = vendors.of(ask.kind).said(variables, config)
+    if not said.variables or (said.items and not said.declines):
+        return False
+    by = ", ".join(f"{name}={quoted(variables[name])}" for name in said.variables)
+    warnings.append(f"{ask.what} is of the pod and is not read: the container says {by}")
+    return True
+
+
+def without_devices(annotations: Mapping[str, str]) -> dict[str, str]:
+    """Return the annotations but for those that say which devices."""
+    return {key: text for key, text in annotations.items() if key not in WHICH}
 
 
 def from_mounts(mounts: Sequence[BundleMount], warnings: list[str]) -> Ask | None:
@@ -67,6 +96,19 @@ def from_mounts(mounts: Sequence[BundleMount], warnings: list[str]) -> Ask | Non
         if ask is not None:
             return ask
     return None
+
+
+def tell_unread_mounts(mounts: Sequence[BundleMount], warnings: list[str]) -> None:
+    """Name the key of the configuration where a container asks by mounts alone, and they are not accepted."""
+    if all(mount.source != "/dev/null" for mount in mounts):
+        return  # without a word of any vendor's, which would have to be imported
+    try:
+        asks = from_mounts(mounts, [])
+    except InvalidInput:
+        asks = None  # they would be refused if they were read
+    if asks and asks.devices is not None:
+        key = "accept-nvidia-visible-devices-as-volume-mounts"
+        warnings.append(f"{asks.what} are not read: {key} is false in config.toml")
 
 
 def from_environment(
@@ -100,11 +142,20 @@ def _from_variables(
         return None
     if by_count:
         what = f"{_COUNT}={quoted(count)}"
-        return Ask(kind=kind, source="environment", what=what, devices=None, count_decides=True)
-    if said.implied:
-        return said.implied
-    what = ", ".join(f"{name}={quoted(variables[name])}" for name in said.variables)
-    return words.read_list(said.source, what, said.items, warnings)
+        asked: Ask | None = Ask(
+            kind=kind, source="environment", what=what, devices=None, count_decides=True, variables=(_COUNT,)
+        )
+    elif said.implied:
+        asked = said.implied
+    else:
+        what = ", ".join(f"{name}={quoted(variables[name])}" for name in said.variables)
+        asked = words.read_list(said.source, what, said.items, warnings)
+        asked = asked and asked.replace(variables=said.variables)
+    if asked is None or said.declines or config.image_may_ask == "yes":
+        return asked
+    from oci_gpu_hook.request import image_asks
+
+    return image_asks.heard(asked, container, config.image_may_ask, warnings)
 
 
 def _cdi_devices(annotations: Mapping[str, str], warnings: list[str]) -> list[str]:

@@ -67,7 +67,9 @@ def number(text: str, what: str) -> int:
     """Return a whole number from 0 to 999999999. `what` names its origin. Raises InvalidInput."""
     value = digits(text.strip())
     if value is None:
-        raise InvalidInput(f"{what}={quoted(text)}", "is no whole number", "write one in digits, such as 2")
+        raise InvalidInput(
+            f"{what}={quoted(text)}", "is no whole number", "write one from 0 to 999999999 in digits, such as 2"
+        )
     return value
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.attack.canary import Canary
 from tests.attack.sandbox import Sandbox
-from tests.runtime.host import tree
+from tests.runtime.host import Host, tree
+from tests.runtime.simulated import SimulatedHost
 
 # `make attack` sets this; in `make test` the tables are thinned and the races short.
 FULL = bool(os.environ.get("OCI_GPU_ATTACK_FULL"))
@@ -129,11 +131,11 @@ def host_as_before(request):
 class _Seen:
     """What of the host is compared."""
 
-    host: object
-    simulated: object
+    host: Host
+    simulated: SimulatedHost
     neighbour: Path
 
-    def now(self) -> dict[str, object]:
+    def now(self) -> dict[str, Any]:
         rules = [self.neighbour / "devices.list", self.neighbour.parent / "devices.list"]
         return {
             "mounts": self.host.mounts(),

@@ -68,12 +68,16 @@ class Sandbox:
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
+        assert self._process.stdout
         assert self._process.stdout.readline() == "ready\n", self._process.communicate()[1]
         self._join_cgroup()
         self._write_bundle()
         return self
 
     def __exit__(self, *_: object) -> None:
+        assert self._process.stdin
+        assert self._process.stdout
+        assert self._process.stderr
         self._process.stdin.close()
         self._process.wait(timeout=10)
         self._process.stdout.close()

@@ -43,6 +43,7 @@ def test_cve_2024_0132_compat_libraries_as_mount_sources(runtime, make_bundle, s
     (compat / "libcuda.so.999.2").symlink_to("../../../../../../../../../.." + str(canary.directory / "secret"))
     (compat / "libnvidia-ptxjitcompiler.so.999.1").symlink_to("/etc")
     seen = _is_contained(runtime, bundle, canary, tally)
+    assert seen
     assert seen[f"read=/{LIBRARIES}/libcuda.so.999.1"] == "ENOENT"
     assert "so.999" not in seen["mountinfo"]
 
@@ -54,7 +55,9 @@ def test_cve_2025_23359_compat_directory_by_way_of_links(runtime, make_bundle, s
     local = bundle.rootfs / "usr/local"
     local.mkdir(parents=True, exist_ok=True)
     (local / "cuda").symlink_to(canary.directory / "full")
-    assert "so.999" not in _is_contained(runtime, bundle, canary, tally)["mountinfo"]
+    seen = _is_contained(runtime, bundle, canary, tally)
+    assert seen
+    assert "so.999" not in seen["mountinfo"]
 
 
 def test_cve_2024_0133_empty_files_on_the_host(runtime, make_bundle, simulated, canary, tally):
@@ -100,6 +103,7 @@ def test_cve_2024_0136_devices_that_were_not_asked_for(runtime, make_bundle, sim
     bundle = make_bundle("mountinfo", "open=/dev/nvidia0", "open=/tmp/other", "open=/dev/nvidia1", gpus="0")
     os.mknod(bundle.rootfs / "tmp/other", 0o20666, real)
     seen = _is_contained(runtime, bundle, canary, tally)
+    assert seen
     assert (seen["open=/dev/nvidia0"], seen["open=/tmp/other"], seen["open=/dev/nvidia1"]) == (
         "ENXIO",
         "EPERM",

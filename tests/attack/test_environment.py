@@ -157,7 +157,13 @@ def test_the_container_gets_no_descriptor_and_no_mount_of_the_host(runc, make_bu
     shown = [line.split() for line in seen["mountinfo"].splitlines() if line.split()[4] in added]
     base = simulated.directory.name
     for fields in shown:
-        assert fields[3] == "/" or f"/{base}/" in fields[3], fields
+        if fields[4] == "/etc/ld.so.cache":  # in a file system of its own, where the kernel has it (Linux 6.15)
+            is_own = fields[3] == "/ld.so.cache" and fields[fields.index("-") + 1] == "tmpfs"
+            assert is_own or f"/{base}/" in fields[3], fields
+            devices = [line.split()[2] for line in seen["mountinfo"].splitlines()]
+            assert devices.count(fields[2]) == 1 or not is_own, "the file system is not its own"
+        else:
+            assert fields[3] == "/" or f"/{base}/" in fields[3], fields
         if "/dev/" not in fields[4]:
             assert {"ro", "nosuid", "nodev"} <= set(fields[5].split(",")), fields
         assert not [option for option in fields[6:] if option.startswith("shared:")], fields

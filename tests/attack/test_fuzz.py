@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import json
 import os
-import tomllib
+import time
 import tracemalloc
 
 import pytest
@@ -24,11 +24,11 @@ from oci_gpu_hook.apply.journal import journal, reader
 from oci_gpu_hook.apply.journal.entry import DIRECTORY
 from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
 from oci_gpu_hook.base import state
-from oci_gpu_hook.base.config import compiled
+from oci_gpu_hook.base.config import compiled, toml
 from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.base.config.model import Config
 from oci_gpu_hook.base.document import dump, parse
-from oci_gpu_hook.base.errors import HookError, one_line, quoted
+from oci_gpu_hook.base.errors import HookError, one_line
 from oci_gpu_hook.base.files import replace_file
 from oci_gpu_hook.devices.nvidia import refresh, stored
 from oci_gpu_hook.oci import container as containers
@@ -38,9 +38,9 @@ from oci_gpu_hook.request.prefilter import may_ask
 
 EXAMPLES = int(os.environ.get("OCI_GPU_FUZZ_EXAMPLES", "150"))
 MOST_MEMORY = 32 << 20  # bytes; documents here are a few KiB
+MOST_TIME = 2  # seconds of CPU
 fuzz = settings(
     max_examples=EXAMPLES,
-    deadline=2000,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
@@ -73,7 +73,7 @@ CONFIG = {
             "CUDA_VERSION=12.4.1",
             "OCI_GPU_COUNT=1",
         ],
-        "capabilities": {"bounding": ["CAP_CHOWN"], "effective": []},
+        "capabilities": {"bounding": ["CAP_CHOWN", "CAP_SYS_ADMIN"], "effective": []},
     },
     "root": {"path": "rootfs", "readonly": False},
     "mounts": [
@@ -88,6 +88,12 @@ CONFIG = {
         "cgroupsPath": "system.slice:runc:x",
         "resources": {"devices": [{"allow": True, "type": "c", "major": 1, "minor": 3, "access": "rwm"}]},
     },
+}
+SWARM = ("DOCKER_RESOURCE_GPU",)
+QUIET_STATE = {name: value for name, value in STATE.items() if name != "annotations"}
+QUIET_CONFIG = {
+    **{name: value for name, value in CONFIG.items() if name not in ("annotations", "mounts")},
+    "process": {"user": {"uid": 0, "gid": 0}, "args": ["sh"], "cwd": "/", "env": ["PATH=/bin", "A=<&>"]},
 }
 HOLDER = Holder(pid=1, start_time=2, boot_id="x", pid_namespace=3)
 BOOK = lease_table.to_json(
@@ -211,6 +217,7 @@ def mutations(draw, document: dict) -> object:
 def fails_well(work) -> None:
     """Run; nothing but a HookError may come of it, whose line is one that a terminal can show."""
     tracemalloc.start()
+    began = time.process_time()
     try:
         work()
     except HookError as error:
@@ -222,6 +229,7 @@ def fails_well(work) -> None:
         most = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert most < MOST_MEMORY
+    assert time.process_time() - began < MOST_TIME
 
 
 @fuzz
@@ -229,10 +237,10 @@ def fails_well(work) -> None:
 def test_the_state_and_config_json(state_document, config_document, state_is_valid, config_is_valid):
     state_json = json.dumps(STATE if state_is_valid else state_document).encode()
     config_json = json.dumps(CONFIG if config_is_valid else config_document).encode()
-    settings_ = Config(swarm_resource="DOCKER_RESOURCE_GPU", accept_volume_mounts=True)
+    settings_ = Config(swarm_resource=SWARM, accept_volume_mounts=True)
 
     def work() -> None:
-        may_ask(config_json, state_json, "DOCKER_RESOURCE_GPU")
+        may_ask(config_json, state_json, SWARM)
         found = containers.read_state(state_json)
         with pytest.raises(HookError):
             containers.read_config(found.bundle + "/nowhere")
@@ -242,6 +250,33 @@ def test_the_state_and_config_json(state_document, config_document, state_is_val
         requests.parse(container, settings_)
 
     fails_well(work)
+
+
+def test_documents_that_the_prefilter_lets_go_ask_for_nothing():
+    assert not may_ask(json.dumps(QUIET_CONFIG).encode(), json.dumps(QUIET_STATE).encode(), SWARM)
+    answers = set()
+
+    @fuzz
+    @given(mutations(QUIET_STATE), mutations(QUIET_CONFIG), st.sampled_from(["", *SWARM, "NVIDIA_VISIBLE_DEVICES"]))
+    def look(state_document, config_document, variable):
+        if variable and isinstance(config_document, dict):
+            config_document["process"] = {"env": [f"{variable}=0"], "cwd": "/"}
+        state_json, config_json = (json.dumps(each).encode() for each in (state_document, config_document))
+        answers.add(may_ask(config_json, state_json, SWARM))
+        if not may_ask(config_json, state_json, SWARM):
+            assert _request(state_json, config_json) is None
+
+    look()
+    assert answers == {True, False}
+
+
+def _request(state_json: bytes, config_json: bytes) -> Request | None:
+    """Return what these documents ask for; documents that are refused for what they are ask for nothing."""
+    try:
+        container = containers.parse_config(config_json, containers.read_state(state_json))
+    except HookError:
+        return None
+    return requests.parse(container, Config(swarm_resource=SWARM, accept_volume_mounts=True))
 
 
 @fuzz
@@ -348,8 +383,16 @@ def test_the_configuration(tmp_path, monkeypatch, data):
 def test_the_fuzzed_documents_are_valid_to_begin_with():
     found = containers.read_state(json.dumps(STATE).encode())
     container = containers.parse_config(json.dumps(CONFIG).encode(), found)
-    assert container.env
+    request = requests.parse(container, Config(swarm_resource=SWARM, accept_volume_mounts=True))
+    assert request
+    assert (request.count, request.source, len(request.requirements)) == (2, "annotations", 1)
     assert lease_table.from_json(BOOK)[1] == []
-    tomllib.loads(TOML)
-    stored.from_json(_inventory())
-    assert quoted("x")
+    assert toml.parse(TOML) == Config(library_search_paths=("/opt",))
+    assert json.loads(dump(refresh.to_json(stored.from_json(_inventory())))) == _inventory()
+
+
+def test_a_valid_journal_entry_is_read(own_state):
+    replace_file(os.path.join(own_state, DIRECTORY, "fuzz.json"), json.dumps(ENTRY).encode())
+    entry = reader.read(Config(state_dir=own_state), "fuzz")
+    assert entry
+    assert (entry.id, len(entry.changes)) == ("fuzz", 2)

@@ -24,12 +24,13 @@ pytestmark = pytest.mark.skipif(not os.path.exists("/dev/fuse"), reason="the ker
 
 
 @contextmanager
-def never_answers(command, path):
+def never_answers(command, path, *server):
     """Mount a file system that never answers at `path`; command: gives the words that run others where it is to be."""
     holder = subprocess.Popen(
-        command(sys.executable, "-ISB", SCRIPT, path), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        command(sys.executable, "-ISB", SCRIPT, path, *server), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     try:
+        assert holder.stdout
         assert holder.stdout.readline() == "mounted\n"
         yield
     finally:
@@ -63,20 +64,25 @@ def start_others(enter, rootfs, name: str) -> float:
     return seconds
 
 
-def test_an_image_that_leads_to_a_hanging_volume_keeps_nobody_else_waiting(enter, rootfs, tally):
+SERVERS = pytest.mark.parametrize("server", [(), ("takes",)], ids=["never asks", "never answers"])
+
+
+@SERVERS
+def test_an_image_that_leads_to_a_hanging_volume_keeps_nobody_else_waiting(enter, rootfs, tally, server):
     start_others(enter, rootfs, "warm")  # whoever is first makes the inventory
     own = rootfs("hung")
     (own / "usr/bin").rename(own / "usr/was-bin")
     (own / "usr/bin").symlink_to("/data")
     (own / "data").mkdir()
     before = contents(own)
-    with enter(own, env=UTILITY) as hung, never_answers(in_namespace_of(hung.pid), own / "data"):
+    with enter(own, env=UTILITY) as hung, never_answers(in_namespace_of(hung.pid), own / "data", *server):
         tally.count()
         began = time.monotonic()
         hook = subprocess.Popen(
             hung.command("prestart"),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT,
         )  # fmt: skip
+        assert hook.stdin
         hook.stdin.write(hung.state())
         hook.stdin.close()
         hook.stdin = None
@@ -109,3 +115,45 @@ def test_the_remains_of_a_container_on_a_hanging_rootfs_keep_nobody_waiting(runc
     assert not list((simulated.state_dir / "containers").glob(f"{dead.id}*"))
     assert difference(before, contents(own)) == []
     shutil.rmtree(own)
+
+
+@SERVERS
+def test_a_living_container_with_a_hanging_volume_ends_no_look_at_the_others(
+    runc, enter, rootfs, simulated, tally, server
+):
+    """Its volume comes to lie where the hook's links and programs are; `verify` and its like look there."""
+    own = rootfs("hung")
+    oci_gpu = [Path(sys.executable).with_name("oci-gpu"), "--config", simulated.config]
+    with enter(own, env=UTILITY) as hung, enter(rootfs("other"), env=UTILITY) as other:
+        assert hung.attach() == Outcome("")
+        assert other.attach() == Outcome("")
+        with never_answers(in_namespace_of(hung.pid), own / "usr/bin", *server):
+            for arguments in (("verify",), ("repair", "--all"), ("doctor",)):
+                tally.count()
+                done = runc.host.call(*oci_gpu, *arguments, check=False)
+                assert "internal error" not in done.stderr + done.stdout
+                assert "has not answered for" in done.stdout + done.stderr, done
+                if arguments != ("doctor",):
+                    assert f"{other.id}: has what it was given\n" in done.stdout
+        assert runc.host.call(*oci_gpu, "repair", other.id).stdout == f"{other.id}: has what it was given\n"
+    assert other.release() == Outcome("")
+    assert hung.release() == Outcome("")
+
+
+@SERVERS
+def test_a_start_beside_a_volume_that_others_serve(enter, rootfs, simulated, tally, server):
+    """A child does the work; what becomes of it is what becomes of the hook: its status, its one line."""
+    own = rootfs("beside")
+    (own / "data").mkdir()
+    before = contents(own)
+    with enter(own, env=UTILITY) as beside, never_answers(in_namespace_of(beside.pid), own / "data", *server):
+        tally.count()
+        assert beside.attach() == Outcome("")
+        assert beside.path("/dev/nvidia0").exists()
+        assert list((simulated.state_dir / "containers").glob(f"{beside.id}*.json"))
+    assert beside.release() == Outcome("")
+    assert difference(before, contents(own)) == []
+    (own / "usr/bin/nvidia-smi").mkdir(parents=True)
+    with enter(own, env=UTILITY) as beside, never_answers(in_namespace_of(beside.pid), own / "data", *server):
+        tally.count()
+        assert "has a directory there" in beside.attach().refused

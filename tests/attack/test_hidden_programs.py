@@ -17,7 +17,7 @@ from oci_gpu_hook.base.errors import ApplyError
 from oci_gpu_hook.oci.container import DeviceRule
 from tests.runtime import bundle as bundles
 from tests.runtime import rootfs as images
-from tests.runtime.test_device_access import (
+from tests.runtime.device_cgroups import (
     FUSE,
     GRANTED,
     NOTHING,

@@ -30,34 +30,39 @@ def cli(simulated):
     return run
 
 
-@pytest.fixture
-def start(runtime, directory):
-    """Return a function that starts a container of one id, in a --root of the runtime's that is for it alone."""
-    name = f"gpu-hook-test-{os.getpid()}-same"
-    number = 0
+class Starter:
+    """Starts containers of one id."""
+
+    def __init__(self, runtime, directory):
+        self._runtime, self._directory = runtime, directory
+        self.id = f"gpu-hook-test-{os.getpid()}-same"
+        self._number = 0
 
     @contextmanager
-    def start(bundle):
-        nonlocal number
-        number += 1
-        own = replace(runtime, state_dir=directory / f"root-{number}")
-        bundle.config["linux"]["cgroupsPath"] = f"{runtime.cgroup}/{name}-{number}"
+    def __call__(self, bundle):
+        self._number += 1
+        cgroup = f"{self.id}-{self._number}"
+        own = replace(self._runtime, state_dir=self._directory / f"root-{self._number}")
+        bundle.config["linux"]["cgroupsPath"] = f"{own.cgroup}/{cgroup}"
         bundle.write()
-        created = own._call("create", "--bundle", bundle.directory, name)
+        created = own._call("create", "--bundle", bundle.directory, self.id)
         try:
             if created.status == 0:
-                started = own._call("start", name)
+                started = own._call("start", self.id)
                 assert started.status == 0, started.stderr
-                yield json.loads(own._call("state", name).stdout)["pid"]
+                yield json.loads(own._call("state", self.id).stdout)["pid"]
             else:
                 yield None
         finally:
-            if (own.state_dir / name).exists():
-                own._call("delete", "--force", name)
-            runtime.host.remove_cgroups(f"{name}-{number}")
+            if (own.state_dir / self.id).exists():
+                own._call("delete", "--force", self.id)
+            own.host.remove_cgroups(cgroup)
 
-    start.id = name
-    return start
+
+@pytest.fixture
+def start(runtime, directory):
+    """Return a function that starts a container of one id, in a --root of the runtime's that is for it alone."""
+    return Starter(runtime, directory)
 
 
 def own_leases(cli, start) -> set[tuple[int, bool]]:

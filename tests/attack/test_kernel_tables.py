@@ -35,7 +35,7 @@ SEPARATORS = (
 ESCAPED = (b" ", b"\t", b"\n", b"\\", b"\\040", b"\\134")
 NAMES = [b"a%bb%bc" % (each, each) for each in (*SEPARATORS, *ESCAPED, b"\xff", b" - ", b"#", b" shared:7 ", b"\r\n")]
 
-UNDER_EVERY_RUNTIME = [
+UNDER_EVERY_RUNTIME: list[str | bytes] = [
     "a\rb\rc",
     "x\x0b1 2",
     "\x1c",

@@ -285,8 +285,9 @@ WORST = {
     "a volume": (
         ("VOLUME_LEVELS", "VOLUME_PATH"),
         """
+        from oci_gpu_hook.devices.nvidia.settings import said
         from oci_gpu_hook.devices.nvidia.volume import asked
-        read = lambda: asked(container(env=["OCI_GPU_VOLUME=" + "/a" * 1_000_000]), Config())
+        read = lambda: asked(*said(container(env=["OCI_GPU_VOLUME=" + "/a" * 1_000_000]), "volume"))
         """,
         "has more than 32 directories",
     ),
@@ -294,7 +295,7 @@ WORST = {
         ("LD_CACHE", "LD_CACHE_ENTRIES", "LD_CACHE_STRING"),
         """
         from oci_gpu_hook.base.formats import ldcache
-        from tests.unit.test_fuzz_formats import MOST_FILLED
+        from tests.unit.base.formats.test_hostile_files import MOST_FILLED
         from struct import pack
         count = MOST_FILLED
         strings = b"libz.so.1\\0" + b"/" + b"y" * 4000 + b"\\0"
@@ -323,6 +324,25 @@ WORST = {
         """,
         "read",
     ),
+    "an image of an odd loader": (
+        ("LOADER", "MUSL_PATHS", "SEARCH_PATH"),
+        """
+        from oci_gpu_hook.apply import image_facts
+        from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
+        from oci_gpu_hook.oci.image import MACHINE
+        from oci_gpu_hook.request.model import DEFAULT_KIND
+        os.makedirs(f"{directory}/etc")
+        for loader in ("lib64/ld-linux-x86-64.so.2", "lib/ld-linux-aarch64.so.1", f"lib/ld-musl-{MACHINE}.so.1"):
+            os.makedirs(f"{directory}/{os.path.dirname(loader)}", exist_ok=True)
+            written(loader, b"a/etc/ld.so.cache\\0".ljust(18, b"x") * (limits.LOADER // 18))
+        written(f"etc/ld-musl-{MACHINE}.path", b"/a\\n" * (limits.MUSL_PATHS // 3))
+        asking = container(env=["LD_LIBRARY_PATH=" + "/a:" * 1_300_000])
+        def read():
+            with Rootfs(os.open(directory, os.O_PATH)) as rootfs:
+                image_facts.look(rootfs, asking, Config(), DEFAULT_KIND)
+        """,
+        "read",
+    ),
     "a directory of links to one odd library": (
         ("COMPAT_LIBRARIES", "DIRECTORY_NAMES", "ELF_TABLE", "ELF_NOTES", "ELF_SEGMENTS", "ELF_SECTIONS"),
         """
@@ -338,6 +358,67 @@ WORST = {
         def read():
             with Rootfs(os.open(directory, os.O_PATH)) as rootfs:
                 image_facts.look(rootfs, container(), Config())
+        """,
+        "read",
+    ),
+    "a loader that almost reads the cache": (
+        ("LOADER", "MUSL_PATHS"),
+        """
+        from oci_gpu_hook.apply import image_facts
+        from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
+        os.makedirs(f"{directory}/lib64")
+        os.makedirs(f"{directory}/lib")
+        os.makedirs(f"{directory}/etc")
+        almost = b"x" + image_facts._CACHE_PATH
+        for loader in (image_facts._LOADER, image_facts._MUSL_LOADER):
+            written(loader[1:], almost * (limits.LOADER // len(almost)))
+        written(f"etc/ld-musl-{image_facts.MACHINE}.path", b"/a:" * (limits.MUSL_PATHS // 3))
+        def read():
+            with Rootfs(os.open(directory, os.O_PATH)) as rootfs:
+                image = image_facts.look(rootfs, container(), Config(), "nvidia.com/gpu")
+                assert (image.libc, len(image.warnings)) == ("musl", 2)
+        """,
+        "read",
+    ),
+    "directories of a stale ld cache": (
+        ("LD_CONF", "LD_CONF_DIRECTORIES", "UNLISTED_LIBRARIES", "DIRECTORY_NAMES", "LD_CACHE"),
+        """
+        from oci_gpu_hook.apply import unlisted_libraries
+        from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
+        from oci_gpu_hook.base.formats import ldcache
+        from tests.attack.traps import odd_library
+        paths = [f"/opt/{number:02}" for number in range(limits.LD_CONF_DIRECTORIES)]
+        for path in paths:
+            os.makedirs(directory + path)
+        written("opt/00/libodd0.so", odd_library())
+        for path in paths:
+            for number in range(1, limits.DIRECTORY_NAMES):
+                os.symlink("/opt/00/libodd0.so", f"{directory}{path}/libodd{number}.so")
+        os.makedirs(f"{directory}/etc")
+        text = "\\n".join(paths) + "\\n"
+        written("etc/ld.so.conf", (text + "/opt/00\\n" * (limits.LD_CONF // 8)).encode()[: limits.LD_CONF])
+        entries = [ldcache.Entry(name=f"l{n}", path="/usr/lib/" + "p" * 64, flags=0x0303) for n in range(30000)]
+        cache = ldcache.build(entries)
+        assert len(cache) > limits.LD_CACHE // 2
+        def read():
+            with Rootfs(os.open(directory, os.O_PATH)) as rootfs:
+                unlisted_libraries.find(rootfs, cache)
+        """,
+        "read",
+    ),
+    "an ld.so.conf that includes itself": (
+        ("LD_CONF", "LD_CONF_FILES", "LD_CONF_LEVELS"),
+        """
+        from oci_gpu_hook.apply import unlisted_libraries
+        from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
+        os.makedirs(f"{directory}/etc/d")
+        for number in range(limits.DIRECTORY_NAMES):
+            written(f"etc/d/{number}.conf", b"include /etc/d/*.conf\\n")
+        line = b"include /etc/d/*.conf\\n"
+        written("etc/ld.so.conf", line * (limits.LD_CONF // len(line) // 2))
+        def read():
+            with Rootfs(os.open(directory, os.O_PATH)) as rootfs:
+                assert unlisted_libraries.find(rootfs, b"") == ()
         """,
         "read",
     ),
@@ -448,9 +529,10 @@ WORST = {
     "a text of the driver": (
         ("PROC_FILE",),
         """
+        from oci_gpu_hook.base.files import read_text
         from oci_gpu_hook.devices.nvidia import procfs
         path = written("information", b"a:b\\n" * (limits.PROC_FILE // 4))
-        read = lambda: procfs.gpu_information("x", procfs.read_text(path))
+        read = lambda: procfs.gpu_information("x", read_text(path))
         """,
         "read",
     ),
@@ -484,9 +566,9 @@ OTHERS = {
     "REMAINS_SECONDS": "test_hanging.py",
     "REMAINS_BY_HAND_SECONDS": "test_hanging.py",
     "LOOK_SECONDS": "test_hanging.py",
-    "JOURNAL_LOCK_SECONDS": "tests/unit/test_remains.py",
-    "LEASES_LOCK_SECONDS": "tests/unit/test_leases.py",
-    "NVML_SECONDS": "tests/unit/test_nvml.py",
+    "JOURNAL_LOCK_SECONDS": "tests/unit/apply/test_cleanup.py",
+    "LEASES_LOCK_SECONDS": "tests/unit/allocation/test_record_files.py",
+    "NVML_SECONDS": "tests/unit/devices/nvidia/test_nvml.py",
     "SYSTEMD_MESSAGE": "tests/unit/apply/systemd",
     "SYSTEMD_SAID": "thrown away piece by piece",
     "SYSTEMD_LINE": "tests/unit/apply/systemd",

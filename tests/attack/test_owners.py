@@ -84,6 +84,7 @@ def test_a_directory_of_the_host_is_never_given_away(directory, canary, tally, f
     canary.seal()
     repository = str(Path(__file__).parents[2])
     racer = subprocess.Popen([sys.executable, "-c", _RACER, rootfs], stdout=subprocess.PIPE)
+    assert racer.stdout
     try:
         racer.stdout.readline()
         script = _VICTIM.format(repository=repository)

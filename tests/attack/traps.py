@@ -53,7 +53,7 @@ class Place:
         self.rest = path[len(component) :].strip("/")
         self.canary = canary
 
-    def link(self, target: object) -> None:
+    def link(self, target: str | Path) -> None:
         self.at.symlink_to(target)
 
     def there(self) -> Path:
@@ -86,7 +86,7 @@ class Place:
 
 UP = "../" * 40
 
-TRAPS: dict[str, Callable[[Place], None]] = {
+TRAPS: dict[str, Callable[[Place], object]] = {
     "absolute link": lambda place: place.link(place.there()),
     "absolute link to nothing in it": lambda place: place.link(place.canary.bare / "new"),
     "absolute link to an empty directory": lambda place: place.link(place.canary.bare),

@@ -141,6 +141,10 @@ class Podman:
         """Return what a probe sees in a running container."""
         return self("exec", container, "/probe", *probe).seen()
 
+    def sends_devices(self) -> bool:
+        """Tell whether its `update` has crun set the device rules to a list of Podman's own, without the GPUs."""
+        return self.runtime == "crun" and int(self("--version").stdout.split()[-1].partition(".")[0]) >= 5
+
 
 @pytest.fixture(scope="session")
 def podman_installed(engines):
@@ -208,7 +212,10 @@ class Containerd:
         ctr = ("ctr", "--address", self.socket)
         self.engines.start("containerd", "--config", self.config, until=(*ctr, "version"))
         archive = oci_archive(self.engines.image, self.directory)
-        self.engines.run(*ctr, "images", "import", "--base-name", "test", "--no-unpack", archive)
+        options: tuple[str, ...] = ("--base-name", "test", "--no-unpack")
+        if "--local" in self.engines.run(*ctr, "images", "import", "--help").stdout:
+            options = ("--local", *options)  # since 2.0 the daemon imports unless told otherwise, and knows neither
+        self.engines.run(*ctr, "images", "import", *options, archive)
 
     def run(self, *options: str, probe: tuple[str, ...] = (), name: str = "c1") -> Answer:
         """Run a probe in a container to its end."""

@@ -59,15 +59,12 @@ class EngineMachine:
 
     def oci_gpu(self, *arguments: object) -> str:
         """Run the command for people on the machine; return its stdout."""
-        command = [
-            "env",
-            f"PYTHONPATH={self.work}/lib",
-            sys.executable,
-            "-m",
-            "oci_gpu_hook.admin.cli.main",
-            *arguments,
-        ]
-        return self.run(*command).stdout
+        return self.run(*self.command(*arguments)).stdout
+
+    def command(self, *arguments: object) -> tuple[object, ...]:
+        """Return the command for people as the machine has it."""
+        library = f"PYTHONPATH={self.work}/lib"
+        return ("env", library, sys.executable, "-m", "oci_gpu_hook.admin.cli.main", *arguments)
 
     def run(self, *command: object, check: bool = True, **options) -> subprocess.CompletedProcess[str]:
         """Run a program on the machine to its end."""

@@ -33,7 +33,9 @@ def test_a_refusal_is_what_ctr_shows(containerd):
 
 def test_the_cri_plugin_has_the_handler(containerd):
     dumped = containerd.engines.run("containerd", "--config", containerd.config, "config", "dump").stdout
-    handlers = tomllib.loads(dumped)["plugins"]["io.containerd.grpc.v1.cri"]["containerd"]["runtimes"]
+    plugins = tomllib.loads(dumped)["plugins"]
+    plugin = plugins.get("io.containerd.cri.v1.runtime") or plugins["io.containerd.grpc.v1.cri"]  # since 2.0; before
+    handlers = plugin["containerd"]["runtimes"]
     assert handlers["oci-gpu"]["options"]["BinaryName"] == str(containerd.runtime)
     assert "io.oci-gpu-hook.*" in handlers["oci-gpu"]["pod_annotations"]
     assert "runc" in handlers

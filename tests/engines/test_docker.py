@@ -47,7 +47,8 @@ def test_a_container_that_asks_for_nothing_is_left_alone(docker, options):
     container = docker.detached(*options)
     bundles = docker.directory / "exec/containerd/daemon/io.containerd.runtime.v2.task/moby"
     config = json.loads(docker.engines.path(bundles / container / "config.json").read_bytes())
-    assert not [hook for stage in config["hooks"].values() for hook in stage if "oci-gpu-hook" in hook["args"]]
+    hooks = config.get("hooks", {})  # Docker 28 writes none where there is none, those before its own
+    assert not [hook for stage in hooks.values() for hook in stage if "oci-gpu-hook" in hook["args"]]
     assert "nvidia" not in json.dumps(config["linux"].get("devices"))
     assert not config.get("annotations")
     assert not [name for name in docker.exec(container, "list=/dev")["list=/dev"] if name.startswith("nvidia")]

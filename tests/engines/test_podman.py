@@ -32,6 +32,14 @@ def test_a_container_that_asks_for_nothing_gets_nothing(podman):
     assert not [name for name in seen["list=/dev"] if name.startswith("nvidia")]
 
 
+def test_podman_4_ignores_the_option_gpus(podman):
+    """What docs/engines.md says of it. Later versions read CDI specifications for it."""
+    if not podman.engines.run("podman", "--version").stdout.startswith("podman version 4."):
+        return
+    seen = podman.run("--gpus", "all", probe=("list=/dev",)).seen()
+    assert not [name for name in seen["list=/dev"] if name.startswith("nvidia")]
+
+
 def test_annotations_ask_and_two_at_once_share_nothing(podman, simulated):
     containers = [podman.detached(*ONE), podman.detached(*ONE)]
     given = []

@@ -25,5 +25,11 @@ def test_podman_update(podman, simulated):
     container = podman.detached("-e", "NVIDIA_VISIBLE_DEVICES=0")
     for _ in range(2):
         podman("update", "--cpu-shares=512", container)
+        if podman.sends_devices():
+            assert podman.exec(container, "open=/dev/nvidia0")["open=/dev/nvidia0"] == "EPERM"
+            found = podman.engines.run(*podman.engines.command("verify", container[:12]), check=False)
+            assert found.returncode == 1
+            assert "the device cgroup refuses /dev/nvidia0" in found.stdout
+            podman.engines.oci_gpu("repair", container[:12])
         seen = podman.exec(container, *reach(simulated, user_namespace=True))
         assert_reaches(seen, simulated, (0,), own_nodes=False)

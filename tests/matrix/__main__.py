@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.systemd import root as roots
@@ -24,42 +25,53 @@ REPOSITORY = Path(__file__).parents[2]
 ENTER = Path(__file__).with_name("enter.sh")
 ROOTS = ("bookworm", "noble", "trixie", "sid")  # Python 3.11, 3.12, 3.13, and what Debian unstable has
 TESTS = ("tests/unit", "tests/runtime")
+ENGINES = {"bookworm", "trixie", "sid"}  # where tests/engines have been seen to pass
 PACKAGES = (
     *("python3", "python3-venv", "runc", "crun", "gcc", "libc6-dev", "musl-tools", "busybox-static", "make", "git"),
     *("strace", "uidmap", "util-linux", "mount", "patch", "ca-certificates", "mandoc", "zsh", "fish", "iproute2"),
     "procps",
+    # what the tests of engines and of systemd start
+    *("docker.io", "containerd", "podman", "netavark", "iptables", "systemd-container", "debootstrap"),
+    *("debian-archive-keyring", "kmod", "dbus"),
 )
+# Since Debian 13 the client of Docker is a package of its own.
+PACKAGES_OF = {"trixie": ("docker-cli",), "sid": ("docker-cli",)}
 # Of this machine's environment: how tests are to be run, and how pip gets through to its index.
 PASSED = re.compile(r"CI|OCI_GPU_\w+|PIP_(INDEX_URL|EXTRA_INDEX_URL|TRUSTED_HOST|DEFAULT_TIMEOUT)|(?i:\w+_proxy)")
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
+
+
+def packages(release: str) -> tuple[str, ...]:
+    """Return the packages of a release's root directory."""
+    return (*PACKAGES, *PACKAGES_OF.get(release, ()))
 
 
 def main() -> int:
     """Run each; return the exit status."""
     before, _, after = " ".join(sys.argv[1:]).partition("--") if "--" in sys.argv else (" ".join(sys.argv[1:]), "", "")
     chosen = before.split() or list(ROOTS)
-    tests = after.split() or list(TESTS)
     if os.geteuid() != 0:
         print("matrix: needs root (debootstrap, mounts, device nodes, cgroups); run: sudo make matrix", file=sys.stderr)
         return 2
     results = {}
     for release in chosen:
-        why = "" if roots.place(PACKAGES, release).exists() else roots.lacking(release)
+        why = "" if roots.place(packages(release), release).exists() else roots.lacking(release)
         if why and not before and os.environ.get("CI") != "true":
             results[release] = True, f"not run: {why}"
         else:
-            results[release] = run(release, tests)
+            own = (*TESTS, "tests/engines") if release in ENGINES else TESTS
+            results[release] = run(release, after.split() or own)
     print()
     for release, (_, line) in results.items():
         print(f"{release:10} {line}")
     return 0 if all(good for good, _ in results.values()) else 1
 
 
-def run(release: str, tests: list[str]) -> tuple[bool, str]:
+def run(release: str, tests: Sequence[str]) -> tuple[bool, str]:
     """Run tests in the root directory of a release; return whether all is well, and a line that says so."""
     print(f"=== {release}", flush=True)
     try:
-        root = roots.build(PACKAGES, release)
+        root = roots.build(packages(release), release)
     except (RuntimeError, subprocess.SubprocessError, OSError) as error:
         print(error, file=sys.stderr)
         return False, f"FAILED: no root directory: {' '.join(str(error).split())[-200:]}"
@@ -101,6 +113,7 @@ def entered(release: str, command: list[str | Path]) -> tuple[bool, str]:
     with subprocess.Popen(
         unshared, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, process_group=0
     ) as process:
+        assert process.stdout
         try:
             for line in process.stdout:
                 print(f"{release}: {line}" if line.startswith("Python ") else line, end="", flush=True)

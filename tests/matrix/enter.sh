@@ -36,4 +36,5 @@ rmdir /old
 /usr/bin/python3 --version
 .venv/bin/pip --version >/dev/null 2>&1 || /usr/bin/python3 -m venv --clear .venv
 .venv/bin/pip install --quiet --editable '.[dev]'
+rm -rf .venv/libexec # of an earlier checkout
 exec .venv/bin/pytest -q "$@"

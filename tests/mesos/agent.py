@@ -16,19 +16,19 @@ import tarfile
 import time
 import uuid
 from pathlib import Path
+from typing import Any
 
-sys.path.append(os.path.dirname(os.path.realpath(__file__)))
-import launch_infos
-import linux
-from container import Container, container_config
-from executor import sealed
-from launch_infos import HIERARCHIES, NODES, SANDBOX
+sys.path.append(os.path.realpath(f"{os.path.realpath(__file__)}/../../.."))
+from tests.mesos import launch_infos, linux
+from tests.mesos.container import Container, container_config
+from tests.mesos.executor import sealed
+from tests.mesos.launch_infos import HIERARCHIES, NODES, SANDBOX
 
 WHITELIST = (
     *("c *:* m", "b *:* m", "c 5:1 rwm", "c 4:0 rwm", "c 4:1 rwm", "c 136:* rwm", "c 5:2 rwm", "c 10:200 rwm"),
     *("c 1:3 rwm", "c 1:5 rwm", "c 1:7 rwm", "c 5:0 rwm", "c 1:9 rwm", "c 1:8 rwm"),
 )
-AS_IT_IS = {"filter": "fully_trusted"} if hasattr(tarfile, "fully_trusted_filter") else {}
+AS_IT_IS: Any = {"filter": "fully_trusted"} if hasattr(tarfile, "fully_trusted_filter") else {}
 
 
 class Agent:
@@ -55,17 +55,17 @@ class Launched:
 
     def __init__(self, agent: Agent, container: Container, parent: Launched | None) -> None:
         self.agent, self.container, self.parent = agent, container, parent
-        self.path = f"{parent.path}/mesos/{container.id}" if parent else f"/mesos/{container.id}"
+        self.path: str = f"{parent.path}/mesos/{container.id}" if parent else f"/mesos/{container.id}"
         above = parent.runtime if parent else agent.runtime
-        self.runtime = above / "containers" / container.id
+        self.runtime: Path = above / "containers" / container.id
         sandboxes = parent.sandbox / "containers" if parent else agent.work / "slaves/S0/frameworks/F0/executors/e/runs"
-        self.sandbox = sandboxes / container.id
+        self.sandbox: Path = sandboxes / container.id
         name = self.path[1:].replace("/mesos/", "/containers/").removeprefix("mesos/")
-        self.provisioned = agent.work / "provisioner/containers" / name
+        self.provisioned: Path = agent.work / "provisioner/containers" / name
         self.rootfs = ""
         self.pid = 0
         own = parent is None or container.own_cgroup
-        self.devices_path = self.path if own else parent.devices_path
+        self.devices_path: str = self.path if parent is None or container.own_cgroup else parent.devices_path
         self.cgroups = [HIERARCHIES / "freezer" / self.path[1:]]
         self.cgroups += [HIERARCHIES / "devices" / self.path[1:]] if own else []
 
@@ -73,9 +73,7 @@ class Launched:
         try:
             self._prepare()
             how = self._launch()
-            if not how and self.container.nested and self.container.kind == "custom":
-                how = self._run_nested()
-            self._report(how)
+            self._report(self._run_nested() if how is None else how)
         finally:
             self._destroy()
 
@@ -106,9 +104,9 @@ class Launched:
     def _provision(self) -> str:
         """Unpack the layers of the image once, and mount them under a directory of the container's own."""
         with tarfile.open(self.container.image) as archive:
-            image = json.loads(archive.extractfile("manifest.json").read())[0]
+            image = launch_infos.read_json(archive, "manifest.json")[0]
         store = self.agent.work / "store"
-        layers = []
+        layers: list[str] = []
         for number, layer in enumerate(image["Layers"]):
             at = store / f"{Path(self.container.image).name}-{number}"
             if not at.exists():
@@ -172,11 +170,12 @@ class Launched:
 
     def _pid_namespaces(self) -> list[str]:
         """Return the pid namespaces that the helper is born in, by the process that each is entered by; "" is new."""
-        above = self.parent and self.parent.container.pid_namespace
+        above = []
+        if self.parent and self.parent.container.pid_namespace:
+            above = [f"/proc/{self.parent.pid}/ns/pid"]
         if self.container.kind == "debug":
-            return [f"/proc/{self.parent.pid}/ns/pid"] if above else []
-        new = [""] if self.container.pid_namespace else []
-        return [f"/proc/{self.parent.pid}/ns/pid", *new] if above and new else new
+            return above
+        return [*above, ""] if self.container.pid_namespace else []
 
     def _become_helper(self, gate: int, read: int, write: int) -> None:
         status = 127

@@ -9,6 +9,7 @@ import subprocess
 import tarfile
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -16,6 +17,8 @@ from pathlib import Path
 import pytest
 
 from tests.runtime.fixtures import oci_gpu
+from tests.runtime.host import Host
+from tests.runtime.simulated import SimulatedHost
 
 HERE = Path(__file__).parent
 STAND_INS = {"mesos-containerizer": "helper.py", "mesos-executor": "executor.py"}
@@ -45,8 +48,10 @@ def real_launcher(machine) -> Path:
     """What packages of Mesos install as /usr/libexec/mesos: here, stand-ins."""
     directory = machine.work / "libexec-mesos"
     directory.mkdir()
-    for module in ("linux.py", *STAND_INS.values()):
+    for module in STAND_INS.values():
         shutil.copy(HERE / module, directory)
+    (directory / "tests/mesos").mkdir(parents=True)
+    shutil.copy(HERE / "linux.py", directory / "tests/mesos")
     for name, module in STAND_INS.items():
         text = (HERE / module).read_text()
         (directory / name).write_text(f"#!/usr/bin/python3 -ISB\n{text}")
@@ -150,11 +155,11 @@ class Running:
 class Mesos:
     """Launches containers as an agent does, in a directory of the test's."""
 
-    host: object
+    host: Host
     directory: Path
     launcher: Path
-    simulated: object
-    image: object
+    simulated: SimulatedHost
+    image: Callable[..., str]
     started: list[Running] = field(default_factory=list)
 
     def start(self, *probe: str, seal: bool = False, launcher: Path | None = None, **options) -> Running:

@@ -12,9 +12,10 @@ import pwd
 import signal
 import sys
 import warnings  # noqa: F401  execvpe wants it, and after pivot_root there is no standard library
+from typing import NoReturn
 
-sys.path.append(os.path.dirname(os.path.realpath(__file__)))
-import linux
+sys.path.append(os.path.dirname(os.path.realpath(__file__)))  # a launcher directory, see conftest.py
+from tests.mesos import linux
 
 PREFIX = "MESOS_CONTAINERIZER_"
 KNOWN = {
@@ -35,7 +36,7 @@ def main() -> None:
     sys.exit(launch(read_flags()))
 
 
-def fail(message: str) -> None:
+def fail(message: str) -> NoReturn:
     print(message, file=sys.stderr)
     sys.exit(1)
 
@@ -145,7 +146,7 @@ def run_before(command: dict) -> None:
     print(f"Executing pre-exec command '{json.dumps(command)}'", file=sys.stderr, flush=True)
     pid = os.fork()
     if pid == 0:
-        exec_command(command, os.environ)
+        exec_command(command, dict(os.environ))
     if os.waitpid(pid, 0)[1] != 0:
         fail(f"Failed to execute pre-exec command '{json.dumps(command)}'")
 

@@ -6,12 +6,12 @@ import json
 import os
 import tarfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import linux
+from tests.mesos import linux
 
 if TYPE_CHECKING:
-    from agent import Launched
+    from tests.mesos.agent import Launched
 
 HIERARCHIES = Path("/sys/fs/cgroup")
 SANDBOX = "/mnt/mesos/sandbox"
@@ -27,12 +27,19 @@ AGENT_ENVIRONMENT = {
 }
 
 
+def read_json(archive: tarfile.TarFile, name: str) -> Any:
+    """Return what a JSON file in an image's archive says."""
+    file = archive.extractfile(name)
+    assert file, name
+    return json.load(file)
+
+
 def image_environment(of: Launched) -> dict[str, str]:
     if not of.container.image:
         return {}
     with tarfile.open(of.container.image) as archive:
-        image = json.loads(archive.extractfile("manifest.json").read())[0]
-        config = json.loads(archive.extractfile(image["Config"]).read())
+        image = read_json(archive, "manifest.json")[0]
+        config = read_json(archive, image["Config"])
     environment = dict(entry.split("=", 1) for entry in config["config"]["Env"])
     if of.container.volume and environment.get("NVIDIA_VISIBLE_DEVICES", "void") != "void":
         environment["PATH"] += ":/usr/local/nvidia/bin"
@@ -96,6 +103,7 @@ def launch_info(of: Launched) -> dict:
     """Return what the isolators and the agent have put together."""
     container = of.container
     if container.kind == "debug":
+        assert of.parent
         above = launch_info(of.parent)
         return {
             "command": container.command,
@@ -186,6 +194,7 @@ def environment(of: Launched, read: int, write: int) -> dict[str, str]:
         "UNSHARE_NAMESPACE_MNT": "false",
     }
     if of.container.kind == "debug":
+        assert of.parent
         flags["NAMESPACE_MNT_TARGET"] = str(of.parent.pid)
     return AGENT_ENVIRONMENT | {f"MESOS_CONTAINERIZER_{name}": text for name, text in flags.items()}
 

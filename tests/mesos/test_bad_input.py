@@ -35,7 +35,7 @@ def recorder(machine, directory, simulated):
 
 def call(front: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
     """Call the front as an agent's child, with nothing to wait for on stdin."""
-    command = [front, "launch", *arguments]
+    command = [str(front), "launch", *arguments]
     return subprocess.run(
         command, env=environment, capture_output=True, text=True, timeout=20, check=False, stdin=subprocess.DEVNULL
     )

@@ -6,6 +6,7 @@ import json
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -64,7 +65,7 @@ def recorded(mesos, real_launcher):
     return recorded
 
 
-def normal(value: object, record: dict, rootfs: str = "") -> object:
+def normal(value: Any, record: dict, rootfs: str = "") -> Any:
     """Return a value with the names that differ from agent to agent replaced."""
     text = json.dumps(value)
     freezer = next(line.split(":", 2)[2] for line in record["cgroup"] if ":freezer:" in line)

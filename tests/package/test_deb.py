@@ -21,7 +21,9 @@ PACKAGES = (
     "python3-jsonschema",
     "python3-psutil",
     "python3-rich",
+    "python3-yaml",
     "python3-structlog",
+    "python3-yaml",
     "runc",
     "gcc",
     "libc6-dev",
@@ -114,7 +116,7 @@ def test_the_commands_run(installed):
 
 def test_the_hook_runs_without_anything_of_the_environment(installed):
     done = subprocess.run(
-        [shutil.which("chroot"), installed.root, "/usr/libexec/oci-gpu-hook/oci-gpu-hook", "prestart"],
+        ["/usr/sbin/chroot", installed.root, "/usr/libexec/oci-gpu-hook/oci-gpu-hook", "prestart"],
         input="{}",
         env={"PYTHONHOME": "/nonexistent"},
         capture_output=True,
@@ -155,13 +157,14 @@ def test_the_files_are_as_packaged(installed):
     assert parse(example.read_text()) == Config()
 
 
-def test_the_unit_and_the_completion_are_sound(installed):
-    unit = installed.root / "usr/lib/systemd/system/oci-gpu-hook-prewarm.service"
+def test_the_units_and_the_completion_are_sound(installed):
+    units = [path.name for path in (installed.root / "usr/lib/systemd/system").glob("oci-gpu-hook-*")]
+    assert len(units) == 3
     if shutil.which("systemd-analyze"):
-        command = ["systemd-analyze", "verify", "--man=no", f"--root={installed.root}", unit.name]
+        command = ["systemd-analyze", "verify", "--man=no", f"--root={installed.root}", *units]
         said = subprocess.run(command, capture_output=True, text=True, check=False).stderr.splitlines()
         # The root directory has no systemd, so no targets to order by.
-        assert [line for line in said if "prewarm" in line and "sysinit.target not found" not in line] == []
+        assert [line for line in said if "oci-gpu-hook" in line and ".target not found" not in line] == []
     script = installed.root / "usr/share/bash-completion/completions/oci-gpu"
     subprocess.run(["bash", "-n", script], check=True)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -71,7 +71,7 @@ def hook(machine) -> Path:
 
 def oci_gpu(*arguments: object) -> str:
     """Run the command for people, as installed beside this interpreter; return its stdout."""
-    command = [Path(sys.executable).with_name("oci-gpu"), *map(str, arguments)]
+    command = [str(Path(sys.executable).with_name("oci-gpu")), *map(str, arguments)]
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
 
 
@@ -141,3 +141,38 @@ def host_unchanged(request, runtime):
     assert runtime.host.mounts() == before[0]
     for root, was in zip(watched, before[1], strict=True):
         assert hosts.difference(was, hosts.tree(root)) == []
+
+
+@pytest.fixture
+def configured(runtime, directory, simulated):
+    """The simulated host's configuration in its usual place, for as long as the test runs."""
+    layers = directory / "etc"
+    layers.mkdir()
+    runtime.host.call("mount", "-t", "tmpfs", "tmpfs", layers)
+    for name in ("upper/oci-gpu-hook", "work"):
+        runtime.host.path(layers / name).mkdir(parents=True)
+    (runtime.host.path(layers) / "upper/oci-gpu-hook/config.toml").write_bytes(simulated.config.read_bytes())
+    options = f"lowerdir=/etc,upperdir={layers}/upper,workdir={layers}/work"
+    runtime.host.call("mount", "-t", "overlay", "overlay", "-o", options, "/etc")
+    yield
+    runtime.host.call("umount", "/etc")
+    runtime.host.call("umount", layers)
+
+
+@pytest.fixture
+def front(runtime, directory, configured):
+    """The runtime of this test run with oci-gpu-runtime before it."""
+    path = oci_gpu("hook-path", "--runtime", "--directory", directory / "libexec", "--real-runtime", runtime.binary)
+    return replace(runtime, binary=path.strip())
+
+
+@pytest.fixture
+def plain_bundle(make_bundle):
+    """Make a bundle as an engine does that knows nothing of hooks."""
+
+    def make(*probe, **options):
+        bundle = make_bundle(*probe, **options)
+        del bundle.config["hooks"]
+        return bundle
+
+    return make

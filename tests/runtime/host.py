@@ -25,6 +25,7 @@ class Host:
             stderr=subprocess.PIPE,
             text=True,
         )
+        assert self._holder.stdout
         if self._holder.stdout.readline() != "ready\n":
             _, complaint = self._holder.communicate()
             raise RuntimeError(complaint.strip())
@@ -68,6 +69,9 @@ class Host:
 
     def close(self) -> None:
         """End the holder, and with it the namespace and its mounts."""
+        assert self._holder.stdin
+        assert self._holder.stdout
+        assert self._holder.stderr
         self._holder.stdin.close()
         self._holder.wait(timeout=10)
         self._holder.stdout.close()

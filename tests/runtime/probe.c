@@ -11,8 +11,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sched.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #ifndef WITHOUT_LOADER
 #include <dlfcn.h>
@@ -150,6 +153,23 @@ static void make_node(const char *what, const char *spec)
 	answer(what, !failed, failed ? errno_name() : "made");
 }
 
+/* nestproc: whether a user namespace in this container can mount a procfs, as a container in it would */
+static void nest_proc(const char *what)
+{
+	if (unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID)) {
+		answer(what, 0, "no user namespace");
+		return;
+	}
+	fflush(stdout);
+	pid_t child = fork();
+	int status = 0;
+	if (!child)
+		_exit(mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) ? errno : 0);
+	waitpid(child, &status, 0);
+	errno = WEXITSTATUS(status);
+	answer(what, !errno, errno ? errno_name() : "mounted");
+}
+
 #ifndef WITHOUT_LOADER
 static void load(const char *what, const char *name)
 {
@@ -192,6 +212,7 @@ int main(int count, char **arguments)
 		else if (VERB("list")) list(what, value, 0);
 		else if (VERB("stat")) describe(what, value);
 		else if (VERB("mknod")) make_node(what, value);
+		else if (VERB("nestproc")) nest_proc(what);
 		else if (VERB("fds")) list(what, "/proc/self/fd", 1);
 		else if (VERB("mountinfo")) try_read(what, "/proc/self/mountinfo");
 #ifndef WITHOUT_LOADER

@@ -133,7 +133,9 @@ def _install_glibc(root: Path, directory: Path) -> None:
 
 
 def _install_busybox(root: Path) -> None:
-    shutil.copy(shutil.which("busybox"), root / "bin/busybox")
+    busybox = shutil.which("busybox")
+    assert busybox
+    shutil.copy(busybox, root / "bin/busybox")
     for name in _COMMANDS:
         (root / "bin" / name).symlink_to("busybox")
 

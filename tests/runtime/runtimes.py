@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tests.runtime.host import Host
+
 TIMEOUT = 60
 _numbers = itertools.count(1)
 
@@ -46,7 +48,7 @@ class Runtime:
 
     name: str
     binary: str
-    host: object
+    host: Host
     state_dir: Path
     cgroup: str
 

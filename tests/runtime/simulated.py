@@ -59,14 +59,14 @@ class SimulatedHost:
 
     @property
     def driver_version(self) -> str:
-        return re.search(r"Module\S*\s+(?:for \S+\s+)?(\d+\.\d+[.\d]*)", (self.proc / "version").read_text())[1]
+        return _found(r"Module\S*\s+(?:for \S+\s+)?(\d+\.\d+[.\d]*)", (self.proc / "version").read_text())
 
     def gpus(self) -> list[Gpu]:
         found = []
         for index, directory in enumerate(sorted((self.proc / "gpus").iterdir())):
             text = (directory / "information").read_text()
-            uuid = re.search(r"GPU UUID:\s+(\S+)", text)[1]
-            minor = int(re.search(r"Device Minor:\s+(\d+)", text)[1])
+            uuid = _found(r"GPU UUID:\s+(\S+)", text)
+            minor = int(_found(r"Device Minor:\s+(\d+)", text))
             found.append(Gpu(index, uuid, directory.name, minor))
         return found
 
@@ -89,3 +89,10 @@ class SimulatedHost:
 def _is_elf64(path: Path) -> bool:
     with open(path, "rb") as file:
         return file.read(5) == b"\x7fELF\x02"  # elf.h: EI_MAG0…3, EI_CLASS
+
+
+def _found(pattern: str, text: str) -> str:
+    """Return the pattern's group, which must be there."""
+    match = re.search(pattern, text)
+    assert match, (pattern, text)
+    return match[1]

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from tests.runtime import bundle as bundles
 from tests.runtime.fixtures import HOOK_ENVIRONMENT
+from tests.runtime.runtimes import Runtime
 
 # How a container comes to its end, and how often of a hundred.
 ENDS = {
@@ -57,7 +58,7 @@ class Hold:
 class Stress:
     """Starts containers on a runtime; each worker has a rootfs, which all of its containers share."""
 
-    runtime: object
+    runtime: Runtime
     hook: Path
     config: Path
     directory: Path
@@ -114,7 +115,7 @@ class Stress:
             self.count("started")
             return True
         said = (directory / "out").read_text()
-        if "can be granted now" in said or "cannot be granted" in said:
+        if " available" in said or "cannot be granted" in said:
             self.count("refused: GPUs are held by others")
         elif wish.end.endswith("killed at start"):
             self.count("did not start: killed")

@@ -45,6 +45,8 @@ def call(hook, simulated) -> Hook:
 def sandbox(machine):
     """The pid of a live process with a mount namespace of its own."""
     process = subprocess.Popen(["unshare", "--mount", "cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdin
+    assert process.stdout
     process.stdin.write(b"\n")
     process.stdin.flush()
     process.stdout.readline()  # by now unshare has become cat

@@ -9,47 +9,17 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
-import sys
 import time
-import traceback
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
 from oci_gpu_hook.apply.device_access import bpf, cgroup, device_program, runtime_program
-from oci_gpu_hook.base import syscalls
 from oci_gpu_hook.base.errors import ApplyError
-from oci_gpu_hook.oci.container import DeviceRule
 from tests.runtime import bundle as bundles
 from tests.runtime import rootfs as images
-
-GRANTED = ((195, 0), (195, 255), (511, 1))
-NODES = {"/granted": (195, 0), "/control": (195, 255), "/cap": (511, 1), "/neighbour": (195, 1), "/null": (1, 3)}
-FUSE = {"allow": True, "type": "c", "major": 10, "minor": 229, "access": "rwm"}
-NOTHING = (DeviceRule(allow=False, type="a", major=None, minor=None, access="rwm"),)
-
-
-def inside(host, scenario) -> None:
-    """Run the scenario in the host's mount namespace, in a process of its own; its failure is the test's."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if not child:
-        status = 1
-        try:
-            namespace = os.open(host.path("/").parent / "ns/mnt", os.O_RDONLY)
-            syscalls.setns(namespace, syscalls.CLONE_NEWNS)
-            os.chdir("/")
-            scenario()
-            status = 0
-        except BaseException:  # noqa: BLE001  the parent tells it, whatever it is
-            os.write(writer, traceback.format_exc().encode()[-60000:])
-        finally:
-            os._exit(status)
-    os.close(writer)
-    with os.fdopen(reader) as pipe:
-        failure = pipe.read()
-    _, status = os.waitpid(child, 0)
-    assert status == 0, failure
+from tests.runtime.device_cgroups import FUSE, GRANTED, NODES, NOTHING, attach, code_of, device_rule, inside, like_runc
 
 
 @pytest.fixture
@@ -68,13 +38,6 @@ def sleeper(machine, directory):
     return start
 
 
-@pytest.fixture
-def runc_v2(machine):
-    """The runtime with which everything of cgroup v2 can be tried; where it does not work the test fails."""
-    assert "runc-v2" in machine.runtimes, machine.unavailable
-    return machine.runtimes["runc-v2"]
-
-
 def opened(container) -> dict[str, str]:
     answers = container.exec("/probe", *(f"open={path}" for path in NODES)).seen()
     return {name.removeprefix("open="): value for name, value in answers.items()}
@@ -82,11 +45,6 @@ def opened(container) -> dict[str, str]:
 
 REFUSED = dict.fromkeys(NODES, "EPERM") | {"/null": "opened"}
 PERMITTED = dict.fromkeys(NODES, "ENXIO") | {"/null": "opened", "/neighbour": "EPERM"}
-
-
-def code_of(found) -> list[bytes]:
-    """Return the instructions of the programs attached to the process's cgroup."""
-    return [bpf.instructions(bpf.open_program(number)) for number in bpf.attached(found.levels[-1])[1]]
 
 
 def test_the_granted_nodes_and_no_others_open_until_the_grant_is_undone(runtime, sleeper):
@@ -192,23 +150,7 @@ def test_a_container_that_may_open_everything_is_left_as_it_is(runtime, sleeper)
         inside(runtime.host, scenario)
 
 
-@contextmanager
-def sysctl(name: str, value: str):
-    path = f"/proc/sys/{name}"
-    if not os.path.exists(path):
-        pytest.skip(f"this kernel has no {name}")
-    with open(path) as file:
-        before = file.read()
-    with open(path, "w") as file:
-        file.write(value)
-    try:
-        yield
-    finally:
-        with open(path, "w") as file:
-            file.write(before)
-
-
-RULES = {
+RULES: dict[str, tuple[dict[str, Any], ...]] = {
     "none": (),
     "nothing": (bundles.NO_DEVICES,),
     "everything": ({"allow": True, "access": "rwm"},),
@@ -241,17 +183,6 @@ def test_the_runtimes_program_is_known_beforehand(runtime, sleeper, rules):
 
     with sleeper(runtime, devices=RULES[rules]) as container:
         inside(runtime.host, scenario)
-
-
-def device_rule(rule: dict) -> DeviceRule:
-    return DeviceRule(
-        **{"type": "a", "major": None, "minor": None, **rule}  # as container.py reads them
-    )
-
-
-def like_runc(*rules: DeviceRule) -> bytes:
-    """Return what runc makes of a bundle that denies all but what these rules allow."""
-    return next(runtime_program.candidates((*NOTHING, *rules)))
 
 
 def test_an_ancestor_that_refuses_is_named_and_nothing_is_changed(runtime, machine):
@@ -291,179 +222,6 @@ def test_an_ancestor_that_refuses_is_named_and_nothing_is_changed(runtime, machi
     inside(runtime.host, scenario)
 
 
-def attach(directory: str, code: bytes, flags: int) -> None:
-    """Attach a program as a runtime does."""
-    fd = os.open(directory, os.O_RDONLY)
-    attributes = b"".join(n.to_bytes(4, "little") for n in (fd, bpf.load(code), 6, flags))
-    syscalls.bpf(bpf._PROG_ATTACH, attributes, len(attributes))
-
-
-@contextmanager
-def process_in(*components: str):
-    """A process in a new cgroup of v2 below the root, e.g. "docker-1.scope", "container"."""
-    made = []
-    for component in components:
-        made.append(f"{made[-1] if made else '/sys/fs/cgroup'}/{component}")
-        os.mkdir(made[-1])
-    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    try:
-        with open(f"{made[-1]}/cgroup.procs", "w") as file:
-            file.write(str(child.pid))
-        yield child.pid, made
-    finally:
-        child.kill()
-        child.wait()
-        for directory in reversed(made):
-            os.rmdir(directory)
-
-
-@pytest.fixture
-def unified(runc_v2):
-    """The machine's host of pure cgroup v2."""
-    return runc_v2.host
-
-
-@pytest.mark.parametrize("flags", [0, bpf.ALLOW_OVERRIDE, bpf.ALLOW_MULTI], ids=["single", "override", "multi"])
-def test_each_way_in_which_a_program_may_be_attached(unified, flags):
-    def scenario():
-        with process_in(f"attached-{os.getpid()}") as (pid, made):
-            attach(made[-1], like_runc(), flags)
-            found = cgroup.find(pid)
-            before = bpf.attached(found.levels[-1])
-            grant = cgroup.allow(found, GRANTED, NOTHING)
-            assert [cgroup.allows(found, *node) for node in ((195, 0), (195, 1))] == [True, False]
-            assert bpf.attached(found.levels[-1])[0] == flags
-            grant.undo()
-            assert bpf.attached(found.levels[-1]) == before
-
-    inside(unified, scenario)
-
-
-def test_a_scope_and_the_cgroup_below_it_are_both_the_containers(unified):
-    """Podman with systemd: systemd's program on the scope, crun's on `container` below it."""
-
-    def scenario():
-        with process_in(f"libpod-{os.getpid()}.scope", "container") as (pid, made):
-            for directory in made:
-                attach(directory, like_runc(), bpf.ALLOW_MULTI)
-            found = cgroup.find(pid)
-            assert found.own_path == f"/libpod-{os.getpid()}.scope"
-            grant = cgroup.allow(found, GRANTED, NOTHING)
-            assert cgroup.allows(found, 195, 0) is True
-            grant.undo()
-            assert cgroup.allows(found, 195, 0) is False
-
-    inside(unified, scenario)
-
-
-def test_two_programs_on_one_cgroup_are_both_extended(unified):
-    """After a reload of systemd a cgroup may hold its program and the runtime's."""
-
-    def scenario():
-        with process_in(f"two-{os.getpid()}") as (pid, made):
-            attach(made[-1], like_runc(), bpf.ALLOW_MULTI)
-            fuse = DeviceRule(allow=True, type="c", major=10, minor=229, access="rwm")
-            attach(made[-1], like_runc(fuse), bpf.ALLOW_MULTI)
-            found = cgroup.find(pid)
-            assert len(cgroup.allow(found, GRANTED, NOTHING).changes) == 2
-            assert [cgroup.allows(found, *node) for node in ((195, 0), (195, 1), (10, 229))] == [True, False, False]
-
-    inside(unified, scenario)
-
-
-def test_no_program_in_force_means_nothing_to_do(unified):
-    def scenario():
-        with process_in(f"free-{os.getpid()}") as (pid, _):
-            found = cgroup.find(pid)
-            assert cgroup.allows(found, 195, 0) is True
-            assert cgroup.allow(found, GRANTED, NOTHING).changes == []
-            assert bpf.attached(found.levels[-1])[1] == ()
-
-    inside(unified, scenario)
-
-
-def test_a_program_replaced_meanwhile_is_read_again(unified, monkeypatch):
-    def scenario():
-        with process_in(f"raced-{os.getpid()}") as (pid, made):
-            attach(made[-1], like_runc(), bpf.ALLOW_MULTI)
-            found = cgroup.find(pid)
-            read = bpf.instructions
-            rivals = iter(range(3))
-
-            def replaced_while_read(program):
-                code = read(program)
-                if next(rivals, None) is not None:
-                    rival = bpf.load(device_program.extended(like_runc(), [(511, 9)]))
-                    bpf.replace(found.levels[-1], rival, program, bpf.ALLOW_MULTI)
-                return code
-
-            monkeypatch.setattr(bpf, "instructions", replaced_while_read)
-            assert len(cgroup.allow(found, GRANTED, NOTHING).changes) == 1
-            monkeypatch.undo()
-            (code,) = code_of(found)
-            assert device_program.split(code)[0] == tuple(sorted({*GRANTED, (511, 9)}))
-
-    inside(unified, scenario)
-
-
-def test_a_program_that_is_replaced_again_and_again_is_an_error(unified, monkeypatch):
-    def scenario():
-        with process_in(f"raced-{os.getpid()}") as (pid, made):
-            attach(made[-1], like_runc(), bpf.ALLOW_MULTI)
-            found = cgroup.find(pid)
-
-            def never_there(*_arguments):
-                raise FileNotFoundError
-
-            monkeypatch.setattr(bpf, "replace", never_there)
-            before = set(os.listdir("/proc/self/fd"))
-            with pytest.raises(ApplyError, match="replaced 8 times"):
-                cgroup.allow(found, GRANTED, NOTHING)
-            assert set(os.listdir("/proc/self/fd")) == before
-
-    inside(unified, scenario)
-
-
-def test_an_undone_grant_does_not_undo_what_others_did_since(unified):
-    def scenario():
-        with process_in(f"undone-{os.getpid()}") as (pid, made):
-            attach(made[-1], like_runc(), bpf.ALLOW_MULTI)
-            found = cgroup.find(pid)
-            grant = cgroup.allow(found, GRANTED, NOTHING)
-            rival = bpf.load(device_program.extended(like_runc(), [(511, 9)]))
-            (ours,) = bpf.attached(found.levels[-1])[1]
-            bpf.replace(found.levels[-1], rival, bpf.open_program(ours), bpf.ALLOW_MULTI)
-            grant.undo()
-            assert [cgroup.allows(found, *node) for node in ((511, 9), (195, 0))] == [True, False]
-
-    inside(unified, scenario)
-
-
-def test_a_foreign_program_is_not_thrown_away(unified):
-    """A policy of someone else's, with a helper (get_current_uid_gid, 15): it cannot be read back whole."""
-
-    def scenario():
-        with process_in(f"foreign-{os.getpid()}") as (pid, made):
-            call = device_program.instruction(0x85, immediate=15)
-            give_0 = device_program.instruction(0xB7) + device_program.instruction(0x95)
-            attach(made[-1], call + give_0, bpf.ALLOW_MULTI)
-            found = cgroup.find(pid)
-            before = bpf.attached(found.levels[-1])
-            with pytest.raises(ApplyError, match="not a container runtime's"):
-                cgroup.allow(found, GRANTED, NOTHING)
-            assert bpf.attached(found.levels[-1]) == before
-
-    inside(unified, scenario)
-
-
-def test_a_refused_program_brings_the_verifiers_words(unified):
-    def scenario():
-        with pytest.raises(ApplyError, match="R0 !read_ok"):
-            bpf.load(device_program.instruction(0x95))
-
-    inside(unified, scenario)
-
-
 def test_nothing_stays_open_after_a_grant(runtime, sleeper):
     def scenario():
         pid = container.pid
@@ -495,13 +253,3 @@ def test_a_grant_takes_about_a_millisecond(runtime, sleeper):
 
     with sleeper(runtime) as container:
         inside(runtime.host, scenario)
-
-
-def test_a_dead_process_is_a_clear_error(unified):
-    def scenario():
-        child = subprocess.Popen(["true"])
-        child.wait()
-        with pytest.raises(ApplyError, match=f"process {child.pid}"):
-            cgroup.find(child.pid)
-
-    inside(unified, scenario)

@@ -6,10 +6,12 @@ refuses with EPERM.
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 CONTROL = ("/dev/nvidiactl", "/dev/nvidia-uvm")
-KINDS = {
+KINDS: dict[str, Any] = {
     "plain": {},
     "user": {"user": (1000, 1000)},
     "readonly": {"readonly": True},

@@ -128,7 +128,7 @@ def test_an_upgrade_at_the_worst_moment_fails_the_start(host, tmp_path, moment, 
 
 _AT_A_MOMENT = """
 import os, subprocess, sys, time
-from oci_gpu_hook.apply import mounts
+from oci_gpu_hook.apply.operations import bind
 from oci_gpu_hook.base.config import load as config
 from oci_gpu_hook.lifecycle import start
 from oci_gpu_hook.oci import container
@@ -138,7 +138,7 @@ from oci_gpu_hook.admin.simulate.host import upgrade
 host, bundle, version, moment = sys.argv[1:]
 process = subprocess.Popen(["unshare", "--mount", "cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 process.stdin.write(b"\\n"); process.stdin.flush(); process.stdout.readline()
-clone = mounts.clone_file
+clone = bind.clone
 
 def clone_file(mount):
     if moment in mount.host_path:
@@ -146,7 +146,7 @@ def clone_file(mount):
         print("exchanged", flush=True)
     return clone(mount)
 
-mounts.clone_file = clone_file
+bind.clone = clone_file
 try:
     settings = config.load(f"{host}/config.toml")
     state = container.State(id="moment", pid=process.pid, bundle=bundle, root="", annotations={})

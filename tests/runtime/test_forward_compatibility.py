@@ -7,7 +7,8 @@ import os
 
 import pytest
 
-from oci_gpu_hook.admin.simulate.elf import Note, shared_object
+from oci_gpu_hook.admin.simulate.elf import shared_object
+from oci_gpu_hook.admin.simulate.elf_parts import Note
 from tests.runtime import rootfs as images
 from tests.runtime.bundle import FIRST_ID
 from tests.runtime.fixtures import oci_gpu

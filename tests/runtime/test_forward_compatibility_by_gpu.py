@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from typing import Any
 
 import pytest
 
@@ -58,7 +59,7 @@ def test_it_is_used_where_the_gpus_have_it(runtime, make_bundle, of_product):
     assert ("not used: NVIDIA makes them for no 'NVIDIA GeForce RTX 4090' (GPU 0)" in decision) == consumer
 
 
-SWITCHES = {
+SWITCHES: dict[str, dict[str, Any]] = {
     "annotation": {"annotations": {"io.oci-gpu-hook.cuda-compat": "true"}},
     "variable": {"env": ("OCI_GPU_CUDA_COMPAT=1",)},
     "annotation-over-variable": {
@@ -110,7 +111,8 @@ def test_the_granted_gpus_decide(runtime, make_bundle, simulated, directory, gpu
 @pytest.mark.parametrize("devices", [("0",), ("all",)])
 def test_a_cdi_specification_s_hook_decides_the_same(runtime, make_bundle, hook, of_product, devices):
     host, newer = of_product
-    specification = cdi_engine.load(oci_gpu("--config", host.config, "cdi", "generate", "--hook-path", hook))
+    arguments = ("cdi", "generate", "--format", "json", "--hook-path", hook)
+    specification = json.loads(oci_gpu("--config", host.config, *arguments))
     bundle = make_bundle(WHERE, config=host.config)
     bundle.config.pop("hooks")
     cdi_engine.apply(specification, devices, bundle.config)

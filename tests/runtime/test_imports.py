@@ -42,15 +42,19 @@ def state_of(container):
 
 def test_a_container_that_asks_for_nothing(runtime, make_bundle, simulated, hook):
     with runtime.created(make_bundle("list=/", gpus=None)) as container:
-        for _ in range(2):  # the first compiles the configuration, if nobody has yet
-            found = imported(f"{hook}.py", state_of(container), "--config", simulated.config)
+        call = (f"{hook}.py", state_of(container), "--config", simulated.config)
+        imported(*call)  # which compiles the configuration, if nobody has yet
+        found = imported(*call)
     assert found <= NOTHING_ASKED, found - NOTHING_ASKED
 
 
 def test_a_container_that_gets_a_gpu(runtime, make_bundle, simulated, hook):
-    for name in ("first", "second"):  # the first makes the inventory, if nobody has yet
+    def start(name):
         bundle = make_bundle("list=/", gpus="0", name=name)
         bundle.config["hooks"].pop("prestart")  # this test is the engine
         with runtime.created(bundle) as container:
-            found = imported(f"{hook}.py", state_of(container), "--config", simulated.config)
+            return imported(f"{hook}.py", state_of(container), "--config", simulated.config)
+
+    start("first")  # which makes the inventory, if nobody has yet
+    found = start("second")
     assert found <= GPU, found - GPU

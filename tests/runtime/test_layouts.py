@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -80,7 +82,7 @@ def _move_libraries(source: Path, target: Path) -> None:
             path.rename(target / path.name)
 
 
-LAYOUTS = {
+LAYOUTS: dict[str, tuple[dict[str, Any], Callable[[SimulatedHost], None] | None]] = {
     "debian": ({"driver_version": V}, None),
     "lib64": ({"driver_version": V, "layout": "lib64"}, None),
     "usr-local-nvidia": ({"driver_version": V, "layout": "usr-local-nvidia"}, None),

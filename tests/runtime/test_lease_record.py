@@ -6,7 +6,6 @@ import json
 import re
 
 from tests.runtime.fixtures import oci_gpu
-from tests.runtime.test_oci_runtime import configured, front, plain_bundle  # noqa: F401  fixtures
 
 ONE = {"io.oci-gpu-hook.count": "1", "io.oci-gpu-hook.exclusive": "true"}
 TOO_MANY = {"io.oci-gpu-hook.count": "9"}
@@ -58,7 +57,7 @@ def test_a_record_that_is_lost_comes_back_as_it_was(runtime, make_bundle, simula
     assert json.loads(oci_gpu("--config", simulated.config, "leases", "--json")) == []
 
 
-def test_a_count_through_the_runtime_is_refused_in_one_line(front, plain_bundle, runtime, simulated, directory):  # noqa: F811
+def test_a_count_through_the_runtime_is_refused_in_one_line(front, plain_bundle, runtime, simulated, directory):
     config = runtime.host.path("/etc/oci-gpu-hook/config.toml")
     config.write_text(f'{config.read_text()}\n[log]\nfile = "{directory}/log"\n')
     result = front.run(plain_bundle("list=/", annotations=TOO_MANY))

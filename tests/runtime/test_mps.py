@@ -43,7 +43,9 @@ def daemon(runtime, directory):
     """Start processes that look like the daemon on the runtime's host: (environment, options) → process."""
     started = []
     program = directory / "nvidia-cuda-mps-control"
-    shutil.copy(shutil.which("sleep"), program)
+    sleep = shutil.which("sleep")
+    assert sleep
+    shutil.copy(sleep, program)
 
     def start(*environment: str, before: tuple[str, ...] = ()) -> None:
         command = runtime.host.command(*before, "env", "-i", *environment, program, "100")

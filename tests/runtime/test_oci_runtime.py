@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import json
 import os
 import subprocess
@@ -15,41 +14,6 @@ from tests.runtime.fixtures import HOOK_ENVIRONMENT, oci_gpu
 from tests.runtime.test_devices import assert_reaches, reach
 
 COUNT = {"io.oci-gpu-hook.count": "1"}
-
-
-@pytest.fixture
-def configured(runtime, directory, simulated):
-    """The simulated host's configuration in its usual place, for as long as the test runs."""
-    layers = directory / "etc"
-    layers.mkdir()
-    runtime.host.call("mount", "-t", "tmpfs", "tmpfs", layers)
-    for name in ("upper/oci-gpu-hook", "work"):
-        runtime.host.path(layers / name).mkdir(parents=True)
-    (runtime.host.path(layers) / "upper/oci-gpu-hook/config.toml").write_bytes(simulated.config.read_bytes())
-    options = f"lowerdir=/etc,upperdir={layers}/upper,workdir={layers}/work"
-    runtime.host.call("mount", "-t", "overlay", "overlay", "-o", options, "/etc")
-    yield
-    runtime.host.call("umount", "/etc")
-    runtime.host.call("umount", layers)
-
-
-@pytest.fixture
-def front(runtime, directory, configured):
-    """The runtime of this test run with oci-gpu-runtime before it."""
-    path = oci_gpu("hook-path", "--runtime", "--directory", directory / "libexec", "--real-runtime", runtime.binary)
-    return dataclasses.replace(runtime, binary=path.strip())
-
-
-@pytest.fixture
-def plain_bundle(make_bundle):
-    """Make a bundle as an engine does that knows nothing of hooks."""
-
-    def make(*probe, **options):
-        bundle = make_bundle(*probe, **options)
-        del bundle.config["hooks"]
-        return bundle
-
-    return make
 
 
 def written(bundle) -> dict:

@@ -9,7 +9,6 @@ import subprocess
 
 import pytest
 
-from oci_gpu_hook.admin.simulate import tree
 from oci_gpu_hook.admin.simulate.host import make
 from oci_gpu_hook.base.errors import SimulationError
 from tests.runtime import bundle as bundles
@@ -61,7 +60,7 @@ def test_without_permission_the_remedy_is_named(directory, monkeypatch):
     def mknod(*_arguments):
         raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr(tree.os, "mknod", mknod)
+    monkeypatch.setattr(os, "mknod", mknod)
     with pytest.raises(SimulationError, match=r"CAP_MKNOD .*; run it as root \(sudo\), or .*--no-device-nodes"):
         make(str(directory / "host"))
     assert not (directory / "host").exists()

@@ -251,7 +251,7 @@ SOCKETS = {"run/nvidia-persistenced": "/var/run/nvidia-persistenced", "tmp/nvidi
 def daemon(request, host):
     """A daemon's socket in the driver root: a function that starts it (again), and where containers see it."""
     directory = host.driver_root / request.param
-    listening = []
+    listening: list[socket.socket] = []
 
     def listen(anew: bool = False) -> None:
         for server in listening:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 VOLUME = "/usr/local/nvidia"
-ASKED = {
+ASKED: dict[str, Any] = {
     "annotation": {"annotations": {"io.oci-gpu-hook.volume": "/usr/local/nvidia"}},
     "variable": {"env": ("OCI_GPU_VOLUME=true",)},
 }

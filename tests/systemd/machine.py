@@ -9,20 +9,16 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import pynvml
 
 import oci_gpu_hook
-from tests.runtime import bundle as bundles
 from tests.runtime import rootfs as images
-from tests.runtime.fixtures import HOOK_ENVIRONMENT
 
 REPOSITORY = Path(__file__).parents[2]
 PACKAGE = Path(oci_gpu_hook.__file__).parent
 TIMEOUT = 240  # seconds, for booting and all steps; about 25 are needed
-# Docker's and Podman's containers have all of these, runc's default rules besides.
-_DENY = {"allow": False, "access": "rwm"}
-_MKNOD = {"allow": True, "type": "c", "access": "m"}
 
 
 class Machine:
@@ -36,98 +32,46 @@ class Machine:
         self.work = Path(tempfile.mkdtemp(prefix="oci-gpu-hook-systemd-", dir="/var/tmp"))
         self.work.chmod(0o755)
         self._root = root
-        self._hook = self.work / "libexec/oci-gpu-hook"  # laid by the guest, for its own Python
+        self.libexec = self.work / "libexec"
         self._name = f"oci-gpu-hook-systemd-{os.getpid()}"
+        self.report: dict[str, Any] = {}
 
-    def prepare(self, config: str) -> None:
-        """Write bundles, hook registrations and settings. `config` is the hook's, of a host below `work`."""
+    def stage(self, program: Path, settings: dict, config: str) -> None:
+        """Lay what the guest needs: the package, an image with the watcher, and a unit that runs the program.
+
+        `program` is a file of this repository; it is given the settings as a file of JSON. `config` is the hook's, of a
+        host below `work`. Executables the guest lays itself, for its own Python, in `libexec`.
+        """
         with Path(config).open("a") as file:
             file.write(f'\n[log]\nfile = "{self.work}/hook.log"\n')
-        image = images.build("debian", self.work / "images")
-        source = Path(__file__).with_name("watch.c")
-        command = ["gcc", "-O1", "-Wall", "-Wextra", "-Werror", "-static", "-o", image / "watch", source]
-        subprocess.run(command, check=True)
         package = self.work / "package"
         shutil.copytree(PACKAGE, package / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(pynvml.__file__, package)
-        policies = dict.fromkeys(("told", "untold", "lost", "kept"), (_DENY, _MKNOD))
-        policies["free"] = ({"allow": True, "access": "rwm"},)
-        settings = {
-            "work": str(self.work),
-            "package": str(package),
-            "libexec": str(self._hook.parent),
-            "config": config,
-            "bundles": {name: str(self._bundle(name, devices, config)) for name, devices in policies.items()},
-            "podman": self._podman(config),
-        }
-        (self.work / "settings.json").write_text(json.dumps(settings))
+        common = {"work": str(self.work), "package": str(package), "libexec": str(self.libexec), "config": config}
+        (self.work / "settings.json").write_text(json.dumps(common | settings))
         (self.work / "guest.service").write_text(
             "[Unit]\nDescription=Steps of a test\nAfter=dbus.socket\nWants=dbus.socket\n"
-            f"[Service]\nType=oneshot\nExecStart=/usr/bin/python3 {__file__.replace('machine.py', 'guest.py')} "
-            f"{self.work}/settings.json\n"
+            f"[Service]\nType=oneshot\nExecStart=/usr/bin/python3 {program} {self.work}/settings.json\n"
             "KillMode=process\nExecStopPost=/bin/systemctl poweroff --force --force\n"
             f"StandardOutput=file:{self.work}/output\nStandardError=file:{self.work}/output\n"
         )
 
-    def _bundle(self, name: str, devices: tuple[dict, ...], config: str) -> Path:
-        directory = self.work / "bundles" / name
-        directory.mkdir(parents=True)
-        images.copy(self.work / "images/debian", directory / "rootfs")
-        made = bundles.make(
-            directory,
-            ["/watch", "/log/log", "/dev/nvidia0"],
-            env=("NVIDIA_VISIBLE_DEVICES=0", "NVIDIA_DRIVER_CAPABILITIES=compute,utility"),
-            hooks={stage: [self._entry(stage, config)] for stage in ("prestart", "poststop")},
-            devices=devices,
-            mounts=({"destination": "/log", "type": "bind", "source": self._log(name), "options": ["rbind"]},),
-        )
-        # SLICE:PREFIX:NAME; what the unit is called has a character that systemd escapes.
-        made.config["linux"]["cgroupsPath"] = "system.slice:gpu:" + (r"kept\x2dname" if name == "kept" else name)
-        made.write()
-        return directory
+    def image(self) -> Path:
+        """Return an image with the watcher in it, made first."""
+        image = images.build("debian", self.work / "images")
+        source = Path(__file__).with_name("watch.c")
+        command = ["gcc", "-O1", "-Wall", "-Wextra", "-Werror", "-static", "-o", str(image / "watch"), str(source)]
+        subprocess.run(command, check=True)
+        return image
 
-    def _entry(self, stage: str, config: str) -> dict:
-        arguments = ["oci-gpu-hook", "--config", config, stage]
-        return {"path": str(self._hook), "args": arguments, "env": HOOK_ENVIRONMENT}
-
-    def _log(self, name: str) -> str:
+    def log_directory(self, name: str) -> str:
+        """Make the directory of a watcher's log, in which any user may write."""
         directory = self.work / "logs" / name
         directory.mkdir(parents=True)
+        directory.chmod(0o777)
         return str(directory)
 
-    def _podman(self, config: str) -> dict[str, list[str]]:
-        """Return Podman's commands, with the hook registered in a directory of its own, as operators do."""
-        hooks = self.work / "hooks.d"
-        hooks.mkdir()
-        for stage in ("prestart", "poststop"):
-            document = {
-                "version": "1.0.0",
-                "hook": self._entry(stage, config),
-                "when": {"always": True},
-                "stages": [stage],
-            }
-            (hooks / f"gpu-{stage}.json").write_text(json.dumps(document))
-        podman = ["podman", "--cgroup-manager=systemd", "--events-backend=none", "--storage-driver=vfs"]
-        podman += [f"--root={self.work}/podman", f"--hooks-dir={hooks}", "--runtime=runc"]
-        rootfs = self.work / "bundles/podman"
-        images.copy(self.work / "images/debian", rootfs)
-        create = ["run", "--detach", "--name=podman", "--network=none", "--log-driver=none", "--cap-add=MKNOD"]
-        create += ["--env=NVIDIA_VISIBLE_DEVICES=0", "--env=NVIDIA_DRIVER_CAPABILITIES=compute,utility"]
-        create += [
-            "--ulimit=nofile=1000:1000",
-            "--ulimit=nproc=1000:1000",
-            "--pids-limit=-1",
-            f"--volume={self._log('podman')}:/log",
-        ]
-        create += ["--security-opt=seccomp=unconfined", "--rootfs", str(rootfs), "/watch", "/log/log", "/dev/nvidia0"]
-        return {
-            "create": [*podman, *create],
-            "pid": [*podman, "inspect", "--format={{.State.Pid}}", "podman"],
-            "update": [*podman, "update", "--cpu-shares=512", "podman"],
-            "remove": [*podman, "rm", "--force", "--time=0", "podman"],
-        }
-
-    def boot(self) -> dict:
+    def boot(self, timeout: float = TIMEOUT) -> dict:
         """Boot, do the guest's work, power off; return its report. Raises RuntimeError with what was said instead."""
         command = [
             "systemd-nspawn",
@@ -148,7 +92,9 @@ class Machine:
             "systemd.wants=guest.service",
             "systemd.log_target=null",
         ]
-        cgroup = _cgroup2() / self._name
+        top = _cgroup2()
+        assert top
+        cgroup = top / self._name
         cgroup.mkdir()
         console = self.work / "console"
         started = time.monotonic()
@@ -159,7 +105,7 @@ class Machine:
                 ["sh", "-c", enter, "sh", *command], stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=environment
             )
             try:
-                process.wait(TIMEOUT)
+                process.wait(timeout)
             finally:
                 if process.poll() is None:
                     process.kill()  # the first process of the guest is its child, and dies with it

@@ -124,9 +124,10 @@ def _debootstrap(release: str, target: Path, packages: Sequence[str]) -> None:
 
 def _own_release() -> str:
     """Return this machine's release as apt's sources call it; unstable has the code name of what is to come."""
-    release = platform.freedesktop_os_release().get("VERSION_CODENAME", "sid")
-    named = {name for target in _targets() for name in target[1:3]}
-    return release if release in named or "sid" not in named else "sid"
+    about = platform.freedesktop_os_release()
+    release = about.get("VERSION_CODENAME", "sid")
+    named = {name for target in _targets() for name in target[1:3]}  # none where apt has fetched no list yet
+    return "sid" if about["ID"] == "debian" and release not in named | RELEASES.keys() else release
 
 
 def _source(release: str) -> tuple[str, str, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 
 import pytest
 
@@ -15,6 +16,7 @@ from oci_gpu_hook.admin.simulate.host import make
 from oci_gpu_hook.apply.systemd import private_bus
 from tests.systemd import machine as machines
 from tests.systemd import root
+from tests.systemd.containers import prepare
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(1200)]
 GRANTED = str(errno.ENXIO)
@@ -26,9 +28,9 @@ def booted():
     """The machine after all of the guest's work, and the report of it."""
     if reason := machines.missing() or root.missing():
         pytest.skip(reason)
-    machine = machines.Machine(root.build())
+    machine = machines.Machine(root.build(release=os.environ.get("OCI_GPU_RELEASE", "")))
     try:
-        machine.prepare(make(str(machine.work / "host"), gpus=2).config)
+        prepare(machine, make(str(machine.work / "host"), gpus=2).config)
         machine.report = machine.boot()
         yield machine
     finally:

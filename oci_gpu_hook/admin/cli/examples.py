@@ -53,6 +53,7 @@ EXAMPLES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
     "install": (
         ("oci-gpu install docker --dry-run", "show what would change"),
         ("oci-gpu install podman", "register the hook"),
+        ("oci-gpu install docker --also-as nvidia", "serve compose files that say runtime: nvidia"),
     ),
     "uninstall": (("oci-gpu uninstall docker", "put daemon.json back as it was"),),
     "hook-path": (

@@ -9,12 +9,11 @@ from __future__ import annotations
 from oci_gpu_hook.admin.cli.picture import memory, relation
 from oci_gpu_hook.allocation import by_count, conflict
 from oci_gpu_hook.base.errors import quoted
-from oci_gpu_hook.devices.nvidia import devices as of_nvidia
 from oci_gpu_hook.devices.nvidia.capabilities import DISPLAY, GRAPHICS
 from oci_gpu_hook.devices.nvidia.devices import gpu_of
 from oci_gpu_hook.request.model import ANNOTATION_PREFIX
 from oci_gpu_hook.request.nvidia.cdi_names import FEATURE_CLASSES
-from oci_gpu_hook.request.nvidia.mounts import MOUNT_ROOT
+from oci_gpu_hook.request.nvidia.names import MOUNT_ROOT
 from oci_gpu_hook.request.sources import CDI_ANNOTATION_PREFIX
 
 TYPE_CHECKING = False
@@ -49,7 +48,7 @@ def sayings(container: Container, config: Config) -> Iterator[str]:
 
 
 def gpus(
-    request: Request, inventory: Inventory, granted: Sequence[Device], held: Sequence[Lease] | None
+    request: Request, of_host: Sequence[Device], granted: Sequence[Device], held: Sequence[Lease] | None
 ) -> Iterator[str]:
     """Yield a line for each granted device, and after it the reasons, each indented. held None: nobody can tell."""
     for device in granted:
@@ -59,10 +58,10 @@ def gpus(
         alone = ", then by this container alone" if request.exclusive else ""
         yield f"  {_chosen(request)}; {_shared(device, held)}{alone}"
     if request.count is not None:
-        candidates = by_count.eligible(request, of_nvidia.of(inventory.gpus))
-        free = conflict.available(candidates, request, held or ())
+        candidates = by_count.eligible(request, of_host)
+        free = len(conflict.available(candidates, request, held or ()))
         least = f" with {memory(request.memory)} or more" if request.memory else ""
-        yield f"of {len(candidates)} on this host{least}, {len(free)} can be granted now; the fewest holders come first"
+        yield f"{free} of {len(candidates)} available on this host{least}; the fewest holders come first"
         if len(granted) > 1 and not any(device.whole for device in granted):
             pairs = _pairs(granted)
             yield f"of equals, those that are nearest to each other: {', '.join(pairs[:_LISTED])}"
@@ -128,7 +127,7 @@ def skipped(made: Plan, inventory: Inventory, config: Config) -> Iterator[tuple[
 def _shared(device: Device, held: Sequence[Lease] | None) -> str:
     if held is None:
         return "only root can see who else holds it"
-    holders = [quoted(lease.container) for lease in conflict.holders(device, held)]
+    holders = [quoted(lease.name) for lease in conflict.holders(device, held)]
     return f"held by {', '.join(holders[:_LISTED])} too" if holders else "held by nobody else"
 
 

@@ -8,6 +8,7 @@ from oci_gpu_hook.admin.cli import picture
 from oci_gpu_hook.admin.cli.console import Working, console
 from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.base.errors import DriverError, one_line
+from oci_gpu_hook.base.files import read_text
 from oci_gpu_hook.devices.nvidia import procfs, snapshot
 
 TYPE_CHECKING = False
@@ -101,7 +102,7 @@ def _mig_to_json(mig: MigDevice) -> dict[str, object]:
 
 def _show_half(config: Config) -> None:
     """Print what the kernel's part of the driver says, where its files are not fit for containers."""
-    text = procfs.read_text(f"{config.proc_root}/driver/nvidia/version")
+    text = read_text(f"{config.proc_root}/driver/nvidia/version")
     if text is None:
         return
     print(f"NVIDIA kernel driver {procfs.driver_version(text)}")

@@ -26,6 +26,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Describe the options."""
     add_common_arguments(parser)
     parser.add_argument("--default", action="store_true", help="make oci-gpu the default runtime (docker only)")
+    parser.add_argument("--runtime", action="store_true", help="make oci-gpu-runtime Podman's runtime (podman only)")
+    parser.add_argument("--also-as", metavar="NAME", default="", help="a second name for it: nvidia (docker only)")
     parser.add_argument("--real-runtime", metavar="FILE", default="", help="the OCI runtime behind oci-gpu-runtime")
 
 
@@ -46,6 +48,11 @@ def run(options: Namespace) -> int:
     if options.default and options.engine != "docker":
         remedy = "name the runtime or the RuntimeClass per container, or edit the engine's configuration by hand"
         raise HookError("--default", f"is for docker, not {options.engine}", remedy)
+    if options.runtime and options.engine != "podman":
+        raise HookError("--runtime", f"is for podman, not {options.engine}", "leave it out: that engine has it anyway")
+    if options.also_as and options.engine != "docker":
+        remedy = "name the runtime or the RuntimeClass that is installed"
+        raise HookError("--also-as", f"is for docker, not {options.engine}", remedy)
     target = target_of(options)
     steps = known.module(options.engine).install(target)
     files.check(steps.changes)
@@ -71,7 +78,8 @@ def target_of(options: Namespace) -> Target:
     in_image = options.root != "/"
     directory = options.directory or (executables.SYSTEM_DIRECTORY if in_image else executables.default_directory())
     directory = directory if in_image else os.path.abspath(directory)
-    has_runtime = in_image or find_real_runtime(getattr(options, "real_runtime", ""))
+    real_runtime = "" if in_image else find_real_runtime(getattr(options, "real_runtime", ""))
+    has_runtime = in_image or real_runtime
     return Target(
         root=os.path.abspath(options.root),
         hook=f"{directory}/oci-gpu-hook",
@@ -79,6 +87,9 @@ def target_of(options: Namespace) -> Target:
         file=options.file if in_image or not options.file else os.path.abspath(options.file),
         hooks_directory=options.hooks_directory,
         default=getattr(options, "default", False),
+        also_as=getattr(options, "also_as", ""),
+        as_runtime=getattr(options, "runtime", False),
+        real_runtime=real_runtime,
         launcher_directory=options.launcher_dir,
         output=options.output,
     )

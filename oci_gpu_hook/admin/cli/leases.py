@@ -86,6 +86,7 @@ def to_json(table: LeaseTable) -> list[dict[str, object]]:
             "exclusive": lease.exclusive,
             "pid": lease.holder.pid,
             "since": lease.since,
+            **({"pod": lease.pod} if lease.pod else {}),
         }
         for lease in table.leases
     ]
@@ -115,7 +116,7 @@ def _lines(device: str, product: str, memory: str, holders: list[Lease]) -> Iter
             device=device,
             product=product,
             memory=memory,
-            holder=lease.container,
+            holder=lease.name,
             since=lease.since,
             exclusive=lease.exclusive,
         )
@@ -219,7 +220,7 @@ def _release(text: str, config: Config, *, force: bool) -> int:
     if not meant:
         if release.release_by_hand(text, config, force=force):  # its process had ended, so it was not shown any more
             return 0
-        known = ", ".join(dict.fromkeys(quoted(lease.container) for lease in leases)) or "nobody"
+        known = ", ".join(dict.fromkeys(quoted(lease.name) for lease in leases)) or "nobody"
         raise InvalidInput(f"container {quoted(text)}", "has no lease", f"those have: {known}")
     (lease,) = meant
     if not release.release_by_hand(lease.container, config, pid=lease.holder.pid, force=force):
@@ -230,10 +231,11 @@ def _release(text: str, config: Config, *, force: bool) -> int:
 
 
 def _meant(text: str, leases: Sequence[Lease]) -> list[Lease]:
-    """Return the leases that a person means: by id, process, the start of an id, or the last part of a Mesos name."""
+    """Return the leases that a person means: by id, process, pod, start of an id, or the last part of a Mesos name."""
     for is_meant in (
         lambda lease: lease.container == text,
         lambda lease: str(lease.holder.pid) == text,
+        lambda lease: bool(text) and lease.pod == text,
         lambda lease: bool(text) and lease.container.startswith(text),
         lambda lease: bool(text) and lease.container.endswith(f".{text}"),
     ):

@@ -7,6 +7,7 @@ from oci_gpu_hook.admin.cli.console import console, hanging, new_table, print_ta
 from oci_gpu_hook.admin.cli.request import described
 from oci_gpu_hook.base.errors import one_line
 from oci_gpu_hook.base.record import Record
+from oci_gpu_hook.devices.nvidia import devices as of_nvidia
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ def show(seen: Preview, *, files: bool) -> None:
     made, inventory = seen.plan, seen.inventory
     _asked(out, made.request, seen.container, seen.config)
     _title(out, "Gets")
-    for line in explain.gpus(made.request, inventory, made.devices, seen.held) if made.devices else ("no GPU",):
+    of_host = of_nvidia.of(inventory.gpus, seen.config.allocation_exclude)
+    for line in explain.gpus(made.request, of_host, made.devices, seen.held) if made.devices else ("no GPU",):
         hanging(out, "  ", one_line(line))
     cuda = f", CUDA {inventory.cuda_version}" if inventory.cuda_version else ""
     hanging(out, "  ", f"of NVIDIA driver {made.driver_version}{cuda}")

@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         import json
 
-        from oci_gpu_hook.plan import json_form
+        from oci_gpu_hook.apply import json_form
 
         print(json.dumps(json_form.to_json(seen.plan) if seen else None, indent=2))
     elif seen is None:

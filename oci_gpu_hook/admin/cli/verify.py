@@ -16,10 +16,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
+    from typing import Final
 
     from oci_gpu_hook.apply.journal.entry import Entry
-    from oci_gpu_hook.lifecycle.verify import Finding
+    from oci_gpu_hook.apply.operations.inspection import Finding
 
+_SHOWN: Final = ("kind", "what", "why", "remedy", "repairable")
 SUMMARY = "tell whether running containers still have their GPUs"
 
 
@@ -54,7 +56,7 @@ def to_json(entry: Entry, findings: Sequence[Finding]) -> dict[str, object]:
         "gpus": list(entry.gpus),
         "driver": entry.driver or None,
         "restart": any(finding.kind == verify.DRIVER for finding in findings),
-        "findings": [dict(finding.__dict__) for finding in findings],
+        "findings": [{name: getattr(finding, name) for name in _SHOWN} for finding in findings],
     }
 
 

@@ -24,6 +24,8 @@ CHECKS: Final = (
     "confinement",
     "executables",
     "engines",
+    "cdi",
+    "kubernetes",
     "state_directory",
     "remains",
 )

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 
 from oci_gpu_hook.admin.doctor.model import ERROR, NOTE, OK, WARNING, Finding, Host
+from oci_gpu_hook.base.errors import quoted
+from oci_gpu_hook.base.files import read_text
+from oci_gpu_hook.devices.nvidia import devices as of_nvidia
 from oci_gpu_hook.devices.nvidia import procfs, refusals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from typing import Final
 
     from oci_gpu_hook.devices.nvidia.model import Gpu
@@ -43,6 +46,7 @@ def check(host: Host) -> Iterator[Finding]:
         why = "no container can be given it"
         remedy = "it may be bound to vfio-pci or nouveau, excluded, or broken: see lspci -k and dmesg"
         yield Finding(check=_NAME, severity=NOTE, what=what, why=why, remedy=remedy)
+    yield from _excluded(host.config.allocation_exclude, inventory.gpus)
     asleep = [str(gpu.index) for gpu in working if gpu.persistence_mode is False]
     if asleep:
         what = f"persistence mode is off (GPU {', '.join(asleep)})"
@@ -54,6 +58,19 @@ def check(host: Host) -> Iterator[Finding]:
             what = f"GPU {gpu.index} is in MIG mode without MIG devices"
             why = "CUDA sees nothing on it, and requests by count pass it over"
             remedy = "make MIG devices (nvidia-smi mig -cgi … -C) or leave MIG mode"
+            yield Finding(check=_NAME, severity=WARNING, what=what, why=why, remedy=remedy)
+
+
+def _excluded(exclude: Sequence[str], gpus: Sequence[Gpu]) -> Iterator[Finding]:
+    for name in exclude:
+        found = [f"GPU {gpu.index}" for gpu in gpus if of_nvidia.matches(name, gpu)]
+        if found:
+            what = f"[allocation] exclude keeps {', '.join(found)} out of `all` and of counts"
+            yield Finding(check=_NAME, severity=OK, what=what)
+        else:
+            what = f"[allocation] exclude: {quoted(name)} is none of this host's GPUs"
+            why = "nothing is kept out by it"
+            remedy = "write an index, a UUID or a product as `oci-gpu info` shows it"
             yield Finding(check=_NAME, severity=WARNING, what=what, why=why, remedy=remedy)
 
 
@@ -69,7 +86,7 @@ def _on_the_bus(sys_root: str) -> Iterator[str]:
     except OSError:
         return
     for address in addresses:
-        vendor = procfs.read_text(f"{directory}/{address}/vendor") or ""
-        kind = procfs.read_text(f"{directory}/{address}/class") or ""
+        vendor = read_text(f"{directory}/{address}/vendor") or ""
+        kind = read_text(f"{directory}/{address}/class") or ""
         if vendor.strip() == _NVIDIA and kind.startswith(_DISPLAY_CLASS):
             yield procfs.bus_id(address)

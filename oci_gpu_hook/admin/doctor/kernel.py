@@ -21,7 +21,7 @@ _CALLS: Final = (
     ("move_mount", syscalls.NR_MOVE_MOUNT, (-1, b"\0", -1, b"\0", 0)),
     ("fsopen", syscalls.NR_FSOPEN, (b"no such file system\0", 0)),
     ("openat2", syscalls.NR_OPENAT2, (-1, b"\0", b"\0" * 24, 24)),
-    ("mount_setattr", syscalls.NR_MOUNT_SETATTR, (-1, b"\0", 0, b"\0" * 32, 32)),
+    ("mount_setattr", syscalls.NR_MOUNT_SETATTR, (-1, b"\0", 0, b"\xff" * 32, 32)),
 )
 
 
@@ -54,7 +54,7 @@ def _version(release: str) -> tuple[int, int] | None:
 def _refusal(number: int, arguments: tuple[int | bytes, ...]) -> str:
     """Return why the kernel would refuse any such call, "" where it looked at the arguments."""
     try:
-        os.close(syscalls.raw(number, *arguments))
+        syscalls.raw(number, *arguments)
     except OSError as error:
         refused = error.errno == errno.ENOSYS or (error.errno in (errno.EPERM, errno.EACCES) and os.geteuid() == 0)
         return reason(error) if refused else ""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from oci_gpu_hook.admin.doctor.model import ERROR, NOTE, OK, WARNING, Finding, Host
-from oci_gpu_hook.devices.nvidia import procfs
+from oci_gpu_hook.base.files import read_text
+from oci_gpu_hook.devices import edits
+from oci_gpu_hook.devices.nvidia import device_nodes, procfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from typing import Final
 
     from oci_gpu_hook.devices.nvidia.model import DeviceNode
@@ -21,6 +23,7 @@ _FIXED: Final = {
     "/dev/nvidia-uvm": (("nvidia-uvm",), 0),
     "/dev/nvidia-uvm-tools": (("nvidia-uvm",), 1),
 }
+_LISTED: Final = 4
 _MAKE: Final = "run `nvidia-modprobe -c 0 -u` (or nvidia-smi) on the host, or enable NVIDIA's udev rules"
 
 
@@ -40,19 +43,43 @@ def check(host: Host) -> Iterator[Finding]:
         yield Finding(check=_NAME, severity=severity, what=f"the host has no {path}", why=why, remedy=_MAKE)
     if "/dev/nvidia-modeset" not in by_path:
         yield Finding(check=_NAME, severity=NOTE, what="the host has no /dev/nvidia-modeset, for containers that draw")
-    majors = procfs.read_text(f"{host.config.proc_root}/devices") or ""
+    majors = read_text(f"{host.config.proc_root}/devices") or ""
     wrong = [finding for node in inventory.nodes if (finding := _numbers(node, majors))]
     yield from wrong
     if not (missing or wrong):
         yield Finding(check=_NAME, severity=OK, what=f"{len(inventory.nodes)} device nodes with the kernel's numbers")
-    private = [
-        node.path for node in inventory.nodes if node.path in (*_FIXED, "/dev/nvidia0") and not node.mode & 0o066
-    ]
-    if private:
-        what = f"only root may open {', '.join(private)}"
-        why = "containers get nodes as they are on the host: processes of other users in them cannot use the GPU"
-        remedy = "set the module option NVreg_DeviceFileMode=0666, or a group by NVreg_DeviceFileGID"
-        yield Finding(check=_NAME, severity=WARNING, what=what, why=why, remedy=remedy)
+    yield from _owners(inventory.nodes)
+
+
+def _owners(nodes: Iterable[DeviceNode]) -> Iterator[Finding]:
+    """Say which nodes not everybody may open; those in /dev/dri are so on every host."""
+    found: dict[tuple[int, int, int], list[str]] = {}
+    for node in edits.restricted(device_nodes.given(node) for node in nodes):
+        if not node.path.startswith("/dev/nvidia-caps/"):  # of MIG: the driver decides who may manage it
+            found.setdefault((node.file_mode, node.uid, node.gid), []).append(node.path)
+    for (mode, uid, gid), paths in found.items():
+        listed = ", ".join(paths[:_LISTED]) + (f" and {len(paths) - _LISTED} more" if len(paths) > _LISTED else "")
+        draws = all(path.startswith("/dev/dri/") for path in paths)
+        owner = "root" if uid == 0 else f"user {uid}"
+        if mode & 0o060:
+            what = f"only {owner} and group {_group(gid)} may open {listed} (mode {mode:04o})"
+            why = "other users' processes in containers cannot: the hook adds no group to them, oci-gpu-runtime does"
+            remedy = f"start such containers with --group-add {gid} (supplementalGroups of a pod)"
+            remedy += "" if draws else ", or set the module option NVreg_DeviceFileMode=0666"
+        else:
+            what = f"only {owner} may open {listed}"
+            why = "containers get nodes as they are on the host: processes of other users in them cannot use the GPU"
+            remedy = "set the module option NVreg_DeviceFileMode=0666, or a group by NVreg_DeviceFileGID"
+        yield Finding(check=_NAME, severity=NOTE if draws else WARNING, what=what, why=why, remedy=remedy)
+
+
+def _group(gid: int) -> str:
+    import grp
+
+    try:
+        return f"{gid} ({grp.getgrgid(gid).gr_name})"
+    except KeyError:
+        return str(gid)
 
 
 def _numbers(node: DeviceNode, majors: str) -> Finding | None:

@@ -26,7 +26,8 @@ _BEGIN: Final = "# BEGIN oci-gpu-hook: made by `oci-gpu install containerd`, rem
 _END: Final = "# END oci-gpu-hook"
 # The plugin that has the runtime handlers, by the version of the file's format.
 _PLUGINS: Final = {2: "io.containerd.grpc.v1.cri", 3: "io.containerd.cri.v1.runtime"}
-_FIRST_LINE: Final = "version = 2\n"  # of a new file; containerd 2 reads it too
+_FIRST_LINES: Final = {version: f"version = {version}\n" for version in _PLUGINS}  # of a new file
+_FIRST_WITH_3: Final = (2, 0)  # containerd 2 reads version 2 as well
 _ANNOTATIONS: Final = '["io.oci-gpu-hook.*", "cdi.k8s.io/*"]'
 
 
@@ -40,7 +41,9 @@ def install(target: Target) -> Steps:
     before = files.read(path)
     text = files.text_of(before or b"", path)
     bare = _without_block(text, path)
-    config = _load(bare or _FIRST_LINE, path)
+    if not bare:
+        bare = _FIRST_LINES[_newest_version(target.root)]
+    config = _load(bare, path)
     version = _version(config, path)
     handlers = _table(_runtimes_plugin(config, version), "containerd", "runtimes")
     if RUNTIME_NAME in handlers:
@@ -50,7 +53,7 @@ def install(target: Target) -> Steps:
     _check(after, path, config, version, target.runtime)
     changes = []
     if after != text:
-        changes.append(Change(path=path, before=before, after=after.encode(), backup=bare == text))
+        changes.append(Change(path=path, before=before, after=after.encode(), backup=_BEGIN not in text))
     notes = [f"in Kubernetes a RuntimeClass with `handler: {RUNTIME_NAME}` asks for it (docs/engines.md)"]
     notes.append(f"without Kubernetes: ctr run --runc-binary {target.runtime} --env NVIDIA_VISIBLE_DEVICES=0 …")
     if changes:
@@ -70,8 +73,9 @@ def uninstall(target: Target) -> Steps:
     if before is None or bare == text:
         return Steps(changes=())
     backup = files.read(path + BACKUP_SUFFIX)
-    started_with = files.text_of(backup or b"", path) or _FIRST_LINE
-    untouched = bare == started_with if started_with.endswith("\n") else bare == started_with + "\n"
+    original = files.text_of(backup or b"", path)
+    started_with = {original if original.endswith("\n") else original + "\n"} if original else {*_FIRST_LINES.values()}
+    untouched = bare in started_with
     after = backup if untouched else bare.encode()
     notes = ["restart containerd: systemctl restart containerd"]
     if not untouched:
@@ -86,7 +90,7 @@ def check(root: str = "/") -> list[Finding]:
     path = os.path.join(root, FILE.lstrip("/"))
     remedy = "run `oci-gpu install containerd`"
     try:
-        config = _load(files.text_of(files.read(path) or b"", path) or _FIRST_LINE, path)
+        config = _load(files.text_of(files.read(path) or b"", path) or _FIRST_LINES[2], path)
         version = _version(config, path)
     except HookError as error:
         return [Finding(ok=False, text=f"containerd: {error.what}: {error.why}", remedy=error.remedy)]
@@ -97,6 +101,13 @@ def check(root: str = "/") -> list[Finding]:
     if not os.access(os.path.join(root, str(runtime).lstrip("/")), os.X_OK):
         return [Finding(ok=False, text=f"containerd's runtime {quoted(runtime)} cannot be run", remedy=remedy)]
     return [Finding(ok=True, text=f"containerd has the handler {RUNTIME_NAME}: {runtime}")]
+
+
+def _newest_version(root: str) -> int:
+    """Return the newest version of the format that is known here and to the containerd of this machine."""
+    path = programs.find(root, "containerd") if root == "/" else ""  # another file system's programs are not run
+    found = programs.version(path) if path else None
+    return 3 if found and found >= _FIRST_WITH_3 else 2
 
 
 def _load(text: str, path: str) -> dict[str, Any]:
@@ -159,7 +170,6 @@ def _escaped(text: str) -> str:
 
 
 def _with_block(text: str, runtime: str, version: int, handlers: dict[str, Any]) -> str:
-    text = text or _FIRST_LINE
     separator = "" if text.endswith("\n") else "\n"
     return f"{text}{separator}\n{_block(runtime, version, handlers)}"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from oci_gpu_hook.admin.engines import hooks_d, programs
+from oci_gpu_hook.admin.engines import hooks_d, hooks_directories, programs
 from oci_gpu_hook.admin.engines.model import Steps
 
 TYPE_CHECKING = False
@@ -20,15 +20,17 @@ def install(target: Target) -> Steps:
     if not target.hooks_directory:
         programs.require(target.root, "crio", _OLDEST, "version 1.0.0 of the hooks' format")
     notes = ("CRI-O watches the directory; nothing is to be restarted", _SHARED)
-    return Steps(changes=hooks_d.install(target), notes=notes)
+    return Steps(changes=hooks_d.install(target, [hooks_directories.of_crio(target.root)]), notes=notes)
 
 
 def uninstall(target: Target) -> Steps:
     """Return what takes the hook away. Raises HookError; nothing is changed by this."""
-    changes = hooks_d.uninstall(target)
+    changes = hooks_d.uninstall(target, [hooks_directories.of_crio(target.root)])
     return Steps(changes=changes, notes=(_SHARED + ", and does without the hook now",) if changes else ())
 
 
 def check(root: str = "/") -> list[Finding]:
     """Return what there is to say about CRI-O; nothing where it is not installed."""
-    return hooks_d.check(root, "CRI-O", "crio") if programs.find(root, "crio") else []
+    if not programs.find(root, "crio"):
+        return []
+    return [hooks_d.check(root, "CRI-O", "crio", hooks_directories.of_crio)]

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import os
 
-from oci_gpu_hook.admin.engines import files, json_text, programs
+from oci_gpu_hook.admin.engines import docker_runtimes, files, programs
 from oci_gpu_hook.admin.engines.files import EngineFileError
-from oci_gpu_hook.admin.engines.model import BACKUP_SUFFIX, RUNTIME_NAME, Change, Finding, Steps
+from oci_gpu_hook.admin.engines.model import RUNTIME_NAME, Change, Finding, Steps
 from oci_gpu_hook.base.errors import quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Final
+    from typing import Any, Final
 
     from oci_gpu_hook.admin.engines.model import Target
 
@@ -25,8 +25,6 @@ FILE: Final = "/etc/docker/daemon.json"
 HOOK_NAME: Final = "nvidia-container-runtime-hook"
 HOOK_LINK: Final = f"/usr/bin/{HOOK_NAME}"
 _OLDEST: Final = (19, 3)
-_RUNTIME: Final = ("runtimes", RUNTIME_NAME)
-_DEFAULT: Final = ("default-runtime",)
 _UNITS: Final = ("etc/systemd/system", "usr/lib/systemd/system", "lib/systemd/system")
 
 
@@ -37,12 +35,12 @@ def install(target: Target) -> Steps:
     path = target.path(target.file or FILE)
     before = files.read(path)
     text = files.text_of(before or b"", path)
-    daemon = _load(text, path)
-    _check_runtime(daemon, target, path)
+    daemon = docker_runtimes.load(text, path)
+    docker_runtimes.check(daemon, target, path)
     _check_flags(target, path)
     changes = []
-    if _lacks(daemon, target):
-        after = _edited(text, target.runtime, default=target.default)
+    if docker_runtimes.lacks(daemon, target):
+        after = docker_runtimes.with_runtimes(text, target)
         changes.append(Change(path=path, before=before, after=after.encode(), backup=RUNTIME_NAME not in text))
     notes = [f"start containers with: docker run --runtime {RUNTIME_NAME} -e NVIDIA_VISIBLE_DEVICES=0 …"]
     links, warnings = _link(target)
@@ -62,9 +60,9 @@ def uninstall(target: Target) -> Steps:
     notes = []
     if before is not None:
         text = files.text_of(before, path)
-        daemon = _load(text, path)
-        if _has_part(daemon):
-            original, untouched = _original(path, text, daemon)
+        daemon = docker_runtimes.load(text, path)
+        if docker_runtimes.has_part(daemon):
+            original, untouched = docker_runtimes.original(path, text, daemon)
             changes.append(Change(path=path, before=before, after=original))
             if not untouched:
                 notes.append(f"{path} was edited since the installation: only what was installed is taken out")
@@ -84,18 +82,10 @@ def check(root: str = "/") -> list[Finding]:
     path = os.path.join(root, FILE.lstrip("/"))
     remedy = "run `oci-gpu install docker`"
     try:
-        daemon = _load(files.text_of(files.read(path) or b"", path), path)
+        daemon = docker_runtimes.load(files.text_of(files.read(path) or b"", path), path)
     except EngineFileError as error:
         return [Finding(ok=False, text=f"Docker: {error.what}: {error.why}", remedy=error.remedy)]
-    findings = []
-    runtime = _runtime_of(daemon)
-    if not runtime:
-        findings.append(Finding(ok=False, text=f"Docker has no runtime {RUNTIME_NAME}", remedy=remedy))
-    elif not os.access(os.path.join(root, runtime.lstrip("/")), os.X_OK):
-        findings.append(Finding(ok=False, text=f"Docker's runtime {quoted(runtime)} cannot be run", remedy=remedy))
-    else:
-        default = " (the default)" if daemon.get("default-runtime") == RUNTIME_NAME else ""
-        findings.append(Finding(ok=True, text=f"Docker has the runtime {RUNTIME_NAME}{default}: {runtime}"))
+    findings = list(_of_runtimes(daemon, root, remedy))
     hook = programs.find(root, HOOK_NAME)
     if not hook:
         findings.append(Finding(ok=False, text="docker run --gpus has no hook to call", remedy=remedy))
@@ -109,28 +99,17 @@ def check(root: str = "/") -> list[Finding]:
     return findings
 
 
-def _load(text: str, path: str) -> dict[str, object]:
-    try:
-        return json_text.load(text)
-    except (ValueError, RecursionError) as error:
-        why = f"is not what dockerd reads: {error}"
-        raise EngineFileError(quoted(path), why, "correct it, or move it away for a new one") from None
-
-
-def _check_runtime(daemon: dict[str, object], target: Target, path: str) -> None:
-    if not target.runtime:
-        raise EngineFileError("oci-gpu-runtime", "found no runc and no crun on PATH", "install runc (apt install runc)")
-    runtimes = daemon.get("runtimes", {})
-    if type(runtimes) is not dict:
-        raise EngineFileError(quoted(path), "has `runtimes` that are no object", "correct it as dockerd's manual says")
-    other = _runtime_of(daemon)
-    if RUNTIME_NAME in runtimes and os.path.basename(other) != "oci-gpu-runtime":
-        why = f"has another runtime of the name {RUNTIME_NAME}: {quoted(runtimes[RUNTIME_NAME])}"
-        raise EngineFileError(quoted(path), why, "rename or remove that runtime first")
-    default = daemon.get("default-runtime", "runc")
-    if target.default and default not in ("runc", RUNTIME_NAME):
-        why = f"has another default runtime: {quoted(default)}"
-        raise EngineFileError(quoted(path), why, "remove default-runtime from it first, or install without --default")
+def _of_runtimes(daemon: dict[str, Any], root: str, remedy: str) -> Iterator[Finding]:
+    there = docker_runtimes.ours(daemon)
+    if RUNTIME_NAME not in there:
+        yield Finding(ok=False, text=f"Docker has no runtime {RUNTIME_NAME}", remedy=remedy)
+    for name, runtime in there.items():
+        if not os.access(os.path.join(root, runtime.lstrip("/")), os.X_OK):
+            text = f"Docker's runtime {quoted(runtime)}, by the name {quoted(name)}, cannot be run"
+            yield Finding(ok=False, text=text, remedy=remedy)
+        else:
+            default = " (the default)" if daemon.get("default-runtime") == name else ""
+            yield Finding(ok=True, text=f"Docker has the runtime {name}{default}: {runtime}")
 
 
 def _check_flags(target: Target, path: str) -> None:
@@ -152,42 +131,6 @@ def _unit_files(target: Target) -> Iterator[str]:
         drop_ins = f"{base}/docker.service.d"
         if os.path.isdir(drop_ins):
             yield from (f"{drop_ins}/{name}" for name in sorted(os.listdir(drop_ins)) if name.endswith(".conf"))
-
-
-def _runtime_of(daemon: dict[str, object]) -> str:
-    runtimes = daemon.get("runtimes")
-    runtime = runtimes.get(RUNTIME_NAME) if type(runtimes) is dict else None
-    path = runtime.get("path") if type(runtime) is dict else None
-    return path if type(path) is str else ""
-
-
-def _lacks(daemon: dict[str, object], target: Target) -> bool:
-    is_default = daemon.get("default-runtime") == RUNTIME_NAME
-    return _runtime_of(daemon) != target.runtime or (target.default and not is_default)
-
-
-def _has_part(daemon: dict[str, object]) -> bool:
-    return bool(_runtime_of(daemon)) or daemon.get("default-runtime") == RUNTIME_NAME
-
-
-def _edited(text: str, runtime: str, *, default: bool) -> str:
-    text = json_text.with_member(text, _RUNTIME, {"path": runtime})
-    return json_text.with_member(text, _DEFAULT, RUNTIME_NAME) if default else text
-
-
-def _original(path: str, text: str, daemon: dict[str, object]) -> tuple[bytes | None, bool]:
-    """Return what the file was before the installation, None if there was none, and whether it is unchanged since."""
-    backup = files.read(path + BACKUP_SUFFIX)
-    start = files.text_of(backup or b"", path)
-    try:
-        if text in (_edited(start, _runtime_of(daemon), default=default) for default in (False, True)):
-            return backup, True
-    except ValueError:
-        pass  # not the backup that it should be
-    text = json_text.without_member(text, _RUNTIME)
-    if daemon.get("default-runtime") == RUNTIME_NAME:
-        text = json_text.without_member(text, _DEFAULT)
-    return text.encode(), False
 
 
 def _link(target: Target) -> tuple[list[Change], list[str]]:

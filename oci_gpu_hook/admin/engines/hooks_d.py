@@ -1,4 +1,4 @@
-"""The oci-hooks format of Podman and CRI-O: a JSON file in a directory that both read by default.
+"""The oci-hooks format of Podman and CRI-O: a JSON file in a directory that the engine reads (`hooks_directories`).
 
 oci-hooks(5). Its conditions know the command, annotations and bind mounts of a container, not its environment, by which
 most containers ask; so the hook is called for every container, and its front answers those that ask for nothing.
@@ -12,17 +12,19 @@ import os
 
 from oci_gpu_hook.admin.engines import files
 from oci_gpu_hook.admin.engines.files import EngineFileError
+from oci_gpu_hook.admin.engines.hooks_directories import USUAL
 from oci_gpu_hook.admin.engines.model import Change, Finding
 from oci_gpu_hook.apply.bundle import HOOK_ENVIRONMENT
 from oci_gpu_hook.base.errors import HookError, quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from typing import Final
 
+    from oci_gpu_hook.admin.engines.hooks_directories import Directories
     from oci_gpu_hook.admin.engines.model import Target
 
-DIRECTORY: Final = "/usr/share/containers/oci/hooks.d"
 FILE_NAME: Final = "oci-gpu-hook.json"
 
 
@@ -36,50 +38,78 @@ def document(hook: str) -> dict[str, object]:
     }
 
 
-def install(target: Target) -> tuple[Change, ...]:
-    """Return the change that registers the hook, () where it is registered. Raises HookError."""
-    path = _path(target)
-    if target.hooks_directory and not os.path.isdir(os.path.dirname(path)):
-        remedy = "make it, and name it as hooks_dir in the engine's configuration"
-        raise EngineFileError(quoted(os.path.dirname(path)), "is no directory", remedy)
-    before = files.read(path)
+def install(target: Target, read: Sequence[Directories]) -> tuple[Change, ...]:
+    """Return the changes that register the hook, () where it is registered. Raises HookError.
+
+    read: the directories that an engine reads, for each kind of user that has its own.
+    """
+    changes = []
     after = json.dumps(document(target.hook), indent=2).encode() + b"\n"
-    if before == after:
-        return ()
-    if before is not None and not _is_ours(before):
-        raise EngineFileError(quoted(path), "is not this project's", "move it away first")
-    return (Change(path=path, before=before, after=after),)
+    for path in dict.fromkeys(_chosen(target, directories) for directories in read):
+        before = files.read(path)
+        if before is not None and not _is_ours(before):
+            raise EngineFileError(quoted(path), "is not this project's", "move it away first")
+        if before != after:
+            changes.append(Change(path=path, before=before, after=after))
+    return tuple(changes)
 
 
-def uninstall(target: Target) -> tuple[Change, ...]:
-    """Return the change that takes the hook away, () where it is not there. Raises HookError."""
-    path = _path(target)
-    before = files.read(path)
-    if before is None:
-        return ()
-    if not _is_ours(before):
-        raise EngineFileError(quoted(path), "is not this project's", "remove it by hand if it is to go")
-    return (Change(path=path, before=before, after=None),)
+def uninstall(target: Target, read: Sequence[Directories]) -> tuple[Change, ...]:
+    """Return the changes that take the hook away, () where it is not there. Raises HookError."""
+    directories = [path for each in read for path in each.paths]
+    changes = []
+    for directory in dict.fromkeys([target.hooks_directory] if target.hooks_directory else [USUAL, *directories]):
+        path = _file(target, directory)
+        before = files.read(path)
+        if before is None:
+            continue
+        if not _is_ours(before):
+            raise EngineFileError(quoted(path), "is not this project's", "remove it by hand if it is to go")
+        changes.append(Change(path=path, before=before, after=None))
+    return tuple(changes)
 
 
-def check(root: str, engine: str, command: str) -> list[Finding]:
-    """Return what there is to say about the hook's file."""
-    path = os.path.join(root, DIRECTORY.lstrip("/"), FILE_NAME)
+def check(root: str, engine: str, command: str, reads: Callable[[str], Directories]) -> Finding:
+    """Return what there is to say about the hook's file in the directories that an engine reads."""
     remedy = f"run `oci-gpu install {command}`"
     try:
-        contents = files.read(path)
+        directories = reads(root)
+        files_there = [os.path.join(root, path.lstrip("/"), FILE_NAME) for path in directories.paths]
+        contents = {path: found for path in files_there if (found := files.read(path)) is not None}
     except HookError as error:
-        return [Finding(ok=False, text=f"{engine}: {error.what}: {error.why}", remedy=error.remedy)]
-    if contents is None:
-        return [Finding(ok=False, text=f"{engine} does not know the hook: there is no {path}", remedy=remedy)]
-    hook = _hook_of(contents)
+        return Finding(ok=False, text=f"{engine}: {error.what}: {error.why}", remedy=error.remedy)
+    if not contents:
+        said = f", as {directories.said_in} says" if directories.said_in else ""
+        where = " nor in ".join(os.path.dirname(path) for path in files_there) or "any directory"
+        text = f"{engine} does not know the hook: there is no {FILE_NAME} in {where}, where it reads hooks{said}"
+        return Finding(ok=False, text=text, remedy=remedy)
+    path = [*contents][-1]  # of one name the last directory's counts
+    hook = _hook_of(contents[path])
     if not hook or not os.access(os.path.join(root, hook.lstrip("/")), os.X_OK):
-        return [Finding(ok=False, text=f"{engine}: {path} names no hook that can be run", remedy=remedy)]
-    return [Finding(ok=True, text=f"{engine} calls the hook by {path}")]
+        return Finding(ok=False, text=f"{engine}: {path} names no hook that can be run", remedy=remedy)
+    return Finding(ok=True, text=f"{engine} calls the hook by {path}")
 
 
-def _path(target: Target) -> str:
-    return os.path.join(target.path(target.hooks_directory or DIRECTORY), FILE_NAME)
+def _chosen(target: Target, directories: Directories) -> str:
+    """Return the path of the hook's file in the one of an engine's directories that is to have it."""
+    if target.hooks_directory:
+        path = _file(target, target.hooks_directory)
+        if not os.path.isdir(os.path.dirname(path)):
+            remedy = "make it, and name it as hooks_dir in the engine's configuration"
+            raise EngineFileError(quoted(os.path.dirname(path)), "is no directory", remedy)
+        return path
+    if not directories.paths:
+        why = "has the engine read hooks from no directory"
+        raise EngineFileError(quoted(directories.said_in), why, f"name {USUAL} there as hooks_dir")
+    paths = [_file(target, directory) for directory in directories.paths]
+    there = [path for path in paths if os.path.exists(path)]
+    usual = [path for path in paths if path == _file(target, USUAL)]
+    made = [path for path in paths if os.path.isdir(os.path.dirname(path))]
+    return [*paths[-1:], *made, *usual, *there][-1]
+
+
+def _file(target: Target, directory: str) -> str:
+    return os.path.join(target.path(directory), FILE_NAME)
 
 
 def _is_ours(contents: bytes) -> bool:

@@ -19,7 +19,8 @@ class Target(Record):
 
     root: of the file system that has the engine, "/" or that of an image being built. hook, runtime: the executables,
     as paths in it; runtime is "" where there is no runc and no crun. file: the engine's configuration file where it is
-    not the usual one. hooks_directory: likewise. default: make the runtime the engine's default. launcher_directory,
+    not the usual one. hooks_directory: likewise. default: make the runtime the engine's default. also_as: a second name
+    for it, in Docker. as_runtime: make it Podman's runtime. real_runtime: the one behind it. launcher_directory,
     output: of Mesos, its own and the one to make of it.
     """
 
@@ -29,6 +30,9 @@ class Target(Record):
     file: str = ""
     hooks_directory: str = ""
     default: bool = False
+    also_as: str = ""
+    as_runtime: bool = False
+    real_runtime: str = ""
     launcher_directory: str = ""
     output: str = ""
 

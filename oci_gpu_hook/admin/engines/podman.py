@@ -1,14 +1,15 @@
-"""Podman, for root and for users: the hook in hooks.d."""
+"""Podman, for root and for users: the hook in hooks.d, and oci-gpu-runtime as its runtime on request."""
 
 from __future__ import annotations
 
-from oci_gpu_hook.admin.engines import hooks_d, programs
+from oci_gpu_hook.admin.engines import hooks_d, hooks_directories, podman_runtime, programs
 from oci_gpu_hook.admin.engines.model import Steps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
+    from oci_gpu_hook.admin.engines.hooks_directories import Directories
     from oci_gpu_hook.admin.engines.model import Finding, Target
 
 _OLDEST: Final = (1, 0)
@@ -19,20 +20,35 @@ def install(target: Target) -> Steps:
     """Return what registers the hook. Raises HookError; nothing is changed by this."""
     if not target.hooks_directory:
         programs.require(target.root, "podman", _OLDEST, "version 1.0.0 of the hooks' format")
-    notes = (
+    notes: tuple[str, ...] = (
         "nothing is to be restarted; start containers with: podman run -e NVIDIA_VISIBLE_DEVICES=0 …",
         "or by count: podman run --annotation io.oci-gpu-hook.count=1 …",
         _SHARED,
     )
-    return Steps(changes=hooks_d.install(target), notes=notes)
+    changes = hooks_d.install(target, _read(target.root))
+    if not target.as_runtime:
+        return Steps(changes=changes, notes=notes)
+    of_runtime, warnings = podman_runtime.install(target)
+    notes = (*notes, f"new containers are made by {target.runtime}; those that there are keep their runtime")
+    return Steps(changes=(*changes, *of_runtime), notes=notes, warnings=warnings)
 
 
 def uninstall(target: Target) -> Steps:
     """Return what takes the hook away. Raises HookError; nothing is changed by this."""
-    changes = hooks_d.uninstall(target)
+    changes = (*hooks_d.uninstall(target, _read(target.root)), *podman_runtime.uninstall(target))
     return Steps(changes=changes, notes=(_SHARED + ", and does without the hook now",) if changes else ())
 
 
 def check(root: str = "/") -> list[Finding]:
     """Return what there is to say about Podman; nothing where it is not installed."""
-    return hooks_d.check(root, "Podman", "podman") if programs.find(root, "podman") else []
+    if not programs.find(root, "podman"):
+        return []
+    found = [hooks_d.check(root, "Podman", "podman", hooks_directories.of_podman)]
+    of_users = hooks_d.check(root, "Podman of users", "podman", hooks_directories.of_rootless_podman)
+    if of_users.text.removeprefix("Podman of users") != found[0].text.removeprefix("Podman"):
+        found.append(of_users)
+    return found + podman_runtime.check(root)
+
+
+def _read(root: str) -> list[Directories]:
+    return [hooks_directories.of_podman(root), hooks_directories.of_rootless_podman(root)]

@@ -47,10 +47,10 @@ sys.exit(main({arguments}))
 """
 _RUNTIME_IN_SH: Final = """\
 #!/bin/sh
-# Written by `oci-gpu hook-path`: create and run go to Python, every other call to the real runtime at once.
+# Written by `oci-gpu hook-path`: create, run and update go to Python, every other call to the real runtime at once.
 for argument; do
     case $argument in
-    create | run) exec {python} {stub} "$@" ;;
+    create | run | update) exec {python} {stub} "$@" ;;
     esac
 done
 exec {program} "$@"

@@ -42,6 +42,7 @@ HEADS: Final = {
     "oci_gpu_hook.apply.systemd.private_bus": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
     "oci_gpu_hook.apply.cleanup": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
     "oci_gpu_hook.allocation.wait": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
+    "oci_gpu_hook.allocation.turns": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
     "oci_gpu_hook.devices.nvidia.refusals": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
     "oci_gpu_hook.allocation.messages": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
 }

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import struct
 
-from oci_gpu_hook.admin.simulate import driver_files
-from oci_gpu_hook.admin.simulate.elf import Note, shared_object
+from oci_gpu_hook.admin.simulate import driver_files, driver_texts
+from oci_gpu_hook.admin.simulate.elf import shared_object
+from oci_gpu_hook.admin.simulate.elf_parts import Note
 from oci_gpu_hook.admin.simulate.tree import Tree
 from oci_gpu_hook.base.errors import SimulationError, one_line
 
@@ -85,20 +86,20 @@ def _install(tree: Tree, libraries: str, driver: Driver, library: SharedObject, 
 def _firmware_and_configuration(tree: Tree, driver: Driver, layout: Layout) -> None:
     for name in driver_files.FIRMWARE:
         tree.write(f"{layout.firmware}/{driver.version}/{name}", shared_object("riscv64"))  # a GSP is a RISC-V core
-    for name, text in driver_files.shared_files(driver.version).items():
+    for name, text in driver_texts.shared_files(driver.version).items():
         tree.write(f"{layout.share}/{name}", text)
     available = {driver.soname(library) for library in driver.libraries().values()}
-    for name, soname in driver_files.PLATFORMS.items():
+    for name, soname in driver_texts.PLATFORMS.items():
         if soname in available:
-            tree.write(f"{layout.share}/egl/egl_external_platform.d/{name}", driver_files.icd(soname))
-    tree.write(f"{layout.share}/vulkan/icd.d/{layout.vulkan_icd}", driver_files.VULKAN_ICD)
+            tree.write(f"{layout.share}/egl/egl_external_platform.d/{name}", driver_texts.icd(soname))
+    tree.write(f"{layout.share}/vulkan/icd.d/{layout.vulkan_icd}", driver_texts.VULKAN_ICD)
     if "libnvidia-vksc-core.so.1" in available:
         name = layout.vulkan_icd.replace("nvidia_icd", "nvidia_icd_vksc")
-        icd = driver_files.VULKAN_ICD.replace("libGLX_nvidia.so.0", "libnvidia-vksc-core.so.1")
+        icd = driver_texts.VULKAN_ICD.replace("libGLX_nvidia.so.0", "libnvidia-vksc-core.so.1")
         tree.write(f"{layout.share}/vulkansc/icd.d/{name}", icd)
-    tree.write(f"{layout.share}/X11/xorg.conf.d/{layout.x_output_class}", driver_files.X_OUTPUT_CLASS)
+    tree.write(f"{layout.share}/X11/xorg.conf.d/{layout.x_output_class}", driver_texts.X_OUTPUT_CLASS)
     tree.write("etc/OpenCL/vendors/nvidia.icd", "libnvidia-opencl.so.1\n")
-    tree.write("etc/cufile.json", driver_files.CUFILE)
+    tree.write("etc/cufile.json", driver_texts.CUFILE)
     tree.directory("run/udev/data")
 
 

@@ -100,7 +100,7 @@ def make_gpus(  # noqa: PLR0913  the settings of GPUs
 ) -> tuple[SimulatedGpu, ...]:
     """Return `count` GPUs of a product, all partitioned into `mig_profiles` (none: MIG is off). Raises InvalidInput."""
     if not 0 <= count <= MOST_GPUS:
-        raise InvalidInput("number of GPUs", f"{count} is not from 0 to {MOST_GPUS}", "ask for fewer")
+        raise InvalidInput("number of GPUs", f"{count} is out of range", f"give a number from 0 to {MOST_GPUS}")
     minors = range(count) if minors is None else minors
     if len(minors) != count or len(set(minors)) != count or not all(0 <= minor < MOST_GPUS for minor in minors):
         remedy = f"give {count} different numbers from 0 to {MOST_GPUS - 1}"

@@ -25,7 +25,7 @@ _LONGEST_ID: Final = 190  # bytes; a file name has 255, and a process and suffix
 class Entry(Record):
     """A container's entry. rootfs_identity: (st_dev, st_ino) of its root directory.
 
-    rootfs_born: when that was made, in nanoseconds, for an inode number is used again; 0 where that is not known.
+    rootfs_born: what tells it from another of that inode number (syscalls.birth); 0 where that is not known.
     key: the name of its file where that is an older hook's, made of the id alone.
 
     cached: paths that the rootfs's own /etc/ld.so.cache was given in place; () where the cache was mounted over.

@@ -87,6 +87,12 @@ class Directory:
             what = f"cannot place {quoted(f'{self.path}/{name}')}"
             raise UnsafeRootfs(what, why, "mount the volume elsewhere in the container")
 
+    def link_target(self, name: str) -> str | None:
+        """Return where a symbolic link leads, None for anything else that is there. Raises OSError."""
+        if stat.S_ISLNK(os.stat(name, dir_fd=self.fd, follow_symlinks=False).st_mode):
+            return os.readlink(name, dir_fd=self.fd)
+        return None
+
     def takes_nodes(self) -> bool:
         """Tell whether a device node made here could be opened: not where the mount has `nodev`."""
         if self._takes_nodes is None:

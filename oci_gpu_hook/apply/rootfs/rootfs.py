@@ -2,7 +2,7 @@
 
 Every path is resolved once, by openat2(2) below the descriptor, and gives a descriptor; whatever follows happens by
 descriptor and single names. The image can make a resolution fail or land elsewhere in its own tree, never outside it.
-What it does not do: decide what belongs into a container (`plan`), or mount (`apply.mounts`).
+What it does not do: decide what belongs into a container (`plan`), or mount (`apply.operations.bind`).
 """
 
 from __future__ import annotations

@@ -29,12 +29,17 @@ class Config(Record):
     disable_require: bool = False
     cuda_compat_mode: str = "ldconfig"
     mps: str = "asked"
+    nested_proc: bool = False
+    image_may_ask: str = "yes"
 
     allocation_policy: str = "shared"
     allocation_indices: str = "names"
+    allocation_exclude: tuple[str, ...] = ()
+    allocation_longest_wait: int | None = None  # seconds
     cdi_spec_dirs: tuple[str, ...] = ("/etc/cdi", "/var/run/cdi")
     state_dir: str = "/run/oci-gpu-hook"
     log_level: str = "info"
     log_file: str = ""
+    log_journal: bool = True
 
     warnings: tuple[str, ...] = ()

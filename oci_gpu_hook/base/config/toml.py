@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Final
 
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600}
 _REMEDY: Final = "correct the configuration file; docs/configuration.md has its keys"
 
 
@@ -126,12 +127,34 @@ def _names(key: str, value: object) -> tuple[str, ...]:
     return tuple(name for item in _text(key, value).split(",") if (name := item.strip()))
 
 
+def _devices(key: str, value: object) -> tuple[str, ...]:
+    """Read names of devices or products; an index may be written as a number."""
+    if type(value) is not list:
+        raise _wrong(key, value, "a list of indices, UUIDs and product names")
+    for item in value:
+        if not ((type(item) is int and item >= 0) or (type(item) is str and item.strip() and "\0" not in item)):
+            raise _wrong(key, item, "an index, a UUID or a product name")
+    return tuple(str(item).strip() for item in value)
+
+
 def _capabilities(key: str, value: object) -> tuple[str, ...]:
     names = _names(key, value)
     for name in names:
         if name not in (*DRIVER_CAPABILITIES, "all"):
             raise _wrong(key, name, f'"all" or a list of {", ".join(DRIVER_CAPABILITIES)}')
     return tuple(name for name in DRIVER_CAPABILITIES if name in names or "all" in names)
+
+
+def _seconds_or_nothing(key: str, value: object) -> int | None:
+    """Read a time as OCI_GPU_WAIT has it; "" stands for no limit."""
+    text = _text(key, value).strip()
+    if not text:
+        return None
+    unit = _UNITS.get(text[-1])
+    digits = text[:-1] if unit else text
+    if not (digits.isascii() and digits.isdecimal() and len(digits) <= 9):
+        raise _wrong(key, value, 'a whole number and s, m or h, such as "10m", or ""')
+    return int(digits) * (unit or 1)
 
 
 def _one_of(*choices: str) -> Callable[[str, object], str]:
@@ -172,16 +195,21 @@ _SECTIONS: Final = {
         "disable-require": _key("disable_require", _boolean),
         "cuda-compat-mode": _key("cuda_compat_mode", _one_of("ldconfig", "mount", "disabled", "hook")),
         "mps": _key("mps", _one_of("asked", "always")),
+        "nested-proc": _key("nested_proc", _boolean),
+        "image-may-ask": _key("image_may_ask", _one_of("yes", "warn", "no")),
     },
     "allocation": {
         "policy": _key("allocation_policy", _one_of("shared", "exclusive")),
         "indices": _key("allocation_indices", _one_of("names", "count")),
+        "exclude": _key("allocation_exclude", _devices),
+        "longest-wait": _key("allocation_longest_wait", _seconds_or_nothing),
     },
     "cdi": {"spec-dirs": _key("cdi_spec_dirs", _paths)},
     "state": {"dir": _key("state_dir", _path)},
     "log": {
         "level": _key("log_level", _one_of("debug", "info", "warning", "error")),
         "file": _key("log_file", _path_or_nothing),
+        "journal": _key("log_journal", _boolean),
     },
 }
 _NVIDIA_SECTIONS: Final = (

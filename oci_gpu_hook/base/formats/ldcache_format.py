@@ -45,7 +45,7 @@ _SECTION: Final = Struct("<IIII")  # tag, flags, offset in the file, size
 _TAG_GENERATOR: Final = 0
 _TAG_HWCAPS: Final = 1
 _MOST_SECTIONS: Final = 64  # two kinds are known
-_USUAL_STRINGS: Final = 512  # bytes of strings for each entry; ldconfig's caches have about 80
+_USUAL_STRINGS: Final = 160  # bytes of strings for each entry; ldconfig's caches have about 80
 
 
 class LdCacheError(ValueError):

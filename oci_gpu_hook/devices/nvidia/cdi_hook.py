@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 FLAG: Final = "--cdi"
 STAGE: Final = "createContainer"
 _LONGEST_MINOR: Final = 7  # digits of 2**20 - 1, the largest minor
-_DRIVER: Final = "--driver="
+DRIVER: Final = "--driver="
 _CUDA: Final = "--cuda="
 _GPU: Final = "--gpu="
 _LINK: Final = "--link="
@@ -53,7 +53,7 @@ def arguments(inventory: RequestInventory, links: Iterable[Symlink], libraries: 
     words = {flags_for(MACHINE, 64): _LIBRARY, flags_for(MACHINE, 32): _LIBRARY_32}
     return (
         FLAG,
-        _DRIVER + inventory.driver_version,
+        DRIVER + inventory.driver_version,
         *([_CUDA + inventory.cuda_version] if inventory.cuda_version else []),
         *(f"{_GPU}{gpu.minor}={gpu.proc_name}" for gpu in inventory.gpus if gpu.proc_name),
         *(f"{_LINK}{link.target}::{link.path}" for link in links),
@@ -67,8 +67,8 @@ def parse(words: Sequence[str]) -> Arguments:
     driver = cuda = ""
     gpus, links, libraries = [], [], []
     for word in words:
-        if word.startswith(_DRIVER):
-            driver = word.removeprefix(_DRIVER)
+        if word.startswith(DRIVER):
+            driver = word.removeprefix(DRIVER)
         elif word.startswith(_CUDA):
             cuda = word.removeprefix(_CUDA)
         elif word.startswith(_GPU):

@@ -64,6 +64,8 @@ def make(
         files.append(profile)
     warnings += _passed_over(request, inventory)
     compat, decisions = forward_compatibility(inventory, devices, facts, config)
+    if facts.nested_proc:
+        decisions += ("/proc/driver/nvidia is left as it is and shows all GPUs of the host: nested-proc is true",)
     return Contribution(
         edits=ContainerEdits(device_nodes=tuple(nodes), mounts=tuple(mounts), additional_gids=groups(nodes)),
         links=tuple(links),

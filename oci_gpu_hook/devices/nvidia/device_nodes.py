@@ -10,6 +10,7 @@ from oci_gpu_hook.devices.nvidia.model import pci_address
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Container as Collection
     from collections.abc import Iterable, Sequence
     from typing import Final
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from oci_gpu_hook.devices.nvidia.model import MigDevice, RequestInventory
     from oci_gpu_hook.devices.vendor import Request
 
+IMEX_CHANNEL: Final = "/dev/nvidia-caps-imex-channels/channel"  # and its number
+IMEX_DRIVER: Final = "nvidia-caps-imex-channels"  # in /proc/devices
+_NOTHING: Final[frozenset[str]] = frozenset()
 _MIG_NODES: Final = "/dev/nvidia-caps/"
 
 
@@ -32,7 +36,7 @@ def of(
         for path in _paths_of(device, wanted, by_path):
             nodes[path] = _node_of_host(path, by_path)
     for channel in request.imex_channels:
-        path = f"/dev/nvidia-caps-imex-channels/channel{channel}"
+        path = f"{IMEX_CHANNEL}{channel}"
         nodes[path] = _imex_channel(channel, path, by_path, inventory.imex_major)
     if manages_mig(request, devices):
         nodes |= {path: node for path, node in by_path.items() if path.startswith(_MIG_NODES)}
@@ -58,6 +62,29 @@ def missing_features(request: Request, inventory: RequestInventory) -> list[str]
         return []
     present = {capability for node in inventory.nodes for capability in node.capabilities} | {"mps"}
     return [feature for feature in request.features if feature not in present]
+
+
+def devices_of(
+    devices: Sequence[Device],
+    inventory: RequestInventory,
+    numbers: Collection[tuple[int, int]],
+    host_paths: Collection[str],
+) -> tuple[Device, ...]:
+    """Return the devices that a container can use by nodes of these numbers, or by these nodes of the host.
+
+    Of a GPU in MIG mode these are the MIG devices whose capabilities it has as well, else the GPU.
+    """
+    there = {
+        node.path for node in inventory.nodes if (node.major, node.minor) in numbers or node.host_path in host_paths
+    }
+    parts = [device for device in devices if device.whole and there.issuperset(_paths_of(device, _NOTHING, {}))]
+    divided = {device.whole for device in parts}
+    return tuple(
+        device
+        for device in devices
+        if device in parts
+        or (not device.whole and device.uuid not in divided and there.issuperset(_paths_of(device, _NOTHING, {})))
+    )
 
 
 def links(devices: Sequence[Device], nodes: Sequence[DeviceNode]) -> list[Symlink]:

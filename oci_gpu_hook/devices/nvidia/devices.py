@@ -14,15 +14,18 @@ if TYPE_CHECKING:
 KIND: Final = "nvidia.com/gpu"
 
 
-def of(gpus: Iterable[Gpu]) -> tuple[Device, ...]:
+def of(gpus: Iterable[Gpu], exclude: Sequence[str] = ()) -> tuple[Device, ...]:
     """Return the GPUs, each followed by its MIG devices.
 
-    A GPU in MIG mode is not countable, because CUDA sees nothing on it but its MIG devices.
+    exclude: indices, UUIDs and products of those that `all` and counts pass over. A GPU in MIG mode is not
+    countable, because CUDA sees nothing on it but its MIG devices.
     """
     devices = []
+    excluded = frozenset([_plain(name) for name in exclude])
     for gpu in gpus:
         place = {"numa_node": gpu.numa_node, "pcie_switch": gpu.pcie_switch, "peer_links": gpu.links}
         index = str(gpu.index) if gpu.index >= 0 else gpu.bus_id
+        is_excluded = bool(excluded) and not excluded.isdisjoint(names_of(gpu))
         fields = {
             "kind": KIND,
             "name": index,
@@ -36,6 +39,7 @@ def of(gpus: Iterable[Gpu]) -> tuple[Device, ...]:
             "memory": gpu.memory,
             "countable": not gpu.mig_enabled,
             "fault": gpu.fault,
+            "excluded": is_excluded,
             "native": (gpu, None),
             **place,
         }
@@ -55,11 +59,22 @@ def of(gpus: Iterable[Gpu]) -> tuple[Device, ...]:
                 "memory": mig.memory,
                 "countable": False,
                 "fault": gpu.fault,
+                "excluded": is_excluded or mig.uuid.lower() in excluded,
                 "native": (gpu, mig),
                 **place,
             }
             devices.append(Device.of(part_fields))
     return tuple(devices)
+
+
+def names_of(gpu: Gpu) -> tuple[str, ...]:
+    """Return the words by which a configuration may name a GPU, in the form that `matches` compares."""
+    return str(gpu.index), gpu.uuid.lower(), _plain(gpu.name)
+
+
+def matches(name: str, gpu: Gpu) -> bool:
+    """Tell whether an entry of `[allocation] exclude` names a GPU or one of its MIG devices."""
+    return _plain(name) in (*names_of(gpu), *(mig.uuid.lower() for mig in gpu.mig_devices))
 
 
 def everything(devices: Sequence[Device]) -> tuple[Device, ...]:
@@ -79,3 +94,8 @@ def native(device: Device) -> tuple[Gpu, MigDevice | None]:
 def gpu_of(device: Device) -> Gpu:
     """Return the GPU that a device is, or is a part of."""
     return native(device)[0]
+
+
+def _plain(name: str) -> str:
+    """Return a name as names are compared: products with or without the maker's name, in any letter case."""
+    return " ".join(name.lower().split()).removeprefix("nvidia ")

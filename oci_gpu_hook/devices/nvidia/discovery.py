@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from oci_gpu_hook.base import log
 from oci_gpu_hook.base.errors import HookError
+from oci_gpu_hook.base.files import read_text
 from oci_gpu_hook.devices.nvidia import facts, files, host_nodes, libraries, mig, pci, procfs
 from oci_gpu_hook.devices.nvidia.driver_root import DriverRoot
 from oci_gpu_hook.devices.nvidia.model import FALLEN_OFF, Basis, Gpu, Inventory, MigDevice, Snapshot
@@ -26,14 +27,14 @@ _DRIVER_CONTAINER: Final = "/run/nvidia/driver"
 
 def discover(config: Config) -> Snapshot:
     """Look at the host. Raises DriverError when it has no driver, or none whose parts fit together."""
-    text = procfs.read_text(f"{config.proc_root}/driver/nvidia/version")
+    text = read_text(f"{config.proc_root}/driver/nvidia/version")
     if text is None:
         from oci_gpu_hook.devices.nvidia import other_hosts
 
         raise other_hosts.no_driver(config)
     version = procfs.driver_version(text)
     root, found = _libraries(config, version)
-    firmware_path = procfs.read_text(f"{config.sys_root}/module/firmware_class/parameters/path") or ""
+    firmware_path = read_text(f"{config.sys_root}/module/firmware_class/parameters/path") or ""
     others = files.find(root, version, found.directories, firmware_path.strip())
     log.debug("not shipped by the driver", version=version, files=[*found.missing, *others.missing])
     gpus = tuple(_gpus(config))
@@ -52,7 +53,7 @@ def discover(config: Config) -> Snapshot:
         files=others.files,
         links=(*found.links, *others.links),
         nodes=(),
-        imex_major=procfs.device_major(procfs.read_text(f"{config.proc_root}/devices") or "", _IMEX),
+        imex_major=procfs.device_major(read_text(f"{config.proc_root}/devices") or "", _IMEX),
         proc_files=procfs.files_for_containers(config.proc_root),
         unclaimed=(*found.unclaimed, *others.unclaimed),
     )

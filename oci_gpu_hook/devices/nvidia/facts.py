@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from oci_gpu_hook import __version__
-from oci_gpu_hook.base.files import read_start
+from oci_gpu_hook.base.files import read_start, read_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,14 +42,14 @@ def gather(
     return [
         FORMAT,
         __version__,
-        _text(f"{config.proc_root}/driver/nvidia/version"),
-        _text(_BOOT_ID),
+        read_text(f"{config.proc_root}/driver/nvidia/version") or "",
+        read_text(_BOOT_ID) or "",
         [config.driver_root, config.dev_root, config.proc_root, config.sys_root, *config.library_search_paths],
         gpus,
         silent(config.sys_root, gpus),
         [mig_instances(config.proc_root, minor) if f"gpu{minor}" in guarded else [] for minor in minors],
         _presences(present),
-        [_text(path) for path in texts],
+        [read_text(path) or "" for path in texts],
         _identities(watched),
     ]
 
@@ -151,10 +151,3 @@ def _names(directory: str) -> list[str]:
         return sorted(os.listdir(directory))
     except OSError:
         return []
-
-
-def _text(path: str) -> str:
-    try:
-        return read_start(path, 4096).decode("utf-8", "replace")
-    except OSError:
-        return ""

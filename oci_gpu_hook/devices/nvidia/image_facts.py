@@ -38,7 +38,8 @@ class CompatLibrary(Record):
 class ImageFacts(Record):
     """NVIDIA's facts of a container.
 
-    procfs: where a file system in the place of /proc/driver/nvidia is mounted, "" where the container has no /proc.
+    procfs: where a file system in the place of /proc/driver/nvidia is mounted, "" where none is: the container has no
+    /proc, or nested_proc says that it wants to mount others.
     volume: the directory of nvidia-docker 1's volume, "" where none is asked for.
     mps_directory: its CUDA_MPS_PIPE_DIRECTORY, "" where it has none.
     compat_wanted: whether the container says that its compatibility libraries are used, None where it says nothing.
@@ -47,6 +48,7 @@ class ImageFacts(Record):
     compat: tuple[CompatLibrary, ...] = ()
     compat_wanted: bool | None = None
     procfs: str = ""
+    nested_proc: bool = False
     volume: str = ""
     mps_directory: str = ""
 
@@ -62,10 +64,12 @@ def of(image: Image) -> ImageFacts:
 
 def look(rootfs: Rootfs, container: Container, config: Config) -> ImageFacts:
     """Return the facts. Raises InvalidInput for what the container says and cannot be."""
+    nested_proc = _nested_proc(container, config)
     return ImageFacts(
         compat=_compat(rootfs, look_inside=config.cuda_compat_mode != "disabled"),
         compat_wanted=settings.truth(*settings.said(container, "cuda-compat")),
-        procfs=_procfs(container),
+        procfs="" if nested_proc else _procfs(container),
+        nested_proc=nested_proc,
         volume=_volume(container, config),
         mps_directory=settings.variable(container, "CUDA_MPS_PIPE_DIRECTORY"),
     )
@@ -78,6 +82,17 @@ def _volume(container: Container, config: Config) -> str:
     from oci_gpu_hook.devices.nvidia import volume
 
     return volume.asked(what, text)
+
+
+def _nested_proc(container: Container, config: Config) -> bool:
+    """Tell whether a user namespace in the container is to be able to mount a procfs of its own.
+
+    The kernel lets it only where all of some procfs is seen already (fs/namespace.c, mount_too_revealing), so nothing
+    may be mounted over its parts: there is no other way to hide GPUs that would leave that possible, and a procfs that
+    is mounted anew would show them. An image has no say in that.
+    """
+    asked = settings.truth(*settings.by_annotation(container, "nested-proc"))
+    return config.nested_proc if asked is None else asked
 
 
 def _compat(rootfs: Rootfs, *, look_inside: bool) -> tuple[CompatLibrary, ...]:

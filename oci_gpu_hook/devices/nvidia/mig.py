@@ -5,9 +5,10 @@ Source: NVIDIA Multi-Instance GPU User Guide, "Device Nodes and Capabilities"; t
 
 from __future__ import annotations
 
+from oci_gpu_hook.base.files import read_text
 from oci_gpu_hook.devices.nvidia.facts import mig_instances
 from oci_gpu_hook.devices.nvidia.model import MigDevice
-from oci_gpu_hook.devices.nvidia.procfs import mig_minors, read_text
+from oci_gpu_hook.devices.nvidia.procfs import mig_minors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

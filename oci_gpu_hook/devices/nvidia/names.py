@@ -30,7 +30,7 @@ def resolve(names: Iterable[str], devices: Sequence[Device]) -> tuple[Device, ..
             from oci_gpu_hook.devices.nvidia import refusals
 
             raise refusals.none_works(devices)
-        return working
+        return tuple([device for device in working if not device.excluded])
     found: dict[str, Device] = {}
     for name, lower in wanted.items():
         device = find(lower, devices)

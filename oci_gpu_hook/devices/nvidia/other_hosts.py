@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from oci_gpu_hook.base.errors import DriverError, quoted
-from oci_gpu_hook.devices.nvidia.procfs import read_text
+from oci_gpu_hook.base.files import read_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

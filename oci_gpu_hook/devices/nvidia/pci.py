@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 
+from oci_gpu_hook.base.files import read_text
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.devices.nvidia.model import pci_address
-from oci_gpu_hook.devices.nvidia.procfs import read_text
 
 
 class Place(Record):

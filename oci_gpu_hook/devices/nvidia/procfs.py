@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 
-from oci_gpu_hook.base import limits
 from oci_gpu_hook.base.errors import DriverError, quoted, reason
+from oci_gpu_hook.base.files import read_text
 from oci_gpu_hook.base.record import Record
 
 TYPE_CHECKING = False
@@ -30,23 +30,6 @@ class GpuInformation(Record):
     minor: int
     uuid: str
     name: str
-
-
-def read_text(path: str) -> str | None:
-    """Return the text of a file, None where it cannot be read: no such file, or one that root may not read."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        chunks: list[bytes] = []
-        while len(chunks) * 65536 < limits.PROC_FILE and (chunk := os.read(fd, 65536)):
-            chunks.append(chunk)
-    except OSError:
-        return None
-    finally:
-        os.close(fd)
-    return b"".join(chunks).decode("utf-8", "replace")
 
 
 def driver_version(text: str) -> str:

@@ -1,12 +1,13 @@
 """What a container says of how it gets the driver, beside what it asks for. Pure.
 
 It says so by the annotation io.oci-gpu-hook.NAME or the variable OCI_GPU_NAME. The annotation goes before the variable,
-and both before the configuration.
+and both before the configuration; of a pod's annotations the one for the container alone goes first.
 """
 
 from __future__ import annotations
 
 from oci_gpu_hook.base.errors import InvalidInput, quoted
+from oci_gpu_hook.oci import pod
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,8 +23,7 @@ _FALSE: Final = ("0", "false")
 
 def said(container: Container, name: str) -> tuple[str, str]:
     """Return the annotation or variable and its value, which is "" where neither is set."""
-    annotation = _ANNOTATION + name
-    text = container.annotations.get(annotation, "").strip()
+    annotation, text = by_annotation(container, name)
     if text:
         return annotation, text
     named = _VARIABLE + name.upper().replace("-", "_")
@@ -39,7 +39,7 @@ def variable(container: Container, name: str) -> str:
 
 def by_annotation(container: Container, name: str) -> tuple[str, str]:
     """Return the same of what only whoever starts the container may say, and not its image."""
-    annotation = _ANNOTATION + name
+    annotation = pod.own_key(container.annotations, _ANNOTATION + name)
     return annotation, container.annotations.get(annotation, "").strip()
 
 

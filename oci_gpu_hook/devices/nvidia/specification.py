@@ -55,7 +55,8 @@ def of(request: Request, inventory: RequestInventory, config: Config, device_cla
 
     request: for all devices, with the capabilities or the feature wanted. Raises DriverError, InvalidInput.
     """
-    devices = [device for device in of_nvidia.of(inventory.gpus) if not device.fault]
+    of_host = of_nvidia.of(inventory.gpus, config.allocation_exclude)
+    devices = [device for device in of_host if not device.fault]
     if device_class in FEATURE_CLASSES:
         edits, found = ContainerEdits(), _feature(inventory, device_class)
     elif device_class == "imex-channel":
@@ -82,8 +83,9 @@ def _gpus(
     for device in devices:
         own = _nodes_of(request, inventory, (device,), common)
         found += [_device(name, own) for name in _names(device, form)]
-    if devices:
-        found.append(_device("all", _nodes_of(request, inventory, everything(devices), common)))
+    together = [device for device in everything(devices) if not device.excluded]
+    if together:
+        found.append(_device("all", _nodes_of(request, inventory, together, common)))
     return _common(made, inventory, devices, form), found
 
 

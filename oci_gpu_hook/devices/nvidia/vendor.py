@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from oci_gpu_hook.base.errors import DriverError, HookError
+from oci_gpu_hook.base.files import read_text
 from oci_gpu_hook.devices.model import Terms
 from oci_gpu_hook.devices.nvidia import contribution as made
+from oci_gpu_hook.devices.nvidia import device_nodes, for_request, names
 from oci_gpu_hook.devices.nvidia import devices as of_nvidia
-from oci_gpu_hook.devices.nvidia import for_request, names
 from oci_gpu_hook.devices.nvidia import image_facts as looking
 
 TYPE_CHECKING = False
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from oci_gpu_hook.base.errors import InvalidInput
     from oci_gpu_hook.devices.model import Device
     from oci_gpu_hook.devices.nvidia.model import RequestInventory
+    from oci_gpu_hook.devices.vendor import Request
 
 TERMS: Final = Terms(
     whole="GPU",
@@ -31,16 +33,24 @@ resolve = names.resolve
 image_facts = looking.look
 contribution = made.make
 device_edits = made.device_edits
+of_nodes = device_nodes.devices_of
 
 
-def devices(inventory: RequestInventory) -> tuple[Device, ...]:
+def devices(inventory: RequestInventory, config: Config) -> tuple[Device, ...]:
     """Return the GPUs, each followed by its MIG devices."""
-    return of_nvidia.of(inventory.gpus)
+    return of_nvidia.of(inventory.gpus, config.allocation_exclude)
 
 
 def of_minors(devices: Sequence[Device], minors: Collection[int]) -> tuple[Device, ...]:
     """Return the devices whose GPU has one of these minors: the number N of /dev/nvidiaN."""
     return tuple(device for device in devices if of_nvidia.gpu_of(device).minor in minors)
+
+
+def not_yet(request: Request, inventory: RequestInventory, config: Config) -> str:
+    """Say what of the driver, its nodes and GPUs is missing and may still come."""
+    from oci_gpu_hook.devices.nvidia import not_yet as missing
+
+    return missing.of(request, inventory, config)
 
 
 def lost(uuids: Iterable[str], config: Config) -> dict[str, str]:
@@ -74,11 +84,22 @@ def running_driver(config: Config) -> str:
     """Return the version that /proc/driver/nvidia tells, "" where no driver is loaded."""
     from oci_gpu_hook.devices.nvidia import procfs
 
-    text = procfs.read_text(f"{config.proc_root}/driver/nvidia/version")
+    text = read_text(f"{config.proc_root}/driver/nvidia/version")
     try:
         return procfs.driver_version(text) if text is not None else ""
     except DriverError:
         return ""
+
+
+def made_node(path: str, config: Config) -> tuple[int, int] | None:
+    """Return the numbers of an IMEX channel, which the driver numbers by minor; None for what is none."""
+    from oci_gpu_hook.devices.nvidia import device_nodes, procfs
+
+    channel = path.removeprefix(device_nodes.IMEX_CHANNEL)
+    if channel == path or not channel.isdecimal():
+        return None
+    major = procfs.device_major(read_text(f"{config.proc_root}/devices") or "", device_nodes.IMEX_DRIVER)
+    return (major, int(channel)) if major else None
 
 
 def to_json(device: Device) -> dict[str, object]:

@@ -39,7 +39,11 @@ def asked(what: str, text: str) -> str:
     if not text.startswith("/") or os.path.normpath(text) in ("/", "//") or ".." in text.split("/") or "\0" in text:
         raise InvalidInput(f"{what}={quoted(text)}", "is no absolute path", f"write true, which means {USUAL}")
     path = "/" + os.path.normpath(text).lstrip("/")
-    if path.count("/") > limits.VOLUME_LEVELS or len(os.fsencode(path)) > limits.VOLUME_PATH:
+    try:
+        size = len(os.fsencode(path))
+    except UnicodeEncodeError:  # half of a surrogate pair, which JSON may hold and no path
+        raise InvalidInput(f"{what}={quoted(text)}", "cannot be a path", f"write true, which means {USUAL}") from None
+    if path.count("/") > limits.VOLUME_LEVELS or size > limits.VOLUME_PATH:
         why = f"has more than {limits.VOLUME_LEVELS} directories or {limits.VOLUME_PATH} bytes"
         raise InvalidInput(f"{what}={quoted(text)}", why, f"write true, which means {USUAL}, or a shorter path")
     return path

@@ -68,7 +68,7 @@ def attach(bundle: str, config_path: str) -> None:
     from oci_gpu_hook.lifecycle import start
 
     restriction = _restriction(container)
-    with Watch(container.id):
+    with Watch(container.id, read_file(f"/proc/{container.pid}/mountinfo"), container.rootfs):
         container = _prepared(container, config)
     start.start(container, request, config, started, restriction)
 
@@ -135,10 +135,13 @@ def _close_device_cgroup(container: Container, process: Process, rootfs: Rootfs)
     """Take from the container the file by which its root could let it use every device of the host."""
     closed = []
     try:
-        for version, _root, point in device_cgroups.cgroup_mounts(process.mountinfo()):
-            if version == 1 and point.startswith(container.rootfs + "/"):
+        for number, _parent, _device, _root, place, rest in mount_table.mounts(process.mountinfo()):
+            kind, options = mount_table.file_system(rest)
+            point = os.fsdecode(mount_table.unescaped(place))
+            is_devices = kind == b"cgroup" and b"devices" in options.split(b",")
+            if is_devices and point.startswith(container.rootfs + "/"):
                 closed.append(rootfs.resolve(point.removeprefix(container.rootfs)))
-                if syscalls.file_system_type(closed[-1]) != syscalls.CGROUP_SUPER_MAGIC:
+                if syscalls.mount_id(closed[-1]) != number:  # of any other file system, of cgroups too
                     raise ApplyError(quoted(point), "is hidden by another mount", "do not mount over it")
         process.enter()
         try:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-
+from oci_gpu_hook.base import streams
 from oci_gpu_hook.base.errors import one_line
 
 
 def complain(message: str) -> None:
     """Write the one line of a failure to stderr, which is the task's."""
-    sys.stderr.write(f"oci-gpu-hook: error: {one_line(message)}\n")
-    sys.stderr.flush()
+    streams.say(f"oci-gpu-hook: error: {one_line(message)}")

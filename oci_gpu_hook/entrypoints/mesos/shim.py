@@ -11,6 +11,7 @@ from __future__ import annotations
 import gc
 import os
 
+from oci_gpu_hook.base import streams
 from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.base.cpython import signals
 from oci_gpu_hook.base.document import dump
@@ -51,6 +52,7 @@ class Launch(Record):
 def main(arguments: Sequence[str], real_helper: str, front: str, config_path: str) -> NoReturn:
     """Run as a process that is here for nothing else; launch.write_mesos_front says what `arguments` are."""
     gc.disable()
+    streams.fill()
     if arguments[0] == ATTACH:
         from oci_gpu_hook.entrypoints.mesos import attach
 

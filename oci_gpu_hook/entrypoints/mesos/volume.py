@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 from oci_gpu_hook.apply import transaction as applying
-from oci_gpu_hook.apply.mounts import attributes_of
+from oci_gpu_hook.apply.operations.bind import attributes_of
 from oci_gpu_hook.base import syscalls
 from oci_gpu_hook.base.errors import ApplyError, UnsafeRootfs, quoted, reason
 from oci_gpu_hook.devices.nvidia.volume import ANNOTATION, USUAL, VARIABLE

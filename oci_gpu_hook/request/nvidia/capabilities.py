@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from oci_gpu_hook.base.config.model import DRIVER_CAPABILITIES
 from oci_gpu_hook.base.errors import InvalidInput, quoted
+from oci_gpu_hook.oci import pod
 from oci_gpu_hook.request.model import ANNOTATION_PREFIX
 from oci_gpu_hook.request.values import check_number, items
 
@@ -31,9 +32,10 @@ def driver_capabilities(
     legacy: the image is from before NVIDIA_REQUIRE_CUDA; left unset, it gets every supported capability.
     Raises InvalidInput for a name that is unknown or that the configuration does not support.
     """
-    annotation = container.annotations.get(ANNOTATION_PREFIX + "capabilities")
+    key = pod.own_key(container.annotations, ANNOTATION_PREFIX + "capabilities")
+    annotation = container.annotations.get(key)
     value = variables.get(VARIABLE) if annotation is None else annotation
-    what = f"{VARIABLE if annotation is None else ANNOTATION_PREFIX + 'capabilities'}={quoted(value)}"
+    what = f"{VARIABLE if annotation is None else key}={quoted(value)}"
     if value is None and legacy:
         what, granted = f"{VARIABLE} unset", tuple(supported)
     elif not value:

@@ -10,17 +10,15 @@ import os
 from oci_gpu_hook.base.errors import InvalidInput, quoted
 from oci_gpu_hook.request import qualified_name
 from oci_gpu_hook.request.nvidia.device_list import read_list
+from oci_gpu_hook.request.nvidia.names import MOUNT_ROOT
 from oci_gpu_hook.request.values import check_number, items
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Final
 
     from oci_gpu_hook.oci.container import BundleMount
     from oci_gpu_hook.request.ask import Ask
-
-MOUNT_ROOT: Final = "/var/run/nvidia-container-devices/"
 
 
 def from_mounts(mounts: Sequence[BundleMount], warnings: list[str]) -> Ask | None:

@@ -13,6 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
+MOUNT_ROOT: Final = "/var/run/nvidia-container-devices/"  # a mount below it asks for the device of its name
 _HEX: Final = frozenset("0123456789abcdef")
 _UUID_GROUPS: Final = (8, 4, 4, 4, 12)
 _OPAQUE: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")

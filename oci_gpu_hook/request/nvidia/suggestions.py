@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from oci_gpu_hook.base.errors import InvalidInput, quoted
-from oci_gpu_hook.request.nvidia.names import normal
+from oci_gpu_hook.request.nvidia.names import MOUNT_ROOT, normal
 from oci_gpu_hook.request.suggestions import word
 from oci_gpu_hook.request.values import digits, items
 
@@ -18,6 +18,11 @@ _LONGEST_RANGE: Final = 64  # more GPUs than any host has
 
 def refused(text: str, what: str) -> InvalidInput:
     """Return the error for a name that no device can have. `what` names the variable and its value."""
+    if text.rstrip("/") == MOUNT_ROOT.rstrip("/"):  # what NVIDIA's device plugin sets beside its volume mounts
+        why = "devices are asked for by volume mounts, and none is read as that here"
+        remedy = "set accept-nvidia-visible-devices-as-volume-mounts = true in [request] of config.toml, and "
+        remedy += f"mount /dev/null at {MOUNT_ROOT}DEVICE"
+        return InvalidInput(what, why, remedy)
     forms = "all, none, void, an index, GPU-<uuid>, MIG-<uuid>, GPU:MIG indices, a PCI bus id"
     nearest = device(text) if len(text) <= _LONGEST_NAME else ""
     remedy = f"did you mean {quoted(nearest)}? allowed: {forms}" if nearest else f"allowed: {forms}"

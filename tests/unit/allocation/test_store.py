@@ -15,6 +15,7 @@ from oci_gpu_hook.base import limits
 
 def table(names: int) -> LeaseTable:
     holder = Processes().holder(0)
+    assert holder
     devices = (LeasedDevice(whole="GPU-1"),)
     leases = [
         Lease(container=f"{number:06}{'x' * 200}", devices=devices, exclusive=False, holder=holder, since="2026")

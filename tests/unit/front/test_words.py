@@ -26,6 +26,8 @@ def make_words():
     if not os.path.exists(path):
         pytest.skip("no sources of the front beside the installed package")
     specification = importlib.util.spec_from_file_location("make_words", path)
+    assert specification
+    assert specification.loader
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
     return module
@@ -86,7 +88,7 @@ LETTERS = "".join(sorted({chr(letter) for word in OTHERS for letter in word}))
 PIECES = st.sampled_from([word.decode() for word in OTHERS]) | st.text(alphabet=LETTERS, max_size=4)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(pieces=st.lists(PIECES, max_size=4), cut=st.integers(0, 3))
 def test_c_and_python_agree(other, bundle, pieces, cut):
     joined = "".join(pieces)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from oci_gpu_hook.apply.process import check_process
 from oci_gpu_hook.base.config import toml as config_toml
 from oci_gpu_hook.oci import container
 from oci_gpu_hook.request import parse
@@ -65,7 +66,7 @@ class Bundle:
     def container(self):
         state = container.read_state(self.state.encode())
         if state.pid < 1:
-            container.check_process(state.pid)
+            check_process(state.pid)
         return container.parse_config(self.config_text.encode(), state)
 
     def reading(self):

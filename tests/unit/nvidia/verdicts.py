@@ -239,7 +239,9 @@ NOT_APPLICABLE = (
     Row(
         "Which ldconfig to run: this project runs none.",
         lambda case, theirs: (
-            _is_hook(case) and "ldconfig" in (_given(case, "config") or {}).get("nvidia-container-cli", {})
+            _is_hook(case)
+            and theirs == REFUSED
+            and "ldconfig" in (_given(case, "config") or {}).get("nvidia-container-cli", {})
         ),
     ),
     Row(

@@ -145,6 +145,7 @@ def test_what_nvidias_toolkit_gives_is_given(cdi):
     either; capabilities.py); Vulkan's file goes to /usr/share, where the driver has it.
     """
     theirs = reading.parse((ROOT / "tests/data/cdi/nvidia_toolkit_4xh100.yaml").read_bytes(), is_json=False)
+    assert theirs.specification
     ours = generated(cdi)
 
     def files(specification):

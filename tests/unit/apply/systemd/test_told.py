@@ -6,6 +6,7 @@ import pytest
 
 from oci_gpu_hook.apply.systemd import drop_in
 from oci_gpu_hook.apply.systemd.unit_settings import allowed_devices
+from oci_gpu_hook.apply.systemd.units import NAME
 
 UNIT = "docker-a.scope"
 NODES = ((195, 0), (195, 255))
@@ -48,5 +49,5 @@ def test_a_drop_in_of_this_project_says_nothing_of_what_systemd_knows(host):
 
 
 def test_no_unit(tmp_path):
-    assert allowed_devices(UNIT, drop_in.NAME, str(tmp_path)) == {}
+    assert allowed_devices(UNIT, NAME, str(tmp_path)) == {}
     assert not drop_in.is_known(UNIT, NODES, str(tmp_path))

@@ -6,6 +6,7 @@ import json
 import time
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -114,7 +115,11 @@ def test_what_nvidias_toolkit_writes_for_four_gpus():
     assert versions.required(found.specification)[0] == "0.5.0"
 
 
-MINIMAL = {"cdiVersion": "0.6.0", "kind": "v.com/d", "devices": [{"name": "a", "containerEdits": {"env": ["A=1"]}}]}
+MINIMAL: dict[str, Any] = {
+    "cdiVersion": "0.6.0",
+    "kind": "v.com/d",
+    "devices": [{"name": "a", "containerEdits": {"env": ["A=1"]}}],
+}
 
 
 def changed(**edits):

@@ -20,6 +20,7 @@ from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.base.config.model import Config
 from oci_gpu_hook.base.errors import AllocationError, DriverError, HookError, InvalidInput
 from oci_gpu_hook.devices.nvidia import cdi_container, cdi_hook, discovery, facts, nvml, snapshot, vendor
+from oci_gpu_hook.devices.nvidia import devices as of_nvidia
 from oci_gpu_hook.devices.nvidia.image_facts import ImageFacts
 from oci_gpu_hook.lifecycle.admission import Restriction, _restricted
 from oci_gpu_hook.oci.image import Image
@@ -44,7 +45,7 @@ def asks(*names, **fields):
 def chosen(request, config, held=()):
     """Return what the request is granted, as the devices' UUIDs."""
     found = vendor.snapshot(request, config)
-    return [device.uuid for device in select.choose(request, vendor.devices(found.inventory), held)]
+    return [device.uuid for device in select.choose(request, vendor.devices(found.inventory, config), held)]
 
 
 def config_space(made, index):
@@ -207,7 +208,7 @@ def test_without_nvml_the_order_of_the_bus_stands(tmp_path, monkeypatch):
 
 def test_the_agent_of_mesos_that_gave_one_is_told(tmp_path):
     made, config = host(tmp_path, gpus=2, lost=(0,))
-    devices = vendor.devices(snapshot.load(config))
+    devices = of_nvidia.of(snapshot.load(config).gpus)
     gave = Restriction(minors=frozenset({0, 1}), who="the agent", remedy="ask for `all`")
     for request in (asks("all"), asks(count=1)):
         with pytest.raises(AllocationError, match="which the agent has given this container: the driver has lost it"):

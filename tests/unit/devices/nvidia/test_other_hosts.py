@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -10,7 +12,7 @@ from oci_gpu_hook.admin.cli import main as cli
 from oci_gpu_hook.admin.simulate.host import make
 from oci_gpu_hook.base.config.model import Config
 from oci_gpu_hook.devices.nvidia import other_hosts
-from tests.unit import driver_trees as trees
+from tests.unit.devices.nvidia import driver_trees as trees
 
 MODPROBE = "modprobe nvidia"
 
@@ -21,7 +23,7 @@ def config(tmp_path) -> Config:
     )
 
 
-def pci(tmp_path, vendor: str, driver: str = "", kind: str = "0x030200", address: str = "0000:1b:00.0") -> None:
+def pci(tmp_path, vendor, driver="", kind="0x030200", address="0000:1b:00.0"):
     device = f"{tmp_path}/sys/bus/pci/devices/{address}"
     trees.write(f"{device}/vendor", f"{vendor}\n".encode())
     trees.write(f"{device}/class", f"{kind}\n".encode())
@@ -29,11 +31,11 @@ def pci(tmp_path, vendor: str, driver: str = "", kind: str = "0x030200", address
         trees.link(f"{device}/driver", f"../../../bus/pci/drivers/{driver}")
 
 
-def node(tmp_path, path: str) -> None:
+def node(tmp_path, path):
     trees.write(f"{tmp_path}{path}")
 
 
-HOSTS = {
+HOSTS: dict[str, tuple[Callable[[str], Any], str, str]] = {
     "wsl": (lambda root: node(root, "/dev/dxg"), "this is WSL 2, ", "nvidia-ctk cdi generate`"),
     "jetson": (lambda root: node(root, "/dev/nvmap"), "this is a Jetson (Tegra), ", "--mode=csv"),
     "jetson-by-device-tree": (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from typing import Any
 
 import pytest
 
@@ -31,7 +32,7 @@ def test_the_largest_bundle_goes_with_its_container(config):
     assert os.listdir(f"{config.state_dir}/mesos") == []
 
 
-DAMAGED = {
+DAMAGED: dict[str, Any] = {
     "no annotations": {},
     "a list": [],
     "a number": {"annotations": {"mesos.cgroup": 7}},

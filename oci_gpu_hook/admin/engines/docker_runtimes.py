@@ -1,0 +1,115 @@
+"""This project's runtime in daemon.json: under its own name, under a second one on request, and as the default."""
+
+from __future__ import annotations
+
+import os
+
+from oci_gpu_hook.admin.engines import files, json_text, programs
+from oci_gpu_hook.admin.engines.files import EngineFileError
+from oci_gpu_hook.admin.engines.model import BACKUP_SUFFIX, RUNTIME_NAME
+from oci_gpu_hook.base.errors import quoted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, Final
+
+    from oci_gpu_hook.admin.engines.model import Target
+
+NVIDIAS: Final = "nvidia"
+_NVIDIAS_RUNTIME: Final = "nvidia-container-runtime"
+_EXECUTABLE: Final = "oci-gpu-runtime"
+_RESERVED: Final = ("runc", RUNTIME_NAME)
+_DEFAULT: Final = ("default-runtime",)
+
+
+def load(text: str, path: str) -> dict[str, Any]:
+    """Return what a daemon.json says. Raises EngineFileError."""
+    try:
+        return json_text.load(text)
+    except (ValueError, RecursionError) as error:
+        why = f"is not what dockerd reads: {error}"
+        raise EngineFileError(quoted(path), why, "correct it, or move it away for a new one") from None
+
+
+def ours(daemon: dict[str, Any]) -> dict[str, str]:
+    """Return the paths of this project's runtimes by name."""
+    runtimes = daemon.get("runtimes")
+    if type(runtimes) is not dict:
+        return {}
+    paths = {name: each.get("path") if type(each) is dict else None for name, each in runtimes.items()}
+    return {name: path for name, path in paths.items() if type(path) is str and os.path.basename(path) == _EXECUTABLE}
+
+
+def check(daemon: dict[str, Any], target: Target, path: str) -> None:
+    """Raise EngineFileError where what is asked for cannot be put into a daemon.json."""
+    if not target.runtime:
+        raise EngineFileError(_EXECUTABLE, "found no runc and no crun on PATH", "install runc (apt install runc)")
+    runtimes = daemon.get("runtimes", {})
+    if type(runtimes) is not dict:
+        raise EngineFileError(quoted(path), "has `runtimes` that are no object", "correct it as dockerd's manual says")
+    if target.also_as:
+        _check_second_name(target)
+    for name in _names(target):
+        if name in runtimes and name not in ours(daemon):
+            why = f"has another runtime of the name {name}: {quoted(runtimes[name])}"
+            raise EngineFileError(quoted(path), why, "rename or remove that runtime first")
+    default = daemon.get("default-runtime", "runc")
+    if target.default and default not in ("runc", *_names(target)):
+        why = f"has another default runtime: {quoted(default)}"
+        raise EngineFileError(quoted(path), why, "remove default-runtime from it first, or install without --default")
+
+
+def lacks(daemon: dict[str, Any], target: Target) -> bool:
+    """Tell whether a daemon.json is still to be given something of what is asked for."""
+    there = ours(daemon)
+    has_names = all(there.get(name) == target.runtime for name in _names(target))
+    return not has_names or (target.default and daemon.get("default-runtime") != RUNTIME_NAME)
+
+
+def has_part(daemon: dict[str, Any]) -> bool:
+    """Tell whether anything of this project is in a daemon.json."""
+    return bool(ours(daemon)) or daemon.get("default-runtime") == RUNTIME_NAME
+
+
+def with_runtimes(text: str, target: Target) -> str:
+    """Return the text of a daemon.json with what is asked for in it."""
+    return _edited(text, dict.fromkeys(_names(target), target.runtime), default=target.default)
+
+
+def original(path: str, text: str, daemon: dict[str, Any]) -> tuple[bytes | None, bool]:
+    """Return what the file was before the installation, None if there was none, and whether it is unchanged since."""
+    backup = files.read(path + BACKUP_SUFFIX)
+    start = files.text_of(backup or b"", path)
+    there = ours(daemon)
+    try:
+        if text in (_edited(start, there, default=default) for default in (False, True)):
+            return backup, True
+    except ValueError:
+        pass  # not the backup that it should be
+    for name in there:
+        text = json_text.without_member(text, ("runtimes", name))
+    if daemon.get("default-runtime") == RUNTIME_NAME:
+        text = json_text.without_member(text, _DEFAULT)
+    return text.encode(), False
+
+
+def _names(target: Target) -> Sequence[str]:
+    return (RUNTIME_NAME, target.also_as) if target.also_as else (RUNTIME_NAME,)
+
+
+def _check_second_name(target: Target) -> None:
+    name = target.also_as
+    if not name.replace("-", "").replace("_", "").isalnum() or not name.isascii() or name in _RESERVED:
+        raise EngineFileError(f"--also-as {quoted(name)}", "cannot be the runtime's second name", f"try {NVIDIAS}")
+    theirs = programs.find(target.root, _NVIDIAS_RUNTIME)
+    if name == NVIDIAS and theirs:
+        why = f"NVIDIA's own runtime is installed, {theirs}, and serves that name"
+        remedy = f"use --runtime {RUNTIME_NAME}, or remove NVIDIA's container toolkit first"
+        raise EngineFileError(f"--also-as {name}", why, remedy)
+
+
+def _edited(text: str, runtimes: dict[str, str], *, default: bool) -> str:
+    for name, runtime in runtimes.items():
+        text = json_text.with_member(text, ("runtimes", name), {"path": runtime})
+    return json_text.with_member(text, _DEFAULT, RUNTIME_NAME) if default else text

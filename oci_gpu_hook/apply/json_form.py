@@ -1,0 +1,28 @@
+"""A plan on paper: what `oci-gpu plan --json` prints; `containerEdits` in it are those of CDI."""
+
+from __future__ import annotations
+
+from oci_gpu_hook.apply.operations.table import KINDS
+from oci_gpu_hook.devices import vendors
+from oci_gpu_hook.devices.json_form import edits_to_json
+from oci_gpu_hook.request.json_form import to_json as request_to_json
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from oci_gpu_hook.plan.plan import Plan
+
+
+def to_json(plan: Plan) -> dict[str, object]:
+    """Return the form that `schemas/plan.schema.json` describes."""
+    vendor = vendors.of(plan.request.kind)
+    document: dict[str, object] = {
+        "request": request_to_json(plan.request),
+        "gpus": [vendor.to_json(device) for device in plan.devices],
+        "containerEdits": edits_to_json(plan.edits),
+    }
+    for kind in KINDS:
+        document |= kind.show(plan)
+    document["warnings"] = list(plan.warnings)
+    if plan.decisions:
+        document["decisions"] = list(plan.decisions)
+    return document

@@ -1,0 +1,1 @@
+"""What is done to a container, a module for each kind of edit."""

@@ -1,0 +1,199 @@
+"""A file or directory of the host, bound into the container by descriptors.
+
+The source is opened on the host, while this process is there; its copy hangs nowhere, is made read-only while nobody
+can see it, and is then attached to a descriptor. No path is looked up twice.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from oci_gpu_hook.base import syscalls
+from oci_gpu_hook.base.errors import NEW_KERNEL, ApplyError, DriverError, UnsafeRootfs, quoted, reason, shortage
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from typing import Final, TypeAlias
+
+    from oci_gpu_hook.apply.journal.entry import Entry
+    from oci_gpu_hook.apply.operations.inspection import Finding, Inspection
+    from oci_gpu_hook.apply.operations.place import Attachment, Descriptors, Materializing, Preflight
+    from oci_gpu_hook.apply.process import Process, Site
+    from oci_gpu_hook.apply.rootfs.directory import Directories
+    from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
+    from oci_gpu_hook.devices.edits import Mount
+    from oci_gpu_hook.plan.plan import Plan
+
+    # Clones by container path, and (container path, *syscalls.mount_identity) of each. A mount is the hook's own if it
+    # has one of these identities, and nothing else is proof.
+    Sources: TypeAlias = tuple[Mapping[str, int], tuple[tuple[str, int, int, int, int], ...]]
+
+NAME: Final = "mount"
+_PRIVILEGE: Final = "run the hook as root with CAP_SYS_ADMIN, and let no seccomp profile refuse the mount calls to it"
+REFRESH: Final = "run `oci-gpu info --refresh`; if the file is missing, install the driver again"
+_ATTRIBUTES: Final = {
+    "ro": syscalls.MOUNT_ATTR_RDONLY,
+    "nosuid": syscalls.MOUNT_ATTR_NOSUID,
+    "nodev": syscalls.MOUNT_ATTR_NODEV,
+    "noexec": syscalls.MOUNT_ATTR_NOEXEC,
+}
+
+_known: dict[tuple[str, ...], bytes] = {}  # options → struct mount_attr
+
+
+def prepare(plan: Plan, _site: Site, _directories: Directories, opened: Descriptors) -> Sources:
+    """Clone what the plan mounts, before anything of the container is changed. Raises DriverError, ApplyError."""
+    trees = {}
+    identity = syscalls.mount_identity
+    found = []
+    for mount in plan.edits.mounts:
+        if mount.type != "tmpfs":
+            path = mount.container_path
+            tree = trees[path] = opened.keep(clone(mount))
+            found.append((path, *identity(tree)))
+    return trees, tuple(found)
+
+
+def preflight(plan: Plan, prepared: Sources, seen: Preflight) -> None:
+    """Look at the mountpoints but those in a file system of the hook's own, which leaves nothing behind."""
+    seen.mounted = prepared[1]
+    mounts = plan.edits.mounts
+    own = tuple([mount.container_path + "/" for mount in mounts if mount.type == "tmpfs"])
+    for mount in mounts:
+        path = mount.container_path
+        if mount.type == "tmpfs" or path.startswith(own):
+            continue
+        if mount.directory:
+            seen.directory(path)
+        else:
+            seen.file(path)
+
+
+def make(plan: Plan, prepared: Sources, making: Materializing) -> None:
+    """Make the mountpoints, and have the clones attached there."""
+    trees = prepared[0]
+    for mount in plan.edits.mounts:
+        if mount.type != "tmpfs":
+            path = mount.container_path
+            making.mount(trees[path], path, directory=mount.directory)
+
+
+def check(entry: Entry, inspection: Inspection) -> Iterator[Finding]:
+    """Yield the mounts that the journal has a proof of and that are gone, or show what is deleted on the host."""
+    for path, *_ in entry.mounted:
+        fd = inspection.open(path)
+        if fd is None:
+            yield unmounted(path, inspection)
+            continue
+        try:
+            if not _is_own(entry, path, fd):
+                yield unmounted(path, inspection)
+            elif inspection.is_deleted(fd):
+                yield stale(path, inspection, proven=True)
+        finally:
+            os.close(fd)
+
+
+def lost(plan: Plan, _entry: Entry, paths: Collection[str]) -> Plan:
+    """Return the plan with only the mounts at these paths, as far as they are of this kind."""
+    kept = [mount for mount in plan.edits.mounts if mount.type == "tmpfs" or mount.container_path in paths]
+    return plan.replace(edits=plan.edits.replace(mounts=tuple(kept)))
+
+
+def show(_plan: Plan) -> dict[str, object]:
+    """Return nothing: mounts are a word of CDI."""
+    return {}
+
+
+def clone(mount: Mount) -> int:
+    """Return a detached, private copy of the mount at a host file or directory. Raises DriverError, ApplyError."""
+    attributes = _known.get(mount.options)  # a hundred mounts have two kinds of options
+    if attributes is None:
+        attributes = syscalls.mount_attributes(attributes_of(mount.options), syscalls.MS_PRIVATE)
+        _known[mount.options] = attributes
+    try:
+        return syscalls.clone_tree(mount.host_path, attributes)
+    except OSError as error:
+        raise source_failed(mount.host_path, error) from None
+
+
+def attributes_of(options: Sequence[str]) -> int:
+    """Return the MOUNT_ATTR_* bits of mount options; options without one (bind, private) add nothing."""
+    bits = 0
+    for option in options:
+        bits |= _ATTRIBUTES.get(option, 0)
+    return bits
+
+
+def attach(attachments: Sequence[Attachment], attached: list[Attachment]) -> None:
+    """Attach detached mounts, in order; `attached` takes those that are. Raises ApplyError."""
+    path = ""
+    try:
+        for attachment in attachments:
+            tree, onto, path = attachment
+            syscalls.move_mount(tree, onto)
+            attached.append(attachment)
+    except OSError as error:
+        # ENOTDIR: what was a file when the inventory was made is a directory now, or the other way round.
+        remedy = {errno.ENOSYS: NEW_KERNEL, errno.ENOTDIR: REFRESH}.get(error.errno or 0, _PRIVILEGE)
+        raise ApplyError(f"cannot mount {quoted(path)} in the container", reason(error), remedy) from None
+
+
+def source_failed(path: str, error: OSError) -> ApplyError | DriverError:
+    """Return the error for something of the host that cannot be mounted."""
+    if short := shortage(error):
+        return short
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        return DriverError(f"driver file {quoted(path)}", "is not there any more", REFRESH)
+    if error.errno == errno.ENOSYS:
+        return ApplyError(f"cannot mount {quoted(path)}", "the kernel lacks the mount calls by descriptor", NEW_KERNEL)
+    return ApplyError(f"cannot mount {quoted(path)}", reason(error), _PRIVILEGE)
+
+
+def _is_own(entry: Entry, path: str, fd: int) -> bool:
+    """Tell whether what a descriptor stands for is the mount that the hook made for a path, by the journal's proof."""
+    return (path, *syscalls.mount_identity(fd)) in entry.mounted
+
+
+def unmounted(path: str, inspection: Inspection) -> Finding:
+    """Return the finding for a mount that is gone."""
+    from oci_gpu_hook.apply.operations.inspection import Finding
+
+    what = f"{quoted(path)} is not mounted"
+    return Finding(kind=NAME, what=what, why="it was unmounted since", remedy=inspection.repair, path=path)
+
+
+def stale(path: str, inspection: Inspection, *, proven: bool) -> Finding:
+    """Return the finding for a mount that shows what the host has deleted.
+
+    proven: whether the journal proves that it is the hook's; without, it could be anybody's, and is not the hook's to
+    take away.
+    """
+    from oci_gpu_hook.apply.operations.inspection import Finding
+
+    why = "shows what the host has deleted or replaced"
+    remedy = inspection.repair if proven else "restart the container"
+    return Finding(kind=NAME, what=quoted(path), why=why, remedy=remedy, repairable=proven, path=path, stale=True)
+
+
+def take_away(entry: Entry, path: str, process: Process, rootfs: Rootfs) -> None:
+    """Unmount what the host has deleted, onto which nothing can be mounted. Raises UnsafeRootfs.
+
+    The container chooses what is at the path by now. So what is found is held by a descriptor, is proved to be the
+    hook's own mount by the journal, and is unmounted by that descriptor.
+    """
+    fd = rootfs.resolve(path)
+    try:
+        if not _is_own(entry, path, fd):
+            why = "is not the mount that the hook made there"
+            remedy = "stop what renames files in the container, or restart it"
+            raise UnsafeRootfs(f"container path {quoted(path)}", why, remedy)
+        process.enter()
+        try:
+            process.unmount(fd)
+        finally:
+            process.leave()
+    finally:
+        os.close(fd)

@@ -1,0 +1,152 @@
+"""A device node of the host: made in the container, or where nodes are of no use there, the host's own is bound."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from oci_gpu_hook.apply.journal import changes
+from oci_gpu_hook.apply.operations import bind
+from oci_gpu_hook.apply.rootfs.directory import cannot_create
+from oci_gpu_hook.base import syscalls
+from oci_gpu_hook.base.errors import DriverError, quoted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+    from typing import Final
+
+    from oci_gpu_hook.apply.journal.entry import Entry
+    from oci_gpu_hook.apply.operations.inspection import Finding, Inspection
+    from oci_gpu_hook.apply.operations.place import Descriptors, Materializing, Preflight
+    from oci_gpu_hook.apply.process import Site
+    from oci_gpu_hook.apply.rootfs.directory import Directories, Directory
+    from oci_gpu_hook.base.config.model import Config
+    from oci_gpu_hook.devices.edits import DeviceNode
+    from oci_gpu_hook.plan.plan import Plan
+
+    Numbers = tuple[int, int]  # major, minor of a character device
+
+NAME: Final = "node"
+
+
+def prepare(_plan: Plan, _site: Site, _directories: Directories, _opened: Descriptors) -> None:
+    """Do nothing: whether the host's nodes are needed is known when one cannot be made."""
+
+
+def preflight(plan: Plan, _prepared: None, seen: Preflight) -> None:
+    """Look at what is where the nodes go.
+
+    That is a node or, where it would be useless or a link is in its place, an empty file to bind the host's on.
+    """
+    for node in plan.edits.device_nodes:
+        path = node.path
+        directory, _name, passing = seen.entry(path)
+        if directory is None:
+            seen.changes.append(changes.node(path, os.makedev(node.major, node.minor), passing))
+            seen.changes.append(changes.file(path, passing))
+        else:
+            seen.file(path)
+
+
+def make(plan: Plan, _prepared: None, making: Materializing) -> None:
+    """Make the nodes, and have the host's attached where they cannot be made or opened."""
+    for node in plan.edits.device_nodes:
+        parent, _, name = node.path.rpartition("/")
+        directory = making.directories.make(parent)
+        if node.path in making.absent:
+            # The kernel ignores nodes in the mounts of a user namespace.
+            if not making.user_namespace and directory.takes_nodes() and _makes(directory, name, node):
+                continue
+        elif _is_there(directory, name, node):
+            continue
+        making.mount(making.keep(_clone(node)), node.path, directory=False)
+
+
+def _makes(directory: Directory, name: str, node: DeviceNode) -> bool:
+    """Make the node. Tell whether it is there: without CAP_MKNOD it is not, and the host's is bound."""
+    try:
+        directory.make_node(name, node)
+    except FileExistsError:
+        return _is_there(directory, name, node)  # made meanwhile
+    except OSError as error:
+        if error.errno == errno.EPERM:
+            return False
+        raise cannot_create(node.path, error) from None
+    return True
+
+
+def _is_there(directory: Directory, name: str, node: DeviceNode) -> bool:
+    try:
+        found = os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return stat.S_ISCHR(found.st_mode) and found.st_rdev == os.makedev(node.major, node.minor)
+
+
+def _clone(node: DeviceNode) -> int:
+    """Return a detached copy of a host device node that has been seen to be the one that was planned."""
+    # Read-only does not keep anybody from writing to the device, but root in the container from a chmod of the host's.
+    attributes = syscalls.MOUNT_ATTR_RDONLY | syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NOEXEC
+    try:
+        tree = syscalls.clone_tree(node.host_path, syscalls.mount_attributes(attributes, syscalls.MS_PRIVATE))
+    except OSError as error:
+        raise bind.source_failed(node.host_path, error) from None
+    status = os.fstat(tree)
+    if not stat.S_ISCHR(status.st_mode) or status.st_rdev != os.makedev(node.major, node.minor):
+        os.close(tree)
+        why = f"is not the character device {node.major}:{node.minor} any more"
+        raise DriverError(f"device node {quoted(node.host_path)}", why, bind.REFRESH)
+    return tree
+
+
+def check(entry: Entry, inspection: Inspection) -> Iterator[Finding]:
+    """Yield the nodes that are not those that were given: on the host, which only a restart helps, or here."""
+    from oci_gpu_hook.apply.operations.inspection import Finding
+
+    for path, given in zip(entry.node_paths, entry.nodes, strict=False):
+        name = f"{given[0]}:{given[1]}"
+        of_host = _numbers_on_host(path, inspection.config)
+        here = _numbers(inspection.status(path))
+        if of_host != given:
+            why = f"the host's is {of_host[0]}:{of_host[1]} now" if of_host else "the host has it no more"
+            what = f"device {quoted(path)}, given as {name}"
+            remedy = "restart the container; without the host's node, run nvidia-modprobe or nvidia-smi there first"
+            yield Finding(kind=NAME, what=what, why=why, remedy=remedy, repairable=False, path=path)
+        elif here != given:
+            why = f"is device {here[0]}:{here[1]} instead of {name}" if here else "is not there"
+            yield Finding(kind=NAME, what=f"device {quoted(path)}", why=why, remedy=inspection.repair, path=path)
+
+
+def _numbers_on_host(path: str, config: Config) -> Numbers | None:
+    """Return the numbers of the host's node, or of one that containers are given though the host has none."""
+    from oci_gpu_hook.devices import vendors
+    from oci_gpu_hook.request.model import DEFAULT_KIND
+
+    try:
+        return _numbers(os.stat(f"{config.dev_root.rstrip('/')}{path}"))
+    except OSError:
+        return vendors.of(DEFAULT_KIND).made_node(path, config)
+
+
+def _numbers(status: os.stat_result | None) -> Numbers | None:
+    if status is None or not stat.S_ISCHR(status.st_mode):
+        return None
+    return os.major(status.st_rdev), os.minor(status.st_rdev)
+
+
+def lost(plan: Plan, entry: Entry, paths: Collection[str]) -> Plan:
+    """Return the plan with only the nodes at these paths, of the numbers that were given."""
+    given = dict(zip(entry.node_paths, entry.nodes, strict=True))
+    kept = [
+        node
+        for node in plan.edits.device_nodes
+        if node.path in paths and given.get(node.path) == (node.major, node.minor)
+    ]
+    return plan.replace(edits=plan.edits.replace(device_nodes=tuple(kept)))
+
+
+def show(_plan: Plan) -> dict[str, object]:
+    """Return nothing: nodes are a word of CDI."""
+    return {}

@@ -1,0 +1,232 @@
+"""The container's /etc/ld.so.cache: where this project's version of it goes.
+
+On an engine's private overlay the file is exchanged for a new one, as ldconfig does it, so that ldconfig works in the
+container afterwards. On any other rootfs, which others may share, and on a read-only one, the new file is mounted over
+the image's, which stays untouched; ldconfig in the container then fails with "Device or resource busy".
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from oci_gpu_hook.apply.journal import changes
+from oci_gpu_hook.apply.operations import bind
+from oci_gpu_hook.apply.rootfs.directory import Directories, cannot_create
+from oci_gpu_hook.base import limits, log, syscalls
+from oci_gpu_hook.base.errors import ApplyError, quoted, reason, shortage
+from oci_gpu_hook.base.files import replace_file
+from oci_gpu_hook.base.formats import ldcache
+from oci_gpu_hook.base.record import Record
+from oci_gpu_hook.devices.edits import Mount
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Sequence
+    from contextlib import AbstractContextManager
+    from typing import Final
+
+    from oci_gpu_hook.apply.journal.entry import Entry
+    from oci_gpu_hook.apply.operations.inspection import Finding, Inspection
+    from oci_gpu_hook.apply.operations.place import Descriptors, Materializing, Preflight
+    from oci_gpu_hook.apply.process import Site
+    from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
+    from oci_gpu_hook.base.formats.ldcache import Entry as Library
+    from oci_gpu_hook.plan.plan import Plan
+
+NAME: Final = "ld-cache"
+PATH: Final = "/etc/ld.so.cache"
+_NAME: Final = "ld.so.cache"
+NEW_PATH: Final = "/etc/.ld.so.cache.oci-gpu-hook"  # until it takes the other's place
+_NEW: Final = os.path.basename(NEW_PATH)
+
+
+class Decided(Record):
+    """What becomes of a container's ld cache. data: the new cache, b"" where it gets none.
+
+    exchanged: whether the file in the rootfs is replaced; else the new one is mounted over it. added: paths that the
+    file in the rootfs is given, to be taken out again.
+    """
+
+    data: bytes = b""
+    exchanged: bool = False
+    added: tuple[str, ...] = ()
+
+
+def prepare(plan: Plan, site: Site, directories: Directories, _opened: Descriptors) -> Decided:
+    """Return what becomes of the container's ld cache."""
+    data, exchangeable = contents(plan)
+    if not (exchangeable and _is_private(site.rootfs, directories, read_only=site.container.root_readonly)):
+        return Decided(data=data)
+    found = plan.image.ld_cache
+    added = tuple(library.path for library in _additions(plan) if os.fsencode(library.path) not in found)
+    return Decided(data=data, exchanged=True, added=added)
+
+
+def preflight(_plan: Plan, prepared: Decided, seen: Preflight) -> None:
+    """Look at the file, where a new one will be mounted over it; else note what the file will be given."""
+    if prepared.exchanged:
+        seen.changes.append(changes.file(NEW_PATH, passing=False))
+        seen.cached = prepared.added
+    elif prepared.data:
+        seen.file(PATH)
+
+
+def make(_plan: Plan, prepared: Decided, making: Materializing) -> None:
+    """Put the new cache in its place, or have the mount attached that will. Raises HookError."""
+    if prepared.exchanged:
+        exchange(making.directories, prepared.data)  # of `prepare`, which has judged this very directory
+    elif prepared.data:
+        making.mount(making.keep(_mountable(prepared.data, making.state_file)), PATH, directory=False)
+
+
+def contents(plan: Plan) -> tuple[bytes, bool]:
+    """Return the cache that the container is to have, b"" for none, and whether the image's may be exchanged for it.
+
+    It is the image's with the plan's libraries first. musl reads no cache; an image of glibc without one gets one.
+    """
+    if not is_wanted(plan):
+        return b"", False
+    found = plan.image.ld_cache
+    additions = _additions(plan)
+    try:
+        return ldcache.merge(found, additions), bool(found)
+    except ldcache.LdCacheError as error:
+        # The loader has no use for such a file either. It stays in the image, under a mount of one that is right.
+        log.warning("image's ld cache is unusable", path=PATH, reason=str(error))
+        return ldcache.build(additions), False
+
+
+def _additions(plan: Plan) -> tuple[Library, ...]:
+    """Return what the cache lists beside the image's own entries: what the plan brings goes before the image's."""
+    if not plan.image.unlisted:
+        return plan.ld_cache
+    names = {library.name for library in plan.ld_cache}
+    return (*plan.ld_cache, *(library for library in plan.image.unlisted if library.name not in names))
+
+
+def is_wanted(plan: Plan) -> bool:
+    """Tell whether the container is to have an ld cache with the plan's libraries."""
+    return bool(plan.ld_cache) and (bool(plan.image.ld_cache) or plan.image.libc == "glibc")
+
+
+def _is_private(rootfs: Rootfs, directories: Directories, *, read_only: bool) -> bool:
+    """Tell whether the file may be exchanged in place: on an overlay, which an engine made for this container alone."""
+    if read_only:
+        return False
+    etc = directories.find("/etc")
+    if etc is None:
+        return False
+    return syscalls.file_system_type(etc.fd) == syscalls.OVERLAYFS_SUPER_MAGIC and not rootfs.is_volume(PATH)
+
+
+def exchange(directories: Directories, data: bytes) -> None:
+    """Put a new file in the place of the rootfs's cache, atomically. Raises ApplyError."""
+    etc = directories.make("/etc")
+    etc.refuse_volume(_NAME)
+    try:
+        _unlink_new(etc.fd)
+        os.close(etc.make_file(_NEW, data))
+        os.rename(_NEW, _NAME, src_dir_fd=etc.fd, dst_dir_fd=etc.fd)
+    except OSError as error:
+        raise cannot_create(PATH, error) from None
+
+
+def restore(rootfs: Rootfs, paths: Sequence[str]) -> None:
+    """Take the libraries out of a cache that was exchanged, whoever has written it since."""
+    with Directories(rootfs) as directories:
+        etc = directories.find("/etc")
+        if etc is None or rootfs.is_of_host(etc.mount_id):
+            return
+        found = etc.read(_NAME, limits.LD_CACHE)
+        try:
+            kept = ldcache.remove(found, frozenset(paths)) if found else found
+        except ldcache.LdCacheError:
+            kept = found  # not a cache any more: nothing of the hook's is in it
+        if kept != found:
+            exchange(directories, kept)
+        else:
+            _unlink_new(etc.fd)  # of a hook that was killed before it could put it in its place
+
+
+def _unlink_new(directory: int) -> None:
+    try:
+        os.unlink(_NEW, dir_fd=directory)
+    except FileNotFoundError:
+        pass
+
+
+def _mountable(data: bytes, path: str) -> int:
+    """Return the new file as a detached mount. Raises ApplyError.
+
+    It lies in a file system of its own, which has room for it and no more, and which goes with the container: what an
+    image makes large takes nothing of the state directory. path: before Linux 6.15, of a state file that holds the data
+    until it is attached, since the kernel attaches nothing that is unlinked; after that the container's mount keeps it.
+    """
+    try:
+        return own_mount(data)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            remedy = "see that the kernel has tmpfs"
+            raise shortage(error) or ApplyError("cannot make the container's ld cache", reason(error), remedy) from None
+    try:
+        replace_file(path, data, mode=0o644)
+    except OSError as error:
+        remedy = "make room in the state directory; [state] dir in config.toml names another"
+        raise ApplyError("cannot write the container's ld cache", reason(error), remedy) from None
+    return bind.clone(Mount(host_path=path, container_path=PATH, options=("ro", "nosuid", "nodev", "noexec")))
+
+
+def own_mount(data: bytes, hung: Callable[[int], AbstractContextManager[None]] | None = None) -> int:
+    """Return a detached mount of a file with that data, the only one of its file system. Raises OSError.
+
+    hung: makes the file system hang somewhere for a moment, in which its file is cloned; None where it need not.
+    """
+    room = (("mode", "0555"), ("size", str(len(data))), ("nr_inodes", "2"))
+    options = ("ro", "nosuid", "nodev", "noexec")
+    tree = syscalls.new_tmpfs(room, bind.attributes_of(options[1:]))
+    try:
+        fd = os.open(_NAME, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644, dir_fd=tree)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(fd, view) :]
+        finally:
+            os.close(fd)
+        if hung is None:
+            mount = syscalls.clone_file_in(tree, _NAME)
+        else:
+            with hung(tree):
+                mount = syscalls.clone_file_in(tree, _NAME)
+        try:
+            syscalls.mount_setattr(mount, bind.attributes_of(options), syscalls.MS_PRIVATE)
+        except OSError:
+            os.close(mount)
+            raise
+        return mount
+    finally:
+        os.close(tree)
+
+
+def check(entry: Entry, inspection: Inspection) -> Iterator[Finding]:
+    """Tell of an ld cache that does not list what it was to list."""
+    from oci_gpu_hook.apply.operations.inspection import Finding
+
+    data = inspection.rootfs.read(PATH, limits.LD_CACHE)
+    missing = [path for path in entry.ld_cache if path.encode() + b"\0" not in data]
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        what = f"the ld cache does not list {quoted(missing[0])}{more}"
+        why = "it was written anew since" if data else "there is none any more"
+        yield Finding(kind=NAME, what=what, why=why, remedy=inspection.repair, path=PATH)
+
+
+def lost(plan: Plan, entry: Entry, paths: Collection[str]) -> Plan:
+    """Return the plan with what its ld cache was to list, where that is lost: the cache is written whole."""
+    listed = frozenset(entry.ld_cache) if paths else frozenset()
+    return plan.replace(ld_cache=tuple(library for library in plan.ld_cache if library.path in listed))
+
+
+def show(plan: Plan) -> dict[str, object]:
+    """Return the paths that it will list."""
+    return {"ldCache": [library.path for library in plan.ld_cache]}

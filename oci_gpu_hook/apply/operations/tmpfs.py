@@ -1,0 +1,124 @@
+"""A small file system of the hook's own, with generated files and mountpoints in it, in the place of a directory."""
+
+from __future__ import annotations
+
+import os
+
+from oci_gpu_hook.apply.operations import bind
+from oci_gpu_hook.base import syscalls
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+    from typing import Final
+
+    from oci_gpu_hook.apply.journal.entry import Entry
+    from oci_gpu_hook.apply.operations.inspection import Finding, Inspection
+    from oci_gpu_hook.apply.operations.place import Descriptors, Materializing, Preflight
+    from oci_gpu_hook.apply.process import Site
+    from oci_gpu_hook.apply.rootfs.directory import Directories
+    from oci_gpu_hook.devices.edits import Mount
+    from oci_gpu_hook.plan.plan import Plan
+
+NAME: Final = bind.NAME
+_OPTIONS: Final = (("mode", "0555"), ("size", "262144"))
+
+
+def prepare(plan: Plan, _site: Site, _directories: Directories, opened: Descriptors) -> Mapping[str, int]:
+    """Make the file systems, which hang nowhere yet; return them by path. Raises ApplyError."""
+    return {
+        mount.container_path: opened.keep(_made(mount, plan)) for mount in plan.edits.mounts if mount.type == "tmpfs"
+    }
+
+
+def preflight(_plan: Plan, prepared: Mapping[str, int], seen: Preflight) -> None:
+    """Look at the directories that they go onto."""
+    for path in prepared:
+        seen.directory(path)
+
+
+def make(_plan: Plan, prepared: Mapping[str, int], making: Materializing) -> None:
+    """Make the directories that they go onto, and have them attached there."""
+    for path, tree in prepared.items():
+        making.mount_own(tree, path)
+
+
+def check(entry: Entry, inspection: Inspection) -> Iterator[Finding]:
+    """Yield the mounts that are gone, of those that the journal has no proof of.
+
+    File systems of the hook's own have none, and nothing has in the entry of an older hook.
+    """
+    proven = {proof[0] for proof in entry.mounted}
+    for path in entry.mounts:
+        if path in proven:
+            continue
+        fd = inspection.open(path)
+        try:
+            if fd is None or not _is_mounted(path, fd, inspection):
+                yield bind.unmounted(path, inspection)
+            elif inspection.is_deleted(fd):
+                yield bind.stale(path, inspection, proven=False)
+        finally:
+            if fd is not None:
+                os.close(fd)
+
+
+def lost(plan: Plan, _entry: Entry, paths: Collection[str]) -> Plan:
+    """Return the plan with only the file systems at these paths."""
+    kept = [mount for mount in plan.edits.mounts if mount.type != "tmpfs" or mount.container_path in paths]
+    return plan.replace(edits=plan.edits.replace(mounts=tuple(kept)))
+
+
+def show(plan: Plan) -> dict[str, object]:
+    """Return the files in them; that they are mounted is a word of CDI."""
+    files = [{"path": file.path, "contents": file.contents.decode("utf-8", "replace")} for file in plan.files]
+    return {"files": files} if files else {}
+
+
+def _made(mount: Mount, plan: Plan) -> int:
+    """Return a detached tmpfs with those generated files, and those mountpoints of others, that lie below it."""
+    prefix = mount.container_path + "/"
+    try:
+        tree = syscalls.new_tmpfs(_OPTIONS, bind.attributes_of(("nosuid", "nodev", "noexec")))
+        made: set[str] = set()
+        for other in plan.edits.mounts:
+            if other.container_path.startswith(prefix):
+                path = other.container_path[len(prefix) :]
+                if other.directory:
+                    _make_directories(tree, path, made)
+                else:
+                    _make_file(tree, path, b"", made)
+        for file in plan.files:
+            if file.path.startswith(prefix):
+                _make_file(tree, file.path[len(prefix) :], file.contents, made)
+        syscalls.mount_setattr(tree, bind.attributes_of(mount.options), syscalls.MS_PRIVATE)
+    except OSError as error:
+        raise bind.source_failed(mount.container_path, error) from None
+    return tree
+
+
+def _make_directories(tree: int, path: str, made: set[str]) -> None:
+    if path and path not in made:
+        _make_directories(tree, path.rpartition("/")[0], made)
+        os.mkdir(path, 0o555, dir_fd=tree)
+        made.add(path)
+
+
+def _make_file(tree: int, path: str, contents: bytes, made: set[str]) -> None:
+    _make_directories(tree, path.rpartition("/")[0], made)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444, dir_fd=tree)
+    try:
+        os.write(fd, contents)
+    finally:
+        os.close(fd)
+
+
+def _is_mounted(path: str, fd: int, inspection: Inspection) -> bool:
+    """Tell whether something is mounted at a path: it is reached by another mount than the directory that it is in."""
+    above = inspection.open(os.path.dirname(path))
+    if above is None:
+        return False
+    try:
+        return syscalls.mount_id(above) != syscalls.mount_id(fd)
+    finally:
+        os.close(above)

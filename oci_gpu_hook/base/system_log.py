@@ -1,0 +1,43 @@
+"""The log of the host's services: journald by its own protocol, else what listens at /dev/log.
+
+systemd, docs/JOURNAL_NATIVE_PROTOCOL.md; RFC 3164 for the other. Imported where a container is refused, and only there.
+"""
+
+from __future__ import annotations
+
+import os
+import socket  # noqa: TID253
+
+from oci_gpu_hook.base import limits
+from oci_gpu_hook.base.errors import one_line
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+JOURNAL: Final = "/run/systemd/journal/socket"
+SYSLOG: Final = "/dev/log"
+_ERROR: Final = 3  # both the severity `err` and the facility `daemon`
+
+
+def error(program: str, message: str, container: str) -> bool:
+    """Log an error; tell whether anybody took it. Nobody is waited for: a log that is stuck keeps no engine.
+
+    container: its id, for journald's field of the name that Docker and Podman use, "" where it is not known.
+    """
+    text = one_line(message)[: limits.HOST_LOG_MESSAGE]
+    fields = {"MESSAGE": text, "PRIORITY": _ERROR, "SYSLOG_FACILITY": _ERROR, "SYSLOG_IDENTIFIER": program}
+    if container:
+        fields["CONTAINER_ID_FULL"] = one_line(container)
+    journal = "".join(f"{name}={value}\n" for name, value in fields.items())
+    syslog = f"<{_ERROR << 3 | _ERROR}>{program}[{os.getpid()}]: {text}"
+    return _send(JOURNAL, journal) or _send(SYSLOG, syslog)
+
+
+def _send(address: str, text: str) -> bool:
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.sendto(text.encode(), socket.MSG_DONTWAIT, address)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,69 @@
+"""Devices that somebody else has put into a container: an engine by CDI, or a person by --device.
+
+Who has a device's node can use it, whoever gave it. So its container holds the device like one that has asked for it:
+as a shared one, which is in the way of those who want it for themselves, and is refused where somebody has it so.
+"""
+
+from __future__ import annotations
+
+from oci_gpu_hook.allocation import allocate
+from oci_gpu_hook.base import log
+from oci_gpu_hook.base.errors import HookError
+from oci_gpu_hook.devices import vendors
+from oci_gpu_hook.request.model import IN_THE_BUNDLE, Request
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from oci_gpu_hook.base.config.model import Config
+    from oci_gpu_hook.devices.vendor import Inventory
+    from oci_gpu_hook.lifecycle.admission import Admission
+    from oci_gpu_hook.oci.container import Container
+
+
+def is_possible(container: Container) -> bool:
+    """Tell whether the bundle has nodes that were chosen for the container.
+
+    One that may open every device of the host was given none in particular: privileged containers are of this kind,
+    and engines list all nodes of the host for them.
+    """
+    return bool(container.nodes or container.bound_nodes) and not container.has_every_device
+
+
+def hold(container: Container, config: Config) -> tuple[str, ...]:
+    """Record that the container holds the devices whose nodes its bundle has; return their UUIDs.
+
+    Raises AllocationError where another container has one exclusively.
+    """
+    held: tuple[str, ...] = ()
+    for kind in vendors.KINDS:
+        nothing = Request(kind=kind, driver_capabilities=(), source=IN_THE_BUNDLE)
+        try:
+            inventory = vendors.of(kind).snapshot(nothing, config).inventory
+        except HookError as error:  # nodes without a driver are of no use to anybody
+            log.warning("devices in the bundle not known", reason=str(error))
+            continue
+        held += _hold(kind, inventory, container, config, ())
+    return held
+
+
+def hold_beside(admission: Admission) -> None:
+    """Do the same for a container that has asked and was granted others. Raises AllocationError."""
+    container = admission.container
+    if is_possible(container):
+        inventory = admission.snapshot.inventory
+        _hold(admission.request.kind, inventory, container, admission.config, admission.uuids)
+
+
+def _hold(
+    kind: str, inventory: Inventory, container: Container, config: Config, granted: Collection[str]
+) -> tuple[str, ...]:
+    vendor = vendors.of(kind)
+    devices = vendor.devices(inventory, config)
+    found = vendor.of_nodes(devices, inventory, container.nodes, container.bound_nodes)
+    uuids = tuple(device.uuid for device in found if device.uuid not in granted)
+    if uuids:
+        wanted = Request(kind=kind, devices=uuids, driver_capabilities=(), source=IN_THE_BUNDLE)
+        allocate.allocate(wanted, devices, container, config)
+    return uuids

@@ -1,0 +1,124 @@
+"""Which device nodes a process may not open, by their owners and modes, and what to do about it. Pure.
+
+The device cgroup is one door, the node's mode the other: nodes come into containers as the host has them, and no hook
+can change the groups of the process that it works for. Ids are the host's, as this process sees them.
+"""
+
+from __future__ import annotations
+
+from oci_gpu_hook.base.record import Record
+from oci_gpu_hook.devices.edits import needed, restricted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from typing import Final
+
+    from oci_gpu_hook.devices.edits import DeviceNode
+
+OVERFLOW: Final = 65534  # how the kernel shows an id that a user namespace does not map (user_namespaces(7))
+
+
+class User(Record):
+    """Whom a process runs as.
+
+    name: of the user in messages. groups: of all its groups. overrides: whether it has CAP_DAC_OVERRIDE, which counts
+    for nodes whose owner and group `mapped` has: (first id, how many) of each range of its user namespace, () for all.
+    unmapped: whether this process itself is in a user namespace, where ids of the host may be unknown. opens: paths of
+    nodes of the host that its groups are known to open.
+    """
+
+    name: str
+    uid: int
+    groups: frozenset[int]
+    overrides: bool = False
+    mapped_uids: tuple[tuple[int, int], ...] = ()
+    mapped_gids: tuple[tuple[int, int], ...] = ()
+    unmapped: bool = False
+    opens: frozenset[str] = frozenset()
+
+
+class Guarded(Record):
+    """Nodes of one mode, owner and group."""
+
+    paths: tuple[str, ...]
+    mode: int
+    uid: int
+    gid: int
+
+
+def refused(user: User, nodes: Iterable[DeviceNode]) -> list[Guarded]:
+    """Return the nodes that the user may not open, those of one owner together."""
+    found: dict[tuple[int, int, int], list[str]] = {}
+    for node in restricted(nodes):
+        if not _may_open(user, node):
+            found.setdefault((node.file_mode, node.uid, node.gid), []).append(node.path)
+    return [Guarded(paths=tuple(paths), mode=mode, uid=uid, gid=gid) for (mode, uid, gid), paths in found.items()]
+
+
+def what(guarded: Guarded, user: User) -> str:
+    """Say who may not open what."""
+    return f"{user.name} may not open {', '.join(guarded.paths)}"
+
+
+def why(guarded: Guarded, user: User) -> str:
+    """Say by which owner and mode that is."""
+    unknown = " of the host, which this user namespace does not map"
+    group = f"group {guarded.gid}{unknown if _is_unknown(guarded.gid, user) else ''}"
+    kind = "mode" if len(guarded.paths) == 1 else "each of mode"
+    return f"{kind} {guarded.mode:04o}, owner {guarded.uid}, {group}"
+
+
+def remedy(guarded: Guarded, user: User) -> str:
+    """Say what gives the user the nodes."""
+    draws = all(path.startswith("/dev/dri/") for path in guarded.paths)
+    host = (
+        f"{'a udev rule' if draws else 'NVreg_DeviceFileMode=0666 of the module nvidia'} opens them to all on the host"
+    )
+    if guarded.mode >> 3 & needed(guarded.mode) != needed(guarded.mode):
+        return host
+    if _is_unknown(guarded.gid, user):
+        return (
+            f"podman run --group-add keep-groups, with crun, keeps your own groups, of which it has to be one; {host}"
+        )
+    if not _is_mapped(guarded.gid, user.mapped_gids):
+        return f"the container's user namespace has no such group: {host}"
+    return (
+        f"add the group {guarded.gid} to the container's process (--group-add {guarded.gid}, supplementalGroups of a "
+        f"pod, process.user.additionalGids of config.json); oci-gpu-runtime adds it by itself; {host}"
+    )
+
+
+def warnings(user: User, nodes: Sequence[DeviceNode]) -> Iterator[str]:
+    """Yield a sentence for the nodes of each owner that the user may not open."""
+    for guarded in refused(user, nodes):
+        yield f"{what(guarded, user)} ({why(guarded, user)}): {remedy(guarded, user)}"
+
+
+def _may_open(user: User, node: DeviceNode) -> bool:
+    """Do what the kernel does (fs/namei.c, generic_permission): only the first class that fits counts."""
+    mode = node.file_mode
+    if node.uid == user.uid and not _is_unknown(node.uid, user):
+        allowed = mode >> 6
+    elif node.gid in user.groups and not _is_unknown(node.gid, user):
+        allowed = mode >> 3
+    else:
+        allowed = mode
+    if _suffices(allowed, mode) or (node.host_path or node.path) in user.opens:
+        return True
+    known = not (_is_unknown(node.uid, user) or _is_unknown(node.gid, user))
+    in_namespace = _is_mapped(node.uid, user.mapped_uids) and _is_mapped(node.gid, user.mapped_gids)
+    return user.overrides and known and in_namespace
+
+
+def _suffices(allowed: int, mode: int) -> bool:
+    wanted = needed(mode)
+    return allowed & wanted == wanted
+
+
+def _is_unknown(number: int, user: User) -> bool:
+    return user.unmapped and number == OVERFLOW
+
+
+def _is_mapped(number: int, ranges: Sequence[tuple[int, int]]) -> bool:
+    return not ranges or any(first <= number < first + size for first, size in ranges)

@@ -1,0 +1,98 @@
+"""Shell completion: each shell that is installed here completes commands, options, choices and files."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+
+import pytest
+
+from oci_gpu_hook.admin.cli import completion, main, outline
+
+TOP = outline.read()
+WRITERS = {"bash": completion.bash, "zsh": completion.zsh, "fish": completion.fish}
+each_shell = pytest.mark.parametrize(
+    "shell",
+    [pytest.param(name, marks=pytest.mark.skipif(not shutil.which(name), reason=f"no {name}")) for name in WRITERS],
+)
+BASH = """
+source "$1"; shift
+COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1))
+_oci_gpu
+printf '%s\\n' "${COMPREPLY[@]}"
+"""
+
+
+@pytest.fixture(scope="module")
+def scripts(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("completion")
+    for shell, write in WRITERS.items():
+        (directory / shell).write_text(write(TOP))
+    return directory
+
+
+def of_bash(scripts, line):
+    done = subprocess.run(
+        ["bash", "-c", BASH, "bash", scripts / "bash", *line], capture_output=True, text=True, check=True
+    )
+    return done.stdout.split()
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (("oci-gpu", "d"), ["doctor"]),
+        (("oci-gpu", "--config", "x", "inf"), ["info"]),
+        (("oci-gpu", "--de"), ["--debug"]),
+        (("oci-gpu", "doctor", "--r"), ["--run"]),
+        (("oci-gpu", "install", "pod"), ["podman"]),
+        (("oci-gpu", "simulate", "x", "--layout", "lib"), ["lib64"]),
+        (("oci-gpu", "leases", "re"), ["release"]),
+        (("oci-gpu", "simulate", "x", "--gpus", "1"), []),
+        (("oci-gpu", "plan", "/et"), ["/etc"]),
+        (("oci-gpu", "--config", "/etc/pass"), ["/etc/passwd", "/etc/passwd-"]),
+    ],
+)
+def test_bash(scripts, line, expected):
+    assert sorted(of_bash(scripts, line)) == expected
+
+
+def test_bash_offers_every_command(scripts):
+    assert {*of_bash(scripts, ("oci-gpu", ""))} >= {*main.COMMANDS}
+
+
+@each_shell
+def test_the_script_is_one_for_its_shell(scripts, shell):
+    done = subprocess.run([shell, "-n", scripts / shell], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not shutil.which("fish"), reason="no fish")
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [("oci-gpu doc", "doctor"), ("oci-gpu doctor --r", "--run"), ("oci-gpu install pod", "podman")],
+)
+def test_fish(scripts, line, expected):
+    program = f"source {scripts / 'fish'}; complete -C {line!r}"
+    done = subprocess.run(["fish", "--no-config", "-c", program], capture_output=True, text=True, check=True)
+    assert expected in [row.split("\t")[0] for row in done.stdout.splitlines()]
+
+
+def lines(command, words=("oci-gpu",)):
+    """Yield every command with the words that lead to it."""
+    yield words, command
+    for each in command.below:
+        yield from lines(each, (*words, each.name))
+
+
+def test_every_option_is_in_every_script(scripts):
+    flags = [flag for command in outline.everything(TOP) for option in command.options for flag in option.flags]
+    assert {"--help", "--json", "--dry-run"} <= {*flags}
+    for flag in flags:
+        assert flag in (scripts / "zsh").read_text()
+        assert flag.lstrip("-") in (scripts / "fish").read_text()
+
+
+@pytest.mark.parametrize(("words", "command"), [pytest.param(*line, id=" ".join(line[0])) for line in lines(TOP)])
+def test_bash_offers_every_option(scripts, words, command):
+    assert {*of_bash(scripts, (*words, "-"))} >= {flag for option in command.options for flag in option.flags}

@@ -1,0 +1,190 @@
+"""`oci-gpu leases`: what people and tools see of the record, and releasing by hand."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from oci_gpu_hook.admin.cli import leases as command
+from oci_gpu_hook.admin.cli.main import main
+from oci_gpu_hook.allocation import allocate as story
+from oci_gpu_hook.allocation import query, release
+from oci_gpu_hook.base.config.model import Config
+from oci_gpu_hook.base.errors import DriverError
+from oci_gpu_hook.devices.nvidia import devices as of_nvidia
+from oci_gpu_hook.devices.nvidia import snapshot
+from oci_gpu_hook.devices.nvidia.model import Gpu, Inventory, MigDevice
+from oci_gpu_hook.oci.container import Container
+from oci_gpu_hook.request.model import Request
+from tests.paths import ROOT
+
+MIG = MigDevice(
+    index=0, uuid="MIG-0", gpu_instance=1, compute_instance=0, profile="1g.10gb", memory=10 << 30,
+    gpu_instance_minor=1, compute_instance_minor=2,
+)  # fmt: skip
+HOST = Inventory(
+    driver_version="580.1",
+    gpus=tuple(
+        Gpu(index=i, uuid=f"GPU-{i}", minor=i, bus_id=f"00000000:0{i}:00.0", memory=80 << 30,
+            name="NVIDIA H100 80GB HBM3", mig_enabled=i == 2, mig_devices=(MIG,) if i == 2 else ())
+        for i in range(3)
+    ),
+    libraries=(), files=(), nodes=(), detailed=True,
+)  # fmt: skip
+LONG = "3f5a" * 16
+
+
+@dataclass
+class Command:
+    """`oci-gpu leases` on the host, and what the host has."""
+
+    directory: Path
+    config: Config
+    process: subprocess.Popen
+
+    def __call__(self, *arguments: str) -> int:
+        return main(["--config", f"{self.directory}/config.toml", "leases", *arguments])
+
+
+@pytest.fixture
+def host(tmp_path, monkeypatch):
+    """A host of two GPUs and one in MIG mode, with a container that lives on each."""
+    (tmp_path / "config.toml").write_text(f'[state]\ndir = "{tmp_path}/state"\n')
+    monkeypatch.setattr(snapshot, "load", lambda *_, **__: HOST)
+    config = Config(state_dir=f"{tmp_path}/state")
+    process = subprocess.Popen(["/bin/sleep", "60"])
+    for name, devices, exclusive in ((LONG, ("0",), False), ("b\x1b[31m", ("1",), True), ("c", ("2:0",), False)):
+        container = Container(
+            id=name, pid=process.pid, bundle="/b", rootfs="/b/r", root_readonly=False, env=(), mounts=(),
+            annotations={}, privileged=False, uid=0, gid=0, namespaces=(), uid_mappings=(), gid_mappings=(),
+            cgroups_path="", device_rules=(),
+        )  # fmt: skip
+        wish = Request(devices=devices, exclusive=exclusive, driver_capabilities=(), source="environment")
+        story.allocate(wish, of_nvidia.of(HOST.gpus), container, config)
+
+    yield Command(tmp_path, config, process)
+    process.kill()
+    process.wait()
+
+
+def test_json_is_what_the_schema_says(host, capsys):
+    assert host("--json") == 0
+    shown = json.loads(capsys.readouterr().out)
+    with open(os.path.join(ROOT, "schemas", "leases.schema.json")) as file:
+        schema = json.load(file)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.Draft202012Validator(schema).validate(shown)
+    assert [(one["container"], one["gpus"], one["exclusive"], one["pid"]) for one in shown] == [
+        (LONG, ["GPU-0"], False, host.process.pid),
+        ("b\x1b[31m", ["GPU-1"], True, host.process.pid),
+        ("c", ["MIG-0"], False, host.process.pid),
+    ]
+
+
+def test_the_table_shows_free_and_held_devices_without_colour_in_a_pipe(host, capsys):
+    release.release_by_hand(LONG, host.config, force=True)
+    assert host() == 0
+    text = capsys.readouterr().out
+    lines = [line.split() for line in text.splitlines() if line.strip()]
+    assert lines[0] == ["GPU", "PRODUCT", "MEMORY", "HOLDER", "SINCE", "EXCLUSIVE"]
+    assert lines[2] == ["0", "H100", "80GB", "HBM3", "80", "GiB", "free"]
+    assert lines[3][-3] == r"b\x1b[31m"
+    assert lines[3][-1] == "yes"
+    assert lines[4][:5] == ["2:0", "MIG", "1g.10gb", "of", "H100"]
+    assert lines[4][-1] == "no"
+    assert "\x1b" not in text
+
+
+def test_eighty_columns_are_enough(host):
+    from rich.console import Console
+
+    console = Console(width=80, file=open(os.devnull, "w"), record=True)  # noqa: SIM115
+    console.print(command._picture(host.config))
+    text = console.export_text()
+    assert all(len(line) <= 80 for line in text.splitlines())
+    assert all(word in text for word in ("PRODUCT", "MEMORY", "HOLDER", "SINCE", "EXCLUSIVE", "yes"))
+    assert re.search(r" \d+s ", text), "how long ago"
+    assert "80 GiB   3f5a3f5a3f5a" in text, "as many digits as docker ps shows"
+
+
+def test_a_device_that_the_host_lost_is_still_shown_with_its_holder(host, monkeypatch, capsys):
+    fewer = Inventory(**{**HOST.__dict__, "gpus": HOST.gpus[:1]})
+    monkeypatch.setattr(snapshot, "load", lambda *_, **__: fewer)
+    host()
+    text = capsys.readouterr().out
+    assert "GPU-1   not on this host now" in text
+    assert "MIG-0   not on this host now" in text
+
+
+def test_leases_are_shown_without_a_driver(host, monkeypatch, capsys):
+    def fail(*_, **__):
+        raise DriverError("no driver", "it is not loaded", "load it")
+
+    monkeypatch.setattr(snapshot, "load", fail)
+    assert host() == 0
+    text = capsys.readouterr().out
+    assert LONG in text
+    assert "warning: no driver: it is not loaded; load it" in text
+
+
+def test_what_lives_is_released_by_force_only(host, capsys):
+    assert host("release", "c") == 1
+    assert "lives, and would go on using its GPUs" in capsys.readouterr().err
+    assert host("release", "3f5a3f", "--force") == 0
+    assert "c" in {lease.container for lease in query.current(host.config).leases}
+    assert LONG not in {lease.container for lease in query.current(host.config).leases}
+
+
+def test_of_two_that_live_and_have_one_id_the_process_tells_which_is_meant(host, capsys):
+    from oci_gpu_hook.allocation import model, store
+    from oci_gpu_hook.allocation.holders import Holder, Processes
+
+    processes = Processes()
+    parent = processes.lineage()[1]
+    with store.Store(host.config.state_dir, processes) as opened:
+        opened.lock()
+        book = opened.read()
+        twin = model.Lease(**{**book.leases[-1].__dict__, "holder": Holder(**parent.__dict__)})
+        opened.write(book.replace(leases=(*book.leases, twin)))
+    assert host("release", "c", "--force") == 1
+    assert f"is the id of several: pid {host.process.pid}, {parent.pid}" in capsys.readouterr().err
+    assert host("release", str(parent.pid), "--force") == 0
+    left = query.current(host.config).leases
+    assert [lease.holder.pid for lease in left if lease.container == "c"] == [host.process.pid]
+
+
+def test_releasing_what_holds_nothing_is_an_error_that_names_the_holders(host, capsys):
+    assert host("release", "zzz") == 1
+    assert capsys.readouterr().err == (
+        f"oci-gpu: error: container 'zzz': has no lease; those have: '{LONG}', 'b\\x1b[31m', 'c'\n"
+    )
+
+
+def test_those_who_wait_are_shown_below(host, capsys):
+    from oci_gpu_hook.allocation import queue, store
+    from oci_gpu_hook.allocation.holders import Processes
+    from oci_gpu_hook.allocation.model import Claim, Moment
+
+    processes = Processes()
+    wish = Request(count=2, exclusive=True, driver_capabilities=(), source="environment")
+    holder = processes.holder(0)
+    assert holder
+    claim = Claim(container="batch", holder=holder, request=wish)
+    with store.Store(host.config.state_dir, processes) as opened:
+        opened.lock()
+        opened.write(queue.enqueue(opened.read(), claim, claim.holder, Moment(date="", uptime=0))[1])
+    host()
+    assert "waiting, 1: batch for 2" in capsys.readouterr().out
+
+
+def test_a_record_that_cannot_be_used_is_an_error(host, capsys):
+    os.chmod(host.config.state_dir, 0o777)
+    assert host("--json") == 1
+    assert "could be written by others" in capsys.readouterr().err

@@ -1,0 +1,156 @@
+"""The one file of modules: it saves the search, changes nothing, and is passed over when a source is newer."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import oci_gpu_hook
+from oci_gpu_hook.admin.install import hotpath_build
+
+DOOR = '''"""Says something."""
+from __future__ import annotations
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from nowhere import Nothing
+from demo_package.oci_gpu_hook_part import VALUE
+LIMIT: Nothing = 3
+def main(first: Nothing, *rest: Nothing, key: Nothing = None) -> Nothing:
+    """Add."""
+    local: Nothing = VALUE
+    return local + LIMIT + len(rest)
+'''
+
+
+@pytest.fixture
+def package(tmp_path):
+    home = tmp_path / "site" / "oci_gpu_hook"
+    (home / "apply").mkdir(parents=True)
+    (home / "__init__.py").write_text("")
+    (home / "apply" / "__init__.py").write_text("")
+    (home / "apply" / "part.py").write_text("VALUE = 4\n")
+    (home / "entrypoints").mkdir()
+    (home / "entrypoints" / "__init__.py").write_text("")
+    (home / "entrypoints" / "hook.py").write_text(
+        DOOR.replace("demo_package.oci_gpu_hook_part", "oci_gpu_hook.apply.part")
+    )
+    return home
+
+
+def start(package, modules, program):
+    text = (
+        f"import marshal, posix, sys\nsys.path.append({str(package.parent)!r})\n"
+        f"file = posix.open({str(modules)!r}, posix.O_RDONLY)\n"
+        "size = int.from_bytes(posix.read(file, 8), 'little')\n"
+        "head = marshal.loads(posix.read(file, size))\n"
+        "exec(head[0], scope := {'__name__': 'oci_gpu_hook.base.cpython.hotpath'})\n"
+        "scope['use'](file, 8 + size, head, 'oci_gpu_hook.entrypoints.hook')\n"
+        f"{program}\n"
+    )
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", text], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_modules_come_out_of_the_file(package, tmp_path):
+    modules = tmp_path / "modules"
+    hotpath_build.write(str(modules), sys.executable, str(package), "oci_gpu_hook.entrypoints.hook")
+    program = (
+        "from oci_gpu_hook.entrypoints import hook; from oci_gpu_hook.apply import part; "
+        "print(hook.main(1, 2, 3), part.__spec__, part.__file__)"
+    )
+    assert start(package, modules, program) == f"9 None {package}/apply/part.py"
+
+
+def test_a_source_that_has_changed_is_imported_as_usual(package, tmp_path):
+    modules = tmp_path / "modules"
+    hotpath_build.write(str(modules), sys.executable, str(package), "oci_gpu_hook.entrypoints.hook")
+    (package / "apply" / "part.py").write_text("VALUE = 50\n")
+    assert start(package, modules, "from oci_gpu_hook.entrypoints import hook; print(hook.main(1))") == "53"
+
+
+def test_installed_code_changes_as_a_whole(package, tmp_path):
+    modules = tmp_path / "modules"
+    hotpath_build.write(str(modules), sys.executable, str(package), "oci_gpu_hook.entrypoints.hook", is_checkout=False)
+    program = "from oci_gpu_hook.entrypoints import hook; print(hook.main(1))"
+    (package / "apply" / "part.py").write_text("VALUE = 50\n")
+    assert start(package, modules, program) == "7"
+    (package / "__init__.py").write_text("# another version\n")
+    assert start(package, modules, program) == "53"
+
+
+def test_a_source_that_has_gone_is_imported_as_usual(package, tmp_path):
+    modules = tmp_path / "modules"
+    hotpath_build.write(str(modules), sys.executable, str(package), "oci_gpu_hook.entrypoints.hook")
+    (package / "apply" / "part.py").unlink()
+    program = (
+        "try:\n    import oci_gpu_hook.entrypoints.hook\nexcept ModuleNotFoundError as error:\n    print(error.name)"
+    )
+    assert start(package, modules, program) == "oci_gpu_hook.apply.part"
+
+
+def test_lean_code_has_neither_docstrings_nor_annotations(package):
+    code = hotpath_build.compiled(str(package / "entrypoints" / "hook.py"), str(package))
+    assert code
+    scope = {"__name__": "lean", "__linked__": importlib.import_module}
+    with pytest.raises(ModuleNotFoundError):
+        exec(code, scope)  # imports what the other file has
+    names = [name for constant in code.co_consts if hasattr(constant, "co_names") for name in constant.co_names]
+    assert "Nothing" not in code.co_names
+    assert "Nothing" not in names
+
+
+def test_every_hot_module_is_lean_without_a_change_of_meaning():
+    package = os.path.dirname(os.path.abspath(oci_gpu_hook.__file__))
+    for name in ("base/record.py", "oci/container.py", "request/model.py", "devices/edits.py"):
+        source = os.path.join(package, name)
+        with open(source) as file:
+            tree = hotpath_build._Lean().visit(ast.parse(file.read()))
+        fields = fields_of(tree)
+        with open(source) as file:
+            whole = ast.parse(file.read())
+        assert fields == fields_of(whole)
+
+
+def fields_of(tree):
+    classes = [statement for statement in tree.body if isinstance(statement, ast.ClassDef)]
+    return [ast.unparse(s.target) for each in classes for s in each.body if isinstance(s, ast.AnnAssign)]
+
+
+def test_linked_modules_are_those_that_imports_would_find(package, tmp_path):
+    (package / "apply" / "other.py").write_text(
+        "from oci_gpu_hook.apply import part\nfrom oci_gpu_hook.apply.part import VALUE as value, VALUE\n"
+    )
+    (package / "entrypoints" / "hook.py").write_text(
+        "from oci_gpu_hook.apply import other as renamed\nmain = renamed\n"
+    )
+    modules = tmp_path / "modules"
+    hotpath_build.write(str(modules), sys.executable, str(package), "oci_gpu_hook.entrypoints.hook")
+    program = (
+        "from oci_gpu_hook.entrypoints import hook; import oci_gpu_hook.apply.part as part; other = hook.main; "
+        "print(other.part is part, other.value, other.VALUE, hook.renamed.__name__)"
+    )
+    assert start(package, modules, program) == "True 4 4 oci_gpu_hook.apply.other"
+
+
+def test_a_linked_module_has_the_line_of_its_import(package):
+    (package / "entrypoints" / "hook.py").write_text("\n\nfrom oci_gpu_hook.apply.part import VALUE\n")
+    code = hotpath_build.compiled(str(package / "entrypoints" / "hook.py"), str(package))
+    assert code
+    assert {line for _, _, line in code.co_lines() if line} == {3}
+
+
+@pytest.mark.parametrize("head", hotpath_build.HEADS)
+def test_each_group_can_be_the_first_one_that_is_needed(tmp_path, head):
+    """A container's start does not import what only its end does, and the other way round."""
+    package = Path(oci_gpu_hook.__file__).parent
+    modules = tmp_path / "modules"
+    hotpath_build.write(str(modules), sys.executable, str(package), "oci_gpu_hook.entrypoints.hook")
+    program = f"import {head} as head; print(type(head.__spec__.loader).__name__)"
+    assert start(package, modules, program) == "Finder"
