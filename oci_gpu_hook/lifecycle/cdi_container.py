@@ -67,7 +67,7 @@ def adjust(config_json: bytes, state: State, words: Sequence[str], config: Confi
     guarded = restricted(_given(document, what))
     user = container_user.of(container, guarded) if guarded else None
     for text in (*plan.warnings, *(node_access.warnings(user, guarded) if user else ())):
-        log.warning("warning", text=text)
+        log.tell(text)
 
 
 def _seen(image: Image, arguments: cdi_hook.Arguments, config: Config) -> Seen:

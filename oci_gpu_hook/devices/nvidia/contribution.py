@@ -51,7 +51,10 @@ def make(
 
         links += volume.links(facts.volume, mounts, links, image)
     links += _links(inventory, wanted, image)
-    nodes = device_nodes.of(request, inventory, devices, warnings)
+    nodes = device_nodes.of(request, inventory, devices)
+    unmet: list[str] = []
+    for text, needed in device_nodes.lacking(request, inventory, devices):
+        (unmet if needed else warnings).append(text)
     links += device_nodes.links(devices, nodes)
     files: list[GeneratedFile] = []
     if facts.procfs:
@@ -73,13 +76,15 @@ def make(
         ld_cache=(*compat, *cached),
         decisions=decisions,
         warnings=tuple(warnings),
+        unmet=tuple(unmet),
         driver_version=inventory.driver_version,
+        late=device_nodes.late(request, inventory, devices),
     )
 
 
 def device_edits(request: Request, inventory: RequestInventory, devices: Sequence[Device]) -> ContainerEdits:
     """Return the part that needs no rootfs: the nodes, and the groups that may use them. Raises DriverError."""
-    nodes = device_nodes.of(request, inventory, devices, [])
+    nodes = device_nodes.of(request, inventory, devices)
     return ContainerEdits(device_nodes=tuple(nodes), additional_gids=groups(nodes))
 
 

@@ -127,7 +127,7 @@ def _nodes_of(
 ) -> tuple[DeviceNode, ...]:
     """Return the nodes that come with these devices alone."""
     known = {node.path for node in common}
-    return tuple(node for node in device_nodes.of(request, inventory, devices, []) if node.path not in known)
+    return tuple(node for node in device_nodes.of(request, inventory, devices) if node.path not in known)
 
 
 def _device(name: str, nodes: tuple[DeviceNode, ...]) -> SpecDevice:
