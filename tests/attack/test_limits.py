@@ -86,6 +86,41 @@ print(json.dumps([time.process_time() - started, peak() - before, outcome[:2000]
 # What is tried: limits that it is about, code that makes the worst input and binds `read`, and what comes of it.
 JSON = ("JSON_ITEMS",)
 WORST = {
+    "resources of an update": (
+        ("UPDATE", *JSON),
+        """
+        from oci_gpu_hook.entrypoints import runtime_update
+        rule = b'{"allow":true,"access":"rw"},'
+        path = written("resources", parsed(b'{"devices": [', rule, b"]}", limits.UPDATE))
+        update = runtime_update.read_update(["update", "--resources", path, "c"])
+        runtime_update._granted = lambda *_: [{"allow": True, "type": "c", "major": 1, "minor": n} for n in range(64)]
+        read = lambda: runtime_update._merged(runtime_update._read_again(path), update, "/runtime")
+        """,
+        "read",
+    ),
+    "an engine's list of containers": (
+        ("ENGINE_RECORD", *JSON),
+        """
+        from oci_gpu_hook.oci import engine_records
+        os.makedirs(directory + "/overlay-containers")
+        record = b'{"id":"x","image":"' + b"a" * 64 + b'"},'
+        written("overlay-containers/containers.json", parsed(b"[", record, b"]", limits.ENGINE_RECORD))
+        read = lambda: engine_records._of_containers_storage(directory, "overlay", "c")
+        """,
+        "read",
+    ),
+    "names of a pod": (
+        ("POD_NAME", "CONFIG_JSON"),
+        """
+        from oci_gpu_hook.oci import pod
+        name = "n" * (1 << 20)
+        keys = ("sandbox-namespace", "sandbox-name", "container-name")
+        found = container(annotations={"io.kubernetes.cri." + key: name for key in keys}).annotations
+        def read():
+            assert 0 < len(pod.description(found)) <= limits.POD_NAME
+        """,
+        "read",
+    ),
     "state of empty lists": (
         ("STATE", *JSON),
         """
@@ -569,6 +604,8 @@ OTHERS = {
     "JOURNAL_LOCK_SECONDS": "tests/unit/apply/test_cleanup.py",
     "LEASES_LOCK_SECONDS": "tests/unit/allocation/test_record_files.py",
     "NVML_SECONDS": "tests/unit/devices/nvidia/test_nvml.py",
+    "HOST_LOG_MESSAGE": "of what is said, which is cut",
+    "RUNTIME_SECONDS": "tests/runtime/test_runtime_update.py",
     "SYSTEMD_MESSAGE": "tests/unit/apply/systemd",
     "SYSTEMD_SAID": "thrown away piece by piece",
     "SYSTEMD_LINE": "tests/unit/apply/systemd",
