@@ -153,3 +153,14 @@ def test_nothing_comes_that_was_not_asked_for(runtime, make_bundle, host, unmade
         assert findings(container.id) == []
         assert command("repair", container.id).returncode == 0
         assert opened(container, "/dev/nvidia-uvm") == "ENOENT"
+
+
+def test_a_container_of_a_user_namespace_gets_them_too(runtime, make_bundle, host, unmade, command, findings):
+    make_again = unmade("nvidia-uvm*")
+    env = ("NVIDIA_VISIBLE_DEVICES=0", "NVIDIA_DRIVER_CAPABILITIES=compute,utility")
+    with runtime.started(make_bundle(args=SLEEP, env=env, config=host.config, user_namespace=True)) as container:
+        make_again()
+        repaired = command("repair", container.id)
+        assert repaired.returncode == 0, repaired.stderr
+        assert opened(container, "/dev/nvidia-uvm") == "ENXIO"
+        assert findings(container.id) == []

@@ -173,6 +173,19 @@ def test_one_that_the_driver_starts_at_last_is_noticed(tmp_path):
     assert chosen(asks("all"), config) == [gpu.uuid for gpu in made.gpus]
 
 
+def test_one_of_which_an_old_driver_says_nothing_is_lost(tmp_path):
+    made, config = host(tmp_path, gpus=2, sick=(0,))
+    information = f"{made.proc_root}/driver/nvidia/gpus/{made.gpus[0].bus_id}/information"
+    os.chmod(information, 0o644)
+    with open(information, "w"):
+        pass
+    assert chosen(asks(count=1), config) == chosen(asks("0"), config) == [made.gpus[1].uuid]
+    os.unlink(information)
+    assert chosen(asks("all"), config) == [made.gpus[1].uuid]
+    with pytest.raises(InvalidInput, match="the driver has lost it"):
+        chosen(asks(f"0000{made.gpus[0].bus_id}"), config)
+
+
 def test_one_that_sleeps_is_not_woken_to_be_asked(tmp_path):
     made, config = host(tmp_path, gpus=1)
     lose(made, 0)  # whoever reads this has read too much
