@@ -54,6 +54,7 @@ KERNEL_TABLE: Final = 12 << 20  # bytes of a mountinfo or the like; a container'
 MOUNTS: Final = 100_000  # rows of one; the kernel has no more in a namespace (fs.mount-max) unless it is told otherwise
 ENVIRONMENT: Final = 8 << 20  # bytes of a process's; the kernel hands over 6 MiB at the most (fs/exec.c)
 WRAPPER: Final = 64 << 10  # bytes of a script in the place of a driver's program; they have some hundred
+WRAPPERS: Final = 4  # such scripts, one in front of the other
 PROC_FILE: Final = 1 << 20  # bytes of a file of the driver's
 UNIT_FILE: Final = 64 << 10  # bytes of a unit file of systemd
 SYSTEMD_MESSAGE: Final = 1 << 20  # bytes; systemd's about a unit have some kilobytes

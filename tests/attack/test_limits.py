@@ -572,7 +572,7 @@ WORST = {
         "read",
     ),
     "a script in the place of a driver's program": (
-        ("WRAPPER",),
+        ("WRAPPER", "WRAPPERS"),
         """
         from oci_gpu_hook.devices.nvidia import programs
         from oci_gpu_hook.devices.nvidia.driver_root import DriverRoot

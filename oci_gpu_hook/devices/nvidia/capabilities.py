@@ -161,15 +161,6 @@ LIBRARIES: Final = (
     _lib("libnvidia-vgxcfg", NOT_GIVEN),
 )
 
-# Capabilities bring nothing without one of these; with compat32 beside, neither without one of 32 bits.
-ESSENTIAL_LIBRARIES: Final = {
-    COMPUTE_PROGRAMS: ("libcuda",),
-    UTILITY: ("libnvidia-ml",),
-    VIDEO: ("libnvcuvid", "libnvidia-encode"),
-    GRAPHICS: ("libGLX_nvidia", "libEGL_nvidia"),
-    NGX: ("libnvidia-ngx",),
-}
-
 # Files of a library directory that are no shared libraries of the loader's (run: nvidia/wine, xorg modules).
 WINE_LIBRARIES: Final = ("nvngx.dll", "_nvngx.dll", "nvngx_dlssg.dll")
 X_MODULES: Final = (
@@ -201,13 +192,6 @@ BINARIES: Final = (
     _file("nvidia-installer", NOT_GIVEN),
     _file("nvidia-uninstall", NOT_GIVEN),
     _file("nvidia-gridd", NOT_GIVEN),  # the licence daemon of vGPU guests
-)
-
-# Files without which capabilities are of little use, where their libraries are there; and why.
-ESSENTIAL_FILES: Final = (
-    (UTILITY, "/usr/bin/nvidia-smi", "nobody can look at the GPUs with it"),
-    (GRAPHICS, "/etc/vulkan/icd.d/nvidia_icd.json", "Vulkan finds no GPU"),
-    (GRAPHICS, "/usr/share/glvnd/egl_vendor.d/10_nvidia.json", "EGL finds no GPU"),
 )
 
 # Relative to the driver's data and configuration directories (cdi: graphics.go; run: the last ones).

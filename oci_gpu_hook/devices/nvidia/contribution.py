@@ -65,10 +65,10 @@ def make(
         profile_mount, profile = egl_profile(devices)
         mounts.append(profile_mount)
         files.append(profile)
-    warnings += [text for capabilities, text in inventory.lacking if not wanted.isdisjoint(capabilities)]
-    if "compat32" in wanted:
-        warnings += _no_compat32(inventory, image)
-    warnings += _passed_over(request, inventory)
+    if inventory.lacking or "compat32" in wanted or [gpu for gpu in inventory.gpus if gpu.fault]:
+        from oci_gpu_hook.devices.nvidia import shortfalls
+
+        warnings += shortfalls.of(request, inventory, image)
     compat, decisions = forward_compatibility(inventory, devices, facts, config)
     if facts.nested_proc:
         decisions += ("/proc/driver/nvidia is left as it is and shows all GPUs of the host: nested-proc is true",)
@@ -89,27 +89,6 @@ def device_edits(request: Request, inventory: RequestInventory, devices: Sequenc
     """Return the part that needs no rootfs: the nodes, and the groups that may use them. Raises DriverError."""
     nodes = device_nodes.of(request, inventory, devices)
     return ContainerEdits(device_nodes=tuple(nodes), additional_gids=groups(nodes))
-
-
-def _no_compat32(inventory: RequestInventory, image: Image) -> list[str]:
-    """Return why compat32 brings nothing to this image, where that is not the host's want of any 32-bit library."""
-    if True in ["compat32" in capabilities for capabilities, _ in inventory.lacking]:
-        return []
-    if not image.library_directory_32:
-        return ["compat32 brings nothing: the image has no place for 32-bit libraries"]
-    if True in [library.bits == 32 for library in inventory.libraries]:
-        return []
-    return ["compat32 brings nothing: the host has no 32-bit library of the other capabilities that are asked for"]
-
-
-def _passed_over(request: Request, inventory: RequestInventory) -> list[str]:
-    """Return a warning for each GPU that `all` or a count would mean, and that the driver has lost."""
-    lost = [gpu for gpu in inventory.gpus if gpu.fault]
-    if not lost or (request.count is None and "all" not in [name.lower() for name in request.devices]):
-        return []
-    from oci_gpu_hook.devices.nvidia import refusals
-
-    return [refusals.passed_over(gpu) for gpu in lost]
 
 
 def _check_requirements(request: Request, inventory: RequestInventory, devices: Sequence[Device]) -> None:

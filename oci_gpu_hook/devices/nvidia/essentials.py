@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from oci_gpu_hook.devices.nvidia.capabilities import ESSENTIAL_FILES, ESSENTIAL_LIBRARIES
+from oci_gpu_hook.devices.nvidia.capabilities import COMPUTE_PROGRAMS, GRAPHICS, NGX, UTILITY, VIDEO
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,6 +12,20 @@ if TYPE_CHECKING:
     from oci_gpu_hook.devices.nvidia.model import DriverFile, Lacking, Library
 
 NOTHING: Final = "brings nothing"
+# Capabilities bring nothing without one of these; with compat32 beside, neither without one of 32 bits.
+ESSENTIAL_LIBRARIES: Final = {
+    COMPUTE_PROGRAMS: ("libcuda",),
+    UTILITY: ("libnvidia-ml",),
+    VIDEO: ("libnvcuvid", "libnvidia-encode"),
+    GRAPHICS: ("libGLX_nvidia", "libEGL_nvidia"),
+    NGX: ("libnvidia-ngx",),
+}
+# Files without which capabilities are of little use, where their libraries are there; and why.
+ESSENTIAL_FILES: Final = (
+    (UTILITY, "/usr/bin/nvidia-smi", "nobody can look at the GPUs with it"),
+    (GRAPHICS, "/etc/vulkan/icd.d/nvidia_icd.json", "Vulkan finds no GPU"),
+    (GRAPHICS, "/usr/share/glvnd/egl_vendor.d/10_nvidia.json", "EGL finds no GPU"),
+)
 
 
 def lacking(

@@ -10,12 +10,12 @@ from oci_gpu_hook.devices.nvidia import prefixes as of_prefix
 from oci_gpu_hook.devices.nvidia import programs
 from oci_gpu_hook.devices.nvidia.capabilities import (
     DATA_FILES,
-    ESSENTIAL_FILES,
     FEATURE_FILES,
     FIRMWARE,
     SOCKETS,
     X_MODULES,
 )
+from oci_gpu_hook.devices.nvidia.essentials import ESSENTIAL_FILES
 from oci_gpu_hook.devices.nvidia.model import DriverFile, Link
 
 TYPE_CHECKING = False

@@ -17,7 +17,6 @@ from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.devices.nvidia import prefixes
 from oci_gpu_hook.devices.nvidia.capabilities import (
     DRIVER_VERSION,
-    ESSENTIAL_LIBRARIES,
     GBM_BACKEND,
     GRAPHICS,
     LIBRARIES,
@@ -26,6 +25,7 @@ from oci_gpu_hook.devices.nvidia.capabilities import (
     WINE_LIBRARIES,
     X_MODULES,
 )
+from oci_gpu_hook.devices.nvidia.essentials import ESSENTIAL_LIBRARIES
 from oci_gpu_hook.devices.nvidia.model import Library, Link
 
 TYPE_CHECKING = False
@@ -44,7 +44,6 @@ _BELOW: Final = ("vdpau", "nvidia/current")
 _WINE: Final = "nvidia/wine"
 _MACHINES: Final = {"x86_64": (elf.X86_64, elf.I386), "aarch64": (elf.AARCH64, elf.ARM)}
 _WITH_32_BITS: Final = ("x86_64",)  # where the driver has 32-bit libraries; of NGX there are none
-_MULTIARCH: Final = {"x86_64": ("x86_64-linux-gnu", "i386-linux-gnu"), "aarch64": ("aarch64-linux-gnu",)}
 
 
 class Libraries(Record):
@@ -69,7 +68,7 @@ def find(root: DriverRoot, version: str, search_paths: Sequence[str]) -> Librari
     search = _Search(root, version)
     search.look_into([*_of_ld_cache(root), *search_paths])
     awaited: dict[str, None] = {}
-    usual = tuple(_usual_directories(os.uname().machine))
+    usual = tuple(prefixes.usual_directories(os.uname().machine))
     for beside in (True, False, True):  # in the prefix of what was found, in the usual directories, in their prefix
         if not search.is_complete:
             directories = tuple(prefixes.library_directories(prefixes.of(search.homes))) if beside else usual
@@ -223,26 +222,6 @@ def _of_ld_cache(root: DriverRoot) -> Iterable[str]:
             if resolved:
                 directories[os.path.dirname(resolved)] = None
     return directories
-
-
-def _usual_directories(machine: str) -> Iterable[str]:
-    for triplet in _MULTIARCH.get(machine, ()):
-        yield f"/usr/lib/{triplet}"  # Debian, Ubuntu
-        yield f"/usr/lib/{triplet}/nvidia"
-    yield "/usr/lib64"  # Fedora, SUSE
-    yield "/usr/lib64/nvidia"
-    yield "/usr/local/nvidia/lib64"  # nvidia-docker 1.x volumes, GKE, clouds
-    yield "/usr/local/nvidia/lib"
-    yield "/run/opengl-driver/lib"  # NixOS
-    yield "/run/opengl-driver-32/lib"
-    yield "/usr/lib/nvidia"  # Bottlerocket and others that keep it apart
-    yield "/usr/local/lib"  # Talos
-    yield "/usr/lib"  # Arch; 32-bit files on Fedora
-    yield "/usr/lib32"
-    yield "/home/kubernetes/bin/nvidia/lib64"  # Container-Optimized OS, of GKE
-    yield "/var/lib/nvidia/lib64"  # and by itself
-    yield "/lib64"  # a driver root that is the prefix of a driver
-    yield "/lib"
 
 
 def _none_found(root: DriverRoot, version: str, other_versions: dict[str, str]) -> DriverError:

@@ -49,7 +49,6 @@ _OTHER_PRODUCTS: Final = ("nvidia-container-", "nvidia-ctk", "nvidia-cdi-hook", 
 _ESSENTIAL: Final = "nvidia-smi"
 _MACHINES: Final = {"x86_64": elf.X86_64, "aarch64": elf.AARCH64}
 _USUAL: Final = ("lib", "lib64", "lib32", "usr")  # where loaders of images are
-_MOST_SCRIPTS: Final = 4  # one in front of the other
 _SEPARATORS: Final = str.maketrans("\"'`;|&()<>={}$", " " * 14)
 
 
@@ -101,7 +100,7 @@ def _program(root: DriverRoot, name: str, there: Sequence[str]) -> tuple[str, st
     trouble = ""
     seen: set[str] = set()
     turn = list(there)
-    for _ in range(_MOST_SCRIPTS):
+    for _ in range(limits.WRAPPERS):
         scripts = []
         for path in turn:
             if path in seen:
