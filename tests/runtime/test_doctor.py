@@ -28,14 +28,14 @@ def test_a_container_gets_its_gpu(machine, simulated, hook):
 
 
 def test_it_says_what_the_hook_said(machine, simulated, hook):
-    node = simulated.directory / "dev/nvidia0"
+    node = simulated.directory / "dev/nvidiactl"  # without the node of a GPU, the trial takes another GPU
     node.rename(simulated.directory / "dev/away")
     try:
         found = trial(machine, simulated)["runc"]
     finally:
         (simulated.directory / "dev/away").rename(node)
     assert found["severity"] == "error"
-    assert "oci-gpu-hook: error: device node '/dev/nvidia0': the host does not have it" in found["why"]
+    assert "oci-gpu-hook: error: device node '/dev/nvidiactl': the host does not have it" in found["why"]
 
 
 def test_nothing_is_left(machine, simulated, hook):
