@@ -47,6 +47,8 @@ def discover(config: Config) -> Snapshot:
         *(others.awaited if essentials.lacks_files(lacking) else ()),
         *host_nodes.watched(dev_root),
         f"{config.proc_root}/driver/nvidia-caps/mig-minors",
+        # Made again when the driver takes a GPU anew; to read one each time would cost ten times as much as the bus.
+        *(f"{config.proc_root}/driver/nvidia/gpus/{gpu.proc_name}/information" for gpu in gpus),
     )
     inventory = Inventory(
         driver_version=version,

@@ -141,6 +141,21 @@ def test_one_that_is_lost_after_the_inventory_was_stored_is_noticed(tmp_path):
         chosen(asks(made.gpus[0].uuid), config)
 
 
+def test_one_that_the_driver_takes_anew_and_cannot_start_is_noticed(tmp_path):
+    """As after a reset that failed: the entry in /proc is another, and NVML does not count the GPU any more."""
+    made, config = host(tmp_path, gpus=2)
+    sick = make(str(tmp_path / "sick"), gpus=2, sick=(0,), device_nodes=False)
+    library = "libnvidia-ml.so.580.159.04"
+    with open(f"{sick.driver_root}{sick.library_directory}/{library}", "rb") as file:
+        image = file.read()
+    with open(f"{made.driver_root}{made.library_directory}/{library}", "r+b") as file:  # no fact: its directory is
+        file.write(image)
+    assert chosen(asks(count=1), config) == [made.gpus[0].uuid]
+    entry = f"driver/nvidia/gpus/{made.gpus[0].bus_id}/information"
+    os.replace(f"{sick.proc_root}/{entry}", f"{made.proc_root}/{entry}")
+    assert chosen(asks(count=1), config) == [made.gpus[1].uuid]
+
+
 def test_mig_devices_that_are_lost_after_the_inventory_was_stored_are_known_by_their_names(tmp_path):
     made, config = host(tmp_path, gpus=2, mig=MIG)
     assert len(chosen(asks("all"), config)) == 4
