@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from oci_gpu_hook.apply.device_access import cgroup
+from oci_gpu_hook.apply.operations import bind
 from oci_gpu_hook.apply.operations.inspection import Finding, Inspection
 from oci_gpu_hook.apply.operations.table import KINDS
 from oci_gpu_hook.apply.systemd import drop_in
@@ -38,8 +39,12 @@ def lost_part(plan: Plan, entry: Entry, findings: Sequence[Finding]) -> Plan:
     """Return the part of a plan that was given and is lost, as findings say: nodes, mounts, links, the ld cache."""
     edits = ContainerEdits(device_nodes=plan.edits.device_nodes, mounts=plan.edits.mounts)
     plan = plan.replace(edits=edits)
+    comes_late = any(finding.late and finding.repairable for finding in findings)
     for kind in KINDS:
-        plan = kind.lost(plan, entry, {finding.path for finding in findings if finding.kind == kind.NAME})
+        paths = {finding.path for finding in findings if finding.kind == kind.NAME}
+        if comes_late and kind is bind:
+            paths |= {path for path, _needed in entry.late}
+        plan = kind.lost(plan, entry, paths)
     return plan
 
 

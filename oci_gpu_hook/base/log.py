@@ -14,6 +14,7 @@ import time
 
 from oci_gpu_hook.base import streams
 from oci_gpu_hook.base.document import dump
+from oci_gpu_hook.base.errors import one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,6 +58,20 @@ def warning(event: str, **fields: object) -> None:
     _write(2, event, fields)
 
 
+def tell(text: str, *, grave: bool = False) -> None:
+    """Log what a container does not get as asked, and say it on stderr, which some engines show.
+
+    grave: something that it asked for is of no use. The host's log is told too, as of refusals.
+    """
+    _write(2, "warning", {"text": text})
+    if grave and _tells_host:
+        _tell_host("oci-gpu-hook", text, is_error=False)
+    try:
+        os.write(2, f"oci-gpu-hook: warning: {one_line(text)}\n".encode("utf-8", "replace"))
+    except OSError:
+        return
+
+
 def error(event: str, **fields: object) -> None:
     """Log what failed; with exc_info=True also where."""
     _note(event)
@@ -74,11 +89,16 @@ def refused(program: str, message: str) -> None:
     if not _has_refusal:
         error("refused", reason=message)
     if _tells_host:
-        try:
-            from oci_gpu_hook.base import system_log
-        except ImportError:  # a Python without sockets
-            return
-        system_log.error(program, message, str(_context.get("container", "")))
+        _tell_host(program, message, is_error=True)
+
+
+def _tell_host(program: str, message: str, *, is_error: bool) -> None:
+    try:
+        from oci_gpu_hook.base import system_log
+    except ImportError:  # a Python without sockets
+        return
+    tell = system_log.error if is_error else system_log.warning
+    tell(program, message, str(_context.get("container", "")))
 
 
 def render(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """The log of the host's services: journald by its own protocol, else what listens at /dev/log.
 
-systemd, docs/JOURNAL_NATIVE_PROTOCOL.md; RFC 3164 for the other. Imported where a container is refused, and only there.
+systemd, docs/JOURNAL_NATIVE_PROTOCOL.md; RFC 3164 for the other. Imported where a container is refused, or where
+something that it asked for is of no use, and only there.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 
 JOURNAL: Final = "/run/systemd/journal/socket"
 SYSLOG: Final = "/dev/log"
-_ERROR: Final = 3  # both the severity `err` and the facility `daemon`
+_DAEMON: Final = 3  # the facility
+_ERROR: Final = 3
+_WARNING: Final = 4
 
 
 def error(program: str, message: str, container: str) -> bool:
@@ -25,12 +28,21 @@ def error(program: str, message: str, container: str) -> bool:
 
     container: its id, for journald's field of the name that Docker and Podman use, "" where it is not known.
     """
+    return _log(_ERROR, program, message, container)
+
+
+def warning(program: str, message: str, container: str) -> bool:
+    """Log a warning in the same way."""
+    return _log(_WARNING, program, message, container)
+
+
+def _log(severity: int, program: str, message: str, container: str) -> bool:
     text = one_line(message)[: limits.HOST_LOG_MESSAGE]
-    fields = {"MESSAGE": text, "PRIORITY": _ERROR, "SYSLOG_FACILITY": _ERROR, "SYSLOG_IDENTIFIER": program}
+    fields = {"MESSAGE": text, "PRIORITY": severity, "SYSLOG_FACILITY": _DAEMON, "SYSLOG_IDENTIFIER": program}
     if container:
         fields["CONTAINER_ID_FULL"] = one_line(container)
     journal = "".join(f"{name}={value}\n" for name, value in fields.items())
-    syslog = f"<{_ERROR << 3 | _ERROR}>{program}[{os.getpid()}]: {text}"
+    syslog = f"<{_DAEMON << 3 | severity}>{program}[{os.getpid()}]: {text}"
     return _send(JOURNAL, journal) or _send(SYSLOG, syslog)
 
 

@@ -64,6 +64,9 @@ class Contribution(Record):
 
     ld_cache: the libraries that the container's ld cache is to list. decisions: what was chosen and why, a sentence
     each. driver_version: of the driver whose files these are.
+    unmet: further warnings, of what makes something that was asked for useless.
+    late: what is lacking because the host has not made it yet: container paths of nodes, which may end in `*` for
+    digits, and of files that belong to such nodes; and whether what was asked for is of no use without.
     """
 
     edits: ContainerEdits
@@ -72,4 +75,6 @@ class Contribution(Record):
     ld_cache: tuple[Entry, ...] = ()
     decisions: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    unmet: tuple[str, ...] = ()
     driver_version: str = ""
+    late: tuple[tuple[str, bool], ...] = ()

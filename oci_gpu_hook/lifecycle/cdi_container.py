@@ -11,7 +11,7 @@ from oci_gpu_hook.apply.watch import Watch
 from oci_gpu_hook.base import log
 from oci_gpu_hook.base.document import member, parse
 from oci_gpu_hook.devices.edits import DeviceNode, restricted
-from oci_gpu_hook.devices.nvidia import cdi_container, cdi_hook, procfs
+from oci_gpu_hook.devices.nvidia import cdi_container, cdi_hook, facts, procfs
 from oci_gpu_hook.devices.nvidia import devices as of_nvidia
 from oci_gpu_hook.devices.nvidia import image_facts as facts_of_nvidia
 from oci_gpu_hook.devices.nvidia.cdi_container import Seen
@@ -50,7 +50,7 @@ def adjust(config_json: bytes, state: State, words: Sequence[str], config: Confi
         transaction.open_rootfs(container, process) as rootfs,
     ):
         image = image_facts.look(rootfs, container, config, of_nvidia.KIND)
-        made = cdi_container.make(arguments, image, _nodes(document, what), _seen(image, config), config)
+        made = cdi_container.make(arguments, image, _nodes(document, what), _seen(image, arguments, config), config)
         plan = Plan(
             request=Request(driver_capabilities=(), source="cdi"),
             image=image,
@@ -67,14 +67,15 @@ def adjust(config_json: bytes, state: State, words: Sequence[str], config: Confi
     guarded = restricted(_given(document, what))
     user = container_user.of(container, guarded) if guarded else None
     for text in (*plan.warnings, *warnings, *(node_access.warnings(user, guarded) if user else ())):
-        log.warning("warning", text=text)
+        log.tell(text)
 
 
-def _seen(image: Image, config: Config) -> Seen:
+def _seen(image: Image, arguments: cdi_hook.Arguments, config: Config) -> Seen:
     """Return what /proc shows; products only where the image has libraries that not every product serves."""
     gpus = procfs.gpus(config.proc_root) if facts_of_nvidia.of(image).compat else ()
     files = procfs.files_for_containers(config.proc_root)
-    return Seen(files=files, products={gpu.proc_name: gpu.name for gpu in gpus})
+    silent = facts.silent(config.sys_root, [name for _minor, name in arguments.gpus])
+    return Seen(files=files, products={gpu.proc_name: gpu.name for gpu in gpus}, silent=frozenset(silent))
 
 
 def _nodes(document: object, what: str) -> frozenset[str]:

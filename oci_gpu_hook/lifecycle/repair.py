@@ -35,6 +35,8 @@ from oci_gpu_hook.request import parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from oci_gpu_hook.apply.journal.entry import Entry
     from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.oci.container import Container
@@ -87,19 +89,26 @@ def _repair(entry: Entry, config: Config) -> tuple[Finding, ...]:
         with transaction.open_rootfs(container, process) as rootfs:
             verify.check_root(entry, rootfs)
             lost = verify.lost(entry, process, rootfs, config)
-            for finding in lost:
-                if not finding.repairable:
-                    raise DriverError(finding.what, finding.why, finding.remedy)
+            _refuse(lost)
+            lost = tuple([finding for finding in lost if finding.repairable])
             if lost:
                 made = status.lost_part(admission.plan(rootfs), entry, lost)
                 site = Site(container=container, process=process, rootfs=rootfs, config=config)
                 for finding in lost:
                     if finding.stale:
                         bind.take_away(entry, finding.path, process, rootfs)
+                mending = Mending(entry, made, site)
                 confirm = lambda: verify.check_alive(entry)  # noqa: E731
-                for text in transaction.carry_out(made, site, entry.nodes, Mending(entry, site), confirm):
-                    log.warning("warning", text=text)
+                for text in transaction.carry_out(made, site, mending.nodes, mending, confirm):
+                    log.tell(text)
     return lost
+
+
+def _refuse(lost: Sequence[Finding]) -> None:
+    """Raise DriverError for what cannot be put back; what the host has not made yet keeps nothing else waiting."""
+    for finding in lost:
+        if not finding.repairable and not (finding.late and any(other.repairable for other in lost)):
+            raise DriverError(finding.what, finding.why, finding.remedy)
 
 
 def _as_it_is_now(entry: Entry, config: Config) -> Entry:

@@ -51,7 +51,7 @@ def start(
             warnings = transaction.carry_out(made, site, nodes, Starting(site), lambda: admission.confirm(made))
         clock.lap("apply")
     for text in (*made.warnings, *warnings):
-        log.warning("warning", text=text)
+        log.tell(text, grave=text in made.unmet)
     if config.log_file:
         gpus = list(admission.uuids)
         log.info("attached", gpus=gpus, mounts=len(made.edits.mounts), milliseconds=clock.milliseconds())

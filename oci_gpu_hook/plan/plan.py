@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 class Plan(Record):
     """What is done to a container whose image is `image`; `decisions` say what was chosen and why, a sentence each.
 
-    ld_cache: the libraries that its ld cache is to list.
+    unmet: those of the warnings that say that something asked for is of no use.
+    ld_cache: the libraries that its ld cache is to list. late: what the host has not made yet
+    (devices.model.Contribution).
     """
 
     request: Request
@@ -36,7 +38,9 @@ class Plan(Record):
     ld_cache: tuple[Entry, ...]
     decisions: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    unmet: tuple[str, ...] = ()
     driver_version: str
+    late: tuple[tuple[str, bool], ...] = ()
 
 
 def make(request: Request, inventory: Inventory, devices: Sequence[Device], image: Image, config: Config) -> Plan:
@@ -51,8 +55,17 @@ def make(request: Request, inventory: Inventory, devices: Sequence[Device], imag
         files=made.files,
         ld_cache=made.ld_cache,
         decisions=(*image.decisions, *made.decisions),
-        warnings=(*request.warnings, *inventory.warnings, *image.warnings, *config.warnings, *made.warnings),
+        warnings=(
+            *request.warnings,
+            *inventory.warnings,
+            *image.warnings,
+            *config.warnings,
+            *made.warnings,
+            *made.unmet,
+        ),
+        unmet=made.unmet,
         driver_version=made.driver_version,
+        late=made.late,
     )
 
 

@@ -571,6 +571,18 @@ WORST = {
         """,
         "read",
     ),
+    "a script in the place of a driver's program": (
+        ("WRAPPER", "WRAPPERS"),
+        """
+        from oci_gpu_hook.devices.nvidia import programs
+        from oci_gpu_hook.devices.nvidia.driver_root import DriverRoot
+        script = b"#!/bin/sh\\n" + b"/a/nvidia-smi " * (limits.WRAPPER // 14)
+        os.makedirs(os.path.join(directory, "usr/bin"))
+        written("usr/bin/nvidia-smi", script)
+        read = lambda: programs.find(DriverRoot(directory), ()).not_given[0]
+        """,
+        "read",
+    ),
     "a CDI specification": (
         ("CDI_SPEC", "CDI_SPEC_LEVELS", "CDI_SPEC_VALUES"),
         """

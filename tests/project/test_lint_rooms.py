@@ -56,7 +56,10 @@ PATHS: Allowed = {
         "keys": {"os.listdir": STATE},
         "_is_bundle": {"os.path.realpath": "names of bundles, which are compared and not opened"},
     },
-    "apply/operations/device_node.py": {"_numbers_on_host": {"os.stat": "a device node of the host"}},
+    "apply/operations/device_node.py": {
+        "_expanded": {"os.listdir": "a directory of device nodes of the host"},
+        "_numbers_on_host": {"os.stat": "a device node of the host"},
+    },
     "apply/inside.py": {
         "check_namespace": {"os.stat": PROC},
     },

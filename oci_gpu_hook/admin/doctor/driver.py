@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from oci_gpu_hook.admin.doctor.model import ERROR, NOTE, OK, WARNING, Finding, Host
+from oci_gpu_hook.devices.nvidia import essentials
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,6 +14,13 @@ _NAME: Final = "driver"
 _ESSENTIAL: Final = (
     ("libcuda.so.1", "compute", "no CUDA program runs in a container"),
     ("libnvidia-ml.so.1", "utility", "nvidia-smi does not run, and memory, NVLinks and MIG devices cannot be known"),
+)
+
+_SAID: Final = (("compute",), ("utility",))
+_INSTALL: Final = "install that part of the driver, in its version, if containers are to have it"
+_BESIDE: Final = (
+    "put the driver's own file beside its libraries' directory (PREFIX/bin, PREFIX/share) or into the system's "
+    "(/usr/local/bin, /usr/share)"
 )
 
 
@@ -41,6 +49,13 @@ def check(host: Host) -> Iterator[Finding]:
             why="memory, NVLinks, MIG devices and the CUDA version are unknown",
             remedy="nvidia-smi on the host shows the same trouble; see dmesg",
         )
+    for capabilities, text in inventory.lacking:
+        is_whole = essentials.NOTHING in text
+        if is_whole and capabilities in _SAID:
+            continue  # above, by the library
+        why = f"containers that ask for {' or '.join(capabilities)} get their GPUs without it, and a warning"
+        remedy = _INSTALL if is_whole else _BESIDE
+        yield Finding(check=_NAME, severity=NOTE if is_whole else WARNING, what=text, why=why, remedy=remedy)
     if inventory.unclaimed:
         what = f"{len(inventory.unclaimed)} files of the driver belong to no capability and go to no container"
         remedy = "oci-gpu info --unclaimed lists them; if a program misses one, please report it"

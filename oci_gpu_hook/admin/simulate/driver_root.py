@@ -107,7 +107,8 @@ def _ld_cache(tree: Tree, layout: Layout) -> None:
     """Have the real ldconfig write etc/ld.so.cache."""
     import subprocess
 
-    directories = dict.fromkeys(filter(None, (layout.library_links, layout.libraries, layout.libraries32)))
+    listed = (layout.library_links, layout.libraries, layout.libraries32) if not layout.search_paths else ("usr/lib64",)
+    directories = dict.fromkeys(filter(None, listed))
     tree.write("etc/ld.so.conf", "".join(f"/{directory}\n" for directory in directories))
     ldconfig = next((path for path in LDCONFIG if os.access(path, os.X_OK)), None)
     if ldconfig is None:

@@ -14,7 +14,8 @@ class Layout(Record):
 
     x_driver, x_extensions: below `libraries`. vulkan_icd: file below share/vulkan/icd.d. library_links: a directory of
     the system with links to all libraries, "" for none. firmware_class_path: the kernel's parameter, where firmware is
-    not below /lib/firmware. symlinks: (path, target) of the system around the driver.
+    not below /lib/firmware. symlinks: (path, target) of the system around the driver. search_paths: what config.toml
+    has to name, as the ld cache lists none of the libraries; () where it does.
     """
 
     libraries: str
@@ -29,10 +30,11 @@ class Layout(Record):
     library_links: str = ""
     firmware_class_path: str = ""
     symlinks: tuple[tuple[str, str], ...] = ()
+    search_paths: tuple[str, ...] = ()
 
 
 DEFAULT_LAYOUT: Final = "debian"
-LAYOUTS: Final = ("debian", "lib64", "usr-local-nvidia")
+LAYOUTS: Final = ("debian", "lib64", "usr-local-nvidia", "own-prefix")
 _MERGED_USR: Final = (("bin", "usr/bin"), ("sbin", "usr/sbin"), ("lib", "usr/lib"), ("lib64", "usr/lib64"))
 
 
@@ -63,6 +65,21 @@ def layout_named(name: str, machine: str) -> Layout:
             vulkan_icd=f"nvidia_icd.{machine}.json",
             x_output_class="nvidia-drm-outputclass.conf",
             symlinks=_MERGED_USR,
+        )
+    if name == "own-prefix":  # as Container-Optimized OS has it: a tree of its own, of which ldconfig knows nothing
+        prefix = "home/kubernetes/bin/nvidia"
+        return Layout(
+            libraries=f"{prefix}/lib64",
+            libraries32=f"{prefix}/lib",
+            programs=f"{prefix}/bin",
+            share=f"{prefix}/share",
+            firmware=f"{prefix}/firmware/nvidia",
+            firmware_class_path=f"/{prefix}/firmware",
+            x_driver="xorg/modules/drivers",
+            x_extensions="xorg/modules/extensions",
+            x_output_class="nvidia-drm-outputclass.conf",
+            symlinks=_MERGED_USR,
+            search_paths=(f"/{prefix}/lib64",),
         )
     return Layout(  # as clouds install it beside a read-only system: one directory, links in the system's own
         libraries="usr/local/nvidia/lib64",

@@ -25,6 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
+    from oci_gpu_hook.admin.simulate.layouts import Layout
     from oci_gpu_hook.admin.simulate.model import SimulatedHost
 
 MARKER: Final = "simulation.json"  # a directory with it is ours to replace
@@ -122,7 +123,7 @@ def _fill(tree: Tree, host: SimulatedHost, machine: str) -> None:
     make_sysfs(tree, host.gpus, version=modules.version, numbers=host.numbers, firmware=layout.firmware_class_path)
     compiled = build(host.gpus, settings, layout)
     make_driver_root(f"{tree.root}/driver", libraries, layout, compiled)
-    tree.write("config.toml", _config(host))
+    tree.write("config.toml", _config(host, layout))
     tree.write(MARKER, json.dumps({"oci-gpu-hook simulated host": vars(settings)}, indent=2) + "\n")
 
 
@@ -135,9 +136,11 @@ def _nodes(tree: Tree, host: SimulatedHost) -> None:
         tree.link(f"dev/dri/by-path/pci-{gpu.bus_id}-render", f"../{render}")
 
 
-def _config(host: SimulatedHost) -> str:
+def _config(host: SimulatedHost, layout: Layout) -> str:
     """Return config.toml; JSON's strings are TOML's basic strings."""
     keys = {"root": host.driver_root, "dev-root": host.dev_root, "proc-root": host.proc_root, "sys-root": host.sys_root}
     lines = "".join(f"{key} = {json.dumps(path, ensure_ascii=False)}\n" for key, path in keys.items())
+    if layout.search_paths:
+        lines += f"library-search-paths = {json.dumps(layout.search_paths)}\n"
     state = json.dumps(host.state_dir, ensure_ascii=False)
     return f"# A simulated host, made by oci-gpu simulate.\n[driver]\n{lines}\n[state]\ndir = {state}\n"

@@ -33,6 +33,7 @@ class Entry(Record):
     exclusive: whether the GPUs are for this container alone; a damaged lease record is made anew from it.
     driver: the version whose files it was given, "" in the entry of an older hook. cgroups_path: of its config.json.
     node_paths: where each of `nodes` is in the container. mounts: mount points of the host's files in it.
+    late: what the host had not made yet when it started, as in devices.model.Contribution; `oci-gpu repair` gives it.
     mounted: (path, *syscalls.mount_identity) of each of those but file systems of the hook's own: what proves that a
     mount is the hook's; () in the entry of an older hook. ld_cache: paths that its ld cache was to list.
     boot_id: of the boot that pid and start_time are of. since: when it was given its GPUs, RFC 3339, UTC. Both "" in
@@ -61,7 +62,12 @@ class Entry(Record):
     since: str = ""
     hook: tuple[int, int] = (0, 0)
     rootfs_born: int = 0
+    late: tuple[tuple[str, bool], ...] = ()
     key: str = ""
+
+    def awaits(self, path: str) -> bool:
+        """Tell whether the host had not made yet what is at a path, when the container was given all else."""
+        return any(is_listed(path, listed) for listed, _needed in self.late)
 
     def is_alive(self) -> bool:
         """Tell whether the container's first process lives."""
@@ -84,6 +90,13 @@ def key_of(container_id: str, pid: int, started: int) -> str:
     """Return the name of a container's entry, by its process: ID~PID-START, without the id where that is too long."""
     name = container_id if len(os.fsencode(container_id)) <= _LONGEST_ID else ""
     return f"{name}~{pid}-{started}"
+
+
+def is_listed(path: str, listed: str) -> bool:
+    """Tell whether a path is what is listed, which may end in `*` for digits."""
+    return path == listed or (
+        listed.endswith("*") and path[: len(listed) - 1] == listed[:-1] and path[len(listed) - 1 :].isdecimal()
+    )
 
 
 def key(entry: Entry) -> str:

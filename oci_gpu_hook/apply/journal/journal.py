@@ -72,6 +72,8 @@ def write(config: Config, entry: Entry) -> None:
         "mounted": entry.mounted,
         "ldCache": entry.ld_cache,
     }
+    if entry.late:
+        document["late"] = entry.late
     if entry.rootfs_born:
         document["rootfsBorn"] = entry.rootfs_born
     data = dump(document)

@@ -114,6 +114,7 @@ def _entry(document: dict[str, Any]) -> Entry:
         since=str(document.get("since", "")),
         hook=(int(document.get("hookPid", 0)), int(document.get("hookStartTime", 0))),
         rootfs_born=int(document.get("rootfsBorn", 0)),
+        late=tuple([(str(path), bool(needed)) for path, needed in document.get("late", ())]),
     )
 
 

@@ -119,6 +119,40 @@ def check(entry: Entry, inspection: Inspection) -> Iterator[Finding]:
         elif here != given:
             why = f"is device {here[0]}:{here[1]} instead of {name}" if here else "is not there"
             yield Finding(kind=NAME, what=f"device {quoted(path)}", why=why, remedy=inspection.repair, path=path)
+    yield from _late(entry, inspection)
+
+
+def _late(entry: Entry, inspection: Inspection) -> Iterator[Finding]:
+    """Yield nodes that the host had not made when the container started: those it has by now, or that are needed."""
+    from oci_gpu_hook.apply.operations.inspection import Finding
+
+    for listed, needed in entry.late:
+        if not listed.startswith("/dev/"):
+            continue  # a file, which comes with its nodes
+        there = [path for path in _expanded(listed, inspection.config) if _numbers_on_host(path, inspection.config)]
+        for path in there:
+            if path not in entry.node_paths:
+                why = "the host had not made it yet when the container started"
+                what = f"device {quoted(path)}"
+                yield Finding(kind=NAME, what=what, why=why, remedy=inspection.repair, path=path, late=True)
+        if needed and not there:
+            why = "the host had not made it yet when the container started, and still has not"
+            remedy = f"make it: run `nvidia-modprobe -c 0 -u` or load its module on the host; then {inspection.repair}"
+            what = f"device {quoted(listed)}"
+            yield Finding(kind=NAME, what=what, why=why, remedy=remedy, repairable=False, path=listed, late=True)
+
+
+def _expanded(path: str, config: Config) -> list[str]:
+    """Return the paths that a `*` at the end stands for: what the host has with a number in its place."""
+    if not path.endswith("*"):
+        return [path]
+    directory, _, start = path[:-1].rpartition("/")
+    try:
+        names = os.listdir(f"{config.dev_root.rstrip('/')}{directory}")
+    except OSError:
+        return []
+    numbers = [name.removeprefix(start) for name in names if name.startswith(start)]
+    return [f"{directory}/{start}{number}" for number in sorted(filter(str.isdecimal, numbers), key=int)]
 
 
 def _numbers_on_host(path: str, config: Config) -> Numbers | None:
@@ -139,12 +173,13 @@ def _numbers(status: os.stat_result | None) -> Numbers | None:
 
 
 def lost(plan: Plan, entry: Entry, paths: Collection[str]) -> Plan:
-    """Return the plan with only the nodes at these paths, of the numbers that were given."""
+    """Return the plan with only the nodes at these paths: of the numbers that were given, or that come late."""
     given = dict(zip(entry.node_paths, entry.nodes, strict=True))
     kept = [
         node
         for node in plan.edits.device_nodes
-        if node.path in paths and given.get(node.path) == (node.major, node.minor)
+        if node.path in paths
+        and (given[node.path] == (node.major, node.minor) if node.path in given else entry.awaits(node.path))
     ]
     return plan.replace(edits=plan.edits.replace(device_nodes=tuple(kept)))
 

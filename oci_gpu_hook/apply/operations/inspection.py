@@ -28,7 +28,8 @@ class Finding(Record):
     """Something that a container has lost, in the three parts of an error. repairable: by `oci-gpu repair`.
 
     path: where it was in the container, "" for what is at no path. stale: a mount of the hook's own is still there,
-    and has to be taken away first.
+    and has to be taken away first. late: it was never there, because the host had not made it yet; that it still has
+    not keeps nobody from putting back the rest.
     """
 
     kind: str
@@ -38,6 +39,7 @@ class Finding(Record):
     repairable: bool = True
     path: str = ""
     stale: bool = False
+    late: bool = False
 
     def __str__(self) -> str:
         return str(HookError(self.what, self.why, self.remedy))

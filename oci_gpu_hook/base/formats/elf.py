@@ -29,6 +29,7 @@ _LONGEST_NAME: Final = 256  # bytes with the NUL: include/uapi/linux/limits.h, N
 
 _PT_LOAD: Final = 1
 _PT_DYNAMIC: Final = 2
+_PT_INTERP: Final = 3
 _SHT_NOTE: Final = 7
 _DT_NULL: Final = 0
 _DT_STRTAB: Final = 5
@@ -90,6 +91,15 @@ def read(fd: int) -> Elf:
     """Return what the file says, by program headers alone. Raises ElfError, and OSError where pread does."""
     file = _open(fd)
     return Elf(bits=file.layout.bits, machine=file.machine, soname=_soname(file))
+
+
+def interpreter(fd: int) -> str:
+    """Return the path of the loader that a program asks for, "" for one that needs none. Raises as `read` does."""
+    file = _open(fd)
+    for kind, offset, _start, size, _align in file.segments:
+        if kind == _PT_INTERP:
+            return _part(fd, offset, size, "the loader's path").rstrip(b"\0").decode("utf-8", "surrogateescape")
+    return ""
 
 
 def forward_compatibility_note(fd: int) -> str:

@@ -11,11 +11,11 @@ from oci_gpu_hook.devices.edits import ContainerEdits, Mount
 from oci_gpu_hook.devices.model import Contribution
 from oci_gpu_hook.devices.nvidia import contribution, device_nodes, image_facts
 from oci_gpu_hook.devices.nvidia import devices as of_nvidia
-from oci_gpu_hook.devices.nvidia.model import Gpu, RequestInventory
+from oci_gpu_hook.devices.nvidia.model import FALLEN_OFF, Gpu, RequestInventory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from typing import Final
 
     from oci_gpu_hook.base.config.model import Config
@@ -32,17 +32,20 @@ class Seen(Record):
     """What the host's /proc shows at the container's start.
 
     files: as in Inventory. products: the names of GPUs by their names below /proc/driver/nvidia/gpus; none where they
-    decide nothing.
+    decide nothing. silent: the names of GPUs that do not answer on the bus.
     """
 
     files: tuple[tuple[str, str], ...]
     products: Mapping[str, str]
+    silent: frozenset[str] = frozenset()
 
 
 def make(arguments: Arguments, image: Image, nodes: Collection[str], seen: Seen, config: Config) -> Contribution:
-    """Return it. nodes: paths of the device nodes that the engine gives."""
+    """Return it. nodes: paths of the device nodes that the engine gives. Raises DriverError for a GPU that is lost."""
     facts = image_facts.of(image)
-    granted = [gpu for gpu in _gpus(arguments, seen.products) if f"{_GPU_NODE}{gpu.minor}" in nodes]
+    of_host = _gpus(arguments, seen)
+    granted = [gpu for gpu in of_host if f"{_GPU_NODE}{gpu.minor}" in nodes]
+    warnings = _of_lost(granted, of_host)
     devices = of_nvidia.of(granted)
     inventory = RequestInventory(
         wanted=frozenset({"compute"}),
@@ -69,13 +72,34 @@ def make(arguments: Arguments, image: Image, nodes: Collection[str], seen: Seen,
         files=tuple(files),
         ld_cache=(*compat, *arguments.libraries),
         decisions=decisions,
+        warnings=warnings,
         driver_version=arguments.driver_version,
     )
 
 
-def _gpus(arguments: Arguments, products: Mapping[str, str]) -> list[Gpu]:
+def _of_lost(granted: Sequence[Gpu], of_host: Sequence[Gpu]) -> tuple[str, ...]:
+    """Return warnings of lost GPUs for a container that is given all. Raises DriverError where one is chosen."""
+    lost = [gpu for gpu in granted if gpu.fault]
+    if not lost:
+        return ()
+    from oci_gpu_hook.devices.nvidia import refusals
+
+    if len(granted) < len(of_host) or len(lost) == len(granted):
+        raise refusals.given(lost[0])
+    return tuple([refusals.given_with_others(gpu) for gpu in lost])
+
+
+def _gpus(arguments: Arguments, seen: Seen) -> list[Gpu]:
     return [
-        Gpu(index=index, uuid=name, minor=minor, bus_id=name, proc_name=name, name=products.get(name, ""))
+        Gpu(
+            index=index,
+            uuid=name,
+            minor=minor,
+            bus_id=name,
+            proc_name=name,
+            name=seen.products.get(name, ""),
+            fault=FALLEN_OFF if name in seen.silent else "",
+        )
         for index, (minor, name) in enumerate(arguments.gpus)
     ]
 

@@ -51,7 +51,10 @@ def make(
 
         links += volume.links(facts.volume, mounts, links, image)
     links += _links(inventory, wanted, image)
-    nodes = device_nodes.of(request, inventory, devices, warnings)
+    nodes = device_nodes.of(request, inventory, devices)
+    unmet: list[str] = []
+    for text, needed in device_nodes.lacking(request, inventory, devices):
+        (unmet if needed else warnings).append(text)
     links += device_nodes.links(devices, nodes)
     files: list[GeneratedFile] = []
     if facts.procfs:
@@ -62,7 +65,10 @@ def make(
         profile_mount, profile = egl_profile(devices)
         mounts.append(profile_mount)
         files.append(profile)
-    warnings += _passed_over(request, inventory)
+    if inventory.lacking or "compat32" in wanted or [gpu for gpu in inventory.gpus if gpu.fault]:
+        from oci_gpu_hook.devices.nvidia import shortfalls
+
+        warnings += shortfalls.of(request, inventory, image)
     compat, decisions = forward_compatibility(inventory, devices, facts, config)
     if facts.nested_proc:
         decisions += ("/proc/driver/nvidia is left as it is and shows all GPUs of the host: nested-proc is true",)
@@ -73,24 +79,16 @@ def make(
         ld_cache=(*compat, *cached),
         decisions=decisions,
         warnings=tuple(warnings),
+        unmet=tuple(unmet),
         driver_version=inventory.driver_version,
+        late=device_nodes.late(request, inventory, devices),
     )
 
 
 def device_edits(request: Request, inventory: RequestInventory, devices: Sequence[Device]) -> ContainerEdits:
     """Return the part that needs no rootfs: the nodes, and the groups that may use them. Raises DriverError."""
-    nodes = device_nodes.of(request, inventory, devices, [])
+    nodes = device_nodes.of(request, inventory, devices)
     return ContainerEdits(device_nodes=tuple(nodes), additional_gids=groups(nodes))
-
-
-def _passed_over(request: Request, inventory: RequestInventory) -> list[str]:
-    """Return a warning for each GPU that `all` or a count would mean, and that the driver has lost."""
-    lost = [gpu for gpu in inventory.gpus if gpu.fault]
-    if not lost or (request.count is None and "all" not in [name.lower() for name in request.devices]):
-        return []
-    from oci_gpu_hook.devices.nvidia import refusals
-
-    return [refusals.passed_over(gpu) for gpu in lost]
 
 
 def _check_requirements(request: Request, inventory: RequestInventory, devices: Sequence[Device]) -> None:

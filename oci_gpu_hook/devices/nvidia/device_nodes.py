@@ -11,7 +11,7 @@ from oci_gpu_hook.devices.nvidia.model import pci_address
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Container as Collection
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from typing import Final
 
     from oci_gpu_hook.devices.model import Device
@@ -22,12 +22,12 @@ IMEX_CHANNEL: Final = "/dev/nvidia-caps-imex-channels/channel"  # and its number
 IMEX_DRIVER: Final = "nvidia-caps-imex-channels"  # in /proc/devices
 _NOTHING: Final[frozenset[str]] = frozenset()
 MIG_NODES: Final = "/dev/nvidia-caps/"
+_MAKE: Final = "run `nvidia-modprobe -c 0 -u` on the host, and then `oci-gpu repair` on the container, or no CUDA runs"
+_NEEDED: Final = "/dev/nvidia-uvm"  # without it nothing computes
 
 
-def of(
-    request: Request, inventory: RequestInventory, devices: Sequence[Device], warnings: list[str]
-) -> list[DeviceNode]:
-    """Return the nodes, shortest paths first, and add what the host lacks to `warnings`. Raises DriverError."""
+def of(request: Request, inventory: RequestInventory, devices: Sequence[Device]) -> list[DeviceNode]:
+    """Return the nodes, shortest paths first. Raises DriverError."""
     wanted = inventory.wanted
     by_path = {node.path: node for node in inventory.nodes}
     nodes = {path: node for path, node in by_path.items() if not wanted.isdisjoint(node.capabilities)}
@@ -40,15 +40,37 @@ def of(
         nodes[path] = _imex_channel(channel, path, by_path, inventory.imex_major)
     if manages_mig(request, devices):
         nodes |= {path: node for path, node in by_path.items() if path.startswith(MIG_NODES)}
-        if not has_mig_nodes(inventory):
-            warnings.append(f"the host has no {MIG_NODES}, which managing MIG devices would use")
+    return [given(nodes[path]) for path in sorted(nodes, key=lambda path: (len(path), path))]
+
+
+def lacking(request: Request, inventory: RequestInventory, devices: Sequence[Device]) -> Iterator[tuple[str, bool]]:
+    """Yield what the host lacks, in a sentence, and whether what was asked for is of no use without."""
+    wanted = inventory.wanted
+    if manages_mig(request, devices) and not has_mig_nodes(inventory):
+        yield f"the host has no {MIG_NODES}, which managing MIG devices would use", True
     for path, capabilities in inventory.missing_nodes:
         if not wanted.isdisjoint(capabilities):
-            warnings.append(f"the host has no {path}, which {'/'.join(sorted(wanted & set(capabilities)))} would use")
-    warnings += [
-        f"{feature} is asked for, but the host has no device of it" for feature in missing_features(request, inventory)
-    ]
-    return [given(nodes[path]) for path in sorted(nodes, key=lambda path: (len(path), path))]
+            text = f"the host has no {path}, which {'/'.join(sorted(wanted & set(capabilities)))} would use"
+            yield f"{text}: {_MAKE}" if path == _NEEDED else text, path == _NEEDED
+    for feature in missing_features(request, inventory):
+        yield f"{feature} is asked for, but the host has no device of it", True
+
+
+def late(request: Request, inventory: RequestInventory, devices: Sequence[Device]) -> tuple[tuple[str, bool], ...]:
+    """Return what the container would have of the host if its nodes had been made, as in Contribution.late."""
+    wanted = inventory.wanted
+    missing = [path for path, capabilities in inventory.missing_nodes if not wanted.isdisjoint(capabilities)]
+    found = [(path, path == _NEEDED) for path in missing]
+    if manages_mig(request, devices) and not has_mig_nodes(inventory):
+        found.append((f"{MIG_NODES}nvidia-cap*", True))
+    features = missing_features(request, inventory)
+    if features:
+        from oci_gpu_hook.devices.nvidia.capabilities import NODES
+
+        found += [(row.path, True) for row in NODES if not set(features).isdisjoint(row.capabilities)]
+        files = [file for file in inventory.files if file.capabilities and set(features).issuperset(file.capabilities)]
+        found += [(file.container_path, False) for file in files]
+    return tuple(found)
 
 
 def has_mig_nodes(inventory: RequestInventory) -> bool:

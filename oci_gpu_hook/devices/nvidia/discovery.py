@@ -9,9 +9,9 @@ from __future__ import annotations
 from oci_gpu_hook.base import log
 from oci_gpu_hook.base.errors import HookError
 from oci_gpu_hook.base.files import read_text
-from oci_gpu_hook.devices.nvidia import device_nodes, facts, files, host_nodes, libraries, mig, pci, procfs
+from oci_gpu_hook.devices.nvidia import device_nodes, essentials, facts, files, host_nodes, libraries, mig, pci, procfs
 from oci_gpu_hook.devices.nvidia.driver_root import DriverRoot
-from oci_gpu_hook.devices.nvidia.model import Basis, Gpu, Inventory, MigDevice, Snapshot
+from oci_gpu_hook.devices.nvidia.model import FALLEN_OFF, Basis, Gpu, Inventory, MigDevice, Snapshot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 # A driver container's file system (NVIDIA GPU Operator), looked into when the host itself has no driver files.
 _DRIVER_CONTAINER: Final = "/run/nvidia/driver"
-FALLEN_OFF: Final = "it does not answer on the PCI bus"
 
 
 def discover(config: Config) -> Snapshot:
@@ -35,16 +34,20 @@ def discover(config: Config) -> Snapshot:
     version = procfs.driver_version(text)
     root, found = _libraries(config, version)
     firmware_path = read_text(f"{config.sys_root}/module/firmware_class/parameters/path") or ""
-    others = files.find(root, version, found.directories, firmware_path.strip())
+    others = files.find(root, version, found.directories, firmware_path.strip(), found.homes)
     log.debug("not shipped by the driver", version=version, files=[*found.missing, *others.missing])
+    lacking = tuple(essentials.lacking(found.libraries, others.files, others.not_given))
     gpus = tuple(_gpus(config))
     dev_root = config.dev_root.rstrip("/")
     watched = (
         root.host_path(libraries.LD_CACHE),
-        *(root.host_path(path) for path in (*found.directories, *config.library_search_paths)),
+        *(root.host_path(path) for path in (*found.directories, *found.awaited, *config.library_search_paths)),
         *others.watched,
+        *(others.awaited if essentials.lacks_files(lacking) else ()),
         *host_nodes.watched(dev_root),
         f"{config.proc_root}/driver/nvidia-caps/mig-minors",
+        # Made again when the driver takes a GPU anew; to read one each time would cost ten times as much as the bus.
+        *(f"{config.proc_root}/driver/nvidia/gpus/{gpu.proc_name}/information" for gpu in gpus),
     )
     inventory = Inventory(
         driver_version=version,
@@ -55,6 +58,7 @@ def discover(config: Config) -> Snapshot:
         nodes=(),
         imex_major=procfs.device_major(read_text(f"{config.proc_root}/devices") or "", device_nodes.IMEX_DRIVER),
         proc_files=procfs.files_for_containers(config.proc_root),
+        lacking=lacking,
         unclaimed=(*found.unclaimed, *others.unclaimed),
     )
     watched = tuple(dict.fromkeys(watched))

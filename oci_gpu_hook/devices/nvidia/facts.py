@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.base.config.model import Config
 
-FORMAT: Final = 3
+FORMAT: Final = 4
 _BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"  # this machine's, whatever proc-root says
 _OF_PRESENT: Final = -3  # where in the facts they are
 _OF_TEXTS: Final = -2

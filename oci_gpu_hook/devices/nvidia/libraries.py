@@ -1,7 +1,8 @@
 """The driver's shared libraries: where they are, which are of the running kernel driver, what links they want.
 
 Three means, in this order: the ld cache of the driver root, the configured search paths, and the directories where
-distributions put a driver. The first two say what the host's own programs use; the third is for hosts without ldconfig.
+distributions put a driver. The first two say what the host's own programs use. The third is looked into where they have
+nothing for some capability or word size: on hosts without ldconfig, and for what ldconfig was not told of.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from oci_gpu_hook.base.errors import DriverError, quoted
 from oci_gpu_hook.base.formats import elf, ldcache_entries
 from oci_gpu_hook.base.formats.ldcache_format import LdCacheError
 from oci_gpu_hook.base.record import Record
+from oci_gpu_hook.devices.nvidia import prefixes
 from oci_gpu_hook.devices.nvidia.capabilities import (
     DRIVER_VERSION,
     GBM_BACKEND,
@@ -23,6 +25,7 @@ from oci_gpu_hook.devices.nvidia.capabilities import (
     WINE_LIBRARIES,
     X_MODULES,
 )
+from oci_gpu_hook.devices.nvidia.essentials import ESSENTIAL_LIBRARIES
 from oci_gpu_hook.devices.nvidia.model import Library, Link
 
 TYPE_CHECKING = False
@@ -36,16 +39,17 @@ if TYPE_CHECKING:
 LD_CACHE: Final = "/etc/ld.so.cache"
 _ROWS: Final = {row.stem: row for row in LIBRARIES}
 _X_MODULES: Final = frozenset(row.name.partition(".so")[0] for row in X_MODULES)
-_ESSENTIAL: Final = ("libcuda", "libnvidia-ml")
 # Below a directory of the loader's: VDPAU's plug-ins, and Debian's place for the files behind its alternatives.
 _BELOW: Final = ("vdpau", "nvidia/current")
 _WINE: Final = "nvidia/wine"
 _MACHINES: Final = {"x86_64": (elf.X86_64, elf.I386), "aarch64": (elf.AARCH64, elf.ARM)}
-_MULTIARCH: Final = {"x86_64": ("x86_64-linux-gnu", "i386-linux-gnu"), "aarch64": ("aarch64-linux-gnu",)}
+_WITH_32_BITS: Final = ("x86_64",)  # where the driver has 32-bit libraries; of NGX there are none
 
 
 class Libraries(Record):
-    """What was found. directories: those looked into, paths of the driver root.
+    """What was found. directories: those looked into, paths of the driver root; homes: those of the files found.
+
+    awaited: where there may be more one day, as there is nothing of some capability or word size.
 
     unclaimed: host paths of the files that no row of the table claims. missing: names of the rows that have no file.
     """
@@ -53,6 +57,8 @@ class Libraries(Record):
     libraries: tuple[Library, ...]
     links: tuple[Link, ...]
     directories: tuple[str, ...]
+    homes: tuple[str, ...]
+    awaited: tuple[str, ...]
     unclaimed: tuple[str, ...]
     missing: tuple[str, ...]
 
@@ -61,8 +67,13 @@ def find(root: DriverRoot, version: str, search_paths: Sequence[str]) -> Librari
     """Return the libraries of that driver version. Raises DriverError when there are none, or only another's."""
     search = _Search(root, version)
     search.look_into([*_of_ld_cache(root), *search_paths])
-    if not search.is_complete:
-        search.look_into(_usual_directories(os.uname().machine))
+    awaited: dict[str, None] = {}
+    usual = tuple(prefixes.usual_directories(os.uname().machine))
+    for beside in (True, False, True):  # in the prefix of what was found, in the usual directories, in their prefix
+        if not search.is_complete:
+            directories = tuple(prefixes.library_directories(prefixes.of(search.homes))) if beside else usual
+            awaited |= dict.fromkeys(directories)
+            search.look_into(directories)
     if not any(library.name.endswith(f".{version}") for library in search.found.values()):
         raise _none_found(root, version, search.other_versions)
     libraries = tuple(search.found.values())
@@ -70,6 +81,8 @@ def find(root: DriverRoot, version: str, search_paths: Sequence[str]) -> Librari
         libraries=libraries,
         links=_gbm_backends(libraries),
         directories=tuple(search.directories),
+        homes=tuple(search.homes),
+        awaited=() if search.is_complete else tuple(awaited),
         unclaimed=tuple(search.unclaimed),
         missing=tuple(
             row.stem for row in LIBRARIES if row.capabilities != NOT_GIVEN and (row.stem, 64) not in search.found
@@ -83,6 +96,7 @@ class _Search:
     def __init__(self, root: DriverRoot, version: str) -> None:
         self.found: dict[tuple[str, int], Library] = {}
         self.directories: dict[str, None] = {}
+        self.homes: dict[str, None] = {}
         self.other_versions: dict[str, str] = {}  # version → a file of it
         self.unclaimed: dict[str, None] = {}
         self._root = root
@@ -91,7 +105,11 @@ class _Search:
 
     @property
     def is_complete(self) -> bool:
-        return all((stem, 64) in self.found for stem in _ESSENTIAL)
+        """Whether there is something of every capability, for 64-bit programs and for 32-bit ones."""
+        wanted = [(stems, 64) for stems in ESSENTIAL_LIBRARIES.values()]
+        if os.uname().machine in _WITH_32_BITS:
+            wanted += [(stems, 32) for capabilities, stems in ESSENTIAL_LIBRARIES.items() if capabilities != NGX]
+        return all(any((stem, bits) in self.found for stem in stems) for stems, bits in wanted)
 
     def look_into(self, directories: Iterable[str]) -> None:
         for directory in directories:
@@ -131,6 +149,7 @@ class _Search:
         image = _image(host_path)
         if image is not None and (row.stem, image.bits) not in self.found:
             self.found[row.stem, image.bits] = _library(row, host_path, image, has_development_link)
+            self.homes[os.path.dirname(resolved)] = None
 
     def _take_wine_library(self, path: str) -> None:
         name = os.path.basename(path)
@@ -203,22 +222,6 @@ def _of_ld_cache(root: DriverRoot) -> Iterable[str]:
             if resolved:
                 directories[os.path.dirname(resolved)] = None
     return directories
-
-
-def _usual_directories(machine: str) -> Iterable[str]:
-    for triplet in _MULTIARCH.get(machine, ()):
-        yield f"/usr/lib/{triplet}"  # Debian, Ubuntu
-        yield f"/usr/lib/{triplet}/nvidia"
-    yield "/usr/lib64"  # Fedora, SUSE
-    yield "/usr/lib64/nvidia"
-    yield "/usr/local/nvidia/lib64"  # nvidia-docker 1.x volumes, GKE, clouds
-    yield "/usr/local/nvidia/lib"
-    yield "/run/opengl-driver/lib"  # NixOS
-    yield "/run/opengl-driver-32/lib"
-    yield "/usr/lib/nvidia"  # Bottlerocket and others that keep it apart
-    yield "/usr/local/lib"  # Talos
-    yield "/usr/lib"  # Arch; 32-bit files on Fedora
-    yield "/usr/lib32"
 
 
 def _none_found(root: DriverRoot, version: str, other_versions: dict[str, str]) -> DriverError:

@@ -7,7 +7,11 @@ from oci_gpu_hook.base.record import Record
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from typing import Any
+    from typing import Any, Final
+
+    Lacking = tuple[tuple[str, ...], str]
+
+FALLEN_OFF: Final = "it does not answer on the PCI bus"
 
 
 class DeviceNode(Record):
@@ -140,6 +144,7 @@ class Inventory(Record):
     without a display. imex_major: of IMEX channels, 0 where the driver has none. proc_files: (name, text) of the files
     that containers see in /proc/driver/nvidia; params in it forbids the driver's programs to make device nodes.
     detailed: whether NVML has filled in what /proc and sysfs cannot tell. unclaimed: driver files no capability brings.
+    lacking: (capabilities, sentence) of what the driver's files lack that these capabilities are made of.
     """
 
     driver_version: str
@@ -153,6 +158,7 @@ class Inventory(Record):
     imex_major: int = 0
     proc_files: tuple[tuple[str, str], ...] = ()
     detailed: bool = False
+    lacking: tuple[Lacking, ...] = ()
     unclaimed: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -176,6 +182,7 @@ class RequestInventory(Record):
     imex_major: int = 0
     proc_files: tuple[tuple[str, str], ...] = ()
     detailed: bool = False
+    lacking: tuple[Lacking, ...] = ()
     warnings: tuple[str, ...] = ()
     mps: tuple[DriverFile, ...] = ()
 

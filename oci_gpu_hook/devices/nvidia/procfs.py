@@ -60,8 +60,9 @@ def gpus(proc_root: str) -> tuple[GpuInformation, ...]:
         raise DriverError(f"cannot list {quoted(directory)}", reason(error), "run the hook as root") from None
     found = []
     for name in names:
-        text = read_text(f"{directory}/{name}/information")
-        if text is not None and (gpu := gpu_information(name, text)) is not None:
+        # Of a GPU that it cannot wake, an old driver says nothing at all (nv-procfs.c, rm_ref_dynamic_power).
+        text = read_text(f"{directory}/{name}/information") or ""
+        if (gpu := gpu_information(name, text)) is not None:
             found.append(gpu)
     return tuple(sorted(found, key=lambda gpu: gpu.bus_id))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 
-from oci_gpu_hook.base.errors import InvalidInput, quoted
+from oci_gpu_hook.base.errors import DriverError, InvalidInput, quoted
 from oci_gpu_hook.devices.nvidia.devices import everything, gpu_of, of
 
 TYPE_CHECKING = False
@@ -54,6 +54,16 @@ def none_works(devices: Sequence[Device]) -> InvalidInput:
 def passed_over(gpu: Gpu) -> str:
     """Return the warning for a request, by count or for all, that is not given a GPU because it cannot be used."""
     return f"{named(gpu)} is passed over: the driver has lost it: {gpu.fault}; {REMEDY_OF_LOST}"
+
+
+def given(gpu: Gpu) -> DriverError:
+    """Refuse a GPU that an engine gives by a CDI specification."""
+    return DriverError(f"the GPU at {quoted(gpu.bus_id)}", f"the driver has lost it: {gpu.fault}", REMEDY_OF_LOST)
+
+
+def given_with_others(gpu: Gpu) -> str:
+    """Return the warning for a container that an engine gives every GPU, one of which is of no use."""
+    return f"the GPU at {quoted(gpu.bus_id)} is of no use: the driver has lost it: {gpu.fault}; {REMEDY_OF_LOST}"
 
 
 def named(gpu: Gpu) -> str:

@@ -54,7 +54,8 @@ def of(request: Request, inventory: RequestInventory, config: Config, device_cla
 
     request: for all devices, with the capabilities or the feature wanted. Raises DriverError, InvalidInput.
     """
-    devices = of_nvidia.of(inventory.gpus, config.allocation_exclude)
+    of_host = of_nvidia.of(inventory.gpus, config.allocation_exclude)
+    devices = [device for device in of_host if not device.fault]
     if device_class in FEATURE_CLASSES:
         edits, found = ContainerEdits(), _feature(inventory, device_class)
     elif device_class == "imex-channel":
@@ -125,7 +126,7 @@ def _nodes_of(
 ) -> tuple[DeviceNode, ...]:
     """Return the nodes that come with these devices alone."""
     known = {node.path for node in common}
-    return tuple(node for node in device_nodes.of(request, inventory, devices, []) if node.path not in known)
+    return tuple(node for node in device_nodes.of(request, inventory, devices) if node.path not in known)
 
 
 def _device(name: str, nodes: tuple[DeviceNode, ...]) -> SpecDevice:

@@ -142,6 +142,7 @@ def _fields(document: Mapping[str, Any], wanted: frozenset[str] | None) -> dict[
         "imex_major": document["imex_major"],
         "proc_files": tuple(map(tuple, document["proc_files"])),
         "detailed": document["detailed"],
+        "lacking": tuple([(tuple(capabilities), text) for capabilities, text in document["lacking"]]),
         "warnings": tuple(document["warnings"]),
     }
 

@@ -51,7 +51,9 @@ def asked(*capabilities, devices=("all",), **fields):
 
 def paths(request, inventory, *granted, warnings=None):
     selected = for_request.selected(inventory, request)
-    found = device_nodes.of(request, selected, granted, [] if warnings is None else warnings)
+    found = device_nodes.of(request, selected, granted)
+    if warnings is not None:
+        warnings += [text for text, _needed in device_nodes.lacking(request, selected, granted)]
     return [node.path for node in found]
 
 

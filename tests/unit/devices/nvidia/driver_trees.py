@@ -102,6 +102,8 @@ def of_file_list(root, name):
         stem, dot_so, _ = os.path.basename(path).partition(".so")
         if stem.startswith("lib") and dot_so:
             library(f"{root}{path}", _soname(path, paths), "i386" if "/i386-" in path else "x86_64")
+        elif os.path.basename(os.path.dirname(path)) in ("bin", "sbin", "current") and "." not in stem:
+            library(f"{root}{path}")
         else:
             write(f"{root}{path}")
     return files

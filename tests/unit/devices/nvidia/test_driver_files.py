@@ -118,7 +118,7 @@ def test_32_bit_libraries_stand_beside(tmp_path):
 def test_a_driver_container_is_found_when_the_host_has_no_driver_files(tmp_path, monkeypatch):
     container = tmp_path / "run/nvidia/driver"
     trees.driver(container)
-    trees.write(f"{container}/usr/bin/nvidia-smi")
+    trees.library(f"{container}/usr/bin/nvidia-smi")
     trees.proc(tmp_path / "proc")
     (tmp_path / "host").mkdir()
     monkeypatch.setattr(discovery, "_DRIVER_CONTAINER", str(container))

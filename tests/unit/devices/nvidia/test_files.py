@@ -19,7 +19,7 @@ def other_files(root, firmware_path=""):
 
 
 def test_programs_behind_debians_alternatives(tmp_path):
-    trees.write(f"{tmp_path}/usr/lib/nvidia/current/nvidia-smi")
+    trees.library(f"{tmp_path}/usr/lib/nvidia/current/nvidia-smi")
     assert other_files(tmp_path) == {"/usr/bin/nvidia-smi": "/usr/lib/nvidia/current/nvidia-smi"}
     trees.link(f"{tmp_path}/etc/alternatives/nvidia--nvidia-smi", "/usr/lib/nvidia/current/nvidia-smi")
     trees.link(f"{tmp_path}/usr/bin/nvidia-smi", "/etc/alternatives/nvidia--nvidia-smi")

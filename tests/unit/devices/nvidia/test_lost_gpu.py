@@ -17,10 +17,13 @@ from oci_gpu_hook.admin.simulate.host import make
 from oci_gpu_hook.allocation import select
 from oci_gpu_hook.allocation.model import Busy
 from oci_gpu_hook.base.config import load as configs
-from oci_gpu_hook.base.errors import AllocationError, HookError, InvalidInput
+from oci_gpu_hook.base.config.model import Config
+from oci_gpu_hook.base.errors import AllocationError, DriverError, HookError, InvalidInput
+from oci_gpu_hook.devices.nvidia import cdi_container, cdi_hook, discovery, facts, nvml, snapshot, vendor
 from oci_gpu_hook.devices.nvidia import devices as of_nvidia
-from oci_gpu_hook.devices.nvidia import discovery, facts, nvml, snapshot, vendor
+from oci_gpu_hook.devices.nvidia.image_facts import ImageFacts
 from oci_gpu_hook.lifecycle.admission import Restriction, _restricted
+from oci_gpu_hook.oci.image import Image
 from oci_gpu_hook.request.model import Request
 
 SCHEMAS = Path(__file__).parents[4] / "schemas"
@@ -138,6 +141,21 @@ def test_one_that_is_lost_after_the_inventory_was_stored_is_noticed(tmp_path):
         chosen(asks(made.gpus[0].uuid), config)
 
 
+def test_one_that_the_driver_takes_anew_and_cannot_start_is_noticed(tmp_path):
+    """As after a reset that failed: the entry in /proc is another, and NVML does not count the GPU any more."""
+    made, config = host(tmp_path, gpus=2)
+    sick = make(str(tmp_path / "sick"), gpus=2, sick=(0,), device_nodes=False)
+    library = "libnvidia-ml.so.580.159.04"
+    with open(f"{sick.driver_root}{sick.library_directory}/{library}", "rb") as file:
+        image = file.read()
+    with open(f"{made.driver_root}{made.library_directory}/{library}", "r+b") as file:  # no fact: its directory is
+        file.write(image)
+    assert chosen(asks(count=1), config) == [made.gpus[0].uuid]
+    entry = f"driver/nvidia/gpus/{made.gpus[0].bus_id}/information"
+    os.replace(f"{sick.proc_root}/{entry}", f"{made.proc_root}/{entry}")
+    assert chosen(asks(count=1), config) == [made.gpus[1].uuid]
+
+
 def test_mig_devices_that_are_lost_after_the_inventory_was_stored_are_known_by_their_names(tmp_path):
     made, config = host(tmp_path, gpus=2, mig=MIG)
     assert len(chosen(asks("all"), config)) == 4
@@ -168,6 +186,19 @@ def test_one_that_the_driver_starts_at_last_is_noticed(tmp_path):
     with open(information, "w") as file:
         file.write(text)
     assert chosen(asks("all"), config) == [gpu.uuid for gpu in made.gpus]
+
+
+def test_one_of_which_an_old_driver_says_nothing_is_lost(tmp_path):
+    made, config = host(tmp_path, gpus=2, sick=(0,))
+    information = f"{made.proc_root}/driver/nvidia/gpus/{made.gpus[0].bus_id}/information"
+    os.chmod(information, 0o644)
+    with open(information, "w"):
+        pass
+    assert chosen(asks(count=1), config) == chosen(asks("0"), config) == [made.gpus[1].uuid]
+    os.unlink(information)
+    assert chosen(asks("all"), config) == [made.gpus[1].uuid]
+    with pytest.raises(InvalidInput, match="the driver has lost it"):
+        chosen(asks(f"0000{made.gpus[0].bus_id}"), config)
 
 
 def test_one_that_sleeps_is_not_woken_to_be_asked(tmp_path):
@@ -253,3 +284,37 @@ def test_what_is_shown_and_stored_matches_the_schemas(tmp_path, kind):
 def test_a_place_that_no_gpu_has_is_refused(tmp_path):
     with pytest.raises(InvalidInput, match="are not among 2 GPUs"):
         make(str(tmp_path / "host"), gpus=2, sick=(2,))
+
+
+@pytest.mark.parametrize("kind", ["sick", "lost"])
+def test_a_cdi_specification_does_not_name_it(tmp_path, kind):
+    """Neither do other engines give it then."""
+    one = (0,)
+    made = make(str(tmp_path / "host"), gpus=2, sick=one if kind == "sick" else (), lost=one if kind == "lost" else ())
+    program = str(Path(sys.executable).with_name("oci-gpu"))
+    command = [program, "--config", made.config, "cdi", "generate", "--format", "json"]
+    document = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+    nodes = {device["name"]: str(device["containerEdits"]) for device in document["devices"]}
+    index = "0" if kind == "sick" else "1"
+    assert set(nodes) == {index, made.gpus[1].uuid, "all"}
+    assert "/dev/nvidia1" in nodes["all"]
+    assert "/dev/nvidia0" not in str(document["devices"])
+
+
+def cdi_granted(silent, *minors):
+    """Return what the hook of a specification with two GPUs makes for a container that an engine gives these."""
+    seen = cdi_container.Seen(files=(), products={}, silent=frozenset(silent))
+    arguments = cdi_hook.Arguments(driver_version="580.1", gpus=((0, "0000:01:00.0"), (1, "0000:02:00.0")))
+    image = Image(libc="glibc", library_directory="/usr/lib64", library_directory_32="", of_vendor=ImageFacts())
+    nodes = [f"/dev/nvidia{minor}" for minor in minors]
+    return cdi_container.make(arguments, image, nodes, seen, Config())
+
+
+def test_the_hook_of_a_cdi_specification_made_before_refuses_it():
+    assert cdi_granted((), 0).warnings == cdi_granted(("0000:01:00.0",), 1).warnings == ()
+    with pytest.raises(DriverError, match=r"the GPU at '0000:01:00\.0': the driver has lost it"):
+        cdi_granted(("0000:01:00.0",), 0)
+    (warning,) = cdi_granted(("0000:01:00.0",), 0, 1).warnings
+    assert "is of no use" in warning
+    with pytest.raises(DriverError, match="the driver has lost it"):
+        cdi_granted(("0000:01:00.0", "0000:02:00.0"), 0, 1)

@@ -1,0 +1,41 @@
+"""What a container is told that it does not get, because the host lacks it. Pure. Imported only where there is any."""
+
+from __future__ import annotations
+
+from oci_gpu_hook.devices.nvidia import refusals
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from oci_gpu_hook.devices.nvidia.model import RequestInventory
+    from oci_gpu_hook.devices.vendor import Request
+    from oci_gpu_hook.oci.image import Image
+
+
+def of(request: Request, inventory: RequestInventory, image: Image) -> Iterator[str]:
+    """Yield the warnings."""
+    wanted = inventory.wanted
+    yield from (text for capabilities, text in inventory.lacking if not wanted.isdisjoint(capabilities))
+    if "compat32" in wanted:
+        yield from _no_compat32(inventory, image)
+    yield from _passed_over(request, inventory)
+
+
+def _no_compat32(inventory: RequestInventory, image: Image) -> list[str]:
+    """Return why compat32 brings nothing to this image, where that is not the host's want of any 32-bit library."""
+    if True in ["compat32" in capabilities for capabilities, _ in inventory.lacking]:
+        return []
+    if not image.library_directory_32:
+        return ["compat32 brings nothing: the image has no place for 32-bit libraries"]
+    if True in [library.bits == 32 for library in inventory.libraries]:
+        return []
+    return ["compat32 brings nothing: the host has no 32-bit library of the other capabilities that are asked for"]
+
+
+def _passed_over(request: Request, inventory: RequestInventory) -> list[str]:
+    """Return a warning for each GPU that `all` or a count would mean, and that the driver has lost."""
+    lost = [gpu for gpu in inventory.gpus if gpu.fault]
+    if not lost or (request.count is None and "all" not in [name.lower() for name in request.devices]):
+        return []
+    return [refusals.passed_over(gpu) for gpu in lost]
