@@ -34,18 +34,28 @@ class Grant(Record):
     """What a bundle gets. uuids: of the granted devices, for NVIDIA_VISIBLE_DEVICES; () leaves the variable alone.
 
     edits: device nodes and groups. hook: path of the executable to register. user_namespace: whether the runtime will
-    bind nodes from the host by their container path, and knows no groups of the host.
+    bind nodes from the host by their container path, and knows no groups of the host. described: all of what CDI
+    specifications bring.
     """
 
     uuids: tuple[str, ...]
     edits: ContainerEdits
     hook: str
     user_namespace: bool
+    described: ContainerEdits | None = None
 
 
-def prepare(config: dict[str, Any], grant: Grant) -> None:
-    """Put a grant into a config.json from which `restore` has taken what was there. Raises InvalidInput."""
-    note = {
+def prepare(config: dict[str, Any], grant: Grant) -> dict[str, Any] | None:
+    """Put a grant into a config.json from which `restore` has taken what was there. Raises InvalidInput.
+
+    Return the record by which bundle_described takes out what CDI specifications bring, None where they bring nothing.
+    """
+    record = None
+    if grant.described is not None:
+        from oci_gpu_hook.apply import bundle_described
+
+        record = bundle_described.put_in(config, grant.described, user_namespace=grant.user_namespace)
+    note: dict[str, Any] = {
         "devices": _add_nodes(config, grant),
         "rules": _add_rules(config, grant.edits.device_nodes),
         "groups": [] if grant.user_namespace else _add_groups(config, grant.edits.additional_gids),
@@ -53,7 +63,16 @@ def prepare(config: dict[str, Any], grant: Grant) -> None:
     }
     _register(config, "prestart", grant.hook)
     _register(config, "poststop", grant.hook)
+    if record is not None:
+        note["described"] = True
     _object(config, "annotations")[PREPARED] = dump(note).decode("ascii")
+    return record
+
+
+def is_recorded(config: dict[str, Any]) -> bool:
+    """Tell whether config.json may have what CDI specifications have brought, by the note that `restore` reads."""
+    text = member(config, "annotations", dict, _WHAT, {}).get(PREPARED)
+    return type(text) is str and '"described"' in text
 
 
 def restore(config: dict[str, Any]) -> bool:

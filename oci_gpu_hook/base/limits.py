@@ -79,11 +79,15 @@ LOOK_SECONDS: Final = 5.0  # that a look into a living container may take
 JOURNAL_LOCK_SECONDS: Final = 5.0  # it is held for milliseconds, unless its holder is stopped
 LEASES_LOCK_SECONDS: Final = 10.0  # it is held for a millisecond, unless its holder is stopped or the disk hangs
 
-# What others have written to /etc/cdi and /var/run/cdi. Nothing of it is read on a container's way.
+# What others have written to /etc/cdi and /var/run/cdi. It is read once after a change, by a process apart.
 CDI_SPEC: Final = 512 << 10  # bytes; what NVIDIA's toolkit writes for 8 GPUs in 56 MIG devices has 60 KB
 CDI_SPEC_LEVELS: Final = 32  # a specification has 6
 CDI_SPEC_VALUES: Final = 200_000  # after aliases are followed
 CDI_SPECS: Final = 256  # files of one directory
+CDI_SPECS_TOGETHER: Final = 4 << 20  # bytes of all files; of more the largest are left out
+CDI_COMPILED: Final = 2 << 20  # bytes of what is kept of them
+CDI_SECONDS: Final = 20.0  # that reading them may take; a few files take 0.1 s
+CDI_MEMORY: Final = 1 << 30  # bytes of address space of the process that reads them
 
 # What Mesos hands over.
 MESOS_CONFIG: Final = 16 << 20  # bytes; it holds the task with its data and the image's manifest

@@ -1,6 +1,7 @@
 """The seam: what the room of a vendor has to offer, and what it is given.
 
-A vendor's room is a package with one interface module that is a `Vendor`; `vendors` has the table. All else in a room
+A vendor's room is a package with one interface module, or an object, that is a `Vendor`; `vendors` has the table.
+ All else in a room
 is its own affair. For type checkers and readers: no start imports this module.
 """
 
@@ -30,6 +31,8 @@ class Request(Protocol):
 
     @property
     def devices(self) -> tuple[str, ...]: ...
+    @property
+    def engine_serves(self) -> bool: ...
     @property
     def count(self) -> int | None: ...
     @property
@@ -101,6 +104,14 @@ class Vendor(Protocol):
 
     def made_node(self, path: str, config: Config) -> tuple[int, int] | None:
         """Return the numbers of a node that containers are given though the host has none of that path, else None."""
+
+    def served(
+        self, request: Request, inventory: Any, devices: Sequence[Device]
+    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return the names of the request that are served here, and warnings of those that are left to the engine.
+
+        Raises InvalidInput for others, where the inventory has more to say of them than `resolve` knows.
+        """
 
     def resolve(self, names: Iterable[str], devices: Sequence[Device]) -> tuple[Device, ...]:
         """Return the devices that are named, in the order of the names.

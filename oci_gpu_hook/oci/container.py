@@ -68,7 +68,7 @@ class Container(Record):
     """What this project uses of a container. `pid` is 0 while the container is only a bundle.
 
     groups: those of its process beside `gid`. overrides_modes: whether its process has CAP_DAC_OVERRIDE.
-    nodes: major and minor of the character devices that it is given.
+    nodes: major and minor of the character devices that it is given. config: the parsed config.json, for what few need.
     """
 
     id: str
@@ -90,6 +90,7 @@ class Container(Record):
     cgroups_path: str
     device_rules: tuple[DeviceRule, ...]
     nodes: tuple[tuple[int, int], ...] = ()
+    config: Mapping[str, Any] | None = None
 
     @property
     def bound_nodes(self) -> tuple[str, ...]:
@@ -186,6 +187,7 @@ def of_document(config: object, state: State) -> Container:
         cgroups_path=member(linux, "cgroupsPath", str, what, ""),
         device_rules=tuple(_device_rule(entry, what) for entry in member(resources, "devices", list, what, [])),
         nodes=_nodes(member(linux, "devices", list, what, []), what),
+        config=config,
     )
 
 

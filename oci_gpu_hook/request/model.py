@@ -33,6 +33,9 @@ class Request(Record):
     source: `annotations`, `mounts`, `swarm`, `environment` or `legacy-image`; `bundle` for devices that were not asked
     for and are in the bundle.
     warnings: what was asked for and means less than its author thinks.
+    beside: what is asked for of other kinds, each kind once; those have nothing beside them.
+    engine_serves: whether the names are from annotations that the engines of Kubernetes serve by themselves, so that
+    what nobody knows here may be theirs.
     """
 
     kind: str = DEFAULT_KIND
@@ -49,3 +52,5 @@ class Request(Record):
     features: tuple[str, ...] = ()
     source: str
     warnings: tuple[str, ...] = ()
+    beside: tuple[Request, ...] = ()
+    engine_serves: bool = False

@@ -37,6 +37,11 @@ Allowed = dict[str, dict[str, dict[str, str]]]
 
 PATHS: Allowed = {
     "apply/bundle.py": {"_same_file": {"os.path.realpath": "a program of the host that the bundle names as a hook"}},
+    "apply/bundle_record.py": {
+        "_sweep": {"os.listdir": STATE, "os.unlink": STATE, "os.path.isdir": "an engine's directory, only looked for"},
+        "read": {"os.path.realpath": "an engine's directory, whose name is that of a file of the state directory"},
+        "write": {"os.path.realpath": "an engine's directory, whose name is that of a file of the state directory"},
+    },
     "apply/cleanup.py": {
         "_clean_rootfs": {"os.open": "compared with the identity in the journal, then held"},
         "_in_a_child": {"os.open": "/dev/null of the host"},
@@ -58,6 +63,7 @@ PATHS: Allowed = {
     },
     "apply/operations/device_node.py": {
         "_expanded": {"os.listdir": "a directory of device nodes of the host"},
+        "_numbers_at": {"os.stat": "a device node of the host, at the path that the journal has"},
         "_numbers_on_host": {"os.stat": "a device node of the host"},
     },
     "apply/inside.py": {

@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from typing import Final
 
 # What is imported together after the door: a container's end; its request, and the vendor's words in it; its start, and
-# the vendor's room; what the hook of a CDI specification adds; of a start a choice by count, for one GPU and more;
-# each kind of device cgroup; systemd's units; what others have left to be taken back. And what a start may want after a
-# wait, in which the package may have been upgraded: the file that this process holds is whole.
+# the vendor's room; what the hook of a CDI specification adds; devices that others' specifications describe; of a start
+# a choice by count, for one GPU and more; each kind of device cgroup; systemd's units; what others have left to be
+# taken back. And what a start may want after a wait, in which the package may have been upgraded: the file that this
+# process holds is whole.
 # head → the heads that a door imports before it, whose modules its own group need not hold.
 HEADS: Final = {
     "oci_gpu_hook.lifecycle.teardown": (),
@@ -35,6 +36,9 @@ HEADS: Final = {
     "oci_gpu_hook.lifecycle.injected": ("oci_gpu_hook.request.parse",),
     "oci_gpu_hook.devices.nvidia.vendor": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
     "oci_gpu_hook.lifecycle.cdi_container": (),
+    "oci_gpu_hook.request.other_kinds": ("oci_gpu_hook.request.parse",),
+    "oci_gpu_hook.devices.cdi.room": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
+    "oci_gpu_hook.lifecycle.described": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
     "oci_gpu_hook.allocation.by_count": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
     "oci_gpu_hook.allocation.topology": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
     "oci_gpu_hook.apply.device_access.v1": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),

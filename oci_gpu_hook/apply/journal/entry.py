@@ -33,6 +33,8 @@ class Entry(Record):
     exclusive: whether the GPUs are for this container alone; a damaged lease record is made anew from it.
     driver: the version whose files it was given, "" in the entry of an older hook. cgroups_path: of its config.json.
     node_paths: where each of `nodes` is in the container. mounts: mount points of the host's files in it.
+    node_sources: (path in the container, path on the host) of nodes that are not where the driver's are on the host; ""
+    for one that the host did not have.
     late: what the host had not made yet when it started, as in devices.model.Contribution; `oci-gpu repair` gives it.
     mounted: (path, *syscalls.mount_identity) of each of those but file systems of the hook's own: what proves that a
     mount is the hook's; () in the entry of an older hook. ld_cache: paths that its ld cache was to list.
@@ -55,6 +57,7 @@ class Entry(Record):
     driver: str = ""
     cgroups_path: str = ""
     node_paths: tuple[str, ...] = ()
+    node_sources: tuple[tuple[str, str], ...] = ()
     mounts: tuple[str, ...] = ()
     mounted: tuple[tuple[str, int, int, int, int], ...] = ()
     ld_cache: tuple[str, ...] = ()

@@ -1,4 +1,7 @@
-"""A small file system of the hook's own, with generated files and mountpoints in it, in the place of a directory."""
+"""A small file system of the hook's own, with generated files and mountpoints in it, in the place of a directory.
+
+So is the tmpfs of a CDI specification, whose options say its size and mode.
+"""
 
 from __future__ import annotations
 
@@ -98,8 +101,10 @@ def show(plan: Plan) -> dict[str, object]:
 def _made(mount: Mount, plan: Plan) -> int:
     """Return a detached tmpfs with those generated files, and those mountpoints of others, that lie below it."""
     prefix = mount.container_path + "/"
+    said = tuple((name, value) for name, equals, value in (each.partition("=") for each in mount.options) if equals)
+    guards = mount.options if said else ("nosuid", "nodev", "noexec")  # what is said is a CDI specification's
     try:
-        tree = syscalls.new_tmpfs(_OPTIONS, bind.attributes_of(("nosuid", "nodev", "noexec")))
+        tree = syscalls.new_tmpfs(said or _OPTIONS, bind.attributes_of(guards) & ~syscalls.MOUNT_ATTR_RDONLY)
         made: set[str] = set()
         for other in plan.edits.mounts:
             if other.container_path.startswith(prefix):
