@@ -1,6 +1,6 @@
 """Is the holder of a lease still there? A process is its pid, its start time and the boot it lives in.
 
-A pid alone is no identity: it is reused. The start time (proc(5), /proc/PID/stat, field 22, clock ticks since boot)
+A pid alone is not an identity: it is reused. The start time (proc(5), /proc/PID/stat, field 22, clock ticks since boot)
 tells two processes of one pid apart, the boot id (/proc/sys/kernel/random/boot_id) two boots. The start time is the
 same seen from every pid namespace, the pid is not, so the namespace of the number is kept with it.
 """

@@ -4,7 +4,7 @@ What the runtime knows before it makes a container, it owns: device nodes and th
 by runc and, through it, by systemd, so that no `systemctl daemon-reload` takes them away. All else is the hook's to do.
 
 A bundle may be started again, and may then be granted other GPUs: a note in its annotations says what was put in, so
-that it is taken out first. The note is no authority: what it names can only be taken away.
+that it is taken out first. The note is not an authority: what it names can only be taken away.
 """
 
 from __future__ import annotations

@@ -37,7 +37,9 @@ def named(name: str, config: Config) -> Entry:
         raise InvalidInput(what, f"is {len(found)} running containers: {several}", remedy)
     if found:
         raise InvalidInput(what, "is the start of several ids", "give more of the id")
-    raise InvalidInput(what, "is no running container that was given GPUs", "see `oci-gpu leases` for those that were")
+    raise InvalidInput(
+        what, "is not a running container that was given GPUs", "see `oci-gpu leases` for those that were"
+    )
 
 
 def _around(pid: str, entries: list[Entry]) -> list[Entry]:

@@ -161,8 +161,8 @@ def _from_variables(
 def _cdi_devices(annotations: Mapping[str, str], warnings: list[str]) -> list[str]:
     """Return the CDI names of the cdi.k8s.io/* annotations that are served here; the others are for others to serve.
 
-    Raises InvalidInput for what names a vendor that is served and is no CDI name, lest the container get fewer devices
-    than it asks for.
+    Raises InvalidInput for an entry that begins like a name of a vendor that is served but is not a CDI name: passed
+    over, it would give the container fewer devices than it asks for.
     """
     found: list[str] = []
     looked_at = 0
@@ -178,7 +178,9 @@ def _cdi_devices(annotations: Mapping[str, str], warnings: list[str]) -> list[st
                 found.append(item)
             elif name is None and kind:
                 what = f"{key}={quoted(annotations[key])}"
-                raise InvalidInput(what, f"{quoted(item)} is no CDI name", "write vendor/class=name: nvidia.com/gpu=0")
+                raise InvalidInput(
+                    what, f"{quoted(item)} is not a CDI name", "write vendor/class=name: nvidia.com/gpu=0"
+                )
             else:
                 warnings.append(f"annotation {quoted(key)}: {quoted(item)} is not served here; the engine may serve it")
     return found

@@ -67,7 +67,7 @@ def number(text: str, what: str) -> int:
     value = digits(text.strip())
     if value is None:
         raise InvalidInput(
-            f"{what}={quoted(text)}", "is no whole number", "write one from 0 to 999999999 in digits, such as 2"
+            f"{what}={quoted(text)}", "is not a whole number", "write one from 0 to 999999999 in digits, such as 2"
         )
     return value
 
@@ -78,7 +78,7 @@ def duration(text: str, what: str) -> int:
 
     found = seconds(text)
     if found is None:
-        raise InvalidInput(f"{what}={quoted(text)}", "is no time", "write a whole number and s, m or h, such as 30s")
+        raise InvalidInput(f"{what}={quoted(text)}", "is not a time", "write a whole number and s, m or h, such as 30s")
     return found
 
 
@@ -98,5 +98,5 @@ def size(text: str, what: str) -> int:
     scale = _UNITS.get(unit.strip())
     if amount is None or scale is None:
         remedy = "write a whole number and a unit (KiB, MiB, GiB, TiB, KB, MB, GB, TB), such as 40GiB"
-        raise InvalidInput(f"{what}={quoted(text)}", "is no amount of memory", remedy)
+        raise InvalidInput(f"{what}={quoted(text)}", "is not an amount of memory", remedy)
     return amount * scale

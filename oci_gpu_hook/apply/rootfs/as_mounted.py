@@ -223,7 +223,7 @@ class AsMounted(Rootfs):
 
 
 def _target(fd: int) -> str:
-    """Return where a link leads, which is held. Raises OSError for one of the kernel's that is no text (ELOOP)."""
+    """Return where a link leads, which is held. Raises OSError (ELOOP) for a link of the kernel's."""
     target = os.readlink("", dir_fd=fd)
     if target.startswith("/") and syscalls.file_system_type(fd) == syscalls.PROC_SUPER_MAGIC:
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))

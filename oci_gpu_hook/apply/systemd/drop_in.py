@@ -90,7 +90,9 @@ def covers(unit: str, nodes: Iterable[Node], root: str = "/") -> bool:
 def remove(unit: str, root: str = "/") -> None:
     """Remove the unit's drop-in, and its directory if that was all it held. Raises ApplyError."""
     if not is_name(unit):
-        raise ApplyError("cannot remove a drop-in", f"{quoted(unit)} is no name of a unit", "name a scope or service")
+        raise ApplyError(
+            "cannot remove a drop-in", f"{quoted(unit)} is not a name of a unit", "name a scope or service"
+        )
     try:
         control = _open_directory(root, CONTROL)
         try:

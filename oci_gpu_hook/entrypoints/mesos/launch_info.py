@@ -73,7 +73,7 @@ def with_value(place: Place, text: str, call: Call) -> Call:
 
 
 def members(text: str) -> dict[str, Member] | None:
-    """Return the members of the launch information by name, None where the text is no JSON object.
+    """Return the members of the launch information by name, None where the text is not a JSON object.
 
     Of a name that is there twice the last counts, as in Mesos' parser.
     """

@@ -73,7 +73,7 @@ def read_gpus(data: bytes, what: str) -> int | None:
         resources = _messages(message, _RESOURCES, room)
         amounts = [_amount(resource, room) for resource in resources if _is_gpus(resource, room)]
     except ValueError as error:
-        raise InvalidInput(quoted(what), f"is no container's configuration: {error}", _REMEDY) from None
+        raise InvalidInput(quoted(what), f"is not a container's configuration: {error}", _REMEDY) from None
     total = sum(amounts)
     if not (0 <= total < 1 << 16 and total == int(total)):
         raise InvalidInput(quoted(what), f"gives the container {total} GPUs", "give tasks whole GPUs")
@@ -105,7 +105,7 @@ def _messages(data: bytes, wanted: int, room: list[int]) -> Iterator[bytes]:
 
 
 def _fields(data: bytes, room: list[int]) -> Iterator[tuple[int, int, bytes]]:
-    """Yield number, wire type and bytes of each field of a message. Raises ValueError for what is no message.
+    """Yield number, wire type and bytes of each field of a message. Raises ValueError for what is not a message.
 
     room: how many fields may be read of the whole file, which is counted down.
     """

@@ -66,4 +66,4 @@ def _unsupported(name: str, what: str, supported: Sequence[str]) -> InvalidInput
 
     nearest = word(name, (*DRIVER_CAPABILITIES, "all"))
     remedy = f"did you mean {quoted(nearest)}? allowed: {allowed}" if nearest else f"allowed: {allowed}"
-    return InvalidInput(what, f"{quoted(name)} is no driver capability", remedy)
+    return InvalidInput(what, f"{quoted(name)} is not a driver capability", remedy)

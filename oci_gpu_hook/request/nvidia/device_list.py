@@ -80,14 +80,14 @@ def _unqualified(listed: Sequence[str], what: str) -> tuple[list[str], tuple[str
             features.append(feature)
         else:
             remedy = "leave CDI devices of other kinds to the engine's own option (--device, cdi.k8s.io annotations)"
-            raise InvalidInput(what, f"{quoted(item)} is no CDI device of nvidia.com that is known here", remedy)
+            raise InvalidInput(what, f"{quoted(item)} is not a CDI device of nvidia.com that is known here", remedy)
     return names, tuple(channels), tuple(features)
 
 
 def _device_of(qualified: qualified_name.QualifiedName, item: str, what: str) -> str:
     device = cdi_names.device(qualified)
     if device == "void":
-        raise InvalidInput(what, f"{quoted(item)} is no CDI device", "write 'void' alone to ask for nothing")
+        raise InvalidInput(what, f"{quoted(item)} is not a CDI device", "write 'void' alone to ask for nothing")
     return device
 
 

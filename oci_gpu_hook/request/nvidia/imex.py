@@ -21,7 +21,7 @@ def channels(
     """Return the channel numbers. What mounts and CDI names ask for goes before the variable.
 
     variables_count: whether policy lets the container ask by variables. `all`, `none` and `void` in the variable
-    give no channel, as in NVIDIA's implementation. Raises InvalidInput for what is no channel.
+    give no channel, as in NVIDIA's implementation. Raises InvalidInput for what is not a channel.
     """
     if named:
         check_number(len(named), "IMEX channels")
@@ -45,7 +45,7 @@ def _numbers(names: Sequence[str], what: str) -> tuple[int, ...]:
         number = digits(name.removeprefix("channel"))
         if number is None or number > LARGEST_CHANNEL:
             remedy = f"write a number or channelN; it must be in the range [0, {LARGEST_CHANNEL}]"
-            raise InvalidInput(what, f"{quoted(name)} is no IMEX channel", remedy)
+            raise InvalidInput(what, f"{quoted(name)} is not an IMEX channel", remedy)
         found[number] = None
         if len(found) > limits.IMEX_CHANNELS:
             why = f"names more than {limits.IMEX_CHANNELS} IMEX channels, which is all that a driver has"
