@@ -1,4 +1,4 @@
-"""IMEX channels: by which processes on different nodes of an NVLink domain share memory."""
+"""Reads requests for IMEX channels, by which processes on different hosts of an NVLink domain share memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LARGEST_CHANNEL: Final = (1 << 20) - 1  # the number is the node's minor, which 
 def channels(
     named: Sequence[str], variables: Mapping[str, str], warnings: list[str], *, variables_count: bool
 ) -> tuple[int, ...]:
-    """Return the channel numbers. What mounts and CDI names ask for goes before the variable.
+    """Return the channel numbers. Mounts and CDI names take precedence over the variable.
 
     variables_count: whether policy lets the container ask by variables. `all`, `none` and `void` in the variable
     give no channel, as in NVIDIA's implementation. Raises InvalidInput for what is not a channel.

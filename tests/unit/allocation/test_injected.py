@@ -52,7 +52,7 @@ def test_both_are_held_and_not_in_each_others_way(ask):
 def test_what_another_has_exclusively_is_refused_in_words_of_its_own(ask):
     ask("a", "0", exclusive=True)
     with pytest.raises(
-        Busy, match=r"GPU 0 \(GPU-0\), which the engine has put into this container, is not to be had: "
+        Busy, match=r"GPU 0 \(GPU-0\), which the engine has put into this container, is not available: "
     ):
         ask("b", "0", source=IN_THE_BUNDLE)
 
