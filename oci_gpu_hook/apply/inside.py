@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 
+from oci_gpu_hook.apply import transaction
 from oci_gpu_hook.apply.operations import bind, ld_cache, table
 from oci_gpu_hook.apply.operations.place import Descriptors, Materializing
 from oci_gpu_hook.apply.operations.preflight import Preflight
@@ -50,13 +51,17 @@ def carry_out(plan: Plan, site: Site) -> tuple[str, ...]:
             shared = site.process.shared_mounts() - {rootfs.mount_id}
             seen = Preflight(rootfs, directories, shared, root_readonly=False)
             plan, looked = table.look(plan, prepared, seen, kinds)
+            data, _ = ld_cache.contents(plan)
+            if data:
+                seen.file(ld_cache.PATH)
+            transaction.leave_peers(site.process, rootfs)
             making = Materializing(site, directories, seen.absent, opened, state_file="")
             for kind, own in zip(kinds, looked, strict=True):
                 kind.make(plan, own, making)
-            data, _ = ld_cache.contents(plan)
             if data:
                 etc = directories.make(os.path.dirname(ld_cache.PATH)).fd
                 making.mount(making.keep(_in_memory(data, etc, site)), ld_cache.PATH, directory=False)
+            transaction.refuse_shared(making.attachments, site.process, rootfs)
             bind.attach(making.attachments, [])
             return table.warnings(seen)
     except OSError as error:

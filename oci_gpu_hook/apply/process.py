@@ -33,18 +33,19 @@ class Process:
             self._proc = os.open(f"/proc/{pid or 'self'}", _PATH_DIRECTORY)
             self._own_namespace = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
             self._namespace = os.open("ns/mnt", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._proc)
-            # Names such as "7" below this lead to this process's own descriptors, in every namespace.
-            self._descriptors = os.open("/proc/self/fd", _PATH_DIRECTORY)
         except OSError as error:
             raise InvalidInput(f"container process {pid}", reason(error), _DIED) from None
+        self._descriptors: int | None = None
         self._mountinfo: bytes | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        for fd in (self._proc, self._own_namespace, self._namespace, self._descriptors):
+        for fd in (self._proc, self._own_namespace, self._namespace):
             os.close(fd)
+        if self._descriptors is not None:
+            os.close(self._descriptors)
 
     def open_rootfs(self, rootfs: str) -> int:
         """Return an O_PATH descriptor of the container's root directory, in the container's mount namespace.
@@ -92,6 +93,7 @@ class Process:
 
     def enter(self) -> None:
         """Enter the mount namespace. From here on nothing may be imported, and no path string resolved."""
+        self._own_descriptors()
         self._switch(self._namespace)
 
     def leave(self) -> None:
@@ -105,6 +107,15 @@ class Process:
             streams.say(f"oci-gpu-hook: error: cannot leave the container's mount namespace: {error.why}")
             os._exit(1)
 
+    def _own_descriptors(self) -> int:
+        """Return a descriptor below which names such as "7" lead to this process's own, from whatever namespace.
+
+        It is opened by who uses it: a child has a directory of its own, and that of who forked it knows other files.
+        """
+        if self._descriptors is None:
+            self._descriptors = os.open("/proc/self/fd", _PATH_DIRECTORY)
+        return self._descriptors
+
     def _switch(self, namespace: int) -> None:
         try:
             syscalls.setns(namespace, syscalls.CLONE_NEWNS)
@@ -114,7 +125,7 @@ class Process:
 
     def unmount(self, mount: int) -> None:
         """Unmount the mount whose root is the descriptor `mount`, if it is mounted, by the descriptor alone."""
-        os.fchdir(self._descriptors)
+        os.fchdir(self._own_descriptors())
         try:
             syscalls.umount2(str(mount).encode(), syscalls.MNT_DETACH)
         except OSError:

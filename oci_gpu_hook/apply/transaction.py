@@ -158,14 +158,10 @@ def _carry_out(  # noqa: PLR0913, PLR0917
 
 def attach_all(attachments: Sequence[Attachment], attached: list[Attachment], process: Process, rootfs: Rootfs) -> None:
     """Attach the mounts in the container's namespace, and add each to `attached`. Raises HookError."""
-    shared = process.shared_mounts()
-    rootfs_mount = syscalls.mount_id(rootfs.fd)
-    if shared:
-        _refuse_shared(attachments, shared - {rootfs_mount})
+    refuse_shared(attachments, process, rootfs)
     process.enter()
     try:
-        if rootfs_mount in shared:
-            _leave_peers(rootfs)
+        leave_peers(process, rootfs)
         bind.attach(attachments, attached)
     finally:
         process.leave()
@@ -182,16 +178,23 @@ def detach_all(attached: Sequence[Attachment], process: Process) -> None:
             process.leave()
 
 
-def _refuse_shared(attachments: Sequence[Attachment], shared: frozenset[int]) -> None:
-    for _tree, onto, path in attachments:
-        if syscalls.mount_id(onto) in shared:
-            raise is_shared(path)
+def refuse_shared(attachments: Sequence[Attachment], process: Process, rootfs: Rootfs) -> None:
+    """Raise UnsafeRootfs for a mountpoint in a shared mount other than the rootfs's own."""
+    shared = process.shared_mounts() - {rootfs.mount_id}
+    if shared:
+        for _tree, onto, path in attachments:
+            if syscalls.mount_id(onto) in shared:
+                raise is_shared(path)
 
 
-def _leave_peers(rootfs: Rootfs) -> None:
-    """Give a shared rootfs a peer group of its own, so that the hook's mounts do not reach the host."""
-    syscalls.mount_setattr(rootfs.fd, 0, syscalls.MS_PRIVATE)
-    syscalls.mount_setattr(rootfs.fd, 0, syscalls.MS_SHARED)
+def leave_peers(process: Process, rootfs: Rootfs) -> None:
+    """Give a rootfs with shared propagation a peer group of its own, so that the hook's mounts do not reach the host.
+
+    This process is in the container's mount namespace. Raises OSError.
+    """
+    if rootfs.mount_id in process.shared_mounts():
+        syscalls.mount_setattr(rootfs.fd, 0, syscalls.MS_PRIVATE)
+        syscalls.mount_setattr(rootfs.fd, 0, syscalls.MS_SHARED)
 
 
 def _restricted_unit(devices: DeviceCgroup) -> str:
