@@ -22,16 +22,20 @@ ALLOWED_SKIPS = {
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
 
-# With `-n` files run side by side. Engines and booted systems do not: they use what the machine has one of, such as
-# cgroups at fixed places, and several of them at once would take longer than the tests' patience.
-ONE_AT_A_TIME = ("tests/distributions/", "tests/engines/", "tests/systemd/")
+# With `-n` files run side by side, except those of one group, which one process runs. Engines and booted systems use
+# what a machine has one of, such as cgroups at fixed places; so do Mesos agents, whose cgroups are all below `mesos`.
+GROUPS = {
+    "engines": ("tests/distributions/", "tests/engines/", "tests/systemd/"),
+    "mesos": ("tests/mesos/",),
+}
 
 
 class Scheduling(LoadScopeScheduling):
-    """Gives a worker a whole file, so that what its tests share is made once, or all of ONE_AT_A_TIME."""
+    """Gives a process a whole file, so that what its tests share is made once, or a whole group."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return "engines" if nodeid.startswith(ONE_AT_A_TIME) else nodeid.partition("::")[0]
+        group = next((name for name, rooms in GROUPS.items() if nodeid.startswith(rooms)), "")
+        return group or nodeid.partition("::")[0]
 
 
 def pytest_xdist_make_scheduler(config, log):
