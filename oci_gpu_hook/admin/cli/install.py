@@ -38,7 +38,7 @@ def add_common_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--root", metavar="DIR", default="/", help="of an image that is being built (default: /)")
     parser.add_argument("--file", metavar="FILE", default="", help="the engine's configuration file, if not the usual")
     parser.add_argument("--hooks-directory", metavar="DIR", default="", help="of podman and crio, if not the usual")
-    parser.add_argument("--directory", metavar="DIR", default="", help="where the executables are, or will be installed")
+    parser.add_argument("--directory", metavar="DIR", default="", help="where the executables are, or go")
     parser.add_argument("--launcher-dir", metavar="DIR", default="", help="of mesos: the agent's (/usr/libexec/mesos)")
     parser.add_argument("--output", metavar="DIR", default="", help="of mesos: the launcher directory to make")
 
