@@ -105,4 +105,4 @@ def test_plan_info_and_doctor_say_the_same(tmp_path, capsys):
         else:
             said += [finding["why"] for finding in json.loads(captured.out) if finding["check"] == "driver"]
     assert len(said) == 2
-    assert all("this is WSL 2, whose GPUs are Windows'" in text for text in said)
+    assert all("this is WSL 2, where Windows has the GPUs" in text for text in said)
