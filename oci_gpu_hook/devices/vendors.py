@@ -1,6 +1,6 @@
-"""The rooms of vendors, by the kind of their devices. A room is imported when a request names its kind.
+"""The vendors' rooms by the kind of their devices. A room is imported when a request names its kind.
 
-A kind without a room of its own is what CDI specification files of the host make of it (devices.cdi).
+A kind without a room of its own is what the host's CDI specification files say of it (devices.cdi).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def of(kind: str) -> Vendor:
-    """Return the interface of the room that has the devices of a kind."""
+    """Return the interface of the room for devices of a kind."""
     room = _ROOMS.get(kind)
     return room() if room else _described(kind)
 
