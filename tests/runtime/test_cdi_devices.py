@@ -6,6 +6,7 @@ import json
 import operator
 import stat
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -376,3 +377,19 @@ def test_verify_and_repair(runtime, by_hook):
         assert "has what it was given" in command("verify", container.id).stdout
         (by_hook.vendors.specs / "amd.json").unlink()
         assert "no CDI specification of this host has it any more" in command("verify", container.id).stdout
+
+
+def test_a_wait_covers_a_device_that_is_still_to_come(front, plain_bundle, vendors):
+    """As at boot, when the vendor's tool writes its file after the engine has started."""
+    path = vendors.specs / "amd.json"
+    later = path.read_bytes()
+    path.unlink()
+    env = (f"OCI_GPU_DEVICES={AMD}=0", "OCI_GPU_WAIT=60s")
+    short = front.run(plain_bundle(name="short", args=("/bin/true",), env=(env[0], "OCI_GPU_WAIT=1s"))).stderr
+    assert f"CDI device '{AMD}=0': no specification in {vendors.specs} has devices of {AMD}" in short
+    assert f"s for the CDI device '{AMD}=0'" in short
+    timer = threading.Timer(1.5, path.write_bytes, (later,))
+    timer.start()
+    seen = front.run(plain_bundle(*opens("dri/renderD128"), name="long", env=env)).seen()
+    timer.join()
+    assert seen["open=/dev/dri/renderD128"] == "ENXIO"
