@@ -16,9 +16,9 @@ _OCI_TYPES: Final = {"u": "c"}  # an unbuffered character device is a character 
 
 def remaining(edits: ContainerEdits, config: Mapping[str, Any]) -> ContainerEdits:
     """Return the edits without what config.json has. Nodes that its runtime makes count as there."""
-    env = frozenset(_list(config, "process", "env"))
+    env = frozenset(filter(_is_text, _list(config, "process", "env")))
     user = _object(config, "process", "user")
-    groups = frozenset((user.get("gid"), *_list(config, "process", "user", "additionalGids")))
+    groups = frozenset(gid for gid in (user.get("gid"), *_list(user, "additionalGids")) if type(gid) is int)
     rdt = _object(config, "linux", "intelRdt")
     interfaces = _object(config, "linux", "netDevices")
     return edits.replace(
@@ -73,6 +73,10 @@ def rdt_entry(rdt: IntelRdt) -> dict[str, object]:
         "enableMonitoring": rdt.enable_monitoring,
     }
     return {name: value for name, value in members.items() if value}
+
+
+def _is_text(entry: object) -> bool:
+    return type(entry) is str
 
 
 def _plain(path: object) -> str:

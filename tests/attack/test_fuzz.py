@@ -54,7 +54,7 @@ STATE = {
     "annotations": {
         "io.oci-gpu-hook.count": "2",
         "io.oci-gpu-hook.memory": "40GiB",
-        "cdi.k8s.io/x": "nvidia.com/gpu=0",
+        "cdi.k8s.io/x": "nvidia.com/gpu=0,vendor.com/nic=eth7",
     },
 }
 CONFIG = {
@@ -72,6 +72,7 @@ CONFIG = {
             "NVIDIA_IMEX_CHANNELS=0,1",
             "CUDA_VERSION=12.4.1",
             "OCI_GPU_COUNT=1",
+            "OCI_GPU_DEVICES=amd.com/gpu=0,1",
         ],
         "capabilities": {"bounding": ["CAP_CHOWN", "CAP_SYS_ADMIN"], "effective": []},
     },

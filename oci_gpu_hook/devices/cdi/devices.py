@@ -17,7 +17,7 @@ from oci_gpu_hook.devices.model import Device
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from typing import TypeAlias
 
     from oci_gpu_hook.devices.cdi.model import Inventory
@@ -35,10 +35,16 @@ def of(inventory: Inventory, exclude: Collection[str] = ()) -> tuple[Device, ...
     by_identity: dict[Identity, list[Described]] = {}
     for described in inventory.devices:
         by_identity.setdefault(_identity(described), []).append(described)
-    made_of = {identity: _covered(identity, by_identity) for identity in by_identity}
+    sets = _Sets(by_identity)
+    made_of = {identity: sets.covered(identity) for identity in by_identity}
     single = [identity for identity, covered in made_of.items() if not covered]
     uuids = {identity: _uuid(inventory.kind, by_identity[identity]) for identity in by_identity}
-    wholes = {identity: _whole(identity, single) for identity in single}
+    among = _Sets(single)
+    wholes = {identity: max(among.containing(identity), key=len, default=None) for identity in single}
+    parts: dict[Identity, list[str]] = {}
+    for identity, whole in wholes.items():
+        if whole is not None:
+            parts.setdefault(whole, []).append(uuids[identity])
     numbers = _numbered(single, wholes)
     devices = []
     for identity in single:
@@ -50,7 +56,7 @@ def of(inventory: Inventory, exclude: Collection[str] = ()) -> tuple[Device, ...
                 uuid=uuids[identity],
                 position=numbers[identity],
                 whole=uuids[whole] if whole is not None else "",
-                parts=tuple(uuids[other] for other in single if wholes[other] == identity),
+                parts=tuple(parts.get(identity, ())),
                 exclude=exclude,
             )
         )
@@ -112,17 +118,34 @@ def _why_unusable(path: str) -> str:
     return "" if stat.S_ISCHR(mode) or stat.S_ISBLK(mode) or stat.S_ISFIFO(mode) else f"{path} is no device node"
 
 
-def _covered(identity: Identity, others: Iterable[Identity]) -> list[Identity]:
-    """Return those whose nodes are together the nodes of this one, [] where it is a device of its own."""
-    within = [other for other in others if other < identity]
-    # Of what is within what is within, as the parts of each of several GPUs, the larger ones count.
-    largest = [other for other in within if not any(other < another for another in within)]
-    return largest if len(largest) > 1 and frozenset().union(*largest) == identity else []
+class _Sets:
+    """Which of many identities contain which others, without comparing each with each."""
 
+    def __init__(self, identities: Collection[Identity]) -> None:
+        self._order = {identity: number for number, identity in enumerate(identities)}
+        self._holders: dict[object, list[Identity]] = {}
+        for identity in identities:
+            for element in identity:
+                self._holders.setdefault(element, []).append(identity)
+        self._by_rarest: dict[object, list[Identity]] = {}
+        for identity in identities:
+            self._by_rarest.setdefault(self._rarest(identity), []).append(identity)
 
-def _whole(identity: Identity, single: Iterable[Identity]) -> Identity | None:
-    """Return the device that a device is a part of: the largest whose nodes it has some of."""
-    return max((other for other in single if identity < other), key=len, default=None)
+    def covered(self, identity: Identity) -> list[Identity]:
+        """Return those whose nodes together are the nodes of this one, [] for a device of its own."""
+        within = [each for element in identity for each in self._by_rarest.get(element, ()) if each < identity]
+        # Of nested ones, such as the parts of each of several GPUs, the larger ones count.
+        within.sort(key=self._order.__getitem__)
+        known = set(within)
+        largest = [each for each in within if not any(other in known for other in self.containing(each))]
+        return largest if len(largest) > 1 and frozenset().union(*largest) == identity else []
+
+    def containing(self, identity: Identity) -> list[Identity]:
+        """Return those that have all nodes of this one, and others."""
+        return [each for each in self._holders[self._rarest(identity)] if identity < each]
+
+    def _rarest(self, identity: Identity) -> object:
+        return min(identity, key=lambda element: len(self._holders[element]))
 
 
 def _numbered(

@@ -148,6 +148,23 @@ def test_whatever_was_put_in_comes_out(first, second):
     assert _contents(config) == _contents(before)
 
 
+_json: Any = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 3) | st.sampled_from(["/dev/a", "path", "a=b"]),
+    lambda inside: (
+        st.lists(inside, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["path", "env", "devices", "resources", "user", "destination"]), inside, max_size=3
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(st.sampled_from(["process", "mounts", "hooks", "linux"]), _json), _edits)
+def test_a_config_of_any_form_is_no_internal_error(config, edits):
+    put_in(config, edits.replace(hooks=EDITS.hooks, net_devices=EDITS.net_devices, intel_rdt=EDITS.intel_rdt))
+
+
 def _contents(value: Any) -> Any:
     """Return what a config.json says: empty members say nothing, and no list's order says anything here."""
     if isinstance(value, dict):

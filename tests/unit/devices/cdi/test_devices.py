@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import time
 
 import pytest
 
@@ -107,6 +108,26 @@ def test_any_order_of_names_is_the_same_devices():
         rng.shuffle(rows)
         found = [device.uuid for device in of_cdi.of(inventory(*rows)) if device.countable]
         assert sorted(found) == [f"{KIND}=GPU-{index}" for index in range(6)]
+
+
+@pytest.mark.parametrize("sizes", [(1, 1), (1, 2), (2, 3)])
+def test_many_devices_are_told_apart_in_time(sizes):
+    """As many as the limits let through, with a node that all have, and names for all of them and for pairs."""
+    rows = []
+    for index in range(6000):
+        size = sizes[index % 2]
+        rows.append(described(str(index), *(index * 4 + part for part in range(size)), common=KFD))
+    rows.append(described("all", *(minor for row in rows for minor in minors_of(row)), common=KFD))
+    rows += [described(f"pair-{n}", *minors_of(rows[n]), *minors_of(rows[n + 1]), common=KFD) for n in range(0, 900, 2)]
+    started = time.process_time()
+    found = of_cdi.of(inventory(*rows))
+    assert time.process_time() - started < 3
+    assert sum(device.countable for device in found) == 6000
+    assert len(of_cdi.native(found[6000]).covers) > 5000
+
+
+def minors_of(row):
+    return [each.minor for each in row.edits.device_nodes if each.major == 226]
 
 
 def request(*devices, count=None):
