@@ -9,6 +9,8 @@ import pytest
 from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
+from oci_gpu_hook.base import syscalls
+
 pytest_plugins = ["tests.runtime.fixtures"]
 
 # With CI=true a skip is a failure, because there nobody reads it. What may be skipped all the same, and why:
@@ -42,9 +44,12 @@ def pytest_xdist_make_scheduler(config, log):
     return Scheduling(config, log)
 
 
-def pytest_configure():
+def pytest_configure(config):
     # A session that is told to end takes its containers and cgroups with it, as on Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if hasattr(config, "workerinput"):
+        # A worker has a thread that listens; setns(2) refuses a mount namespace to those that share a root with one.
+        syscalls.unshare(syscalls.CLONE_FS)
 
 
 def pytest_runtest_setup(item):
