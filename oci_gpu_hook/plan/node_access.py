@@ -85,7 +85,8 @@ def remedy(guarded: Guarded, user: User) -> str:
         return f"the container's user namespace has no such group: {host}"
     return (
         f"add the group {guarded.gid} to the container's process (--group-add {guarded.gid}, supplementalGroups of a "
-        f"pod, process.user.additionalGids of config.json); oci-gpu-runtime adds it by itself; {host}"
+        f"pod, process.user.additionalGids of config.json, the account of a Mesos task on its host); oci-gpu-runtime "
+        f"adds it by itself; {host}"
     )
 
 
