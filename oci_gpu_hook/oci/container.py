@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 # These releases of the specification had process.capabilities as a flat list.
 _FLAT_CAPABILITIES: Final = ("1.0.0-rc1", "1.0.0-rc2", "1.0.0-rc3", "1.0.0-rc4")
+_ASKING: Final = ("io.oci-gpu-hook.", "cdi.k8s.io/")  # how annotations begin that ask for something here
 ASK_THE_ENGINE: Final = (
     "this comes from the container engine; check that it runs the hook as the OCI specification says"
 )
@@ -69,6 +70,7 @@ class Container(Record):
 
     groups: those of its process beside `gid`. overrides_modes: whether its process has CAP_DAC_OVERRIDE.
     nodes: major and minor of the character devices that it is given.
+    of_image: annotations that its image says, which are not among `annotations`: those are of whoever started it.
     """
 
     id: str
@@ -90,6 +92,7 @@ class Container(Record):
     cgroups_path: str
     device_rules: tuple[DeviceRule, ...]
     nodes: tuple[tuple[int, int], ...] = ()
+    of_image: tuple[str, ...] = ()
 
     @property
     def bound_nodes(self) -> tuple[str, ...]:
@@ -165,7 +168,7 @@ def of_document(config: object, state: State) -> Container:
     version = member(config, "ociVersion", str, what, "")
     linux = member(config, "linux", dict, what, {})
     resources = member(linux, "resources", dict, what, {})
-    return Container(
+    container = Container(
         id=state.id,
         pid=state.pid,
         bundle=state.bundle,
@@ -187,6 +190,18 @@ def of_document(config: object, state: State) -> Container:
         device_rules=tuple(_device_rule(entry, what) for entry in member(resources, "devices", list, what, [])),
         nodes=_nodes(member(linux, "devices", list, what, []), what),
     )
+    return _without_images(container) if any(key.startswith(_ASKING) for key in container.annotations) else container
+
+
+def _without_images(container: Container) -> Container:
+    """Return the container without what of its annotations is its image's."""
+    from oci_gpu_hook.oci import image_annotations
+
+    theirs = image_annotations.of(container.annotations, container.rootfs, container.id)
+    if not theirs:
+        return container
+    kept = {key: text for key, text in container.annotations.items() if key not in theirs}
+    return container.replace(annotations=kept, of_image=theirs)
 
 
 def _rootfs(state: State, configured: str) -> str:
