@@ -181,7 +181,7 @@ def detach_all(attached: Sequence[Attachment], process: Process) -> None:
 
 
 def refuse_shared(attachments: Sequence[Attachment], process: Process, rootfs: Rootfs) -> None:
-    """Raise UnsafeRootfs for a mountpoint in a mount, but for the rootfs's own, that passes on what is mounted there."""
+    """Raise UnsafeRootfs for a mountpoint in a mount, but for the rootfs's own, that passes on what comes there."""
     shared = process.shared_mounts() - {rootfs.mount_id}
     if shared:
         for _tree, onto, path in attachments:

@@ -122,7 +122,7 @@ class Sandbox:
         command = self.host.command(*inside, self.hook, *words)
         return self.run(command, self.state(), ENVIRONMENT, warns=True)
 
-    def run(  # noqa: PLR0913, PLR0917
+    def run(
         self, command: list[str], stdin: bytes, env: dict[str, str], timeout: float = 30, *, warns: bool = False
     ) -> Outcome:
         """Run a command that ends in the hook. warns: whether it may say what the container does without."""

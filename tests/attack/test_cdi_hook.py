@@ -100,7 +100,9 @@ def test_a_peer_of_the_hosts_own_mount(below, words, runc, enter, machine, direc
 
 @pytest.mark.parametrize("propagation", ["shared", "rshared", "rslave"])
 @pytest.mark.parametrize("own_mount", [False, True], ids=["in-a-mount", "is-a-mount"])
-def test_the_host_sees_no_mount_more(propagation, own_mount, specification, runtime, make_bundle, machine, directory, tally):
+def test_the_host_sees_no_mount_more(
+    propagation, own_mount, specification, runtime, make_bundle, machine, directory, tally
+):
     rootfs = images.copy(machine.image("debian"), directory / "rootfs")
     if own_mount:
         runtime.host.call("mount", "--bind", rootfs, rootfs)

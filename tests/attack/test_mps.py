@@ -78,7 +78,9 @@ def test_nobody_else_names_the_directory(kind, runc, enter, machine, directory, 
             assert not sandbox.path(str(wanted)).exists()
 
 
-@pytest.mark.parametrize("kind", ["no pipe of the daemon", "a pipe of somebody else", "in a directory of somebody else"])
+@pytest.mark.parametrize(
+    "kind", ["no pipe of the daemon", "a pipe of somebody else", "in a directory of somebody else"]
+)
 def test_a_directory_that_is_no_daemons(kind, runc, enter, machine, directory, canary, tally):
     """Were the name of the program true, the directory still would have to be one that root's daemon has made."""
     rootfs = images.copy(machine.image("debian"), directory / "rootfs")
