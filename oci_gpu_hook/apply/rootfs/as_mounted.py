@@ -65,7 +65,7 @@ class AsMounted(Rootfs):
         for mount in container.mounts:
             try:
                 self._mount(mount)
-            except OSError:
+            except (OSError, ValueError, RecursionError):  # ValueError: what no path can hold
                 continue  # the runtime will say so, and no hook is run
 
     def __exit__(self, *exception: object) -> None:
@@ -177,7 +177,7 @@ class AsMounted(Rootfs):
             if "tmpcopyup" in options and not is_bind:
                 os.close(fd)
                 fd = self._walk(path, follow=True).fd  # it has what was there
-        except OSError:
+        except BaseException:
             os.close(fd)
             raise
         self._numbers -= 1
