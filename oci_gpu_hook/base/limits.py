@@ -73,6 +73,7 @@ CONFIG_COMPILED: Final = 512 << 10
 INVENTORY: Final = 4 << 20  # bytes; 100 files and 8 GPUs make 30 KB
 JOURNAL_ENTRY: Final = 4 << 20  # bytes; those of the largest plans have 60 KB
 ENGINE_RECORD: Final = 4 << 20  # bytes of an engine's list of containers, or of an image's configuration
+WAITERS: Final = 128  # containers that wait for GPUs at a time; each looks at the record under its lock now and then
 LEASES: Final = 2 << 20  # bytes; a lease has 400, and a host with 1,000 containers 400 KB
 REMAINS_SECONDS: Final = 1.0  # that a start gives to what others have left
 REMAINS_BY_HAND_SECONDS: Final = 30.0  # and a person's command

@@ -88,7 +88,7 @@ def test_no_image_writes_the_note_of_what_was_put_into_a_bundle(tmp_path, monkey
     write(tmp_path / "config.json", config)
     before = (tmp_path / "config.json").read_bytes()
     tally.count()
-    monkeypatch.setattr(runtime.configs, "DEFAULT_PATH", str(tmp_path / "none"))
+    monkeypatch.setattr("oci_gpu_hook.base.config.load.DEFAULT_PATH", str(tmp_path / "none"))
     call = Call(bundle=str(tmp_path), container="c1", log="", log_format="")
     assert runtime.prepare(call, "/hook") is None
     assert (tmp_path / "config.json").read_bytes() == before

@@ -515,6 +515,41 @@ WORST = {
         """,
         "read",
     ),
+    "a look by one behind all that may wait": (
+        ("WAITERS",),
+        """
+        from oci_gpu_hook.allocation import claim
+        from oci_gpu_hook.allocation.holders import Holder
+        from oci_gpu_hook.allocation.model import Busy, Claim, Lease, LeaseTable, Moment, Waiter, leased
+        from oci_gpu_hook.devices.nvidia import devices as of_nvidia
+        from oci_gpu_hook.devices.nvidia.model import Gpu
+        from oci_gpu_hook.request.model import Request
+        gpus = [
+            Gpu(index=n, uuid=f"GPU-{n}", minor=n, bus_id=f"0000:{n:02x}:00.0", proc_name=str(n), name="H100")
+            for n in range(16)
+        ]
+        devices = of_nvidia.of(gpus)
+        holder = lambda n: Holder(pid=n, start_time=n, boot_id="b", pid_namespace=1)
+        asked = Request(count=1, driver_capabilities=(), source="x")
+        leases = [
+            Lease(container=f"c{n}", devices=(leased(device),), exclusive=True, holder=holder(n), since="")
+            for n, device in enumerate(devices)
+        ]
+        queue = [
+            Waiter(ticket=n + 1, container=f"w{n}", holder=holder(n), request=asked, since="", uptime=0)
+            for n in range(limits.WAITERS)
+        ]
+        table = LeaseTable(leases=tuple(leases), queue=tuple(queue), next_ticket=limits.WAITERS + 1)
+        new = Claim(container="new", holder=holder(99999), request=asked)
+        def read():
+            for _ in range(36):  # those of a second, by all who wait (allocation/wait.py)
+                try:
+                    claim.serve(table, new, devices, Moment(date="", uptime=10))
+                except Busy:
+                    pass
+        """,
+        "read",
+    ),
     "as many odd libraries as are looked into": (
         ("COMPAT_LIBRARIES", "ELF_TABLE", "ELF_NOTES", "ELF_SEGMENTS", "ELF_SECTIONS"),
         """
