@@ -1,10 +1,10 @@
-"""Libraries in directories of an image's ld.so.conf that its ld cache should list and does not.
+"""Finds libraries that an image's ld cache should list, by the image's ld.so.conf, and does not.
 
-An image may name a directory in /etc/ld.so.conf.d, or put a library into one, and not have run ldconfig since. NVIDIA's
-hook runs the host's ldconfig in every container with GPUs, and so such images work there by chance; here nothing is
-run, and the container's cache is the image's with the driver's libraries. So directories of which the cache knows
-nothing, and those that have changed since it was written, are looked at as ldconfig would (glibc, elf/ldconfig.c). What
-the cache lists already stays as it is.
+An image may name a directory in /etc/ld.so.conf.d, or put a library into such a directory, without running ldconfig
+afterwards. With NVIDIA's hook such images work by chance, because it runs the host's ldconfig in every container with
+GPUs. This project runs nothing: the container's cache is the image's with the driver's libraries added. So directories
+that the cache does not know, and those that have changed since it was written, are read as ldconfig would read them
+(glibc, elf/ldconfig.c). Existing entries of the cache stay unchanged.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 _CONFIGURATION: Final = "/etc/ld.so.conf"
 _CACHE: Final = "/etc/ld.so.cache"
-_VERSION_PARTS: Final = 6  # of a library's name: libfoo.so.1.2.3 has three; a hostile one has as many as a name holds
-# The loader searches these by itself; the multiarch ones are Debian's.
+_VERSION_PARTS: Final = 6  # of a library's name: libfoo.so.1.2.3 has three, a hostile name as many as fit into it
+# The loader searches these anyway; the multiarch ones are Debian's.
 _DEFAULT: Final = frozenset(
     f"{start}/{end}".rstrip("/")
     for start in ("/lib", "/usr/lib", "/lib64", "/usr/lib64")
@@ -34,7 +34,7 @@ _DEFAULT: Final = frozenset(
 
 
 def find(rootfs: Rootfs, cache: bytes) -> tuple[Entry, ...]:
-    """Return the libraries that ldconfig would list beside those of the cache. cache: the image's, b"" for none."""
+    """Return the libraries that ldconfig would add to the image's cache. cache: b"" if there is none."""
     listing = _Listing(rootfs)
     places = [path for path in _Configuration(rootfs, listing).directories() if path not in _DEFAULT]
     there = {path: status for path in places if (status := rootfs.status(path))}
@@ -55,7 +55,7 @@ def find(rootfs: Rootfs, cache: bytes) -> tuple[Entry, ...]:
     left = limits.UNLISTED_LIBRARIES  # to be looked into, whether or not anything comes of it
     for path, names in found.items():
         identity = _identity(there[path])
-        if identity not in settled:  # by another name it is one that was looked at
+        if identity not in settled:  # unless the directory was read under another name
             settled.add(identity)
             unlisted = [name for name in names if not _is_version_of(name, listed)][:left]
             left -= len(unlisted)
@@ -65,14 +65,14 @@ def find(rootfs: Rootfs, cache: bytes) -> tuple[Entry, ...]:
 
 
 def places(entries: Sequence[Entry]) -> str:
-    """Return the directories of libraries, for people."""
+    """Return the directories of libraries as text for people."""
     from oci_gpu_hook.base.errors import quoted
 
     return ", ".join(quoted(path) for path in dict.fromkeys(os.path.dirname(entry.path) for entry in entries))
 
 
 class _Listing:
-    """The names in directories of the image, as many as are looked at for all of them together."""
+    """Lists directories of the image; the limit on names applies to all of them together."""
 
     def __init__(self, rootfs: Rootfs) -> None:
         self._rootfs = rootfs
@@ -86,9 +86,9 @@ class _Listing:
 
 
 class _Configuration:
-    """What /etc/ld.so.conf and the files that it includes name, within limits that hold for all of them together.
+    """The directories in /etc/ld.so.conf and the files that it includes; the limits apply to all of these together.
 
-    A directory that is listed for a pattern counts as a file, whatever comes of it.
+    A directory that is listed for a pattern counts as a file, even if nothing in it matches.
     """
 
     def __init__(self, rootfs: Rootfs, listing: _Listing) -> None:
@@ -99,7 +99,7 @@ class _Configuration:
         self._found: dict[str, None] = {}
 
     def directories(self) -> tuple[str, ...]:
-        """Return the directories in the order in which they are named."""
+        """Return the directories in order."""
         self._read(_CONFIGURATION, limits.LD_CONF_LEVELS)
         return tuple(self._found)
 
@@ -117,11 +117,11 @@ class _Configuration:
             elif len(words) == 1 and words[0].startswith(b"/") and b"\0" not in words[0]:
                 if len(self._found) == limits.LD_CONF_DIRECTORIES:
                     return
-                name = os.fsdecode(words[0].partition(b"=")[0])  # libc5 and its like stood behind a `=`
+                name = os.fsdecode(words[0].partition(b"=")[0])  # a suffix such as `=libc5`
                 self._found["/" + os.path.normpath(name).lstrip("/")] = None
 
     def _include(self, base: str, pattern: str, depth: int) -> None:
-        """Read the files that a pattern means: a path, or paths with a `*` in their last part."""
+        """Read the files that match a pattern: a path, or paths with a `*` in the last part."""
         directory, name = os.path.split(os.path.join(base, pattern))
         start, star, end = name.partition("*")
         names = [name]
@@ -146,9 +146,9 @@ def _libraries_in(listing: _Listing, directory: str) -> list[str]:
 def _libraries(
     rootfs: Rootfs, directory: str, names: Sequence[str], present: Container[str], listed: Container[bytes]
 ) -> Iterator[Entry]:
-    """Yield the libraries of this machine that are not listed: by their SONAMEs, and by names that end in `.so`.
+    """Yield unlisted libraries for this machine, by their SONAMEs and by names that end in `.so`.
 
-    names: those to look into. present: all of the directory.
+    names: the files to look into. present: all names in the directory.
     """
     from oci_gpu_hook.base.formats import elf
 
@@ -159,7 +159,7 @@ def _libraries(
             continue
         try:
             found = elf.read(fd)
-        except (OSError, elf.ElfError):  # a linker's script, or no library at all
+        except (OSError, elf.ElfError):  # a linker script, or not a library at all
             continue
         finally:
             os.close(fd)
@@ -174,7 +174,7 @@ def _libraries(
 
 
 def _is_version_of(name: str, listed: Container[bytes]) -> bool:
-    """Tell whether a name is listed, or is one such as libfoo.so.1.2.3 where libfoo.so.1 is: that need not be read."""
+    """Tell whether a file need not be read: it is listed, or is libfoo.so.1.2.3 and libfoo.so.1 is listed."""
     for _ in range(_VERSION_PARTS):
         if os.fsencode(name) in listed:
             return True
@@ -185,7 +185,7 @@ def _is_version_of(name: str, listed: Container[bytes]) -> bool:
 
 
 def _listed(cache: bytes) -> frozenset[bytes]:
-    """Return the names that a cache lists, none where the loader has no use for it."""
+    """Return the names that a cache lists, none if the loader cannot use it."""
     from oci_gpu_hook.base.formats.ldcache_format import KEY, LdCacheError, read
 
     if not cache:

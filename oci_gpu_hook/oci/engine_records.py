@@ -1,11 +1,11 @@
-"""What an engine has on record of a container's image: the environment and the annotations that the image brings.
+"""Reads from an engine's records of a container's image which environment and annotations the image brings.
 
-config.json has one environment and one list of annotations, in which nobody can see who wrote what. Docker (with its
-own image store) and what is built on containers/storage (Podman, CRI-O) keep the image's configuration in files beside
-the container's root directory. Others keep it in a database: of containerd, and Docker with containerd's image store,
-nothing is known. Podman alone writes an image's annotations into config.json: those of its manifest, below what
---annotation says. Sources: moby, daemon/container and image/fs.go; containers/storage, containers.go and images.go;
-Podman, pkg/specgen/generate/container.go.
+config.json has a single environment and a single list of annotations, which do not show who wrote an entry. Docker
+(with its own image store) and engines built on containers/storage (Podman, CRI-O) keep the image's configuration in
+files beside the container's root directory. Other engines keep it in a database, so for containerd, and Docker with
+containerd's image store, nothing is known. Podman alone copies annotations into config.json: those of the image's
+manifest, which `--annotation` overrides. Sources: moby, daemon/container and image/fs.go; containers/storage,
+containers.go and images.go; Podman, pkg/specgen/generate/container.go.
 """
 
 from __future__ import annotations
@@ -107,6 +107,6 @@ def _text(record: Any, name: str) -> str:
 
 
 def _digest(text: str) -> str:
-    """Return the digits of a SHA-256 digest, "" for what is none and so no name of a file."""
+    """Return the digits of a SHA-256 digest, which are used as a file name; "" for any other text."""
     digits = text.removeprefix("sha256:")
     return digits if len(digits) == 64 and _HEX.issuperset(digits) else ""

@@ -110,8 +110,8 @@ def _of_daemons() -> Iterator[tuple[str, str]]:
 def _is_daemon(pid: str) -> bool:
     """Tell whether a process of that name is root's, and executes the program of that name. Raises OSError.
 
-    Anybody can start a program with the set-user-ID bit by a link of any name, with an environment of his own; while it
-    asks for a password it is root's. The link /proc/PID/exe has the program's own name.
+    Any user can start a program with the set-user-ID bit by a link of any name, with an environment of their choice;
+    while it asks for a password it runs as root. The link /proc/PID/exe has the program's own name.
     """
     if status_field(pid, b"Uid").split() != [b"0"] * 4:
         return False
