@@ -44,7 +44,7 @@ class Process:
     def __exit__(self, *_exception: object) -> None:
         for fd in (self._proc, self._own_namespace, self._namespace):
             os.close(fd)
-        self._close_descriptors()
+        self._let_go_of_descriptors()
 
     def open_rootfs(self, rootfs: str) -> int:
         """Return an O_PATH descriptor of the container's root directory, in the container's mount namespace.
@@ -92,7 +92,7 @@ class Process:
 
     def enter(self) -> None:
         """Enter the mount namespace. From here on nothing may be imported, and no path string resolved."""
-        self._open_descriptors()
+        self._own_descriptors()
         self._switch(self._namespace)
 
     def leave(self) -> None:
@@ -105,18 +105,18 @@ class Process:
         except ApplyError as error:
             streams.say(f"oci-gpu-hook: error: cannot leave the container's mount namespace: {error.why}")
             os._exit(1)
-        self._close_descriptors()
+        self._let_go_of_descriptors()
 
-    def _open_descriptors(self) -> int:
-        """Return a descriptor below which names such as "7" lead to this process's own, from any namespace.
+    def _own_descriptors(self) -> int:
+        """Return a descriptor below which names such as "7" lead to this process's own, in every mount namespace.
 
-        It is opened when it is needed: a process forked later has other descriptors and a directory of its own.
+        The process that uses it opens it: a child has another such directory than the process that forked it.
         """
         if self._descriptors is None:
             self._descriptors = os.open("/proc/self/fd", _PATH_DIRECTORY)
         return self._descriptors
 
-    def _close_descriptors(self) -> None:
+    def _let_go_of_descriptors(self) -> None:
         if self._descriptors is not None:
             os.close(self._descriptors)
             self._descriptors = None
@@ -130,7 +130,7 @@ class Process:
 
     def unmount(self, mount: int) -> None:
         """Unmount the mount whose root is the descriptor `mount`, if it is mounted, by the descriptor alone."""
-        os.fchdir(self._open_descriptors())
+        os.fchdir(self._own_descriptors())
         try:
             syscalls.umount2(str(mount).encode(), syscalls.MNT_DETACH)
         except OSError:

@@ -1,4 +1,4 @@
-"""What a container is told that it does not get, because the host lacks it. Pure. Imported only where there is any."""
+"""Words the warnings about what a container does not get because the host lacks it. Pure. Imported only for these."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def of(request: Request, inventory: RequestInventory, image: Image) -> Iterator[
 
 
 def _no_compat32(inventory: RequestInventory, image: Image) -> list[str]:
-    """Return why compat32 brings nothing to this image, where that is not the host's want of any 32-bit library."""
+    """Return why compat32 is useless for this image, unless the host has no 32-bit library at all."""
     if True in ["compat32" in capabilities for capabilities, _ in inventory.lacking]:
         return []
     if not image.library_directory_32:
@@ -34,7 +34,7 @@ def _no_compat32(inventory: RequestInventory, image: Image) -> list[str]:
 
 
 def _passed_over(request: Request, inventory: RequestInventory) -> list[str]:
-    """Return a warning for each GPU that `all` or a count would mean, and that the driver has lost."""
+    """Return a warning for each GPU that `all` or a count would include but the driver has lost."""
     lost = [gpu for gpu in inventory.gpus if gpu.fault]
     if not lost or (request.count is None and "all" not in [name.lower() for name in request.devices]):
         return []

@@ -245,8 +245,8 @@ def with_interpreter(path):
     [
         (b"#!/bin/sh\nexec somewhere-else\n", "is a script or no program at all"),
         (b"", "is a script or no program at all"),
-        (shared_object("i386"), "is a program of another machine"),
-        (shared_object("riscv64"), "is a program of another machine"),
+        (shared_object("i386"), "is a program for another machine"),
+        (shared_object("riscv64"), "is a program for another machine"),
         (with_interpreter("/nix/store/abc/lib/ld-linux-x86-64.so.2"), "needs the loader '/nix/store/abc/lib/ld-linux"),
     ],
 )
