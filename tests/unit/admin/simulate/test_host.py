@@ -203,6 +203,13 @@ class TestReplacing:
         with pytest.raises(SimulationError, match="is not a directory"):
             plain(tmp_path / "file")
 
+    def test_a_directory_in_which_others_write_is_none_for_root(self, tmp_path):
+        """What is made there is given modes and owners by its name, which they could lead anywhere."""
+        tmp_path.chmod(0o777)
+        with pytest.raises(SimulationError, match="others can write to it"):
+            plain(tmp_path)
+        assert os.listdir(tmp_path) == []
+
     def test_what_a_killed_run_left_is_cleared(self, tmp_path):
         (tmp_path / ".new/driver").mkdir(parents=True)
         plain(tmp_path)
