@@ -379,6 +379,17 @@ def test_verify_and_repair(runtime, by_hook):
         assert "no CDI specification of this host has it any more" in command("verify", container.id).stdout
 
 
+def test_in_a_pod_a_name_that_is_unknown_here_may_be_the_engines(front, plain_bundle, vendors, simulated):
+    noted = {"cdi.k8s.io/x": f"nobody.com/x=0,{AMD}=0"}
+    assert "no specification in" in front.run(plain_bundle(args=("/bin/true",), name="alone", annotations=noted)).stderr
+    pod = {"io.kubernetes.cri.container-type": "container"}
+    seen = front.run(plain_bundle(*opens("kfd"), name="pod", annotations=noted | pod)).seen()
+    assert seen["open=/dev/kfd"] == "ENXIO"
+    only = {"cdi.k8s.io/x": "nobody.com/x=0"} | pod
+    assert front.run(plain_bundle(args=("/bin/true",), name="only", annotations=only)).status == 0
+    assert leases(simulated) == []
+
+
 def test_a_wait_covers_a_device_that_is_still_to_come(front, plain_bundle, vendors):
     """As at boot, when the vendor's tool writes its file after the engine has started."""
     path = vendors.specs / "amd.json"

@@ -94,8 +94,8 @@ def served(
     for name in request.devices:
         try:
             resolve(inventory.kind, (name,), devices)
-        except UnknownName as error:
-            told = _told(error, inventory)
+        except (UnknownName, DriverError) as error:
+            told = _told(error, inventory) if isinstance(error, UnknownName) else error
             if not request.engine_serves:
                 raise told from None
             warnings.append(f"{told.what}, of an annotation that engines of Kubernetes serve, {told.why}")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from oci_gpu_hook.base.errors import HookError, InvalidInput, quoted
+from oci_gpu_hook.base.errors import DriverError, HookError, InvalidInput, quoted
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.devices import compose
 from oci_gpu_hook.devices.cdi import compiled, names
 from oci_gpu_hook.devices.cdi import devices as of_cdi
+from oci_gpu_hook.devices.cdi.model import Inventory, Snapshot
 from oci_gpu_hook.devices.edits import UNSAID, ContainerEdits
 from oci_gpu_hook.devices.model import Contribution, Terms
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from oci_gpu_hook.base.config.model import Config
-    from oci_gpu_hook.devices.cdi.model import Described, Inventory, Snapshot
+    from oci_gpu_hook.devices.cdi.model import Described
     from oci_gpu_hook.devices.model import Device
     from oci_gpu_hook.devices.vendor import Request, Rootfs
     from oci_gpu_hook.oci.container import Container
@@ -34,9 +35,18 @@ class Room:
         self.kind = kind
         self.TERMS = Terms(whole=f"{kind} device", part=f"{kind} device", partitioned="that are divided")
 
-    def snapshot(self, _request: Request, config: Config) -> Snapshot:
-        """Return what the specification files have of the kind. Raises DriverError."""
-        return compiled.of_kind(self.kind, config)
+    def snapshot(self, request: Request, config: Config) -> Snapshot:
+        """Return what the specification files have of the kind. Raises DriverError.
+
+        A container whose engine may have served it already does not fail by files that cannot be read here.
+        """
+        try:
+            return compiled.of_kind(self.kind, config)
+        except DriverError as error:
+            if not request.engine_serves:
+                raise
+            broken = (str(error),)
+        return Snapshot(inventory=Inventory(kind=self.kind, directories=config.cdi_spec_dirs, broken=broken), facts=[])
 
     def is_fresh(self, snapshot: Snapshot, config: Config) -> bool:
         """Tell whether the files are as they were."""

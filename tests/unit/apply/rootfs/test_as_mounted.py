@@ -101,6 +101,13 @@ def test_what_is_missing_of_a_destination_is_there(mounted, bundle):
     assert not (bundle / "rootfs/opt").exists()
 
 
+@pytest.mark.parametrize("destination", ["/none/x/../../usr/bin", "/usr/./bin/", "/none/../usr/none/../bin/."])
+def test_dots_lead_back_from_what_is_missing(mounted, destination):
+    rootfs = mounted((destination, "volume", "", ()))
+    assert rootfs.exists("/usr/bin/data")
+    assert rootfs.is_volume("/usr/bin")
+
+
 def test_a_later_mount_hides_an_earlier_one(mounted):
     rootfs = mounted(("/run", "volume", "", ()), ("/run", "tmpfs", "tmpfs", ()))
     assert not rootfs.exists("/run/data")
@@ -162,3 +169,10 @@ def test_links_without_end_and_files_on_the_way(mounted, bundle):
     for path, words in (("/loop/x", "never ends"), ("/etc/passwd/x", "not a directory")):
         with pytest.raises(UnsafeRootfs, match=words):
             rootfs.directory(path)
+
+
+@pytest.mark.parametrize("destination", ["/x\0y", "/x\ud800y", "/a" * 2000, "", "relative"])
+def test_what_no_runtime_can_mount_is_passed_over(mounted, destination):
+    rootfs = mounted((destination, "", "tmpfs", ()), ("/usr/bin", "", "tmpfs", ()))
+    with Directories(rootfs) as directories:
+        assert directory_of(directories, "/usr/bin").entry("nothing") is None

@@ -12,7 +12,9 @@ from oci_gpu_hook.base import limits
 from oci_gpu_hook.base.config.model import Config
 from oci_gpu_hook.base.errors import DriverError
 from oci_gpu_hook.devices.cdi import compiled, compiling
+from oci_gpu_hook.devices.cdi.room import Room
 from oci_gpu_hook.devices.cdi.spec_files import reading
+from oci_gpu_hook.request.model import Request
 
 
 @pytest.fixture
@@ -161,6 +163,21 @@ def test_an_alias_of_a_long_text_counts_as_often_as_it_stands(config):
     inventory = compiled.of_kind("g.com/d", config).inventory
     assert [device.name for device in inventory.devices] == ["a"]
     assert any("has more than 200000 values" in text for text in inventory.broken)
+
+
+def test_what_the_engine_may_have_served_does_not_fail_by_files_that_cannot_be_read(config, monkeypatch):
+    def refuse(_directories):
+        raise DriverError("CDI specifications", "python3 has no module yaml", "install PyYAML")
+
+    monkeypatch.setattr(compiling, "compiled", refuse)
+    asked = Request(kind="v.com/d", devices=("a",), driver_capabilities=(), source="annotations")
+    with pytest.raises(DriverError, match="no module yaml"):
+        Room("v.com/d").snapshot(asked, config)
+    asked = asked.replace(engine_serves=True)
+    snapshot = Room("v.com/d").snapshot(asked, config)
+    served, (warning,) = Room("v.com/d").served(asked, snapshot.inventory, ())
+    assert served == ()
+    assert "no module yaml" in warning
 
 
 def test_files_that_take_too_long_are_an_error_in_time(config, monkeypatch):
