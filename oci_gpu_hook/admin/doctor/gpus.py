@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from oci_gpu_hook.admin.doctor.model import ERROR, NOTE, OK, WARNING, Finding, Host
 from oci_gpu_hook.base.errors import quoted
+from oci_gpu_hook.devices import vendors
 from oci_gpu_hook.devices.nvidia import devices as of_nvidia
 from oci_gpu_hook.devices.nvidia import pci, procfs, refusals
 
@@ -59,6 +60,8 @@ def check(host: Host) -> Iterator[Finding]:
 
 def _excluded(exclude: Sequence[str], gpus: Sequence[Gpu]) -> Iterator[Finding]:
     for name in exclude:
+        if vendors.kind_of(name) not in vendors.KINDS:
+            continue  # a device of another vendor
         found = [f"GPU {gpu.index}" for gpu in gpus if of_nvidia.matches(name, gpu)]
         if found:
             what = f"[allocation] exclude keeps {', '.join(found)} out of `all` and of counts"

@@ -122,7 +122,7 @@ def test_anything_else_is_an_error(text, value):
 
 def test_doctor_says_what_is_kept_out_and_what_is_no_gpu():
     inventory = Inventory(driver_version="580.1", gpus=GPUS, libraries=(), files=(), nodes=())
-    config = Config(allocation_exclude=("T400 4GB", "RTX 6000", "MIG-1"), sys_root="/nowhere")
+    config = Config(allocation_exclude=("T400 4GB", "RTX 6000", "MIG-1", "amd.com/gpu=0"), sys_root="/nowhere")
     found = [*examination.check(Host(config=config, config_path="", inventory=inventory))]
     said = {finding.what: finding.severity for finding in found if "exclude" in finding.what}
     assert said == {
