@@ -13,6 +13,9 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.runtime.fixtures import oci_gpu
+from tests.runtime.simulated import SimulatedHost
+
 AMD, INTEL, HABANA = "amd.com/gpu", "intel.com/gpu", "habana.ai/gaudi"
 # Majors that no driver of this machine has: a node of such a number that is let through opens with ENXIO.
 _KFD, _DRI, _ACCEL = 235, 226, 261
@@ -100,3 +103,14 @@ class Vendors:
         }
         document = {"cdiVersion": "0.5.0", "kind": HABANA, "devices": devices, "containerEdits": edits}
         self.write("habana.json", document)
+
+
+def opens(*paths: str) -> list[str]:
+    """Return what the probe is asked to open: nodes below /dev."""
+    return [f"open=/dev/{path}" for path in paths]
+
+
+def leases(simulated: SimulatedHost) -> list[dict]:
+    """Return what `oci-gpu leases` shows."""
+    found: list[dict] = json.loads(oci_gpu("--config", simulated.config, "leases", "--json"))
+    return found

@@ -1,0 +1,143 @@
+"""Devices of other vendors by the hook alone, which comes when the container's process is there."""
+
+from __future__ import annotations
+
+import json
+import stat
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.runtime import cdi_engine
+from tests.runtime.fixtures import Bundler
+from tests.runtime.vendors import AMD, HABANA, Vendors, leases, opens
+
+
+@dataclass(frozen=True)
+class ByHook:
+    """Makes bundles with the hook registered as an operator would, whose configuration names the specifications."""
+
+    vendors: Vendors
+    config: Path
+    make_bundle: Bundler
+
+    def __call__(self, *probe: str, **options):
+        return self.make_bundle(*probe, config=self.config, **options)
+
+
+@pytest.fixture
+def by_hook(make_bundle, simulated, directory):
+    """No runtime of ours: the hook is alone."""
+    found = Vendors(directory / "vendors")
+    found.directory.mkdir(mode=0o755)
+    found.make()
+    config = directory / "config.toml"
+    config.write_text(simulated.config.read_text() + f'\n[cdi]\nspec-dirs = ["{found.specs}"]\n')
+    return ByHook(found, config, make_bundle)
+
+
+@pytest.mark.parametrize("user_namespace", [False, True], ids=["root", "user-namespace"])
+def test_the_hook_alone_gives_nodes_and_mounts(runtime, by_hook, directory, user_namespace):
+    source = directory / "source"
+    (source / "below").mkdir(parents=True)
+    (source / "file").write_text("of the host")
+    runtime.host.call("mount", "-t", "tmpfs", "tmpfs", source / "below")
+    edits = {
+        "deviceNodes": [by_hook.vendors.node("plain", 241, 0)],
+        "mounts": [
+            {"hostPath": "tmpfs", "containerPath": "/opt", "type": "tmpfs", "options": ["size=64k", "mode=755"]},
+            {"hostPath": str(source), "containerPath": "/opt/deep", "options": ["rbind", "rw", "nosuid"]},
+            {"hostPath": str(source / "file"), "containerPath": "/etc/plain", "options": ["ro", "bind"]},
+        ],
+    }
+    document = {"cdiVersion": "0.5.0", "kind": "every.com/thing", "devices": [{"name": "one", "containerEdits": edits}]}
+    by_hook.vendors.write("every.json", document)
+    probes = [
+        *opens("plain", "dri/renderD128", "dri/renderD129"),
+        "read=/etc/plain",
+        "read=/opt/deep/file",
+        "mountinfo",
+    ]
+    names = f"every.com/thing=one,{AMD}=0"
+    bundle = by_hook(*probes, annotations={"io.oci-gpu-hook.devices": names}, user_namespace=user_namespace)
+    seen = runtime.run(bundle).seen()
+    runtime.host.call("umount", source / "below")
+    assert [seen[probe] for probe in probes[:3]] == ["ENXIO", "ENXIO", "ENOENT"]
+    assert (seen[probes[3]], seen[probes[4]]) == ("of the host", "of the host")
+    mounts = {row.split()[4]: row for row in seen["mountinfo"].splitlines()}
+    assert "size=64k" in mounts["/opt"]
+    assert "/opt/deep/below" in mounts
+    assert all("shared:" not in mounts[path] for path in ("/opt", "/opt/deep", "/opt/deep/below", "/etc/plain"))
+    assert " ro," in mounts["/etc/plain"]
+    assert " rw," in mounts["/opt/deep"]
+    assert "nosuid" in mounts["/opt/deep"].split()[5]
+
+
+@pytest.mark.parametrize(
+    ("edits", "why"),
+    [
+        ({"env": ["A=1"]}, "CDI variable 'A=1': a hook cannot set variables"),
+        ({"hooks": [{"hookName": "poststop", "path": "/bin/true"}]}, "CDI hook '/bin/true' (poststop): a hook cannot"),
+        ({"netDevices": [{"hostInterfaceName": "eth7", "name": "eth0"}]}, "CDI network interface 'eth7'"),
+        ({"intelRdt": {"closID": "x"}}, "CDI intelRdt: a hook comes after"),
+        (
+            {"deviceNodes": [{"path": "/dev/p", "type": "p"}]},
+            "CDI device node '/dev/p': a hook gives character devices",
+        ),
+        (
+            {"deviceNodes": [{"path": "/dev/b", "type": "b", "major": 7, "minor": 1}]},
+            "CDI device node '/dev/b': a hook gives character devices",
+        ),
+        (
+            {"deviceNodes": [{"path": "/dev/r", "type": "c", "major": 241, "minor": 1, "permissions": "r"}]},
+            "CDI device node '/dev/r': a hook gives nodes for reading and writing",
+        ),
+        (
+            {"mounts": [{"hostPath": "/etc", "containerPath": "/mnt", "options": ["bind", "rshared"]}]},
+            "CDI mount '/mnt': a hook does not know the option 'rshared'",
+        ),
+    ],
+)
+def test_what_the_hook_alone_cannot_do_it_refuses_and_says_who_can(runc_v2, by_hook, simulated, edits, why):
+    document = {"cdiVersion": "1.1.0", "kind": "every.com/thing", "devices": [{"name": "one", "containerEdits": edits}]}
+    by_hook.vendors.write("every.json", document)
+    bundle = by_hook(args=("/bin/true",), annotations={"cdi.k8s.io/x": "every.com/thing=one"})
+    complaint = runc_v2.run(bundle).complaint()
+    assert complaint.startswith(why)
+    assert "start the container through oci-gpu-runtime" in complaint
+    assert leases(simulated) == []
+
+
+def test_what_an_engine_has_applied_is_not_applied_again(runtime, by_hook, simulated):
+    """The engine's config.json has the nodes, variables and mounts of the specification: nothing is left to refuse."""
+    annotations = {"cdi.k8s.io/x": f"{HABANA}=0"}
+    bundle = by_hook(*opens("accel/accel0"), "getenv=HABANA_MODULE", "mountinfo", annotations=annotations)
+    specification = json.loads((by_hook.vendors.specs / "habana.json").read_text())
+    cdi_engine.apply(specification, ("0",), bundle.config)
+    with runtime.created(bundle) as container:
+        assert [lease["gpus"] for lease in leases(simulated) if lease["container"] == container.id] == [
+            [f"{HABANA}=AC0-UUID"]
+        ]
+    seen = runtime.run(bundle).seen()
+    assert (seen["open=/dev/accel/accel0"], seen["getenv=HABANA_MODULE"]) == ("ENXIO", "0")
+    assert seen["mountinfo"].count("/usr/lib/habanalabs/libhl_logger.so") == 1
+
+
+def test_verify_and_repair(runtime, by_hook):
+    def command(*arguments):
+        program = Path(sys.executable).with_name("oci-gpu")
+        return runtime.host.call(program, "--config", by_hook.config, *arguments, check=False)
+
+    bundle = by_hook(args=("/bin/sleep", "60"), annotations={"io.oci-gpu-hook.devices": f"{AMD}=0"})
+    with runtime.started(bundle) as container:
+        assert "has what it was given" in command("verify", container.id).stdout
+        node = container.path("/dev/dri/renderD128")
+        node.unlink()
+        assert "device '/dev/dri/renderD128': is not there" in command("verify", container.id).stdout
+        assert command("repair", container.id).returncode == 0
+        assert stat.S_ISCHR(node.stat().st_mode)
+        assert "has what it was given" in command("verify", container.id).stdout
+        (by_hook.vendors.specs / "amd.json").unlink()
+        assert "no CDI specification of this host has it any more" in command("verify", container.id).stdout
