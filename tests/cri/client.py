@@ -15,11 +15,15 @@ class CriError(Exception):
     """What the engine has refused, in its own words."""
 
 
+class NotThereError(CriError):
+    """The engine does not answer, or is not ready."""
+
+
 class Client:
     """The runtime service behind a socket."""
 
     def __init__(self, socket: object) -> None:
-        self._channel = grpc.insecure_channel(f"unix:{socket}")
+        self._channel = grpc.insecure_channel(f"unix:{socket}", options=[("grpc.max_reconnect_backoff_ms", 500)])
 
     def __call__(self, method: str, **request: Any) -> Any:
         """Call a method with a request of these fields; return its answer. Raises CriError."""
@@ -29,9 +33,10 @@ class Client:
             response_deserializer=messages.kind(f"{method}Response").FromString,
         )
         try:
-            return call(messages.of(f"{method}Request", request), timeout=_TIMEOUT, wait_for_ready=True)
+            return call(messages.of(f"{method}Request", request), timeout=_TIMEOUT)
         except grpc.RpcError as error:
-            raise CriError(error.details()) from None
+            is_away = error.code() == grpc.StatusCode.UNAVAILABLE or "not initialized" in error.details()
+            raise (NotThereError if is_away else CriError)(error.details()) from None
 
     def close(self) -> None:
         """End the connection."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import subprocess
 import time
+from collections.abc import Iterator
 
-from tests.cri.client import Client, CriError
+from tests.cri.client import Client, NotThereError
 from tests.cri.pods import Engine
 from tests.engines.answer import Answer
 from tests.engines.machine import EngineMachine
@@ -63,16 +65,19 @@ class Containerd:
     def _cri_is_ready(self) -> bool:
         try:
             self.cri("ListPodSandbox")
-        except CriError as error:
-            if "not initialized" not in str(error):
-                raise
+        except NotThereError:
             return False
         return True
 
-    def kill(self) -> None:
-        """End the daemon as a crash does; containers and their shims live on."""
+    @contextlib.contextmanager
+    def crashed(self) -> Iterator[None]:
+        """Have no daemon meanwhile, as after a crash; containers and their shims live on."""
         self.daemon.kill()
         self.daemon.wait()
+        try:
+            yield
+        finally:
+            self.serve()
 
     def version(self) -> tuple[int, int]:
         """Return the first two numbers of its version."""

@@ -150,9 +150,8 @@ class TestLife:
         pod = pods("daemon", ALONE)
         app = pod.start("app")
         before = granted(pod, app, simulated)
-        containerd.kill()
-        assert holders(containerd) == {"default/daemon/app": 1}
-        containerd.serve()
+        with containerd.crashed():
+            assert holders(containerd) == {"default/daemon/app": 1}
         assert granted(pod, app, simulated) == before
         other = pods("after", ALONE)
         assert {*before, *granted(other, other.start("app"), simulated)} == {0, 1}
