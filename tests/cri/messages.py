@@ -21,6 +21,8 @@ _FIELDS: dict[str, dict[str, tuple[int, str]]] = {
     "StopPodSandboxResponse": {},
     "RemovePodSandboxRequest": {"pod_sandbox_id": (1, "string")},
     "RemovePodSandboxResponse": {},
+    "PodSandboxStatusRequest": {"pod_sandbox_id": (1, "string"), "verbose": (2, "bool")},
+    "PodSandboxStatusResponse": {"info": (2, "map")},
     "ListPodSandboxRequest": {},
     "ListPodSandboxResponse": {"items": (1, "PodSandbox[]")},
     "PodSandbox": {"id": (1, "string")},

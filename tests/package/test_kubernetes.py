@@ -52,7 +52,7 @@ def node(fresh, package, tmp_path_factory):
         asked = fresh.root / "run/asked"
         asked.unlink(missing_ok=True)
         done = subprocess.run(
-            [SCRIPT, *arguments], env=environment, capture_output=True, text=True, check=False, timeout=200
+            [SCRIPT, *map(str, arguments)], env=environment, capture_output=True, text=True, check=False, timeout=200
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return [line for line in asked.read_text().splitlines() if not line.startswith("show")]
