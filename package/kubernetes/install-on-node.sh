@@ -4,15 +4,15 @@
 #   install-on-node.sh --uninstall      takes it back
 # Needs a privileged container in the host's pid namespace; all else is the node's own.
 set -eu
-config=/etc/containerd/config.toml
+config=/etc/containerd
 
 on_node() { nsenter --target 1 --mount --uts --ipc --net --pid -- "$@"; }
 
-# A running containerd has read the file when it started; it is restarted only where the file is younger than that.
-# Containers run on meanwhile.
+# A running containerd has read its configuration when it started; it is restarted only where that has changed since.
+# Containers run on meanwhile. The time of the directory tells of a file that came or went.
 restart_where_changed() {
     started=$(on_node systemctl show --property ActiveEnterTimestamp --value containerd.service)
-    if [ -n "$(on_node find "$config" -newermt "$started")" ]; then
+    if [ -n "$(on_node find "$config" -maxdepth 1 -newermt "$started")" ]; then
         on_node systemctl restart containerd.service
     fi
 }
