@@ -40,8 +40,9 @@ def tried(release: str) -> dict:
     """Return what was seen in a release. Raises RuntimeError where it could not be booted or set up."""
     machine = Machine(roots.build(packages(release), release))
     try:
-        config = make(str(machine.work / "host"), gpus=GPUS).config
-        machine.stage(Path(__file__).with_name("guest.py"), {"image": str(machine.image())}, config)
+        host = make(str(machine.work / "host"), gpus=GPUS)
+        settings = {"image": str(machine.image()), "dev": f"{host.dev_root}/dev"}
+        machine.stage(Path(__file__).with_name("guest.py"), settings, host.config)
         report = machine.boot(_TIMEOUT)
     finally:
         machine.close()
