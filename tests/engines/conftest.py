@@ -44,6 +44,11 @@ class Docker:
         self.directory = engines.work / "docker"
         self.directory.mkdir()
         self.socket = f"unix://{self.directory}/socket"
+        self.settings = ""  # its daemon.json before anything was installed
+
+    def reads_cdi(self) -> bool:
+        """Tell whether this version knows CDI specifications."""
+        return int(self.engines.run("dockerd", "--version").stdout.split()[2].partition(".")[0]) >= 25
 
     def start(self) -> None:
         """Start the daemon with what /etc/docker/daemon.json says, and without a network."""
@@ -83,7 +88,9 @@ class Docker:
 def docker_daemon(engines):
     needed("dockerd", "docker")
     daemon = Docker(engines)
-    engines.write("/etc/docker/daemon.json", '{\n  "debug": false\n}\n')
+    cdi = ',\n  "features": {"cdi": true}' if daemon.reads_cdi() else ""  # on by itself since 28.2
+    daemon.settings = f'{{\n  "debug": false{cdi}\n}}\n'
+    engines.write("/etc/docker/daemon.json", daemon.settings)
     engines.oci_gpu("install", "docker", "--directory", engines.libexec)
     daemon.start()
     yield daemon
