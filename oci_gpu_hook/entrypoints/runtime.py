@@ -14,7 +14,7 @@ import os
 from oci_gpu_hook.base import log, processes, streams
 from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.base.cpython import signals
-from oci_gpu_hook.base.document import dump
+from oci_gpu_hook.base.document import dump, member
 from oci_gpu_hook.base.errors import ApplyError, HookError, InvalidInput, TooLarge, quoted, reason
 from oci_gpu_hook.base.files import replace_file
 from oci_gpu_hook.base.record import Record
@@ -22,6 +22,7 @@ from oci_gpu_hook.base.rootless import in_first_user_namespace
 from oci_gpu_hook.entrypoints.hook import describe_bug
 from oci_gpu_hook.entrypoints.runtime_call import command_at, complain, read_call
 from oci_gpu_hook.oci import container as containers
+from oci_gpu_hook.request.model import PREPARED
 from oci_gpu_hook.request.prefilter import may_ask
 
 TYPE_CHECKING = False
@@ -91,8 +92,9 @@ def prepare(call: Call, hook: str) -> Prepared | None:
         return None  # the real runtime reports that, too
     if type(document) is not dict or bundle.is_nvidias(document, hook):
         return None
-    was_prepared = bundle.restore(document)
     state = containers.State(id=call.container, pid=0, bundle=call.bundle, root="", annotations={})
+    _forget_an_images_note(document, state)
+    was_prepared = bundle.restore(document)
     container = containers.of_document(document, state)
     reading = requests.read(container, config)
     request = reading.request
@@ -116,6 +118,13 @@ def prepare(call: Call, hook: str) -> Prepared | None:
         _replace(path, dump(document))
     log.info("prepared", gpus=grant.uuids, bundle=call.bundle)
     return Prepared(path=path, before=before, container=container.id, config=config)
+
+
+def _forget_an_images_note(document: dict[str, Any], state: containers.State) -> None:
+    """Take out the note of what was put into a bundle where an image has written one. Raises InvalidInput."""
+    annotations = member(document, "annotations", dict, "config.json", {})
+    if PREPARED in annotations and PREPARED in containers.of_document(document, state).of_image:
+        del annotations[PREPARED]
 
 
 def _tell(warnings: Sequence[str], container: Container, config: Config) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from oci_gpu_hook.base.errors import quoted
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.oci import pod
 from oci_gpu_hook.request import by_count, sources, vendors
@@ -11,10 +12,14 @@ from oci_gpu_hook.request.notices import Notices
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Final
 
     from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.oci.container import Container
     from oci_gpu_hook.request.ask import Ask
+
+
+_ASK: Final = "annotations are for who starts the container; an image asks by its environment"
 
 
 class Reading(Record):
@@ -38,6 +43,8 @@ def read(container: Container, config: Config) -> Reading:
         return Reading(request=None, warnings=())
     container = container.replace(annotations=pod.without_overridden(container.annotations, sources.WHICH))
     warnings = Notices()
+    for name in container.of_image:
+        warnings.append(f"the annotation {quoted(name)} is what the image says, which is not read: {_ASK}")
     variables = sources.environment(container.env, warnings)
     ask = sources.from_annotations(container, variables, warnings)
     if ask and sources.container_declines(ask, container, config, variables, warnings):
