@@ -81,11 +81,15 @@ LOOK_SECONDS: Final = 5.0  # that an inspection of a running container may take
 JOURNAL_LOCK_SECONDS: Final = 5.0  # the lock is held for milliseconds, unless its holder is stopped
 LEASES_LOCK_SECONDS: Final = 10.0  # the lock is held for a millisecond, unless its holder is stopped or the disk hangs
 
-# CDI specification files of other tools in /etc/cdi and /var/run/cdi. No container's start reads them.
+# CDI specification files of other tools in /etc/cdi and /var/run/cdi. A process apart reads them once after a change.
 CDI_SPEC: Final = 512 << 10  # bytes; the file of NVIDIA's toolkit for 8 GPUs with 56 MIG devices has 60 KB
 CDI_SPEC_LEVELS: Final = 32  # a specification has 6
 CDI_SPEC_VALUES: Final = 200_000  # after aliases are followed
 CDI_SPECS: Final = 256  # files of one directory
+CDI_SPECS_TOGETHER: Final = 4 << 20  # bytes of all files; of more the largest are left out
+CDI_COMPILED: Final = 2 << 20  # bytes of what is kept of them
+CDI_SECONDS: Final = 20.0  # that reading them may take; a few files take 0.1 s
+CDI_MEMORY: Final = 1 << 30  # bytes of address space of the process that reads them
 
 # Input from Mesos.
 MESOS_CONFIG: Final = 16 << 20  # bytes; it contains the task with its data and the image's manifest

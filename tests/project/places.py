@@ -14,6 +14,11 @@ Allowed = dict[str, dict[str, dict[str, str]]]
 
 APPLY: Allowed = {
     "apply/bundle.py": {"_same_file": {"os.path.realpath": "a program of the host that the bundle names as a hook"}},
+    "apply/bundle_record.py": {
+        "_sweep": {"os.listdir": STATE, "os.unlink": STATE, "os.path.isdir": "an engine's directory, only looked for"},
+        "read": {"os.path.realpath": "an engine's directory, whose name is that of a file of the state directory"},
+        "write": {"os.path.realpath": "an engine's directory, whose name is that of a file of the state directory"},
+    },
     "apply/cleanup.py": {
         "_clean_rootfs": {"os.open": "compared with the identity in the journal, then held"},
         "_in_a_child": {"os.open": "/dev/null of the host"},
@@ -35,6 +40,7 @@ APPLY: Allowed = {
     },
     "apply/operations/device_node.py": {
         "_expanded": {"os.listdir": "a directory of device nodes of the host"},
+        "_numbers_at": {"os.stat": "a device node of the host, at the path that the journal has"},
         "_numbers_on_host": {"os.stat": "a device node of the host"},
     },
     "apply/inside.py": {
@@ -75,12 +81,18 @@ LIFECYCLE: Allowed = {
         "of": {"os.access": "a device node of the host"},
         "of_running": {"os.stat": PROC},
     },
-    "lifecycle/journaling.py": {"_of_start": {"os.readlink": PROC}},
+    "lifecycle/journaling.py": {
+        "_of_start": {"os.readlink": PROC},
+        "_sources": {"os.path.exists": "device nodes of the host that a CDI specification names"},
+    },
     "lifecycle/running.py": {"_mount_namespace": {"os.readlink": PROC}},
     "lifecycle/verify.py": {"_node_in": {"os.access": "a descriptor below /proc/self/fd"}},
 }
 ENTRYPOINTS: Allowed = {
-    "entrypoints/mesos/attach.py": {"_see_as_the_host_does": {"os.open": "the root directory of this process"}},
+    "entrypoints/mesos/attach.py": {
+        "_leave": {"os.open": "a file of the cgroup above one that is held by a descriptor"},
+        "_see_as_the_host_does": {"os.open": "the root directory of this process"},
+    },
     "entrypoints/mesos/bundle.py": {
         "drop_ended": {"os.listdir": STATE, "os.rmdir": STATE, "os.unlink": STATE},
         "write": {"os.mkdir": STATE, "os.readlink": PROC},

@@ -45,7 +45,6 @@ CHANGES: Allowed = {
     "apply/process.py": {"Process.unmount": {"syscalls.umount2": "by the number of a descriptor"}},
     "entrypoints/mesos/attach.py": {
         "_see_as_the_host_does": {"syscalls.umount2": "/proc, in a copy of the namespace that nobody else is in"},
-        "_leave": {"os.open": "a file of the cgroup above one that is held by a descriptor"},
     },
 }
 
