@@ -11,6 +11,7 @@ from typing import NamedTuple
 COUNT = "io.oci-gpu-hook.count=1"
 DOCKER = ("--runtime oci-gpu, variable", "--runtime oci-gpu, count", "--runtime oci-gpu, annotation", "--gpus")
 PODMAN = ("variable", "annotation")
+DEVICE = "--device nvidia.com/gpu=0"  # by the CDI specification that `oci-gpu cdi refresh` writes
 
 
 class Cell(NamedTuple):
@@ -29,6 +30,8 @@ class Cell(NamedTuple):
 CELLS = (
     *(Cell("docker", way, kind) for way in DOCKER for kind in ("plain", "read-only", "userns")),
     *(Cell("docker", "compose", kind) for kind in ("plain", "read-only")),
+    *(Cell("docker", DEVICE, kind) for kind in ("plain", "read-only", "userns")),
+    *(Cell("docker", way, "rootless") for way in ("--runtime oci-gpu, variable", "--gpus")),
     *(
         Cell(f"podman, {runtime}", way, kind)
         for runtime in ("crun", "runc")
@@ -40,7 +43,13 @@ CELLS = (
         for way in ("kube play", "quadlet")
         for kind in ("plain", "read-only", "rootless")
     ),
+    *(
+        Cell(f"podman, {runtime}", DEVICE, kind)
+        for runtime in ("crun", "runc")
+        for kind in ("plain", "read-only", "rootless")
+    ),
     *(Cell("containerd", way, kind) for way in PODMAN for kind in ("plain", "read-only")),
+    *(Cell("containerd, CRI", way, kind) for way in (*PODMAN, "cdi_devices") for kind in ("plain", "read-only")),
 )
 
 # What happens to all of them, in this order: the first change of a property comes before systemd's first reload.

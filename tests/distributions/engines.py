@@ -12,7 +12,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.distributions.cells import COUNT, Cell
+from tests.cri.client import Client, CriError
+from tests.cri.pods import Engine as Node
+from tests.cri.pods import Pod
+from tests.distributions.cells import COUNT, DEVICE, Cell
 
 if TYPE_CHECKING:
     from tests.distributions.guest import Guest
@@ -26,8 +29,13 @@ _DOCKER = {
     "--runtime oci-gpu, count": ("--runtime=oci-gpu", "--env=OCI_GPU_COUNT=1"),
     "--runtime oci-gpu, annotation": ("--runtime=oci-gpu", f"--annotation={COUNT}"),
     "--gpus": ("--gpus=device=0",),
+    DEVICE: (DEVICE.replace(" ", "="),),
 }
-_OTHERS = {"variable": ("--env", VARIABLE), "annotation": ("--annotation", COUNT)}
+_OTHERS = {
+    "variable": ("--env", VARIABLE),
+    "annotation": ("--annotation", COUNT),
+    DEVICE: (DEVICE.replace(" ", "="),),
+}
 
 
 def run(*command: object, cwd: Path | None = None) -> str:
@@ -82,11 +90,11 @@ class Engine:
 
 
 class Docker(Engine):
-    """A dockerd, by the socket on which it listens."""
+    """A dockerd, of root or of a user, by the socket on which it listens."""
 
-    def __init__(self, guest: Guest, socket: str) -> None:
-        super().__init__(guest)
-        self.docker = ("docker", "-H", f"unix://{socket}")
+    def __init__(self, guest: Guest, socket: str, *, rootless: bool = False) -> None:
+        super().__init__(guest, rootless=rootless)
+        self.docker = (*self.prefix, "docker", "-H", f"unix://{socket}")
 
     def start(self, cell: Cell, log: str) -> None:
         if cell.way == "compose":
@@ -247,3 +255,48 @@ class Containerd(Engine):
             except RuntimeError:
                 time.sleep(0.1)
         run("ctr", "container", "rm", cell.name)
+
+
+class Kubernetes(Engine):
+    """containerd by its CRI, as a kubelet with systemd's cgroup driver; each container in a pod of its own."""
+
+    def __init__(self, guest: Guest) -> None:
+        super().__init__(guest)
+        self.cri = Client("/run/containerd/containerd.sock")
+        self.node = Node(self.cri, IMAGE, "kubepods.slice", guest.work / "pods")
+        self.pods: dict[str, tuple[Pod, str]] = {}
+
+    def start(self, cell: Cell, log: str) -> None:
+        annotations = dict([COUNT.split("=")]) if cell.way == "annotation" else {}
+        pod = Pod(self.node, cell.name.lower(), annotations)
+        options: dict = {"mounts": [{"container_path": "/log", "host_path": log}]}
+        if cell.way == "variable":
+            options["env"] = dict([VARIABLE.split("=")])
+        elif cell.way == "cdi_devices":
+            options["CDI_devices"] = [{"name": DEVICE.split()[1]}]
+        try:
+            options["security"] = {"readonly_rootfs": cell.kind == "read-only"}
+            self.pods[cell.name] = pod, pod.start("watch", *WATCH, **options)
+        except CriError as error:
+            pod.close()
+            raise RuntimeError(str(error)) from None
+
+    def pid(self, cell: Cell) -> int:
+        pod, container = self.pods[cell.name]
+        return pod.pid(container)
+
+    def update(self, cell: Cell) -> None:
+        try:
+            self.cri("UpdateContainerResources", container_id=self.pods[cell.name][1], linux={"cpu_shares": 512})
+        except CriError as error:
+            raise RuntimeError(str(error)) from None
+
+    def pause(self, cell: Cell) -> None:
+        for act in ("pause", "resume"):
+            run("ctr", "--namespace", "k8s.io", "task", act, self.pods[cell.name][1])
+
+    def remove(self, cell: Cell) -> None:
+        try:
+            self.pods[cell.name][0].close()
+        except CriError as error:
+            raise RuntimeError(str(error)) from None

@@ -20,7 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.distributions.cells import CELLS, GRANTED, REPAIRED, STARTED, STEPS, Cell
-from tests.distributions.engines import IMAGE, USER, Containerd, Docker, Engine, Podman, run
+from tests.distributions.engines import IMAGE, USER, Containerd, Docker, Engine, Kubernetes, Podman, run
 
 PATIENCE = 30  # seconds
 
@@ -75,7 +75,13 @@ class Guest:
         )
         run("systemctl", "start", f"user@{USER}.service")
         for engine in ("docker", "podman", "containerd"):
-            self.oci_gpu("install", engine, "--directory", self.libexec)
+            self.oci_gpu("install", engine, "--directory", self.libexec, *self._real_runtime())
+        for node in Path(self.settings["dev"]).iterdir():  # users' engines bind those of the host's /dev
+            if not Path("/dev", node.name).exists():
+                run("cp", "--archive", node, "/dev/")
+        Path("/run/cdi").mkdir()
+        hook = ("--hook-path", f"{self.libexec}/oci-gpu-hook")
+        self.oci_gpu("cdi", "generate", "--format", "json", "--output", "/run/cdi/nvidia.json", *hook)
         docker = json.loads(Path("/etc/docker/daemon.json").read_text())
         docker["data-root"] += "-userns"
         Path("/etc/docker/userns.json").write_text(json.dumps(docker))
@@ -86,7 +92,9 @@ class Guest:
         self.engines = {
             "docker": Docker(self, "/run/docker.sock"),
             "docker userns": Docker(self, "/run/docker-userns.sock"),
+            "docker rootless": self._users_docker(),
             "containerd": Containerd(self),
+            "containerd, CRI": Kubernetes(self),
         }
         for runtime in ("crun", "runc"):
             self.engines[f"podman, {runtime}"] = Podman(self, runtime)
@@ -100,12 +108,69 @@ class Guest:
             "crun": run("crun", "--version").split()[2],
         }
 
+    def _real_runtime(self) -> tuple[str, ...]:
+        """Name a runc that lets go of weights where the machine's cgroup v2 has no controllers.
+
+        containerd gives one to every sandbox, and runc then refuses it. Nothing else has one.
+        """
+        if "cpu" in Path("/sys/fs/cgroup/cgroup.controllers").read_text().split():
+            return ()
+        script = self.work / "runc-without-weights"
+        script.write_text(
+            """#!/bin/sh
+if [ -e config.json ]; then sed -i 's/"cpu":{"shares":2}/"cpu":{}/' config.json; fi
+exec /usr/sbin/runc "$@"
+"""
+        )
+        script.chmod(0o755)
+        return ("--real-runtime", str(script))
+
+    def _users_docker(self) -> Docker:
+        """Start a dockerd of the user as docs/engines.md has it, without a network, and teach it."""
+        runtime = f"/run/user/{USER}"
+        settings = {"data-root": f"{self.work}/user/docker", "bridge": "none", "iptables": False}
+        settings["runtimes"] = {"oci-gpu": {"path": f"{self.libexec}/oci-gpu-runtime"}}
+        home = Path("/home/gpu/.config")
+        unit = (
+            f"[Service]\nExecStart=/usr/bin/rootlesskit --net=host --copy-up=/etc --copy-up=/run --propagation=rslave"
+            f" --state-dir={runtime}/dockerd-rootless /bin/sh -c 'rm -f /run/docker /run/containerd /run/xtables.lock;"
+            f" exec dockerd --config-file={home}/docker/daemon.json --host=unix://{runtime}/docker.sock'\n"
+            "Environment=PATH=/usr/sbin:/usr/bin:/sbin:/bin\nDelegate=yes\nKillMode=mixed\n"
+        )
+        for file, text in {"docker/daemon.json": json.dumps(settings), "systemd/user/docker.service": unit}.items():
+            (home / file).parent.mkdir(parents=True, exist_ok=True)
+            (home / file).write_text(text)
+        run("chown", "-R", f"{USER}:{USER}", home)
+        run(*self.as_user, "systemctl", "--user", "daemon-reload")
+        run(*self.as_user, "systemctl", "--user", "start", "docker.service")
+        docker = Docker(self, f"{runtime}/docker.sock", rootless=True)
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                run(*docker.docker, "info")
+                break
+            except RuntimeError:
+                if time.monotonic() > deadline:
+                    said = run("journalctl", "--no-pager", f"_UID={USER}", "--lines=60")
+                    raise RuntimeError(f"the user's dockerd does not answer: {said}") from None
+                time.sleep(0.2)
+        return docker
+
     def _settings_of_engines(self) -> None:
         docker = {"data-root": f"{self.work}/docker", "bridge": "none", "iptables": False, "live-restore": True}
+        if int(run("dockerd", "--version").split()[2].split(".")[0]) >= 25:
+            docker["features"] = {"cdi": True}  # on by itself since 28.2
         Path("/etc/docker").mkdir(exist_ok=True)
         Path("/etc/docker/daemon.json").write_text(json.dumps(docker))
         Path("/etc/containerd").mkdir(exist_ok=True)
-        Path("/etc/containerd/config.toml").write_text(f'version = 2\nroot = "{self.work}/containerd"\n')
+        cri = 'plugins."io.containerd.grpc.v1.cri"'
+        Path("/etc/containerd/config.toml").write_text(
+            f'version = 2\nroot = "{self.work}/containerd"\n'
+            f'[{cri}]\nsandbox_image = "{IMAGE}"\nrestrict_oom_score_adj = true\nenable_cdi = true\n'
+            f'[{cri}.containerd]\nsnapshotter = "native"\n'
+            f'[{cri}.containerd.runtimes.runc]\nruntime_type = "io.containerd.runc.v2"\n'
+            f"[{cri}.containerd.runtimes.runc.options]\nSystemdCgroup = true\n"
+        )
         # Podman 4 takes fuse-overlayfs for root where it is installed, and there is no /dev/fuse here.
         driver = "vfs" if run("podman", "--version").split()[2].startswith("4.") else "overlay"
         storage = f'[storage]\ndriver = "{driver}"\n'
@@ -135,12 +200,14 @@ class Guest:
         for engine in self.engines.values():
             if isinstance(engine, Docker):
                 run(*engine.docker, "import", archive, IMAGE)
-        run("podman", "import", archive, IMAGE)
+        run("podman", "import", "--change", 'CMD ["/bin/sleep", "86400"]', archive, IMAGE)  # of a pod's sandbox
         run(*self.as_user, "podman", "import", archive, IMAGE)
         saved = self.work / "saved.tar"
         run("podman", "save", "--format=oci-archive", f"--output={saved}", IMAGE)
         local = ("--local",) if "--local" in run("ctr", "images", "import", "--help") else ()
-        run("ctr", "images", "import", *local, "--no-unpack", "--index-name", IMAGE, saved)
+        for namespace in ("default", "k8s.io"):
+            command = ("ctr", "--namespace", namespace, "images", "import", *local)
+            run(*command, "--no-unpack", "--index-name", IMAGE, saved)
 
     def engine(self, cell: Cell) -> Engine:
         return self.engines.get(f"{cell.engine} {cell.kind}") or self.engines[cell.engine]

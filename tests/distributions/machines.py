@@ -14,10 +14,12 @@ PACKAGES = (
     *("systemd", "systemd-sysv", "libpam-systemd", "dbus", "dbus-user-session", "python3", "runc", "crun", "podman"),
     *("netavark", "aardvark-dns", "catatonit", "docker.io", "docker-compose", "containerd", "uidmap", "slirp4netns"),
     *("containernetworking-plugins", "fuse-overlayfs", "rootlesskit", "iptables", "iproute2", "procps", "kmod"),
-    "ca-certificates",
+    *("ca-certificates", "python3-grpcio", "python3-protobuf"),
 )
-# Since Debian 13 the client of Docker is a package of its own, and Podman's users go by pasta.
-PACKAGES_OF = {"trixie": ("docker-cli", "passt"), "sid": ("docker-cli", "passt")}
+# Since Debian 13 the client of Docker is a package of its own, Podman's users go by pasta, and gRPC wants a virtual
+# package, which debootstrap does not resolve.
+_SINCE_13 = ("docker-cli", "passt", "libre2-11")
+PACKAGES_OF = {"trixie": _SINCE_13, "sid": _SINCE_13}
 GPUS = 8
 _TIMEOUT = 1200  # seconds; 150 are needed on two cores
 
@@ -38,8 +40,9 @@ def tried(release: str) -> dict:
     """Return what was seen in a release. Raises RuntimeError where it could not be booted or set up."""
     machine = Machine(roots.build(packages(release), release))
     try:
-        config = make(str(machine.work / "host"), gpus=GPUS).config
-        machine.stage(Path(__file__).with_name("guest.py"), {"image": str(machine.image())}, config)
+        host = make(str(machine.work / "host"), gpus=GPUS)
+        settings = {"image": str(machine.image()), "dev": f"{host.dev_root}/dev"}
+        machine.stage(Path(__file__).with_name("guest.py"), settings, host.config)
         report = machine.boot(_TIMEOUT)
     finally:
         machine.close()

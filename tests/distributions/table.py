@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.distributions.cells import CELLS, GRANTED, REPAIRED, STEPS, Cell
+from tests.distributions.cells import CELLS, DEVICE, GRANTED, REPAIRED, STEPS, Cell
 from tests.distributions.machines import DISTRIBUTIONS
 
 DOCUMENT = Path(__file__).parents[2] / "docs/engines.md"
@@ -25,6 +25,10 @@ def is_offered(report: dict, cell: Cell) -> bool:
     """Tell whether the engine of this release knows this way."""
     if cell.way == "--runtime oci-gpu, annotation":
         return version(report, "docker") >= (24, 0)
+    if cell.way == DEVICE and cell.engine == "docker":
+        return version(report, "docker") >= (25, 0)
+    if cell.way == "cdi_devices":
+        return version(report, "containerd") >= (1, 7)
     return cell.way != "quadlet" or version(report, "podman") >= (4, 6)
 
 
@@ -44,8 +48,14 @@ def value(report: dict, cell: Cell) -> str:
     lost = [step for step in STEPS if steps[step][0] != GRANTED]
     if not lost:
         return KEPT
-    mended = all(steps.get(step + REPAIRED, [""])[0] == GRANTED for step in lost)
+    if tuple(lost) == STEPS[STEPS.index(lost[0]) :] and not any(_mended(steps, step) for step in lost):
+        return f"**lost at {lost[0]}**, and nothing gives it back"
+    mended = all(_mended(steps, step) for step in lost)
     return f"**lost at {', '.join(lost)}**" + ("; `oci-gpu repair` gives it back" if mended else "")
+
+
+def _mended(steps: dict, step: str) -> bool:
+    return steps.get(step + REPAIRED, [""])[0] == GRANTED
 
 
 def made(reports: dict[str, dict]) -> str:

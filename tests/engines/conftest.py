@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shutil
 import subprocess
-from dataclasses import dataclass
 
 import pytest
 
+from tests.cri.pods import Pod
+from tests.engines.answer import Answer
+from tests.engines.containerd import Containerd
 from tests.engines.machine import EngineMachine
 from tests.runtime import machine as machines
 
 USER = 20010
 SUBORDINATE = 300000
-IMAGE = "docker.io/test/image:latest"
 
 
 def needed(*programs: str) -> None:
@@ -24,19 +23,6 @@ def needed(*programs: str) -> None:
     absent = [program for program in programs if not shutil.which(program)]
     if absent:
         pytest.skip(f"not installed: {' '.join(absent)}; run: make test, as root")
-
-
-@dataclass
-class Answer:
-    """How a container ended and what its probe saw."""
-
-    status: int
-    stdout: str
-    stderr: str
-
-    def seen(self) -> dict:
-        assert self.status == 0, f"exit {self.status}\n{self.stdout}\n{self.stderr}"
-        return {answer["do"]: answer["value"] for answer in map(json.loads, self.stdout.splitlines())}
 
 
 @pytest.fixture(scope="session")
@@ -58,6 +44,11 @@ class Docker:
         self.directory = engines.work / "docker"
         self.directory.mkdir()
         self.socket = f"unix://{self.directory}/socket"
+        self.settings = ""  # its daemon.json before anything was installed
+
+    def reads_cdi(self) -> bool:
+        """Tell whether this version knows CDI specifications."""
+        return int(self.engines.run("dockerd", "--version").stdout.split()[2].partition(".")[0]) >= 25
 
     def start(self) -> None:
         """Start the daemon with what /etc/docker/daemon.json says, and without a network."""
@@ -97,7 +88,9 @@ class Docker:
 def docker_daemon(engines):
     needed("dockerd", "docker")
     daemon = Docker(engines)
-    engines.write("/etc/docker/daemon.json", '{\n  "debug": false\n}\n')
+    cdi = ',\n  "features": {"cdi": true}' if daemon.reads_cdi() else ""  # on by itself since 28.2
+    daemon.settings = f'{{\n  "debug": false{cdi}\n}}\n'
+    engines.write("/etc/docker/daemon.json", daemon.settings)
     engines.oci_gpu("install", "docker", "--directory", engines.libexec)
     daemon.start()
     yield daemon
@@ -196,81 +189,31 @@ def user_podman(podman_installed):
     machine.kill_user(USER)
 
 
-class Containerd:
-    """containerd with ctr."""
-
-    def __init__(self, engines: EngineMachine) -> None:
-        self.engines = engines
-        self.directory = engines.work / "containerd"
-        self.directory.mkdir()
-        self.config = self.directory / "config.toml"
-        self.socket = self.directory / "socket"
-        self.runtime = engines.libexec / "oci-gpu-runtime"
-
-    def start(self) -> None:
-        """Start the daemon with its configuration and import the image."""
-        ctr = ("ctr", "--address", self.socket)
-        self.engines.start("containerd", "--config", self.config, until=(*ctr, "version"))
-        archive = oci_archive(self.engines.image, self.directory)
-        options: tuple[str, ...] = ("--base-name", "test", "--no-unpack")
-        if "--local" in self.engines.run(*ctr, "images", "import", "--help").stdout:
-            options = ("--local", *options)  # since 2.0 the daemon imports unless told otherwise, and knows neither
-        self.engines.run(*ctr, "images", "import", *options, archive)
-
-    def run(self, *options: str, probe: tuple[str, ...] = (), name: str = "c1") -> Answer:
-        """Run a probe in a container to its end."""
-        cgroup = ("--cgroup", f"/{self.engines.cgroup}/{name}")
-        runc = ("--runc-binary", self.runtime)
-        done = self.engines.run(
-            *("ctr", "--address", self.socket, "run", "--rm", *cgroup, *runc, *options, IMAGE, name, "/probe", *probe),
-            check=False,
-        )
-        return Answer(done.returncode, done.stdout, done.stderr)
-
-
-def oci_archive(image, directory):
-    """Pack a directory as an image of one layer (OCI image specification 1.0, image-layout.md); return the tar."""
-    layout = directory / "layout"
-    blobs = layout / "blobs/sha256"
-    blobs.mkdir(parents=True)
-
-    def add(data: bytes, kind: str) -> dict:
-        digest = hashlib.sha256(data).hexdigest()
-        (blobs / digest).write_bytes(data)
-        return {"mediaType": f"application/vnd.oci.image.{kind}", "digest": f"sha256:{digest}", "size": len(data)}
-
-    layer = add(subprocess.run(["tar", "-C", image, "-c", "."], capture_output=True, check=True).stdout, "layer.v1.tar")
-    architecture = {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine]
-    rootfs = {"type": "layers", "diff_ids": [layer["digest"]]}
-    settings = {
-        "architecture": architecture,
-        "os": "linux",
-        "config": {"Env": ["PATH=/usr/bin:/bin"]},
-        "rootfs": rootfs,
-    }
-    config = add(json.dumps(settings).encode(), "config.v1+json")
-    manifest = add(json.dumps({"schemaVersion": 2, "config": config, "layers": [layer]}).encode(), "manifest.v1+json")
-    manifest["annotations"] = {"io.containerd.image.name": IMAGE}
-    (layout / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [manifest]}))
-    (layout / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
-    archive = directory / "image.tar"
-    subprocess.run(["tar", "-C", layout, "-cf", archive, "."], check=True)
-    return archive
-
-
 @pytest.fixture(scope="session")
 def containerd(engines):
     """containerd, taught by `oci-gpu install containerd`."""
     needed("containerd", "ctr")
     daemon = Containerd(engines)
-    where = daemon.directory
-    daemon.config.write_text(
-        f'version = 2\nroot = "{where}/root"\nstate = "{where}/state"\n'
-        f'\n[grpc]\n  address = "{daemon.socket}" # its own\n'
-    )
+    daemon.configure()
     engines.oci_gpu("install", "containerd", "--file", daemon.config, "--directory", engines.libexec)
     daemon.start()
-    return daemon
+    yield daemon
+    daemon.cri.close()
+
+
+@pytest.fixture
+def pods(containerd):
+    """Make pods at containerd's CRI, as a kubelet does, with the RuntimeClass's handler; none stays, and no lease."""
+    made: list[Pod] = []
+
+    def make(name: str, annotations: dict[str, str] | None = None, **options) -> Pod:
+        made.append(Pod(containerd.kubernetes, name, annotations, **options))
+        return made[-1]
+
+    yield make
+    for pod in made:
+        pod.close()
+    assert containerd.engines.leases() == []
 
 
 def pytest_collection_modifyitems(items):

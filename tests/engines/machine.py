@@ -6,6 +6,7 @@ whole. The package is copied, so that users of rootless engines can read it wher
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -103,8 +104,12 @@ class EngineMachine:
                 daemon.wait(timeout=20)
             except subprocess.TimeoutExpired:
                 daemon.kill()
-        for pid in self._left():
-            os.kill(pid, signal.SIGKILL)
+        deadline = time.monotonic() + 20
+        while (left := self._left()) and time.monotonic() < deadline:  # they are gone a moment after they are killed
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.05)
         self.host.remove_cgroups(self.cgroup)
         self.host.close()
 

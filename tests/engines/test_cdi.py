@@ -47,6 +47,17 @@ def test_programs_of_exec_and_a_restart_find_all_of_it(podman, specification, si
         podman("restart", "-t", "0", container)
 
 
+@pytest.mark.parametrize("kind", [(), ("--read-only",)], ids=["plain", "read-only"])
+def test_docker_gives_a_device_by_its_name(docker, specification, simulated, kind):
+    """From version 25 on; earlier ones refuse the name."""
+    answer = docker.run("--device", "nvidia.com/gpu=1", *kind, probe=(*reach(simulated), *LIBRARIES))
+    if docker.reads_cdi():
+        assert_uses(answer.seen(), simulated, (1,))
+    else:
+        assert answer.status == 125
+    assert specification.leases() == []
+
+
 @pytest.fixture
 def nodes_in_dev(specification, simulated):
     """The simulated nodes in the machine's /dev: crun binds the host's node at the path of the container's."""

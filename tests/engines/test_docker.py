@@ -155,7 +155,7 @@ def test_uninstall_puts_back_what_was(docker):
     installed = engines.path("/etc/docker/daemon.json").read_text()
     try:
         engines.oci_gpu("uninstall", "docker")
-        assert engines.path("/etc/docker/daemon.json").read_text() == '{\n  "debug": false\n}\n'
+        assert engines.path("/etc/docker/daemon.json").read_text() == docker.settings
         assert not os.path.lexists(engines.path("/usr/bin/nvidia-container-runtime-hook"))
     finally:
         engines.oci_gpu("install", "docker", "--directory", engines.libexec)

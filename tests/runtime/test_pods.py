@@ -1,4 +1,7 @@
-"""Pods as containerd hands them to oci-gpu-runtime: the pod's annotations are on the sandbox and on each container."""
+"""Pods as containerd hands them to oci-gpu-runtime, and CRI-O to the hook.
+
+The pod's annotations are on the sandbox and on each container.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from tests.runtime.fixtures import oci_gpu
 from tests.runtime.test_devices import assert_reaches, reach
 
 SANDBOX = {"io.kubernetes.cri.container-type": "sandbox", "io.kubernetes.cri.sandbox-name": "smi"}
@@ -94,3 +98,50 @@ def test_each_container_of_a_pod_gets_as_many_as_it_is_said(pod, simulated):
     seen = pod({"count.app": "1", "devices.sidecar": "1"}, sidecar=(SIDECAR, ()), app=(APP, ()))
     assert_reaches(seen["sidecar"], simulated, (1,))
     assert_reaches(seen["app"], simulated, (0,))
+
+
+def by_cri_o(kind: str, name: str) -> dict[str, str]:
+    """Return the names that CRI-O writes into a bundle (its pkg/annotations, internal/factory/container)."""
+    return {
+        "io.kubernetes.cri-o.ContainerType": kind,
+        "io.kubernetes.container.name": name,
+        "io.kubernetes.pod.name": "trainer-0",
+        "io.kubernetes.pod.namespace": "team-a",
+    }
+
+
+@pytest.mark.parametrize(
+    ("annotations", "env", "indices"),
+    [
+        ({"count": "2", "exclusive": "true"}, ("NVIDIA_VISIBLE_DEVICES=void",), (0, 1)),
+        ({"count": "1", "exclusive": "true", "count.sidecar": "0"}, (), (0,)),
+        ({"devices.app": "1"}, (), (1,)),
+        ({}, (), ()),
+    ],
+    ids=json.dumps,
+)
+def test_cri_o_s_pods_by_the_hook(runtime, make_bundle, simulated, annotations, env, indices):
+    """CRI-O copies a pod's annotations to each container, for hooks, and calls those of hooks.d."""
+    asks = {PREFIX + key: text for key, text in annotations.items()}
+    places = {"sandbox": by_cri_o("sandbox", "POD"), "sidecar": by_cri_o("container", "sidecar")}
+    places["app"] = by_cri_o("container", "app")
+    with ExitStack() as stack:
+        started = {}
+        for name, place in places.items():
+            own = env if name == "sidecar" else ()
+            bundle = make_bundle(args=("/bin/sleep", "60"), env=own, name=name, annotations=place | asks)
+            started[name] = stack.enter_context(runtime.started(bundle))
+        seen = {name: each.exec("/probe", *reach(simulated)).seen() for name, each in started.items()}
+        assert_has_none(seen["sandbox"])
+        assert_has_none(seen["sidecar"])
+        if indices:
+            assert_reaches(seen["app"], simulated, indices)
+            assert leased(simulated) == [len(indices)]
+            assert pods_of(simulated) == ["team-a/trainer-0/app"]
+        else:
+            assert_has_none(seen["app"])
+
+
+def pods_of(simulated) -> list[str]:
+    """Return the names by which people are shown those who hold GPUs."""
+    return [lease["pod"] for lease in json.loads(oci_gpu("--config", simulated.config, "leases", "--json"))]

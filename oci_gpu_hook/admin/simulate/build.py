@@ -1,4 +1,4 @@
-"""Builds what must run: libnvidia-ml, libcuda and nvidia-smi, with the facts of one simulated host compiled in."""
+"""Builds what must run, libraries and nvidia-smi, with the facts of one simulated host compiled in."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from oci_gpu_hook.admin.simulate.gpus import SimulatedGpu
     from oci_gpu_hook.admin.simulate.layouts import Layout
     from oci_gpu_hook.admin.simulate.model import Settings
+    from oci_gpu_hook.admin.simulate.nodes import Numbers
 
 SOURCES: Final = os.path.dirname(os.path.abspath(__file__))
 WARNINGS: Final = ("-Wall", "-Wextra", "-Werror=implicit-function-declaration")
@@ -26,10 +27,15 @@ LIBRARY_FLAGS: Final = ("-shared", "-fPIC", "-fvisibility=hidden", "-Wl,-z,relro
 # A program that runs where there is no C library; musl makes the smaller one.
 STATIC_COMPILERS: Final = ("musl-gcc", "cc", "gcc", "clang")
 COMPILERS: Final = ("cc", "gcc", "clang")
+_LIBRARIES: Final = {
+    "libnvidia-ml": ("nvml.c", "nvml_topology.c", "nvml_instances.c", "nvml_events.c"),
+    "libcuda": ("cuda.c",),
+    "libnvidia-sandboxutils": ("sandboxutils.c",),
+}
 
 
-def build(gpus: Sequence[SimulatedGpu], settings: Settings, layout: Layout) -> dict[str, bytes]:
-    """Return the images of `libnvidia-ml`, `libcuda` and `nvidia-smi`. Raises SimulationError."""
+def build(gpus: Sequence[SimulatedGpu], settings: Settings, layout: Layout, numbers: Numbers) -> dict[str, bytes]:
+    """Return the images of libraries and of `nvidia-smi` by their names without `.so`. Raises SimulationError."""
     compiler = next(filter(None, map(shutil.which, COMPILERS)), None)
     if compiler is None:
         remedy = "install one (Debian: apt-get install gcc libc6-dev)"
@@ -38,10 +44,9 @@ def build(gpus: Sequence[SimulatedGpu], settings: Settings, layout: Layout) -> d
         with open(f"{work}/facts.h", "w", encoding="utf-8") as file:
             file.write(_facts_header(settings, layout))
         with open(f"{work}/facts.c", "w", encoding="utf-8") as file:
-            file.write(_facts_table(gpus))
-        nvml = _link(compiler, work, "libnvidia-ml.so.1", "nvml.c", "nvml_topology.c")
-        cuda = _link(compiler, work, "libcuda.so.1", "cuda.c")
-        return {"libnvidia-ml": nvml, "libcuda": cuda, "nvidia-smi": _static_program(work)}
+            file.write(_facts_table(gpus, numbers))
+        images = {stem: _link(compiler, work, f"{stem}.so.1", *sources) for stem, sources in _LIBRARIES.items()}
+        return {**images, "nvidia-smi": _static_program(work)}
 
 
 def _link(compiler: str, work: str, soname: str, *sources: str) -> bytes:
@@ -99,12 +104,12 @@ def _facts_header(settings: Settings, layout: Layout) -> str:
     )
 
 
-def _facts_table(gpus: Sequence[SimulatedGpu]) -> str:
-    rows = [_gpu_row(gpu) for gpu in gpus] + ["{0}"]
+def _facts_table(gpus: Sequence[SimulatedGpu], numbers: Numbers) -> str:
+    rows = [_gpu_row(gpu, numbers) for gpu in gpus] + ["{0}"]
     return '#include "host.h"\n\nconst struct sim_gpu sim_gpus[SIM_GPU_COUNT + 1] = {\n' + ",\n".join(rows) + "\n};\n"
 
 
-def _gpu_row(gpu: SimulatedGpu) -> str:
+def _gpu_row(gpu: SimulatedGpu, numbers: Numbers) -> str:
     product = gpu.product
     major, minor = product.compute_capability.split(".")
     devices = [
@@ -121,6 +126,8 @@ def _gpu_row(gpu: SimulatedGpu) -> str:
         "domain": gpu.domain,
         "bus": gpu.bus,
         "slot": gpu.slot,
+        "card": numbers.first_card + gpu.index,
+        "render": numbers.first_render + gpu.index,
         "numa_node": gpu.numa_node,
         "device_id": product.device_id,
         "subsystem_id": f"{product.subsystem_id}u",
@@ -129,6 +136,7 @@ def _gpu_row(gpu: SimulatedGpu) -> str:
         "capability_major": major,
         "capability_minor": minor,
         "multiprocessors": product.multiprocessors,
+        "slice_multiprocessors": product.slice_multiprocessors,
         "nvlinks": product.nvlinks,
         "peer": -1 if gpu.peer is None else gpu.peer,
         "memory": product.memory,

@@ -73,7 +73,7 @@ def _lib(stem: str, number: str | None = "", **rest: object) -> SharedObject:
     return SharedObject(stem=stem, number=number, **rest)  # type: ignore[arg-type]
 
 
-# Built from C instead, in 64 bits: they answer calls.
+# Built from C instead, in 64 bits: they answer calls. So is libnvidia-sandboxutils.
 NVML: Final = "libnvidia-ml"
 CUDA: Final = "libcuda"
 

@@ -27,7 +27,7 @@ TLS_ABI_TAG: Final = Note(section=".note.ABI-tag", owner="GNU", type=1, descript
 def make_driver_root(root: str, driver: Driver, layout: Layout, compiled: Mapping[str, bytes]) -> None:
     """Fill the directory `root`.
 
-    compiled: images built from C: `libnvidia-ml`, `libcuda`, and `nvidia-smi`, which serves for every program.
+    compiled: images built from C: libraries by their stems, and `nvidia-smi`, which serves for every program.
     Raises SimulationError when ldconfig is missing or fails; OSError.
     """
     tree = Tree(root=root)

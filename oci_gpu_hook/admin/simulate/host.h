@@ -32,7 +32,9 @@ struct sim_mig {
 struct sim_gpu {
     const char *uuid, *name;
     unsigned int minor, sick, domain, bus, slot, numa_node, device_id, subsystem_id;
-    unsigned int brand, architecture, capability_major, capability_minor, multiprocessors, nvlinks;
+    unsigned int card, render; /* numbers in /dev/dri */
+    unsigned int brand, architecture, capability_major, capability_minor;
+    unsigned int multiprocessors, slice_multiprocessors, nvlinks;
     int peer; /* index of the GPU at the other end of the NVLinks, -1 for none */
     unsigned long long memory; /* MiB */
     unsigned int mig_capable, mig_enabled, mig_count;

@@ -125,7 +125,7 @@ def _fill(tree: Tree, host: SimulatedHost, machine: str) -> None:
         _nodes(tree, host)
     make_procfs(tree, host.gpus, modules, host.numbers)
     make_sysfs(tree, host.gpus, version=modules.version, numbers=host.numbers, firmware=layout.firmware_class_path)
-    compiled = build(host.gpus, settings, layout)
+    compiled = build(host.gpus, settings, layout, host.numbers)
     make_driver_root(f"{tree.root}/driver", libraries, layout, compiled)
     tree.write("config.toml", _config(host, layout))
     tree.write(MARKER, json.dumps({"oci-gpu-hook simulated host": vars(settings)}, indent=2) + "\n")

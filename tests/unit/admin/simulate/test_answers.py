@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -10,16 +9,7 @@ import sys
 import pytest
 from elftools.elf.elffile import ELFFile
 
-from tests.unit.admin.simulate.hosts import plain
-
-
-def nvml(simulated, program):
-    """Run statements with `n` = pynvml on the host's NVML, in a process of its own; return what they print as JSON."""
-    library = f"{simulated.driver_root}{simulated.library_directory}/libnvidia-ml.so.1"
-    code = f"import ctypes, json; ctypes.CDLL({library!r}); import pynvml as n; n.nvmlInit()\n{program}"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr
-    return json.loads(run.stdout)
+from tests.unit.admin.simulate.hosts import nvml, plain
 
 
 class TestNvml:
