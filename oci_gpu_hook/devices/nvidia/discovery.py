@@ -6,6 +6,8 @@ driver has not initialised, and MIG devices.
 
 from __future__ import annotations
 
+import os
+
 from oci_gpu_hook.base import log
 from oci_gpu_hook.base.errors import HookError
 from oci_gpu_hook.base.files import read_text
@@ -79,11 +81,19 @@ def with_details(found: Snapshot, config: Config) -> Snapshot:
 
     inventory = found.inventory
     try:
-        inventory = nvml.complete(inventory)
+        inventory = nvml.complete(inventory, hidden_gpus(inventory, config))
     except HookError as error:
         warnings = dict.fromkeys((*inventory.warnings, str(error)))
         return found.replace(inventory=inventory.replace(warnings=tuple(warnings)))
     return found.replace(inventory=inventory, basis=_with_faults(found.basis, inventory, config))
+
+
+def hidden_gpus(inventory: Inventory, config: Config) -> frozenset[int]:
+    """Return the minors of the GPUs whose nodes are there and cannot be opened by this process, in Slurm's jobs say."""
+    nodes = {gpu.minor: f"{config.dev_root.rstrip('/')}/dev/nvidia{gpu.minor}" for gpu in inventory.gpus}
+    return frozenset(
+        minor for minor, path in nodes.items() if minor >= 0 and os.path.exists(path) and not os.access(path, os.R_OK)
+    )
 
 
 def _with_faults(basis: Basis, inventory: Inventory, config: Config) -> Basis:

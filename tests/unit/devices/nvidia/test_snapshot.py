@@ -153,7 +153,7 @@ def detail(inventory):
 def test_details_complete_what_is_stored(host, discoveries, monkeypatch):
     asked: list[int] = []
 
-    def complete(inventory):
+    def complete(inventory, _hidden=()):
         asked.append(1)
         return detail(inventory)
 
