@@ -28,6 +28,8 @@ attack: setup
 #   make stress CONTAINERS=1000
 stress: setup
 	@OCI_GPU_STRESS_CONTAINERS=$(or $(CONTAINERS),200) $(BIN)/pytest tests/runtime/test_lease_stress.py -q --timeout=3600
+	@OCI_GPU_SLURM_JOBS=$(or $(CONTAINERS),200) $(BIN)/pytest tests/slurm/test_storm.py -q --timeout=3600
+	@OCI_GPU_SWARM_REPLICAS=$(or $(CONTAINERS),100) $(BIN)/pytest tests/swarm -k storm -q --timeout=3600
 
 # run the tests on each Python that is claimed, then `make engines`, as root, in root directories that debootstrap makes
 #   make matrix ROOTS="trixie sid" PYTEST='tests/unit -k elf'        these tests alone

@@ -143,6 +143,16 @@ def write_mesos_front(path: str, real_helper: str, interpreter: str = "", config
     return stub
 
 
+def write_slurm(directory: str = "", real_runtime: str = "", interpreter: str = "") -> str:
+    """Install `oci-gpu-slurm`, which slurmstepd calls, before `real_runtime`; returns its path. Raises HookError."""
+    interpreter = usable_interpreter(interpreter)
+    real_runtime = find_real_runtime(real_runtime)
+    if not real_runtime:
+        raise HookError("oci-gpu-slurm", "found no runc and no crun on PATH", "install runc (apt install runc)")
+    path = os.path.join(os.path.abspath(directory or default_directory()), "oci-gpu-slurm")
+    return _write_stub(path, "entrypoints.slurm.door", f"sys.argv, {real_runtime!a}", interpreter, runs_alone=True)
+
+
 def is_checkout() -> bool:
     """Tell whether this package is edited where it lies, beside its pyproject.toml."""
     return os.path.exists(os.path.join(os.path.dirname(PACKAGE), "pyproject.toml"))
@@ -174,5 +184,6 @@ def _write_stub(path: str, module: str, arguments: str, interpreter: str, *, run
     hotpath_build.write(modules, interpreter, PACKAGE, f"oci_gpu_hook.{module}", is_checkout=is_checkout())
     text = _STUB.format(module=module, directories=ascii(_directories()), modules=ascii(modules), arguments=arguments)
     replace(path, (shebang if fits else b"") + text.encode("ascii"), 0o755 if fits else 0o644)
-    replace(path + "c", byte_code(text, path), 0o644)
+    if not runs_alone:
+        replace(path + "c", byte_code(text, path), 0o644)
     return path
