@@ -1,4 +1,4 @@
-"""For all tests: what may be skipped, and where real containers come from."""
+"""For all tests: what may be skipped, where real containers come from, and what may run side by side."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import signal
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
+
+from oci_gpu_hook.base import syscalls
 
 pytest_plugins = ["tests.runtime.fixtures"]
 
@@ -20,10 +23,28 @@ ALLOWED_SKIPS = {
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
 
+# With `-n` files run side by side. Engines and booted systems do not: they use what the machine has one of, such as
+# cgroups at fixed places, and several of them at once would take longer than the tests' patience.
+ONE_AT_A_TIME = ("tests/distributions/", "tests/engines/", "tests/systemd/")
 
-def pytest_configure():
+
+class Scheduling(LoadScopeScheduling):
+    """Gives a worker a whole file, so that what its tests share is made once, or all of ONE_AT_A_TIME."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "engines" if nodeid.startswith(ONE_AT_A_TIME) else nodeid.partition("::")[0]
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return Scheduling(config, log)
+
+
+def pytest_configure(config):
     # A session that is told to end takes its containers and cgroups with it, as on Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if hasattr(config, "workerinput"):
+        # A worker has a thread that listens; setns(2) refuses a mount namespace to those that share a root with one.
+        syscalls.unshare(syscalls.CLONE_FS)
 
 
 def pytest_runtest_setup(item):

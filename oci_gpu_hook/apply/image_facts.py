@@ -1,6 +1,6 @@
-"""Reading what a container's image is, as far as the plan depends on it: C library, library directories, ld cache.
+"""Reads the facts of a container's image that the plan depends on: C library, library directories, ld cache.
 
-It reads the rootfs through `Rootfs`, so an image can lie about itself but lead nowhere else.
+It reads the rootfs through `Rootfs`, so an image can lie about itself, but cannot lead the hook out of the rootfs.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _OUTSIDE_VOLUMES: Final = "/usr/local/nvidia/lib64"
 
 
 def look(rootfs: Rootfs, container: Container, config: Config, kind: str) -> Image:
-    """Return the facts of the container's rootfs, for devices of a kind. Raises InvalidInput."""
+    """Return the facts of the container's rootfs for devices of a kind. Raises InvalidInput."""
     libc = _libc(rootfs)
     directory, warnings = _library_directory(rootfs, libc)
     if libc != "glibc":
@@ -53,9 +53,9 @@ def look(rootfs: Rootfs, container: Container, config: Config, kind: str) -> Ima
 
 
 def _libc(rootfs: Rootfs) -> str:
-    """Return "glibc" for an image whose loader reads /etc/ld.so.cache, "musl", or "" for any other.
+    """Return "glibc" if the image's loader reads /etc/ld.so.cache, "musl" for musl's loader, otherwise "".
 
-    Others have a loader at glibc's path that is none or has another cache: gcompat's stand-in for it, Nix's, Guix's.
+    A file at the path of glibc's loader may be something else (gcompat), or use another cache (Nix, Guix).
     """
     if _reads_cache(rootfs.read(_LOADER, limits.LOADER)):
         return "glibc"
@@ -63,9 +63,9 @@ def _libc(rootfs: Rootfs) -> str:
 
 
 def _reads_cache(loader: bytes) -> bool:
-    """Tell whether the path of the cache is among a loader's strings, and not the end of a longer path.
+    """Tell whether a loader contains the path of the cache, and not only as the end of a longer path.
 
-    It is looked for from the end: strings come after the code.
+    The search begins at the end, since strings come after the code.
     """
     at = loader.rfind(_CACHE_PATH)
     while at > 0:
@@ -92,7 +92,7 @@ def _of_odd_loader(rootfs: Rootfs, container: Container, libc: str, directory: s
 
 
 def _library_directory(rootfs: Rootfs, libc: str) -> tuple[str, tuple[str, ...]]:
-    """Return where the image keeps its libraries: NVIDIA's rule, but for musl, whose loader looks in /usr/lib only."""
+    """Return the image's library directory by NVIDIA's rule; for musl it is /usr/lib, where its loader looks."""
     warnings: tuple[str, ...] = ()
     if rootfs.exists("/etc/debian_version"):
         directory = f"/usr/lib/{_TRIPLET}"

@@ -1,6 +1,7 @@
-"""What is said of images whose loader will not find the driver's libraries by /etc/ld.so.cache.
+"""Warns of images whose loader will not find the driver's libraries in /etc/ld.so.cache.
 
-That file's path is built into glibc's loader: Nix and Guix build it with another, below their stores; musl's has none.
+The cache's path is compiled into glibc's loader. Nix and Guix compile in another path, below their stores; musl's
+loader uses no cache.
 """
 
 from __future__ import annotations
@@ -33,9 +34,9 @@ _MUSL_DEFAULT: Final = "/usr/lib"
 
 
 def warning(rootfs: Rootfs, env: Sequence[str], directory: str, loader: str) -> str:
-    """Return why programs of the image may not find the driver's libraries, "" where LD_LIBRARY_PATH leads to them.
+    """Return why programs of the image may not find the driver's libraries, "" if LD_LIBRARY_PATH leads to them.
 
-    directory: where those are. loader: glibc's, which the image does not have, or has of another make.
+    directory: where the libraries are. loader: the path of glibc's loader, which the image lacks or has replaced.
     """
     machines = sorted(set(_machines([*rootfs.names("/lib"), *rootfs.names("/lib64")])))
     if machines and MACHINE not in machines:
@@ -54,7 +55,7 @@ def warning(rootfs: Rootfs, env: Sequence[str], directory: str, loader: str) -> 
 
 
 def of_musl(rootfs: Rootfs, env: Sequence[str], directory: str) -> str:
-    """Return why musl's loader may not find the driver's libraries in a directory, "" where it will.
+    """Return why musl's loader may not find the driver's libraries in a directory, "" if it will.
 
     Source: musl, ldso/dynlink.c: /etc/ld-musl-ARCH.path, else /lib:/usr/local/lib:/usr/lib.
     """

@@ -73,7 +73,7 @@ def _identified(node: DeviceNode, found: os.stat_result, host_path: str) -> Devi
     """Return the node with the type and numbers of the one on the host."""
     kind = _TYPES.get(stat.S_IFMT(found.st_mode))
     if kind is None:
-        raise _unusable(host_path, "is no device node")
+        raise _unusable(host_path, "is not a device node")
     if node.type and _SAME_AS.get(node.type, node.type) != kind:
         raise _unusable(host_path, f"is of type {kind}, and {node.type} is said")
     node = node.replace(type=node.type or kind)

@@ -1,4 +1,4 @@
-"""What a start and a repair write to the journal before they change a container, and how each takes back."""
+"""The journal entries of a start and of a repair, which are written before any change, and their rollback."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 
 class Starting:
-    """The journal of a container that is started: an entry of its own."""
+    """Journals a start: the container gets an entry."""
 
     def __init__(self, site: Site) -> None:
         self._site = site
         self._entry: Entry | None = None
 
     def write(self, look: Callable[[], Work]) -> Work:
-        """Write the entry, once nothing dead is left on the rootfs; looked at while nobody else works there."""
+        """Clean up after ended containers on the rootfs, call `look` under the rootfs's lock, and write the entry."""
         works: list[Work] = []
 
         def entry_of() -> Entry:
@@ -40,13 +40,13 @@ class Starting:
         return works[0]
 
     def ld_cache_path(self) -> str:
-        """Return where the container's ld cache is kept until it is mounted."""
+        """Return the path of the container's ld cache until it is mounted."""
         if self._entry is None:
             raise ValueError("nothing has been written yet")
         return journal.ld_cache_path(self._site.config, self._entry)
 
     def undo(self, _work: Work) -> None:
-        """Take back what was made, and the entry."""
+        """Undo what was made, and remove the entry."""
         from oci_gpu_hook.apply import cleanup
 
         if self._entry is not None:
@@ -54,7 +54,7 @@ class Starting:
 
 
 class Mending:
-    """The journal of a container that is repaired: its entry, with what is added."""
+    """Journals a repair: the container's entry is extended by what is added."""
 
     def __init__(self, entry: Entry, plan: Plan, site: Site) -> None:
         self._entry = entry
@@ -64,14 +64,14 @@ class Mending:
 
     @property
     def nodes(self) -> tuple[tuple[int, int], ...]:
-        """The devices that the container may use: those it was given, and those that come late."""
+        """The devices that the container may use: those that it was given, and those that came late."""
         return (*self._entry.nodes, *self._new.values())
 
     def _brings(self, listed: str, mounts: Sequence[str]) -> bool:
         return listed in mounts or any(is_listed(path, listed) for path in self._new)
 
     def write(self, look: Callable[[], Work]) -> Work:
-        """Write the entry with what is added to the container, once each."""
+        """Write the entry, extended by what is added to the container, without duplicates."""
         work = look()
         entry = self._entry
         mounts = [mount.container_path for mount in work.plan.edits.mounts]
@@ -90,11 +90,11 @@ class Mending:
         return work
 
     def ld_cache_path(self) -> str:
-        """Return where the container's ld cache is kept until it is mounted."""
+        """Return the path of the container's ld cache until it is mounted."""
         return journal.ld_cache_path(self._site.config, self._entry)
 
     def undo(self, work: Work) -> None:
-        """Take back what was added, and leave the entry as it was."""
+        """Undo what was added, and restore the entry."""
         from oci_gpu_hook.apply import cleanup
 
         cleanup.clean(self._site.rootfs, self._entry.replace(changes=work.changes, cached=work.cached))
@@ -105,7 +105,7 @@ class Mending:
 def _of_start(work: Work, site: Site) -> Entry:
     plan = work.plan
     container, config = site.container, site.config
-    own_pid = int(os.readlink("/proc/self"))  # under Mesos getpid() is the container's number, and /proc the host's
+    own_pid = int(os.readlink("/proc/self"))  # under Mesos getpid() is not what /proc says
     root = os.fstat(site.rootfs.fd)
     nodes = plan.edits.device_nodes
     return Entry(

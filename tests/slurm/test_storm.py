@@ -52,7 +52,7 @@ def test_no_gpu_is_given_twice_and_no_job_is_lost(cluster, bundle, eight, capsys
         text = (out / f"storm-{job}").read_text() if (out / f"storm-{job}").exists() else ""
         times = re.search(r"^held (\S+) (\S+)$", text, re.MULTILINE)
         if times is None:
-            assert job in cancelled, (job, text, SEED)
+            assert job in cancelled, f"{job} (seed {SEED})\n{text}"
             continue
         indices = reached(answers(text), eight)
         assert len(indices) == wanted, (job, text)

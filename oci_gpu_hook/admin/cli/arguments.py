@@ -20,7 +20,7 @@ _WITH_VALUE: Final = ("--config",)
 
 
 def command_of(arguments: Sequence[str]) -> str:
-    """Return the command among the arguments, "" where they have none: the first word that is no global option."""
+    """Return the command among the arguments, "" where they have none: the first word that is not a global option."""
     words = iter(arguments)
     for word in words:
         if word in _WITH_VALUE:

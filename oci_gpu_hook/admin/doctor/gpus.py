@@ -64,7 +64,7 @@ def _excluded(exclude: Sequence[str], gpus: Sequence[Gpu]) -> Iterator[Finding]:
             what = f"[allocation] exclude keeps {', '.join(found)} out of `all` and of counts"
             yield Finding(check=_NAME, severity=OK, what=what)
         else:
-            what = f"[allocation] exclude: {quoted(name)} is none of this host's GPUs"
+            what = f"[allocation] exclude: {quoted(name)} is not one of this host's GPUs"
             why = "nothing is kept out by it"
             remedy = "write an index, a UUID or a product as `oci-gpu info` shows it"
             yield Finding(check=_NAME, severity=WARNING, what=what, why=why, remedy=remedy)

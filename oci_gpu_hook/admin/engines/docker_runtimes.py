@@ -47,7 +47,9 @@ def check(daemon: dict[str, Any], target: Target, path: str) -> None:
         raise EngineFileError(_EXECUTABLE, "found no runc and no crun on PATH", "install runc (apt install runc)")
     runtimes = daemon.get("runtimes", {})
     if type(runtimes) is not dict:
-        raise EngineFileError(quoted(path), "has `runtimes` that are no object", "correct it as dockerd's manual says")
+        raise EngineFileError(
+            quoted(path), "has `runtimes` that are not a JSON object", "correct it as dockerd's manual says"
+        )
     if target.also_as:
         _check_second_name(target)
     for name in _names(target):

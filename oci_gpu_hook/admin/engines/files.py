@@ -37,7 +37,7 @@ def read(path: str) -> bytes | None:
             quoted(path), why, "name the file that is meant with --file, or replace the link by a file"
         )
     if not stat.S_ISREG(found.st_mode):
-        raise EngineFileError(quoted(path), "is no regular file", "put a file there, or name another with --file")
+        raise EngineFileError(quoted(path), "is not a regular file", "put a file there, or name another with --file")
     if found.st_size > LARGEST:
         raise EngineFileError(quoted(path), f"is larger than {LARGEST} bytes", "look whether it is what it should be")
     try:

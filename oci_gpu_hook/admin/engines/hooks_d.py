@@ -96,7 +96,7 @@ def _chosen(target: Target, directories: Directories) -> str:
         path = _file(target, target.hooks_directory)
         if not os.path.isdir(os.path.dirname(path)):
             remedy = "make it, and name it as hooks_dir in the engine's configuration"
-            raise EngineFileError(quoted(os.path.dirname(path)), "is no directory", remedy)
+            raise EngineFileError(quoted(os.path.dirname(path)), "is not a directory", remedy)
         return path
     if not directories.paths:
         why = "has the engine read hooks from no directory"

@@ -47,7 +47,7 @@ def load(text: str) -> dict[str, Any]:
         return {}
     document = json.loads(text, object_pairs_hook=_unique)
     if type(document) is not dict:
-        raise ValueError("is no JSON object")
+        raise ValueError("is not a JSON object")
     return document
 
 
@@ -67,7 +67,7 @@ def with_member(text: str, path: Sequence[str], value: object) -> str:
             written = _written(value, _indentation(text, member.start), unit, text)
             return text[: member.value] + written + text[member.end :]
         if text[member.value] != "{":
-            raise ValueError(f"{key} is no JSON object")
+            raise ValueError(f"{key} is not a JSON object")
         found = _object(text, member.value)
     raise ValueError("no path")
 

@@ -106,7 +106,7 @@ def _programs(launcher: str) -> list[str]:
 def _link(path: str, target: str) -> Change:
     before = files.read_link(path)
     if before == "":
-        raise EngineFileError(quoted(path), "is no symbolic link", "name an empty directory as --output")
+        raise EngineFileError(quoted(path), "is not a symbolic link", "name an empty directory as --output")
     encoded = None if before is None else os.fsencode(before)
     return Change(path=path, before=encoded, after=os.fsencode(target), link=True)
 

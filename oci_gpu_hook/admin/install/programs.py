@@ -55,7 +55,7 @@ def find_real_runtime(chosen: str = "") -> str:
         if path and not _is_ours(path):
             return os.path.abspath(path)
     if chosen:
-        raise HookError(quoted(chosen), "is no OCI runtime that can be run", "name the path of runc or crun")
+        raise HookError(quoted(chosen), "is not an OCI runtime that can be run", "name the path of runc or crun")
     return ""
 
 

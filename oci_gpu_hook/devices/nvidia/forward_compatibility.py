@@ -176,7 +176,7 @@ def parse_note(text: str) -> Note | None:
 
 
 def parse_version(text: str) -> Version | None:
-    """Return the numbers of a dotted version without the zeros at its end, None where it is no version."""
+    """Return the numbers of a dotted version without the zeros at its end, None where it is not a version."""
     parts = text.split(".")
     if len(text) > 64 or not all(part.isascii() and part.isdigit() for part in parts):
         return None

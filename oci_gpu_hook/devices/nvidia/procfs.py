@@ -119,7 +119,7 @@ def mig_minors_line(line: str) -> tuple[str, int]:
 
 
 def mig_capability_path(capability: str) -> str:
-    """Return the path of a MIG capability's file below /proc. Raises ValueError for what is no capability."""
+    """Return the path of a MIG capability's file below /proc. Raises ValueError for what is not a capability."""
     if not _is_mig_capability(capability):
         raise ValueError(f"no MIG capability: {quoted(capability)}")
     base = "/proc/driver/nvidia/capabilities"

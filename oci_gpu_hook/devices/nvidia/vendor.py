@@ -67,7 +67,7 @@ def lost(uuids: Iterable[str], config: Config) -> dict[str, str]:
     for uuid in wanted:
         device = names.find(uuid, known)
         if device is None:
-            found[uuid] = "the host has it no more"
+            found[uuid] = "the host no longer has it"
         elif device.fault:
             found[uuid] = f"the driver has lost it: {device.fault}"
     return found

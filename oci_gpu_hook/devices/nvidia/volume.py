@@ -37,7 +37,7 @@ def asked(what: str, text: str) -> str:
     if text in ("0", "false"):
         return ""
     if not text.startswith("/") or os.path.normpath(text) in ("/", "//") or ".." in text.split("/") or "\0" in text:
-        raise InvalidInput(f"{what}={quoted(text)}", "is no absolute path", f"write true, which means {USUAL}")
+        raise InvalidInput(f"{what}={quoted(text)}", "is not an absolute path", f"write true, which means {USUAL}")
     path = "/" + os.path.normpath(text).lstrip("/")
     try:
         size = len(os.fsencode(path))

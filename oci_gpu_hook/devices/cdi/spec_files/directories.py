@@ -97,7 +97,7 @@ def why_untrusted(path: str) -> str:
     try:
         found = os.lstat(real)
         if not stat.S_ISREG(found.st_mode):
-            return "is no regular file"
+            return "is not a regular file"
         if not trust.is_trusted(found):
             return f"could be written by others (owner {found.st_uid}, mode {found.st_mode & 0o7777:04o})"
         while real != "/":
@@ -134,7 +134,7 @@ def _paths(directory: str, problems: list[str]) -> list[str]:
     try:
         names = sorted(name for name in os.listdir(directory) if name.endswith(reading.SUFFIXES))
     except NotADirectoryError:
-        problems.append(f"{quoted(directory)} is no directory")
+        problems.append(f"{quoted(directory)} is not a directory")
         return []
     except OSError as error:
         problems.append(f"{quoted(directory)} cannot be read: {reason(error)}")

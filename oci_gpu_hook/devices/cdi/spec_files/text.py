@@ -28,7 +28,7 @@ _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class Unreadable(Exception):
-    """The text is no YAML or JSON, or too much of it; `problem` says where and why."""
+    """The text is not YAML or JSON, or too much of it; `problem` says where and why."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(str(problem))
@@ -105,7 +105,7 @@ def read(data: bytes, *, is_json: bool) -> Node:
 
 
 def _check_json(text: str) -> None:
-    """Raise Unreadable for what is no JSON: YAML, as which it is read for its lines, allows more."""
+    """Raise Unreadable for text that is not JSON. It is read as YAML, which tells line numbers and allows more."""
     try:
         json.loads(text, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
@@ -117,7 +117,7 @@ def _check_json(text: str) -> None:
 
 
 def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is no JSON value")
+    raise ValueError(f"{name} is not a JSON value")
 
 
 def _tree(events: Iterable[Any]) -> Node:
@@ -198,7 +198,7 @@ def _mapping(line: int, inside: list[Node]) -> Mapping:
     seen: set[str] = set()
     for key, value in zip(inside[::2], inside[1::2], strict=True):
         if not isinstance(key, Scalar):
-            raise _unreadable(key.line, "a key is no text")
+            raise _unreadable(key.line, "a key is not text")
         if key.text in seen:
             raise _unreadable(key.line, f"the key {quoted(key.text)} stands twice")
         seen.add(key.text)

@@ -305,7 +305,7 @@ def test_no_runc_and_no_crun(monkeypatch, capsys, tmp_path):
 def test_a_hooks_directory_that_is_not_there(root, oci_gpu):
     status, _, complaint = oci_gpu("install", "podman", "--hooks-directory", "/etc/containers/oci/hooks.d")
     assert status == 1
-    assert "is no directory" in complaint
+    assert "is not a directory" in complaint
 
 
 def test_nvidias_hook_is_never_replaced(root, oci_gpu):

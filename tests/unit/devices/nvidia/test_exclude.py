@@ -109,6 +109,6 @@ def test_doctor_says_what_is_kept_out_and_what_is_no_gpu():
     said = {finding.what: finding.severity for finding in found if "exclude" in finding.what}
     assert said == {
         "[allocation] exclude keeps GPU 0 out of `all` and of counts": "ok",
-        "[allocation] exclude: 'RTX 6000' is none of this host's GPUs": "warning",
+        "[allocation] exclude: 'RTX 6000' is not one of this host's GPUs": "warning",
         "[allocation] exclude keeps GPU 3 out of `all` and of counts": "ok",
     }
