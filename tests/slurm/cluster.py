@@ -213,6 +213,12 @@ class Cluster:
         self.machine.path("/etc/munge/munge.key").write_bytes(os.urandom(128))
 
 
+def layout() -> str:
+    """Return the cgroups that Slurm can use here: its plugin for v2 refuses a kernel that has any hierarchy of v1."""
+    hierarchies = Path("/proc/self/cgroup").read_text().splitlines()
+    return "v2" if hierarchies == [line for line in hierarchies if line.startswith("0::")] else "v1-only"
+
+
 def remove(host: Host, name: str) -> None:
     """Remove the cgroups of a name in every hierarchy, with those in them."""
     for directory, _, _ in os.walk("/sys/fs/cgroup", topdown=False):

@@ -9,7 +9,7 @@ import pytest
 
 from tests.runtime.fixtures import oci_gpu
 from tests.runtime.simulated import SimulatedHost
-from tests.slurm.cluster import GPUS, Cluster, missing
+from tests.slurm.cluster import GPUS, Cluster, layout, missing
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +26,7 @@ def running(machine, eight):
         pytest.skip(f"not installed: {' '.join(absent)}; run: make test, as root")
     work = machine.work / "slurm"
     work.mkdir(mode=0o755)
-    cluster = Cluster(work, machine.image("debian"), eight, "v1-only")
+    cluster = Cluster(work, machine.image("debian"), eight, layout())
     try:
         cluster.start()
         yield cluster

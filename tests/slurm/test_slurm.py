@@ -6,6 +6,7 @@ A granted node that the device cgroup lets through fails with ENXIO, because no 
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -295,6 +296,19 @@ def test_where_slurm_constrains_nothing_its_variables_decide(cluster, restarted,
     done = cluster.user("srun", f"--container={bundle()}", "/bin/true", env=("SLURM_STEP_GPUS=8",), check=False)
     assert done.returncode
     assert "oci-gpu-slurm: error: SLURM_STEP_GPUS='8': '8' is no device of this host" in done.stderr
+
+
+def test_crun(cluster, bundle, step, ask, eight):
+    lay = ("install", "slurm", "--directory", cluster.machine.libexec, "--real-runtime")
+    cluster.machine.oci_gpu(*lay, shutil.which("crun"))
+    try:
+        assert reached(step(bundle(), "--gres=gpu:2"), eight) == (0, 1)
+        with Held(cluster, bundle(), "--gres=gpu:8", ask=ask) as held:
+            assert reached(held.seen, eight) == tuple(range(8))
+            cluster("scancel", "-u", f"user{USER}")
+            held.process.communicate(timeout=60)
+    finally:
+        cluster.machine.oci_gpu(*lay, shutil.which("runc"))
 
 
 def test_a_step_of_root(cluster, bundle, ask, eight):

@@ -99,6 +99,9 @@ def check(root: str = "/") -> list[Finding]:
         return [Finding(ok=False, text=f"Slurm {why}, which gives jobs no GPUs in them", remedy=remedy)]
     if not texts.is_executable(root, called):
         return [Finding(ok=False, text=f"Slurm's {quoted(called)} cannot be run", remedy=remedy)]
+    if root == "/" and not os.access(texts.interpreter_of(called), os.X_OK):
+        text = f"Slurm's {called} starts {quoted(texts.interpreter_of(called))}, which is gone"
+        return [Finding(ok=False, text=text, remedy="run `oci-gpu hook-path` as root, after each upgrade of Python")]
     findings = [Finding(ok=True, text=f"Slurm runs containers by {called}")]
     if not constrains(cgroup_conf):
         text = "Slurm does not constrain devices: jobs can open each other's GPUs"

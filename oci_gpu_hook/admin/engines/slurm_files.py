@@ -140,5 +140,12 @@ def is_executable(root: str, path: str) -> bool:
     return os.access(os.path.join(root, path.lstrip("/")), os.X_OK)
 
 
+def interpreter_of(path: str) -> str:
+    """Return what the #! line of a script names; the file itself where it has none."""
+    with open(path, "rb") as file:
+        start = file.read(256)
+    return os.fsdecode(start[2:].split()[0]) if start.startswith(b"#!") else path
+
+
 def _first_name(line: str) -> str:
     return line.partition("#")[0].partition("=")[0].strip().lower()

@@ -85,8 +85,9 @@ def run(user: str, container: str, bundle: str, real_runtime: str, hook: str) ->
         _drop(root, container, real_runtime)
     call = Call(bundle=bundle, container=container, log="", log_format="")
     prepared = runtime.prepare(call, hook)
-    words = ("--root", root, "run", "--bundle", bundle, container)
-    runtime.become(real_runtime, words, prepared)
+    # crun fails where it may make no cgroup, runc goes on; the container stays in those of the step.
+    general = ("--cgroup-manager=disabled",) if os.path.basename(real_runtime) == "crun" else ()
+    runtime.become(real_runtime, (*general, "--root", root, "run", "--bundle", bundle, container), prepared)
 
 
 def _afterwards(command: str, user: str, container: str, real_runtime: str) -> NoReturn:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
 from oci_gpu_hook.admin.cli import main
 from oci_gpu_hook.admin.engines import slurm, slurm_files
+from oci_gpu_hook.admin.install import executables
 from oci_gpu_hook.devices.edits import DeviceNode
 from oci_gpu_hook.devices.model import Device
 from tests.runtime.fixtures import oci_gpu as command
@@ -181,3 +185,17 @@ def test_gpus_of_this_host(tmp_path, monkeypatch, capsys):
     assert "NodeName=one" not in (tmp_path / "gres.conf").read_text()
     run("uninstall", "two")
     assert "NodeName" not in (tmp_path / "gres.conf").read_text()
+
+
+def test_once_it_is_there_hook_path_keeps_it_up_to_date(tmp_path):
+    def write(runtime: str) -> None:
+        executables.write(str(tmp_path), runtime)
+
+    runtimes = [put(tmp_path, f"/{name}", "#!/bin/sh\n", 0o755) for name in ("one", "two")]
+    write(str(runtimes[0]))
+    assert not (tmp_path / "oci-gpu-slurm").exists()
+    laid = Path(executables.write_slurm(str(tmp_path), str(runtimes[0])))
+    assert str(runtimes[0]) in laid.read_text()
+    assert os.access(slurm_files.interpreter_of(str(laid)), os.X_OK)
+    write(str(runtimes[1]))
+    assert str(runtimes[1]) in laid.read_text()
