@@ -18,21 +18,26 @@ ALLOWED_SKIPS = {
     "crun on cgroup v2": "crun sets RLIMIT_MEMLOCK to infinity, which needs CAP_SYS_RESOURCE",
     "crun on cgroup v1": "machines without v1 controllers",
     "runc on cgroup v1": "machines without v1 controllers",
+    "the runtime does not start it": "a random bundle that the runtime refuses by itself, so no hook runs",
 }
 # How long an example takes on the wall clock says how busy the machine is. What must be cheap counts CPU time itself.
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
 
-# With `-n` files run side by side. Engines and booted systems do not: they use what the machine has one of, such as
-# cgroups at fixed places, and several of them at once would take longer than the tests' patience.
-ONE_AT_A_TIME = ("tests/distributions/", "tests/engines/", "tests/systemd/")
+# With `-n` files run side by side, except those of one group, which one process runs. Engines and booted systems use
+# what a machine has one of, such as cgroups at fixed places; so do Mesos agents, whose cgroups are all below `mesos`.
+GROUPS = {
+    "engines": ("tests/distributions/", "tests/engines/", "tests/systemd/"),
+    "mesos": ("tests/mesos/",),
+}
 
 
 class Scheduling(LoadScopeScheduling):
-    """Gives a worker a whole file, so that what its tests share is made once, or all of ONE_AT_A_TIME."""
+    """Gives a process a whole file, so that what its tests share is made once, or a whole group."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return "engines" if nodeid.startswith(ONE_AT_A_TIME) else nodeid.partition("::")[0]
+        group = next((name for name, rooms in GROUPS.items() if nodeid.startswith(rooms)), "")
+        return group or nodeid.partition("::")[0]
 
 
 def pytest_xdist_make_scheduler(config, log):

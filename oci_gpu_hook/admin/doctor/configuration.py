@@ -1,4 +1,4 @@
-"""config.toml: whether it can be read, and whether all of it means something."""
+"""config.toml: whether it can be read, and whether all of its settings have a meaning."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NAME = "configuration"
 
 
 def check(host: Host) -> Iterator[Finding]:
-    """Look at the file, its rights, and the paths that it names."""
+    """Check the file, its permissions, and the paths that it names."""
     path = host.config_path
     if host.config_trouble:
         error = host.config_trouble

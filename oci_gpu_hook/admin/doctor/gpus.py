@@ -1,4 +1,4 @@
-"""The GPUs: whether the driver has all of the machine's, and keeps them awake."""
+"""The GPUs: whether the driver has all GPUs of the machine, and keeps them initialised."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NAME: Final = "gpus"
 
 
 def check(host: Host) -> Iterator[Finding]:
-    """Look at the GPUs of the inventory, and for those on the bus that are not in it."""
+    """Check the GPUs in the inventory, and find those on the bus that are not in it."""
     inventory = host.inventory
     if inventory is None:
         return

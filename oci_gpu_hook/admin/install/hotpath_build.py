@@ -1,8 +1,8 @@
-"""Makes the file that `hotpath` reads. Not on the way of a container.
+"""Builds the file that base/cpython/hotpath.py reads. No container's start imports this.
 
-The byte code is that of the sources without what only readers and type checkers use: docstrings, annotations of
-functions and variables, and what stands under TYPE_CHECKING. Modules find each other by a look into sys.modules: an
-import statement takes a microsecond also where the module is there, and a start has two hundred. Line numbers stay.
+The byte code is made from the sources without what only readers and type checkers use: docstrings, annotations of
+functions and variables, and blocks under TYPE_CHECKING. Modules find each other in sys.modules: an import statement
+takes a microsecond even for an imported module, and a start has two hundred. Line numbers are kept.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from types import CodeType
     from typing import Final
 
-# What is imported together after the door: a container's end; its request, and the vendor's words in it; its start, and
-# the vendor's room; what the hook of a CDI specification adds; of a start a choice by count, for one GPU and more;
-# each kind of device cgroup; systemd's units; what others have left to be taken back. And what a start may want after a
-# wait, in which the package may have been upgraded: the file that this process holds is whole.
-# head → the heads that a door imports before it, whose modules its own group need not hold.
+# Modules that are imported together after the entry point: a container's end; its request, and the vendor's words; its
+# start, and the vendor's room; what the hook of a CDI specification adds; a choice by count, for one GPU and for more;
+# each version of the device cgroup; systemd's units; cleanup after other containers. Also modules that a start may need
+# after a wait, during which the package may have been upgraded; the file that the process holds open is complete. head
+# → the heads imported before it, whose modules its group need not contain.
 HEADS: Final = {
     "oci_gpu_hook.lifecycle.teardown": (),
     "oci_gpu_hook.request.parse": (),
@@ -48,23 +48,27 @@ HEADS: Final = {
     "oci_gpu_hook.allocation.messages": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
 }
 
-# In some interpreters files, in others built in.
+# In some interpreters these are files, in others built in.
 EXTENSIONS: Final = ("_ctypes", "_json", "_socket", "_struct", "fcntl")
 
 
 def write(path: str, interpreter: str, package: str, door: str, *, is_checkout: bool = True) -> None:
-    """Lay the file for the modules that a door imports. Raises HookError, OSError, CalledProcessError.
+    """Write the file for the modules that an entry point imports. Raises HookError, OSError, CalledProcessError.
 
-    Of a checkout every source is looked at, at each start; installed code changes as a whole, as its byte code says too
-    (bytecode.py), and one look at its first file is enough.
+    In a checkout every source is checked at each start. Installed code changes as a whole (see bytecode.py), so that it
+    suffices to check its first file.
     """
     index: dict[str, tuple[int, int]] = {}
     groups = b""
+    orders: dict[tuple[str, ...], list[str]] = {(): []}  # each takes an interpreter's start, and most are needed often
     for head, before in {door: (), **HEADS}.items():
         if not os.path.exists(_source(head, package)[0]):
             continue
-        there = () if head == door else _import_order(interpreter, (door, *before), package)
-        names = [name for name in _import_order(interpreter, (door, *before, head), package) if name not in there]
+        earlier = () if head == door else (door, *before)
+        for heads in (earlier, (*earlier, head)):
+            if heads not in orders:
+                orders[heads] = _import_order(interpreter, heads, package)
+        names = [name for name in orders[*earlier, head] if name not in orders[earlier]]
         if head == door:
             names += [name for name in _packages(package) if name not in names]
         sources = []
@@ -85,7 +89,7 @@ def write(path: str, interpreter: str, package: str, door: str, *, is_checkout: 
 
 
 def _packages(package: str) -> list[str]:
-    """Return the packages that heads are in, outer ones first: each would else be searched for before its head is."""
+    """Return the packages of heads, outer ones first; otherwise each would be searched before its head."""
     found: dict[str, None] = {}
     for head in HEADS:
         words = head.split(".")
@@ -94,7 +98,7 @@ def _packages(package: str) -> list[str]:
 
 
 def compiled(source: str, package: str) -> CodeType | None:
-    """Return the lean byte code of a source file; None for one that does nothing, as a package with a docstring."""
+    """Return the lean byte code of a source file; None if the file has only a docstring."""
     with open(source, "rb") as file:
         tree = _Lean().visit(ast.parse(file.read(), source))
     tree.body = [linked for statement in tree.body for linked in _linked(statement, package)]
@@ -112,11 +116,11 @@ def compiled(source: str, package: str) -> CodeType | None:
 
 
 def _linked(statement: ast.stmt, package: str) -> list[ast.stmt]:
-    """Return what a statement of a module becomes: of `from MODULE import NAME` come calls of hotpath.linked."""
+    """Return the replacement of a statement: `from MODULE import NAME` becomes calls of hotpath.linked."""
     if not isinstance(statement, ast.ImportFrom) or (statement.module or "").split(".")[0] != "oci_gpu_hook":
         return [statement]
     module = str(statement.module)
-    text = f"__from__ = __linked__({module!r})\n"  # once for all names; a call costs as much as a small class
+    text = f"__from__ = __linked__({module!r})\n"  # one call for all names, since a call costs as much as a small class
     for alias in statement.names:
         is_module = os.path.exists(_source(f"{module}.{alias.name}", package)[0])
         value = f"__linked__({f'{module}.{alias.name}'!r})" if is_module else f"__from__.{alias.name}"
@@ -127,7 +131,7 @@ def _linked(statement: ast.stmt, package: str) -> list[ast.stmt]:
 
 
 def _extensions(interpreter: str) -> dict[str, str]:
-    """Return where the interpreter has those of the extension modules of a start that are files."""
+    """Return the paths of those extension modules of a start that are files in this interpreter."""
     program = f"import {', '.join(EXTENSIONS)}"
     program += f"\nfor module in {', '.join(EXTENSIONS)}: print(getattr(module, '__file__', ''))"
     paths = _said(interpreter, program).stdout.removesuffix("\n").split("\n")
@@ -156,7 +160,7 @@ def _source(name: str, package: str) -> tuple[str, bool]:
 
 
 class _Lean(ast.NodeTransformer):
-    """Takes out what does nothing when it runs. Annotations of classes stay: they are the fields of Records."""
+    """Removes what has no effect at run time. Annotations of classes stay, since they are the fields of Records."""
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         node.returns = None

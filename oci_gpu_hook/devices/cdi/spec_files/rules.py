@@ -1,4 +1,4 @@
-"""The rules that a specification must keep beside the types of its fields.
+"""The rules for specifications beyond the types of their fields.
 
 Source: Container Device Interface 1.1.0, SPEC.md, and what its library refuses (pkg/cdi/spec.go, device.go,
 container-edits.go, pkg/parser/parser.go, internal/validation/k8s).
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Broken: TypeAlias = tuple[str, str]  # the place of a field, and what is wrong with it
 
 HOOK_NAMES: Final = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
-LARGEST_ANNOTATIONS: Final = 256 * 1024  # bytes of all keys and values together
+LARGEST_ANNOTATIONS: Final = 256 * 1024  # bytes of all keys and values
 LONGEST_CLOS_ID: Final = 4095  # bytes
 _KIND_PART: Final = re.compile(r"[A-Za-z](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?")
 _DEVICE_NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.:-]*[A-Za-z0-9])?")
@@ -37,7 +37,7 @@ _LONGEST_KEY_NAME: Final = 63
 
 
 def broken(specification: Specification) -> Iterator[Broken]:
-    """Return what breaks a rule, in the order of the specification."""
+    """Return the violations of rules, in the order of the specification."""
     yield from _version(specification)
     yield from _kind(specification.kind)
     yield from _annotations(specification.annotations, "annotations")
