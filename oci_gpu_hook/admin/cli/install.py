@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import sys
 
-from oci_gpu_hook.admin.engines import docker_swarm, files, known, mesos
+from oci_gpu_hook.admin.engines import docker_swarm, files, known, mesos, slurm
 from oci_gpu_hook.admin.engines.model import BACKUP_SUFFIX, Steps, Target
 from oci_gpu_hook.admin.install import executables
 from oci_gpu_hook.admin.install.programs import find_real_runtime
@@ -76,7 +76,7 @@ def run(options: Namespace) -> int:
             print(f"installed {front} before {helper}")
     elif options.root == "/" and not options.dry_run:
         warnings += executables.write(options.directory, options.real_runtime).warnings
-        if options.engine == "slurm":
+        if options.engine == "slurm" and not os.path.exists(slurm.executable(target)):  # else that was laid, too
             executables.write_slurm(options.directory, options.real_runtime)
     elif not os.access(target.path(target.hook), os.X_OK):
         where = f" in {options.root}" if options.root != "/" else ""
