@@ -210,8 +210,7 @@ def test_cancelled_and_killed_steps_give_back(cluster, bundle, ask, eight):
             assert reached(held.seen, eight) == tuple(range(8))
             assert len(cluster.leases()) == 1
             cluster(*how)
-            held.process.communicate(timeout=60)
-            assert held.process.returncode
+            assert held.process.wait(timeout=60)
         cluster.until(lambda: not cluster.jobs(), "the job does not end")
         assert cluster.leases() == []
         with Held(cluster, bundle(), "--gres=gpu:8", ask=ask) as again:

@@ -84,7 +84,7 @@ def run(user: str, container: str, bundle: str, real_runtime: str, hook: str) ->
     if os.path.lexists(os.path.join(root, container)):  # a job that is queued again has the number that it had
         _drop(root, container, real_runtime)
     call = Call(bundle=bundle, container=container, log="", log_format="")
-    prepared = runtime.prepare(call, hook)
+    prepared = runtime.prepare(call, hook, real_runtime)
     # crun fails where it may make no cgroup, runc goes on; the container stays in those of the step.
     general = ("--cgroup-manager=disabled",) if os.path.basename(real_runtime) == "crun" else ()
     runtime.become(real_runtime, (*general, "--root", root, "run", "--bundle", bundle, container), prepared)
@@ -115,11 +115,10 @@ def _root(config: Config) -> str:
 def _drop(root: str, container: str, real_runtime: str) -> None:
     """Take away what is left of a container whose runtime was killed."""
     import subprocess
-    from shutil import rmtree
 
     command = [real_runtime, "--root", root, "delete", "--force", container]
-    subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)
-    rmtree(os.path.join(root, container), ignore_errors=True)
+    for words in (command, ["/bin/rm", "-rf", "--one-file-system", "--", os.path.join(root, container)]):
+        subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)
 
 
 def _hook(executable: str) -> str:
