@@ -68,9 +68,9 @@ class IdMapping(Record):
 class Container(Record):
     """The parts of a container that this project uses. `pid` is 0 while the container is only a bundle.
 
-    groups: the groups of its process in addition to `gid`. overrides_modes: whether its process has CAP_DAC_OVERRIDE.
-    nodes: major and minor of the character devices in its bundle. config: the parsed config.json, for what few need.
-    of_image: names of annotations that its image brings; they are not among `annotations`.
+    groups: of its process in addition to `gid`. overrides_modes: whether its process has CAP_DAC_OVERRIDE. nodes: major
+    and minor of the character devices in its bundle. config: the parsed config.json, for what few need. of_image: names
+    of annotations that its image brings, and `annotations` is without.
     """
 
     id: str
@@ -180,9 +180,7 @@ def of_document(config: object, state: State) -> Container:
         privileged="CAP_SYS_ADMIN" in _capabilities("bounding", process, version, what),
         uid=uid,
         gid=member(user, "gid", int, what, 0),
-        groups=_all_of(
-            int, "numbers", member(user, "additionalGids", list, what, []), f"{what}: process.user.additionalGids"
-        ),
+        groups=_all_of(int, "numbers", member(user, "additionalGids", list, what, []), f"{what}: additionalGids"),
         # A process that is not root keeps only its ambient capabilities when it executes its program (capabilities(7)).
         overrides_modes="CAP_DAC_OVERRIDE" in _capabilities("ambient" if uid else "bounding", process, version, what),
         namespaces=tuple(member(ns, "type", str, what, "") for ns in member(linux, "namespaces", list, what, [])),
