@@ -145,7 +145,7 @@ def test_a_driver_that_was_unloaded_is_noticed(host, tmp_path):
         snapshot.load(host)
 
 
-def detail(inventory, _hidden):
+def detail(inventory, _hidden=()):
     gpus = tuple(Gpu(**{**gpu.__dict__, "architecture": "9.0", "links": ((1, 18),)}) for gpu in inventory.gpus)
     return Inventory(**{**inventory.__dict__, "cuda_version": "13.0", "detailed": True, "gpus": gpus})
 
