@@ -25,11 +25,13 @@ test: setup
 attack: setup
 	@OCI_GPU_ATTACK_FULL=1 OCI_GPU_FUZZ_EXAMPLES=$${OCI_GPU_FUZZ_EXAMPLES:-2000} $(BIN)/pytest tests/attack -q --timeout=3600
 
-# start and kill 200 containers and 200 pods on a host with eight GPUs at random, as root; no lease may be lost or doubled
+# start and kill 200 containers, pods and Slurm jobs and 100 replicas on eight GPUs, as root; no GPU may be lost or doubled
 #   make stress CONTAINERS=1000
 stress: setup
 	@OCI_GPU_STRESS_CONTAINERS=$(or $(CONTAINERS),200) OCI_GPU_STORM_PODS=$(or $(CONTAINERS),200) \
 	$(BIN)/pytest tests/runtime/test_lease_stress.py tests/engines/test_pod_storm.py -q --timeout=3600
+	@OCI_GPU_SLURM_JOBS=$(or $(CONTAINERS),200) $(BIN)/pytest tests/slurm/test_storm.py -q --timeout=3600
+	@OCI_GPU_SWARM_REPLICAS=$(or $(CONTAINERS),100) $(BIN)/pytest tests/swarm -k storm -q --timeout=3600
 
 # run the tests on each Python that is claimed, then `make engines`, as root, in root directories that debootstrap makes
 #   make matrix ROOTS="trixie sid" PYTEST='tests/unit -k elf'        these tests alone

@@ -57,6 +57,7 @@ _STATUS_SIZE: Final = 0x100  # of struct statx; struct statfs has 120 bytes on 6
 # include/uapi/linux/sched.h
 CLONE_FS: Final = 0x00000200
 CLONE_NEWNS: Final = 0x00020000
+CLONE_NEWUSER: Final = 0x10000000
 # include/uapi/linux/magic.h
 OVERLAYFS_SUPER_MAGIC: Final = 0x794C7630
 PROC_SUPER_MAGIC: Final = 0x9FA0
@@ -85,6 +86,7 @@ _NR_NAME_TO_HANDLE_AT: Final = 303 if _X86_64 else 264
 _LARGEST_HANDLE: Final = 128  # include/linux/exportfs.h, MAX_HANDLE_SZ
 _NR_PRCTL: Final = 157 if _X86_64 else 167
 _PR_SET_PDEATHSIG: Final = 1  # include/uapi/linux/prctl.h
+_PR_SET_DUMPABLE: Final = 4
 SIGKILL: Final = 9
 _NR_PRLIMIT64: Final = 302 if _X86_64 else 261
 _RLIMIT_NOFILE: Final = 7  # include/uapi/asm-generic/resource.h
@@ -259,6 +261,11 @@ def umount2(path: bytes, flags: int) -> None:
 def die_with_parent() -> None:
     """Have the kernel kill this process when the one that forked it ends (prctl(2))."""
     raw(_NR_PRCTL, _PR_SET_PDEATHSIG, SIGKILL)
+
+
+def be_dumpable() -> None:
+    """Let this process have its own files of /proc again, which the kernel gives to root when ids are changed."""
+    raw(_NR_PRCTL, _PR_SET_DUMPABLE, 1)
 
 
 def allow_most_descriptors() -> None:

@@ -43,6 +43,11 @@ class Device(Record):
     native: object = None
 
     @property
+    def is_single(self) -> bool:
+        """Whether schedulers can hand it out by itself: a part, or a whole device that has not been divided."""
+        return bool(self.whole) or (self.countable and not self.parts)
+
+    @property
     def position(self) -> tuple[int, int]:
         """Where the device stands in the order of its kind."""
         return self.index, self.part

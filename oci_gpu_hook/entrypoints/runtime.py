@@ -59,7 +59,7 @@ def main(arguments: Sequence[str], real_runtime: str) -> NoReturn:
     hook = os.path.join(os.path.dirname(os.path.abspath(arguments[0])), "oci-gpu-hook")
     try:
         prepared = prepare(call, hook, real_runtime) if call else None
-        _become(real_runtime, words, prepared)
+        become(real_runtime, words, prepared)
     except HookError as error:
         complain(call, str(error))
     except Exception as error:  # noqa: BLE001  a bug: engines show one line, so it names the place
@@ -204,7 +204,7 @@ def _check_hook(hook: str) -> None:
         raise ApplyError(f"the hook {quoted(hook)}", "cannot be executed", "run `oci-gpu hook-path`, which installs it")
 
 
-def _become(real_runtime: str, words: Sequence[str], prepared: Prepared | None) -> NoReturn:
+def become(real_runtime: str, words: Sequence[str], prepared: Prepared | None) -> NoReturn:
     """Become the real runtime, in the state in which the engine started this process.
 
     Raises ApplyError if it cannot be started; then the bundle is restored.

@@ -26,12 +26,12 @@ TIMEOUT = 120
 class EngineMachine:
     """The namespace, the directory of its own on the real disk, and the simulated GPUs in it."""
 
-    def __init__(self, work: Path, image: Path, simulated: SimulatedHost) -> None:
+    def __init__(self, work: Path, image: Path, simulated: SimulatedHost, host: Host | None = None) -> None:
         self.work = work
         self.image = image
         self.simulated = simulated
         self.daemons: list[subprocess.Popen] = []
-        self.host = Host(work.parent, "v1-only")
+        self.host = host or Host(work.parent, "v1-only")
         for name in ("etc", "usr"):
             self.overlay(name)
         self.host.call("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run")

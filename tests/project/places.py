@@ -89,6 +89,14 @@ LIFECYCLE: Allowed = {
     "lifecycle/verify.py": {"_node_in": {"os.access": "a descriptor below /proc/self/fd"}},
 }
 ENTRYPOINTS: Allowed = {
+    "entrypoints/slurm/choice.py": {
+        "_Openable.__contains__": {"os.access": "a node of the host, for its device cgroup"}
+    },
+    "entrypoints/slurm/door.py": {
+        "run": {"os.path.lexists": "the runtime's state, in the user's own state directory"},
+        "_afterwards": {"os.path.lexists": "the runtime's state, in the user's own state directory"},
+    },
+    "entrypoints/slurm/namespace.py": {"_write": {"os.open": "/proc/self"}},
     "entrypoints/mesos/attach.py": {
         "_leave": {"os.open": "a file of the cgroup above one that is held by a descriptor"},
         "_see_as_the_host_does": {"os.open": "the root directory of this process"},

@@ -13,13 +13,15 @@ SCRIPT = Path(__file__).with_name("namespace.sh")
 class Host:
     """A mount namespace with one cgroup layout (`v1`, `v1-only`, `v2`), held open by a process until `close`.
 
+    `own`: namespaces of other kinds that are its own as well, such as `net` and `uts`.
     Raises RuntimeError with the words of the failed command where the machine does not let it be made.
     """
 
-    def __init__(self, work: Path, layout: str) -> None:
+    def __init__(self, work: Path, layout: str, own: tuple[str, ...] = ()) -> None:
         self.layout = layout
+        self._own = own
         self._holder = subprocess.Popen(
-            ["unshare", "--mount", "sh", SCRIPT, work, layout],
+            ["unshare", "--mount", *(f"--{kind}" for kind in own), "sh", SCRIPT, work, layout],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -35,7 +37,8 @@ class Host:
 
     def command(self, *arguments: object) -> list[str]:
         """Return the command that runs `arguments` here, with cwd `/`."""
-        return ["nsenter", f"--mount=/proc/{self._holder.pid}/ns/mnt", "--wd=/", "--", *map(str, arguments)]
+        names = ["--mount=/proc/{}/ns/mnt", *(f"--{kind}=/proc/{{}}/ns/{kind}" for kind in self._own)]
+        return ["nsenter", *(name.format(self._holder.pid) for name in names), "--wd=/", "--", *map(str, arguments)]
 
     def call(self, *arguments: object, check: bool = True, **options) -> subprocess.CompletedProcess[str]:
         """Run a command here to its end and return what it wrote."""

@@ -54,6 +54,8 @@ EXAMPLES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
         ("oci-gpu install docker --dry-run", "show what would change"),
         ("oci-gpu install podman", "register the hook"),
         ("oci-gpu install docker --also-as nvidia", "serve compose files that say runtime: nvidia"),
+        ("oci-gpu install docker --swarm", "have Docker Swarm hand out this node's GPUs"),
+        ("oci-gpu install slurm", "serve srun --container"),
     ),
     "uninstall": (("oci-gpu uninstall docker", "put daemon.json back as it was"),),
     "hook-path": (

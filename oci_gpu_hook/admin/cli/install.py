@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import sys
 
-from oci_gpu_hook.admin.engines import files, known, mesos
+from oci_gpu_hook.admin.engines import docker_swarm, files, known, mesos, slurm
 from oci_gpu_hook.admin.engines.model import BACKUP_SUFFIX, Steps, Target
 from oci_gpu_hook.admin.install import executables
 from oci_gpu_hook.admin.install.programs import find_real_runtime
@@ -28,6 +28,14 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--default", action="store_true", help="make oci-gpu the default runtime (docker only)")
     parser.add_argument("--runtime", action="store_true", help="make oci-gpu-runtime Podman's runtime (podman only)")
     parser.add_argument("--also-as", metavar="NAME", default="", help="a second name for it: nvidia (docker only)")
+    parser.add_argument(
+        "--swarm",
+        metavar="KIND",
+        nargs="?",
+        const=docker_swarm.KIND,
+        default="",
+        help="have Docker Swarm hand out the GPUs, by the name KIND (%(const)s); with --default (docker only)",
+    )
     parser.add_argument("--real-runtime", metavar="FILE", default="", help="the OCI runtime behind oci-gpu-runtime")
 
 
@@ -53,6 +61,8 @@ def run(options: Namespace) -> int:
     if options.also_as and options.engine != "docker":
         remedy = "name the runtime or the RuntimeClass that is installed"
         raise HookError("--also-as", f"is for docker, not {options.engine}", remedy)
+    if options.swarm and options.engine != "docker":
+        raise HookError("--swarm", f"is for docker, not {options.engine}", "leave it out")
     target = target_of(options)
     steps = known.module(options.engine).install(target)
     files.check(steps.changes)
@@ -66,6 +76,8 @@ def run(options: Namespace) -> int:
             print(f"installed {front} before {helper}")
     elif options.root == "/" and not options.dry_run:
         warnings += executables.write(options.directory, options.real_runtime).warnings
+        if options.engine == "slurm" and not os.path.exists(slurm.executable(target)):  # else that was laid, too
+            executables.write_slurm(options.directory, options.real_runtime)
     elif not os.access(target.path(target.hook), os.X_OK):
         where = f" in {options.root}" if options.root != "/" else ""
         warnings.append(f"{target.hook} is not installed yet{where}; `oci-gpu hook-path` there installs it")
@@ -88,10 +100,12 @@ def target_of(options: Namespace) -> Target:
         hooks_directory=options.hooks_directory,
         default=getattr(options, "default", False),
         also_as=getattr(options, "also_as", ""),
+        swarm=getattr(options, "swarm", ""),
         as_runtime=getattr(options, "runtime", False),
         real_runtime=real_runtime,
         launcher_directory=options.launcher_dir,
         output=options.output,
+        config=options.config,
     )
 
 

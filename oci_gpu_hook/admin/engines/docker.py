@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from oci_gpu_hook.admin.engines import docker_runtimes, files, programs
+from oci_gpu_hook.admin.engines import docker_runtimes, docker_swarm, files, gpus, programs
 from oci_gpu_hook.admin.engines.files import EngineFileError
 from oci_gpu_hook.admin.engines.model import RUNTIME_NAME, Change, Finding, Steps
 from oci_gpu_hook.base.errors import quoted
@@ -30,6 +30,10 @@ _UNITS: Final = ("etc/systemd/system", "usr/lib/systemd/system", "lib/systemd/sy
 
 def install(target: Target) -> Steps:
     """Return the changes that install the runtime and the hook, without making them. Raises HookError."""
+    if target.swarm:
+        docker_swarm.check_kind(target.swarm)
+        docker_swarm.check_place(target)
+        target = target.replace(default=True)
     if not target.file:
         programs.require(target.root, "dockerd", _OLDEST, "`docker run --gpus`")
     path = target.path(target.file or FILE)
@@ -39,12 +43,17 @@ def install(target: Target) -> Steps:
     docker_runtimes.check(daemon, target, path)
     _check_flags(target, path)
     changes = []
-    if docker_runtimes.lacks(daemon, target):
-        after = docker_runtimes.with_runtimes(text, target)
+    after = docker_runtimes.with_runtimes(text, target) if docker_runtimes.lacks(daemon, target) else text
+    if target.swarm:
+        after = docker_swarm.with_resources(after, target.swarm, gpus.uuids(target.config))
+    if after != text:
         changes.append(Change(path=path, before=before, after=after.encode(), backup=RUNTIME_NAME not in text))
     notes = [f"start containers with: docker run --runtime {RUNTIME_NAME} -e NVIDIA_VISIBLE_DEVICES=0 …"]
     links, warnings = _link(target)
     changes += links
+    if target.swarm:
+        changes += filter(None, [docker_swarm.config_change(target, target.swarm)])
+        notes.append(f"or as a service: docker service create --generic-resource {target.swarm}=1 …")
     if changes:
         notes.insert(0, "restart Docker: systemctl restart docker (containers stop unless live-restore is on)")
     if not warnings:
@@ -66,6 +75,7 @@ def uninstall(target: Target) -> Steps:
             changes.append(Change(path=path, before=before, after=original))
             if not untouched:
                 notes.append(f"{path} was edited since the installation: only what was installed is taken out")
+    changes += filter(None, [docker_swarm.config_restored(target)])
     link = target.path(HOOK_LINK)
     led = files.read_link(link)
     if led and os.path.basename(led) == "oci-gpu-hook":
@@ -85,7 +95,7 @@ def check(root: str = "/") -> list[Finding]:
         daemon = docker_runtimes.load(files.text_of(files.read(path) or b"", path), path)
     except EngineFileError as error:
         return [Finding(ok=False, text=f"Docker: {error.what}: {error.why}", remedy=error.remedy)]
-    findings = list(_of_runtimes(daemon, root, remedy))
+    findings = [*_of_runtimes(daemon, root, remedy), *docker_swarm.findings(daemon, root)]
     hook = programs.find(root, HOOK_NAME)
     if not hook:
         findings.append(Finding(ok=False, text="docker run --gpus has no hook to call", remedy=remedy))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from oci_gpu_hook.admin.engines import files, json_text, programs
+from oci_gpu_hook.admin.engines import docker_swarm, files, json_text, programs
 from oci_gpu_hook.admin.engines.files import EngineFileError
 from oci_gpu_hook.admin.engines.model import BACKUP_SUFFIX, RUNTIME_NAME
 from oci_gpu_hook.base.errors import quoted
@@ -84,11 +84,17 @@ def original(path: str, text: str, daemon: dict[str, Any]) -> tuple[bytes | None
     backup = files.read(path + BACKUP_SUFFIX)
     start = files.text_of(backup or b"", path)
     there = ours(daemon)
+    resources = daemon.get(docker_swarm.RESOURCES)
+    kinds = docker_swarm.kinds_of(daemon)
     try:
-        if text in (_edited(start, there, default=default) for default in (False, True)):
+        edited = [_edited(start, there, default=default) for default in (False, True)]
+        if kinds:
+            edited = [json_text.with_member(each, (docker_swarm.RESOURCES,), resources) for each in edited]
+        if text in edited:
             return backup, True
     except ValueError:
         pass  # not a valid backup
+    text = docker_swarm.without_resources(text, kinds)
     for name in there:
         text = json_text.without_member(text, ("runtimes", name))
     if daemon.get("default-runtime") == RUNTIME_NAME:

@@ -64,6 +64,12 @@ def text_of(data: bytes, path: str) -> str:
         raise EngineFileError(quoted(path), why, "correct it, or move it away for a new one") from None
 
 
+def lines_of(text: str) -> list[str]:
+    """Return the lines of a file with their ends, which are newlines and nothing else."""
+    *lines, last = text.split("\n")
+    return [f"{line}\n" for line in lines] + ([last] if last else [])
+
+
 def check(changes: Sequence[Change]) -> None:
     """Raise EngineFileError unless every change seems possible."""
     for change in changes:

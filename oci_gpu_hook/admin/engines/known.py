@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from typing import Final
 
 # Each has install(target) and uninstall(target), which return Steps, and check(root), which returns Findings.
-NAMES: Final = ("docker", "podman", "crio", "containerd", "mesos")
+NAMES: Final = ("docker", "podman", "crio", "containerd", "mesos", "slurm")
 
 
 def module(name: str) -> ModuleType:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from oci_gpu_hook.base.config.load import DEFAULT_PATH
 from oci_gpu_hook.base.record import Record
 
 TYPE_CHECKING = False
@@ -20,8 +21,9 @@ class Target(Record):
     root: of the file system that has the engine, "/" or that of an image being built. hook, runtime: the executables,
     as paths in it; runtime is "" where there is no runc and no crun. file: the engine's configuration file where it is
     not the usual one. hooks_directory: the same for hooks. default: make the runtime the engine's default. also_as: a
-    second name for it, in Docker. as_runtime: make it Podman's runtime. real_runtime: the one behind it.
-    launcher_directory, output: for Mesos, its own directory and the new one.
+    second name for it, in Docker. swarm: the kind of resources by which Docker Swarm hands out GPUs, "" for none.
+    as_runtime: make it Podman's runtime. real_runtime: the one behind it. launcher_directory, output: for Mesos, its
+    own directory and the new one. config: this project's configuration, on this machine.
     """
 
     root: str = "/"
@@ -31,10 +33,12 @@ class Target(Record):
     hooks_directory: str = ""
     default: bool = False
     also_as: str = ""
+    swarm: str = ""
     as_runtime: bool = False
     real_runtime: str = ""
     launcher_directory: str = ""
     output: str = ""
+    config: str = DEFAULT_PATH
 
     def path(self, path: str) -> str:
         """Return this process's path for a path of the target's file system."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from typing import Final
 
 SYSTEM_DIRECTORY: Final = "/usr/libexec/oci-gpu-hook"
+_SLURM: Final = "oci-gpu-slurm"
 PACKAGE: Final = os.path.dirname(os.path.abspath(oci_gpu_hook.__file__))
 
 # BINPRM_BUF_SIZE of kernels before 5.1 (include/uapi/linux/binfmts.h), which silently cut longer #! lines.
@@ -114,6 +115,8 @@ def _write(directory: str, real_runtime: str, interpreter: str) -> Executables:
                 python=python, stub=shlex.quote(runtime_stub), program=shlex.quote(real_runtime)
             )
             replace(runtime, os.fsencode(text), 0o755)
+        if os.path.exists(slurm := os.path.join(directory, _SLURM)):
+            _write_slurm(slurm, real_runtime, interpreter)
     for path in filter(None, (hook, runtime)):
         if not os.access(path, os.X_OK):
             why = "cannot be executed; the file system may be mounted noexec"
@@ -141,6 +144,22 @@ def write_mesos_front(path: str, real_helper: str, interpreter: str = "", config
         why = "the static front was not built, and Mesos agents start no script"
         raise HookError(quoted(path), why, "install a C compiler, then reinstall oci-gpu-hook")
     return stub
+
+
+def write_slurm(directory: str = "", real_runtime: str = "", interpreter: str = "") -> str:
+    """Install `oci-gpu-slurm`, which slurmstepd calls, before `real_runtime`; returns its path. Raises HookError.
+
+    Once it is there, `write` keeps it up to date with the others.
+    """
+    real_runtime = find_real_runtime(real_runtime)
+    if not real_runtime:
+        raise HookError(_SLURM, "found no runc and no crun on PATH", "install runc (apt install runc)")
+    path = os.path.join(os.path.abspath(directory or default_directory()), _SLURM)
+    return _write_slurm(path, real_runtime, usable_interpreter(interpreter))
+
+
+def _write_slurm(path: str, real_runtime: str, interpreter: str) -> str:
+    return _write_stub(path, "entrypoints.slurm.door", f"sys.argv, {real_runtime!a}", interpreter, runs_alone=True)
 
 
 def is_checkout() -> bool:
@@ -182,5 +201,6 @@ def _write_stub(path: str, module: str, arguments: str, interpreter: str, *, run
     hotpath_build.write(modules, interpreter, PACKAGE, f"oci_gpu_hook.{module}", is_checkout=is_checkout())
     text = _STUB.format(module=module, directories=ascii(_directories()), modules=ascii(modules), arguments=arguments)
     replace(path, (shebang if fits else b"") + text.encode("ascii"), 0o755 if fits else 0o644)
-    replace(path + "c", byte_code(text, path), 0o644)
+    if not runs_alone:
+        replace(path + "c", byte_code(text, path), 0o644)
     return path

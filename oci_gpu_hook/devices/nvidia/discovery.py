@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from oci_gpu_hook.base import log
-from oci_gpu_hook.base.errors import DriverError, HookError, quoted
+from oci_gpu_hook.base.errors import HookError, quoted
 from oci_gpu_hook.base.files import read_text
 from oci_gpu_hook.devices.nvidia import device_nodes, essentials, facts, files, host_nodes, libraries, mig, pci, procfs
 from oci_gpu_hook.devices.nvidia.driver_root import DriverRoot
@@ -81,25 +81,31 @@ def with_details(found: Snapshot, config: Config) -> Snapshot:
 
     inventory = found.inventory
     try:
-        _check_nodes_open(inventory, config)
-        inventory = nvml.complete(inventory)
+        hidden = hidden_gpus(inventory, config)
+        inventory = nvml.complete(inventory, hidden)
     except HookError as error:
         warnings = dict.fromkeys((*inventory.warnings, str(error)))
         return found.replace(inventory=inventory.replace(warnings=tuple(warnings)))
+    if hidden:
+        path = quoted(_node(min(hidden), config))
+        text = f"NVML was asked without GPUs that are hidden from it: this process may not open {path}"
+        inventory = inventory.replace(warnings=(*inventory.warnings, text))
     return found.replace(inventory=inventory, basis=_with_faults(found.basis, inventory, config))
 
 
-def _check_nodes_open(inventory: Inventory, config: Config) -> None:
-    """Raise DriverError where this process may not open a GPU: NVML does not count it, and it would look lost.
+def hidden_gpus(inventory: Inventory, config: Config) -> frozenset[int]:
+    """Return the minors of the GPUs that this process may not open, as in a Slurm job: NVML does not count those.
 
     access(2) asks the device cgroup as well (fs/namei.c, inode_permission), and not the driver, which may be slow.
     """
-    for gpu in inventory.gpus:
-        node = f"{config.dev_root.rstrip('/')}/dev/nvidia{gpu.minor}"
-        if os.path.exists(node) and not os.access(node, os.R_OK | os.W_OK):
-            why = f"this process may not open {quoted(node)}, and NVML would not count that GPU"
-            remedy = "run it as root, and in a device cgroup that lets it open all GPUs of the host"
-            raise DriverError("cannot ask NVML", why, remedy)
+    nodes = {gpu.minor: _node(gpu.minor, config) for gpu in inventory.gpus if gpu.minor >= 0}
+    return frozenset(
+        minor for minor, path in nodes.items() if os.path.exists(path) and not os.access(path, os.R_OK | os.W_OK)
+    )
+
+
+def _node(minor: int, config: Config) -> str:
+    return f"{config.dev_root.rstrip('/')}/dev/nvidia{minor}"
 
 
 def _with_faults(basis: Basis, inventory: Inventory, config: Config) -> Basis:

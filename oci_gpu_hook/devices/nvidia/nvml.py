@@ -30,12 +30,23 @@ _AFTER_ALL: Final = "g"  # sorts after every hex digit
 _REMEDY: Final = "run nvidia-smi on the host, which asks the same questions; see dmesg for errors of the driver"
 
 
-def complete(inventory: Inventory) -> Inventory:
-    """Return the inventory completed by NVML. Raises DriverError if NVML cannot be asked."""
+def complete(inventory: Inventory, hidden: frozenset[int] = frozenset()) -> Inventory:
+    """Return the inventory completed by NVML. Raises DriverError if NVML cannot be asked.
+
+    hidden: minors of the GPUs that a device cgroup keeps from this process. NVML does not count those and numbers the
+    others from 0 on, so none of this says anything about them, and numbers stay those of the host.
+    """
     answer = ask(_library(inventory), _module_directories())
     told = _by_bus(answer["gpus"], [gpu.bus_id for gpu in inventory.gpus])
+    if hidden:
+        told |= {gpu.bus_id: {**told[gpu.bus_id], "index": gpu.index} for gpu in inventory.gpus if gpu.bus_id in told}
     working = {bus_id: gpu for bus_id, gpu in told.items() if "error" not in gpu}
-    gpus = tuple(_completed(gpu, told.get(gpu.bus_id, _UNLISTED), working) for gpu in inventory.gpus)
+    gpus = tuple(
+        gpu
+        if gpu.minor in hidden and gpu.bus_id not in told
+        else _completed(gpu, told.get(gpu.bus_id, _UNLISTED), working)
+        for gpu in inventory.gpus
+    )
     known = {gpu.bus_id for gpu in inventory.gpus}
     strange = [gpu["error"] for bus_id, gpu in told.items() if bus_id not in known and "error" in gpu]
     warnings = [one_line(f"NVML: {error}") for error in strange]

@@ -40,6 +40,8 @@ def make(config: Config, *, detailed: bool, refresh: bool) -> Snapshot:
             storable = True
         if detailed and not found.inventory.detailed:
             found = discovery.with_details(found, config)
+            # What NVML tells a process that a device cgroup keeps from some GPUs is not the truth for the next one.
+            storable = storable and not discovery.hidden_gpus(found.inventory, config)
         if storable:
             _write(config, found)
         return found

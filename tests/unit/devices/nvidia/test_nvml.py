@@ -109,6 +109,23 @@ def test_what_nvml_tells(fake, monkeypatch):
     assert third.links == ((0, 3),)
 
 
+def test_what_nvml_tells_where_gpus_are_hidden(fake, monkeypatch):
+    """In a device cgroup NVML counts the GPUs that are left, from 0 on; of the others that says nothing."""
+    library = fake()
+    monkeypatch.setattr(nvml, "_module_directories", lambda: [fake.directory])
+    gpus = [gpu(index, uuid=f"GPU-{index}", bus_id=bus_id) for index, bus_id in enumerate(BUSES)]
+    found = nvml.complete(inventory(library, *gpus), frozenset({0, 4}))
+    assert [each.index for each in found.gpus] == [0, 1, 2, 3, 4]
+    assert (found.gpus[0], found.gpus[4]) == (gpus[0], gpus[4])
+    assert [each.fault for each in found.gpus] == ["", "", "NVML says: GPU is lost", "", ""]
+    assert found.gpus[1].links == ((3, 3),)
+    assert nvml.complete(inventory(library, *gpus), frozenset({4})).gpus[0].fault.startswith("NVML does not count it")
+
+
+# Those that the fake NVML counts, and one before and one after them.
+BUSES = ("00000000:00:00.0", "00000000:01:00.0", "00000000:02:00.0", "00000000:03:00.0", "00000000:04:00.0")
+
+
 @pytest.mark.parametrize(
     ("init", "why"),
     [

@@ -74,7 +74,7 @@ def test_a_changed_fact_makes_the_host_be_looked_at_again(host, discoveries, tmp
 
 
 def test_mig_instances_are_facts(host, discoveries, tmp_path, monkeypatch):
-    monkeypatch.setattr(nvml, "complete", lambda inventory: inventory)
+    monkeypatch.setattr(nvml, "complete", lambda inventory, _hidden: inventory)
     snapshot.load(host)
     instance = tmp_path / "proc/driver/nvidia/capabilities/gpu1/mig/gi7/ci0"
     instance.mkdir(parents=True)
@@ -145,7 +145,7 @@ def test_a_driver_that_was_unloaded_is_noticed(host, tmp_path):
         snapshot.load(host)
 
 
-def detail(inventory):
+def detail(inventory, _hidden=()):
     gpus = tuple(Gpu(**{**gpu.__dict__, "architecture": "9.0", "links": ((1, 18),)}) for gpu in inventory.gpus)
     return Inventory(**{**inventory.__dict__, "cuda_version": "13.0", "detailed": True, "gpus": gpus})
 
@@ -153,7 +153,7 @@ def detail(inventory):
 def test_details_complete_what_is_stored(host, discoveries, monkeypatch):
     asked: list[int] = []
 
-    def complete(inventory):
+    def complete(inventory, _hidden=()):
         asked.append(1)
         return detail(inventory)
 
@@ -166,7 +166,7 @@ def test_details_complete_what_is_stored(host, discoveries, monkeypatch):
 
 
 def test_where_nvml_fails_a_warning_says_why(host, monkeypatch):
-    def fail(inventory):
+    def fail(inventory, _hidden):
         raise DriverError("cannot ask NVML", "it is Sunday", "wait")
 
     monkeypatch.setattr(nvml, "complete", fail)
@@ -181,7 +181,7 @@ def test_where_nvml_fails_a_warning_says_why(host, monkeypatch):
 def test_nvml_is_asked_for_a_uuid_that_proc_does_not_tell(tmp_path, monkeypatch):
     trees.driver(tmp_path / "driver")
     trees.proc(tmp_path / "proc", gpus=2, unknown=(1,))
-    monkeypatch.setattr(nvml, "complete", lambda inventory: inventory)
+    monkeypatch.setattr(nvml, "complete", lambda inventory, _hidden: inventory)
     assert [gpu.uuid for gpu in snapshot.load(trees.config(tmp_path)).gpus] == [trees.uuid_of(0), "00000000:02:00.0"]
 
 
@@ -191,7 +191,7 @@ def test_records_come_back_from_the_file_as_they_went(host, monkeypatch):
         gpu_instance_minor=3, compute_instance_minor=4,
     )  # fmt: skip
 
-    def with_mig(inventory):
+    def with_mig(inventory, _hidden):
         gpus = tuple(Gpu(**{**gpu.__dict__, "mig_devices": (mig,), "drm": ("card1",)}) for gpu in inventory.gpus)
         return Inventory(**{**inventory.__dict__, "gpus": gpus, "detailed": True, "unclaimed": ("/x",)})
 

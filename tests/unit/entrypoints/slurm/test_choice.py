@@ -1,0 +1,85 @@
+"""What Slurm's variables and cgroup.conf say; tests/slurm has the device cgroup's part under a real slurmd."""
+
+from __future__ import annotations
+
+import pytest
+
+from oci_gpu_hook.base.config.load import load
+from oci_gpu_hook.base.errors import InvalidInput
+from oci_gpu_hook.entrypoints.slurm import choice
+from tests.runtime.fixtures import oci_gpu
+
+pytestmark = pytest.mark.root  # for device nodes
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    """A host whose GPUs this process may all open, as where Slurm constrains nothing."""
+    directory = tmp_path_factory.mktemp("host")
+    oci_gpu("simulate", directory, "--gpus", "3")
+    return load(str(directory / "config.toml"))
+
+
+@pytest.fixture(autouse=True)
+def conf(tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_CONF", str(tmp_path / "slurm.conf"))
+    monkeypatch.setattr(choice, "DIRECTORIES", ())
+    return tmp_path / "cgroup.conf"
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("ConstrainDevices=yes\n", True),
+        ("constraindevices = Yes # of all\n", True),
+        ('ConstrainCores=no ConstrainDevices="YES"\n', True),
+        ("ConstrainDevices=1", True),
+        ("ConstrainDevices=no\n", False),
+        ("#ConstrainDevices=yes\n", False),
+        ("ConstrainDevices=yes\nConstrainDevices=no\n", False),
+        ("ConstrainDevicesToo=yes\n", False),
+        ("", False),
+    ],
+)
+def test_lines_of_cgroup_conf(text, answer, conf):
+    assert choice.constrains(text) is answer
+    conf.write_text(text)
+    assert choice.is_constrained() is answer
+
+
+def test_the_first_file_that_is_there_counts(tmp_path):
+    for name, word in (("a", "no"), ("b", "yes")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "cgroup.conf").write_text(f"ConstrainDevices={word}\n")
+    assert not choice.is_constrained([str(tmp_path / name) for name in ("none", "a", "b")])
+    assert choice.is_constrained([str(tmp_path / name) for name in ("none", "b", "a")])
+    assert not choice.is_constrained([str(tmp_path / "none")])
+    assert not choice.is_constrained(["slurm.conf"])
+
+
+@pytest.mark.parametrize(
+    ("variables", "indices"),
+    [
+        ({}, ()),
+        ({"SLURM_STEP_GPUS": "1"}, (1,)),
+        ({"SLURM_STEP_GPUS": "2,0"}, (0, 2)),
+        ({"SLURM_STEP_GPUS": "0,0"}, (0,)),
+        ({"SLURM_STEP_GPUS": ""}, ()),
+        ({"SLURM_STEP_GPUS": "1", "SLURM_JOB_GPUS": "0,1,2"}, (1,)),
+        ({"SLURM_JOB_GPUS": "0,1,2"}, (0, 1, 2)),
+        ({"CUDA_VISIBLE_DEVICES": "0", "NVIDIA_VISIBLE_DEVICES": "all"}, ()),
+    ],
+)
+def test_variables_where_no_device_is_constrained(config, variables, indices):
+    assert tuple(device.index for device in choice.given(variables, config)) == indices
+
+
+def test_they_say_nothing_where_devices_are(config, conf):
+    conf.write_text("ConstrainDevices=yes\n")
+    assert [device.index for device in choice.given({"SLURM_STEP_GPUS": "1"}, config)] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("value", ["3", "-1", "0-1", "GPU-1", "1 2", "²", "0x1", "9" * 5])
+def test_numbers_that_are_none(config, value):
+    with pytest.raises(InvalidInput, match="is no device of this host, which has 3; compare "):
+        choice.given({"SLURM_STEP_GPUS": value}, config)
