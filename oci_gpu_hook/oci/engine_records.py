@@ -1,4 +1,4 @@
-"""Reads from an engine's records of a container's image which environment the image brings.
+"""Reads from an engine's records what a container is called, and which environment its image brings.
 
 config.json has a single environment, which does not show who wrote an entry. Docker (with its own image store) and
 engines built on containers/storage (Podman, CRI-O) keep the image's configuration in files beside the container's root
@@ -31,6 +31,26 @@ def image_environment(container: Container) -> tuple[str, ...] | None:
             entries = _dockers(store, driver, container.id)
             return _of_containers_storage(store, driver, container.id) if entries is None else entries
     return None
+
+
+def name_of(container_id: str, rootfs: str) -> str:
+    """Return the name that people have given a container of Docker, Podman or CRI-O; "" if none is recorded."""
+    for driver in _DRIVERS:
+        store, found, _ = rootfs.rpartition(f"/{driver}/")
+        if found:
+            record = _read(f"{store}/containers/{container_id}/config.v2.json")
+            return _text(record, "Name").lstrip("/") or _name_in_containers_storage(store, driver, container_id)
+    return ""
+
+
+def _name_in_containers_storage(store: str, driver: str, container_id: str) -> str:
+    for name in ("containers.json", "volatile-containers.json"):
+        records = _read(f"{store}/{driver}-containers/{name}")
+        for record in records if type(records) is list else ():
+            if _text(record, "id") == container_id:
+                names = record.get("names")
+                return next((each for each in names if type(each) is str), "") if type(names) is list else ""
+    return ""
 
 
 def _dockers(store: str, driver: str, container: str) -> tuple[str, ...] | None:
