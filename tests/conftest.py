@@ -9,6 +9,8 @@ import pytest
 from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
+from oci_gpu_hook.base import syscalls
+
 pytest_plugins = ["tests.runtime.fixtures"]
 
 # With CI=true a skip is a failure, because there nobody reads it. What may be skipped all the same, and why:
@@ -22,25 +24,32 @@ ALLOWED_SKIPS = {
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
 
-# With `-n` files run side by side. Engines and booted systems do not: they use what the machine has one of, such as
-# cgroups at fixed places, and several of them at once would take longer than the tests' patience.
-ONE_AT_A_TIME = ("tests/distributions/", "tests/engines/", "tests/systemd/")
+# With `-n` files run side by side, except those of one group, which one process runs. Engines and booted systems use
+# what a machine has one of, such as cgroups at fixed places; so do Mesos agents, whose cgroups are all below `mesos`.
+GROUPS = {
+    "engines": ("tests/distributions/", "tests/engines/", "tests/systemd/"),
+    "mesos": ("tests/mesos/",),
+}
 
 
 class Scheduling(LoadScopeScheduling):
-    """Gives a worker a whole file, so that what its tests share is made once, or all of ONE_AT_A_TIME."""
+    """Gives a process a whole file, so that what its tests share is made once, or a whole group."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return "engines" if nodeid.startswith(ONE_AT_A_TIME) else nodeid.partition("::")[0]
+        group = next((name for name, rooms in GROUPS.items() if nodeid.startswith(rooms)), "")
+        return group or nodeid.partition("::")[0]
 
 
 def pytest_xdist_make_scheduler(config, log):
     return Scheduling(config, log)
 
 
-def pytest_configure():
+def pytest_configure(config):
     # A session that is told to end takes its containers and cgroups with it, as on Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if hasattr(config, "workerinput"):
+        # A worker has a thread that listens; setns(2) refuses a mount namespace to those that share a root with one.
+        syscalls.unshare(syscalls.CLONE_FS)
 
 
 def pytest_runtest_setup(item):

@@ -43,7 +43,7 @@ def warning(rootfs: Rootfs, env: Sequence[str], directory: str, loader: str) -> 
         if machines == ["i386"] and MACHINE == "x86_64":
             return "the image has a 32-bit loader only: its programs find what the capability compat32 brings, no more"
         return f"the image is made for {', '.join(machines)}, and the driver's libraries are for {MACHINE}"
-    if directory in _search_paths(env):
+    if directory in search_paths(env):
         return ""
     remedy = f"set LD_LIBRARY_PATH={directory} in the container for programs that use the driver"
     for store, who in _STORES.items():
@@ -62,7 +62,7 @@ def of_musl(rootfs: Rootfs, env: Sequence[str], directory: str) -> str:
     path = f"/etc/ld-musl-{MACHINE}.path"
     listed = rootfs.read(path, limits.MUSL_PATHS).decode("utf-8", "replace").replace("\n", ":").split(":")
     searched = [each for each in listed if each] or [_MUSL_DEFAULT]
-    if directory in (*searched, *_search_paths(env)):
+    if directory in (*searched, *search_paths(env)):
         return ""
     where = f"{quoted(path)} does not list" if listed != [""] else "musl's loader does not look into"
     return f"{where} {directory}: set LD_LIBRARY_PATH={directory} in the container for programs that use the driver"
@@ -76,7 +76,8 @@ def _machines(names: Iterable[str]) -> Iterable[str]:
             yield name.removeprefix("ld-musl-").removesuffix(".so.1")
 
 
-def _search_paths(env: Sequence[str]) -> list[str]:
+def search_paths(env: Sequence[str]) -> list[str]:
+    """Return the directories of LD_LIBRARY_PATH."""
     start = "LD_LIBRARY_PATH="
     values = [entry[len(start) :] for entry in env if entry.startswith(start)]
     if not values or len(values[-1]) > limits.SEARCH_PATH:

@@ -44,8 +44,7 @@ class Process:
     def __exit__(self, *_exception: object) -> None:
         for fd in (self._proc, self._own_namespace, self._namespace):
             os.close(fd)
-        if self._descriptors is not None:
-            os.close(self._descriptors)
+        self._let_go_of_descriptors()
 
     def open_rootfs(self, rootfs: str) -> int:
         """Return an O_PATH descriptor of the container's root directory, in the container's mount namespace.
@@ -106,15 +105,21 @@ class Process:
         except ApplyError as error:
             streams.say(f"oci-gpu-hook: error: cannot leave the container's mount namespace: {error.why}")
             os._exit(1)
+        self._let_go_of_descriptors()
 
     def _own_descriptors(self) -> int:
-        """Return a descriptor below which names such as "7" lead to this process's own, from whatever namespace.
+        """Return a descriptor below which names such as "7" lead to this process's own, in every mount namespace.
 
-        It is opened by who uses it: a child has a directory of its own, and that of who forked it knows other files.
+        The process that uses it opens it: a child has another such directory than the process that forked it.
         """
         if self._descriptors is None:
             self._descriptors = os.open("/proc/self/fd", _PATH_DIRECTORY)
         return self._descriptors
+
+    def _let_go_of_descriptors(self) -> None:
+        if self._descriptors is not None:
+            os.close(self._descriptors)
+            self._descriptors = None
 
     def _switch(self, namespace: int) -> None:
         try:

@@ -38,8 +38,8 @@ def of(container: Container, nodes: Sequence[DeviceNode]) -> User:
         uid=_on_host(container.uid, container.uid_mappings),
         groups=frozenset(groups),
         overrides=container.overrides_modes,
-        mapped_uids=tuple((mapping.host_id, mapping.size) for mapping in container.uid_mappings),
-        mapped_gids=tuple((mapping.host_id, mapping.size) for mapping in container.gid_mappings),
+        mapped_uids=_ranges_of(container.uid_mappings),
+        mapped_gids=_ranges_of(container.gid_mappings),
         unmapped=unmapped,
         opens=opens,
     )
@@ -73,9 +73,13 @@ def _groups_of(pid: int) -> list[int]:
     return [int(gid) for gid in status_field(pid or "self", b"Groups").split()]
 
 
-def _ranges(path: str) -> tuple[tuple[int, int], ...]:
+def _ranges_of(mappings: Sequence[IdMapping]) -> tuple[tuple[int, int, int], ...]:
+    return tuple((mapping.host_id, mapping.size, mapping.container_id) for mapping in mappings)
+
+
+def _ranges(path: str) -> tuple[tuple[int, int, int], ...]:
     rows = [row.split() for row in read_start(path, _MAP_SIZE).split(b"\n")]
-    return tuple((int(row[1]), int(row[2])) for row in rows if len(row) == 3)
+    return tuple((int(row[1]), int(row[2]), int(row[0])) for row in rows if len(row) == 3)
 
 
 def _on_host(number: int, mappings: Sequence[IdMapping]) -> int:

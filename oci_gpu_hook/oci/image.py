@@ -19,7 +19,8 @@ class Image(Record):
     """Facts of a rootfs. Paths are the container's. library_directory_32 is "" if 32-bit libraries have no place.
 
     libc: "glibc" (its loader reads /etc/ld.so.cache), "musl" or "" (any other, or none). ld_cache: the bytes of
-    /etc/ld.so.cache, b"" if there is none.
+    /etc/ld.so.cache, b"" if there is none. searched: False if there is none and glibc's loader does not look into
+    library_directory by itself.
     unlisted: libraries that the ld cache should list and does not; decisions: what was chosen for the image, and why.
     of_vendor: the facts that the requested vendor's room has read in addition.
     """
@@ -28,6 +29,7 @@ class Image(Record):
     library_directory: str
     library_directory_32: str = ""
     ld_cache: bytes = b""
+    searched: bool = True
     of_vendor: Record | None = None
     unlisted: tuple[Entry, ...] = ()
     decisions: tuple[str, ...] = ()

@@ -24,17 +24,17 @@ class User(Record):
     """The user that a process runs as.
 
     name: the user's name in messages. groups: all of its groups. overrides: whether it has CAP_DAC_OVERRIDE, which
-    applies to nodes whose owner and group are in `mapped`: (first id, how many) of each range of its user namespace, ()
-    for all. unmapped: whether this process itself is in a user namespace, where ids of the host may be unknown. opens:
-    paths of nodes of the host that its groups are known to open.
+    applies to nodes whose owner and group are in `mapped`: (first id, how many, the first in the namespace) of each
+    range of its user namespace, () for all. unmapped: whether this process itself is in a user namespace, where ids of
+    the host may be unknown. opens: paths of nodes of the host that its groups are known to open.
     """
 
     name: str
     uid: int
     groups: frozenset[int]
     overrides: bool = False
-    mapped_uids: tuple[tuple[int, int], ...] = ()
-    mapped_gids: tuple[tuple[int, int], ...] = ()
+    mapped_uids: tuple[tuple[int, int, int], ...] = ()
+    mapped_gids: tuple[tuple[int, int, int], ...] = ()
     unmapped: bool = False
     opens: frozenset[str] = frozenset()
 
@@ -84,9 +84,12 @@ def remedy(guarded: Guarded, user: User) -> str:
         )
     if not _is_mapped(guarded.gid, user.mapped_gids):
         return f"the container's user namespace has no such group: {host}"
+    inside = _inside(guarded.gid, user.mapped_gids)
+    known = f"{inside}, which is {guarded.gid} on the host," if inside != guarded.gid else f"{inside}"
+    by_itself = "" if user.mapped_gids else "oci-gpu-runtime adds it by itself; "
     return (
-        f"add the group {guarded.gid} to the container's process (--group-add {guarded.gid}, supplementalGroups of a "
-        f"pod, process.user.additionalGids of config.json); oci-gpu-runtime adds it by itself; {host}"
+        f"add the group {known} to the container's process (--group-add {inside}, supplementalGroups of a "
+        f"pod, process.user.additionalGids of config.json); {by_itself}{host}"
     )
 
 
@@ -121,5 +124,10 @@ def _is_unknown(number: int, user: User) -> bool:
     return user.unmapped and number == OVERFLOW
 
 
-def _is_mapped(number: int, ranges: Sequence[tuple[int, int]]) -> bool:
-    return not ranges or any(first <= number < first + size for first, size in ranges)
+def _is_mapped(number: int, ranges: Sequence[tuple[int, int, int]]) -> bool:
+    return not ranges or any(first <= number < first + size for first, size, _inside in ranges)
+
+
+def _inside(number: int, ranges: Sequence[tuple[int, int, int]]) -> int:
+    """Return what a mapped id of the host is called in a user namespace."""
+    return next((inside + number - first for first, size, inside in ranges if first <= number < first + size), number)

@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 NAME: Final = "ld-cache"
 PATH: Final = "/etc/ld.so.cache"
 _NAME: Final = "ld.so.cache"
-_SEARCHED: Final = "/usr/lib"  # loaders search the library directories of images below this one even without a cache
 NEW_PATH: Final = "/etc/.ld.so.cache.oci-gpu-hook"  # until it replaces the old file
 _NEW: Final = os.path.basename(NEW_PATH)
 
@@ -73,8 +72,9 @@ def preflight(plan: Plan, prepared: tuple[bytes, bool] | None, seen: Preflight) 
         try:
             seen.file(PATH)
         except NoPlace as error:
-            if not plan.image.library_directory.startswith(_SEARCHED):
-                raise
+            if not plan.image.searched:
+                instead = f"{error.remedy}; or set LD_LIBRARY_PATH={plan.image.library_directory} in the container"
+                raise NoPlace(error.what, error.why, instead) from None
             seen.left_out[PATH] = error
             data = b""
     return Decided(data=data)

@@ -207,6 +207,11 @@ class AsMounted(Rootfs):
             return step.path
         above, name = os.path.split(destination.rstrip("/"))
         parent = self._mountpoint(above, is_directory=True, links=links)
+        if name in (".", ".."):
+            return parent if name == "." else parent.rpartition("/")[0]
+        path = f"{parent}/{name}"
+        if path != destination:  # the way there had links or dots, and may lead to something
+            return self._mountpoint(path, is_directory=is_directory, links=links)
         step = self._walk(parent, follow=True)
         try:
             target = os.readlink(name, dir_fd=step.fd)  # a dangling link: the runtime creates its target
@@ -218,7 +223,6 @@ class AsMounted(Rootfs):
             if links > _MOST_LINKS:
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
             return self._mountpoint(os.path.join(parent, target), is_directory=is_directory, links=links + 1)
-        path = f"{parent}/{name}"
         self._places[path] = _Place(fd=os.dup(self._empty if is_directory else self._file), mount=step.mount)
         return path
 

@@ -65,10 +65,11 @@ def make(
         profile_mount, profile = egl_profile(devices)
         mounts.append(profile_mount)
         files.append(profile)
-    if inventory.lacking or "compat32" in wanted or [gpu for gpu in inventory.gpus if gpu.fault]:
+    if inventory.lacking or "compat32" in wanted or [gpu for gpu in inventory.gpus if gpu.fault] or not devices:
         from oci_gpu_hook.devices.nvidia import shortfalls
 
         warnings += shortfalls.of(request, inventory, image)
+        unmet += shortfalls.none_left(request, inventory, devices)
     compat, decisions = forward_compatibility(inventory, devices, facts, config)
     if facts.nested_proc:
         decisions += ("/proc/driver/nvidia is left as it is and shows all GPUs of the host: nested-proc is true",)

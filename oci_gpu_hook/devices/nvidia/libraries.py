@@ -68,10 +68,11 @@ def find(root: DriverRoot, version: str, search_paths: Sequence[str]) -> Librari
     search = _Search(root, version)
     search.look_into([*_of_ld_cache(root), *search_paths])
     awaited: dict[str, None] = {}
-    usual = tuple(prefixes.usual_directories(os.uname().machine))
+    machine = os.uname().machine
+    usual = tuple(prefixes.usual_directories(machine))
     for beside in (True, False, True):  # in the prefixes of what was found, in the usual directories, in their prefixes
         if not search.is_complete:
-            directories = tuple(prefixes.library_directories(prefixes.of(search.homes))) if beside else usual
+            directories = tuple(prefixes.library_directories(prefixes.of(search.homes), machine)) if beside else usual
             awaited |= dict.fromkeys(directories)
             search.look_into(directories)
     if not any(library.name.endswith(f".{version}") for library in search.found.values()):

@@ -57,7 +57,9 @@ def choose(found: Sequence[DriverFile], said: str) -> tuple[DriverFile | None, s
     if chosen:
         return chosen, ""
     if not found:
-        remedy = "start nvidia-cuda-mps-control -d there as root, or set mps-pipe-directory in config.toml"
+        remedy = (
+            "start nvidia-cuda-mps-control -d as root; mps-pipe-directory in config.toml, where set, has to be there"
+        )
         return None, f"MPS is asked for, but the host has no pipe directory of it: {remedy}"
     paths = ", ".join(quoted(each.container_path) for each in found)
     if len(found) == 1:

@@ -19,7 +19,14 @@ if TYPE_CHECKING:
     from oci_gpu_hook.base.config.model import Config
 
 _WHAT: Final = "no NVIDIA driver is loaded"
-_VENDORS: Final = {"0x1002": "AMD", "0x8086": "Intel", "0x1a03": "ASPEED", "0x1234": "QEMU", "0x15ad": "VMware"}
+_VENDORS: Final = {
+    "0x1002": "AMD",
+    "0x8086": "Intel",
+    "0x1a03": "ASPEED",
+    "0x1234": "QEMU",
+    "0x15ad": "VMware",
+    "0x1da3": "Habana",
+}
 _LOAD: Final = "load it (modprobe nvidia) or install the driver; nvidia-smi on the host must work first"
 _BY_CDI: Final = "give them to containers by CDI (--device, annotations cdi.k8s.io/*)"
 
@@ -35,7 +42,7 @@ def _found(config: Config) -> tuple[str, str]:
     if os.path.exists(f"{dev}/dxg"):
         why = "this is WSL 2, where Windows has the GPUs (/dev/dxg); this hook serves NVIDIA's Linux driver"
         return why, f"run `nvidia-ctk cdi generate` of NVIDIA's Container Toolkit, which serves WSL, and {_BY_CDI}"
-    if os.path.exists(f"{dev}/nvmap") or _is_tegra(config):
+    if _is_tegra(config, dev):
         why = "this is a Jetson (Tegra), whose GPU has a driver of its own (/dev/nvmap), which this hook does not serve"
         return why, f"run `nvidia-ctk cdi generate --mode=csv` of NVIDIA's Container Toolkit, and {_BY_CDI}"
     gpus = dict(pci.gpus(config.sys_root))
@@ -50,9 +57,10 @@ def _found(config: Config) -> tuple[str, str]:
     version = quoted(f"{config.proc_root}/driver/nvidia/version")
     if nvidias:
         return _undriven(config, nvidias[0], version)
-    if gpus:
+    if pci.is_seen(config.sys_root):
         vendors = sorted({_VENDORS.get(vendor, f"PCI vendor {quoted(vendor)}") for vendor in gpus.values()})
-        why = f"{version} does not exist, and the PCI bus has no NVIDIA GPU, only GPUs of {', '.join(vendors)}"
+        only = f"NVIDIA GPU, only GPUs of {', '.join(vendors)}" if vendors else "GPU"
+        why = f"{version} does not exist, and the PCI bus has no {only}"
         return why, "start the container on a host with NVIDIA GPUs; lspci -nn shows what there is"
     return f"{version} does not exist", _LOAD
 
@@ -73,7 +81,9 @@ def _undriven(config: Config, address: str, version: str) -> tuple[str, str]:
     return f"{version} does not exist", _LOAD
 
 
-def _is_tegra(config: Config) -> bool:
-    """Tell whether the device tree says that this machine is a Tegra; its strings end with NULs."""
+def _is_tegra(config: Config, dev: str) -> bool:
+    """Tell whether nodes or the device tree say that this machine is a Tegra; the tree's strings end with NULs."""
+    if os.path.exists(f"{dev}/nvmap") or os.path.exists(f"{dev}/nvgpu"):
+        return True
     text = read_text(f"{config.sys_root}/firmware/devicetree/base/compatible") or ""
     return any(word.startswith("nvidia,tegra") for word in text.split("\0"))

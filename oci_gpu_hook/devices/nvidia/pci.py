@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from typing import Final
 
 NVIDIA: Final = "0x10de"  # PCI-SIG's number for the vendor, in sysfs's form
-_DISPLAY_CLASS: Final = "0x03"  # VGA and 3D controllers (PCI code and ID assignment specification)
+# VGA and 3D controllers, processing accelerators (PCI code and ID assignment specification)
+_CLASSES: Final = ("0x03", "0x12")
 
 
 class Place(Record):
@@ -35,8 +36,16 @@ def gpus(sys_root: str) -> Iterator[tuple[str, str]]:
     except OSError:
         return
     for address in addresses:
-        if _attribute(sys_root, address, "class").startswith(_DISPLAY_CLASS):
+        if _attribute(sys_root, address, "class").startswith(_CLASSES):
             yield address, _attribute(sys_root, address, "vendor")
+
+
+def is_seen(sys_root: str) -> bool:
+    """Tell whether sysfs shows a PCI bus with anything on it."""
+    try:
+        return bool(os.listdir(f"{sys_root}/bus/pci/devices"))
+    except OSError:
+        return False
 
 
 def driver(sys_root: str, address: str) -> str:

@@ -33,10 +33,11 @@ def of(directories: Iterable[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def library_directories(prefixes: Iterable[str]) -> Iterator[str]:
+def library_directories(prefixes: Iterable[str], machine: str) -> Iterator[str]:
     """Yield where the libraries of the other word size may be."""
     for prefix in prefixes:
         yield from (f"{prefix}/{name}" for name in _LIBRARIES)
+        yield from (f"{prefix}/lib/{triplet}" for triplet in _MULTIARCH.get(machine, ()))
 
 
 def program_directories(prefixes: Iterable[str]) -> Iterator[str]:
@@ -72,7 +73,9 @@ def usual_directories(machine: str) -> Iterator[str]:
     yield "/usr/local/lib"  # Talos
     yield "/usr/lib"  # Arch; 32-bit files on Fedora
     yield "/usr/lib32"
+    yield "/usr/lib32/nvidia"
     yield "/home/kubernetes/bin/nvidia/lib64"  # Container-Optimized OS, of GKE
     yield "/var/lib/nvidia/lib64"  # and by itself
     yield "/lib64"  # a driver root that is the prefix of a driver
     yield "/lib"
+    yield "/lib32"

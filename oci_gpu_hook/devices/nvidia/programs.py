@@ -122,6 +122,7 @@ def _why_not(host_path: str) -> str:
     except OSError as error:
         return f"cannot be opened ({error.strerror})"
     try:
+        mode = os.fstat(fd).st_mode
         if os.pread(fd, 4, 0) != b"\x7fELF":
             return "is a script or no program at all, and the program behind it was not found"
         image = elf.read(fd)
@@ -134,7 +135,7 @@ def _why_not(host_path: str) -> str:
         return "is a program for another machine"
     if loader and loader.split("/")[1:2] not in [[name] for name in _USUAL]:
         return f"needs the loader {quoted(loader)}, which images lack"
-    return ""
+    return "" if mode & 0o001 else "is not executable for everybody: chmod 755, then `oci-gpu info --refresh`"
 
 
 def _behind(root: DriverRoot, name: str, script: str) -> Iterator[str]:
@@ -155,7 +156,8 @@ def _words(host_path: str) -> Iterable[str]:
         text = read_start(host_path, limits.WRAPPER).decode("utf-8", "replace")
     except OSError:
         return ()
-    return text.translate(_SEPARATORS).split() if text.startswith("#!") else ()
+    # `${NAME:-/path}` gives what a variable is without a value
+    return text.replace(":-", " ").translate(_SEPARATORS).split() if text.startswith("#!") else ()
 
 
 def _unclaimed(root: DriverRoot, directories: Iterable[str]) -> Iterator[str]:

@@ -6,8 +6,9 @@ from oci_gpu_hook.devices.nvidia import refusals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+    from oci_gpu_hook.devices.model import Device
     from oci_gpu_hook.devices.nvidia.model import RequestInventory
     from oci_gpu_hook.devices.vendor import Request
     from oci_gpu_hook.oci.image import Image
@@ -20,6 +21,15 @@ def of(request: Request, inventory: RequestInventory, image: Image) -> Iterator[
     if "compat32" in wanted:
         yield from _no_compat32(inventory, image)
     yield from _passed_over(request, inventory)
+
+
+def none_left(request: Request, inventory: RequestInventory, devices: Sequence[Device]) -> list[str]:
+    """Return what is said where `all` means no GPU, since the configuration keeps each one out of it."""
+    if devices or not inventory.gpus or "all" not in [name.lower() for name in request.devices]:
+        return []
+    return [
+        "all GPUs are asked for, and [allocation] exclude keeps each one of this host out of it: ask for one by name"
+    ]
 
 
 def _no_compat32(inventory: RequestInventory, image: Image) -> list[str]:

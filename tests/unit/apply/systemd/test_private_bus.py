@@ -91,7 +91,7 @@ def test_an_error_is_named(served):
         ((), "timed out"),
         ((OK,), "timed out"),
         ((OK, DONE[:-1]), "timed out"),
-        ((b"REJECTED EXTERNAL\r\n",), "it said b'REJECTED EXTERNAL'"),
+        ((b"REJECTED EXTERNAL\r\n",), "it sent b'REJECTED EXTERNAL'"),
         ((b"x" * 20000,), "it sent a line without an end"),
         ((OK, b"HTTP/1.1 200 fine"), "it sent something that is not a D-Bus message"),
         ((OK, b"l\2\0\1" + b"\xff" * 12), "it sent a message of 8589934607 bytes"),
