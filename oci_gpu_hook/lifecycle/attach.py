@@ -15,7 +15,7 @@ from oci_gpu_hook.apply.journal import journal, reader
 from oci_gpu_hook.apply.journal.entry import DIRECTORY, key_of
 from oci_gpu_hook.apply.process import Process, Site, check_process
 from oci_gpu_hook.base import state
-from oci_gpu_hook.base.errors import InvalidInput, quoted
+from oci_gpu_hook.base.errors import InvalidInput, quoted, reason
 from oci_gpu_hook.base.processes import start_time
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.devices import vendors
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from oci_gpu_hook.apply.journal.entry import Entry
+    from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
     from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.devices.model import Device
     from oci_gpu_hook.oci.container import Container
@@ -108,6 +109,7 @@ def _attach(
             site = Site(container=container, process=process, rootfs=rootfs, config=config)
             made = admission.plan(rootfs)
             if not entry:
+                _check_root(container, rootfs)
                 nodes = [(node.major, node.minor) for node in made.edits.device_nodes]
                 starting = Starting(site, uuids)
                 return transaction.carry_out(made, site, nodes, starting, lambda: admission.confirm(made))
@@ -116,6 +118,22 @@ def _attach(
                 added = _missing_part(made, entry)
                 mending = Mending(entry, added, site, uuids)
                 return transaction.carry_out(added, site, mending.nodes, mending, lambda: verify.check_alive(entry))
+
+
+def _check_root(container: Container, rootfs: Rootfs) -> None:
+    """Raise InvalidInput unless the root of the container's first process is what its runtime has given it.
+
+    A process may change its root to a volume of the host; seen from there, the volume would be the container's rootfs.
+    """
+    found = os.fstat(rootfs.fd)
+    try:
+        given = os.stat(container.rootfs)
+    except OSError as error:
+        why = f"cannot be looked at: {reason(error)}"
+        raise InvalidInput(f"root directory {quoted(container.rootfs)}", why, "run this as root, on the host") from None
+    if (found.st_dev, found.st_ino) != (given.st_dev, given.st_ino):
+        what = f"first process of container {quoted(container.id)}"
+        raise InvalidInput(what, "has another root directory than the one it was started with", "restart the container")
 
 
 def _check_capabilities(request: Request, capabilities: Sequence[str], container: Container) -> None:

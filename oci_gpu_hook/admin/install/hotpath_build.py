@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from typing import Final
 
 # Modules that are imported together after the entry point: a container's end; its request, and the vendor's words; its
-# start, and the vendor's room; what the hook of a CDI specification adds; a choice by count, for one GPU and for more;
-# each version of the device cgroup; systemd's units; cleanup after other containers. Also modules that a start may need
-# after a wait, during which the package may have been upgraded; the file that the process holds open is complete. head
-# → the heads imported before it, whose modules its group need not contain.
+# start, and the vendor's room; what the hook of a CDI specification adds; devices of other vendors; a choice by count,
+# for one GPU and for more; each version of the device cgroup; systemd's units; cleanup after other containers. Also
+# modules that a start may need after a wait, during which the package may have been upgraded; the file that the process
+# holds open is complete. head → the heads imported before it, whose modules its group need not contain.
 HEADS: Final = {
     "oci_gpu_hook.lifecycle.teardown": (),
     "oci_gpu_hook.request.parse": (),
@@ -35,6 +35,9 @@ HEADS: Final = {
     "oci_gpu_hook.lifecycle.injected": ("oci_gpu_hook.request.parse",),
     "oci_gpu_hook.devices.nvidia.vendor": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
     "oci_gpu_hook.lifecycle.cdi_container": (),
+    "oci_gpu_hook.request.other_kinds": ("oci_gpu_hook.request.parse",),
+    "oci_gpu_hook.devices.cdi.room": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
+    "oci_gpu_hook.lifecycle.described": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
     "oci_gpu_hook.allocation.by_count": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
     "oci_gpu_hook.allocation.topology": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
     "oci_gpu_hook.apply.device_access.v1": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),

@@ -75,6 +75,8 @@ def write(config: Config, entry: Entry) -> None:
     if entry.attached:
         document["attached"] = entry.attached
         document["capabilities"] = entry.capabilities
+    if entry.node_sources:
+        document["nodeSources"] = entry.node_sources
     if entry.late:
         document["late"] = entry.late
     if entry.rootfs_born:
