@@ -35,9 +35,9 @@ def serve(
     request = claim.request
     injected = request.source == IN_THE_BUNDLE
     for lease in table.leases:
-        if not _is_own(lease, claim):
+        if not is_own(lease, claim):
             others.append(lease)
-        elif own is None and lease.injected == injected and _is_of_kind(lease, request.kind):
+        elif own is None and lease.injected == injected and not lease.attached and _is_of_kind(lease, request.kind):
             own = lease
         else:
             beside.append(lease)
@@ -83,7 +83,7 @@ def choose_in_turn(
     return select.choose(request, devices, held)
 
 
-def _is_own(lease: Lease, claim: Claim) -> bool:
+def is_own(lease: Lease, claim: Claim) -> bool:
     """Tell whether a lease is this container's: held by its process, or by the runtime that creates it.
 
     The id is not enough: two runtimes with roots of their own may each have a container with that id.

@@ -51,7 +51,7 @@ def _lease_json(lease: Lease) -> dict[str, object]:
     }
     if lease.pod:
         document["pod"] = lease.pod
-    for name, value in (("counted", lease.counted), ("injected", lease.injected)):
+    for name, value in (("counted", lease.counted), ("injected", lease.injected), ("attached", lease.attached)):
         if value:
             document[name] = True
     return document
@@ -95,7 +95,7 @@ def _wrong_lease(entry: Any) -> str:
     trouble = wrong(entry, _LEASE_OF_POD if type(entry) is dict and "pod" in entry else _LEASE)
     if trouble:
         return trouble
-    for name in ("counted", "injected"):
+    for name in ("counted", "injected", "attached"):
         if type(entry.get(name, False)) is not bool:
             return f"{name}: expected true or false, found {quoted(entry[name])}"
     for device in entry["devices"]:
@@ -119,6 +119,7 @@ def _lease(entry: Any) -> Lease:
             "pod": entry.get("pod", ""),
             "counted": entry.get("counted", False),
             "injected": entry.get("injected", False),
+            "attached": entry.get("attached", False),
         }
     )
 

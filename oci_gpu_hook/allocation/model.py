@@ -33,7 +33,7 @@ class Lease(Record):
 
     starting: the holder is the runtime that creates the container, which has no process yet. pod:
     NAMESPACE/POD/CONTAINER, "" outside a pod. counted: whether this project chose the devices. injected: whether
-    somebody else has put them into the container.
+    somebody else has put them into the container. attached: whether they came while it ran.
     """
 
     container: str
@@ -45,6 +45,7 @@ class Lease(Record):
     pod: str = ""
     counted: bool = False
     injected: bool = False
+    attached: bool = False
 
     @property
     def name(self) -> str:

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 class Starting:
     """Journals a start: the container gets an entry."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, attached: Sequence[str] = ()) -> None:
         self._site = site
+        self._attached = tuple(attached)
         self._entry: Entry | None = None
 
     def write(self, look: Callable[[], Work]) -> Work:
@@ -35,7 +36,7 @@ class Starting:
 
         def entry_of() -> Entry:
             works.append(look())
-            return _of_start(works[0], self._site)
+            return _of_start(works[0], self._site, self._attached)
 
         root = os.fstat(self._site.rootfs.fd)
         self._entry = journal.record(self._site.config, (root.st_dev, root.st_ino), entry_of)
@@ -58,9 +59,10 @@ class Starting:
 class Mending:
     """Journals a repair: the container's entry is extended by what is added."""
 
-    def __init__(self, entry: Entry, plan: Plan, site: Site) -> None:
+    def __init__(self, entry: Entry, plan: Plan, site: Site, attached: Sequence[str] = ()) -> None:
         self._entry = entry
         self._site = site
+        self._attached = tuple(attached)
         nodes = {node.path: (node.major, node.minor) for node in plan.edits.device_nodes}
         self._new = {path: numbers for path, numbers in nodes.items() if path not in entry.node_paths}
 
@@ -87,6 +89,9 @@ class Mending:
             node_paths=(*entry.node_paths, *self._new),
             mounts=tuple(dict.fromkeys((*entry.mounts, *mounts))),
             late=tuple([late for late in entry.late if not self._brings(late[0], mounts)]),
+            gpus=(*entry.gpus, *self._attached),
+            attached=(*entry.attached, *self._attached),
+            capabilities=entry.capabilities or (work.plan.request.driver_capabilities if self._attached else ()),
         )
         journal.write(self._site.config, extended)
         return work
@@ -110,7 +115,7 @@ def _sources(nodes: Sequence[DeviceNode]) -> tuple[tuple[str, str], ...]:
     return tuple([(path, source if os.path.exists(source) else "") for path, source in places])
 
 
-def _of_start(work: Work, site: Site) -> Entry:
+def _of_start(work: Work, site: Site, attached: tuple[str, ...]) -> Entry:
     plan = work.plan
     container, config = site.container, site.config
     own_pid = int(os.readlink("/proc/self"))  # under Mesos getpid() is not what /proc says
@@ -141,4 +146,6 @@ def _of_start(work: Work, site: Site) -> Entry:
         since=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         rootfs_born=syscalls.birth(site.rootfs.fd),
         late=plan.late,
+        attached=attached,
+        capabilities=plan.request.driver_capabilities if attached else (),
     )

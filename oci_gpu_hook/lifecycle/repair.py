@@ -15,23 +15,12 @@ from oci_gpu_hook.apply.journal.entry import key
 from oci_gpu_hook.apply.operations import bind
 from oci_gpu_hook.apply.operations.inspection import Finding
 from oci_gpu_hook.apply.process import Process, Site, check_process
-from oci_gpu_hook.base import apart, limits, log
-from oci_gpu_hook.base.document import dump
-from oci_gpu_hook.base.document import parse as parse_json
-from oci_gpu_hook.base.errors import (
-    ApplyError,
-    DriverError,
-    HookError,
-    InvalidInput,
-    described_bug,
-    quoted,
-    reason,
-)
-from oci_gpu_hook.lifecycle import verify
+from oci_gpu_hook.base import log
+from oci_gpu_hook.base.errors import DriverError, InvalidInput, quoted
+from oci_gpu_hook.lifecycle import apart_from_container, asked, verify
 from oci_gpu_hook.lifecycle.admission import readmitted
 from oci_gpu_hook.lifecycle.journaling import Mending
 from oci_gpu_hook.oci import container as containers
-from oci_gpu_hook.request import parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,39 +38,15 @@ def repair(entry: Entry, config: Config) -> tuple[Finding, ...]:
     the work, since a container may have a volume that never answers; what that process has done by then is undone when
     the container ends.
     """
-    what = f"container {quoted(entry.id)}"
-
-    def work() -> bytes:
-        try:
-            return dump({"mended": [each.__dict__ for each in _repair(entry, config)]})
-        except HookError as error:
-            said = [error.what, error.why, error.remedy]
-        except OSError as error:
-            said = [what, reason(error), "run this as root, in the host's namespaces"]
-        except Exception as error:  # noqa: BLE001  a bug, of which the other process tells
-            said = [what, described_bug(error), "please report this with the container's config.json"]
-        return dump({"refused": said})
-
-    data = apart.answer(work, limits.CONTAINER_FILES_SECONDS)
-    if not data:
-        why = f"a file system in it has not answered for {limits.CONTAINER_FILES_SECONDS:.0f} s"
-        if data is not None:
-            why = "the process that repaired it ended without an answer"
-        raise ApplyError(what, why, "look at its volumes of FUSE and NFS")
-    answer = parse_json(data, "answer")
-    if "refused" in answer:
-        raise HookError(*answer["refused"])
-    return tuple([Finding(**each) for each in answer["mended"]])
+    mended = apart_from_container.done(entry.id, lambda: [each.__dict__ for each in _repair(entry, config)])
+    return tuple([Finding(**each) for each in mended])
 
 
 def _repair(entry: Entry, config: Config) -> tuple[Finding, ...]:
     os.umask(0)  # modes are set when files are created: see Directory.make_node
     check_process(entry.pid)
     container = _container(entry)
-    request = parse.parse(container, config)
-    if request is None:
-        why = "its config.json asks for none now, or the configuration lets it have none"
-        raise InvalidInput(f"container {quoted(entry.id)} was given GPUs", why, "restart the container")
+    request = asked.of_running(container, entry, config)
     admission = readmitted(container, request, config, entry.gpus)
     with journal.Lock(config, entry.rootfs_identity), Process(entry.pid) as process:
         entry = _as_it_is_now(entry, config)

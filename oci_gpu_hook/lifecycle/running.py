@@ -6,11 +6,13 @@ import os
 
 from oci_gpu_hook.apply.journal import reader as entries
 from oci_gpu_hook.base.errors import InvalidInput, quoted
+from oci_gpu_hook.oci import engine_records, runtime_states
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from oci_gpu_hook.apply.journal.entry import Entry
     from oci_gpu_hook.base.config.model import Config
+    from oci_gpu_hook.oci.runtime_states import Running
 
 
 def everything(config: Config) -> list[Entry]:
@@ -40,6 +42,30 @@ def named(name: str, config: Config) -> Entry:
     raise InvalidInput(
         what, "is not a running container that was given GPUs", "see `oci-gpu leases` for those that were"
     )
+
+
+def anyone(name: str, runtime_root: str = "") -> Running:
+    """Return the running container meant, of any engine, whether it was given GPUs or not.
+
+    name: its name or id, the start of its id, or the pid of a process in it. runtime_root: of a runtime whose state is
+    at no usual place. Raises InvalidInput when it is none, or several.
+    """
+    living = list(runtime_states.everything(more=(runtime_root,) if runtime_root else ()))
+    found = [one for one in living if one.id == name]
+    found = found or [one for one in living if name and engine_records.name_of(one.id, one.rootfs) == name]
+    if not found and name.isdecimal():
+        namespace = _mount_namespace(name)
+        found = [one for one in living if namespace and _mount_namespace(str(one.pid)) == namespace]
+    found = found or [one for one in living if name and one.id.startswith(name)]
+    what = f"container {quoted(name)}"
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise InvalidInput(
+            what, f"is {len(found)} running containers", "give the whole id, or the pid of a process in it"
+        )
+    remedy = "name one that `docker ps`, `podman ps` or `crictl ps` shows, or the pid of a process in it"
+    raise InvalidInput(what, "is no running container of runc or crun", remedy)
 
 
 def _around(pid: str, entries: list[Entry]) -> list[Entry]:

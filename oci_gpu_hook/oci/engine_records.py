@@ -1,4 +1,4 @@
-"""Reads from an engine's records of a container's image which environment and annotations the image brings.
+"""Reads from an engine's records what a container is called, and which environment and annotations its image brings.
 
 config.json has a single environment and a single list of annotations, which do not show who wrote an entry. Docker
 (with its own image store) and engines built on containers/storage (Podman, CRI-O) keep the image's configuration in
@@ -34,6 +34,25 @@ def image_environment(rootfs: str, container: str) -> tuple[str, ...] | None:
         return None
     entries = _dockers(store, driver, container)
     return _of_containers_storage(store, driver, container) if entries is None else entries
+
+
+def name_of(container_id: str, rootfs: str) -> str:
+    """Return the name that people have given a container of Docker, Podman or CRI-O; "" if none is recorded."""
+    store, driver = _store_of(rootfs)
+    if not driver:
+        return ""
+    record = _read(f"{store}/containers/{container_id}/config.v2.json")
+    return _text(record, "Name").lstrip("/") or _name_in_containers_storage(store, driver, container_id)
+
+
+def _name_in_containers_storage(store: str, driver: str, container_id: str) -> str:
+    for name in ("containers.json", "volatile-containers.json"):
+        records = _read(f"{store}/{driver}-containers/{name}")
+        for record in records if type(records) is list else ():
+            if _text(record, "id") == container_id:
+                names = record.get("names")
+                return next((each for each in names if type(each) is str), "") if type(names) is list else ""
+    return ""
 
 
 def _dockers(store: str, driver: str, container: str) -> tuple[str, ...] | None:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from typing import Final
 
 IN_THE_BUNDLE: Final = "bundle"  # the source of devices that somebody else has put into config.json
+ATTACHED: Final = "attached"  # the source of devices that were attached while the container ran
 DEFAULT_KIND: Final = "nvidia.com/gpu"  # the kind of names without one, and of records without one
 ANNOTATION_PREFIX: Final = "io.oci-gpu-hook."
 VARIABLE_PREFIX: Final = "OCI_GPU_"
@@ -30,8 +31,8 @@ class Request(Record):
     memory: minimum bytes of each counted GPU; 0 for any.
     wait: seconds to wait for counted GPUs to become free.
     requirements: the values of NVIDIA_REQUIRE_* that the driver and the granted GPUs must satisfy, all of them.
-    source: `annotations`, `mounts`, `swarm`, `environment` or `legacy-image`; `bundle` for devices that were not asked
-    for and are in the bundle.
+    source: `annotations`, `mounts`, `swarm`, `environment` or `legacy-image`; `attached` for devices that were
+    attached to a running container; `bundle` for devices that were not asked for and are in the bundle.
     warnings: parts of the request that do less than their author may expect.
     beside: requests for other kinds of devices, one for each kind; these have nothing beside them.
     engine_serves: whether the names are from annotations that the engines of Kubernetes serve themselves, so that a

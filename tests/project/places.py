@@ -76,6 +76,12 @@ APPLY: Allowed = {
 }
 
 LIFECYCLE: Allowed = {
+    "lifecycle/attach.py": {"_check_root": {"os.stat": "the root directory that the runtime's own state names"}},
+    "lifecycle/in_use.py": {
+        "_has_open": {"os.listdir": PROC, "os.stat": PROC},
+        "_namespaces": {"os.readlink": PROC},
+        "_processes": {"os.listdir": PROC},
+    },
     "lifecycle/cdi_container.py": {"_of_host": {"os.stat": "a device node of the host that config.json names"}},
     "lifecycle/container_user.py": {
         "of": {"os.access": "a device node of the host"},

@@ -40,6 +40,14 @@ EXAMPLES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
         ("oci-gpu verify 3f2a", "one, by the start of its id"),
         ("oci-gpu verify 4711", "one, by a process in it"),
     ),
+    "attach": (
+        ("oci-gpu attach web --count 1", "give a running container a free GPU"),
+        ("oci-gpu attach 3f2a --devices 2,3 --exclusive", "these, for this container alone"),
+    ),
+    "detach": (
+        ("oci-gpu detach web --all", "take all of its GPUs; refused while one is in use"),
+        ("oci-gpu detach web --devices 2 --force", "end the processes that use GPU 2 first"),
+    ),
     "repair": (
         ("oci-gpu repair 3f2a", "put back what this container lost"),
         ("oci-gpu repair --all", "after a driver upgrade or systemctl daemon-reload"),

@@ -22,6 +22,8 @@ COMMANDS: Final = (
     "leases",
     "verify",
     "repair",
+    "attach",
+    "detach",
     "cdi",
     "install",
     "uninstall",

@@ -77,19 +77,15 @@ def allow(cgroup: DeviceCgroup, nodes: Sequence[Node], rules: Sequence[DeviceRul
     `rules` are the bundle's linux.resources.devices, used to recognise a program that cannot be read back. Raises
     ApplyError.
     """
-    if not cgroup.levels:
-        return Grant([], cgroup.note)
-    changes: list[Change] = []
-    grant = Grant(changes)
-    try:
-        _controller(cgroup.version).allow(cgroup, nodes, rules, changes)
-    except OSError as error:
-        grant.undo()
-        return _refused(cgroup, error)
-    except ApplyError:
-        grant.undo()
-        raise
-    return grant
+    return _change("allow", cgroup, nodes, rules)
+
+
+def refuse(cgroup: DeviceCgroup, nodes: Sequence[Node], rules: Sequence[DeviceRule]) -> Grant:
+    """Have the container read and write the character devices `nodes` no more. All or nothing. Raises ApplyError.
+
+    rules: as for `allow`. A process that has a node open keeps it. Nothing is changed without a device controller.
+    """
+    return _change("refuse", cgroup, nodes, rules)
 
 
 def allows(cgroup: DeviceCgroup, major: int, minor: int) -> bool | None:
@@ -106,6 +102,23 @@ def refused(cgroup: DeviceCgroup, nodes: Sequence[Node]) -> tuple[Node, ...]:
         return ()
     found: tuple[Node, ...] = _controller(cgroup.version).refused(cgroup, nodes)
     return found
+
+
+def _change(what: str, cgroup: DeviceCgroup, nodes: Sequence[Node], rules: Sequence[DeviceRule]) -> Grant:
+    """Have the module for that version of cgroups `allow` or `refuse` the nodes."""
+    if not cgroup.levels:
+        return Grant([], cgroup.note)
+    changes: list[Change] = []
+    grant = Grant(changes)
+    try:
+        getattr(_controller(cgroup.version), what)(cgroup, nodes, rules, changes)
+    except OSError as error:
+        grant.undo()
+        return _refused(cgroup, error)
+    except ApplyError:
+        grant.undo()
+        raise
+    return grant
 
 
 def _controller(version: int) -> ModuleType:

@@ -12,7 +12,7 @@ from struct import pack, unpack_from
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
     from typing import Final
 
     Node = tuple[int, int]  # major, minor of a character device
@@ -43,15 +43,17 @@ def instruction(opcode: int, destination: int = 0, source: int = 0, offset: int 
     return pack("<BBhi", opcode, source << 4 | destination, offset, immediate)
 
 
-_RETURN_1: Final = instruction(_MOV, 0, immediate=1) + instruction(_EXIT)
+_RETURN: Final = tuple(instruction(_MOV, 0, immediate=answer) + instruction(_EXIT) for answer in (0, 1))
 
 
-def prefix(nodes: Sequence[Node]) -> bytes:
-    """Return instructions that permit reading and writing `nodes`, and fall through for all else."""
+def prefix(nodes: Sequence[Node], *, permits: bool = True) -> bytes:
+    """Return instructions that permit, or refuse, reading and writing `nodes`, and fall through for all else."""
     if len(nodes) > _MOST:
-        return prefix(nodes[:_MOST]) + prefix(nodes[_MOST:])
+        return prefix(nodes[:_MOST], permits=permits) + prefix(nodes[_MOST:], permits=permits)
     rules = b"".join(
-        instruction(_JNE, 2, offset=3, immediate=major) + instruction(_JNE, 3, offset=2, immediate=minor) + _RETURN_1
+        instruction(_JNE, 2, offset=3, immediate=major)
+        + instruction(_JNE, 3, offset=2, immediate=minor)
+        + _RETURN[permits]
         for major, minor in nodes
     )
     return (
@@ -65,16 +67,20 @@ def prefix(nodes: Sequence[Node]) -> bytes:
 
 
 def split(code: bytes) -> tuple[tuple[Node, ...], bytes]:
-    """Return the nodes in prefixes of this project, `()` if there is none, and the program after them."""
+    """Return the nodes in prefixes of this project that permit, `()` if there is none, and the program after them."""
+    return _split(code, permits=True)
+
+
+def _split(code: bytes, *, permits: bool) -> tuple[tuple[Node, ...], bytes]:
     nodes: tuple[Node, ...] = ()
-    found, code = _split_first(code)
+    found, code = _split_first(code, permits=permits)
     while found:
         nodes += found
-        found, code = _split_first(code)
+        found, code = _split_first(code, permits=permits)
     return nodes, code
 
 
-def _split_first(code: bytes) -> tuple[tuple[Node, ...], bytes]:
+def _split_first(code: bytes, *, permits: bool) -> tuple[tuple[Node, ...], bytes]:
     if len(code) < _PROLOGUE * INSTRUCTION_SIZE:
         return (), code
     (offset,) = unpack_from("<h", code, 2 * INSTRUCTION_SIZE + 2)
@@ -86,13 +92,29 @@ def _split_first(code: bytes) -> tuple[tuple[Node, ...], bytes]:
         (unpack_from("<i", code, at + 4)[0], unpack_from("<i", code, at + INSTRUCTION_SIZE + 4)[0])
         for at in range(first, end, _RULE * INSTRUCTION_SIZE)
     )
-    return (nodes, code[end:]) if code[:end] == prefix(nodes) else ((), code)
+    return (nodes, code[end:]) if code[:end] == prefix(nodes, permits=permits) else ((), code)
 
 
 def extended(code: bytes, nodes: Iterable[Node]) -> bytes:
     """Return `code` with a prefix that permits `nodes`, and what an earlier prefix of this project permits."""
-    earlier, rest = split(code)
-    return prefix(sorted({*earlier, *nodes})) + rest
+    permitted, rest = split(code)
+    refused, rest = _split(rest, permits=False)
+    return _with_prefixes({*permitted, *nodes}, {*refused}.difference(nodes), rest)
+
+
+def reduced(code: bytes, nodes: Iterable[Node]) -> bytes:
+    """Return `code` with a prefix that refuses `nodes`, and without what permits them of an earlier prefix.
+
+    Other nodes are permitted and refused as before. The program grows by what is refused now, not with each change.
+    """
+    permitted, rest = split(code)
+    refused, rest = _split(rest, permits=False)
+    return _with_prefixes({*permitted}.difference(nodes), {*refused, *nodes}, rest)
+
+
+def _with_prefixes(permitted: Collection[Node], refused: Collection[Node], rest: bytes) -> bytes:
+    before = prefix(sorted(permitted)) if permitted else b""
+    return before + (prefix(sorted(refused), permits=False) if refused else b"") + rest
 
 
 def is_hidden(code: bytes) -> bool:

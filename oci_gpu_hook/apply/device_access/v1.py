@@ -23,6 +23,21 @@ _READ_WRITE: Final = frozenset("rw")
 _NONE: Final[frozenset[str]] = frozenset()
 
 
+class Refused:
+    """A rule that was taken out of a cgroup's list."""
+
+    def __init__(self, directory: int, rule: str) -> None:
+        self._directory = directory
+        self._rule = rule
+
+    def undo(self) -> None:
+        """Add the rule again."""
+        _write(self._directory, "devices.allow", self._rule)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
 class Allowed:
     """A rule that was added to a cgroup's list."""
 
@@ -32,11 +47,7 @@ class Allowed:
 
     def undo(self) -> None:
         """Remove the rule again."""
-        denying = os.open("devices.deny", os.O_WRONLY | os.O_CLOEXEC, dir_fd=self._directory)
-        try:
-            os.write(denying, self._rule.encode("ascii"))
-        finally:
-            os.close(denying)
+        _write(self._directory, "devices.deny", self._rule)
 
     def close(self) -> None:
         """Nothing is held."""
@@ -58,6 +69,21 @@ def allow(cgroup: DeviceCgroup, nodes: Sequence[Node], _rules: Sequence[DeviceRu
             os.close(allowing)
 
 
+def refuse(cgroup: DeviceCgroup, nodes: Sequence[Node], _rules: Sequence[DeviceRule], changes: list[Change]) -> None:
+    """Have the container's cgroups refuse to read and write `nodes`; `changes` records what was done.
+
+    What a cgroup refuses, all below it refuse too. A rule for all devices of a driver, which other nodes may need,
+    stays as it is: `allows` tells.
+    """
+    listed = _read_list(cgroup.levels[0])
+    for major, minor in nodes:
+        access = "".join(sorted(listed.get(f"{major}:{minor}", _NONE) & _READ_WRITE))
+        if access:
+            rule = f"c {major}:{minor} {access}"
+            _write(cgroup.levels[0], "devices.deny", rule)
+            changes.append(Refused(cgroup.levels[0], rule))
+
+
 def allows(cgroup: DeviceCgroup, major: int, minor: int) -> bool:
     """Tell whether the process's cgroup permits reading and writing the node."""
     return not _missing(_read_list(cgroup.levels[-1]), major, minor)
@@ -67,6 +93,14 @@ def refused(cgroup: DeviceCgroup, nodes: Sequence[Node]) -> tuple[Node, ...]:
     """Return the nodes that the process's cgroup does not permit to be read and written."""
     listed = _read_list(cgroup.levels[-1])
     return tuple(node for node in nodes if _missing(listed, *node))
+
+
+def _write(directory: int, name: str, rule: str) -> None:
+    fd = os.open(name, os.O_WRONLY | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        os.write(fd, rule.encode("ascii"))
+    finally:
+        os.close(fd)
 
 
 def _add(cgroup: DeviceCgroup, allowing: int, node: Node, access: str) -> None:

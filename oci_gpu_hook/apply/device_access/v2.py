@@ -12,12 +12,18 @@ import os
 
 from oci_gpu_hook.apply.device_access import bpf
 from oci_gpu_hook.apply.device_access.bpf_interpreter import permits
-from oci_gpu_hook.apply.device_access.device_program import extended, is_hidden, is_self_contained, split
+from oci_gpu_hook.apply.device_access.device_program import (
+    extended,
+    is_hidden,
+    is_self_contained,
+    reduced,
+    split,
+)
 from oci_gpu_hook.base.errors import ApplyError, quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Final
 
     from oci_gpu_hook.apply.device_access.model import Change, DeviceCgroup, Node
@@ -61,6 +67,23 @@ def allow(cgroup: DeviceCgroup, nodes: Sequence[Node], rules: Sequence[DeviceRul
         _check_ancestors(cgroup, nodes)
 
 
+def refuse(cgroup: DeviceCgroup, nodes: Sequence[Node], rules: Sequence[DeviceRule], changes: list[Change]) -> None:
+    """Have the container's topmost cgroup refuse to read and write `nodes`; what was changed goes into `changes`.
+
+    Those below it need not: one refusal decides. Raises as `allow` does.
+    """
+    for _ in range(_ATTEMPTS):
+        flags, programs = bpf.attached(cgroup.levels[0])
+        alone = len(programs) == 1 and flags == bpf.ALLOW_MULTI
+        try:
+            for program in programs:
+                changes += _exchange(cgroup.levels[0], program, flags, nodes, rules if alone else None, _refusing)
+        except FileNotFoundError:  # someone else has replaced the program since the query
+            continue
+        return
+    raise _unsteady()
+
+
 def allows(cgroup: DeviceCgroup, major: int, minor: int) -> bool | None:
     """Tell whether the process's cgroup permits reading and writing the node; None if a program cannot be read."""
     answers = {permits(_read(program), major, minor) for program in bpf.effective(cgroup.levels[-1])}
@@ -91,32 +114,43 @@ def _extend_all(directory: int, nodes: Sequence[Node], rules: Sequence[DeviceRul
         try:
             alone = len(programs) == 1 and flags == bpf.ALLOW_MULTI  # the way in which runtimes attach theirs
             for program in programs:
-                changes += _extend(directory, program, flags, nodes, rules if alone else None)
+                changes += _exchange(directory, program, flags, nodes, rules if alone else None, _permitting)
         except FileNotFoundError:  # the program was replaced since the query
             continue
         return len(programs)
-    raise ApplyError(
+    raise _unsteady()
+
+
+def _unsteady() -> ApplyError:
+    return ApplyError(
         "cannot change the container's device program",
         f"it was replaced {_ATTEMPTS} times while it was read, or is held by a bpf link",
         "look with `bpftool cgroup tree` for what manages the container's devices besides its runtime",
     )
 
 
-def _extend(
-    directory: int, program: int, flags: int, nodes: Sequence[Node], rules: Sequence[DeviceRule] | None
+def _exchange(  # noqa: PLR0913, PLR0917
+    directory: int,
+    program: int,
+    flags: int,
+    nodes: Sequence[Node],
+    rules: Sequence[DeviceRule] | None,
+    changed: Callable[[bytes, Sequence[Node]], bytes],
 ) -> tuple[Replaced, ...]:
-    """Make one program permit `nodes`, if it does not. Raises FileNotFoundError if it is no longer attached.
+    """Put what `changed` makes of a program in its place, unless that is the same program.
 
-    rules: None for a program that may not be the container runtime's.
+    rules: None for a program that may not be the container runtime's. Raises FileNotFoundError when the program is not
+    attached any more.
     """
     held = [bpf.open_program(program)]
     try:
         code = bpf.instructions(held[0])
         if is_hidden(code):
             code = _uncovered(held[0], code, nodes, rules)
-        if not _not_permitted(code, nodes, {False, None}):
+        new = changed(code, nodes)
+        if new == code:
             return ()
-        held.append(bpf.load(_permitting(code, nodes)))
+        held.append(bpf.load(new))
         bpf.replace(directory, held[1], held[0], flags)
         change = Replaced(directory, held[0], held[1], flags)
         held = []
@@ -172,14 +206,29 @@ def _recognised(program: int, nodes: Sequence[Node], rules: Sequence[DeviceRule]
 
 
 def _permitting(code: bytes, nodes: Sequence[Node]) -> bytes:
-    """Return a program that permits `nodes`, and all that the instructions `code` permit."""
+    """Return a program that permits `nodes` and otherwise does what the program `code` does: `code` where it does."""
+    if not _not_permitted(code, nodes, {False, None}):
+        return code
+    _check_changeable(code)
+    return extended(code, nodes)
+
+
+def _refusing(code: bytes, nodes: Sequence[Node]) -> bytes:
+    """Return a program that refuses `nodes` and otherwise does what the program `code` does: `code` where it does."""
+    permitted = [node for node in nodes if not _not_permitted(code, [node], {False})]
+    if not permitted:
+        return code
+    _check_changeable(code)
+    return reduced(code, permitted)
+
+
+def _check_changeable(code: bytes) -> None:
     if not is_self_contained(code):
         raise ApplyError(
             "cannot change the container's device program",
             "it is not a container runtime's: it calls functions or maps of its own",
             "let the tool that attached it permit the GPU (`bpftool cgroup tree` names it)",
         )
-    return extended(code, nodes)
 
 
 def _check_ancestors(cgroup: DeviceCgroup, nodes: Sequence[Node]) -> None:

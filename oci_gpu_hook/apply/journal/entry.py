@@ -40,6 +40,8 @@ class Entry(Record):
     cached: paths that were added to the rootfs's own /etc/ld.so.cache; () if a new cache was mounted over it.
     ld_cache: the paths that its ld cache was to list.
     late: what the host had not created yet at its start, as in devices.model.Contribution; `oci-gpu repair` adds it.
+    attached: those of `gpus` that it was given while it ran, and capabilities: the driver capabilities that it got with
+    them.
 
     In entries of older versions driver, boot_id and since are "", and mounted is ().
     """
@@ -68,6 +70,8 @@ class Entry(Record):
     hook: tuple[int, int] = (0, 0)
     rootfs_born: int = 0
     late: tuple[tuple[str, bool], ...] = ()
+    attached: tuple[str, ...] = ()
+    capabilities: tuple[str, ...] = ()
     key: str = ""
 
     def awaits(self, path: str) -> bool:

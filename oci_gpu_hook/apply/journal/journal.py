@@ -72,6 +72,9 @@ def write(config: Config, entry: Entry) -> None:
         "mounted": entry.mounted,
         "ldCache": entry.ld_cache,
     }
+    if entry.attached:
+        document["attached"] = entry.attached
+        document["capabilities"] = entry.capabilities
     if entry.node_sources:
         document["nodeSources"] = entry.node_sources
     if entry.late:

@@ -115,6 +115,8 @@ def _entry(document: dict[str, Any]) -> Entry:
         since=str(document.get("since", "")),
         hook=(int(document.get("hookPid", 0)), int(document.get("hookStartTime", 0))),
         rootfs_born=int(document.get("rootfsBorn", 0)),
+        attached=tuple(map(str, document.get("attached", ()))),
+        capabilities=tuple(map(str, document.get("capabilities", ()))),
         late=tuple([(str(path), bool(needed)) for path, needed in document.get("late", ())]),
     )
 

@@ -64,6 +64,15 @@ def drop_in(unit: str, nodes: Sequence[Node], root: str = "/") -> None:
         raise ApplyError(f"cannot write a drop-in for {quoted(unit)}", reason(error), _REMEDY) from None
 
 
+def others(unit: str, root: str = "/") -> dict[str, str]:
+    """Return the devices that the unit may use without this project's drop-in: access by node. Raises ApplyError."""
+    try:
+        return allowed_devices(unit, NAME, root)
+    except OSError as error:
+        why = f"{quoted(error.filename)}: {reason(error)}"
+        raise ApplyError(f"cannot read how systemd configures {quoted(unit)}", why, "mend that file") from None
+
+
 def is_known(unit: str, nodes: Iterable[Node], root: str = "/") -> bool:
     """Tell whether systemd knows, for example from the runtime, that a restricted unit may use all of `nodes`.
 

@@ -12,7 +12,7 @@ from oci_gpu_hook.base import limits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from typing import Final, Literal
 
     Node = tuple[int, int]  # major, minor of a character device
@@ -41,18 +41,33 @@ def allowing_devices(unit: str, nodes: Sequence[Node]) -> bytes:
 
     org.freedesktop.systemd1(5): SetUnitProperties(unit, runtime, [("DeviceAllow", [(node, access), …])]).
     """
+    return _setting(unit, [[(f"/dev/char/{major}:{minor}", "rw") for major, minor in nodes]])
+
+
+def allowing_only(unit: str, allowed: Mapping[str, str]) -> bytes:
+    """Return the call that permits a unit these devices and no others while it runs. allowed: access ("rwm") by node.
+
+    systemd.resource-control(5): an empty DeviceAllow= cancels those before it.
+    """
+    return _setting(unit, [[], [*allowed.items()]])
+
+
+def _setting(unit: str, values: Sequence[Sequence[tuple[str, str]]]) -> bytes:
+    """Return the call that sets DeviceAllow to each of the values in turn."""
     body = _Writer()
     body.string(unit)
     body.number(1)
     properties = body.begin_array()
-    body.string("DeviceAllow")
-    body.signature("a(ss)")
-    devices = body.begin_array()
-    for major, minor in nodes:
+    for value in values:
         body.align(_STRUCT)
-        body.string(f"/dev/char/{major}:{minor}")
-        body.string("rw")
-    body.end_array(devices)
+        body.string("DeviceAllow")
+        body.signature("a(ss)")
+        devices = body.begin_array()
+        for node, access in value:
+            body.align(_STRUCT)
+            body.string(node)
+            body.string(access)
+        body.end_array(devices)
     body.end_array(properties)
 
     head = _Writer()

@@ -17,7 +17,7 @@ from oci_gpu_hook.base.errors import ApplyError, quoted, reason
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _socket import socket
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Final
 
     Node = tuple[int, int]  # major, minor of a character device
@@ -35,6 +35,18 @@ def allow_devices(unit: str, nodes: Sequence[Node], root: str = "/", patience: f
 
     root: of the host's file system.
     """
+    _tell(unit, message.allowing_devices(unit, nodes), root, patience)
+
+
+def allow_only(unit: str, allowed: Mapping[str, str], root: str = "/", patience: float = PATIENCE) -> None:
+    """Have systemd allow a running unit these devices and no others. Raises ApplyError, also if it does not answer.
+
+    allowed: access, such as "rwm", by node as in DeviceAllow=. root: of the host's file system.
+    """
+    _tell(unit, message.allowing_only(unit, allowed), root, patience)
+
+
+def _tell(unit: str, call: bytes, root: str, patience: float) -> None:
     import _socket  # the module `socket` costs fifteen times as much, and none of it is needed
 
     what = f"systemd was not told of the devices of {quoted(unit)}"
@@ -43,7 +55,7 @@ def allow_devices(unit: str, nodes: Sequence[Node], root: str = "/", patience: f
         try:
             conversation = _Conversation(connection, monotonic() + patience)
             connection.connect(os.path.join(root, _SOCKET))
-            said = conversation.ask(message.allowing_devices(unit, nodes))
+            said = conversation.ask(call)
         finally:
             connection.close()
     except (OSError, ValueError) as error:

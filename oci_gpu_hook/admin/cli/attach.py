@@ -1,0 +1,66 @@
+"""Give a running container GPUs: device access, nodes and the driver's libraries, as at a start, all or nothing.
+
+CONTAINER is the name or the id of a container, the start of an id, or the number of a process in it. A program that is
+started in the container afterwards (docker exec, podman exec) can use the GPUs. A container that is restarted gets what
+it asks for itself, not what was attached.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from oci_gpu_hook.base.config import load as configs
+from oci_gpu_hook.base.errors import InvalidInput, one_line
+from oci_gpu_hook.lifecycle import attach, running
+from oci_gpu_hook.request import values
+from oci_gpu_hook.request.model import ATTACHED, Request
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+
+SUMMARY = "give a running container GPUs"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command line."""
+    parser.add_argument("container", metavar="CONTAINER", help="a running container")
+    parser.add_argument(
+        "--runtime-root", metavar="DIR", default="", help="where the runtime keeps its state, if not at a usual place"
+    )
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--devices", metavar="NAME,…", help="these GPUs: indices, UUIDs, MIG devices")
+    which.add_argument("--count", metavar="N", type=int, help="as many GPUs, whichever are free")
+    parser.add_argument("--memory", metavar="SIZE", default="", help="with --count: least memory of each, as 40GiB")
+    parser.add_argument("--exclusive", action="store_true", help="for this container alone")
+    parser.add_argument(
+        "--capabilities", metavar="NAME,…", default="compute,utility", help="driver capabilities (default: %(default)s)"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Attach, and say what the container has got."""
+    config = configs.of_this_user(configs.load(options.config))
+    request = _request(options)
+    meant = running.anyone(options.container, options.runtime_root)
+    done = attach.attach(meant, request, config)
+    for text in done.warnings:
+        print(one_line(f"oci-gpu: warning: {text}"), file=sys.stderr)
+    print(one_line(f"{meant.id}: attached {', '.join(done.uuids)}; a restart of the container does not keep them"))
+    return 0
+
+
+def _request(options: argparse.Namespace) -> Request:
+    """Return the request that the options make. Raises InvalidInput."""
+    if options.count is not None and options.count < 1:
+        raise InvalidInput(f"--count {options.count}", "is less than 1", "give the number of GPUs to attach")
+    if options.memory and options.count is None:
+        raise InvalidInput("--memory", "says which GPUs a count means", "give --count as well")
+    return Request(
+        devices=tuple(filter(None, (options.devices or "").split(","))),
+        count=options.count,
+        memory=values.size(options.memory, "--memory") if options.memory else 0,
+        exclusive=options.exclusive,
+        driver_capabilities=tuple(sorted(filter(None, options.capabilities.split(",")))),
+        source=ATTACHED,
+    )

@@ -1,0 +1,150 @@
+"""Gives a running container GPUs that it does not have: lease, journal, nodes, libraries, ld cache, device access.
+
+The container runs meanwhile and may be hostile. It is changed by the code that starts containers, on the same
+descriptors and under the same rules, all or nothing. A container that was started with GPUs has the driver's files, and
+gets nodes and access; to one that was not, an entry in the journal is written as at a start.
+"""
+
+from __future__ import annotations
+
+import os
+
+from oci_gpu_hook.allocation import attached as leases
+from oci_gpu_hook.apply import transaction
+from oci_gpu_hook.apply.journal import journal, reader
+from oci_gpu_hook.apply.journal.entry import DIRECTORY, key_of
+from oci_gpu_hook.apply.process import Process, Site, check_process
+from oci_gpu_hook.base import state
+from oci_gpu_hook.base.errors import InvalidInput, quoted, reason
+from oci_gpu_hook.base.processes import start_time
+from oci_gpu_hook.base.record import Record
+from oci_gpu_hook.devices import vendors
+from oci_gpu_hook.devices.edits import ContainerEdits
+from oci_gpu_hook.lifecycle import apart_from_container, asked, verify
+from oci_gpu_hook.lifecycle.admission import Admission
+from oci_gpu_hook.lifecycle.journaling import Mending, Starting
+from oci_gpu_hook.oci import container as containers
+from oci_gpu_hook.request import parse
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from oci_gpu_hook.apply.journal.entry import Entry
+    from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
+    from oci_gpu_hook.base.config.model import Config
+    from oci_gpu_hook.devices.model import Device
+    from oci_gpu_hook.oci.container import Container
+    from oci_gpu_hook.oci.runtime_states import Running
+    from oci_gpu_hook.plan.plan import Plan
+    from oci_gpu_hook.request.model import Request
+
+
+class Attached(Record):
+    """What an attachment has brought: UUIDs of devices, and warnings."""
+
+    uuids: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def attach(running: Running, request: Request, config: Config) -> Attached:
+    """Give a running container the devices of a request in addition to what it has. On any error nothing is changed.
+
+    request: source `attached`. Raises HookError.
+    """
+    check_process(running.pid)
+    container = container_of(running)
+    vendor = vendors.of(request.kind)
+    snapshot = vendor.snapshot(request, config)
+    of_host = vendor.devices(snapshot.inventory, config)
+    granted = leases.grant(request, of_host, container, config)
+    uuids = tuple(device.uuid for device in granted)
+    try:
+        known = {device.uuid: device for device in of_host}
+        said = apart_from_container.done(running.id, lambda: list(_attach(container, request, granted, known, config)))
+    except BaseException:
+        leases.give_back(running.id, running.pid, uuids, config)
+        raise
+    return Attached(uuids=uuids, warnings=tuple(said))
+
+
+def container_of(running: Running) -> Container:
+    """Return a running container as its bundle describes it. Raises InvalidInput."""
+    found = containers.State(
+        id=running.id, pid=running.pid, bundle=running.bundle, root=running.rootfs, annotations={}, status="running"
+    )
+    return containers.parse_config(containers.read_config(running.bundle), found)
+
+
+def entry_of(container: Container, config: Config) -> Entry | None:
+    """Return the journal's entry of a running container, None if it was given nothing."""
+    return reader.read(config, key_of(container.id, container.pid, start_time(container.pid)))
+
+
+def alone(container: Container, config: Config) -> journal.Lock:
+    """Return the lock under which one process at a time attaches to a container or detaches from it."""
+    state.directory(config.state_dir, DIRECTORY)
+    return journal.Lock(config, (container.pid, start_time(container.pid)))
+
+
+def _attach(
+    container: Container, request: Request, granted: Sequence[Device], known: dict[str, Device], config: Config
+) -> tuple[str, ...]:
+    """Change the container; return warnings. Raises HookError, OSError."""
+    os.umask(0)  # modes are set when files are made: see Directory.make_node
+    with alone(container, config), Process(container.pid) as process:
+        entry = entry_of(container, config)
+        own = parse.parse(container, config) if entry else None
+        uuids = tuple(device.uuid for device in granted)
+        devices = [known[uuid] for uuid in entry.gpus if uuid in known] if entry else []
+        if entry:
+            capabilities = entry.capabilities or (own.driver_capabilities if own else request.driver_capabilities)
+            _check_capabilities(request, capabilities, container)
+            request = asked.with_devices(own, (*entry.gpus, *uuids), capabilities)
+        snapshot = vendors.of(request.kind).snapshot(request, config)
+        admission = Admission(
+            container=container, request=request, config=config, snapshot=snapshot, devices=(*devices, *granted)
+        )
+        with transaction.open_rootfs(container, process) as rootfs:
+            site = Site(container=container, process=process, rootfs=rootfs, config=config)
+            made = admission.plan(rootfs)
+            if not entry:
+                _check_root(container, rootfs)
+                nodes = [(node.major, node.minor) for node in made.edits.device_nodes]
+                starting = Starting(site, uuids)
+                return transaction.carry_out(made, site, nodes, starting, lambda: admission.confirm(made))
+            verify.check_root(entry, rootfs)
+            with journal.Lock(config, entry.rootfs_identity):
+                added = _missing_part(made, entry)
+                mending = Mending(entry, added, site, uuids)
+                return transaction.carry_out(added, site, mending.nodes, mending, lambda: verify.check_alive(entry))
+
+
+def _check_root(container: Container, rootfs: Rootfs) -> None:
+    """Raise InvalidInput unless the root of the container's first process is what its runtime has given it.
+
+    A process may change its root to a volume of the host; seen from there, the volume would be the container's rootfs.
+    """
+    found = os.fstat(rootfs.fd)
+    try:
+        given = os.stat(container.rootfs)
+    except OSError as error:
+        why = f"cannot be looked at: {reason(error)}"
+        raise InvalidInput(f"root directory {quoted(container.rootfs)}", why, "run this as root, on the host") from None
+    if (found.st_dev, found.st_ino) != (given.st_dev, given.st_ino):
+        what = f"first process of container {quoted(container.id)}"
+        raise InvalidInput(what, "has another root directory than the one it was started with", "restart the container")
+
+
+def _check_capabilities(request: Request, capabilities: Sequence[str], container: Container) -> None:
+    more = sorted({*request.driver_capabilities}.difference(capabilities))
+    if more:
+        what = f"driver capabilities {', '.join(more)} for container {quoted(container.id)}"
+        why = "it has the driver's files already, for other capabilities, and cannot be given more while it runs"
+        raise InvalidInput(what, why, f"leave out --capabilities, or restart the container with {','.join(more)}")
+
+
+def _missing_part(plan: Plan, entry: Entry) -> Plan:
+    """Return the part of a plan that the container does not have: the nodes of further devices."""
+    nodes = tuple([node for node in plan.edits.device_nodes if node.path not in entry.node_paths])
+    return plan.replace(edits=ContainerEdits(device_nodes=nodes), links=(), files=(), ld_cache=(), late=())

@@ -1,0 +1,246 @@
+"""Takes GPUs from a running container: device access first, then nodes, leases, and what an attachment has brought.
+
+Access comes first because nothing can be opened after it. Whoever has a device open by then is found, and unless those
+processes are to be ended, access is given back and the container keeps what it has.
+"""
+
+from __future__ import annotations
+
+import os
+
+from oci_gpu_hook.allocation import attached as leases
+from oci_gpu_hook.apply import cleanup, transaction
+from oci_gpu_hook.apply.device_access import cgroup
+from oci_gpu_hook.apply.journal import journal
+from oci_gpu_hook.apply.journal.entry import key
+from oci_gpu_hook.apply.process import Process, check_process
+from oci_gpu_hook.base import syscalls
+from oci_gpu_hook.base.errors import AllocationError, ApplyError, HookError, InvalidInput, quoted
+from oci_gpu_hook.base.record import Record
+from oci_gpu_hook.devices import vendors
+from oci_gpu_hook.lifecycle import apart_from_container, asked, in_use, verify
+from oci_gpu_hook.lifecycle.attach import alone, container_of, entry_of
+from oci_gpu_hook.request import parse
+from oci_gpu_hook.request.model import DEFAULT_KIND
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+    from typing import Final
+
+    from oci_gpu_hook.apply.device_access.model import DeviceCgroup, Node
+    from oci_gpu_hook.apply.journal.entry import Entry
+    from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
+    from oci_gpu_hook.base.config.model import Config
+    from oci_gpu_hook.lifecycle.in_use import User
+    from oci_gpu_hook.oci.container import Container
+    from oci_gpu_hook.oci.runtime_states import Running
+
+_TMPFS: Final = 0x01021994  # include/uapi/linux/magic.h, TMPFS_MAGIC
+
+
+class Detached(Record):
+    """What was taken: the UUIDs of devices, and the processes that were ended for it, as (pid, name)."""
+
+    uuids: tuple[str, ...]
+    ended: tuple[tuple[int, str], ...]
+
+
+def detach(
+    running: Running, names: Sequence[str], config: Config, *, force: bool = False, grace: float = 10.0
+) -> Detached:
+    """Take devices from a running container; `names` are indices or UUIDs, () for all. On a refusal nothing is changed.
+
+    force: end the processes that have one open; grace: seconds between the request to end and the kill. Raises
+    HookError, AllocationError with their numbers where processes have one open.
+    """
+    check_process(running.pid)
+    container = container_of(running)
+    with alone(container, config):
+        entry = entry_of(container, config)
+        if entry is None or not entry.gpus:
+            what = f"container {quoted(running.id)}"
+            raise InvalidInput(what, "has no GPUs of this project's", "see `oci-gpu leases` for those that have")
+        going = _named(names, entry, config)
+        nodes = _nodes_of(going, entry, container, config)
+        found = apart_from_container.done(
+            running.id, lambda: _detach(container, entry, going, nodes, config, force=force, grace=grace)
+        )
+        leases.give_back(running.id, running.pid, going, config)
+    return Detached(uuids=going, ended=tuple((pid, name) for pid, name in found))
+
+
+def _named(names: Sequence[str], entry: Entry, config: Config) -> tuple[str, ...]:
+    """Return the UUIDs of those of the container's devices that are named. Raises InvalidInput."""
+    if not names:
+        return entry.gpus
+    vendor = vendors.of(DEFAULT_KIND)
+    unknown = [name for name in names if name not in entry.gpus]
+    uuids = [name for name in names if name in entry.gpus]
+    if unknown:
+        request = asked.with_devices(None, (), ("utility",))
+        of_host = vendor.devices(vendor.snapshot(request, config).inventory, config)
+        uuids += [device.uuid for device in vendor.resolve(unknown, of_host)]
+    for uuid in uuids:
+        if uuid not in entry.gpus:
+            what = f"container {quoted(entry.id)}"
+            raise InvalidInput(what, f"does not have GPU {uuid}", f"it has {', '.join(entry.gpus)}")
+    return tuple(dict.fromkeys(uuids))
+
+
+def _nodes_of(going: Sequence[str], entry: Entry, container: Container, config: Config) -> dict[Node, str]:
+    """Return the nodes that go with devices, with their paths: those that the container's other devices do not need."""
+    paths = dict(zip(entry.nodes, entry.node_paths, strict=True))
+    staying = [uuid for uuid in entry.gpus if uuid not in going]
+    if not staying:
+        return paths
+    request = asked.of_running(container, entry, config)
+    vendor = vendors.of(request.kind)
+    inventory = vendor.snapshot(request, config).inventory
+    known = {device.uuid: device for device in vendor.devices(inventory, config)}
+
+    def of(uuids: Collection[str]) -> set[Node]:
+        devices = [known[uuid] for uuid in uuids if uuid in known]
+        edits = vendor.device_edits(asked.with_devices(request, (*uuids,), ()), inventory, devices)
+        return {(node.major, node.minor) for node in edits.device_nodes}
+
+    taken = of(going) - of(staying)
+    return {node: path for node, path in paths.items() if node in taken}
+
+
+def _detach(  # noqa: PLR0913
+    container: Container,
+    entry: Entry,
+    going: Sequence[str],
+    nodes: dict[Node, str],
+    config: Config,
+    *,
+    force: bool,
+    grace: float,
+) -> list[tuple[int, str]]:
+    """Take the nodes, and what else goes; return the processes that were ended. Raises HookError, OSError."""
+    os.umask(0)
+    with (
+        Process(container.pid) as process,
+        transaction.open_rootfs(container, process) as rootfs,
+        journal.Lock(config, entry.rootfs_identity),
+        cgroup.find(container.pid, container.cgroups_path) as devices,
+    ):
+        verify.check_alive(entry)
+        verify.check_root(entry, rootfs)
+        grant = cgroup.refuse(devices, [*nodes], container.device_rules)
+        try:
+            _check_refused(devices, nodes, entry)
+            ended = _let_go(container, nodes, entry, force=force, grace=grace)
+        except BaseException:
+            grant.undo()
+            raise
+        grant.close()
+        staying = tuple(uuid for uuid in entry.gpus if uuid not in going)
+        kept = [node for node in entry.nodes if node not in nodes]
+        _tell_systemd(entry.unit, kept)
+        everything = not staying and parse.parse(container, config) is None
+        _take_from_rootfs(entry, set(nodes.values()), process, rootfs, everything=everything)
+        if everything:
+            journal.forget(config, key(entry))
+        else:
+            journal.write(config, _without(entry, going, nodes))
+    return [(user.pid, user.name) for user in ended]
+
+
+def _without(entry: Entry, going: Collection[str], nodes: Collection[Node]) -> Entry:
+    kept = [(node, path) for node, path in zip(entry.nodes, entry.node_paths, strict=True) if node not in nodes]
+    gone = {path for node, path in zip(entry.nodes, entry.node_paths, strict=True) if node in nodes}
+    return entry.replace(
+        gpus=tuple(uuid for uuid in entry.gpus if uuid not in going),
+        attached=tuple(uuid for uuid in entry.attached if uuid not in going),
+        nodes=tuple(node for node, _ in kept),
+        node_paths=tuple(path for _, path in kept),
+        changes=tuple(change for change in entry.changes if change[1] not in gone),
+    )
+
+
+def _check_refused(devices: DeviceCgroup, nodes: dict[Node, str], entry: Entry) -> None:
+    """Raise ApplyError for a container that can open a node by a rule that is not this project's to take."""
+    for (major, minor), path in nodes.items():
+        if cgroup.allows(devices, major, minor) is not False:
+            what = f"GPUs of container {quoted(entry.id)}"
+            why = f"its own device rules let it open {path} ({major}:{minor}), as those of a privileged container do"
+            raise ApplyError(what, why, "restart it with other device rules")
+
+
+def _let_go(
+    container: Container, nodes: Collection[Node], entry: Entry, *, force: bool, grace: float
+) -> tuple[User, ...]:
+    """Return the processes that were ended because they had a node open. Raises AllocationError if any has."""
+    found = in_use.users(container.pid, nodes)
+    if found and force:
+        in_use.end(found, grace)
+        if left := in_use.users(container.pid, nodes):
+            raise _in_use(entry, left, "look in the kernel's log for why they do not end")
+    elif found:
+        raise _in_use(entry, found, "end them first, or have --force do it")
+    return found
+
+
+def _in_use(entry: Entry, found: Sequence[User], remedy: str) -> HookError:
+    processes = ", ".join(f"{user.pid} ({quoted(user.name)})" for user in found[:8])
+    more = f" and {len(found) - 8} more" if len(found) > 8 else ""
+    what = f"GPUs of container {quoted(entry.id)}"
+    return AllocationError(what, f"are in use by process {processes}{more}", remedy)
+
+
+def _tell_systemd(unit: str, nodes: Sequence[Node]) -> None:
+    """Have systemd permit the unit these nodes, beside what is not this project's, now and after a reload."""
+    if not unit:
+        return
+    from oci_gpu_hook.apply.systemd import drop_in, private_bus
+
+    if nodes:
+        drop_in.drop_in(unit, nodes)
+    else:
+        drop_in.remove(unit)
+    if unit.endswith(".scope"):
+        ours = {f"/dev/char/{major}:{minor}": "rw" for major, minor in nodes}
+        private_bus.allow_only(unit, {**drop_in.others(unit), **ours})
+
+
+def _take_from_rootfs(
+    entry: Entry, paths: Collection[str], process: Process, rootfs: Rootfs, *, everything: bool
+) -> None:
+    """Remove the nodes at these paths, and where everything goes, all mounts and changes of the entry."""
+    gone = [*entry.mounts[::-1], "/etc/ld.so.cache", *paths] if everything else [*paths]
+    for path in gone:
+        _unmount(path, entry, process, rootfs)
+    if everything:
+        cleanup.clean(rootfs, entry)
+    else:
+        cleanup.take_back(rootfs, [change for change in entry.changes if change[1] in paths])
+
+
+def _unmount(path: str, entry: Entry, process: Process, rootfs: Rootfs) -> None:
+    """Unmount what the hook mounted at a path, by the descriptor that was judged; nothing that is of the host's."""
+    try:
+        fd = rootfs.resolve(path)
+    except OSError:
+        return
+    try:
+        mount = syscalls.mount_id(fd)
+        proven = (path, *syscalls.mount_identity(fd)) in entry.mounted
+        if mount != rootfs.mount_id and (proven or _is_own_file_system(fd, rootfs, mount) or _is_node(fd, entry)):
+            process.enter()
+            try:
+                process.unmount(fd)
+            finally:
+                process.leave()
+    finally:
+        os.close(fd)
+
+
+def _is_own_file_system(fd: int, rootfs: Rootfs, mount: int) -> bool:
+    return syscalls.file_system_type(fd) == _TMPFS and not rootfs.is_of_host(mount)
+
+
+def _is_node(fd: int, entry: Entry) -> bool:
+    number = os.fstat(fd).st_rdev
+    return (os.major(number), os.minor(number)) in entry.nodes
