@@ -41,7 +41,7 @@ def of_bash(scripts, line):
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        (("oci-gpu", "d"), ["doctor"]),
+        (("oci-gpu", "d"), ["detach", "doctor"]),
         (("oci-gpu", "--config", "x", "inf"), ["info"]),
         (("oci-gpu", "--de"), ["--debug"]),
         (("oci-gpu", "doctor", "--r"), ["--run"]),
