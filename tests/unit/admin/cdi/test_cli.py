@@ -87,7 +87,7 @@ def test_capabilities_choose_the_files(cdi):
     assert "libcuda" in every - utility
     status, _, err = cdi("generate", "--capabilities", "computing")
     assert status == 1
-    assert "'computing' is none" in err
+    assert "'computing' is unknown" in err
 
 
 def test_mounts_are_read_only_and_private(cdi):

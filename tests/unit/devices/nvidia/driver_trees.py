@@ -27,6 +27,7 @@ def write(path, content=b""):
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path, "wb") as file:
         file.write(content)
+    os.chmod(path, 0o755)  # as a driver's programs are
     return path
 
 

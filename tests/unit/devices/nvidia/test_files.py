@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
 from oci_gpu_hook.base import log
@@ -22,7 +20,6 @@ def other_files(root, firmware_path=""):
 
 def test_programs_behind_debians_alternatives(tmp_path):
     trees.library(f"{tmp_path}/usr/lib/nvidia/current/nvidia-smi")
-    os.chmod(f"{tmp_path}/usr/lib/nvidia/current/nvidia-smi", 0o755)
     assert other_files(tmp_path) == {"/usr/bin/nvidia-smi": "/usr/lib/nvidia/current/nvidia-smi"}
     trees.link(f"{tmp_path}/etc/alternatives/nvidia--nvidia-smi", "/usr/lib/nvidia/current/nvidia-smi")
     trees.link(f"{tmp_path}/usr/bin/nvidia-smi", "/etc/alternatives/nvidia--nvidia-smi")

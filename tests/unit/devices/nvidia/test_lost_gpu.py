@@ -225,7 +225,7 @@ def test_a_function_whose_vendor_alone_reads_as_ones_is_not_lost(tmp_path):
 def test_without_nvml_the_order_of_the_bus_stands(tmp_path, monkeypatch):
     made, config = host(tmp_path, gpus=2, lost=(0,))
 
-    def fails(_inventory):
+    def fails(_inventory, _hidden):
         raise HookError("cannot ask NVML", "it hangs", "see dmesg")
 
     monkeypatch.setattr(nvml, "complete", fails)
