@@ -27,6 +27,7 @@ _WHAT: Final = "config.json"
 _VISIBLE: Final = "NVIDIA_VISIBLE_DEVICES="
 # NVIDIA's hook by the name that dockerd calls it by; where NVIDIA's is absent, that name may be a link to ours.
 NVIDIA_HOOKS: Final = ("nvidia-container-runtime-hook", "nvidia-container-toolkit")
+STANDBY: Final = "--standby"  # the hook's option; entrypoints.runtime_standby
 HOOK_ENVIRONMENT: Final = ("PATH=/usr/sbin:/usr/bin:/sbin:/bin",)
 
 
@@ -34,13 +35,15 @@ class Grant(Record):
     """What a bundle gets. uuids: of the granted devices, for NVIDIA_VISIBLE_DEVICES; () leaves the variable alone.
 
     edits: device nodes and groups. hook: path of the executable to register. user_namespace: whether the runtime will
-    bind nodes from the host by their container path, and knows no groups of the host.
+    bind nodes from the host by their container path, and knows no groups of the host. standby: where a process waits
+    for the hook to attach the rest, "" where none does.
     """
 
     uuids: tuple[str, ...]
     edits: ContainerEdits
     hook: str
     user_namespace: bool
+    standby: str = ""
 
 
 def prepare(config: dict[str, Any], grant: Grant) -> None:
@@ -51,7 +54,7 @@ def prepare(config: dict[str, Any], grant: Grant) -> None:
         "groups": [] if grant.user_namespace else _add_groups(config, grant.edits.additional_gids),
         "visibleDevices": _set_visible(config, grant.uuids),
     }
-    _register(config, "prestart", grant.hook)
+    _register(config, "prestart", grant.hook, (STANDBY, grant.standby) if grant.standby else ())
     _register(config, "poststop", grant.hook)
     _object(config, "annotations")[PREPARED] = dump(note).decode("ascii")
 
@@ -176,13 +179,23 @@ def _set_visible(config: dict[str, Any], uuids: Sequence[str]) -> list[str | Non
     return [before, after]
 
 
-def _register(config: dict[str, Any], stage: str, hook: str) -> None:
-    """Register the hook unless it is registered already, by this name or another that leads to it."""
+def _register(config: dict[str, Any], stage: str, hook: str, options: Sequence[str] = ()) -> None:
+    """Register the hook unless it is registered already, by this name or another that leads to it.
+
+    An entry that was made for an earlier start of the bundle is made again: its options were for that one.
+    """
     hooks = _object(config, "hooks")
+    _keep(hooks, stage, lambda entry: not _is_of_earlier_start(entry))
     alike = ("prestart", "createRuntime") if stage == "prestart" else (stage,)
     if any(_same_file(path, hook) for path in _registered(config, alike)):
         return
-    _list(hooks, stage).append({"path": hook, "args": ["oci-gpu-hook", stage], "env": list(HOOK_ENVIRONMENT)})
+    arguments = ["oci-gpu-hook", *options, stage]
+    _list(hooks, stage).append({"path": hook, "args": arguments, "env": list(HOOK_ENVIRONMENT)})
+
+
+def _is_of_earlier_start(entry: object) -> bool:
+    arguments = member(entry, "args", list, _WHAT, [])
+    return bool(arguments[1:2] == [STANDBY])
 
 
 def _registered(config: dict[str, Any], stages: Sequence[str]) -> list[str]:

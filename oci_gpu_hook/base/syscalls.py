@@ -247,6 +247,11 @@ def die_with_parent() -> None:
     raw(_NR_PRCTL, _PR_SET_PDEATHSIG, SIGKILL)
 
 
+def outlive_parent() -> None:
+    """Have the kernel forget what `die_with_parent` has told it."""
+    raw(_NR_PRCTL, _PR_SET_PDEATHSIG, 0)
+
+
 def allow_most_descriptors() -> None:
     """Let this process open as many files as it may allow itself. 2,048 devices that are bound take two each."""
     limit = Buffer(16)  # struct rlimit64: soft, hard

@@ -32,17 +32,20 @@ if TYPE_CHECKING:
     from oci_gpu_hook.apply.bundle import Grant
     from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.entrypoints.runtime_call import Call
+    from oci_gpu_hook.entrypoints.runtime_standby import Standby
     from oci_gpu_hook.lifecycle.admission import Admission
     from oci_gpu_hook.oci.container import Container
+    from oci_gpu_hook.request.model import Request
 
 
 class Prepared(Record):
-    """A bundle that was prepared: its config.json, what was in it, and whose lease there is."""
+    """A bundle that was prepared: its config.json, what was in it, whose lease there is, and who is to attach it."""
 
     path: str
     before: bytes
     container: str
     config: Config
+    standby: Standby | None = None
 
 
 def main(arguments: Sequence[str], real_runtime: str) -> NoReturn:
@@ -105,17 +108,32 @@ def prepare(call: Call, hook: str) -> Prepared | None:
     if trouble:
         raise trouble
     _check_hook(hook)
-    config = configs.of_this_user(config)
+    return _granted(document, container, request, hook, before, configs.of_this_user(config))
+
+
+def _granted(  # noqa: PLR0913, PLR0917
+    document: dict[str, Any], container: Container, request: Request, hook: str, before: bytes, config: Config
+) -> Prepared:
+    """Grant what a container asks for, and write that into its bundle. Raises HookError; then nothing is changed."""
+    from oci_gpu_hook.apply import bundle
+    from oci_gpu_hook.entrypoints.runtime_standby import Standby
     from oci_gpu_hook.lifecycle import injected
     from oci_gpu_hook.lifecycle.admission import Admitted
 
+    path = os.path.join(container.bundle, "config.json")
     with Admitted(container, request, config) as admission:
         injected.hold_beside(admission)
-        grant = _grant(admission, hook)
-        bundle.prepare(document, grant)
-        _replace(path, dump(document))
-    log.info("prepared", gpus=grant.uuids, bundle=call.bundle)
-    return Prepared(path=path, before=before, container=container.id, config=config)
+        standby = Standby.offer(hook, config)
+        try:
+            grant = _grant(admission, hook, standby.path if standby else "")
+            bundle.prepare(document, grant)
+            _replace(path, dump(document))
+        except BaseException:
+            if standby:
+                standby.remove()
+            raise
+    log.info("prepared", gpus=grant.uuids, bundle=container.bundle)
+    return Prepared(path=path, before=before, container=container.id, config=config, standby=standby)
 
 
 def _tell(warnings: Sequence[str], container: Container, config: Config) -> None:
@@ -150,7 +168,7 @@ def _hold(document: dict[str, Any], container: Container, hook: str, before: byt
     return Prepared(path=path, before=before, container=container.id, config=config)
 
 
-def _grant(admission: Admission, hook: str) -> Grant:
+def _grant(admission: Admission, hook: str, standby: str) -> Grant:
     from oci_gpu_hook.apply.bundle import Grant
 
     return Grant(
@@ -158,6 +176,7 @@ def _grant(admission: Admission, hook: str) -> Grant:
         edits=admission.device_edits(),
         hook=hook,
         user_namespace="user" in admission.container.namespaces or not in_first_user_namespace(),
+        standby=standby,
     )
 
 
@@ -171,6 +190,8 @@ def _become(real_runtime: str, words: Sequence[str], prepared: Prepared | None) 
 
     Raises ApplyError when it cannot be started; then the bundle is as it was.
     """
+    if prepared and prepared.standby:
+        prepared.standby.leave_behind()
     signals.restore()
     if not _was_given("LC_CTYPE"):
         os.environ.pop("LC_CTYPE", None)  # CPython sets it where there is no locale (PEP 538)
@@ -190,6 +211,8 @@ def _was_given(name: str) -> bool:
 def _take_back(prepared: Prepared) -> None:
     from oci_gpu_hook.allocation import release
 
+    if prepared.standby:
+        prepared.standby.remove()
     _replace(prepared.path, prepared.before)
     release.withdraw(prepared.container, 0, prepared.config)
 

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from types import CodeType, ModuleType
     from typing import Any, TypeAlias
 
-    # head of a group → where it begins in the file behind the file's head, and its size in bytes
-    Index: TypeAlias = dict[str, tuple[int, int]]
+    # head of a group → where it begins in the file behind the file's head, its size in bytes, and the heads of groups
+    # whose modules it needs and has not
+    Index: TypeAlias = dict[str, tuple[int, int, tuple[str, ...]]]
     Head: TypeAlias = tuple[CodeType, CodeType, Index, dict[str, str]]
     # ((source, size, mtime_ns), …), ((name, source, is package, code), …)
     Group: TypeAlias = tuple[tuple[tuple[str, int, int], ...], tuple[tuple[str, str, bool, CodeType | None], ...]]
@@ -82,10 +83,11 @@ class Finder:
     """Finds the heads of groups (importlib.abc.MetaPathFinder and Loader, as far as they are asked).
 
     It also knows where the interpreter's own extension modules are, which else takes reading their directory.
+    file: the descriptor that it reads from.
     """
 
     def __init__(self, file: int, base: int, index: Index, extensions: dict[str, str]) -> None:
-        self._file = file
+        self.file = file
         self._base = base
         self._index = index
         self._extensions = extensions
@@ -93,8 +95,8 @@ class Finder:
 
     def read(self, name: str) -> Group:
         """Return a group, which is then no longer to be found here."""
-        start, size = self._index.pop(name)
-        group: Group = loads(pread(self._file, size, self._base + start))  # noqa: S302
+        start, size, _ = self._index.pop(name)
+        group: Group = loads(pread(self.file, size, self._base + start))  # noqa: S302
         return group
 
     def find_spec(self, name: str, _path: Sequence[str] | None = None, _target: object = None) -> ModuleSpec | None:
@@ -103,6 +105,9 @@ class Finder:
             return _extension(name, self._extensions[name])
         if name not in self._index:
             return None
+        for head in self._index[name][2]:
+            if head not in sys.modules:
+                __import__(head)
         self._group = self.read(name)
         found: ModuleSpec | None = _specification(name, self) if _are_unchanged(self._group[0]) else None
         return found
