@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from time import monotonic
 
-from oci_gpu_hook.allocation import allocate, release
+from oci_gpu_hook.allocation import allocate
 from oci_gpu_hook.apply import image_facts
 from oci_gpu_hook.base import log
-from oci_gpu_hook.base.errors import AllocationError, DriverError, HookError
+from oci_gpu_hook.base.errors import DriverError, HookError
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.devices import vendors
 from oci_gpu_hook.devices.edits import restricted
@@ -21,7 +21,7 @@ from oci_gpu_hook.plan import plan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
     from oci_gpu_hook.base.config.model import Config
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from oci_gpu_hook.devices.vendor import Snapshot
     from oci_gpu_hook.lifecycle.arrival import Arrival
     from oci_gpu_hook.lifecycle.clock import Clock
+    from oci_gpu_hook.lifecycle.restriction import Restriction
     from oci_gpu_hook.oci.container import Container
     from oci_gpu_hook.plan.plan import Plan
     from oci_gpu_hook.request.model import Request
@@ -85,17 +86,6 @@ class Admission(Record):
             raise DriverError(what, "was exchanged while the container started", "start the container again")
 
 
-class Restriction(Record):
-    """The GPUs that a container may be granted at all, because something else has chosen them: by device minors.
-
-    who: what has chosen them, and remedy: what to do about it, for messages.
-    """
-
-    minors: frozenset[int]
-    who: str
-    remedy: str
-
-
 class Admitted:
     """Grants a container what it asks for, for a `with` block; withdraws the grant where the block fails."""
 
@@ -128,7 +118,9 @@ class Admitted:
         self._lap("inventory")
         of_host = vendors.of(request.kind).devices(snapshot.inventory, config)
         if self._restriction:
-            of_host = _restricted(of_host, request, self._restriction)
+            from oci_gpu_hook.lifecycle import restriction  # under Mesos alone
+
+            of_host = restriction.devices_within(self._restriction, of_host, request)
         try:
             devices = allocate.allocate(request, of_host, container, config, began)  # logs a refusal of its own
         except HookError as error:
@@ -144,6 +136,8 @@ class Admitted:
         if error is not None:
             self._tell_wait(error)
             log.error("failed", reason=str(error), gpus=list(self._uuids))
+            from oci_gpu_hook.allocation import release
+
             release.withdraw(self._container.id, self._container.pid, self._config)
 
     def _snapshot(self, began: float) -> Snapshot:
@@ -193,25 +187,3 @@ def readmitted(container: Container, request: Request, config: Config, uuids: It
             raise DriverError(f"GPU {uuid}", why, "restart the container when the GPU works again, or with another")
         devices.append(known[uuid])
     return Admission(container=container, request=request, config=config, snapshot=snapshot, devices=tuple(devices))
-
-
-def _restricted(devices: Sequence[Device], request: Request, restriction: Restriction) -> tuple[Device, ...]:
-    """Return the devices that may be granted. Raises AllocationError for a request for others."""
-    vendor = vendors.of(request.kind)
-    own = vendor.of_minors(devices, restriction.minors)
-    own = tuple(device.replace(excluded=False) for device in own)  # somebody has chosen each of them
-    if request.count is None and request.devices != ("all",):
-        for device in vendor.resolve(request.devices, devices):
-            if device.uuid not in {one.uuid for one in own}:
-                why = f"{restriction.who} has not given it to this container"
-                raise AllocationError(f"{vendor.TERMS.whole} {device.index}", why, restriction.remedy)
-    else:
-        for device in own:
-            if device.fault:
-                what = f"{device.label} ({device.uuid}), which {restriction.who} has given this container"
-                raise AllocationError(what, f"the driver has lost it: {device.fault}", "see dmesg for the cause")
-    whole = [device for device in own if not device.whole]
-    if request.count is not None and not request.devices and request.count > len(whole):
-        why = f"{restriction.who} has given this container {len(whole)}"
-        raise AllocationError(f"{request.count} {vendor.TERMS.whole}s", why, restriction.remedy)
-    return own

@@ -1,4 +1,4 @@
-"""What a start and a repair write to the journal before they change a container, and how each takes back."""
+"""What a start writes to the journal before it changes a container, and how it is taken back; a repair: `mending`."""
 
 from __future__ import annotations
 
@@ -6,18 +6,17 @@ import os
 import time
 
 from oci_gpu_hook.apply.journal import journal
-from oci_gpu_hook.apply.journal.entry import Entry, is_listed
+from oci_gpu_hook.apply.journal.entry import Entry
 from oci_gpu_hook.apply.operations import ld_cache
 from oci_gpu_hook.base import syscalls
 from oci_gpu_hook.base.processes import boot_id, start_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from oci_gpu_hook.apply.process import Site
     from oci_gpu_hook.apply.transaction import Work
-    from oci_gpu_hook.plan.plan import Plan
 
 
 class Starting:
@@ -51,55 +50,6 @@ class Starting:
 
         if self._entry is not None:
             cleanup.undo(self._site.config, self._entry, self._site.rootfs)
-
-
-class Mending:
-    """The journal of a container that is repaired: its entry, with what is added."""
-
-    def __init__(self, entry: Entry, plan: Plan, site: Site) -> None:
-        self._entry = entry
-        self._site = site
-        nodes = {node.path: (node.major, node.minor) for node in plan.edits.device_nodes}
-        self._new = {path: numbers for path, numbers in nodes.items() if path not in entry.node_paths}
-
-    @property
-    def nodes(self) -> tuple[tuple[int, int], ...]:
-        """The devices that the container may use: those it was given, and those that come late."""
-        return (*self._entry.nodes, *self._new.values())
-
-    def _brings(self, listed: str, mounts: Sequence[str]) -> bool:
-        return listed in mounts or any(is_listed(path, listed) for path in self._new)
-
-    def write(self, look: Callable[[], Work]) -> Work:
-        """Write the entry with what is added to the container, once each."""
-        work = look()
-        entry = self._entry
-        mounts = [mount.container_path for mount in work.plan.edits.mounts]
-        mounted = {found[0]: found for found in (*entry.mounted, *work.mounted)}
-        extended = entry.replace(
-            changes=tuple(dict.fromkeys((*entry.changes, *work.changes))),
-            cached=tuple(dict.fromkeys((*entry.cached, *work.cached))),
-            mounted=tuple(mounted.values()),
-            unit=work.unit or entry.unit,
-            nodes=self.nodes,
-            node_paths=(*entry.node_paths, *self._new),
-            mounts=tuple(dict.fromkeys((*entry.mounts, *mounts))),
-            late=tuple([late for late in entry.late if not self._brings(late[0], mounts)]),
-        )
-        journal.write(self._site.config, extended)
-        return work
-
-    def ld_cache_path(self) -> str:
-        """Return where the container's ld cache is kept until it is mounted."""
-        return journal.ld_cache_path(self._site.config, self._entry)
-
-    def undo(self, work: Work) -> None:
-        """Take back what was added, and leave the entry as it was."""
-        from oci_gpu_hook.apply import cleanup
-
-        cleanup.clean(self._site.rootfs, self._entry.replace(changes=work.changes, cached=work.cached))
-        journal.write(self._site.config, self._entry)
-        journal.drop(self.ld_cache_path())
 
 
 def _of_start(work: Work, site: Site) -> Entry:

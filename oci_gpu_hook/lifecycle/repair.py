@@ -29,7 +29,7 @@ from oci_gpu_hook.base.errors import (
 )
 from oci_gpu_hook.lifecycle import verify
 from oci_gpu_hook.lifecycle.admission import readmitted
-from oci_gpu_hook.lifecycle.journaling import Mending
+from oci_gpu_hook.lifecycle.mending import Mending
 from oci_gpu_hook.oci import container as containers
 from oci_gpu_hook.request import parse
 

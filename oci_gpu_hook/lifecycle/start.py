@@ -16,7 +16,7 @@ from oci_gpu_hook.lifecycle.journaling import Starting
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from oci_gpu_hook.base.config.model import Config
-    from oci_gpu_hook.lifecycle.admission import Restriction
+    from oci_gpu_hook.lifecycle.restriction import Restriction
     from oci_gpu_hook.oci.container import Container
     from oci_gpu_hook.request.model import Request
 

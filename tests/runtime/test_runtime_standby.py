@@ -109,7 +109,7 @@ def test_it_keeps_nothing_that_an_engine_waits_for(front, runtime, directory, pl
     front.run(plain_bundle(gpus="0", args=("/bin/true",))).seen()
     rows = (directory / "descriptors").read_text().splitlines()
     held = sorted(os.path.basename(row.partition(" -> ")[2]) for row in rows if " -> " in row)
-    assert [name.rpartition(".")[2] for name in held] == ["answer", "answer", "state", "null", "null", "modules"], held
+    assert [name.rpartition(".")[2] for name in held] == ["answer", "state", "null", "null", "modules"], held
     assert "prestart" not in interpreters()
 
 

@@ -24,16 +24,19 @@ if TYPE_CHECKING:
 
 # What is imported together after the door: a container's end; its request, and the vendor's words in it; the grant,
 # what the runtime does with it, and the container's start; the vendor's room; what the hook of a CDI specification
-# adds; of a start a choice by count, for one GPU and more; each kind of device cgroup; systemd's units; what others
-# have left to be taken back. And what a start may want after a wait, in which the package may have been upgraded: the
-# file that this process holds is whole.
-# head → the heads that are imported before it, by their order, whose modules its own group need not hold.
+# adds; of a start the kinds of edits, a choice by count, for one GPU and more; each kind of device cgroup; systemd's
+# units; what others have left to be taken back. And what a start may want after a wait, in which the package may have
+# been upgraded: the file that this process holds is whole. None has 128 KiB, which malloc would have the kernel map.
+# head → the heads whose modules its own group need not hold: they are imported before it. What a started start wants
+# finds them there; where others want it they are imported one by one.
 _REQUEST: Final = ("oci_gpu_hook.request.parse",)
 _GRANT: Final = (*_REQUEST, "oci_gpu_hook.allocation.allocate")
 _ADMISSION: Final = (*_GRANT, "oci_gpu_hook.lifecycle.admission")
-_START: Final = (*_ADMISSION, "oci_gpu_hook.lifecycle.start")
+_TRANSACTION: Final = (*_ADMISSION, "oci_gpu_hook.apply.operations.table")
+_START: Final = (*_TRANSACTION, "oci_gpu_hook.lifecycle.start")
 HEADS: Final = {
-    "oci_gpu_hook.lifecycle.teardown": (),
+    "oci_gpu_hook.allocation.release": (),
+    "oci_gpu_hook.lifecycle.teardown": ("oci_gpu_hook.allocation.release",),
     "oci_gpu_hook.request.parse": (),
     "oci_gpu_hook.request.nvidia.words": _REQUEST,
     "oci_gpu_hook.allocation.allocate": _REQUEST,
@@ -41,7 +44,8 @@ HEADS: Final = {
     "oci_gpu_hook.lifecycle.admission": _GRANT,
     "oci_gpu_hook.apply.bundle": (),
     "oci_gpu_hook.entrypoints.runtime_standby": _ADMISSION,
-    "oci_gpu_hook.lifecycle.start": _ADMISSION,
+    "oci_gpu_hook.apply.operations.table": _ADMISSION,
+    "oci_gpu_hook.lifecycle.start": _TRANSACTION,
     "oci_gpu_hook.devices.nvidia.vendor": _ADMISSION,
     "oci_gpu_hook.lifecycle.cdi_container": (),
     "oci_gpu_hook.allocation.by_count": _START,
@@ -86,7 +90,7 @@ def write(path: str, interpreter: str, package: str, door: str, *, is_checkout: 
                 sources.append((source, about.st_size, about.st_mtime_ns))
             modules.append((name, source, is_package, compiled(source, package)))
         group = marshal.dumps((tuple(sources), tuple(modules)))
-        index[head] = (len(groups), len(group), before)
+        index[head] = (len(groups), len(group), () if before is _START else before)
         groups += group
     here = os.path.dirname(cpython.__file__)
     readers = [compiled(os.path.join(here, name), package) for name in ("hotpath.py", "lean_os.py")]

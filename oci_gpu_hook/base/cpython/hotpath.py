@@ -106,8 +106,10 @@ class Finder:
         if name not in self._index:
             return None
         for head in self._index[name][2]:
-            if head not in sys.modules:
-                __import__(head)
+            if head in self._index:
+                needed = self.read(head)
+                if _are_unchanged(needed[0]):
+                    run(needed)
         self._group = self.read(name)
         found: ModuleSpec | None = _specification(name, self) if _are_unchanged(self._group[0]) else None
         return found

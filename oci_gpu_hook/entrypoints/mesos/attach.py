@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from oci_gpu_hook.apply.process import Process
     from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
     from oci_gpu_hook.base.config.model import Config
-    from oci_gpu_hook.lifecycle.admission import Restriction
+    from oci_gpu_hook.lifecycle.restriction import Restriction
     from oci_gpu_hook.oci.container import Container
 
 
@@ -114,7 +114,7 @@ def _restriction(container: Container) -> Restriction | None:
         found.close()
     if minors is None:
         return None
-    from oci_gpu_hook.lifecycle.admission import Restriction
+    from oci_gpu_hook.lifecycle.restriction import Restriction
 
     remedy = "ask for `all`, which is what it has given; or give the task more `gpus`"
     return Restriction(minors=frozenset(minors), who="the agent's isolator gpu/nvidia", remedy=remedy)

@@ -1,0 +1,47 @@
+"""The GPUs that a container may be granted at all, where something else has chosen them, as a Mesos agent does."""
+
+from __future__ import annotations
+
+from oci_gpu_hook.base.errors import AllocationError
+from oci_gpu_hook.base.record import Record
+from oci_gpu_hook.devices import vendors
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from oci_gpu_hook.devices.model import Device
+    from oci_gpu_hook.request.model import Request
+
+
+class Restriction(Record):
+    """The GPUs that a container may be granted at all, because something else has chosen them: by device minors.
+
+    who: what has chosen them, and remedy: what to do about it, for messages.
+    """
+
+    minors: frozenset[int]
+    who: str
+    remedy: str
+
+
+def devices_within(restriction: Restriction, devices: Sequence[Device], request: Request) -> tuple[Device, ...]:
+    """Return the devices that may be granted. Raises AllocationError for a request for others."""
+    vendor = vendors.of(request.kind)
+    own = vendor.of_minors(devices, restriction.minors)
+    own = tuple(device.replace(excluded=False) for device in own)  # somebody has chosen each of them
+    if request.count is None and request.devices != ("all",):
+        for device in vendor.resolve(request.devices, devices):
+            if device.uuid not in {one.uuid for one in own}:
+                why = f"{restriction.who} has not given it to this container"
+                raise AllocationError(f"{vendor.TERMS.whole} {device.index}", why, restriction.remedy)
+    else:
+        for device in own:
+            if device.fault:
+                what = f"{device.label} ({device.uuid}), which {restriction.who} has given this container"
+                raise AllocationError(what, f"the driver has lost it: {device.fault}", "see dmesg for the cause")
+    whole = [device for device in own if not device.whole]
+    if request.count is not None and not request.devices and request.count > len(whole):
+        why = f"{restriction.who} has given this container {len(whole)}"
+        raise AllocationError(f"{request.count} {vendor.TERMS.whole}s", why, restriction.remedy)
+    return own
