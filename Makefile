@@ -12,9 +12,10 @@ help:
 	      { said = "" }' $(firstword $(MAKEFILE_LIST))
 
 # run all tests; as root, or those that start containers are skipped with a line that says so
-#   make test PYTEST='tests/runtime -k userns'
+#   make test PYTEST='tests/runtime -k userns'        these alone, one after the other
+# All of them run in as many processes as there are processors, up to four; tests/conftest.py says what runs side by side.
 test: setup
-	@$(BIN)/pytest $(PYTEST); status=$$?; \
+	@$(BIN)/pytest $(or $(PYTEST),-n logical --maxprocesses 4); status=$$?; \
 	if [ $$status = 5 ]; then echo "no test was found: $(PYTEST)" >&2; fi; \
 	exit $$status
 

@@ -1,4 +1,4 @@
-"""What each use of CPython's inside buys a start with a GPU: the start with it and without it, interleaved.
+"""What each use of CPython's internals saves a start with a GPU: starts with it and without it, interleaved.
 
     python benchmarks/cpython.py [ROUNDS]
 

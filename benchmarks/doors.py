@@ -1,7 +1,7 @@
-"""What a whole container costs by each door: create, start, delete, with all processes that take part.
+"""What a whole container costs by each entry point: create, start, delete, with all processes that take part.
 
-The CPU time is that of a cgroup in which the runtime, the hooks and the container run, so that what is no child of the
-command that was started counts too. The wall time is that of `create`, which an engine waits for.
+The CPU time is that of a cgroup in which the runtime, the hooks and the container run, so that processes that are not
+children of the started command count too. The wall time is that of `create`, which an engine waits for.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ char **environment;
 
 static _Noreturn void become(const char *path, char **argv, char **envp) {
     int status = execute(path, argv, envp);
-    static char number[] = "errno 000; run `oci-gpu hook-path` to lay the executables anew";
+    static char number[] = "errno 000; run `oci-gpu hook-path` to install the executables again";
     for (char *digit = number + 8; status; status /= 10)
         *digit-- += status % 10;
     fail("cannot start ", path, number);

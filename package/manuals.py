@@ -122,7 +122,7 @@ def verbatim(line: str) -> str:
 
 
 def escaped(text: str) -> str:
-    """Return text that is no request, with hyphens that can be copied."""
+    """Return text that is not a request, with hyphens that can be copied."""
     for character, name in (("\\", r"\e"), ("-", r"\-"), ("…", "..."), ("~", r"\(ti"), ("^", r"\(ha"), ("'", r"\(aq")):
         text = text.replace(character, name)
     return text

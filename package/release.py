@@ -28,7 +28,7 @@ _HEADING = re.compile(r"## \[?(?P<version>\d+\.\d+\.\d+)\]? - (?P<date>\d{4}-\d{
 
 
 class Fault(Exception):
-    """Why this is no release."""
+    """Why this is not a release."""
 
 
 def main() -> int:

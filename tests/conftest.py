@@ -1,4 +1,4 @@
-"""For all tests: what may be skipped, and where real containers come from."""
+"""For all tests: what may be skipped, where real containers come from, and what may run side by side."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import signal
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
+
+from oci_gpu_hook.base import syscalls
 
 pytest_plugins = ["tests.runtime.fixtures"]
 
@@ -15,15 +18,38 @@ ALLOWED_SKIPS = {
     "crun on cgroup v2": "crun sets RLIMIT_MEMLOCK to infinity, which needs CAP_SYS_RESOURCE",
     "crun on cgroup v1": "machines without v1 controllers",
     "runc on cgroup v1": "machines without v1 controllers",
+    "the runtime does not start it": "a random bundle that the runtime refuses by itself, so no hook runs",
 }
 # How long an example takes on the wall clock says how busy the machine is. What must be cheap counts CPU time itself.
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
 
+# With `-n` files run side by side, except those of one group, which one process runs. Engines and booted systems use
+# what a machine has one of, such as cgroups at fixed places; so do Mesos agents, whose cgroups are all below `mesos`.
+GROUPS = {
+    "engines": ("tests/distributions/", "tests/engines/", "tests/systemd/"),
+    "mesos": ("tests/mesos/",),
+}
 
-def pytest_configure():
+
+class Scheduling(LoadScopeScheduling):
+    """Gives a process a whole file, so that what its tests share is made once, or a whole group."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        group = next((name for name, rooms in GROUPS.items() if nodeid.startswith(rooms)), "")
+        return group or nodeid.partition("::")[0]
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return Scheduling(config, log)
+
+
+def pytest_configure(config):
     # A session that is told to end takes its containers and cgroups with it, as on Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if hasattr(config, "workerinput"):
+        # A worker has a thread that listens; setns(2) refuses a mount namespace to those that share a root with one.
+        syscalls.unshare(syscalls.CLONE_FS)
 
 
 def pytest_runtest_setup(item):

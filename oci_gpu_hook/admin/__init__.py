@@ -1,1 +1,1 @@
-"""What administrators run, and what it is made of: commands, checks, installation, the simulated host."""
+"""The commands that administrators run, and their parts: checks, installation, the simulated host."""

@@ -1,1 +1,1 @@
-"""Which GPUs a container gets, and the record of who holds which."""
+"""Chooses the GPUs that a container gets, and records who holds which."""

@@ -1,7 +1,7 @@
-"""Granting devices to a container, and recording it: the story, with its effects.
+"""Grants devices to a container and records the grant: all steps in order, with their effects.
 
-Every container that gets a GPU has a lease, by whatever words it asked. A lease lives as long as its container's
-process, not longer and not shorter: the next to come drops the leases of the dead first. `release` takes them back.
+Every container that gets a GPU has a lease, however it asked. A lease lasts exactly as long as its container's process:
+each request first drops the leases of dead processes. `release` ends a lease earlier.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 def allocate(
     request: Request, devices: Sequence[Device], container: Container, config: Config, began: float = 0.0
 ) -> tuple[Device, ...]:
-    """Return the devices that the container gets, and record its lease. Device twice, it gets the same again.
+    """Return the devices that the container gets, and record its lease. A second call returns the same devices.
 
-    With container.pid 0 the lease is the calling process's until the container's own is known: so a runtime can
-    grant before there is a container. Blocks for up to `request.wait` seconds, which count from
+    With container.pid 0 the lease belongs to the calling process until the container's process is known, so that a
+    runtime can grant devices before it creates the container. Blocks for up to `request.wait` seconds, counted from
     `began` on (time.monotonic(); 0.0: from now).
 
     Raises InvalidInput for a device that does not exist, AllocationError for what cannot be granted.
@@ -73,14 +73,14 @@ def _recorded(
         if request.exclusive or request.count is not None:
             raise messages.unusable(config.state_dir, why) from None
         log.warning("lease not recorded", container=container.id, directory=config.state_dir, reason=why)
-        # What is readable still binds: an exclusive holder keeps its GPU even on a host whose disk is full.
+        # The readable leases still count: an exclusive holder keeps its GPU even on a host whose disk is full.
         return select.choose(request, devices, query.readable(config).leases)
 
 
 def _in_turn(
     asked: Claim, devices: Sequence[Device], config: Config, processes: Processes, began: float
 ) -> tuple[Device, ...]:
-    """Grant, if need be after a wait in the queue. Raises Busy when time is up, OSError when the record fails."""
+    """Grant, if necessary after a wait in the queue. Raises Busy when the time is up, OSError if the record fails."""
     wait = _wait(asked, config, processes, began) if asked.request.wait else None
     while True:
         if wait:
@@ -107,7 +107,7 @@ def _in_turn(
             audit.released(_dropped(found, table), "holder is gone")
         if refusal is None:
             if granted and after is not table:
-                audit.granted(after.leases[-1])  # where `serve` puts it
+                audit.granted(after.leases[-1])  # `serve` puts the new lease last
             return granted
         if wait is None:
             raise refusal
@@ -115,7 +115,7 @@ def _in_turn(
 
 
 def _with_makers(asked: Claim, table: LeaseTable, processes: Processes) -> Claim:
-    """Return the claim with the runtime that this hook works for, where one may hold the lease for its container."""
+    """Return the claim with the runtime that started this hook, if it may hold the lease for its container."""
     if asked.starting or not any(lease.starting and lease.container == asked.container for lease in table.leases):
         return asked
     return asked.replace(makers=processes.lineage())
@@ -135,5 +135,5 @@ def _opened(directory: str, processes: Processes) -> Store:
 
 
 def _dropped(found: LeaseTable, table: LeaseTable) -> list[Lease]:
-    kept = {id(lease) for lease in table.leases}  # those kept are as they were read: equality would be quadratic
+    kept = {id(lease) for lease in table.leases}  # kept leases are not copied; equality would be quadratic
     return [lease for lease in found.leases if id(lease) not in kept]

@@ -1,4 +1,4 @@
-"""What the log says of leases: an event for each grant and release, written after the lock is given back."""
+"""Logs leases: an event for each grant and release, written after the lock is released."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 
 def granted(lease: Lease) -> None:
-    """Tell of a new lease."""
+    """Log a new lease."""
     log.info("granted", **_facts(lease))
 
 
 def released(leases: Iterable[Lease], why: str) -> None:
-    """Tell of leases that were dropped."""
+    """Log leases that were dropped."""
     for lease in leases:
         log.info("released", **_facts(lease), reason=why)
 

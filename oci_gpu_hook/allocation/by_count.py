@@ -1,6 +1,6 @@
-"""Which devices a request by count gets. Pure and deterministic.
+"""Chooses the devices that a request by count gets. Pure and deterministic.
 
-Of the devices that may be granted those with the fewest holders come first; among equals `topology` decides, then the
+Of the devices that can be granted, those with the fewest holders come first; among equals `topology` decides, then the
 lowest index.
 """
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def choose(request: Request, devices: Sequence[Device], held: Sequence[Lease]) -> tuple[Device, ...]:
-    """Return the devices that a request by count gets while `held` is held. Raises as `select.choose` does."""
+    """Return the devices that a request by count gets, given the leases `held`. Raises as `select.choose` does."""
     count = request.count or 0
     candidates = eligible(request, devices)
     free = available(candidates, request, held)
@@ -33,7 +33,7 @@ def choose(request: Request, devices: Sequence[Device], held: Sequence[Lease]) -
 
 
 def eligible(request: Request, devices: Sequence[Device]) -> list[Device]:
-    """Return the devices that could serve a request, whoever holds them. Raises InvalidInput."""
+    """Return the devices that could serve a request, whether they are held or not. Raises InvalidInput."""
     if request.count is None:
         return list(vendors.of(request.kind).resolve(request.devices, devices))
     found = _of_profile(request, devices) if request.devices else [device for device in devices if device.countable]
@@ -41,7 +41,7 @@ def eligible(request: Request, devices: Sequence[Device]) -> list[Device]:
 
 
 def balanced(free: Sequence[Device], count: int, held: Sequence[Lease]) -> tuple[Device, ...]:
-    """Take the devices with the fewest holders; where only some of equals are needed, topology says which."""
+    """Take the devices with the fewest holders; topology decides among equals."""
     load = {device.uuid: len(holders(device, held)) for device in free}
     ranked = sorted(free, key=lambda device: (load[device.uuid], *device.position))
     if count <= 0:
@@ -51,7 +51,7 @@ def balanced(free: Sequence[Device], count: int, held: Sequence[Lease]) -> tuple
     equals = [device for device in ranked if load[device.uuid] == limit]
     wanted = count - len(sure)
     if wanted == 1 == count or wanted == len(equals) or any(device.whole for device in free):
-        chosen = sure + equals[:wanted]  # parts have no links; the lowest fill one whole device before the next
+        chosen = sure + equals[:wanted]  # parts have no links; in order, they fill one whole device first
     else:
         from oci_gpu_hook.allocation import topology
 

@@ -1,6 +1,6 @@
-"""One container's turn at the lease table: what it gets, and what the table says afterwards. Pure.
+"""Serves one container's claim: what it gets, and the lease table afterwards. Pure.
 
-The caller holds the lock and has dropped the leases of the dead.
+The caller holds the lock, and has dropped the leases of dead processes.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 def serve(
     table: LeaseTable, claim: Claim, devices: Sequence[Device], now: Moment, place: Waiter | None = None
 ) -> tuple[tuple[Device, ...], LeaseTable]:
-    """Return the devices of a claim, and the table with its lease as the last; the same table where nothing changed.
+    """Return the devices of a claim, and the table with its lease at the end, or the same table if nothing changed.
 
-    place: where the container waits in the queue. Raises what `select.choose` raises, AllocationError also when a
-    device granted before is gone.
+    place: the container's place in the queue. Raises what `select.choose` raises; AllocationError also if a device that
+    was granted before is gone.
     """
     own = None
     others = []
-    beside = []  # what the container holds for another reason, and so is not in its own way
+    beside = []  # the container's other leases, which do not stand in its own way
     request = claim.request
     injected = request.source == IN_THE_BUNDLE
     for lease in table.leases:
@@ -49,7 +49,7 @@ def serve(
         granted = choose_in_turn(request, devices, others, ahead, now.uptime)
     if place:
         queue = tuple([waiter for waiter in queue if waiter != place])
-    if not granted:  # `all` of no GPU
+    if not granted:  # `all` on a host without GPUs
         return granted, table.replace(leases=(*others, *beside), queue=queue) if own or place else table
     lease = Lease(
         container=claim.container,
@@ -72,9 +72,9 @@ def serve(
 def choose_in_turn(
     request: Request, devices: Sequence[Device], held: Sequence[Lease], ahead: Sequence[Waiter], uptime: int
 ) -> tuple[Device, ...]:
-    """Choose, with respect for those who wait and came first. uptime: of the machine now, in seconds.
+    """Choose, with respect to those that wait and came first. uptime: of the machine now, in seconds.
 
-    A plain request by name is not held up by them: it shares, as NVIDIA's interface has it, and has no other choice.
+    They do not hold up a plain request by name: it shares, as in NVIDIA's interface, and has no alternative.
     """
     if ahead and (request.count is not None or request.exclusive):
         from oci_gpu_hook.allocation import turns
@@ -84,9 +84,9 @@ def choose_in_turn(
 
 
 def _is_own(lease: Lease, claim: Claim) -> bool:
-    """Tell whether a lease is this container's: of its process, or of the runtime that was about to make it.
+    """Tell whether a lease is this container's: held by its process, or by the runtime that creates it.
 
-    The id alone does not say so: two runtimes with roots of their own may each have a container of one name.
+    The id is not enough: two runtimes with roots of their own may each have a container with that id.
     """
     if lease.container != claim.container:
         return False
@@ -96,7 +96,7 @@ def _is_own(lease: Lease, claim: Claim) -> bool:
 
 
 def _again(own: Lease, request: Request, devices: Sequence[Device]) -> tuple[Device, ...] | None:
-    """Return the devices of a lease, None when its container now asks for others."""
+    """Return the devices of a lease, None if its container now asks for others."""
     if any(device.kind != request.kind for device in own.devices):
         return None
     vendor = vendors.of(request.kind)
@@ -105,7 +105,7 @@ def _again(own: Lease, request: Request, devices: Sequence[Device]) -> tuple[Dev
     except InvalidInput as error:
         what = f"container {quoted(own.container)} cannot be given its GPUs again"
         raise AllocationError(
-            what, f"{error.what}, {error.why}", "start it anew; the kernel log tells of the GPU"
+            what, f"{error.what}, {error.why}", "start it again; the kernel's log says what happened to the GPU"
         ) from None
     if request.count is not None:
         return granted if request.count == len(granted) else None

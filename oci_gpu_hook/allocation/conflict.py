@@ -1,4 +1,4 @@
-"""Which leases stand in the way of a request. Pure."""
+"""Finds the leases that conflict with a request. Pure."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 
 def holders(device: Device, held: Iterable[Lease]) -> list[Lease]:
-    """Return the leases that hold a device, the device it is part of, or a part of it."""
+    """Return the leases of a device, of the device that it is part of, or of a part of it."""
     return [lease for lease in held if _overlaps(lease, device)]
 
 
 def obstacle(device: Device, request: Request, held: Iterable[Lease]) -> Lease | None:
-    """Return a lease that keeps the request from a device."""
+    """Return a lease that keeps the request from getting a device."""
     for lease in held:
         if (request.exclusive or lease.exclusive) and _overlaps(lease, device):
             return lease
@@ -25,7 +25,7 @@ def obstacle(device: Device, request: Request, held: Iterable[Lease]) -> Lease |
 
 
 def available(devices: Iterable[Device], request: Request, held: Sequence[Lease]) -> list[Device]:
-    """Return those of `devices` that a request may have now: unheld for an exclusive one, else not exclusively held."""
+    """Return the devices that a request can get now: not held at all if it is exclusive, else not held exclusively."""
     return [device for device in devices if obstacle(device, request, held) is None]
 
 
@@ -39,6 +39,6 @@ def _overlaps(lease: Lease, device: Device) -> bool:
         elif leased.whole:
             if leased.whole == (device.whole or device.uuid):
                 return True
-        elif leased.part in device.parts:  # made again from a journal, which does not know what it is a part of
+        elif leased.part in device.parts:  # restored from a journal, which does not know the whole device
             return True
     return False

@@ -1,4 +1,4 @@
-"""The members of the JSON objects in the lease table's file, and whether they are as they should be. Pure."""
+"""Checks the members of JSON objects in the lease table's file. Pure."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
     Kinds: TypeAlias = dict[str, type]
 
-_LONGEST: Final = 4096  # PATH_MAX: nothing that is named here is longer
+_LONGEST: Final = 4096  # PATH_MAX: no name in the file is longer
 _NAMES: Final = {dict: "an object", list: "an array", str: "a string", int: "an integer", bool: "true or false"}
 HOLDER: Final[Kinds] = {"pid": int, "startTime": int, "bootId": str, "pidNamespace": int}
 
 
 def holder_to_json(holder: Holder) -> dict[str, object]:
-    """Return the members that say who a holder is."""
+    """Return the JSON members for a holder."""
     return {
         "pid": holder.pid,
         "startTime": holder.start_time,
@@ -27,7 +27,7 @@ def holder_to_json(holder: Holder) -> dict[str, object]:
 
 
 def holder_of(entry: Any) -> Holder:
-    """Return the holder in an entry with nothing wrong."""
+    """Return the holder in an entry that was checked."""
     return Holder.of(
         {
             "pid": entry["pid"],
@@ -39,7 +39,7 @@ def holder_of(entry: Any) -> Holder:
 
 
 def wrong(entry: Any, kinds: Kinds) -> str:
-    """Say what is wrong with a JSON object whose members are to be of these kinds, "" for nothing."""
+    """Return what is wrong with a JSON object whose members must be of these kinds, "" if nothing is."""
     if type(entry) is not dict:
         return f"expected a JSON object, found {quoted(entry)}"
     for name, kind in kinds.items():

@@ -1,6 +1,6 @@
-"""The lease table on paper: its form in STATE/leases.json. Pure.
+"""The JSON form of the lease table in STATE/leases.json. Pure.
 
-`store` has the file. The form is in schemas/lease-record.schema.json; docs/allocation.md explains it.
+`store` reads and writes the file. schemas/lease-record.schema.json defines the form; docs/allocation.md explains it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 VERSION: Final = 1
 
-# What the members of each JSON object are.
+# The types of the members of each JSON object.
 _TABLE: Final[Kinds] = {"version": int, "nextTicket": int, "leases": list, "queue": list}
 _DEVICE: Final[Kinds] = {"gpu": str, "mig": str}
 _DEVICE_OF_KIND: Final[Kinds] = {**_DEVICE, "kind": str}
@@ -30,7 +30,7 @@ _LEASE_OF_POD: Final[Kinds] = {**_LEASE, "pod": str}
 
 
 def to_json(table: LeaseTable) -> dict[str, object]:
-    """Return the form that STATE/leases.json has."""
+    """Return the form of STATE/leases.json."""
     queue: list[dict[str, object]] = []
     if table.queue:
         from oci_gpu_hook.allocation import queue as waiters
@@ -65,7 +65,7 @@ def _device_json(device: LeasedDevice) -> dict[str, object]:
 
 
 def from_json(document: Any) -> tuple[LeaseTable, list[str]]:
-    """Return the table, and what is wrong with the document: entries that cannot be read are left out."""
+    """Return the table, and what is wrong with the document. Entries that cannot be read are left out."""
     complaints = []
     trouble = wrong(document, _TABLE)
     if trouble:

@@ -1,4 +1,4 @@
-"""What a container is told when it does not get its devices: who holds them, what there is, what to do. Pure."""
+"""Words the refusals of devices: who holds them, what the host has, what to do. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from oci_gpu_hook.devices.model import Device
     from oci_gpu_hook.request.model import Request
 
-_LISTED: Final = 8  # holders that a message names one by one
+_LISTED: Final = 8  # how many holders a message names
 GIB: Final = 1 << 30
 
 
@@ -26,7 +26,7 @@ def held(device: Device, request: Request, lease: Lease) -> Busy:
     manner = "exclusively" if lease.exclusive else "too, and it was asked for exclusively"
     why = _keeps(lease) if isinstance(lease, Kept) else f"container {quoted(lease.name)} holds it {manner}"
     if request.source == IN_THE_BUNDLE:
-        what = f"{device.label} ({device.uuid}), which the engine has put into this container, is not to be had"
+        what = f"{device.label} ({device.uuid}), which the engine has put into this container, is not available"
         return Busy(what, why, "stop that container, or have the engine give this one another GPU")
     remedy = f"stop that container, ask for another GPU, or wait for it with {name_of('wait', request)}=60s"
     return Busy(f"{device.label} ({device.uuid}) cannot be granted", why, remedy)
@@ -35,7 +35,7 @@ def held(device: Device, request: Request, lease: Lease) -> Busy:
 def too_many(
     request: Request, devices: Sequence[Device], candidates: Sequence[Device], held: Sequence[Lease], free: int
 ) -> AllocationError:
-    """Refuse more devices than the host has. free: how many of the candidates could be granted now."""
+    """Refuse a request for more devices than the host has. free: how many candidates could be granted now."""
     why = f"this host has {len(candidates)}"
     remedy = f"ask for at most {len(candidates)}" if candidates else "ask for them on another host"
     if request.memory and not request.devices:
@@ -62,14 +62,14 @@ def too_many(
 
 
 def too_few_free(request: Request, candidates: Sequence[Device], held: Sequence[Lease], free: int) -> Busy:
-    """Refuse devices of which others hold too many."""
+    """Refuse a request for devices of which others hold too many."""
     why = f"{free} of {len(candidates)} available{_held_by(candidates, held)}"
     remedy = f"try again when they are free, or wait for them with {name_of('wait', request)}=60s"
     return Busy(asked(request), why, remedy)
 
 
 def after_wait(busy: Busy, request: Request, seconds: int, longest: int | None) -> Busy:
-    """Say of a refusal that it was waited, and how long. longest: the most that the host's configuration allows."""
+    """Add to a refusal how long the container waited. longest: the longest wait that the configuration allows."""
     remedy = "try again when others have ended, or wait longer"
     if longest is not None and request.wait >= longest:
         remedy = "try again when others have ended; [allocation] longest-wait of this host allows no longer wait"
@@ -77,26 +77,26 @@ def after_wait(busy: Busy, request: Request, seconds: int, longest: int | None) 
 
 
 def unusable(directory: str, why: str) -> AllocationError:
-    """Refuse what cannot be granted without a record of it."""
+    """Refuse a request that cannot be granted because the record cannot be used."""
     what = f"cannot use the record of who holds which GPU in {quoted(directory)}"
     remedy = "see that root owns it and its file system has room ([state] dir of the configuration)"
     return AllocationError(what, why, remedy)
 
 
 def asked(request: Request) -> str:
-    """Say what was asked for by count."""
+    """Describe a request by count."""
     return f"{_wanted(request)} asked for{' exclusively' * request.exclusive}"
 
 
 def size(memory: int) -> str:
-    """Return an amount of memory as a request may write it, never more than it is."""
+    """Return an amount of memory in the form of a request, rounded down."""
     if memory % GIB and memory >> 20:
         return f"{memory >> 20}MiB"
     return f"{memory // GIB}GiB" if memory >= GIB else f"{memory} bytes"
 
 
 def duration(seconds: int) -> str:
-    """Return a time in words: 45 s, 12 min, 3 h."""
+    """Return a time as text: 45 s, 12 min, 3 h."""
     if seconds < 120:
         return f"{seconds} s"
     return f"{seconds // 60} min" if seconds < 7200 else f"{seconds // 3600} h"
@@ -112,7 +112,7 @@ def _wanted(request: Request) -> str:
 
 
 def _held_by(candidates: Sequence[Device], held: Sequence[Lease]) -> str:
-    """Say who holds what and for whom the rest is kept, bounded: `; GPU 0 held by 'a' exclusively, GPU 1 by 'b'`."""
+    """Say briefly who holds what, and who the rest is kept for: `; GPU 0 held by 'a' exclusively, GPU 1 by 'b'`."""
     parts = []
     taken = set()
     real = [lease for lease in held if not isinstance(lease, Kept)]
@@ -132,7 +132,7 @@ def _held_by(candidates: Sequence[Device], held: Sequence[Lease]) -> str:
 
 
 def _keeps(lease: Kept) -> str:
-    """Say for whom something is kept and how much longer at the most."""
+    """Say who a device is kept for, and for how much longer at most."""
     request = lease.request
     wanted = _wanted(request) if request.count is not None else ", ".join(map(quoted, request.devices[:_LISTED]))
     turn = f", for {duration(lease.left)} more at most" if lease.left else ""

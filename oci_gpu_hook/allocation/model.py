@@ -1,4 +1,4 @@
-"""The values of the lease table: who holds which device, and who waits. Pure."""
+"""The values of the lease table: leases, and containers that wait. Pure."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 class LeasedDevice(Record):
-    """A leased device by UUID: a whole device, or the part of it that is leased, such as a MIG device.
+    """A leased device by UUID: a whole device, or a part of one such as a MIG device.
 
-    whole is "" where a part's is unknown. kind: as in Device.
+    whole: of a part, "" if it is unknown. kind: as in Device.
     """
 
     whole: str
@@ -29,11 +29,11 @@ class LeasedDevice(Record):
 
 
 class Lease(Record):
-    """What a container holds. since: RFC 3339, UTC.
+    """The devices that a container holds. since: RFC 3339, UTC.
 
-    starting: the holder is the runtime that makes the container, whose own process is still to come.
-    pod: NAMESPACE/POD/CONTAINER, "" for a container of no pod.
-    counted: whether the devices were chosen here. injected: whether they were put into the container by somebody else.
+    starting: the holder is the runtime that creates the container, which has no process yet. pod:
+    NAMESPACE/POD/CONTAINER, "" outside a pod. counted: whether this project chose the devices. injected: whether
+    somebody else has put them into the container.
     """
 
     container: str
@@ -48,15 +48,15 @@ class Lease(Record):
 
     @property
     def name(self) -> str:
-        """What people know the container by."""
+        """The container's name for people."""
         return self.pod or self.container
 
 
 class Kept(Lease):
-    """What is kept for one that waits, as a lease that those behind it respect.
+    """Devices that are kept for a waiting container, in the form of a lease that those behind it respect.
 
-    request: what it waits for. waited, left: seconds that it has waited, and that its turn lasts still; 0 for one that
-    could be served now.
+    request: what it waits for. waited: seconds that it has waited. left: seconds until its turn ends, 0 if it could be
+    served now.
     """
 
     request: Request
@@ -65,7 +65,7 @@ class Kept(Lease):
 
 
 class Waiter(Record):
-    """A hook that holds a container's start until the request can be granted. Lower tickets come first.
+    """A hook that delays a container's start until the request can be granted. Lower tickets come first.
 
     uptime: of the machine when the wait began, in seconds.
     """
@@ -79,9 +79,9 @@ class Waiter(Record):
 
 
 class LeaseTable(Record):
-    """All leases, and the queue of those who wait.
+    """All leases, and the queue of waiting containers.
 
-    next_ticket only grows, so that a place in the queue is never given twice.
+    next_ticket only grows, so no place in the queue is given twice.
     """
 
     leases: tuple[Lease, ...] = ()
@@ -90,16 +90,16 @@ class LeaseTable(Record):
 
 
 class Moment(Record):
-    """When something happens. date: RFC 3339, UTC; uptime: of the machine, in seconds, which nobody can set."""
+    """A point in time. date: RFC 3339, UTC; uptime: of the machine, in seconds, which nobody can set."""
 
     date: str
     uptime: int
 
 
 class Claim(Record):
-    """What a container asks for, and the process whose life its lease follows. starting, pod: as in Lease.
+    """A container's request, and the process that will hold its lease. starting, pod: as in Lease.
 
-    makers: processes that may be the runtime that makes the container, and hold a lease for it until now.
+    makers: processes that may be the runtime that creates the container, and so may hold its lease until now.
     """
 
     container: str
@@ -111,11 +111,11 @@ class Claim(Record):
 
 
 class Busy(AllocationError):
-    """The devices exist, but others hold them: here waiting can help."""
+    """The devices exist, but others hold them, so waiting can help."""
 
 
 def leased(device: Device) -> LeasedDevice:
-    """Return the form in which a granted device is recorded."""
+    """Return a granted device in the form of a lease."""
     if device.whole:
         return LeasedDevice(whole=device.whole, part=device.uuid, kind=device.kind)
     return LeasedDevice(whole=device.uuid, kind=device.kind)

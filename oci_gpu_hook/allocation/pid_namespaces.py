@@ -1,6 +1,6 @@
-"""Processes in a pid namespace other than the host's, where a process has a number in each namespace above its own.
+"""Identifies processes in pid namespaces below the host's, where a process has a pid in each namespace above its own.
 
-Mesos runs hooks in such a one, and whoever runs an engine in a container.
+Mesos runs hooks in such a namespace, and so does an engine in a container.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ _MOST_ANCESTORS: Final = 64
 
 
 def of_proc() -> int:
-    """Return the inode of the pid namespace that /proc numbers processes in, 0 where that cannot be known.
+    """Return the inode of the pid namespace of the pids in /proc, 0 if it cannot be known.
 
-    It is that of the nearest ancestor with no other number than the one that /proc gives it (proc(5), NSpid).
+    It is the namespace of the nearest ancestor whose only pid is the one in /proc (proc(5), NSpid).
     """
     pid = "self"
     for _ in range(_MOST_ANCESTORS):
@@ -33,9 +33,9 @@ def of_proc() -> int:
 
 
 def has(namespace: int, number: int, is_meant: Callable[[int], bool]) -> bool:
-    """Tell whether /proc knows a process whose own namespace is `namespace` and knows it as `number`.
+    """Tell whether /proc has a process that has the pid `number` in its own namespace `namespace`.
 
-    is_meant: whether the process that /proc gives the number can be the one at all.
+    is_meant: tells whether the process with a pid of /proc can be the one that is searched.
     """
     return any(
         is_meant(int(pid)) and _inode(pid) == namespace and _is_known_as(pid, number)
@@ -54,5 +54,5 @@ def _is_known_as(pid: str, number: int) -> bool:
 def _inode(pid: str) -> int:
     try:
         return os.stat(f"/proc/{pid}/ns/pid").st_ino
-    except OSError:  # another user's process, seen by a rootless engine
+    except OSError:  # another user's process, under a rootless engine
         return 0

@@ -1,4 +1,4 @@
-"""Who holds which device, and what would be granted now: nothing is changed."""
+"""Answers who holds which device, and what would be granted now. Nothing is changed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def preview(request: Request, devices: Sequence[Device], config: Config) -> tuple[Device, ...]:
-    """Return what `allocate` would choose now, and record nothing. Raises as `allocate` does, without waiting."""
+    """Return what `allocate` would choose now, without recording it. Raises as `allocate` does, but never waits."""
     if request.count is None and not request.devices:
         return ()
     table = readable(config)
@@ -28,11 +28,11 @@ def preview(request: Request, devices: Sequence[Device], config: Config) -> tupl
 
 
 def current(config: Config) -> LeaseTable:
-    """Return the record as it is, without the dead and without changing it. Raises AllocationError if unreadable."""
+    """Return the lease table without dead processes, and do not change it. Raises AllocationError if unreadable."""
     try:
         with Store(config.state_dir, Processes()) as store:
             table = store.living(store.read())
-    except FileNotFoundError:  # nothing was ever granted here
+    except FileNotFoundError:  # nothing was ever granted on this host
         return LeaseTable()
     except OSError as error:
         raise messages.unusable(config.state_dir, reason(error)) from None
@@ -41,7 +41,7 @@ def current(config: Config) -> LeaseTable:
 
 
 def readable(config: Config) -> LeaseTable:
-    """Return what can be read of the record, which may be nothing."""
+    """Return the readable part of the lease table, which may be empty."""
     try:
         return current(config)
     except AllocationError as error:

@@ -1,4 +1,4 @@
-"""The queue of the lease table: who waits, in which order, and its form in STATE/leases.json. Pure."""
+"""The queue of the lease table: who waits, in which order, and the JSON form in STATE/leases.json. Pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _WAITER_OF_NOW: Final[Kinds] = {**_WAITER, "uptime": int}  # release 0.1 wrote n
 
 
 def enqueue(table: LeaseTable, claim: Claim, hook: Holder, now: Moment) -> tuple[Waiter, LeaseTable]:
-    """Return a place at the end of the queue, kept by the waiting process `hook`, and the table with it."""
+    """Return a place at the end of the queue for the waiting process `hook`, and the table with it."""
     waiter = Waiter(
         ticket=table.next_ticket,
         container=claim.container,
@@ -35,7 +35,7 @@ def enqueue(table: LeaseTable, claim: Claim, hook: Holder, now: Moment) -> tuple
 
 
 def keep_place(table: LeaseTable, waiter: Waiter) -> LeaseTable:
-    """Return the table with the waiter at its place, which it lost if the record had to be made again."""
+    """Return the table with the waiter at its place; it loses the place if the record has to be rebuilt."""
     if waiter in table.queue:
         return table
     queue = sorted((*table.queue, waiter), key=lambda other: other.ticket)
@@ -43,12 +43,12 @@ def keep_place(table: LeaseTable, waiter: Waiter) -> LeaseTable:
 
 
 def leave(table: LeaseTable, waiter: Waiter) -> LeaseTable:
-    """Return the table without a place in the queue."""
+    """Return the table without that place in the queue."""
     return table.replace(queue=tuple(other for other in table.queue if other != waiter))
 
 
 def to_json(waiter: Waiter) -> dict[str, object]:
-    """Return the form of an entry of the queue."""
+    """Return the JSON form of an entry of the queue."""
     request = waiter.request
     document: dict[str, object] = {
         "ticket": waiter.ticket,
@@ -67,7 +67,7 @@ def to_json(waiter: Waiter) -> dict[str, object]:
 
 
 def from_json(entries: list[Any], complaints: list[str]) -> tuple[Waiter, ...]:
-    """Return the queue in its order; what is wrong with the entries that are left out is added to the complaints."""
+    """Return the queue in order. Entries that are wrong are left out, and added to the complaints."""
     queue = []
     for entry in entries:
         trouble = _wrong_waiter(entry)
@@ -113,7 +113,7 @@ def _waiter(entry: Any) -> Waiter:
 
 
 def _chosen_by(request: Request) -> Request:
-    """Return the part of a request that decides about devices, as the record keeps it."""
+    """Return the part of a request that selects devices, in the form of the record."""
     return Request(
         kind=request.kind,
         devices=request.devices,

@@ -1,4 +1,4 @@
-"""A record that cannot be trusted, or is missing: it is set aside, and made again from the journals of containers."""
+"""Rebuilds a lease table that is damaged or missing from the journals of containers; the damaged file is kept."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _REMEDY: Final = "nothing to do: it attests no lease"
 
 
 def completed(readable: LeaseTable, directory: int, processes: Processes) -> LeaseTable:
-    """Return what can still be known: the readable entries of a record, and what the journals attest beside them.
+    """Return the readable entries of a record, and the leases that journals show in addition.
 
     directory: descriptor of the state directory.
     """
@@ -41,17 +41,17 @@ def _of(lease: Lease) -> tuple[str, int, int]:
 
 
 def set_aside(record: str, directory: int) -> str:
-    """Rename the record, so that somebody may look at it; return its new name. Raises OSError."""
+    """Rename the record, so that a person can examine it; return its new name. Raises OSError."""
     aside = f"{record}.corrupt-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{time.time_ns() % 10**9:09d}"
     os.rename(record, aside, src_dir_fd=directory, dst_dir_fd=directory)
     return aside
 
 
 def from_journal(entry: object, boot_id: str, pid_namespace: int) -> Lease:
-    """Return the lease that a container's journal STATE/containers/*.json attests. Raises InvalidInput.
+    """Return the lease that a container's journal STATE/containers/*.json shows. Raises InvalidInput.
 
-    A journal may lack what only the record knows: then it is taken for one of this boot and namespace, and the
-    start time decides whether its container lives.
+    If a journal lacks the boot and namespace, those of now are assumed; the start time decides whether its container is
+    alive.
     """
     devices = [_device(uuid) for uuid in _required(entry, "gpus", list)]
     return Lease(
@@ -69,7 +69,7 @@ def from_journal(entry: object, boot_id: str, pid_namespace: int) -> Lease:
 
 
 def _journals(state_directory: int, processes: Processes) -> list[Lease]:
-    """Return the leases that the journals of changed containers attest; unreadable ones attest nothing."""
+    """Return the leases that journals show. Unreadable journals are skipped."""
     try:
         directory = os.open(JOURNALS, _DIRECTORY, dir_fd=state_directory)
     except OSError:
@@ -103,6 +103,6 @@ def _required(entry: object, name: str, kind: type) -> Any:
         raise InvalidInput(_WHAT, f"{name} is missing in {quoted(entry)}", _REMEDY)
     if kind is int and not 0 <= found < 1 << 63:
         raise InvalidInput(_WHAT, f"{name}: {quoted(found)} is out of range", _REMEDY)
-    if kind is str and len(found) > 4096:  # PATH_MAX: nothing that is named here is longer
+    if kind is str and len(found) > 4096:  # PATH_MAX: no name in the file is longer
         raise InvalidInput(_WHAT, f"{name}: {quoted(found)} is too long", _REMEDY)
     return found

@@ -1,4 +1,4 @@
-"""Taking GPUs back: from a container that has ended, from a start that failed, from all that are dead."""
+"""Ends leases: of a container that has ended, of a start that failed, of all dead processes."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 def release(container_id: str, config: Config) -> bool:
-    """Drop the leases of a container that has ended; True when there was one. Raises AllocationError.
+    """Drop the leases of a container that has ended; return whether there was one. Raises AllocationError.
 
-    An id is not enough to take a GPU from a living container: what goes are leases of the dead, and that of the runtime
-    whose hook this process is, for a container that it has not brought to life. A driver may take seconds to tear a
-    process down, and until then the GPU is in use: such a lease goes when the process does.
+    An id is not enough to take a GPU from a living container. Only leases of dead processes are dropped, and the lease
+    that the runtime which started this hook holds for a container that it failed to create. A driver may take seconds
+    to tear a process down, and the GPU is in use until then; such a lease ends when the process does.
     """
 
     def ended(lease: Lease, processes: Processes) -> bool:
@@ -34,9 +34,9 @@ def release(container_id: str, config: Config) -> bool:
 
 
 def release_by_hand(container_id: str, config: Config, *, pid: int = 0, force: bool = False) -> bool:
-    """Drop the leases of a container because a person says so; True when there was one. Raises AllocationError.
+    """Drop the leases of a container on a person's order; return whether there was one. Raises AllocationError.
 
-    pid: of the one meant, where several have the id. A lease whose process lives stays, unless forced.
+    pid: selects one of several containers with the id. A lease whose process is alive stays, unless forced.
     """
 
     def meant(lease: Lease, processes: Processes) -> bool:
@@ -48,9 +48,9 @@ def release_by_hand(container_id: str, config: Config, *, pid: int = 0, force: b
 
 
 def withdraw(container_id: str, pid: int, config: Config) -> bool:
-    """Take back what was granted to the process `pid` (this one for 0), whose start failed. Raises AllocationError.
+    """Drop the lease of the process `pid` (0: this one), whose start failed. Raises AllocationError.
 
-    Unlike a forced `release` it leaves alone a living container of the same name, which another runtime may have.
+    Unlike a forced release, this does not touch a living container with the same id under another runtime.
     """
 
     def failed(lease: Lease, processes: Processes) -> bool:
@@ -63,7 +63,7 @@ def withdraw(container_id: str, pid: int, config: Config) -> bool:
 
 
 def reconcile(config: Config) -> tuple[Lease, ...]:
-    """Drop the leases of the dead and return them. Raises AllocationError."""
+    """Drop the leases of dead processes, and return them. Raises AllocationError."""
     return _drop(lambda lease, processes: processes.lives(lease.holder) is False, config, "holder is gone")
 
 

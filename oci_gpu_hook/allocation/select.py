@@ -1,6 +1,6 @@
-"""Which devices a request gets, given who holds what. Pure and deterministic.
+"""Chooses the devices that a request gets, given the current leases. Pure and deterministic.
 
-By name, a device is granted unless its holders forbid it. By count, `by_count` chooses among those that are free.
+A named device is granted unless its holders forbid it. For a request by count, `by_count` chooses.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 def choose(request: Request, devices: Sequence[Device], held: Sequence[Lease]) -> tuple[Device, ...]:
-    """Return those of the host's devices that the request gets while `held` is held.
+    """Return the devices of the host that the request gets, given the leases `held`.
 
-    Raises InvalidInput for a device that does not exist, AllocationError for more than the host has, Busy for what
-    others hold.
+    Raises InvalidInput for a device that does not exist, AllocationError for more devices than the host has, Busy for
+    devices that others hold.
     """
     if request.count is not None:
         from oci_gpu_hook.allocation import by_count
@@ -39,7 +39,7 @@ def choose(request: Request, devices: Sequence[Device], held: Sequence[Lease]) -
 
 
 def under_policy(request: Request, config: Config) -> Request:
-    """Return the request as the configuration lets it stand."""
+    """Return the request, changed as the configuration demands."""
     if config.allocation_policy == "exclusive" and not request.exclusive:
         return request.replace(exclusive=True)
     return request

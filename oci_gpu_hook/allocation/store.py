@@ -1,7 +1,7 @@
-"""The record on disk: STATE/leases.json under one lock, replaced as a whole.
+"""The lease table's file (the record), STATE/leases.json: used under one lock, and replaced as a whole.
 
-No fsync: a process that dies loses nothing that it wrote, and after the machine dies every lease is void anyway (the
-boot id changes). Bytes that a power loss left half written are read as a corrupt record, which is made again.
+There is no fsync: what a process wrote survives its death, and after a crash of the machine every lease is void anyway
+(the boot id changes). A file that a power failure left half written counts as damaged, and is rebuilt.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 RECORD: Final = "leases.json"
 LOCK: Final = "leases.lock"
-JUDGED: Final = 8  # leases whose processes a start looks at, though they do not matter to it
+JUDGED: Final = 8  # how many leases a start checks that do not affect it
 
 
 class Store:
-    """The state directory, opened; with `lock()` the right to change the record. Every method may raise OSError."""
+    """The open state directory. `lock()` gives the right to change the record. Every method may raise OSError."""
 
     def __init__(self, directory: str, processes: Processes) -> None:
         self.processes = processes
@@ -48,17 +48,17 @@ class Store:
 
     def __exit__(self, *_: object) -> None:
         if self._lock is not None:
-            os.close(self._lock)  # and so unlocks
+            os.close(self._lock)  # which releases the lock
         os.close(self._dir)
 
     def lock(self) -> None:
-        """Wait for the lock. Raises OSError ETIMEDOUT rather than hang with a container's start."""
+        """Wait for the lock. Raises OSError ETIMEDOUT, so that a container's start never hangs."""
         self._lock = acquire(LOCK, limits.LEASES_LOCK_SECONDS, self._dir)
         if self._lock is None:
             raise OSError(errno.ETIMEDOUT, f"another process holds its lock for {limits.LEASES_LOCK_SECONDS:.0f} s")
 
     def read(self) -> LeaseTable:
-        """Return the record; one that cannot be trusted is set aside (under the lock) and made again."""
+        """Return the lease table. A file that cannot be trusted is set aside (under the lock) and rebuilt."""
         try:
             data = read_trusted(RECORD, limits.LEASES, self._dir)
             table, complaints = from_json(document.parse(data, RECORD))
@@ -69,11 +69,12 @@ class Store:
         return self._set_right("; ".join(complaints), table) if complaints else table
 
     def living(self, table: LeaseTable, request: Request | None = None) -> LeaseTable:
-        """Return the table without the dead; a holder that cannot be judged from this pid namespace counts as alive.
+        """Return the table without dead holders. A holder that cannot be seen from this pid namespace counts as alive.
 
-        To a plain request by name only exclusive leases matter, and those of runtimes that may be its own. Of the rest
-        it judges the first few by the process, and has them go to the end, so that all have their turn; and the others
-        by the pid alone, which keeps a start cheap on a host with hundreds of containers.
+        To a plain request by name only exclusive leases matter, and those of runtimes that may have started this hook.
+        Of the other leases, the first few are checked by pid and start time and then moved to the end, so that each is
+        checked in turn; the rest are checked by pid alone. That keeps a start cheap on a host with hundreds of
+        containers.
         """
         few = JUDGED if request is not None and request.count is None and not request.exclusive else len(table.leases)
         lives, may_live = self.processes.lives, self.processes.may_live
@@ -89,9 +90,9 @@ class Store:
         return table.replace(leases=(*leases, *judged), queue=queue)
 
     def write(self, table: LeaseTable) -> None:
-        """Replace the record; readers without the lock see the old or the new one, never a part.
+        """Replace the file; readers without the lock see either the old or the new one.
 
-        Raises OSError EFBIG for one that would be too large to be read back: it would be set aside with all its leases.
+        Raises OSError EFBIG if it would be too large to be read back, because then all leases would be lost.
         """
         data = document.dump(to_json(table))
         if len(data) > limits.LEASES or not document.has_few_items(data):
@@ -99,12 +100,12 @@ class Store:
         replace_file(RECORD, data, mode=0o644, dir_fd=self._dir, temporary=RECORD + ".new")
 
     def tell_troubles(self) -> None:
-        """Tell the log, loudly, of a record that could not be trusted, and where it is kept."""
+        """Log an error for each file that could not be trusted, with its new name."""
         for trouble in self.troubles:
             log.warning("lease record was not usable and is made anew", **trouble)
 
     def stamp(self) -> tuple[int, int]:
-        """Return what changes when the record is replaced."""
+        """Return a value that changes when the file is replaced."""
         return stamp_of(self.directory)
 
     def _set_right(self, why: str, readable: LeaseTable) -> LeaseTable:
@@ -126,7 +127,7 @@ class Store:
 
 
 def stamp_of(directory: str) -> tuple[int, int]:
-    """Return what changes when the record of a state directory is replaced: inode and time of change."""
+    """Return a value that changes when the file in a state directory is replaced: inode and time of change."""
     try:
         found = os.lstat(os.path.join(directory, RECORD))
     except OSError:

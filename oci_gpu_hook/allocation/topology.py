@@ -1,4 +1,4 @@
-"""Which devices go together: joined by links first, then one NUMA node, one PCIe switch, the lowest index. Pure."""
+"""Chooses devices that are close to each other: by links, then NUMA node, PCIe switch, lowest index. Pure."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.devices.model import Device
 
-# Pairs that may be looked at. All sets of 8 GPUs are within it (70 sets of 6 pairs at the most), as are all pairs
-# and triples of 16; beyond it sets are grown GPU by GPU, from each GPU in turn, which is cubic and not exponential.
+# How many pairs may be compared. This allows all sets of 8 GPUs (at most 70 sets of 6 pairs) and all pairs and triples
+# of 16. Beyond it sets are grown GPU by GPU, from each GPU in turn, which is cubic and not exponential.
 MOST_PAIRS: Final = 2000
-# A weight holds three numbers, each worth more than all that the next can sum up to over the pairs of 64 GPUs.
+# A weight combines three numbers; each outweighs the greatest sum of the next over all pairs of 64 GPUs.
 _LINK: Final = 1 << 24
 _NUMA: Final = 1 << 12
 
 
 def best(given: Sequence[Device], pool: Sequence[Device], wanted: int) -> tuple[Device, ...]:
-    """Return the `wanted` devices of `pool` that go best with each other and with those `given`. Deterministic."""
+    """Return the `wanted` devices of `pool` that are closest to each other and to those `given`. Deterministic."""
     pool = sorted(pool, key=lambda device: device.index)
     if wanted >= len(pool) or wanted <= 0:
         return tuple(pool[:wanted])
@@ -40,7 +40,7 @@ def best(given: Sequence[Device], pool: Sequence[Device], wanted: int) -> tuple[
 
 
 class _Fabric:
-    """How well each pair of some devices is joined; a device is its place in `devices` here."""
+    """How close each pair of devices is; devices are indices into `devices`."""
 
     def __init__(self, devices: list[Device]) -> None:
         self.devices = devices
@@ -49,13 +49,13 @@ class _Fabric:
         self.uniform = len(pairs) <= 1
 
     def rank(self, chosen: tuple[int, ...]) -> tuple[bool, int, list[int]]:
-        """Order sets: joined by links as a whole, then the sum of the pairs, then the lowest indices."""
+        """Return a key that orders sets: connected by links, then the sum over pairs, then the lowest indices."""
         weights = self.weights
         total = sum(weights[one][other] for one, other in combinations(chosen, 2))
         return self._joined(chosen), total, sorted((-number for number in chosen), reverse=True)
 
     def grown(self, start: tuple[int, ...], free: range, wanted: int) -> tuple[int, ...]:
-        """Add to `start` the device that gains most, `wanted` times; of equals the lowest."""
+        """Add to `start` the device that improves the set most, `wanted` times; of equals the lowest."""
         chosen = list(start)
         rest = [number for number in free if number not in start]
         gains = {number: sum(self.weights[number][other] for other in start) for number in rest}

@@ -1,9 +1,10 @@
-"""What those who wait have first call on, and for how long at a time. Pure.
+"""Decides which devices are kept for containers that wait, and for how long. Pure.
 
-Whoever came first is served first. One that could be served now takes what it needs within the second, and nobody gets
-it meanwhile. One that cannot be served yet keeps what it needs back from those behind it for a turn, then lets them
-pass for three times as long, and so on with turns that grow as it waits: `turn_left`. So nobody is held up for longer
-than a quarter of what the other has waited, and a large request is served once a turn is as long as what holds it up.
+The first to come is served first. A container that can be served now takes its devices within a second, and they are
+kept for it until then. A container that cannot be served yet keeps its devices from those behind it for one turn, then
+lets them pass for three times as long, and so on; its turns grow as it waits (`turn_left`). So no container is held up
+for longer than a quarter of the time that the other has waited, and a large request is served when its turn is longer
+than what it has to wait for.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ FIRST_TURN: Final = 60  # seconds
 
 
 def turn_left(waited: int) -> int:
-    """Return for how many seconds more one that has waited so long may keep others back; 0 while they may pass.
+    """Return for how many more seconds a container that has waited that long may hold others up; 0 if they may pass.
 
-    It may in its first minute, and whenever its wait has doubled since, for a quarter of what it has waited by then.
+    It may do so in its first minute and then, each time its wait has doubled, for a quarter of the time waited.
     """
     if waited < 2 * FIRST_TURN:
         return max(FIRST_TURN - waited, 0)
@@ -39,20 +40,22 @@ def turn_left(waited: int) -> int:
 def kept(
     queue: Iterable[Waiter], kind: str, devices: Sequence[Device], held: Sequence[Lease], uptime: int
 ) -> tuple[Kept, ...]:
-    """Return what is kept for those who wait for devices of a kind. uptime: of the machine now, in seconds.
+    """Return what is kept for containers that wait for devices of a kind. uptime: of the machine now, in seconds.
 
-    Of those who wait for the same devices the first one's turn counts, whoever is behind it: or else the turns of many
-    would come one after the other, and nobody could ever pass.
+    If several wait for the same devices, only the turn of the first one counts. Otherwise the turns of many could
+    follow each other, and nobody could ever pass.
     """
     found: list[Kept] = []
-    turns: list[tuple[set[str], int]] = []  # what one that cannot be served could use, and what is left of its turn
+    turns: list[
+        tuple[set[str], int]
+    ] = []  # the devices that a container which cannot be served could use, and the rest of its turn
     for waiter in queue:
         request = waiter.request
         if request.kind != kind:
             continue
         try:
             usable = eligible(request, devices)
-        except InvalidInput:  # its devices vanished while it waited; its own hook will say so
+        except InvalidInput:  # its devices vanished while it waited, which its own hook reports
             continue
         needed = len(usable) if request.count is None else request.count
         if needed > len(usable):
@@ -87,10 +90,11 @@ def kept(
 def _kept_back(
     request: Request, within: list[Device], free: list[Device], held: Sequence[Lease], found: Sequence[Lease]
 ) -> list[Device]:
-    """Return what one that cannot be served keeps in its turn.
+    """Return the devices that a container which cannot be served keeps in its turn.
 
-    Of what it needs it keeps what is free, or else small requests would overtake a large one for ever; and of what is
-    held the next to become free, or else new sharers would come as fast as old ones go.
+    It keeps the free ones among those that it needs, because otherwise small requests would overtake a large one for
+    ever. It also keeps the next ones to become free, because otherwise new sharers would come as fast as old ones
+    leave.
     """
     if request.count is None:
         return within

@@ -1,4 +1,4 @@
-"""A container that waits for GPUs: its place in the queue, and when it looks again."""
+"""A container's wait for GPUs: its place in the queue, and when it tries again."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from oci_gpu_hook.allocation.model import Busy, Claim, LeaseTable, Moment, Waiter
     from oci_gpu_hook.base.config.model import Config
 
-POLL: Final = 0.05  # seconds between looks at whether the record was replaced
-LOOK_AGAIN: Final = 1.0  # seconds between looks at whether a holder has died
+POLL: Final = 0.05  # seconds between checks whether the file was replaced
+LOOK_AGAIN: Final = 1.0  # seconds between checks whether a holder has died
 
 
 class Wait:
-    """One claim's wait, of `request.wait` seconds at the most. place: in the queue, None outside it."""
+    """One claim's wait, at most `request.wait` seconds. place: in the queue, None outside it."""
 
     def __init__(self, claim: Claim, processes: Processes, config: Config, began: float) -> None:
-        """began: time.monotonic() when the container began to wait, for its GPUs or before that for a driver."""
+        """began: time.monotonic() when the container began to wait for GPUs or, before, for a driver."""
         self._claim = claim
         self._processes = processes
         self._directory = config.state_dir
@@ -36,12 +36,12 @@ class Wait:
         self.place: Waiter | None = None
 
     def begin_look(self) -> None:
-        """Note whether the look at the record that begins now is the last."""
+        """Note whether the attempt that begins now is the last one."""
         self._ended = self._processes.lives(self._claim.holder) is False
         self._late = self._ended or time.monotonic() >= self._give_up
 
     def queued(self, table: LeaseTable, now: Moment) -> LeaseTable:
-        """Return the record with a place for the claim, or without it when time is up."""
+        """Return the table with a place for the claim, or without it when the time is up."""
         if self._late:
             place, self.place = self.place, None
             return queue.leave(table, place) if place else table
@@ -54,9 +54,9 @@ class Wait:
         return table
 
     def pause(self, stamp: tuple[int, int], busy: Busy) -> None:
-        """Sleep until the record is replaced, a holder may have died without a word, or time is up.
+        """Sleep until the file is replaced, a holder may have died, or the time is up.
 
-        stamp: of the record when it was looked at. Raises `busy` after the last look.
+        stamp: of the file when it was read. Raises `busy` after the last attempt.
         """
         if self._ended:
             what = f"container {quoted(self._claim.container)}"

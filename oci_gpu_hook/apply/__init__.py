@@ -1,1 +1,1 @@
-"""Changing the container: its rootfs by descriptor, its device cgroup, its ld cache. Effects live here."""
+"""Changes the container: its rootfs by descriptors, its device cgroup, its ld cache."""

@@ -1,10 +1,10 @@
-"""What oci-gpu-runtime changes in a bundle's config.json, and its undoing. Pure: works on the parsed document.
+"""Changes a bundle's config.json for oci-gpu-runtime, and undoes that. Pure: works on the parsed document.
 
-What the runtime knows before it makes a container, it owns: device nodes and their cgroup rules in config.json are set
-by runc and, through it, by systemd, so that no `systemctl daemon-reload` takes them away. All else is the hook's to do.
+Device nodes and their cgroup rules that are in config.json are set by the OCI runtime and, through it, by systemd, so
+no `systemctl daemon-reload` takes them away. The hook does all else.
 
-A bundle may be started again, and may then be granted other GPUs: a note in its annotations says what was put in, so
-that it is taken out first. The note is no authority: what it names can only be taken away.
+A bundle may be started again and be granted other GPUs. So a note in its annotations says what was added, and that is
+removed first. The note is not trusted: what it names can only be removed.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
 
 _WHAT: Final = "config.json"
 _VISIBLE: Final = "NVIDIA_VISIBLE_DEVICES="
-# NVIDIA's hook by the name that dockerd calls it by; where NVIDIA's is absent, that name may be a link to ours.
+# The name by which dockerd calls NVIDIA's hook; on a host without that hook it may be a link to this project's.
 NVIDIA_HOOKS: Final = ("nvidia-container-runtime-hook", "nvidia-container-toolkit")
 STANDBY: Final = "--standby"  # the hook's option; entrypoints.runtime_standby
 HOOK_ENVIRONMENT: Final = ("PATH=/usr/sbin:/usr/bin:/sbin:/bin",)
 
 
 class Grant(Record):
-    """What a bundle gets. uuids: of the granted devices, for NVIDIA_VISIBLE_DEVICES; () leaves the variable alone.
+    """What a bundle gets. uuids: of the granted devices, for NVIDIA_VISIBLE_DEVICES; () does not change the variable.
 
-    edits: device nodes and groups. hook: path of the executable to register. user_namespace: whether the runtime will
-    bind nodes from the host by their container path, and knows no groups of the host. standby: where a process waits
-    for the hook to attach the rest, "" where none does.
+    edits: device nodes and groups. hook: path of the executable to register. user_namespace: whether the container has
+    one; then the runtime binds nodes from the host by their container path, and has none of the host's groups.
+    standby: where a process waits to attach the rest for the hook, "" if none does.
     """
 
     uuids: tuple[str, ...]
@@ -47,7 +47,7 @@ class Grant(Record):
 
 
 def prepare(config: dict[str, Any], grant: Grant) -> None:
-    """Put a grant into a config.json from which `restore` has taken what was there. Raises InvalidInput."""
+    """Add a grant to a config.json that `restore` has processed. Raises InvalidInput."""
     note = {
         "devices": _add_nodes(config, grant),
         "rules": _add_rules(config, grant.edits.device_nodes),
@@ -60,7 +60,7 @@ def prepare(config: dict[str, Any], grant: Grant) -> None:
 
 
 def restore(config: dict[str, Any]) -> bool:
-    """Take out what `prepare` has put in, if its note is there; tell whether it was. The hook stays registered.
+    """Remove what `prepare` has added, according to its note; tell whether there was one. The hook stays registered.
 
     Raises InvalidInput.
     """
@@ -74,9 +74,9 @@ def restore(config: dict[str, Any]) -> bool:
         groups = member(note, "groups", list, PREPARED, [])
         before, after = member(note, "visibleDevices", list, PREPARED, [None, None])
     except (HookError, ValueError):
-        return False  # not a note of ours, so there is nothing of ours to take out
+        return False  # not a note of this project, so there is nothing to remove
     linux = _object(config, "linux")
-    # Sets: a note may name as many as the rules that it is compared with.
+    # Sets, because both the note and the rules may be long.
     known_paths = {path for path in paths if type(path) is str}
     known_numbers = {tuple(pair) for pair in numbers if type(pair) is list and {*map(type, pair)} <= {int}}
     groups = {group for group in groups if type(group) is int}
@@ -92,7 +92,7 @@ def restore(config: dict[str, Any]) -> bool:
 
 
 def is_nvidias(config: dict[str, Any], hook: str) -> bool:
-    """Tell whether the engine has registered NVIDIA's own hook, which then serves this container."""
+    """Tell whether the engine has registered NVIDIA's hook, which then serves this container."""
     return any(
         os.path.basename(path) in NVIDIA_HOOKS and not _same_file(path, hook)
         for path in _registered(config, ("prestart", "createRuntime"))
@@ -105,7 +105,7 @@ def _add_nodes(config: dict[str, Any], grant: Grant) -> list[str]:
     added = []
     for node in grant.edits.device_nodes:
         if grant.user_namespace and node.host_path != node.path:
-            continue  # the hook binds what the runtime would not find
+            continue  # the runtime would not find it, so the hook binds it
         entry = {
             "path": node.path,
             "type": node.type,
@@ -143,7 +143,7 @@ def _rule(major: object, minor: object, access: object) -> dict[str, object]:
 
 
 def _is_rule(entry: object) -> bool:
-    """Tell whether a rule is of the form of this project's, which any engine's may be."""
+    """Tell whether a rule has the form of this project's rules; an engine's may have it too."""
     access = member(entry, "access", str, _WHAT)
     return entry == _rule(*_numbers(entry), access)
 
@@ -167,7 +167,7 @@ def _add_groups(config: dict[str, Any], groups: Sequence[int]) -> list[int]:
 
 
 def _set_visible(config: dict[str, Any], uuids: Sequence[str]) -> list[str | None]:
-    """Set NVIDIA_VISIBLE_DEVICES; return what it was (None: unset) and what it is (None: left alone)."""
+    """Set NVIDIA_VISIBLE_DEVICES; return its old value (None: unset) and its new one (None: unchanged)."""
     process = _object(config, "process")
     env = _list(process, "env")
     there = [entry for entry in env if type(entry) is str and entry.startswith(_VISIBLE)]
@@ -180,9 +180,9 @@ def _set_visible(config: dict[str, Any], uuids: Sequence[str]) -> list[str | Non
 
 
 def _register(config: dict[str, Any], stage: str, hook: str, options: Sequence[str] = ()) -> None:
-    """Register the hook unless it is registered already, by this name or another that leads to it.
+    """Register the hook, unless this path or another one that leads to it is registered already.
 
-    An entry that was made for an earlier start of the bundle is made again: its options were for that one.
+    An entry that was made for an earlier start of the bundle is replaced: its options were for that start.
     """
     hooks = _object(config, "hooks")
     _keep(hooks, stage, lambda entry: not _is_of_earlier_start(entry))
@@ -205,7 +205,7 @@ def _registered(config: dict[str, Any], stages: Sequence[str]) -> list[str]:
 
 
 def _same_file(path: str, hook: str) -> bool:
-    """Tell whether a path leads to the hook, or to a copy of it laid elsewhere (by another installation)."""
+    """Tell whether a path leads to the hook, or to a copy of it from another installation."""
     return os.path.basename(path) == "oci-gpu-hook" or os.path.realpath(path) == os.path.realpath(hook)
 
 
@@ -218,7 +218,7 @@ def _list(parent: dict[str, Any], name: str) -> list[Any]:
 
 
 def _member(parent: dict[str, Any], name: str, kind: type) -> Any:
-    """Return a member, made where it is absent or null."""
+    """Return a member; create it if it is absent or null."""
     found = member(parent, name, kind, _WHAT)
     if found is None:
         found = parent[name] = kind()

@@ -1,7 +1,7 @@
-"""Taking back what was made for a container: on a failed start, at `poststop`, and for containers that ended without.
+"""Undoes what was made for a container: after a failed start, at `poststop`, and later if `poststop` did not run.
 
-`poststop` does it for containers that end as they should. For those whose runtime was killed, whoever starts next does
-it: the journal says who is dead.
+`poststop` cleans up after containers that end normally. If a container's runtime was killed, the next start of any
+container does it, since the journal shows which containers are dead.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 
 
 _MOST_DESCRIPTORS: Final = 1 << 20
-_GIVEN_UP: Final = 600.0  # seconds for which no start tries again what did not answer
+_GIVEN_UP: Final = 600.0  # seconds for which no start retries what did not answer
 
 
 def undo(config: Config, entry: Entry, rootfs: Rootfs) -> None:
-    """Take back what was made for a container whose start failed. Raises HookError, OSError."""
+    """Undo what was made for a container whose start failed. Raises HookError, OSError."""
     with journal.Lock(config, entry.rootfs_identity):
         heirs = reader.sharers(config, entry)
         if heirs:
@@ -46,20 +46,19 @@ def undo(config: Config, entry: Entry, rootfs: Rootfs) -> None:
 
 
 def clean(rootfs: Rootfs, entry: Entry, *, ended: bool = False) -> None:
-    """Undo the changes of an entry. ended: whether the container has, and its mounts with it."""
+    """Undo the changes in an entry. ended: whether the container, and so its mounts, are gone."""
     if entry.cached:
-        from oci_gpu_hook.apply.operations import ld_cache  # with all that knows the form of an ld cache
+        from oci_gpu_hook.apply.operations import ld_cache  # imports the code for ld caches
 
         ld_cache.restore(rootfs, entry.cached)
     take_back(rootfs, entry.changes, ended=ended)
 
 
 def detach(container_id: str, bundle: str, config: Config) -> None:
-    """Take back what is left of a container. Raises HookError; its entry then stays, for a later try.
+    """Undo what is left of a container. If this raises HookError, its entry stays, for a later attempt.
 
-    An id and a bundle are all that `poststop` has, and another runtime may run a container of the same: whoever lives,
-    or is being made, keeps what it has. What is left of a process that ends a moment later is taken back by who starts
-    next.
+    `poststop` knows only an id and a bundle, and another runtime may run a container with the same ones. So a container
+    that is alive, or being created, keeps what it has. If its process ends a moment later, the next start cleans up.
     """
     for entry in reader.of_container(config, container_id, bundle):
         if not entry.is_active():
@@ -69,16 +68,16 @@ def detach(container_id: str, bundle: str, config: Config) -> None:
 
 
 def reconcile(config: Config) -> tuple[str, ...]:
-    """Take back what is left of every container that ended without `poststop`; return their ids."""
+    """Undo what is left of every container that ended without `poststop`; return their ids."""
     return take_back_dead(config, thoroughly=True)
 
 
 def take_back_dead(config: Config, *, thoroughly: bool = False) -> tuple[str, ...]:
-    """Do what `reconcile` does. What goes wrong is logged and fails nobody.
+    """Do what `reconcile` does. Errors are only logged.
 
-    The root directory of a dead container may lie on a file system that never answers. So a child process looks at it,
-    is waited for as long as a start can be made to wait for others' remains, and leaves a mark by which it is not tried
-    again too soon. thoroughly: with more patience, and with what is marked.
+    The root directory of a dead container may be on a file system that never answers. So a child process works on it,
+    for as long as a start may be delayed by other containers, and leaves a mark so that no start retries it too soon.
+    thoroughly: wait longer, and retry what is marked.
     """
     dead = {}
     for key in journal.dead(config):
@@ -115,7 +114,7 @@ def _take_back_all(keys: Sequence[str], config: Config) -> None:
                 continue
             replace_file(mark, b"")
             with journal.Lock(config, entry.rootfs_identity, patience=0) as lock:
-                if lock.is_held:  # else its rootfs is somebody's who works in it
+                if lock.is_held:  # otherwise somebody is working in the rootfs
                     _take_back(key, config)
             journal.drop(mark)
         except (HookError, OSError) as error:
@@ -131,10 +130,10 @@ def _is_given_up(config: Config, key: str) -> bool:
 
 
 def _in_a_child(work: Callable[[], None], patience: float) -> bool:
-    """Do some work in a process of its own; tell whether it was done within `patience` seconds. It is killed if not.
+    """Work in a child process, which is killed after `patience` seconds; tell whether it finished.
 
-    The child holds none of this process's files: an engine waits until nobody has its pipes open any more, and some
-    file systems keep who waits for them from being killed.
+    The child closes this process's files, because an engine waits until its pipes are closed, and a process that waits
+    for a file system sometimes cannot be killed.
     """
     child = os.fork()
     if child == 0:
@@ -142,7 +141,7 @@ def _in_a_child(work: Callable[[], None], patience: float) -> bool:
             os.closerange(0, _MOST_DESCRIPTORS)
             for _ in range(3):
                 os.open("/dev/null", os.O_RDWR)
-            signals.die_after(int(patience) + 1)  # this process may be killed before it can kill the child
+            signals.die_after(int(patience) + 1)  # in case this process is killed before it can kill the child
             work()
         finally:
             os._exit(0)
@@ -153,7 +152,7 @@ def _in_a_child(work: Callable[[], None], patience: float) -> bool:
 
 
 def _take_back(key: str, config: Config) -> None:
-    """Take back what is left of a dead container, whose rootfs is locked; nothing where somebody else has done so."""
+    """Undo what is left of a dead container, under its rootfs's lock, unless somebody else has done so."""
     entry = reader.read(config, key)
     if entry is None or entry.is_active():
         return
@@ -168,14 +167,14 @@ def _take_back(key: str, config: Config) -> None:
 
 
 def _hand_over(config: Config, entry: Entry, heir: Entry) -> None:
-    """Make the changes of an entry another's to take back."""
+    """Transfer the changes of an entry to another one, whose cleanup then undoes them."""
     added = [made for made in entry.changes if made not in heir.changes]
     cached = [path for path in entry.cached if path not in heir.cached]
     journal.write(config, heir.replace(changes=(*added, *heir.changes), cached=(*cached, *heir.cached)))
 
 
 def _sweep(config: Config) -> None:
-    """Remove what hooks of dead containers left that were killed before there was an entry."""
+    """Remove files that hooks left which were killed before they wrote an entry."""
     directory = state.existing(config.state_dir, entries.DIRECTORY)
     for name in os.listdir(directory) if directory else ():
         if journal.is_left_over(config, name):
@@ -183,7 +182,7 @@ def _sweep(config: Config) -> None:
 
 
 def _remove_drop_in_of(entry: Entry, config: Config) -> None:
-    """Remove the drop-in of a container that is dead, unless one lives whose unit has the same name."""
+    """Remove the drop-in of a dead container, unless a living one has a unit of the same name."""
     others = [other for other in reader.read_all(config) if other.unit == entry.unit]
     if not any(other.is_active() for other in others):
         _remove_drop_in(entry.unit)
@@ -196,11 +195,11 @@ def _remove_drop_in(unit: str) -> None:
 
 
 def _clean_rootfs(entry: Entry) -> None:
-    """Take back what was made in the rootfs, if that is still where it was."""
+    """Undo the changes to the rootfs, if it still exists at its path."""
     try:
         fd = os.open(entry.rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
-        return  # the engine has taken it away already, and the hook's files with it
+        return  # the engine has removed it already, with the hook's files in it
     with Rootfs(fd) as rootfs:
         status = os.fstat(fd)
         if entry.is_rootfs((status.st_dev, status.st_ino), syscalls.birth(fd)):
@@ -208,9 +207,9 @@ def _clean_rootfs(entry: Entry) -> None:
 
 
 def take_back(rootfs: Rootfs, changes: Sequence[Change], *, ended: bool = False) -> None:
-    """Remove, last first, what is still there of the changes and still the hook's. Never raises for what is not.
+    """Undo changes, last first, where what is there is still the hook's. Changes that cannot be undone are skipped.
 
-    ended: whether the container has, and its mounts with it.
+    ended: whether the container, and so its mounts, are gone.
     """
     for change in reversed(changes):
         _kind, path, _target, _device, _was, passing = change
@@ -219,7 +218,7 @@ def take_back(rootfs: Rootfs, changes: Sequence[Change], *, ended: bool = False)
         unsafe_directory, name = os.path.split(path)
         try:
             parent_fd = rootfs.directory(unsafe_directory)
-        except (HookError, ValueError):  # ValueError: a damaged entry, whose path no file can have
+        except (HookError, ValueError):  # ValueError: a damaged entry with a path that no file can have
             continue
         if parent_fd is None:
             continue
@@ -228,6 +227,6 @@ def take_back(rootfs: Rootfs, changes: Sequence[Change], *, ended: bool = False)
             if not rootfs.is_of_host(mount):
                 undoing.take_back(change, name, parent_fd, mount)
         except (OSError, ValueError):
-            continue  # gone, exchanged, in use or read-only: not the hook's any more, or not to be had
+            continue  # gone, replaced, in use or read-only: not the hook's any more, or out of reach
         finally:
             os.close(parent_fd)

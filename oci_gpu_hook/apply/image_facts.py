@@ -1,6 +1,6 @@
-"""Reading what a container's image is, as far as the plan depends on it: C library, library directories, ld cache.
+"""Reads the facts of a container's image that the plan depends on: C library, library directories, ld cache.
 
-It reads the rootfs through `Rootfs`, so an image can lie about itself but lead nowhere else.
+It reads the rootfs through `Rootfs`, so an image can lie about itself, but cannot lead the hook out of the rootfs.
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ _OUTSIDE_VOLUMES: Final = "/usr/local/nvidia/lib64"
 
 
 def look(rootfs: Rootfs, container: Container, config: Config, kind: str) -> Image:
-    """Return the facts of the container's rootfs, for devices of a kind. Raises InvalidInput."""
-    libc = _libc(rootfs)
-    directory, warnings = _library_directory(rootfs, libc)
+    """Return the facts of the container's rootfs for devices of a kind. Raises InvalidInput."""
+    loader = rootfs.read(_LOADER, limits.LOADER)
+    libc = _libc(rootfs, loader)
+    directory, warnings = _library_directory(rootfs, libc, loader)
     if libc != "glibc":
         warnings += _of_odd_loader(rootfs, container, libc, directory)
     cache = rootfs.read("/etc/ld.so.cache", limits.LD_CACHE)
@@ -43,8 +44,9 @@ def look(rootfs: Rootfs, container: Container, config: Config, kind: str) -> Ima
     return Image(
         libc=libc,
         library_directory=directory,
-        library_directory_32=_library_directory_32(rootfs),
+        library_directory_32=_library_directory_32(rootfs, directory),
         ld_cache=cache,
+        searched=bool(cache) or libc != "glibc" or _is_searched(rootfs, container, loader, directory),
         unlisted=unlisted,
         decisions=_of_stale_cache(unlisted) if unlisted else (),
         of_vendor=vendors.of(kind).image_facts(rootfs, container, config),
@@ -52,20 +54,20 @@ def look(rootfs: Rootfs, container: Container, config: Config, kind: str) -> Ima
     )
 
 
-def _libc(rootfs: Rootfs) -> str:
-    """Return "glibc" for an image whose loader reads /etc/ld.so.cache, "musl", or "" for any other.
+def _libc(rootfs: Rootfs, loader: bytes) -> str:
+    """Return "glibc" if the image's loader reads /etc/ld.so.cache, "musl" for musl's loader, otherwise "".
 
-    Others have a loader at glibc's path that is none or has another cache: gcompat's stand-in for it, Nix's, Guix's.
+    A file at the path of glibc's loader may be something else (gcompat), or use another cache (Nix, Guix).
     """
-    if _reads_cache(rootfs.read(_LOADER, limits.LOADER)):
+    if _reads_cache(loader):
         return "glibc"
     return "musl" if rootfs.exists(_MUSL_LOADER) else ""
 
 
 def _reads_cache(loader: bytes) -> bool:
-    """Tell whether the path of the cache is among a loader's strings, and not the end of a longer path.
+    """Tell whether a loader contains the path of the cache, and not only as the end of a longer path.
 
-    It is looked for from the end: strings come after the code.
+    The search begins at the end, since strings come after the code.
     """
     at = loader.rfind(_CACHE_PATH)
     while at > 0:
@@ -73,6 +75,20 @@ def _reads_cache(loader: bytes) -> bool:
             return True
         at = loader.rfind(_CACHE_PATH, 0, at)
     return False
+
+
+def _is_searched(rootfs: Rootfs, container: Container, loader: bytes, directory: str) -> bool:
+    """Tell whether the loader looks into a directory without a cache that says so: into its own, and LD_LIBRARY_PATH's.
+
+    Its own are among its strings, each with a slash at the end (glibc, elf/dl-load.c: system_dirs).
+    """
+    if f"{directory}/\0".encode() in loader:
+        return True
+    from oci_gpu_hook.apply import odd_loaders
+
+    if directory in odd_loaders.search_paths(container.env):
+        return True
+    return b"/usr/lib/\0" in loader and _are_one(rootfs, directory, "/usr/lib")
 
 
 def _of_stale_cache(unlisted: Sequence[Entry]) -> tuple[str, ...]:
@@ -91,10 +107,10 @@ def _of_odd_loader(rootfs: Rootfs, container: Container, libc: str, directory: s
     return (found,) if found else ()
 
 
-def _library_directory(rootfs: Rootfs, libc: str) -> tuple[str, tuple[str, ...]]:
-    """Return where the image keeps its libraries: NVIDIA's rule, but for musl, whose loader looks in /usr/lib only."""
+def _library_directory(rootfs: Rootfs, libc: str, loader: bytes) -> tuple[str, tuple[str, ...]]:
+    """Return the image's library directory by NVIDIA's rule; for musl it is /usr/lib, where its loader looks."""
     warnings: tuple[str, ...] = ()
-    if rootfs.exists("/etc/debian_version"):
+    if _is_debian(rootfs, loader):
         directory = f"/usr/lib/{_TRIPLET}"
     elif libc == "musl":
         directory = "/usr/lib"
@@ -107,9 +123,26 @@ def _library_directory(rootfs: Rootfs, libc: str) -> tuple[str, tuple[str, ...]]
     return directory, warnings
 
 
-def _library_directory_32(rootfs: Rootfs) -> str:
+def _is_debian(rootfs: Rootfs, loader: bytes) -> bool:
+    """Tell whether libraries lie by the triplet. Where a volume hides the file that says so, the loader knows it."""
+    if rootfs.exists("/etc/debian_version"):
+        return True
+    return rootfs.is_volume("/etc") and f"/usr/lib/{_TRIPLET}/\0".encode() in loader
+
+
+def _library_directory_32(rootfs: Rootfs, directory: str) -> str:
+    """Return the place of 32-bit libraries, "" where it would be that of the others, whose names are the same."""
     if MACHINE != "x86_64":
         return ""
-    if rootfs.exists("/etc/debian_version"):
+    if directory.endswith(_TRIPLET) or rootfs.exists("/etc/debian_version"):
         return "/usr/lib/i386-linux-gnu"
-    return "/usr/lib32" if rootfs.exists("/usr/lib32") else "/usr/lib"
+    narrow = "/usr/lib32" if rootfs.exists("/usr/lib32") else "/usr/lib"
+    return "" if _are_one(rootfs, directory, narrow) else narrow
+
+
+def _are_one(rootfs: Rootfs, one: str, other: str) -> bool:
+    """Tell whether two paths are the same, or lead to the same directory."""
+    if one == other:
+        return True
+    first, second = rootfs.status(one), rootfs.status(other)
+    return first is not None and second is not None and first[1:3] == second[1:3]  # inode and device

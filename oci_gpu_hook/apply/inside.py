@@ -1,7 +1,7 @@
-"""Changing a container from inside its mount namespace, as a hook of the stage createContainer does.
+"""Changes a container from inside its mount namespace, as a createContainer hook.
 
-The engine makes the container; what is added here are links in its rootfs, and mounts that end with its namespace. So
-there is no journal, and nothing to take back at its end. Where anything fails, the engine ends the container.
+The engine sets up the container; this module adds links in its rootfs, and mounts that end with its namespace. So there
+is no journal, and nothing to undo at its end. If anything fails, the engine ends the container.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 
+from oci_gpu_hook.apply import transaction
 from oci_gpu_hook.apply.operations import bind, ld_cache, table
 from oci_gpu_hook.apply.operations.place import Descriptors, Materializing
 from oci_gpu_hook.apply.operations.preflight import Preflight
@@ -25,9 +26,9 @@ if TYPE_CHECKING:
 
 
 def check_namespace() -> None:
-    """Raise InvalidInput where this process is in the host's mount namespace: it would change the host.
+    """Raise InvalidInput if this process is in the host's mount namespace, where it would change the host.
 
-    Where the host's first process may not be looked at, as in a user namespace, nothing can be told.
+    If the host's first process cannot be inspected, as in a user namespace, the check passes.
     """
     try:
         of_host = os.stat("/proc/1/ns/mnt").st_ino
@@ -40,8 +41,8 @@ def check_namespace() -> None:
 
 
 def carry_out(plan: Plan, site: Site) -> tuple[str, ...]:
-    """Make the plan's links, and mount its file systems and its ld cache; return warnings. Raises HookError."""
-    os.umask(0)  # modes are set when files are made
+    """Create the plan's links, and mount its file systems and its ld cache; return warnings. Raises HookError."""
+    os.umask(0)  # modes are set when files are created
     rootfs = site.rootfs
     try:
         with _Writable(rootfs), Descriptors() as opened, Directories(rootfs) as directories:
@@ -50,13 +51,17 @@ def carry_out(plan: Plan, site: Site) -> tuple[str, ...]:
             shared = site.process.shared_mounts() - {rootfs.mount_id}
             seen = Preflight(rootfs, directories, shared, root_readonly=False)
             plan, looked = table.look(plan, prepared, seen, kinds)
+            data, _ = ld_cache.contents(plan)
+            if data:
+                seen.file(ld_cache.PATH)
+            transaction.leave_peers(site.process, rootfs)
             making = Materializing(site, directories, seen.absent, opened, state_file="")
             for kind, own in zip(kinds, looked, strict=True):
                 kind.make(plan, own, making)
-            data, _ = ld_cache.contents(plan)
             if data:
                 etc = directories.make(os.path.dirname(ld_cache.PATH)).fd
                 making.mount(making.keep(_in_memory(data, etc, site)), ld_cache.PATH, directory=False)
+            transaction.refuse_shared(making.attachments, site.process, rootfs)
             bind.attach(making.attachments, [])
             return table.warnings(seen)
     except OSError as error:
@@ -65,9 +70,9 @@ def carry_out(plan: Plan, site: Site) -> tuple[str, ...]:
 
 
 class _Writable:
-    """A rootfs that can be written to, for a `with` block: crun makes it read-only before it runs this stage's hooks.
+    """Makes a rootfs writable for a `with` block: crun makes it read-only before it runs the hooks of this stage.
 
-    Nothing of the container runs yet.
+    No process of the container runs yet.
     """
 
     def __init__(self, rootfs: Rootfs) -> None:
@@ -84,10 +89,10 @@ class _Writable:
 
 
 def _in_memory(data: bytes, directory: int, site: Site) -> int:
-    """Return a file in memory as a detached mount. Raises OSError.
+    """Return a file in memory, as a detached mount. Raises OSError.
 
-    Before Linux 6.15 the kernel clones nothing of a mount that hangs nowhere: its file system is then mounted on a
-    directory of the container for a moment, in which nothing of the container runs.
+    Before Linux 6.15 the kernel clones nothing from a detached mount. Its file system is then mounted on a directory of
+    the container for a moment, while no process of the container runs.
     """
     try:
         return ld_cache.own_mount(data)
@@ -98,7 +103,7 @@ def _in_memory(data: bytes, directory: int, site: Site) -> int:
 
 
 class _Hung:
-    """A file system that hangs on a directory, for a `with` block."""
+    """Mounts a file system on a directory for a `with` block."""
 
     def __init__(self, tree: int, directory: int, site: Site) -> None:
         self._tree = tree

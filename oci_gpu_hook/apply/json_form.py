@@ -1,4 +1,4 @@
-"""A plan on paper: what `oci-gpu plan --json` prints; `containerEdits` in it are those of CDI."""
+"""The JSON form of a plan, which `oci-gpu plan --json` prints; its `containerEdits` are those of CDI."""
 
 from __future__ import annotations
 

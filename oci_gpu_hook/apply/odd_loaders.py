@@ -1,6 +1,7 @@
-"""What is said of images whose loader will not find the driver's libraries by /etc/ld.so.cache.
+"""Warns of images whose loader will not find the driver's libraries in /etc/ld.so.cache.
 
-That file's path is built into glibc's loader: Nix and Guix build it with another, below their stores; musl's has none.
+The cache's path is compiled into glibc's loader. Nix and Guix compile in another path, below their stores; musl's
+loader uses no cache.
 """
 
 from __future__ import annotations
@@ -33,16 +34,16 @@ _MUSL_DEFAULT: Final = "/usr/lib"
 
 
 def warning(rootfs: Rootfs, env: Sequence[str], directory: str, loader: str) -> str:
-    """Return why programs of the image may not find the driver's libraries, "" where LD_LIBRARY_PATH leads to them.
+    """Return why programs of the image may not find the driver's libraries, "" if LD_LIBRARY_PATH leads to them.
 
-    directory: where those are. loader: glibc's, which the image does not have, or has of another make.
+    directory: where the libraries are. loader: the path of glibc's loader, which the image lacks or has replaced.
     """
     machines = sorted(set(_machines([*rootfs.names("/lib"), *rootfs.names("/lib64")])))
     if machines and MACHINE not in machines:
         if machines == ["i386"] and MACHINE == "x86_64":
             return "the image has a 32-bit loader only: its programs find what the capability compat32 brings, no more"
         return f"the image is made for {', '.join(machines)}, and the driver's libraries are for {MACHINE}"
-    if directory in _search_paths(env):
+    if directory in search_paths(env):
         return ""
     remedy = f"set LD_LIBRARY_PATH={directory} in the container for programs that use the driver"
     for store, who in _STORES.items():
@@ -54,14 +55,14 @@ def warning(rootfs: Rootfs, env: Sequence[str], directory: str, loader: str) -> 
 
 
 def of_musl(rootfs: Rootfs, env: Sequence[str], directory: str) -> str:
-    """Return why musl's loader may not find the driver's libraries in a directory, "" where it will.
+    """Return why musl's loader may not find the driver's libraries in a directory, "" if it will.
 
     Source: musl, ldso/dynlink.c: /etc/ld-musl-ARCH.path, else /lib:/usr/local/lib:/usr/lib.
     """
     path = f"/etc/ld-musl-{MACHINE}.path"
     listed = rootfs.read(path, limits.MUSL_PATHS).decode("utf-8", "replace").replace("\n", ":").split(":")
     searched = [each for each in listed if each] or [_MUSL_DEFAULT]
-    if directory in (*searched, *_search_paths(env)):
+    if directory in (*searched, *search_paths(env)):
         return ""
     where = f"{quoted(path)} does not list" if listed != [""] else "musl's loader does not look into"
     return f"{where} {directory}: set LD_LIBRARY_PATH={directory} in the container for programs that use the driver"
@@ -75,7 +76,8 @@ def _machines(names: Iterable[str]) -> Iterable[str]:
             yield name.removeprefix("ld-musl-").removesuffix(".so.1")
 
 
-def _search_paths(env: Sequence[str]) -> list[str]:
+def search_paths(env: Sequence[str]) -> list[str]:
+    """Return the directories of LD_LIBRARY_PATH."""
     start = "LD_LIBRARY_PATH="
     values = [entry[len(start) :] for entry in env if entry.startswith(start)]
     if not values or len(values[-1]) > limits.SEARCH_PATH:

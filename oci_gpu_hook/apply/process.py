@@ -1,4 +1,4 @@
-"""The container's first process, held by one descriptor of its /proc directory, so that a reused pid leads nowhere."""
+"""The container's first process, held by a descriptor of its /proc directory, so that a reused pid does no harm."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _DIED: Final = "the container died before its GPUs were attached; see the engine
 
 
 class Process:
-    """A process and its mount namespace. pid: 0 for this process, whose number may be that of another in /proc."""
+    """A process and its mount namespace. pid: 0 for this process, because its pid may be another's in /proc."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -33,37 +33,40 @@ class Process:
             self._proc = os.open(f"/proc/{pid or 'self'}", _PATH_DIRECTORY)
             self._own_namespace = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
             self._namespace = os.open("ns/mnt", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._proc)
-            # Names such as "7" below this lead to this process's own descriptors, from whatever namespace it is in.
-            self._descriptors = os.open("/proc/self/fd", _PATH_DIRECTORY)
         except OSError as error:
             raise InvalidInput(f"container process {pid}", reason(error), _DIED) from None
+        self._descriptors: int | None = None
         self._mountinfo: bytes | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        for fd in (self._proc, self._own_namespace, self._namespace, self._descriptors):
+        for fd in (self._proc, self._own_namespace, self._namespace):
             os.close(fd)
+        self._let_go_of_descriptors()
 
     def open_rootfs(self, rootfs: str) -> int:
-        """Return an O_PATH descriptor of the container's root directory, as the container's namespace has it.
+        """Return an O_PATH descriptor of the container's root directory, in the container's mount namespace.
 
-        Before the runtime has pivoted, the process still has the host's root and the rootfs is a directory below it;
-        afterwards its root is the rootfs.
+        Before the runtime pivots, the process has the host's root, and the rootfs is a directory below it; afterwards
+        its root is the rootfs.
         """
         try:
             root = os.open("root", _PATH_DIRECTORY, dir_fd=self._proc)
             theirs, ours = os.fstat(root), os.stat("/")
             pivoted = (theirs.st_dev, theirs.st_ino) != (ours.st_dev, ours.st_ino)
             try:
-                # In its root: an absolute link on the way must not lead into this process's namespace.
+                # Below the process's root: an absolute link in the path must not lead into the namespace of the hook.
                 scope = syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_MAGICLINKS
                 fd = syscalls.openat2(root, "/" if pivoted else rootfs, _PATH_DIRECTORY, scope)
             finally:
                 os.close(root)
         except OSError as error:
-            if error.errno in (errno.ENOSYS, errno.EPERM):  # EPERM: as seccomp profiles refuse what they do not know
+            if error.errno in (
+                errno.ENOSYS,
+                errno.EPERM,
+            ):  # EPERM: from a seccomp profile
                 raise ApplyError("cannot open the container's files", "openat2 is refused", NEW_KERNEL) from None
             remedy = "check root.path in the bundle's config.json, and that the kernel is Linux 5.12 or later"
             raise InvalidInput(f"container rootfs {quoted(rootfs)}", reason(error), remedy) from None
@@ -74,33 +77,49 @@ class Process:
         return fd
 
     def mountinfo(self) -> bytes:
-        """Return the text of its mountinfo (proc(5)), as it was when it was first asked for."""
+        """Return its mountinfo (proc(5)), read at the first call."""
         if self._mountinfo is None:
             self._mountinfo = _few_mounts(read_file("mountinfo", dir_fd=self._proc))
         return self._mountinfo
 
     def own_mounts(self, rootfs: int) -> frozenset[int]:
-        """Return the ids of the mounts in its rootfs, given by its mount's id, that show nothing of the host."""
+        """Return the ids of those mounts in its rootfs (a mount id) that show no files of the host."""
         return mount_table.own_mounts(self.mountinfo(), rootfs, _own_mountinfo)
 
     def shared_mounts(self) -> frozenset[int]:
-        """Return the ids of the mounts of its namespace that pass what is mounted in them on to others."""
+        """Return the ids of the shared mounts in its namespace."""
         return mount_table.shared_mounts(self.mountinfo())
 
     def enter(self) -> None:
-        """Enter the mount namespace. From here on nothing may be imported and no path resolved by its text."""
+        """Enter the mount namespace. From here on nothing may be imported, and no path string resolved."""
+        self._own_descriptors()
         self._switch(self._namespace)
 
     def leave(self) -> None:
-        """Return to the mount namespace that this process came from, or end: every path would be the container's.
+        """Return to the previous mount namespace. If that fails, end: every path would be the container's.
 
-        What was made stays, as after any kill, until the next start reads the journal.
+        Then what was made stays, as after any kill, until the next start reads the journal.
         """
         try:
             self._switch(self._own_namespace)
         except ApplyError as error:
             streams.say(f"oci-gpu-hook: error: cannot leave the container's mount namespace: {error.why}")
             os._exit(1)
+        self._let_go_of_descriptors()
+
+    def _own_descriptors(self) -> int:
+        """Return a descriptor below which names such as "7" lead to this process's own, in every mount namespace.
+
+        The process that uses it opens it: a child has another such directory than the process that forked it.
+        """
+        if self._descriptors is None:
+            self._descriptors = os.open("/proc/self/fd", _PATH_DIRECTORY)
+        return self._descriptors
+
+    def _let_go_of_descriptors(self) -> None:
+        if self._descriptors is not None:
+            os.close(self._descriptors)
+            self._descriptors = None
 
     def _switch(self, namespace: int) -> None:
         try:
@@ -110,8 +129,8 @@ class Process:
             raise ApplyError("cannot enter the container's mount namespace", reason(error), remedy) from None
 
     def unmount(self, mount: int) -> None:
-        """Unmount, if it is mounted, what `mount` is a root descriptor of, by no path but the descriptor's number."""
-        os.fchdir(self._descriptors)
+        """Unmount the mount whose root is the descriptor `mount`, if it is mounted, by the descriptor alone."""
+        os.fchdir(self._own_descriptors())
         try:
             syscalls.umount2(str(mount).encode(), syscalls.MNT_DETACH)
         except OSError:
@@ -121,7 +140,7 @@ class Process:
 
 
 class Site(Record):
-    """A container that is changed: its process and its rootfs are held open."""
+    """A container that is being changed: its process and its rootfs, both held open."""
 
     container: Container
     process: Process
@@ -130,7 +149,7 @@ class Site(Record):
 
 
 def is_hosts_root(rootfs: str) -> InvalidInput:
-    """Return the refusal of a container whose rootfs is the host's."""
+    """Return the error for a container whose rootfs is the host's root directory."""
     why = "is the root directory of the host"
     return InvalidInput(f"container rootfs {quoted(rootfs)}", why, "give the container a rootfs of its own")
 
@@ -147,7 +166,7 @@ def _few_mounts(mountinfo: bytes) -> bytes:
 
 
 def check_process(pid: int) -> None:
-    """Raise InvalidInput unless `pid` is a live process of another mount namespace than this one's.
+    """Raise InvalidInput unless `pid` is a live process in another mount namespace than this one's.
 
     Working in this process's own mount namespace would change the host.
     """

@@ -1,4 +1,4 @@
-"""What a running container does not have any more of what it was given, looked up from outside."""
+"""Inspects a running container from outside, and finds what it has lost of what it was given."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ DROP_IN: Final = "drop-in"
 
 
 def look(entry: Entry, process: Process, rootfs: Rootfs, config: Config) -> Iterator[Finding]:
-    """Yield what the container of a journal entry has lost. Raises HookError, OSError.
+    """Yield findings for what the container of a journal entry has lost. Raises HookError, OSError.
 
-    config: says where the host's device nodes are.
+    config: for the path of the host's device nodes.
     """
     inspection = Inspection(entry, process, rootfs, config)
     for kind in KINDS:
@@ -36,7 +36,7 @@ def look(entry: Entry, process: Process, rootfs: Rootfs, config: Config) -> Iter
 
 
 def lost_part(plan: Plan, entry: Entry, findings: Sequence[Finding]) -> Plan:
-    """Return the part of a plan that was given and is lost, as findings say: nodes, mounts, links, the ld cache."""
+    """Return the part of a plan that was given and, by the findings, is lost: nodes, mounts, links, the ld cache."""
     edits = ContainerEdits(device_nodes=plan.edits.device_nodes, mounts=plan.edits.mounts)
     plan = plan.replace(edits=edits)
     comes_late = any(finding.late and finding.repairable for finding in findings)
@@ -49,7 +49,7 @@ def lost_part(plan: Plan, entry: Entry, findings: Sequence[Finding]) -> Plan:
 
 
 def _access(entry: Entry, repair: str) -> Iterator[Finding]:
-    """Yield what the container may not use any more, or will not be let use for long."""
+    """Yield findings for devices that the container may no longer use, or will soon not be allowed to use."""
     with cgroup.find(entry.pid, entry.cgroups_path) as found:
         refused = cgroup.refused(found, entry.nodes)
         unit = drop_in.restricted_unit(found.path)

@@ -1,9 +1,8 @@
-"""One change of a container, or none: preflight, journal, materialize, confirm, attach, allow; and one way back.
+"""Changes a container as a whole or not at all: preflight, journal, materialize, confirm, attach, allow; or rollback.
 
-The order is what makes it safe. Everything that can fail without effect comes first: the host's files are cloned, the
-rootfs is looked at. The journal is written before the first change. Mounts are attached after the last look at a path,
-and device access comes last. A start and a repair differ in what they write to the journal and in how they take back,
-and in nothing else.
+The order makes it safe. What can fail without effect comes first: the host's files are cloned, the rootfs is inspected.
+The journal is written before the first change. Mounts are attached after the last path was resolved, and device access
+comes last. A start and a repair differ only in what they write to the journal and in how they roll back.
 """
 
 from __future__ import annotations
@@ -40,24 +39,23 @@ if TYPE_CHECKING:
     from oci_gpu_hook.plan.plan import Plan
 
     class Journaling(Protocol):
-        """What a transaction writes to the journal, and how it is taken back."""
+        """What a transaction writes to the journal, and its rollback."""
 
         def write(self, look: Callable[[], Work]) -> Work:
-            """Call `look`, write down what it returns, and return it. Raises HookError, OSError."""
+            """Call `look`, write what it returns to the journal, and return it. Raises HookError, OSError."""
 
         def ld_cache_path(self) -> str:
-            """Return where the container's ld cache is kept until it is mounted; after `write`."""
+            """Return the path of the container's ld cache until it is mounted. To be called after `write`."""
 
         def undo(self, work: Work) -> None:
-            """Take back what `write` has written down, and leave the journal as it was before."""
+            """Undo what `write` has recorded, and restore the journal."""
 
 
 class Work(Record):
-    """What a transaction is about to do, known before anything is changed.
+    """What a transaction will do, determined before anything is changed.
 
-    plan: without what has no place; warnings: what to say of that. looked: what each kind of edit has found. absent,
-    changes, cached, mounted: as `Preflight` has them. unit: the container's systemd unit, if systemd restricts its
-    devices.
+    plan: without edits that have no place; warnings: about those. looked: what each kind of edit has found. absent,
+    changes, cached, mounted: as in `Preflight`. unit: the container's systemd unit, if systemd restricts its devices.
     """
 
     plan: Plan
@@ -71,25 +69,25 @@ class Work(Record):
 
 
 def open_rootfs(container: Container, process: Process) -> Rootfs:
-    """Return the rootfs of a container that an engine is starting, or that runs."""
+    """Return the rootfs of a container that an engine is starting, or that is running."""
     return Rootfs(process.open_rootfs(container.rootfs), _owner(container), process.own_mounts)
 
 
 def carry_out(
     plan: Plan, site: Site, nodes: Sequence[Node], journaling: Journaling, confirm: Callable[[], None]
 ) -> tuple[str, ...]:
-    """Change the container as planned; return warnings. On any error everything is taken back and the error raised.
+    """Change the container as planned; return warnings. On any error everything is undone, and the error raised.
 
-    nodes: the devices that the container is to be let use. confirm: called once all of the driver's files are held, to
-    raise where they are not what the plan was made of.
+    nodes: the devices that the container will be allowed to use. confirm: called when all of the driver's files are
+    held open; it raises if they are not those that the plan was made from.
     """
-    os.umask(0)  # modes are set when files are made: see Directory.make_node
+    os.umask(0)  # modes are set when files are created: see Directory.make_node
     syscalls.allow_most_descriptors()
     written: list[Work] = []
     try:
         return _carry_out(plan, site, nodes, journaling, confirm, written)
     except BaseException as error:
-        # By now all descriptors are closed that the work took: taking back needs some of its own.
+        # By now all descriptors of the work are closed, since rollback needs some of its own.
         for work in written:
             journaling.undo(work)
         if isinstance(error, OSError):
@@ -98,7 +96,7 @@ def carry_out(
 
 
 def rehearse(plan: Plan, container: Container, rootfs: AsMounted) -> Plan:
-    """Return a plan as it would be carried out, without what has no place. Raises HookError where it would not be."""
+    """Return the plan without edits that have no place. Raises HookError if it could not be carried out."""
     with Directories(rootfs) as directories:
         seen = Preflight(rootfs, directories, rootfs.shared, root_readonly=container.root_readonly)
         try:
@@ -116,7 +114,7 @@ def _carry_out(  # noqa: PLR0913, PLR0917
     confirm: Callable[[], None],
     written: list[Work],
 ) -> tuple[str, ...]:
-    """Do what `carry_out` does, but for taking back what was made in the rootfs. `written` takes what may have been."""
+    """Do what `carry_out` does, without the rollback of the rootfs. `written` gets what may have been changed."""
     container, rootfs = site.container, site.rootfs
     with (
         Descriptors() as opened,
@@ -159,15 +157,11 @@ def _carry_out(  # noqa: PLR0913, PLR0917
 
 
 def attach_all(attachments: Sequence[Attachment], attached: list[Attachment], process: Process, rootfs: Rootfs) -> None:
-    """Attach the mounts in the container's namespace; `attached` takes those that are. Raises HookError."""
-    shared = process.shared_mounts()
-    rootfs_mount = syscalls.mount_id(rootfs.fd)
-    if shared:
-        _refuse_shared(attachments, shared - {rootfs_mount})
+    """Attach the mounts in the container's namespace, and add each to `attached`. Raises HookError."""
+    refuse_shared(attachments, process, rootfs)
     process.enter()
     try:
-        if rootfs_mount in shared:
-            _leave_peers(rootfs)
+        leave_peers(process, rootfs)
         bind.attach(attachments, attached)
     finally:
         process.leave()
@@ -179,21 +173,28 @@ def detach_all(attached: Sequence[Attachment], process: Process) -> None:
         process.enter()
         try:
             for tree, _onto, _path in reversed(attached):
-                process.unmount(tree)  # raises nothing: the namespace ends with the container
+                process.unmount(tree)  # cannot raise: the namespace ends with the container
         finally:
             process.leave()
 
 
-def _refuse_shared(attachments: Sequence[Attachment], shared: frozenset[int]) -> None:
-    for _tree, onto, path in attachments:
-        if syscalls.mount_id(onto) in shared:
-            raise is_shared(path)
+def refuse_shared(attachments: Sequence[Attachment], process: Process, rootfs: Rootfs) -> None:
+    """Raise UnsafeRootfs for a mountpoint in a shared mount other than the rootfs's own."""
+    shared = process.shared_mounts() - {rootfs.mount_id}
+    if shared:
+        for _tree, onto, path in attachments:
+            if syscalls.mount_id(onto) in shared:
+                raise is_shared(path)
 
 
-def _leave_peers(rootfs: Rootfs) -> None:
-    """Give a rootfs with shared propagation a peer group of its own, so that the host sees no mount of the hook's."""
-    syscalls.mount_setattr(rootfs.fd, 0, syscalls.MS_PRIVATE)
-    syscalls.mount_setattr(rootfs.fd, 0, syscalls.MS_SHARED)
+def leave_peers(process: Process, rootfs: Rootfs) -> None:
+    """Give a rootfs with shared propagation a peer group of its own, so that the hook's mounts do not reach the host.
+
+    This process is in the container's mount namespace. Raises OSError.
+    """
+    if rootfs.mount_id in process.shared_mounts():
+        syscalls.mount_setattr(rootfs.fd, 0, syscalls.MS_PRIVATE)
+        syscalls.mount_setattr(rootfs.fd, 0, syscalls.MS_SHARED)
 
 
 def _restricted_unit(devices: DeviceCgroup) -> str:
@@ -205,9 +206,9 @@ def _restricted_unit(devices: DeviceCgroup) -> str:
 
 
 def _allow_devices(devices: DeviceCgroup, nodes: Sequence[Node], container: Container, unit: str) -> None:
-    """Let the container use its nodes, and see that systemd does not take that away.
+    """Let the container use its nodes, and keep systemd from taking that away.
 
-    The drop-in is what it reads at its next reload; that it also knows now may fail, and is then in the log.
+    systemd reads the drop-in at its next reload. To tell it at once may fail, which is only logged.
     """
     if not unit:
         cgroup.allow(devices, nodes, container.device_rules).close()
@@ -222,7 +223,7 @@ def _allow_devices(devices: DeviceCgroup, nodes: Sequence[Node], container: Cont
         if not had_one:
             drop_in.remove(unit)
         raise
-    # A service above the container permits the nodes, or has refused them by now.
+    # By now a service above the container has either permitted the nodes or refused them.
     if unit.endswith(".scope") and not drop_in.is_known(unit, nodes):
         from oci_gpu_hook.apply.systemd import private_bus
 
@@ -233,7 +234,7 @@ def _allow_devices(devices: DeviceCgroup, nodes: Sequence[Node], container: Cont
 
 
 def _unsteady(error: OSError) -> HookError:
-    """Return the refusal of a rootfs in which something that was just looked at is another thing, or gone."""
+    """Return the error for a rootfs in which something has changed since it was inspected."""
     if short := shortage(error):
         return short
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -248,5 +249,5 @@ def _owner(container: Container) -> tuple[int, int]:
 
 
 def _host_id(mappings: Sequence[IdMapping]) -> int:
-    """Return the host's id of the container's root; 0 where it has no user namespace or does not map its root."""
+    """Return the host's id of the container's root; 0 if it has no user namespace or does not map its root."""
     return host_id_of_root(((mapping.container_id, mapping.host_id) for mapping in mappings), 0)

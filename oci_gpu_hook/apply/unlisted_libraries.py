@@ -1,10 +1,10 @@
-"""Libraries in directories of an image's ld.so.conf that its ld cache should list and does not.
+"""Finds libraries that an image's ld cache should list, by the image's ld.so.conf, and does not.
 
-An image may name a directory in /etc/ld.so.conf.d, or put a library into one, and not have run ldconfig since. NVIDIA's
-hook runs the host's ldconfig in every container with GPUs, and so such images work there by chance; here nothing is
-run, and the container's cache is the image's with the driver's libraries. So directories of which the cache knows
-nothing, and those that have changed since it was written, are looked at as ldconfig would (glibc, elf/ldconfig.c). What
-the cache lists already stays as it is.
+An image may name a directory in /etc/ld.so.conf.d, or put a library into such a directory, without running ldconfig
+afterwards. With NVIDIA's hook such images work by chance, because it runs the host's ldconfig in every container with
+GPUs. This project runs nothing: the container's cache is the image's with the driver's libraries added. So directories
+that the cache does not know, and those that have changed since it was written, are read as ldconfig would read them
+(glibc, elf/ldconfig.c). Existing entries of the cache stay unchanged.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _CONFIGURATION: Final = "/etc/ld.so.conf"
 _CACHE: Final = "/etc/ld.so.cache"
-# The loader searches these by itself; the multiarch ones are Debian's.
+# The loader searches these anyway; the multiarch ones are Debian's.
 _DEFAULT: Final = frozenset(
     f"{start}/{end}".rstrip("/")
     for start in ("/lib", "/usr/lib", "/lib64", "/usr/lib64")
@@ -33,7 +33,7 @@ _DEFAULT: Final = frozenset(
 
 
 def find(rootfs: Rootfs, cache: bytes) -> tuple[Entry, ...]:
-    """Return the libraries that ldconfig would list beside those of the cache. cache: the image's, b"" for none."""
+    """Return the libraries that ldconfig would add to the image's cache. cache: b"" if there is none."""
     places = [path for path in _Configuration(rootfs).directories() if path not in _DEFAULT]
     there = {path: status for path in places if (status := rootfs.status(path))}
     of_cache = rootfs.status(_CACHE) if there else None
@@ -52,7 +52,7 @@ def find(rootfs: Rootfs, cache: bytes) -> tuple[Entry, ...]:
     entries: dict[bytes, Entry] = {}
     for path, names in found.items():
         identity = _identity(there[path])
-        if identity not in settled:  # by another name it is one that was looked at
+        if identity not in settled:  # unless the directory was read under another name
             settled.add(identity)
             for entry in _libraries(rootfs, path, names, listed, limits.UNLISTED_LIBRARIES - len(entries)):
                 entries.setdefault(os.fsencode(entry.name), entry)
@@ -60,14 +60,14 @@ def find(rootfs: Rootfs, cache: bytes) -> tuple[Entry, ...]:
 
 
 def places(entries: Sequence[Entry]) -> str:
-    """Return the directories of libraries, for people."""
+    """Return the directories of libraries as text for people."""
     from oci_gpu_hook.base.errors import quoted
 
     return ", ".join(quoted(path) for path in dict.fromkeys(os.path.dirname(entry.path) for entry in entries))
 
 
 class _Configuration:
-    """What /etc/ld.so.conf and the files that it includes name, within limits that hold for all of them together."""
+    """The directories in /etc/ld.so.conf and the files that it includes; the limits apply to all of these together."""
 
     def __init__(self, rootfs: Rootfs) -> None:
         self._rootfs = rootfs
@@ -76,7 +76,7 @@ class _Configuration:
         self._found: dict[str, None] = {}
 
     def directories(self) -> tuple[str, ...]:
-        """Return the directories in the order in which they are named."""
+        """Return the directories in order."""
         self._read(_CONFIGURATION, limits.LD_CONF_LEVELS)
         return tuple(self._found)
 
@@ -94,11 +94,11 @@ class _Configuration:
             elif len(words) == 1 and words[0].startswith(b"/") and b"\0" not in words[0]:
                 if len(self._found) == limits.LD_CONF_DIRECTORIES:
                     return
-                name = os.fsdecode(words[0].partition(b"=")[0])  # libc5 and its like stood behind a `=`
+                name = os.fsdecode(words[0].partition(b"=")[0])  # a suffix such as `=libc5`
                 self._found["/" + os.path.normpath(name).lstrip("/")] = None
 
     def _include(self, base: str, pattern: str, depth: int) -> None:
-        """Read the files that a pattern means: a path, or paths with a `*` in their last part."""
+        """Read the files that match a pattern: a path, or paths with a `*` in the last part."""
         directory, name = os.path.split(os.path.join(base, pattern))
         start, star, end = name.partition("*")
         names = [name]
@@ -120,7 +120,7 @@ def _names_in(rootfs: Rootfs, directory: str) -> list[str]:
 def _libraries(
     rootfs: Rootfs, directory: str, names: Sequence[str], listed: Container[bytes], most: int
 ) -> Iterator[Entry]:
-    """Yield the libraries of this machine that are not listed: by their SONAMEs, and by names that end in `.so`."""
+    """Yield unlisted libraries for this machine, by their SONAMEs and by names that end in `.so`."""
     from oci_gpu_hook.base.formats import elf
 
     machines = {"x86_64": {64: elf.X86_64, 32: elf.I386}, "aarch64": {64: elf.AARCH64}}.get(MACHINE, {})
@@ -131,7 +131,7 @@ def _libraries(
             continue
         try:
             found = elf.read(fd)
-        except (OSError, elf.ElfError):  # a linker's script, or no library at all
+        except (OSError, elf.ElfError):  # a linker script, or not a library at all
             continue
         finally:
             os.close(fd)
@@ -146,7 +146,7 @@ def _libraries(
 
 
 def _is_version_of(name: str, listed: Container[bytes]) -> bool:
-    """Tell whether a name is listed, or is one such as libfoo.so.1.2.3 where libfoo.so.1 is: that need not be read."""
+    """Tell whether a file need not be read: it is listed, or is libfoo.so.1.2.3 and libfoo.so.1 is listed."""
     while ".so" in name:
         if os.fsencode(name) in listed:
             return True
@@ -155,7 +155,7 @@ def _is_version_of(name: str, listed: Container[bytes]) -> bool:
 
 
 def _listed(cache: bytes) -> frozenset[bytes]:
-    """Return the names that a cache lists, none where the loader has no use for it."""
+    """Return the names that a cache lists, none if the loader cannot use it."""
     from oci_gpu_hook.base.formats.ldcache_format import KEY, LdCacheError, read
 
     if not cache:

@@ -1,8 +1,8 @@
-"""A bound on the time for which a container's files may keep a hook waiting.
+"""Limits the time for which a container's files may keep a hook waiting.
 
-Who looks at a path of a container may come to a volume of FUSE or NFS whose server does not answer, and no call has a
-time limit. A second thread has, and where there are such mounts a second process, as a call that waits for a server can
-keep its process from being killed.
+A path of a container may lead to a FUSE or NFS volume whose server does not answer, and system calls have no time
+limit. So a second thread ends the process in time. If the container has such mounts, the work is done in a child
+process, since a process cannot always be killed while it waits for a server.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     import _thread
     from typing import Final, NoReturn, Self
 
-_ROOM: Final = 511  # descriptors; those of all driver files of eight GPUs are below 200
+_ROOM: Final = 511  # descriptors; all driver files of eight GPUs need fewer than 200
 _PIECE: Final = 1 << 16
 
 
 class Watch:
-    """Ends this process with one line on stderr where a `with` block takes longer than its limit.
+    """Ends this process with one line on stderr if a `with` block takes longer than its limit.
 
-    What was done by then is taken back as after any kill, by `poststop` or the next start. mountinfo, rootfs: of the
-    container. Where those show mounts that may never answer, the block and all that follows is done in a child, for
-    which this process waits, and which holds nothing that an engine waits for.
+    What was done by then is undone as after any kill, by `poststop` or the next start. mountinfo, rootfs: of the
+    container. If they show mounts that may never answer, the block and all that follows runs in a child process, for
+    which this process waits, and which keeps nothing open that an engine waits for.
     """
 
     def __init__(self, container_id: str, mountinfo: bytes = b"", rootfs: str = "/") -> None:
@@ -50,23 +50,23 @@ class Watch:
 
         _make_room()
         try:
-            syscalls.unshare(syscalls.CLONE_FS)  # may be refused, and then there must be no thread
+            syscalls.unshare(syscalls.CLONE_FS)  # if this is refused, there must be no thread
             done = _thread.allocate_lock()
             done.acquire()
             _thread.start_new_thread(self._wait, (done,))
             self._done = done
-            # A mount namespace is entered by those who share their root and working directory with no thread.
+            # A thread can enter a mount namespace only if it shares its root and working directory with no other.
             syscalls.unshare(syscalls.CLONE_FS)
         except (OSError, RuntimeError):
-            pass  # where no thread is to be had, the engine's own patience is the bound
+            pass  # without a thread only the engine's own time limit applies
 
     def _wait(self, done: _thread.LockType) -> None:
         if not done.acquire(timeout=limits.CONTAINER_FILES_SECONDS):
             self._give_up()
 
     def _go_apart(self) -> None:
-        """Return in a child, and end this process as the child ends, or once its time is up."""
-        from oci_gpu_hook.base import apart  # here and below: few containers have such mounts
+        """Return in a child process only; end this process when the child ends, or when the time is up."""
+        from oci_gpu_hook.base import apart  # imported here and below, since few containers have such mounts
 
         reading, writing = os.pipe()
         child = os.fork()
@@ -77,7 +77,7 @@ class Watch:
         apart.become(limits.CONTAINER_FILES_SECONDS, writing)
 
     def _stand_by(self, child: int, reading: int) -> NoReturn:
-        """Pass on what the child says, until it ends."""
+        """Pass on the child's output until it ends."""
         from oci_gpu_hook.base.locks import wait_until
 
         os.set_blocking(reading, False)
@@ -102,7 +102,7 @@ class Watch:
         message = one_line(f"{what}: {why}; {remedy}")
         streams.say(f"oci-gpu-hook: error: {message}")
         try:
-            log.refused("oci-gpu-hook", message)  # in the host's mount namespace: a thread's, a process' own
+            log.refused("oci-gpu-hook", message)  # in the host's mount namespace, where this thread or process still is
         finally:
             os._exit(1)
 
@@ -116,14 +116,14 @@ def _pass_on(reading: int) -> None:
 
 
 def _make_room() -> None:
-    """Let the table of descriptors grow while this process has one thread.
+    """Enlarge the table of descriptors while this process has only one thread.
 
-    Once threads share the table, each doubling of it waits for the kernel's readers (synchronize_rcu in fs/file.c,
-    expand_fdtable): 14 ms and more on a host of many cores.
+    When threads share the table, each enlargement waits for the kernel's readers (synchronize_rcu in fs/file.c,
+    expand_fdtable), which takes 14 ms and more on a host with many cores.
     """
     import fcntl
 
     try:
         os.close(fcntl.fcntl(2, fcntl.F_DUPFD_CLOEXEC, _ROOM))
     except OSError:
-        pass  # a lower limit of open files, or no stderr: the table grows when it must
+        pass  # a lower limit of open files, or no stderr: the table grows when necessary

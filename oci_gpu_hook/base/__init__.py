@@ -1,1 +1,1 @@
-"""What every room stands on, and what knows nothing of containers or GPUs."""
+"""What every room builds on. Nothing here knows of containers or GPUs."""

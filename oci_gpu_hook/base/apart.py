@@ -1,7 +1,7 @@
-"""Work in a process apart, which is given up on where it takes too long: what it waits for may never answer.
+"""Runs work in a separate process and gives it up when it takes too long, since what it waits for may never answer.
 
-A call that has come to a file system whose server does not answer has no time limit, and may even keep its process from
-being killed. So nobody waits for the process, and it holds nothing that others wait for.
+A call into a file system whose server does not answer has no time limit, and may even keep its process from being
+killed. So nothing waits for the process to end, and it holds nothing open that others wait for.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _PIECE: Final = 1 << 16
 
 
 def answer(work: Callable[[], bytes], seconds: float) -> bytes | None:
-    """Return what the work gives, b"" where it ends without; None where it takes longer than that. Raises OSError.
+    """Return the work's result, b"" if it ends without one, None if it takes longer than `seconds`. Raises OSError.
 
-    It is done in a copy of this process: what it changes in memory is lost, and what it writes to stdout or stderr.
+    The work runs in a copy of this process: its changes to memory, and its output to stdout and stderr, are lost.
     """
     reading, writing = os.pipe()
     child = os.fork()
@@ -54,9 +54,9 @@ def _do(work: Callable[[], bytes], writing: int, seconds: float) -> None:
 
 
 def become(seconds: float, stderr: int | None = None) -> None:
-    """Make a child of this process one that nobody waits for: it writes to nobody, and ends with its parent or in time.
+    """Detach this child process: its output goes nowhere, and it ends with its parent or when its time is up.
 
-    seconds: those that the parent waits; the child has one more. stderr: what it writes to instead of to nobody.
+    seconds: for how long the parent waits; the child gets one second more. stderr: a descriptor for its stderr.
     """
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
     for standard, fd in enumerate((null, null, null if stderr is None else stderr)):
@@ -66,8 +66,8 @@ def become(seconds: float, stderr: int | None = None) -> None:
 
 
 def _heard(reading: int, give_up: float) -> bytes | None:
-    """Return what comes until the end; None where that does not come in time."""
-    from select import select  # for commands of people alone
+    """Return what is read until the end of the stream; None if the end does not come in time."""
+    from select import select  # only commands for people come here
 
     pieces: list[bytes] = []
     while (left := give_up - monotonic()) > 0:

@@ -14,9 +14,9 @@ _WHITESPACE: Final = " \t\n\r"
 
 
 def parse(data: bytes, what: str) -> Any:
-    """Return the JSON value that `data` holds, and nothing but it. Raises InvalidInput, TooLarge.
+    """Return the one JSON value that `data` holds. Raises InvalidInput, TooLarge.
 
-    Whoever reads `data` limits its bytes; each three of them can be a value that takes 64 bytes of memory.
+    The caller limits the size of `data`: every three bytes of it can be a value that takes 64 bytes of memory.
     """
     if not has_few_items(data):
         why = f"has more than {limits.JSON_ITEMS} values"
@@ -37,7 +37,7 @@ def parse(data: bytes, what: str) -> Any:
 
 
 def has_few_items(data: bytes) -> bool:
-    """Tell whether `parse` takes so many values. Strings count by the commas in them. Cheap: nothing is parsed."""
+    """Tell whether `parse` accepts that many values. Commas in strings count too. Cheap: nothing is parsed."""
     return data.count(b",") + data.count(b"[") + data.count(b"{") <= limits.JSON_ITEMS
 
 
@@ -49,7 +49,7 @@ def _scan(text: str) -> Any:
 
 
 def _complaint(text: str) -> str:
-    """Say what is wrong in the standard library's words; by now the cost of importing it does not matter."""
+    """Return the standard library's error message; after a failure the cost of importing it does not matter."""
     import json
 
     try:
@@ -62,7 +62,7 @@ def _complaint(text: str) -> str:
 def member(value: object, name: str, kind: type, what: str, default: Any = None) -> Any:
     """Return `value[name]` of a JSON object, or `default` where it is absent or null.
 
-    Raises InvalidInput when `value` is no object or the member is not of the JSON type that `kind` stands for.
+    Raises InvalidInput when `value` is not an object or the member is not of the JSON type that `kind` stands for.
     """
     if type(value) is not dict:
         raise InvalidInput(what, f"expected a JSON object, found {quoted(value)}", "see the OCI runtime specification")
@@ -77,8 +77,8 @@ def member(value: object, name: str, kind: type, what: str, default: Any = None)
 
 
 def dump(value: object) -> bytes:
-    """Return a JSON value (dict with string keys, list, tuple, str, number, bool, None) as a line of ASCII.
+    """Return a value (dict with string keys, list, tuple, str, number, bool, None) as a line of JSON in ASCII.
 
-    Raises TypeError for what is none, ValueError for infinite numbers.
+    Raises TypeError for any other value, ValueError for infinite numbers.
     """
     return json_c.encode(value).encode("ascii")

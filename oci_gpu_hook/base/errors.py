@@ -1,4 +1,4 @@
-"""What can go wrong, each in three parts: what, why, and what to do about it."""
+"""The errors of this project. Each has three parts: what failed, why, and what to do about it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NEW_KERNEL: Final = "use Linux 5.12 or later, and let no seccomp profile refuse 
 
 
 class HookError(Exception):
-    """A failure made for people: one line, `WHAT: WHY; REMEDY`, which is what engines show their users."""
+    """A failure described for people in one line, `WHAT: WHY; REMEDY`, which engines show to their users."""
 
     def __init__(self, what: str, why: str, remedy: str) -> None:
         super().__init__(what, why, remedy)
@@ -24,11 +24,11 @@ class HookError(Exception):
 
 
 class InvalidInput(HookError):
-    """What the engine or the container handed over is not what the interface allows."""
+    """The engine or the container passed something that the interface does not allow."""
 
 
 class TooLarge(InvalidInput):
-    """What was handed over is over one of the `limits`; what it says is not known."""
+    """The input is larger than one of the `limits`, so what it says is not known."""
 
 
 class ConfigError(HookError):
@@ -36,7 +36,7 @@ class ConfigError(HookError):
 
 
 class StateError(HookError):
-    """The state directory cannot be used, or a file in it cannot be believed."""
+    """The state directory cannot be used, or a file in it cannot be trusted."""
 
 
 class DriverError(HookError):
@@ -52,15 +52,15 @@ class SimulationError(HookError):
 
 
 class UnsafeRootfs(HookError):
-    """The container's file system would lead an effect astray; refused on purpose."""
+    """The container's file system would redirect a change to another place, so the change is refused."""
 
 
 class ApplyError(HookError):
-    """A change to the container could not be made; what had been done is undone."""
+    """A change to the container could not be made; what had been done was undone."""
 
 
 def quoted(value: object) -> str:
-    """Text of unknown origin, fit for a line of a log or terminal: quoted, escaped and cut."""
+    """Return text of unknown origin in a form that is safe in a log or on a terminal: quoted, escaped, shortened."""
     if type(value) is str:
         value = value[:LONGEST_VALUE]  # of which the quotation marks leave less than there is room for
     text = repr(value)
@@ -73,7 +73,7 @@ def one_line(text: str) -> str:
 
 
 def described_bug(error: Exception) -> str:
-    """Say in a line what went wrong, and where in this project's code."""
+    """Return one line that says what went wrong, and where in this project's code."""
     trace = error.__traceback__
     while trace and trace.tb_next:
         trace = trace.tb_next
@@ -85,7 +85,7 @@ def described_bug(error: Exception) -> str:
 
 
 def shortage(error: OSError) -> ApplyError | None:
-    """Return the error for what this process or the machine has not enough of, None where that is not what it is."""
+    """Return the error for a lack of descriptors or memory, None if `error` is something else."""
     import errno
 
     if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):

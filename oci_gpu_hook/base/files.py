@@ -1,4 +1,4 @@
-"""Reads files up to a limit and replaces them in one step. For paths of the host, never for those of a container."""
+"""Reads files up to a limit, and replaces them atomically. For paths of the host, never for those of a container."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-_PIECE: Final = 1 << 16  # bytes; for much more the allocator would ask the kernel for memory at every read
+_PIECE: Final = 1 << 16  # bytes; with much larger pieces the allocator would ask the kernel for memory at every read
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def read_all(fd: int, limit: int, what: str) -> bytes:
-    """Read a descriptor to its end. Raises TooLarge where it holds more than `limit` bytes, and OSError."""
+    """Read a descriptor to its end. Raises TooLarge if there are more than `limit` bytes, and OSError."""
     data = _read(fd, limit)
     if len(data) > limit:
         raise TooLarge(what, f"is larger than {limit} bytes", "make it smaller; this limit guards the host")
@@ -24,7 +24,7 @@ def read_all(fd: int, limit: int, what: str) -> bytes:
 
 
 def read_file(path: str, limit: int = limits.KERNEL_TABLE, *, dir_fd: int | None = None, flags: int = 0) -> bytes:
-    """Return the contents of a file, such as a table of the kernel. Raises OSError, EFBIG where it is over the limit.
+    """Return the contents of a file, such as a table of the kernel. Raises OSError, EFBIG if it is over the limit.
 
     dir_fd: descriptor of the directory in which `path` begins. flags: to open it with, beside O_RDONLY and O_CLOEXEC.
     """
@@ -41,7 +41,7 @@ def read_file(path: str, limit: int = limits.KERNEL_TABLE, *, dir_fd: int | None
 
 
 def read_text(path: str, limit: int = limits.PROC_FILE) -> str | None:
-    """Return the text of a file of the kernel's; None where it cannot be read: absent, not allowed, or too large."""
+    """Return the text of a file of the kernel; None if it is absent, too large, or must not be read."""
     try:
         return read_file(path, limit).decode("utf-8", "replace")
     except OSError:
@@ -49,7 +49,7 @@ def read_text(path: str, limit: int = limits.PROC_FILE) -> str | None:
 
 
 def read_start(path: str, size: int) -> bytes:
-    """Return what one read of at most `size` bytes gives: for small files of /proc. Raises OSError."""
+    """Return the result of one read of at most `size` bytes, for small files of /proc. Raises OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return os.read(fd, size)
@@ -77,16 +77,16 @@ def replace_file(  # noqa: PLR0913  what its users differ in, by name
     temporary: str = "",
     sync: bool = False,
 ) -> None:
-    """Put `data` in the place of a file, whole or not at all: readers see the old file or the new one. Raises OSError.
+    """Replace a file's contents atomically: readers see either the old file or the new one. Raises OSError.
 
-    mode: what the file has in the end, whatever the umask. owner: uid and gid; None for this process's. dir_fd:
-    descriptor of the directory in which `path` begins. temporary: the name until then, in the same directory. sync:
-    whether the data is to survive a power failure, which nothing in /run does.
+    mode: the file's final permissions, whatever the umask. owner: uid and gid; None for this process's. dir_fd:
+    descriptor of the directory in which `path` begins. temporary: the file's name while it is being written, in the
+    same directory. sync: whether the data must survive a power failure, which nothing in /run does.
     """
     temporary = temporary or _temporary_name(path)
     try:
         fd = os.open(temporary, _CREATE, 0o600, dir_fd=dir_fd)
-    except FileExistsError:  # a process that was killed has left it
+    except FileExistsError:  # left behind by a process that was killed
         os.unlink(temporary, dir_fd=dir_fd)
         fd = os.open(temporary, _CREATE, 0o600, dir_fd=dir_fd)
     try:
@@ -109,16 +109,16 @@ def replace_file(  # noqa: PLR0913  what its users differ in, by name
 
 
 def drop_unfinished(path: str) -> None:
-    """Remove what killed processes left of their `replace_file`, where nobody can be replacing the file now."""
+    """Remove the temporary files that killed processes left, where no process can be replacing the file now."""
     directory, name = os.path.split(path)
     try:
         for found in os.listdir(directory):
             if found.startswith(name + ".") and found.endswith(".new"):
                 os.unlink(os.path.join(directory, found))
     except OSError:
-        return  # it costs a file's room, no more
+        return  # all it costs is the space of a file
 
 
 def _temporary_name(path: str) -> str:
-    """Return a name that no other process uses: two may have one number, each in a pid namespace of its own."""
+    """Return a name that no other process uses: processes in two pid namespaces can have the same pid."""
     return f"{path}.{os.getpid()}-{os.stat('/proc/self/ns/pid').st_ino}.new"

@@ -1,4 +1,4 @@
-"""Lock files: one process at a time, and none waits for ever."""
+"""Lock files: one process at a time holds a lock, and none waits for it without a limit."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Final
 
-# NONBLOCK: where the name is a FIFO's, nobody may ever open its other end.
+# NONBLOCK: if the name is a FIFO's, its other end may never be opened.
 _OPEN: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-# Seconds between two looks. Where many starts wait, frequent looks keep the holder from its work.
+# Seconds between two attempts. When many starts wait, frequent attempts slow the holder down.
 _SHORTEST_PAUSE: Final = 0.0005
 _LONGEST_PAUSE: Final = 0.02
 
 
 def acquire(path: str, patience: float, dir_fd: int | None = None) -> int | None:
-    """Return a descriptor of the lock file, made if missing, which holds the lock until it is closed.
+    """Return a descriptor of the lock file, created if missing; it holds the lock until it is closed.
 
-    None where other processes have held it for `patience` seconds. dir_fd: descriptor of the directory in which `path`
-    begins. Raises OSError where the file cannot be opened or locked.
+    None if other processes have held the lock for `patience` seconds. dir_fd: descriptor of the directory in which
+    `path` begins. Raises OSError if the file cannot be opened or locked.
     """
     give_up = monotonic() + patience
     while True:
-        # Its owner alone may open it: a process that can open a file can lock it, and so hold up every container.
+        # Only its owner may open it: any process that can open the file can lock it, and so block every container.
         fd = os.open(path, _OPEN, 0o600, dir_fd=dir_fd)
         try:
             if not attempt(_flock(fd), give_up - monotonic()):
@@ -41,7 +41,7 @@ def acquire(path: str, patience: float, dir_fd: int | None = None) -> int | None
 
 
 def attempt(lock: Callable[[], object], patience: float) -> bool:
-    """Call `lock` until it does not raise BlockingIOError; False where it does for `patience` seconds."""
+    """Call `lock` until it does not raise BlockingIOError; return False if it does so for `patience` seconds."""
 
     def is_had() -> bool:
         try:
@@ -54,7 +54,7 @@ def attempt(lock: Callable[[], object], patience: float) -> bool:
 
 
 def wait_until(is_so: Callable[[], bool], patience: float) -> bool:
-    """Ask until the answer is yes; False where it is no for `patience` seconds."""
+    """Call `is_so` until it returns True; return False if it does not for `patience` seconds."""
     give_up = monotonic() + patience
     pause = _SHORTEST_PAUSE
     while not is_so():
@@ -70,7 +70,7 @@ def _flock(fd: int) -> Callable[[], object]:
 
 
 def _is_at(path: str, fd: int, dir_fd: int | None) -> bool:
-    """Tell whether the locked file is still the one of that name; a cleaner of /run may have removed it."""
+    """Tell whether the name still leads to the locked file; something may have removed it from /run meanwhile."""
     try:
         there = os.stat(path, dir_fd=dir_fd, follow_symlinks=False)
     except FileNotFoundError:

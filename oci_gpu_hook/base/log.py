@@ -1,10 +1,10 @@
-"""The log: JSON lines in the file that config.toml names; where it names none, nothing is written.
+"""The log: JSON lines in the file that config.toml names; without one nothing is written.
 
-Refusals go to the host's own log as well (`system_log`), for there are engines that show nobody what a hook says.
+Refusals go to the host's own log as well (`system_log`), because some engines show a hook's messages to nobody.
 
-Each line has `event`, `level`, `timestamp` (UTC, ISO 8601) and the event's own fields. Errors go through structlog, a
-bug's with its traceback. It costs as much as ten interpreters, which a container that fails can wait for and one that
-starts should not: all other lines are written here, in the same form, which a test holds.
+Each line has `event`, `level`, `timestamp` (UTC, ISO 8601) and the event's own fields. Errors are written by structlog,
+bugs with their traceback. structlog costs as much as ten interpreters: a container that fails can wait for that, but
+one that starts should not. So all other lines are written here, in the same form, which a test compares.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _context: dict[str, object] = {}
 
 
 def configure(config: Config, **context: object) -> None:
-    """Write to the file and from the level that the configuration names; `context` is part of every line."""
+    """Set the file and the lowest level from the configuration; `context` is part of every line."""
     global _file, _lowest, _tells_host, _context
     _file = config.log_file
     _tells_host = config.log_journal
@@ -54,14 +54,14 @@ def info(event: str, **fields: object) -> None:
 
 
 def warning(event: str, **fields: object) -> None:
-    """Log what went on, though not as it was asked."""
+    """Log what succeeded, but not as it was asked for."""
     _write(2, event, fields)
 
 
 def tell(text: str, *, grave: bool = False) -> None:
-    """Log what a container does not get as asked, and say it on stderr, which some engines show.
+    """Log what a container does not get as it asked, and write it to stderr, which some engines show.
 
-    grave: something that it asked for is of no use. The host's log is told too, as of refusals.
+    grave: something that the container asked for will not work; then the host's log gets the text too, like a refusal.
     """
     _write(2, "warning", {"text": text})
     if grave and _tells_host:
@@ -73,19 +73,19 @@ def tell(text: str, *, grave: bool = False) -> None:
 
 
 def error(event: str, **fields: object) -> None:
-    """Log what failed; with exc_info=True also where."""
+    """Log what failed, with exc_info=True also where."""
     _note(event)
     if not _file:
         return
     try:
         _structured().error(event, **fields)
-    except ImportError:  # the hook's isolated interpreter has this package's directory only
+    except ImportError:  # the hook's isolated interpreter finds only this package
         fields.pop("exc_info", None)
         _write(3, event, fields)
 
 
 def refused(program: str, message: str) -> None:
-    """Log why a container is not started, unless that is in the log already, and tell the host's log."""
+    """Log why a container is not started, unless the log has that already, and write it to the host's log."""
     if not _has_refusal:
         error("refused", reason=message)
     if _tells_host:
@@ -102,7 +102,7 @@ def _tell_host(program: str, message: str, *, is_error: bool) -> None:
 
 
 def render(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
-    """Return an event as a line. Also structlog's final processor, so that every line of the log has one form."""
+    """Return an event as a line. structlog uses this as its final processor, so that all lines have one form."""
     return dump({name: _plain(value) for name, value in event.items()}).decode()
 
 
@@ -111,7 +111,7 @@ def _structured() -> Any:
     import structlog
 
     class Lines:
-        """What structlog hands rendered lines to."""
+        """The logger that structlog passes rendered lines to."""
 
         def error(self, line: str) -> None:
             _append(line)
@@ -143,7 +143,7 @@ def _write(level: int, event: str, fields: dict[str, object]) -> None:
 
 
 def _append(line: str) -> None:
-    """Append one line in one write: lines of concurrent hooks never mix. A log that fails fails no container."""
+    """Append a line in one write, so that lines of concurrent hooks never mix. A log that fails stops no container."""
     try:
         fd = os.open(_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
         try:

@@ -1,12 +1,12 @@
-r"""Tables of the kernel: /proc/PID/mountinfo and /proc/PID/cgroup (proc(5)). Pure.
+r"""Parses tables of the kernel: /proc/PID/mountinfo and /proc/PID/cgroup (proc(5)). Pure.
 
-Both are bytes. A row ends at a newline and nowhere else, its fields at a space or colon and nowhere else: the kernel
-escapes just these, and backslashes, in names that anybody may have chosen (fs/proc_namespace.c, show_mountinfo), and
-refuses newlines in names of cgroups (kernel/cgroup/cgroup.c). Python's splitlines also splits at \r, \x0b, \x1c, \x85
-and \u2028, so that the name of a directory could forge a row.
+Both are bytes. A row ends at a newline and nowhere else, and a field at a space or colon and nowhere else: in names,
+which anybody may have chosen, the kernel escapes exactly these characters and backslashes (fs/proc_namespace.c,
+show_mountinfo), and it refuses newlines in names of cgroups (kernel/cgroup/cgroup.c). Python's splitlines also splits
+at \r, \x0b, \x1c, \x85 and \u2028, so that the name of a directory could forge a row.
 
-A row without its fields is passed over. What it stands for is then taken for the host's, never for the container's own;
-and so is a mount whose id is there twice.
+A row that lacks a field is skipped. Its mount then counts as one of the host's, never as the container's own; so does a
+mount whose id occurs twice.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    # id, parent's id, device ("253:0"), root, mount point, and the rest of the row
+    # id, parent's id, device ("253:0"), root, mount point, rest of the row
     Mount = tuple[int, int, bytes, bytes, bytes, bytes]
 
 _FIELDS = 6
@@ -25,7 +25,7 @@ _LONGEST_NUMBER = 10  # digits; Python refuses to read thousands
 
 
 def mounts(mountinfo: bytes) -> Iterator[Mount]:
-    """Yield the mounts of a mountinfo; root and mount point as the kernel escapes them (see `unescaped`)."""
+    """Yield the mounts in a mountinfo; root and mount point are escaped as the kernel writes them (see `unescaped`)."""
     for row in _rows(mountinfo):
         fields = row.split(b" ", _FIELDS - 1)
         if _is_row(fields):
@@ -33,18 +33,18 @@ def mounts(mountinfo: bytes) -> Iterator[Mount]:
 
 
 def file_system(rest: bytes) -> tuple[bytes, bytes]:
-    """Return type and super options of a mount, by the rest of its row; (b"", b"") where the row does not have them."""
+    """Return a mount's type and super options from the rest of its row; (b"", b"") if the row lacks them."""
     fields = rest.split(b" ")
     if b"-" not in fields:
         return b"", b""
-    at = fields.index(b"-")  # no optional field before it is a lone hyphen
+    at = fields.index(b"-")  # no optional field is a lone hyphen
     if len(fields) - at != 4:
         return b"", b""
     return fields[at + 1], fields[at + 3]
 
 
 def unescaped(name: bytes) -> bytes:
-    """Return a name without the kernel's escapes: three octal digits for a space, tab, newline or backslash."""
+    """Undo the kernel's escapes in a name: three octal digits for a space, tab, newline or backslash."""
     if b"\\" not in name:
         return name
     for escape, character in ((b"\\040", b" "), (b"\\011", b"\t"), (b"\\012", b"\n"), (b"\\134", b"\\")):
@@ -53,18 +53,18 @@ def unescaped(name: bytes) -> bytes:
 
 
 def own_mounts(container: bytes, rootfs: int, host: Callable[[], bytes]) -> frozenset[int]:
-    """Return the ids of the mounts in the rootfs whose file systems are mounted nowhere else, and of the rootfs itself.
+    """Return the ids of the rootfs's mount and of those mounts in it whose file systems are mounted nowhere else.
 
-    What the engine's config.json calls a bind is not enough: a recursive bind brings mounts that it does not name, a
-    symbolic link leads into one under another path, and engines have other words for what comes from the host.
+    The binds in config.json are not enough to go by: a recursive bind brings mounts that it does not name, a symbolic
+    link can lead into a mount under another path, and engines have other mount types for files of the host.
 
     container, host: mountinfo of the container's process and of this one. Until the runtime has pivoted, the
-    container's own shows the host's mounts too; the host's is asked for only after that.
+    container's mountinfo shows the host's mounts too; `host` is called only after that.
     """
     rows = list(_places(container))
     inside = {b"%d" % rootfs}
     size = 0
-    while size < len(inside):  # twice, as parents mostly stand first
+    while size < len(inside):  # usually twice, as parents usually come first
         size = len(inside)
         inside.update([number for number, parent, _device in rows if parent in inside])
     elsewhere = {device for number, _parent, device in rows if number not in inside}
@@ -73,33 +73,33 @@ def own_mounts(container: bytes, rootfs: int, host: Callable[[], bytes]) -> froz
     own = [int(number) for number, _parent, device in rows if number in inside and device not in elsewhere]
     found = frozenset((rootfs, *own))
     numbers = [number for number, _parent, _device in rows]
-    if len(frozenset(numbers)) != len(numbers):  # the kernel gives an id once; which of two rows is true, nobody knows
+    if len(frozenset(numbers)) != len(numbers):  # the kernel never repeats an id, so one of the two rows is false
         return frozenset((rootfs, *(number for number in found if numbers.count(b"%d" % number) == 1)))
     return found
 
 
 def shared_mounts(container: bytes) -> frozenset[int]:
-    """Return the ids of the mounts that pass what is mounted in them on to others."""
+    """Return the ids of shared mounts: what is mounted in them also appears in other namespaces."""
     if b" shared:" not in container:
         return frozenset()
     shared = []
     for number, _parent, _device, _root, _point, rest in mounts(container):
-        optional = rest.partition(b" - ")[0].split(b" ")[1:]  # behind the mount's options
+        optional = rest.partition(b" - ")[0].split(b" ")[1:]  # after the mount's options
         if any(field.startswith(b"shared:") for field in optional):
             shared.append(number)
     return frozenset(shared)
 
 
 def may_never_answer(mountinfo: bytes, below: bytes) -> bool:
-    """Tell whether a mount at or below a directory is of a file system that another process or machine serves.
+    """Tell whether a file system at or below a directory is served by another process or machine.
 
-    Where nothing is mounted there, the process whose mountinfo it is has pivoted, and all that is mounted is below it.
-    Cheap where there is no such file system on the whole host.
+    If nothing is mounted at the directory, the process has pivoted, and all of its mounts are below it. Cheap if there
+    is no such file system on the whole host.
     """
     if not any(b" - " + kind in mountinfo for kind in _SERVED):
         return False
     prefix = below.rstrip(b"/") + b"/"
-    found: set[bool] = set()  # whether each is there
+    found: set[bool] = set()  # whether each mount is at or below the directory
     served: set[bool] = set()
     for _number, _parent, _device, _root, point, rest in mounts(mountinfo):
         is_below = (unescaped(point) + b"/").startswith(prefix)
@@ -111,12 +111,12 @@ def may_never_answer(mountinfo: bytes, below: bytes) -> bool:
 
 
 def roots(mountinfo: bytes) -> dict[int, bytes]:
-    """Return by mount id which file or directory of its file system each mount shows, as the kernel escapes it."""
+    """Return for each mount id the root of the mount in its file system, escaped as the kernel writes it."""
     return {number: root for number, _parent, _device, root, _point, _rest in mounts(mountinfo)}
 
 
 def cgroups(table: bytes) -> Iterator[tuple[bytes, tuple[bytes, ...], bytes]]:
-    """Yield hierarchy, controllers and path of each row of a /proc/PID/cgroup (cgroups(7))."""
+    """Yield the hierarchy, controllers and path in each row of a /proc/PID/cgroup (cgroups(7))."""
     for row in table.split(b"\n"):
         fields = row.split(b":", 2)
         if len(fields) == 3 and fields[0].isdigit():
@@ -124,7 +124,7 @@ def cgroups(table: bytes) -> Iterator[tuple[bytes, tuple[bytes, ...], bytes]]:
 
 
 def _places(mountinfo: bytes) -> Iterator[list[bytes]]:
-    """Yield id, parent's id and device of each mount, as bytes: a start compares them and needs no more."""
+    """Yield the id, parent's id and device of each mount as bytes, because a start only compares them."""
     return (fields[:3] for row in _rows(mountinfo) if _is_row(fields := row.split(b" ", _FIELDS - 1)))
 
 

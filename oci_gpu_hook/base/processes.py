@@ -1,4 +1,4 @@
-"""What /proc says of processes and of this boot of the machine (proc(5))."""
+"""Reads from /proc what it says of processes and of this boot of the machine (proc(5))."""
 
 from __future__ import annotations
 
@@ -17,49 +17,49 @@ _boot_id = ""
 def start_time(pid: int) -> int:
     """Return when a process started, in clock ticks since boot (field 22 of stat); 0 if there is no such process.
 
-    Together with the pid it names a process for good: numbers are used again, times are not.
+    The pid and this time together identify a process: pids are reused, but not with the same time.
     """
     fields = _stat(pid)
-    # A leader that has ended is a zombie to all who look, while its other threads may have the GPU open.
+    # A process whose first thread has ended looks like a zombie, but its other threads may have the GPU open.
     if not fields or (fields[0] in (b"Z", b"X", b"x") and int(fields[17]) <= 1):
         return 0
     return int(fields[19])
 
 
 def lives(pid: int, started: int) -> bool:
-    """Tell whether the process of that number that started then lives."""
+    """Tell whether the process with that pid and start time is alive."""
     return 0 != start_time(pid) == started
 
 
 def parent(pid: int | str = "self") -> int:
-    """Return the number of the process that a process is the child of, 0 if there is none."""
+    """Return the pid of a process's parent, 0 if there is none."""
     fields = _stat(pid)
     return int(fields[1]) if fields else 0
 
 
 def _stat(pid: int | str) -> list[bytes]:
-    """Return the fields of /proc/PID/stat from the third on, none where there is no such process."""
+    """Return the fields of /proc/PID/stat from the third on, an empty list if there is no such process."""
     try:
         text = read_start(f"/proc/{pid}/stat", 4096)
     except OSError:
         return []
-    return text[text.rfind(b")") + 2 :].split(None, 20)  # the name in parentheses may hold anything, spaces too
+    return text[text.rfind(b")") + 2 :].split(None, 20)  # the name in parentheses can contain anything, even spaces
 
 
 def status_field(pid: int | str, name: bytes) -> bytes:
-    """Return a field of /proc/PID/status, such as b"NSpid", b"" where it is not there. Raises OSError."""
+    """Return a field of /proc/PID/status, such as b"NSpid"; b"" if it is absent. Raises OSError."""
     text = read_start(f"/proc/{pid}/status", _STATUS_SIZE)
     return text.partition(b"\n" + name + b":")[2].partition(b"\n")[0].strip()
 
 
 def innermost_number(pid: int | str) -> int:
-    """Return the number of a process in its own pid namespace, 0 where /proc does not tell. Raises OSError."""
+    """Return the pid of a process in its own pid namespace, 0 if /proc does not say. Raises OSError."""
     numbers = status_field(pid, b"NSpid").split()
     return int(numbers[-1]) if numbers else 0
 
 
 def name_of(pid: int | str) -> bytes:
-    """Return the name of a process as the kernel has it: 15 bytes at most. Raises OSError."""
+    """Return the kernel's name of a process, at most 15 bytes. Raises OSError."""
     return read_start(f"/proc/{pid}/comm", 64).rstrip(b"\n")
 
 
@@ -68,7 +68,7 @@ def variable(pid: int | str, name: bytes) -> list[bytes]:
     data = b"\0" + read_file(f"/proc/{pid}/environ", limits.ENVIRONMENT)
     found = []
     start = data.find(b"\0" + name + b"=")
-    while start >= 0:  # not split: the process chose how many entries there are
+    while start >= 0:  # searched, not split, because the process chose how many entries there are
         value = start + len(name) + 2
         end = data.find(b"\0", value)
         found.append(data[value:end] if end >= 0 else data[value:])
@@ -77,7 +77,7 @@ def variable(pid: int | str, name: bytes) -> list[bytes]:
 
 
 def boot_id() -> str:
-    """Return what names this boot of the machine (random(4)), "" where /proc does not tell. It is read once."""
+    """Return the id of this boot of the machine (random(4)), "" if /proc does not say. It is read once."""
     global _boot_id
     if not _boot_id:
         try:

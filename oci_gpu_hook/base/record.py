@@ -1,7 +1,7 @@
-"""Frozen, typed values that cost a start little.
+"""Frozen, typed values that are cheap to define at each start.
 
-Ten frozen dataclasses add twice the cost of the bare interpreter to every container's start; ten Records add a
-fortieth of it. Type checkers see them as dataclasses (PEP 681).
+Ten frozen dataclasses add twice the cost of the bare interpreter to every container's start; ten Records add a fortieth
+of that cost. Type checkers see them as dataclasses (PEP 681).
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _set = object.__setattr__
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 class Record:
-    """Keyword-only and immutable; the class annotations are the fields, the class attributes their defaults.
+    """A keyword-only, immutable value: class annotations are its fields, class attributes their defaults.
 
     A subclass of a record has the fields of its parent first, then its own. A record never changes after it was made,
-    and nothing may change what its `__dict__` holds.
+    and no code may change its `__dict__`.
     """
 
     def __init__(self, **fields: object) -> None:
@@ -41,16 +41,16 @@ class Record:
 
     @classmethod
     def of(cls, fields: dict[str, Any]) -> Self:
-        """Return the record that has just these fields, which must be all and belong to it from now on.
+        """Return a record that takes over the dict `fields`, which must hold every field.
 
-        Nothing is checked: it is for the places where a hundred constructors would cost a start as much as all else.
+        Nothing is checked. This is for places where a hundred constructor calls would cost a start as much as all else.
         """
         made = _new(cls)
         _set(made, "__dict__", fields)
         return made
 
     def replace(self, **changes: Any) -> Self:
-        """Return a record that differs from this one in the fields named. Raises TypeError for an unknown field."""
+        """Return a copy of this record with the given fields changed. Raises TypeError for an unknown field."""
         fields = {**self.__dict__, **changes}
         if len(fields) > len(self.__dict__):
             raise _unknown(type(self), changes)
@@ -66,7 +66,7 @@ class Record:
         return type(self) is type(other) and self.__dict__ == other.__dict__
 
     def __hash__(self) -> int:
-        # In the order of the class, not of the call: equal records are made in many ways.
+        # In the class's order, not the call's, so that equal records have equal representations.
         return hash((type(self), *(self.__dict__[name] for name in _fields_of(type(self)))))
 
     def __repr__(self) -> str:
@@ -74,8 +74,8 @@ class Record:
 
 
 def _fields_of(cls: type[Record]) -> Mapping[str, object]:
-    """Return the fields of a record class by name, the parents' first."""
-    if cls.__base__ is Record:  # nearly all are, and a start makes hundreds
+    """Return the fields of a record class by name, those of its parents first."""
+    if cls.__base__ is Record:  # true of nearly all records, and a start makes hundreds
         return cls.__annotations__
     found: dict[str, object] = {}
     for each in reversed(cls.__mro__[: cls.__mro__.index(Record)]):

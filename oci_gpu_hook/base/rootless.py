@@ -1,7 +1,7 @@
-"""Rootless engines run the hook as root of a user namespace, which owns no directory of the host's root.
+"""Rootless engines run the hook as root of a user namespace, which owns none of the directories of the host's root.
 
-There the state is the user's own, so leases count among the containers of that user alone: those of other users cannot
-be seen, nor can their processes.
+There the state directory is the user's own, so leases count only among the containers of that user: neither the
+containers of other users nor their processes can be seen.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from typing import Final
 
 _MAP_SIZE: Final = 4096
-_WHOLE: Final = b"4294967295"  # user_namespaces(7): the first one maps every id to itself
+_WHOLE: Final = b"4294967295"  # user_namespaces(7): the initial one maps every id to itself
 
 
 def in_first_user_namespace(uid_map: str = "/proc/self/uid_map") -> bool:
-    """Tell whether this process is in the user namespace of the host, where uid 0 is the host's root."""
+    """Tell whether this process is in the host's user namespace, where uid 0 is the host's root."""
     return _WHOLE in read_start(uid_map, _MAP_SIZE)
 
 
 def state_directory(configured: str, uid_map: str = "/proc/self/uid_map", runtime_root: str = "/run/user") -> str:
-    """Return the state directory that this process can use: the configured one, or the user's own in a user namespace.
+    """Return the state directory that this process can use: the configured one or, in a user namespace, the user's.
 
-    The user's own is in /run/user/UID (what logind makes, XDG_RUNTIME_DIR), or in /tmp where there is none.
+    The user's is in /run/user/UID (made by logind, XDG_RUNTIME_DIR), or in /tmp if that does not exist.
     """
     ids = read_start(uid_map, _MAP_SIZE)
     if _WHOLE in ids:
@@ -36,7 +36,7 @@ def state_directory(configured: str, uid_map: str = "/proc/self/uid_map", runtim
     try:
         found = os.lstat(configured)
         if is_trusted(found) and os.access(configured, os.W_OK | os.X_OK):
-            return configured  # root of this namespace made it: a container in a container
+            return configured  # this namespace's root made it: a container in a container
     except OSError:
         pass
     uid = host_id_of_root(_rows(ids), os.geteuid())
@@ -47,7 +47,7 @@ def state_directory(configured: str, uid_map: str = "/proc/self/uid_map", runtim
 
 
 def _rows(ids: bytes) -> Iterator[tuple[int, int]]:
-    """Yield the first id of each range inside, and outside. The kernel aligns its numbers with spaces."""
+    """Yield the first id of each range, inside and outside. The kernel pads its numbers with spaces."""
     for row in ids.split(b"\n"):
         fields = row.split()
         if len(fields) == 3:
@@ -55,9 +55,9 @@ def _rows(ids: bytes) -> Iterator[tuple[int, int]]:
 
 
 def host_id_of_root(mappings: Iterable[tuple[int, int]], default: int) -> int:
-    """Return the id outside of a user namespace that its id 0 stands for; `default` where it is not mapped.
+    """Return the id outside a user namespace that its id 0 maps to, `default` if it is not mapped.
 
-    mappings: the first id of each range inside, and outside (user_namespaces(7)).
+    mappings: the first id of each range, inside and outside (user_namespaces(7)).
     """
     return next((outside for inside, outside in mappings if inside == 0), default)
 

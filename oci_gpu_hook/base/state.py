@@ -1,7 +1,7 @@
-"""The state directory: where the hook keeps what must outlive one container's start.
+"""The state directory, where the hook keeps what must outlive one container's start.
 
-It holds nothing that another user could have written: the directory and each file are checked for owner and mode before
-they are believed (`trust`). /run is a tmpfs, so nothing here is synced: a power failure ends all that it speaks of.
+Nothing in it is used if another user could have written it: the owner and mode of the directory and of each file are
+checked first (`trust`). /run is a tmpfs, so nothing is synced: a power failure ends everything that the files describe.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _NOT_OURS: Final = "is not a directory that only its owner can write to"
 
 
 def directory(state_dir: str, name: str = "") -> str:
-    """Return the path of the state directory, or of the directory `name` in it, made if missing.
+    """Return the path of the state directory, or of the directory `name` in it, created if missing.
 
-    Raises StateError where it cannot be made or is not this user's alone.
+    Raises StateError if it cannot be created or others can write to it.
     """
     path = state_dir
     for part in ("", name) if name else ("",):
@@ -43,10 +43,10 @@ def directory(state_dir: str, name: str = "") -> str:
 
 
 def existing(state_dir: str, name: str = "") -> str | None:
-    """Return the path of the state directory, or of the directory `name` in it; None where there is none.
+    """Return the path of the state directory, or of the directory `name` in it; None if it does not exist.
 
-    It is for reading, locking and removing there. Raises StateError where the directory is not this user's alone: in
-    /tmp anybody can have made it, or a link to a directory that this user owns.
+    Use it for reading, locking and removing. Raises StateError if others can write to the directory: in /tmp anybody
+    could have made it, or a link to a directory that this user owns.
     """
     path = state_dir
     for part in ("", name) if name else ("",):
@@ -63,7 +63,7 @@ def existing(state_dir: str, name: str = "") -> str | None:
 
 
 def read(path: str, limit: int) -> bytes | None:
-    """Return a state file's contents; None where there is none, or none to be trusted, or one larger than `limit`."""
+    """Return a state file's contents; None if it is missing, cannot be trusted, or is larger than `limit`."""
     try:
         return read_trusted(path, limit)
     except (OSError, StateError):
@@ -74,7 +74,7 @@ def _make(path: str) -> None:
     try:
         os.mkdir(path, 0o700)
     except FileExistsError:
-        pass  # another process has made it meanwhile
+        pass  # another process has created it meanwhile
 
 
 def _make_parents(path: str) -> None:

@@ -1,4 +1,4 @@
-"""The standard descriptors as engines leave them: closed, or open on something that cannot be written to."""
+"""Copes with the standard descriptors as engines leave them: closed, or open on something that cannot be written to."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import sys
 
 
 def fill() -> None:
-    """Open the standard descriptors that are closed: what is opened next would take their place, and be written to.
+    """Open closed standard descriptors on /dev/null; otherwise the next opened file would get their numbers.
 
-    The program that takes this process's place finds them closed again.
+    They close on exec: a program that replaces this process finds them closed again.
     """
     if sys.stdin and sys.stdout and sys.stderr:
         return
@@ -19,12 +19,12 @@ def fill() -> None:
 
 
 def say(line: str) -> None:
-    """Write a line to stderr, as far as that goes: nothing fails for want of somebody who listens."""
+    """Write a line to stderr. A stderr that nobody reads is no error."""
     write(f"{line}\n".encode("utf-8", "backslashreplace"))
 
 
 def write(data: bytes) -> None:
-    """Write to stderr, as far as that goes."""
+    """Write to stderr, and ignore its errors."""
     try:
         while data:
             data = data[os.write(2, data) :]

@@ -1,4 +1,4 @@
-"""The system calls that Python lacks: numbers, structs and errno in one place. Nothing here decides anything.
+"""The system calls that Python lacks. The numbers and structs of all of them are here; nothing here decides anything.
 
 Numbers: include/uapi/asm-generic/unistd.h (the same everywhere since Linux 5.1) and, for
 older calls, arch/x86/entry/syscalls/syscall_64.tbl.
@@ -49,8 +49,8 @@ _STATX_SIZE: Final = 0x200
 _STATX_BTIME: Final = 0x800
 _STATX_BTIME_OFFSET: Final = 0x50
 _STATX_MNT_ID: Final = 0x1000
-_STATX_MNT_ID_UNIQUE: Final = 0x4000  # Linux 6.8: a number that is never given again; before, MNT_ID is told
-_STATX_INO_OFFSET: Final = 0x20  # from here: stx_ino, then at 0x88 stx_dev_major, stx_dev_minor, stx_mnt_id
+_STATX_MNT_ID_UNIQUE: Final = 0x4000  # Linux 6.8: an id that is never reused; older kernels return MNT_ID
+_STATX_INO_OFFSET: Final = 0x20  # stx_ino; at 0x88 follow stx_dev_major, stx_dev_minor, stx_mnt_id
 _STATX_MNT_ID_OFFSET: Final = 0x90
 _STATUS_SIZE: Final = 0x100  # of struct statx; struct statfs has 120 bytes on 64-bit architectures
 # include/uapi/linux/sched.h
@@ -93,31 +93,31 @@ _NR_SETFSGID: Final = 123 if _X86_64 else 152
 
 
 class Buffer:
-    """Memory that the kernel reads and writes: `size` zero bytes, or a copy of some bytes."""
+    """Memory that the kernel reads and writes: `size` zero bytes, or a copy of the given bytes."""
 
     def __init__(self, contents: int | bytes) -> None:
         size = contents if isinstance(contents, int) else len(contents)
-        self._as_parameter_: Any = memory(size)  # what ctypes passes, by address
+        self._as_parameter_: Any = memory(size)  # ctypes passes its address
         if isinstance(contents, bytes):
             self._as_parameter_.raw = contents
         self.address: int = addressof(self._as_parameter_)
 
     @property
     def raw(self) -> bytes:
-        """What the memory holds now."""
+        """The current contents of the memory."""
         contents: bytes = self._as_parameter_.raw
         return contents
 
 
-_status: Any = memory(_STATUS_SIZE)  # what statx and fstatfs fill
+_status: Any = memory(_STATUS_SIZE)  # filled by statx and fstatfs
 
 
 def raw(number: int, *arguments: int | bytes | Buffer) -> int:
     """Make a system call. Integers are passed as C's int, bytes and Buffers by address. Raises OSError.
 
-    libffi extends an int to the register's 64 bits by its sign. That is right for what calls have here: descriptors,
-    flags, sizes and ids of 32 bits at most, and a descriptor, a size or 0 for a result. A pointer is in a Buffer, or is
-    a Buffer's.
+    libffi sign-extends an int to the 64 bits of the register. That is right for the calls here: their arguments are
+    descriptors, flags, sizes and ids of at most 32 bits, and their results are descriptors, sizes or 0. Pointers are
+    Buffers, or are stored in one.
     """
     result: int = _syscall(number, *arguments)
     if result < 0:
@@ -139,15 +139,15 @@ def openat2(dirfd: int, path: str, flags: int, resolve: int, mode: int = 0) -> i
 
 
 def try_openat2(dirfd: int, path: str, flags: int, resolve: int, mode: int = 0) -> int:
-    """Do what `openat2` does, but return a negative errno where that fails."""
+    """Do what `openat2` does, but return a negative errno on failure."""
     how = pack("QQQ", flags | os.O_CLOEXEC, mode, resolve)  # struct open_how
     fd: int = _syscall(NR_OPENAT2, dirfd, path.encode(_ENCODING, "surrogateescape"), how, len(how))
     return fd if fd >= 0 else -get_errno()
 
 
 def clone_tree(path: str, attributes: bytes) -> int:
-    """Return a descriptor of a detached copy of the mount at the absolute `path`, with `mount_attributes`."""
-    # A start does this, and `move_mount`, a hundred times: without `raw`.
+    """Return a descriptor of a detached copy of the mount at the absolute `path`, with these attributes."""
+    # Not by `raw`, because a start makes this call, and `move_mount`, a hundred times.
     tree: int = _syscall(NR_OPEN_TREE, _AT_FDCWD, path.encode(_ENCODING, "surrogateescape"), _CLONE)
     if tree < 0:
         raise _failure()
@@ -159,15 +159,15 @@ def clone_tree(path: str, attributes: bytes) -> int:
 
 
 def clone_file_in(directory: int, name: str) -> int:
-    """Return a descriptor of a detached copy of the mount at a file (open_tree(2)), following no link. Raises OSError.
+    """Return a descriptor of a detached copy of a file's mount (open_tree(2)); no link is followed. Raises OSError.
 
-    The directory must be in this process's mount namespace; in a detached mount it is EINVAL before Linux 6.15.
+    The directory must be in this process's mount namespace; before Linux 6.15 a detached mount gives EINVAL.
     """
     return raw(NR_OPEN_TREE, directory, name.encode(_ENCODING, "surrogateescape"), _CLONE | AT_SYMLINK_NOFOLLOW)
 
 
 def move_mount(mount: int, onto: int) -> None:
-    """Attach the detached mount to the file or directory that the descriptor `onto` stands for."""
+    """Attach the detached mount to the file or directory that the descriptor `onto` refers to."""
     if _syscall(NR_MOVE_MOUNT, mount, b"", onto, b"", _BY_DESCRIPTORS) < 0:
         raise _failure()
 
@@ -179,7 +179,7 @@ def mount_setattr(mount: int, attr_set: int, propagation: int = 0, flags: int = 
 
 
 def clear_mount_attributes(mount: int, attr_clr: int) -> None:
-    """Take attributes (MOUNT_ATTR_*) from the mount whose root is `mount`. Raises OSError."""
+    """Clear attributes (MOUNT_ATTR_*) of the mount whose root is `mount`. Raises OSError."""
     attributes = pack("QQQQ", 0, attr_clr, 0, 0)
     raw(NR_MOUNT_SETATTR, mount, b"", AT_EMPTY_PATH, attributes, len(attributes))
 
@@ -202,33 +202,33 @@ def new_tmpfs(options: tuple[tuple[str, str], ...], attributes: int) -> int:
 
 
 def setns(fd: int, kind: int) -> None:
-    """Enter the namespace that `fd` stands for."""
+    """Enter the namespace that `fd` refers to."""
     raw(_NR_SETNS, fd, kind)
 
 
 def unshare(kind: int) -> None:
-    """Leave the namespace of that kind for a copy of it."""
+    """Leave the namespace of that kind, and enter a copy of it."""
     raw(_NR_UNSHARE, kind)
 
 
 def execve(path: bytes, arguments: Sequence[bytes], environment: Sequence[bytes]) -> None:
-    """Become another program, with an environment of any entries in any order, which os.execve does not give."""
+    """Become another program. Unlike os.execve this takes any environment entries, in any order."""
     texts = [[Buffer(text + b"\0") for text in each] for each in (arguments, environment)]
     vectors = [pack(f"{len(each) + 1}Q", *(text.address for text in each), 0) for each in texts]
     raw(_NR_EXECVE, path, *vectors)
 
 
 def set_fs_ids(uid: int, gid: int) -> None:
-    """Make files as this user and group from now on; every other right of the process stays (setfsuid(2)).
+    """Create files as this user and group from now on; the process keeps all other rights (setfsuid(2)).
 
-    The calls tell of no error: they return the id before, which may be more than an int holds.
+    These calls report no errors: they return the previous id, which may not fit into an int.
     """
     _syscall(_NR_SETFSGID, gid)
     _syscall(_NR_SETFSUID, uid)
 
 
 def change_owner(fd: int, uid: int, gid: int) -> None:
-    """Give what the descriptor stands for, which may be one of O_PATH, an owner and a group (fchownat(2))."""
+    """Set the owner and group of what the descriptor, which may be O_PATH, refers to (fchownat(2))."""
     raw(_NR_FCHOWNAT, fd, b"", uid, gid, AT_EMPTY_PATH)
 
 
@@ -253,7 +253,7 @@ def outlive_parent() -> None:
 
 
 def allow_most_descriptors() -> None:
-    """Let this process open as many files as it may allow itself. 2,048 devices that are bound take two each."""
+    """Raise the limit of open files to its maximum: 2,048 devices that are bound need two descriptors each."""
     limit = Buffer(16)  # struct rlimit64: soft, hard
     if _syscall(_NR_PRLIMIT64, 0, _RLIMIT_NOFILE, 0, limit) == 0:
         (hard,) = unpack_from("Q", limit.raw, 8)
@@ -261,17 +261,17 @@ def allow_most_descriptors() -> None:
 
 
 def mount_id(fd: int) -> int:
-    """Return the id of the mount that the descriptor's file is reached by, as /proc/PID/mountinfo has it."""
+    """Return the id, as in /proc/PID/mountinfo, of the mount through which the descriptor was opened."""
     raw(_NR_STATX, fd, b"", AT_EMPTY_PATH, _STATX_MNT_ID, _status)
     (number,) = unpack_from("Q", _status, _STATX_MNT_ID_OFFSET)
     return int(number)
 
 
 def mount_identity(fd: int) -> tuple[int, int, int, int]:
-    """Return what tells one mount from all others: its id, then major, minor and inode of the descriptor's file.
+    """Return what identifies a mount: its id, and the major, minor and inode of the descriptor's file.
 
-    The id is one that the kernel gives only once, from Linux 6.8 on; it is another than /proc/PID/mountinfo has. A
-    detached mount has the id that it keeps when it is attached.
+    From Linux 6.8 on the kernel never reuses this id, which is not the one in /proc/PID/mountinfo. A detached mount
+    keeps its id when it is attached.
     """
     raw(_NR_STATX, fd, b"", AT_EMPTY_PATH, _STATX_MNT_ID | _STATX_MNT_ID_UNIQUE, _status)
     inode, major, minor, number = unpack_from("=Q96xIIQ", _status, _STATX_INO_OFFSET)
@@ -279,10 +279,10 @@ def mount_identity(fd: int) -> tuple[int, int, int, int]:
 
 
 def birth(fd: int) -> int:
-    """Return what tells the descriptor's file from those that have its inode number at another time; 0 if nothing does.
+    """Return what distinguishes a file from later ones with the same inode number; 0 if nothing does.
 
-    It is when the file was made, in nanoseconds. A file system that does not keep that mostly counts how often it has
-    given the number, for NFS, and tells so in the file's handle (name_to_handle_at(2)).
+    This is the time in nanoseconds at which the file was created. A file system that does not store it usually counts,
+    for NFS, how often it has used the inode number; that count is in the file's handle (name_to_handle_at(2)).
     """
     raw(_NR_STATX, fd, b"", AT_EMPTY_PATH, _STATX_BTIME, _status)
     (known,) = unpack_from("I", _status)  # stx_mask comes first
@@ -297,9 +297,9 @@ def birth(fd: int) -> int:
 
 
 def is_there(dirfd: int, name: str) -> bool:
-    """Tell whether a directory has anything of that name; no link is followed. Raises OSError where it cannot be known.
+    """Tell whether a directory has an entry of that name; no link is followed. Raises OSError if that is unknown.
 
-    os.stat raises an exception for what is absent, which costs more than the call; os.access takes any error for that.
+    os.stat raises an exception for an absent name, which costs more than the call; os.access hides other errors.
     """
     if _syscall(_NR_STATX, dirfd, name.encode(_ENCODING, "surrogateescape"), AT_SYMLINK_NOFOLLOW, 0, _status) == 0:
         return True
@@ -309,9 +309,9 @@ def is_there(dirfd: int, name: str) -> bool:
 
 
 def look(dirfd: int, name: str) -> tuple[int, int, int, int] | None:
-    """Return mode, size, device number and mount id of what a directory has of that name, None where it has nothing.
+    """Return mode, size, device number and mount id of a directory's entry, None if there is no such entry.
 
-    No link is followed. Where something is mounted there it is that, and the mount id is not the directory's.
+    No link is followed. If something is mounted on the entry, that is described, with a mount id of its own.
     """
     mask = _STATX_TYPE | _STATX_SIZE | _STATX_MNT_ID
     if _syscall(_NR_STATX, dirfd, name.encode(_ENCODING, "surrogateescape"), AT_SYMLINK_NOFOLLOW, mask, _status) < 0:

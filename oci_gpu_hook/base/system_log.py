@@ -1,7 +1,7 @@
-"""The log of the host's services: journald by its own protocol, else what listens at /dev/log.
+"""Writes to the host's log: to journald by its own protocol, otherwise to the socket /dev/log.
 
-systemd, docs/JOURNAL_NATIVE_PROTOCOL.md; RFC 3164 for the other. Imported where a container is refused, or where
-something that it asked for is of no use, and only there.
+Protocols: systemd, docs/JOURNAL_NATIVE_PROTOCOL.md; RFC 3164 for /dev/log. Imported only when a container is refused,
+or when something that it asked for will not work.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _WARNING: Final = 4
 
 
 def error(program: str, message: str, container: str) -> bool:
-    """Log an error; tell whether anybody took it. Nobody is waited for: a log that is stuck keeps no engine.
+    """Log an error; tell whether a log took it. This never waits, so a log that hangs delays no engine.
 
-    container: its id, for journald's field of the name that Docker and Podman use, "" where it is not known.
+    container: its id, for the journald field that Docker and Podman use; "" if it is not known.
     """
     return _log(_ERROR, program, message, container)
 

@@ -1,4 +1,4 @@
-"""Which files are believed: those that only root or this user can have written."""
+"""Decides which files can be trusted: those that only root or this user can have written."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _OPEN: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def is_trusted(status: os.stat_result) -> bool:
-    """Tell whether only root or this user can have written the file that has this status."""
+    """Tell by a file's status whether only root or this user can have written it."""
     return status.st_uid in (0, os.geteuid()) and not status.st_mode & _WRITABLE_BY_OTHERS
 
 
 def read_trusted(path: str, limit: int, dir_fd: int | None = None) -> bytes:
-    """Return the contents of a file that this project wrote, and replaces as a whole (`files.replace_file`).
+    """Return the contents of a file that this project wrote and always replaces as a whole (`files.replace_file`).
 
-    dir_fd: descriptor of the directory in which `path` begins. Raises OSError where the file cannot be opened or read,
-    StateError where it is no regular file, where others could have written it, or where it is over the limit.
+    dir_fd: descriptor of the directory in which `path` begins. Raises OSError if the file cannot be opened or read,
+    StateError if it is not a regular file, if others could have written it, or if it is over the limit.
     """
     try:
         fd = os.open(path, _OPEN, dir_fd=dir_fd)
@@ -34,12 +34,12 @@ def read_trusted(path: str, limit: int, dir_fd: int | None = None) -> bytes:
         import errno
 
         if error.errno in (errno.ELOOP, errno.ENXIO):  # a symlink; a socket
-            raise _untrusted(path, f"is no regular file ({reason(error)})") from None
+            raise _untrusted(path, f"is not a regular file ({reason(error)})") from None
         raise
     try:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode):
-            raise _untrusted(path, "is no regular file")
+            raise _untrusted(path, "is not a regular file")
         if not is_trusted(found):
             owner, mode = found.st_uid, found.st_mode & 0o777
             raise _untrusted(path, f"could be written by others (owner {owner}, mode {mode:o})")

@@ -1,1 +1,1 @@
-"""What the host has: devices, and the edits that bring them into a container. A room for each source."""
+"""What the host has: devices, and the edits that give them to a container. A room for each vendor."""

@@ -1,6 +1,6 @@
-"""Joining edits, and completing them from the host, by the rules of CDI's own library.
+"""Joins edits, and completes them from the host, by the rules of CDI's own library.
 
-NVIDIA's room says everything itself, so its containers' starts do not come here.
+NVIDIA's edits are already complete, so no start of a container with NVIDIA's devices imports this module.
 
 Source: cncf-tags/container-device-interface, pkg/cdi/container-edits.go (Append, Apply) and container-edits_unix.go
 (fillMissingInfo).
@@ -29,9 +29,9 @@ _SAME_AS: Final = {"u": "c"}  # an unbuffered character device is a character de
 
 
 def merged(*edits: ContainerEdits) -> ContainerEdits:
-    """Return what several edits make together: of two for one place the later one counts, at the later's place.
+    """Join edits. Of two edits for one place only the later one counts, at its position.
 
-    A place is a node's path, a mount's container path, a network device's interface, a variable's name.
+    A place is a node's path, a mount's container path, a network device's interface, or a variable's name.
     """
     return ContainerEdits(
         env=_last((entry for each in edits for entry in each.env), lambda entry: entry.partition("=")[0]),
@@ -45,10 +45,10 @@ def merged(*edits: ContainerEdits) -> ContainerEdits:
 
 
 def filled(node: DeviceNode, *, uid: int = 0, gid: int = 0) -> DeviceNode:
-    """Return the node with what its author left unsaid: from the host's node, and the container's user and group.
+    """Return the node, completed from the host's node and from the container's user and group.
 
-    A node of known type and numbers needs no node on the host. Raises DriverError where the host's node is needed and
-    is not there, or is of another kind or number than the author says.
+    If type and numbers are given, no node on the host is needed. Raises DriverError if the host's node is needed and
+    missing, or if its type or numbers differ from the given ones.
     """
     host_path = node.host_path or node.path
     node = node.replace(
@@ -70,10 +70,10 @@ def filled(node: DeviceNode, *, uid: int = 0, gid: int = 0) -> DeviceNode:
 
 
 def _identified(node: DeviceNode, found: os.stat_result, host_path: str) -> DeviceNode:
-    """Return the node with the type and numbers of the one on the host."""
+    """Return the node with the type and numbers of the host's."""
     kind = _TYPES.get(stat.S_IFMT(found.st_mode))
     if kind is None:
-        raise _unusable(host_path, "is no device node")
+        raise _unusable(host_path, "is not a device node")
     if node.type and _SAME_AS.get(node.type, node.type) != kind:
         raise _unusable(host_path, f"is of type {kind}, and {node.type} is said")
     node = node.replace(type=node.type or kind)

@@ -1,8 +1,8 @@
-"""The words of a plan: CDI 1.1.0 `containerEdits`, and beside them what CDI has no word for. Pure values.
+"""The edits in a plan: CDI 1.1.0's `containerEdits`, and edits that CDI does not have. Pure values.
 
 Source: Container Device Interface 1.1.0, SPEC.md ("OCI Edits") and specs-go/config.go. Python names are the JSON names
-in snake_case. CDI leaves out what an author does not say: here that is "" or (), and -1 where it is a number. What is
-missing is filled in from the host by `compose.filled`; `compose.merged` joins edits.
+in snake_case. A field that CDI's JSON omits is "" or () here, and -1 if it is a number. `compose.filled` completes
+fields from the host; `compose.merged` joins edits.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from typing import Final
 
 UNSAID: Final = -1
-NO_PERMISSIONS: Final = "none"  # a node that comes without a rule in the device cgroup
+NO_PERMISSIONS: Final = "none"  # a node without a rule in the device cgroup
 
 
 class DeviceNode(Record):
     """A device node at `path` in the container.
 
-    host_path: the host's node, where it is not at the same path. type: c, b, u or p. file_mode: permission bits.
-    permissions: of the device cgroup, a subset of `rwm`; "none" for no rule; unsaid, CDI takes `rwm`.
+    host_path: the host's node, if it has another path. type: c, b, u or p. file_mode: permission bits. permissions: in
+    the device cgroup, a subset of `rwm`; "none" for no rule; CDI's default is `rwm`.
     """
 
     path: str
@@ -37,17 +37,17 @@ class DeviceNode(Record):
 
 
 class NetDevice(Record):
-    """A network interface of the host that moves into the container, under the name that it has there."""
+    """A network interface of the host that moves into the container, and its name there."""
 
     host_interface_name: str
     name: str
 
 
 class Mount(Record):
-    """A bind of a host file or directory, or (type "tmpfs") a small file system of this project's own.
+    """A bind mount of a host file or directory or, with type "tmpfs", a small file system of this project's own.
 
-    What CDI does not say: directory: whether it goes onto a directory, as its readers see by the host's file. optional:
-    whether a container starts without it where there is no place for it.
+    Fields that CDI does not have: directory: whether the mountpoint is a directory, which other readers of CDI see from
+    the host's file. optional: whether a container starts without the mount if there is no place for it.
     """
 
     host_path: str
@@ -59,7 +59,7 @@ class Mount(Record):
 
 
 class Hook(Record):
-    """A program that the OCI runtime runs at a point of the container's life (`hook_name`). timeout: seconds."""
+    """A program that the OCI runtime runs at a stage of the container's life (`hook_name`). timeout: seconds."""
 
     hook_name: str
     path: str
@@ -79,7 +79,7 @@ class IntelRdt(Record):
 
 
 class ContainerEdits(Record):
-    """CDI's containerEdits, all of them."""
+    """CDI's containerEdits, with all of its fields."""
 
     env: tuple[str, ...] = ()
     device_nodes: tuple[DeviceNode, ...] = ()
@@ -90,11 +90,11 @@ class ContainerEdits(Record):
     intel_rdt: IntelRdt | None = None
 
 
-# What CDI has no word for. Its vendors reach for hooks instead, which run in every container's start.
+# Edits that CDI does not have. Vendors use hooks for these, which run at every container's start.
 
 
 class Symlink(Record):
-    """A symbolic link at `path` in the container. optional: as a mount's."""
+    """A symbolic link at `path` in the container. optional: as in Mount."""
 
     path: str
     target: str
@@ -102,24 +102,24 @@ class Symlink(Record):
 
 
 class GeneratedFile(Record):
-    """A file whose contents this project writes; it lives in a tmpfs mount of the same plan."""
+    """A file whose contents this project writes, in a tmpfs mount of the same plan."""
 
     path: str
     contents: bytes
 
 
 def groups(nodes: Iterable[DeviceNode]) -> tuple[int, ...]:
-    """Return the groups that a process needs for nodes that not everybody may read and write."""
+    """Return the groups that a process needs to open nodes that not everybody may read and write."""
     return tuple(sorted({node.gid for node in nodes if node.gid > 0 and node.file_mode & 0o006 != 0o006}))
 
 
 def restricted(nodes: Iterable[DeviceNode]) -> list[DeviceNode]:
-    """Return the nodes that not everybody may open, by their modes: some may read or write that others may not."""
+    """Return the nodes that, by their modes, not everybody may open."""
     return [node for node in nodes if not _is_for_all(node.file_mode)]
 
 
 def needed(mode: int) -> int:
-    """Return what is done with a node, of 0o6: what its mode lets anybody do. Those of MIG devices are only read."""
+    """Return the bits of 0o6 that a process needs on a node: those that any class has. MIG's nodes are only read."""
     return (mode | mode >> 3 | mode >> 6) & 0o6
 
 

@@ -1,4 +1,4 @@
-"""CDI's containerEdits on paper: their JSON form, in which nothing stands that is unsaid."""
+"""The JSON form of CDI's containerEdits, without members that have no value."""
 
 from __future__ import annotations
 
@@ -65,5 +65,5 @@ def _intel_rdt(intel_rdt: IntelRdt) -> dict[str, object]:
 
 
 def _said(members: dict[str, object]) -> dict[str, object]:
-    """Return the members that are said: 0 is, an empty list is not."""
+    """Return the members that have a value, which 0 is and an empty list is not."""
     return {name: value for name, value in members.items() if value not in (None, "", [], {}, UNSAID)}

@@ -1,4 +1,4 @@
-"""What every vendor's room gives: devices, and what a container gets by them. Pure values."""
+"""The values that every vendor's room returns: devices, and what they bring to a container. Pure."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ if TYPE_CHECKING:
 
 
 class Device(Record):
-    """A device that a container can be given: a whole one, or a part of one such as a MIG device.
+    """A device that a container can be granted: a whole one, or a part of one such as a MIG device.
 
-    kind, name: those of its CDI-qualified name, nvidia.com/gpu=0:1. index: of the whole device, in the vendor's order.
-    part: its number among the parts of the whole device, -1 for a whole device. label: what messages call it, "GPU 0".
+    kind, name: the parts of its CDI-qualified name, nvidia.com/gpu=0:1. label: its name in messages, "GPU 0".
+    index: of the whole device, in the vendor's order. part: its number in the whole device, -1 for a whole device.
     whole: UUID of the device that it is a part of, "" for a whole device. parts: UUIDs of its own parts.
-    profile: the size that a part was made with, "1g.10gb". memory: bytes, 0 where nobody can tell.
-    countable: whether a request for so many devices, without more words, may be given it.
-    fault: why nobody can be given it, "" for a device that works.
-    excluded: whether the host's configuration keeps it out of `all` and of every count; by name it can be had.
-    numa_node, pcie_switch, peer_links: its place. Links are (index of a peer, number of links to it).
-    native: what the vendor's room itself knows the device by.
+    profile: the size with which a part was made, "1g.10gb". memory: bytes, 0 if unknown.
+    countable: whether a request for a number of devices, without a profile, can get it.
+    fault: why nobody can get it, "" for a device that works.
+    excluded: whether the host's configuration keeps it out of `all` and of every count; by name it can be requested.
+    numa_node, pcie_switch, peer_links: its place. A link is (index of the peer, number of links to it).
+    native: the vendor's room's own value for the device.
     """
 
     kind: str
@@ -49,9 +49,9 @@ class Device(Record):
 
 
 class Terms(Record):
-    """What messages call a vendor's devices: `whole` ("GPU") and `part` ("MIG device"), whose plural has an s.
+    """The words for a vendor's devices in messages: `whole` ("GPU") and `part` ("MIG device"); plurals end in s.
 
-    partitioned: what is said of whole devices that a count passes over.
+    partitioned: describes whole devices that a count skips.
     """
 
     whole: str
@@ -60,13 +60,13 @@ class Terms(Record):
 
 
 class Contribution(Record):
-    """What a container gets by the devices of one vendor: CDI's edits, and what CDI has no word for.
+    """What a container gets with the devices of one vendor: CDI's edits, and edits that CDI does not have.
 
-    ld_cache: the libraries that the container's ld cache is to list. decisions: what was chosen and why, a sentence
-    each. driver_version: of the driver whose files these are.
-    unmet: further warnings, of what makes something that was asked for useless.
-    late: what is lacking because the host has not made it yet: container paths of nodes, which may end in `*` for
-    digits, and of files that belong to such nodes; and whether what was asked for is of no use without.
+    ld_cache: the libraries that the container's ld cache must list. decisions: sentences that say what was chosen and
+    why. driver_version: of the driver whose files these are.
+    unmet: further warnings, of things that make something useless that was asked for.
+    late: what is missing because the host has not created it yet: container paths of nodes, which may end in `*` for
+    digits, and of files that belong to such nodes; and whether what was asked for is useless without it.
     """
 
     edits: ContainerEdits

@@ -1,7 +1,7 @@
-"""The seam: what the room of a vendor has to offer, and what it is given.
+"""The interface between the room of a vendor and all other rooms.
 
 A vendor's room is a package with one interface module that is a `Vendor`; `vendors` has the table. All else in a room
-is its own affair. For type checkers and readers: no start imports this module.
+is private to it. This module is for type checkers and readers: no start imports it.
 """
 
 # ruff: noqa: D102  members without a word mean what they mean in the values that they stand for
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Request(Protocol):
-    """What the rooms read of a request; request.model.Request says what each member means."""
+    """The parts of a request that vendors' rooms read; request.model.Request describes them."""
 
     @property
     def devices(self) -> tuple[str, ...]: ...
@@ -49,7 +49,7 @@ class Request(Protocol):
 
 
 class Rootfs(Protocol):
-    """A container's root directory, as far as facts are read from it: no path leads out of it (apply.rootfs)."""
+    """A container's root directory, from which facts are read; no path leads out of it (apply.rootfs)."""
 
     def exists(self, path: str, /) -> bool: ...
     def names(self, path: str, /) -> list[str]: ...
@@ -60,7 +60,7 @@ class Rootfs(Protocol):
 
 
 class Inventory(Protocol):
-    """What the host has of a vendor, as far as one request needs it. The rest of it is the room's own affair."""
+    """What the host has of a vendor, as far as one request needs it. Other members are private to the room."""
 
     @property
     def warnings(self) -> tuple[str, ...]: ...
@@ -69,7 +69,7 @@ class Inventory(Protocol):
 
 
 class Snapshot(Protocol):
-    """An inventory, and the facts by which it is known later whether it still holds."""
+    """An inventory, and the facts that tell later whether it is still valid."""
 
     @property
     def inventory(self) -> Any: ...
@@ -78,7 +78,7 @@ class Snapshot(Protocol):
 class Vendor(Protocol):
     """A vendor's interface module.
 
-    Snapshots and inventories are of types of the room's own: what one of its functions returns is what others take.
+    Snapshots and inventories have types of the room's own: one function returns them, others take them.
     """
 
     @property
@@ -88,28 +88,28 @@ class Vendor(Protocol):
         """Return what the host has, as far as the request needs it. Raises DriverError."""
 
     def is_fresh(self, snapshot: Any, config: Config) -> bool:
-        """Tell whether the host is still as the snapshot has it."""
+        """Tell whether the snapshot is still valid."""
 
     def not_yet(self, request: Request, inventory: Any, config: Config) -> str:
-        """Say what of what the request needs the host does not have and may still get, "" for nothing."""
+        """Describe what the request needs and the host may still get, "" if nothing is missing."""
 
     def devices(self, inventory: Any, config: Config) -> tuple[Device, ...]:
-        """Return the devices in order, each whole one followed by its parts."""
+        """Return the devices in order, each whole device followed by its parts."""
 
     def running_driver(self, config: Config) -> str:
         """Return the version of the driver that the kernel runs, "" for none."""
 
     def made_node(self, path: str, config: Config) -> tuple[int, int] | None:
-        """Return the numbers of a node that containers are given though the host has none of that path, else None."""
+        """Return the numbers of a node that containers get although the host has none at that path, otherwise None."""
 
     def resolve(self, names: Iterable[str], devices: Sequence[Device]) -> tuple[Device, ...]:
-        """Return the devices that are named, in the order of the names.
+        """Return the named devices, in the order of the names.
 
         Raises InvalidInput for an unknown name, and for a device with a fault.
         """
 
     def lost(self, uuids: Iterable[str], config: Config) -> Mapping[str, str]:
-        """Return those of the devices that the host has no more or cannot use, and why. {} where nobody can tell."""
+        """Return those devices that the host no longer has or cannot use, and why; {} if that is unknown."""
 
     def of_nodes(
         self,
@@ -118,16 +118,16 @@ class Vendor(Protocol):
         numbers: Collection[tuple[int, int]],
         host_paths: Collection[str],
     ) -> tuple[Device, ...]:
-        """Return the devices that a container can use by nodes of these numbers, or by these nodes of the host."""
+        """Return the devices that a container can use through nodes with these numbers, or these nodes of the host."""
 
     def no_profile(self, profile: str, devices: Sequence[Device]) -> InvalidInput:
         """Return the error for a profile that none of the devices has."""
 
     def of_minors(self, devices: Sequence[Device], minors: Collection[int]) -> tuple[Device, ...]:
-        """Return the devices whose node on the host has one of these minor numbers."""
+        """Return the devices whose node has one of these minor numbers."""
 
     def image_facts(self, rootfs: Rootfs, container: Container, config: Config) -> Record:
-        """Return what the vendor's contribution depends on in the container's image. Raises InvalidInput."""
+        """Return the facts of the image that the vendor's contribution depends on. Raises InvalidInput."""
 
     def contribution(
         self, request: Request, inventory: Any, devices: Sequence[Device], image: Image, config: Config
@@ -135,7 +135,7 @@ class Vendor(Protocol):
         """Return what the container gets. Raises DriverError, InvalidInput."""
 
     def device_edits(self, request: Request, inventory: Any, devices: Sequence[Device]) -> ContainerEdits:
-        """Return the part of the contribution that needs no image: nodes, and the groups that may use them."""
+        """Return the part of the contribution that does not depend on the image: nodes, and groups for them."""
 
     def to_json(self, device: Device) -> dict[str, object]:
         """Return what `oci-gpu plan --json` shows of a device."""

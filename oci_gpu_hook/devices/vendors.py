@@ -1,4 +1,4 @@
-"""The rooms of vendors, by the kind of their devices. A room is imported when a request names its kind."""
+"""The vendors' rooms by the kind of their devices. A room is imported when a request names its kind."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def of(kind: str) -> Vendor:
-    """Return the interface of the room that has the devices of a kind. Raises InvalidInput where there is none."""
+    """Return the interface of the room for devices of a kind. Raises InvalidInput if there is none."""
     room = _ROOMS.get(kind)
     if room is None:
         remedy = f"kinds that are served here: {', '.join(_ROOMS)}"

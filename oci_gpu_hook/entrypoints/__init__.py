@@ -1,1 +1,1 @@
-"""What others start: engines, the Mesos agent. Each module reads as its story and hands over to `lifecycle`."""
+"""The programs that engines and the Mesos agent start. Each module calls `lifecycle` for the work."""

@@ -1,9 +1,9 @@
-"""The door of engines: `oci-gpu-hook [--config FILE] STAGE`, with the OCI state on stdin.
+"""The hook that engines start: `oci-gpu-hook [--config FILE] STAGE`, with the OCI state on stdin.
 
-`prestart` and `createRuntime` give the container the GPUs it asks for; `poststop` takes back what outlives it; the
+`prestart` and `createRuntime` give the container the GPUs that it asks for; `poststop` undoes what outlives it; the
 other stages of the OCI runtime specification (config.md, "POSIX-platform Hooks") do nothing. Exit status: 0 done or
-nothing to do, 1 refused or failed with one line on stderr, 2 wrong usage. A container that asks for no GPU pays for
-this module, `container` and `request.asks`; everything else is imported once it is known to be needed.
+nothing to do, 1 refused or failed with one line on stderr, 2 wrong usage. For a container that asks for no GPU only
+this module, `oci.container` and `request.prefilter` are imported; all else is imported when it is needed.
 """
 
 from __future__ import annotations
@@ -42,20 +42,20 @@ _NOTHING: Final = ("createContainer", "startContainer", "poststart")
 
 
 def main(arguments: Sequence[str]) -> NoReturn:
-    """Run the hook as a process that is here for nothing else."""
-    gc.disable()  # the process ends before a collection could pay
+    """Run the hook, and end the process."""
+    gc.disable()  # the process ends before a collection would pay off
     streams.fill()
     status = run(arguments[1:])
-    os._exit(status)  # an orderly end of the interpreter costs more than a quarter of its start
+    os._exit(status)  # a regular exit costs more than a quarter of the interpreter's start
 
 
 def console() -> NoReturn:
-    """Run the hook from pip's console script; engines start it by the path that `oci-gpu hook-path` prints."""
+    """Run the hook from pip's console script. Engines start the executable that `oci-gpu hook-path` prints."""
     main(sys.argv)
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Do what the arguments say; return the exit status."""
+    """Carry out the command line; return the exit status."""
     config_path, stage, words = _read_arguments(arguments)
     if words is None and stage in _NOTHING:
         return 0
@@ -77,7 +77,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def attach(config_path: str) -> None:
-    """Give the container the GPUs it asks for; return quietly when it asks for none. Raises HookError."""
+    """Give the container the GPUs that it asks for, if any. Raises HookError."""
     started = time.perf_counter()
     state_json = read_all(0, limits.STATE, "OCI state")
     state = containers.read_state(state_json)
@@ -86,7 +86,7 @@ def attach(config_path: str) -> None:
     if not may_ask(config_json, state_json, config.swarm_resource):
         return
     if state.status == "stopped":
-        # An oci-hooks file has one argument list for all of its stages: the state tells poststop from prestart.
+        # An oci-hooks file has one argument list for all of its stages, so the state must tell poststop from prestart.
         _release(state, config)
         return
     try:
@@ -107,14 +107,14 @@ def attach(config_path: str) -> None:
 
 
 def release(config_path: str) -> None:
-    """Take back what outlives the container of the state on stdin. Raises HookError."""
+    """Undo what outlives the container whose state is on stdin. Raises HookError."""
     state = containers.read_state(read_all(0, limits.STATE, "OCI state"))
     config, _ = load_or_defaults(config_path)
     _release(state, config)
 
 
 def adjust(config_path: str, words: Sequence[str]) -> None:
-    """Add to a container what the engine could not put into it by a CDI specification of ours. Raises HookError.
+    """Add what an engine cannot add to a container by a CDI specification of this project. Raises HookError.
 
     words: the options of the hook in that specification (devices.nvidia.cdi_hook).
     """
@@ -147,7 +147,7 @@ def _request(config_json: bytes, state: State, config: Config) -> tuple[Containe
 
 
 def _hold(container: Container, config: Config) -> None:
-    """Record what the container has by others' hands, if it has any. Raises AllocationError."""
+    """Record the devices that others have put into the container, if any. Raises AllocationError."""
     if not (container.nodes or container.bound_nodes):
         return
     from oci_gpu_hook.base import log
@@ -168,9 +168,9 @@ def _configure_log(state: State, config: Config) -> ModuleType:
 
 
 def _read_arguments(arguments: Sequence[str]) -> tuple[str, str, list[str] | None]:
-    """Return the configuration file, the stage and the words between --cdi and it.
+    """Return the configuration file, the stage, and the words between --cdi and the stage.
 
-    The stage is "" where the usage is wrong; the words are None without --cdi.
+    The stage is "" if the usage is wrong; the words are None without --cdi.
     """
     rest = list(arguments)
     path = DEFAULT_PATH
@@ -203,7 +203,7 @@ def _what_went_wrong(error: Exception) -> str:
 
 
 def describe_bug(error: Exception) -> str:
-    """Say in a line what went wrong where, and what to do about it."""
-    if isinstance(error, OSError) and (short := shortage(error)):  # which may come anywhere, at an import too
+    """Return one line that says what went wrong, where, and what to do about it."""
+    if isinstance(error, OSError) and (short := shortage(error)):  # possible anywhere, even in an import
         return str(short)
     return f"{described_bug(error)}; please report this with the bundle's config.json"

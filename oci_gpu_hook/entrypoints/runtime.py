@@ -1,9 +1,9 @@
-"""The door of engines that take an OCI runtime: `oci-gpu-runtime …`, which is the real runtime in all but one thing.
+"""The OCI runtime that engines start: `oci-gpu-runtime …`, which adds GPUs and leaves all else to the real runtime.
 
-Before a `create` or `run` of a container that asks for GPUs it grants them and prepares the bundle (`bundle.py`); in an
-`update` it keeps what was granted (`runtime_update.py`). Then, as in every other call, the real runtime takes this
-process's place. The front (front/runtime.c) lets only those calls
-come here. Exit status: the real runtime's, or 1 with one line in the runtime's log, where engines look, and on stderr.
+Before a `create` or `run` of a container that asks for GPUs it grants them and prepares the bundle (apply/bundle.py);
+in an `update` it keeps what was granted (`runtime_update.py`). Then, as in every other call, this process becomes the
+real runtime. The front (front/runtime.c) passes only those calls on to Python. Exit status: the real runtime's, or 1
+with one line on stderr and in the runtime's log, where engines look.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 class Prepared(Record):
-    """A bundle that was prepared: its config.json, what was in it, whose lease there is, and who is to attach it."""
+    """A prepared bundle: config.json's path, its original contents, the container with the lease, and the standby."""
 
     path: str
     before: bytes
@@ -49,7 +49,7 @@ class Prepared(Record):
 
 
 def main(arguments: Sequence[str], real_runtime: str) -> NoReturn:
-    """Prepare the bundle if there is need, and become the real runtime. arguments: with the stub's path first."""
+    """Prepare the bundle if necessary, and become the real runtime. arguments: the first is the stub's path."""
     gc.disable()
     streams.fill()
     words = arguments[1:]
@@ -70,14 +70,14 @@ def main(arguments: Sequence[str], real_runtime: str) -> NoReturn:
 
 
 def prepare(call: Call, hook: str) -> Prepared | None:
-    """Grant what the bundle's container asks for, and prepare the bundle. None, and nothing is done, if it asks not.
+    """Grant what the bundle's container asks for, and prepare the bundle. If it asks for nothing, return None.
 
-    hook: the executable to register. Raises HookError; then the bundle is as it was and no lease is left.
+    hook: the executable to register. If this raises HookError, the bundle is unchanged and no lease is left.
     """
     try:
         before = containers.read_config(call.bundle)
     except InvalidInput:
-        return None  # the real runtime has its own words for that
+        return None  # the real runtime reports that itself
     config, trouble = configs.load_or_defaults(configs.DEFAULT_PATH)
     if not may_ask(before, b"", config.swarm_resource):
         return None
@@ -89,9 +89,9 @@ def prepare(call: Call, hook: str) -> Prepared | None:
     try:
         document = containers.read_document(before, call.bundle)
     except TooLarge:
-        raise  # the real runtime would take it, and start the container without its GPUs
+        raise  # the real runtime would accept it, and start the container without its GPUs
     except InvalidInput:
-        return None  # for that, too
+        return None  # the real runtime reports that, too
     if type(document) is not dict or bundle.is_nvidias(document, hook):
         return None
     was_prepared = bundle.restore(document)
@@ -99,7 +99,7 @@ def prepare(call: Call, hook: str) -> Prepared | None:
     container = containers.of_document(document, state)
     reading = requests.read(container, config)
     request = reading.request
-    if config.image_may_ask != "yes":  # what the image said is not to be seen any more in the prepared bundle
+    if config.image_may_ask != "yes":  # the prepared bundle no longer shows what the image said
         _tell(reading.warnings, container, config)
     if request is None and was_prepared:
         _replace(path, dump(document))
@@ -143,9 +143,9 @@ def _tell(warnings: Sequence[str], container: Container, config: Config) -> None
 
 
 def _hold(document: dict[str, Any], container: Container, hook: str, before: bytes, config: Config) -> Prepared | None:
-    """Have a container that asks for nothing hold what others have put into its bundle, if that is anything.
+    """Record the devices that others have put into the bundle of a container that asks for nothing.
 
-    The hook is registered, which has the lease pass to the container. Raises AllocationError.
+    The hook is registered too; it passes the lease on to the container. Raises AllocationError.
     """
     from oci_gpu_hook.lifecycle import injected
 
@@ -162,7 +162,7 @@ def _hold(document: dict[str, Any], container: Container, hook: str, before: byt
     try:
         bundle.prepare(document, bundle.Grant(uuids=(), edits=ContainerEdits(), hook=hook, user_namespace=True))
         _replace(path, dump(document))
-    except HookError as error:  # it runs as it would without us; the record drops it with this process
+    except HookError as error:  # the container runs as it would without this project; the lease ends with this process
         log.warning("devices in the bundle not held", reason=str(error))
         return None
     return Prepared(path=path, before=before, container=container.id, config=config)
@@ -182,19 +182,19 @@ def _grant(admission: Admission, hook: str, standby: str) -> Grant:
 
 def _check_hook(hook: str) -> None:
     if not os.access(hook, os.X_OK):
-        raise ApplyError(f"the hook {quoted(hook)}", "cannot be executed", "run `oci-gpu hook-path` to lay it anew")
+        raise ApplyError(f"the hook {quoted(hook)}", "cannot be executed", "run `oci-gpu hook-path`, which installs it")
 
 
 def _become(real_runtime: str, words: Sequence[str], prepared: Prepared | None) -> NoReturn:
-    """Start the real runtime in this process, in the state in which an engine would have started it.
+    """Become the real runtime, in the state in which the engine started this process.
 
-    Raises ApplyError when it cannot be started; then the bundle is as it was.
+    Raises ApplyError if it cannot be started; then the bundle is restored.
     """
     if prepared and prepared.standby:
         prepared.standby.leave_behind()
     signals.restore()
     if not _was_given("LC_CTYPE"):
-        os.environ.pop("LC_CTYPE", None)  # CPython sets it where there is no locale (PEP 538)
+        os.environ.pop("LC_CTYPE", None)  # CPython sets it if there is no locale (PEP 538)
     try:
         os.execv(real_runtime, [real_runtime, *words])  # noqa: S606
     except OSError as error:
@@ -218,7 +218,7 @@ def _take_back(prepared: Prepared) -> None:
 
 
 def _replace(path: str, data: bytes) -> None:
-    """Put data in the place of a config.json, whole or not at all, with the owner and mode that it had."""
+    """Replace a config.json atomically, and keep its owner and mode."""
     path = os.path.realpath(path)
     try:
         status = os.stat(path)

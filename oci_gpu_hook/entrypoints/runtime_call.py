@@ -1,4 +1,4 @@
-"""The command line of a `create` or `run` of runc and crun, and where engines look for what went wrong with it."""
+"""Parses the command lines of `create` and `run` of runc and crun, and reports errors where engines look for them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Final
 
-# Options (with a value; before the command) of runc 1.0 to 1.4 and crun 1.0 to 1.23, as front/runtime.c.
+# Options with a value, before the command, of runc 1.0 to 1.4 and crun 1.0 to 1.23; front/runtime.c has them too.
 _VALUES: Final = (
     *("--log", "--log-format", "--log-level", "--root", "--criu", "--rootless", "--cgroup-manager"),
     *("--bundle", "-b", "--console-socket", "--pid-file", "--pidfd-socket", "--preserve-fds"),
@@ -25,7 +25,7 @@ _CREATES: Final = ("create", "run")
 
 
 class Call(Record):
-    """A `create` or `run`. log, log_format: the runtime's options of that name, "" where not given."""
+    """A `create` or `run`. log, log_format: the runtime's options of these names, "" if absent."""
 
     bundle: str
     container: str
@@ -34,9 +34,9 @@ class Call(Record):
 
 
 def read_call(words: Sequence[str]) -> Call | None:
-    """Return the call that a command line makes, None where it creates no container.
+    """Return the call that a command line makes, None if it does not create a container.
 
-    An option that is not known may take the next word or not; the container's id is the last word in either case.
+    An unknown option may or may not take the next word; the container's id is the last word in either case.
     """
     options: dict[str, str] = {}
     creates = unclear = False
@@ -48,7 +48,7 @@ def read_call(words: Sequence[str]) -> Call | None:
         elif equals and name in _VALUES:
             options[name] = value
         elif word.startswith("-b"):
-            options["-b"] = word[2:]  # crun reads -bDIR so
+            options["-b"] = word[2:]  # crun accepts -bDIR
         elif word in _CREATES:
             creates = True
         elif word.startswith("-"):
@@ -66,7 +66,7 @@ def read_call(words: Sequence[str]) -> Call | None:
 
 
 def command_at(words: Sequence[str]) -> int:
-    """Return where the command stands: the first word that is no option, and no option's value, as far as is known."""
+    """Return the index of the command: the first word that is neither an option nor the value of a known option."""
     at = 0
     while at < len(words) and words[at].startswith("-"):
         at += 2 if words[at] in _VALUES else 1
@@ -74,7 +74,7 @@ def command_at(words: Sequence[str]) -> int:
 
 
 def complain(call: Call | None, message: str) -> None:
-    """Say what is wrong where engines look for it: in the runtime's log (in runc's two formats), and on stderr."""
+    """Report an error where engines look for it: in the runtime's log (in runc's two formats), and on stderr."""
     line = f"oci-gpu-runtime: error: {one_line(message)}"
     if call and call.log:
         _log(call, line)
@@ -91,4 +91,4 @@ def _log(call: Call, message: str) -> None:
         fd = os.open(call.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         os.write(fd, f"{line}\n".encode())
     except OSError:
-        pass  # stderr has it
+        pass  # stderr has the message

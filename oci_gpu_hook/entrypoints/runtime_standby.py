@@ -1,13 +1,13 @@
 """The process that stays behind when `oci-gpu-runtime create` becomes the real runtime, to attach the GPUs it granted.
 
-Granting takes an interpreter; the hook that the real runtime then starts would be a second one, which imports the same
-once more. So this one forks: the child waits until the hook's static front (front/standby.c) hands over the OCI state,
-does what the hook would do, and gives back what it has to say and its exit status. It works in the namespaces and with
-the rights of the runtime, as the hook would. Wherever it is not there, the front starts Python, and nobody notices.
+Granting takes an interpreter, and the hook that the real runtime starts next would be a second one with the same
+modules. So this one forks. The child waits until the hook's static front (front/standby.c) hands it the OCI state, does
+what the hook would do, and returns what the hook would say and its exit status. It has the namespaces and the rights of
+the runtime, as the hook would have. If there is no such child, the front starts Python as it does for other engines.
 
-They meet at two FIFOs in the state directory, where only its owner can make any; the hook's command line in the
-bundle's config.json says where. From the moment at which the child has a state, it is the hook: it outlives the
-runtime, and if it is killed, the container is not started.
+The two meet at a pair of FIFOs in the state directory, which only its owner can write to; the hook's command line in
+the bundle's config.json has their path. Once the child has the state, it is the hook: it outlives the runtime, and if
+it is killed, the container does not start.
 """
 
 from __future__ import annotations
@@ -35,10 +35,9 @@ _STANDARD: Final = (0, 1, 2)
 
 
 class Standby(Record):
-    """Where the two meet. path: of the FIFOs, without what tells them apart. state, answer: descriptors of them.
+    """Where the two meet. path: of the FIFOs, without their endings. state, answer: descriptors of them.
 
-    `state` is there so that the front can tell from its first look whether somebody waits, `answer` so that it sees
-    the end of whoever does.
+    While `state` is open, the front's attempt to write succeeds; when `answer` is closed, the front reads the end.
     """
 
     path: str
@@ -47,7 +46,7 @@ class Standby(Record):
 
     @classmethod
     def offer(cls, hook: str, config: Config) -> Self | None:
-        """Return a new one, None where the hook is no front that could ask, or the state directory takes no FIFO."""
+        """Return a new one; None if the hook is not the static front, or the state directory takes no FIFOs."""
         try:
             return cls._made(config) if read_start(hook, len(_ELF)) == _ELF else None
         except (OSError, StateError) as error:
@@ -71,7 +70,7 @@ class Standby(Record):
         )
 
     def leave_behind(self) -> None:
-        """Fork the process that waits for the hook. Where that fails the hook finds nobody."""
+        """Fork the process that waits for the hook. If that fails, the hook's front starts Python."""
         runtime = os.getpid()
         try:
             if os.fork() == 0:
@@ -80,7 +79,7 @@ class Standby(Record):
             log.debug("the hook starts Python", reason=reason(error))
 
     def remove(self) -> None:
-        """Remove the FIFOs: nobody is to ask any more."""
+        """Remove the FIFOs."""
         for end in (_STATE, _ANSWER):
             _drop(self.path + end)
 
@@ -89,7 +88,7 @@ class Standby(Record):
         try:
             syscalls.die_with_parent()
             if os.getppid() != runtime:
-                os._exit(status)  # it has ended before it could be known
+                os._exit(status)  # the runtime ended before the kernel knew
             self._let_go()
             os.chdir("/")
             from oci_gpu_hook.entrypoints import hook
@@ -108,7 +107,7 @@ class Standby(Record):
             os._exit(status)
 
     def _let_go(self) -> None:
-        """Close what the engine or the runtime's caller waits for, and speak to the hook's front alone."""
+        """Close what the engine may wait for, and have stderr lead to the hook's front."""
         null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         for standard, fd in zip(_STANDARD, (null, null, self.answer), strict=True):
             os.dup2(fd, standard)
@@ -123,7 +122,7 @@ class Standby(Record):
 
 
 def _sweep(directory: str) -> None:
-    """Remove what those left that were killed while they waited."""
+    """Remove the FIFOs of processes that were killed while they waited."""
     for name in os.listdir(directory):
         pid, _, rest = name.partition("-")
         started = rest.partition(".")[0]

@@ -1,9 +1,9 @@
-"""`update` of a container that has GPUs: what it was granted stays in the list of devices that an engine hands over.
+"""Handles `update` of a container with GPUs: adds what it was granted to the list of devices that an engine passes.
 
-With any limit that is changed Podman 5 and 6 hand over a list of their own, `[{"allow": false, "access": "rwm"}]`, and
-crun makes the container's device program anew of it. Whatever is not as expected reaches the real runtime as it
-came: the limits of a container are the engine's affair. The front (front/runtime.c) lets only those updates come here
-whose resources may name devices.
+With any changed limit Podman 5 and 6 pass a list of devices of their own, `[{"allow": false, "access": "rwm"}]`, from
+which crun makes a new device program for the container. Anything unexpected is passed to the real runtime unchanged: a
+container's limits are the engine's business. The front (front/runtime.c) passes only those updates on to Python whose
+resources may name devices.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _WHAT: Final = "resources"
 
 
 class Update(Record):
-    """The command line of an update. before: the global options. at: where the name of the resources' file stands."""
+    """The command line of an update. before: the global options. at: the index of the name of the resources' file."""
 
     before: tuple[str, ...]
     words: tuple[str, ...]
@@ -40,9 +40,9 @@ class Update(Record):
 
 
 def with_grant(words: Sequence[str], real_runtime: str) -> Sequence[str]:
-    """Return the command line of a call, of an update with what the container was granted among its devices.
+    """Return a call's command line; for an update, one whose resources include the container's granted devices.
 
-    The resources are on stdin then.
+    It then reads the resources from stdin.
     """
     update = read_update(words)
     if update is None:
@@ -56,12 +56,12 @@ def with_grant(words: Sequence[str], real_runtime: str) -> Sequence[str]:
     if merged is None:
         return words
     _put_on_stdin(merged)
-    start = update.words[update.at][: -len(update.source)]  # --resources=FILE and -rFILE have both in one word
+    start = update.words[update.at][: -len(update.source)]  # --resources=FILE and -rFILE are one word
     return (*update.words[: update.at], start + _STDIN, *update.words[update.at + 1 :])
 
 
 def read_update(words: Sequence[str]) -> Update | None:
-    """Return the update that a command line makes of resources in a file, None for any other call."""
+    """Return the update with a file of resources that a command line makes, None for any other call."""
     command = command_at(words)
     if words[command : command + 1] != [_COMMAND]:
         return None
@@ -75,7 +75,7 @@ def read_update(words: Sequence[str]) -> Update | None:
         elif equals and name in _OPTIONS[::2]:
             at, source = index, value
         elif word.startswith("-r") and word[:3] != "-re":
-            at, source = index, word[2:]  # crun reads -rFILE so
+            at, source = index, word[2:]  # crun accepts -rFILE
         elif not word.startswith("-"):
             names.append(word)
     if not source or not names:
@@ -84,7 +84,7 @@ def read_update(words: Sequence[str]) -> Update | None:
 
 
 def _merged(data: bytes, update: Update, real_runtime: str) -> bytes | None:
-    """Return the resources with what was granted among their devices, None where nothing is to be added."""
+    """Return the resources with the granted devices added, None if there is nothing to add."""
     resources = parse(data, _WHAT)
     devices = member(resources, "devices", list, _WHAT)
     if devices is None:
@@ -97,7 +97,7 @@ def _merged(data: bytes, update: Update, real_runtime: str) -> bytes | None:
 
 
 def _granted(update: Update, real_runtime: str) -> list[dict[str, Any]]:
-    """Return rules for the devices that the container's process has been let through to."""
+    """Return rules for the devices that the container was granted."""
     from oci_gpu_hook.apply.journal import reader
 
     config, _ = configs.load_or_defaults(configs.DEFAULT_PATH)
@@ -116,7 +116,7 @@ _IN_STATE: Final[dict[str, type]] = {"id": str, "bundle": str, "pid": int}
 
 
 def _state(update: Update, real_runtime: str) -> Any:
-    """Return what the real runtime says of the container: its process is whose device rules are changed."""
+    """Return the container's state from the real runtime; its pid identifies the container whose rules change."""
     import subprocess
 
     command = [real_runtime, *update.before, "state", update.container]
@@ -132,7 +132,7 @@ def _state(update: Update, real_runtime: str) -> Any:
 
 
 def _read_stdin() -> bytes:
-    """Return what is on stdin, "" where that is too much, and put it back for the real runtime."""
+    """Return the text on stdin, "" if it is too long, and put it back for the real runtime."""
     fd = os.memfd_create("oci-resources")
     data = b""
     while piece := os.read(0, 1 << 16):
@@ -144,7 +144,7 @@ def _read_stdin() -> bytes:
 
 
 def _read_again(path: str) -> bytes:
-    """Return what is in a file, "" where the real runtime could not read it once more, as in a pipe."""
+    """Return a file's contents, "" if the real runtime could not read them a second time, as from a pipe."""
     import stat
 
     return read_file(path, limits.UPDATE) if stat.S_ISREG(os.stat(path).st_mode) else b""

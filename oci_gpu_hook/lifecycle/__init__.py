@@ -1,1 +1,1 @@
-"""A container's way: it starts and gets its GPUs, runs and is looked after, ends and gives them back."""
+"""The life of a container: its start, the repair of what it loses while it runs, and its end."""

@@ -1,9 +1,9 @@
-"""From a container and its request to the devices that it is granted and the plan of what it gets.
+"""Admits a container: determines the devices that it is granted and the plan of what it gets.
 
-Every way of giving a container GPUs comes through here: the hook, the runtime, the Mesos agent's launch, `repair`, and
-`oci-gpu plan`, which changes nothing. What differs between them is where the devices come from: `Admitted` grants them
-and takes them back where what follows fails, `previewed` asks what would be granted, `readmitted` names those that the
-container was given.
+All that give a container GPUs use this module: the hook, the runtime, the Mesos agent's launch, `repair`, and `oci-gpu
+plan`, which changes nothing. They differ in where the devices come from: `Admitted` grants them and withdraws them if a
+later step fails, `previewed` returns what would be granted, `readmitted` returns those that the container was given
+before.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 class Admission(Record):
-    """A container, what it asks for, and the devices that it gets, out of what the host had when that was decided."""
+    """A container, its request, the devices that it gets, and the inventory from which they were chosen."""
 
     container: Container
     request: Request
@@ -47,15 +47,15 @@ class Admission(Record):
 
     @property
     def uuids(self) -> tuple[str, ...]:
-        """The UUIDs of the devices, as NVIDIA_VISIBLE_DEVICES takes them."""
+        """The UUIDs of the devices, for NVIDIA_VISIBLE_DEVICES."""
         return tuple(device.uuid for device in self.devices)
 
     def device_edits(self) -> ContainerEdits:
-        """Return the part of the plan that needs no rootfs: the nodes, and the groups that may use them."""
+        """Return the part of the plan that does not depend on the rootfs: nodes, and the groups that may use them."""
         return plan.of_devices(self.request, self.snapshot.inventory, self.devices)
 
     def plan(self, rootfs: Rootfs, clock: Clock | None = None) -> Plan:
-        """Return what the container gets, by the facts of its image. Raises HookError."""
+        """Read the facts of the container's image, and return the plan. Raises HookError."""
         facts = image_facts.look(rootfs, self.container, self.config, self.request.kind)
         if clock:
             clock.lap("image")
@@ -72,9 +72,9 @@ class Admission(Record):
         return made
 
     def confirm(self, made: Plan) -> None:
-        """Raise DriverError where the driver has been replaced since the plan was made: its files may be mixed.
+        """Raise DriverError if the driver was replaced after the plan was made: files of two drivers may be mixed.
 
-        Other changes do not matter, such as a persistence daemon that has come up.
+        Other changes, such as the start of a persistence daemon, do not matter.
         """
         vendor = vendors.of(self.request.kind)
         if vendor.is_fresh(self.snapshot, self.config):
@@ -87,7 +87,7 @@ class Admission(Record):
 
 
 class Admitted:
-    """Grants a container what it asks for, for a `with` block; withdraws the grant where the block fails."""
+    """Grants a container its devices for a `with` block, and withdraws the grant if the block fails."""
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class Admitted:
         self._arrival: Arrival | None = None
 
     def __enter__(self) -> Admission:
-        """Raise DriverError, AllocationError or InvalidInput where nothing can be granted; then nothing is held."""
+        """Raise DriverError, AllocationError or InvalidInput if the request cannot be granted; then nothing is held."""
         request, container, config = self._request, self._container, self._config
         began = monotonic()
         try:
@@ -122,13 +122,13 @@ class Admitted:
 
             of_host = restriction.devices_within(self._restriction, of_host, request)
         try:
-            devices = allocate.allocate(request, of_host, container, config, began)  # logs a refusal of its own
+            devices = allocate.allocate(request, of_host, container, config, began)  # it logs its own refusals
         except HookError as error:
             self._tell_wait(error)
             raise
         self._lap("allocation")
         self._uuids = tuple(device.uuid for device in devices)
-        if self._restriction:  # `all` and a count mean these devices from here on
+        if self._restriction:  # from here on `all` and a count mean these devices
             request = request.replace(devices=self._uuids, count=None, memory=0)
         return Admission(container=container, request=request, config=config, snapshot=snapshot, devices=devices)
 
@@ -159,7 +159,7 @@ class Admitted:
 
 
 def previewed(container: Container, request: Request, config: Config, clock: Clock) -> Admission:
-    """Return what a start would be granted now, and record nothing. Raises HookError."""
+    """Return what a start would be granted now, without recording it. Raises HookError."""
     from oci_gpu_hook.allocation import query
 
     vendor = vendors.of(request.kind)
@@ -171,9 +171,9 @@ def previewed(container: Container, request: Request, config: Config, clock: Clo
 
 
 def readmitted(container: Container, request: Request, config: Config, uuids: Iterable[str]) -> Admission:
-    """Return what a running container was granted, by the UUIDs of its devices.
+    """Return the admission of a running container by the UUIDs of the devices that it was granted.
 
-    Raises DriverError where the host does not have one of them any more.
+    Raises DriverError if the host no longer has one of them.
     """
     vendor = vendors.of(request.kind)
     snapshot = vendor.snapshot(request, config)
@@ -181,7 +181,7 @@ def readmitted(container: Container, request: Request, config: Config, uuids: It
     devices = []
     for uuid in uuids:
         if uuid not in known:
-            raise DriverError(f"GPU {uuid}", "the host has it no more", "restart the container")
+            raise DriverError(f"GPU {uuid}", "the host no longer has it", "restart the container")
         if known[uuid].fault:
             why = f"the driver has lost it: {known[uuid].fault}"
             raise DriverError(f"GPU {uuid}", why, "restart the container when the GPU works again, or with another")

@@ -1,4 +1,4 @@
-"""A container's wait for what is not there yet: the driver, which at boot comes after the engine, its nodes, a GPU.
+"""Lets a container wait for a driver, which at boot may be loaded after the engine starts, its nodes, or a GPU.
 
 Imported only for containers that ask to wait.
 """
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from oci_gpu_hook.oci.container import Container
     from oci_gpu_hook.request.model import Request
 
-_PAUSES: Final = ((10.0, 0.2), (float("inf"), 1.0))  # seconds since the beginning → seconds between two looks
+_PAUSES: Final = ((10.0, 0.2), (float("inf"), 1.0))  # seconds since the beginning → seconds between two checks
 
 
 class Arrival:
-    """One container's wait for what its host may still get. lacking: what it had not when time was up, "" for nothing.
+    """One container's wait for what its host may still get. lacking: what was still missing at the end, or "".
 
-    began: time.monotonic() when the wait for everything began.
+    began: time.monotonic() at the beginning of the wait, which includes the wait for GPUs.
     """
 
     def __init__(self, container: Container, request: Request, config: Config, began: float) -> None:
@@ -40,7 +40,7 @@ class Arrival:
         self.lacking = ""
 
     def snapshot(self) -> Snapshot:
-        """Return what the host has, once that is what the request needs, or when time is up. Raises HookError."""
+        """Return what the host has when that meets the request, or when the time is up. Raises HookError."""
         vendor = vendors.of(self._request.kind)
         told = False
         while True:
@@ -65,7 +65,7 @@ class Arrival:
             self._pause()
 
     def tell(self, error: HookError) -> None:
-        """Have an error say for what it was waited and how long, where that has not come."""
+        """Add to an error what the container has waited for and for how long, if that did not come."""
         if self.lacking:
             error.why = f"{error.why}; waited {duration(round(time.monotonic() - self._began))} for {self.lacking}"
 

@@ -1,4 +1,4 @@
-"""A container whose engine gives it devices by a CDI specification of ours: what the specification's hook adds."""
+"""Adds to a container what its engine cannot, when it gives devices by a CDI specification of this project."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _OF_GPUS: Final = ("/dev/nvidia", "/dev/dri/")
 
 
 def adjust(config_json: bytes, state: State, words: Sequence[str], config: Config) -> None:
-    """Give the container its links, ld cache and view of /proc. Raises HookError; the engine then ends the container.
+    """Give the container its links, ld cache and view of /proc. On a HookError the engine ends the container.
 
     This process is in the container's mount namespace, before its root is changed: paths are still the host's.
     """
@@ -71,7 +71,7 @@ def adjust(config_json: bytes, state: State, words: Sequence[str], config: Confi
 
 
 def _seen(image: Image, arguments: cdi_hook.Arguments, config: Config) -> Seen:
-    """Return what /proc shows; products only where the image has libraries that not every product serves."""
+    """Return what /proc shows; names of products only if the image has libraries that do not suit every product."""
     gpus = procfs.gpus(config.proc_root) if facts_of_nvidia.of(image).compat else ()
     files = procfs.files_for_containers(config.proc_root)
     silent = facts.silent(config.sys_root, [name for _minor, name in arguments.gpus])
@@ -79,7 +79,7 @@ def _seen(image: Image, arguments: cdi_hook.Arguments, config: Config) -> Seen:
 
 
 def _nodes(document: object, what: str) -> frozenset[str]:
-    """Return the paths of the device nodes that config.json has the runtime make, and those that it binds."""
+    """Return the paths of the device nodes that the runtime creates or binds, according to config.json."""
     linux = member(document, "linux", dict, what, {})
     made = [member(entry, "path", str, what, "") for entry in member(linux, "devices", list, what, [])]
     bound = [member(entry, "destination", str, what, "") for entry in member(document, "mounts", list, what, [])]
@@ -87,7 +87,7 @@ def _nodes(document: object, what: str) -> frozenset[str]:
 
 
 def _given(document: object, what: str) -> Iterator[DeviceNode]:
-    """Yield the GPUs' nodes as config.json makes or binds them; what it does not say of owners is the host's."""
+    """Yield the GPUs' nodes according to config.json; owners that it does not state are the host's."""
     linux = member(document, "linux", dict, what, {})
     for entry in member(linux, "devices", list, what, []):
         path = member(entry, "path", str, what, "")

@@ -1,4 +1,4 @@
-"""What each step of a start took, for the log and for `oci-gpu plan --timings`."""
+"""Measures the steps of a start, for the log and for `oci-gpu plan --timings`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 
 
 class Clock:
-    """Milliseconds that each step took, in the order of the steps."""
+    """The milliseconds that each step took, in the order of the steps."""
 
     def __init__(self, started: float) -> None:
         self._last = started
@@ -20,5 +20,5 @@ class Clock:
         self._last = now
 
     def milliseconds(self) -> dict[str, str]:
-        """Return the laps as the log has them, e.g. {"plan": "0.412"}."""
+        """Return the times in the log's form, e.g. {"plan": "0.412"}."""
         return {step: f"{duration:.3f}" for step, duration in self.laps}

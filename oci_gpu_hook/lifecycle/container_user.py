@@ -1,4 +1,4 @@
-"""Whom a container's process runs as: by its config.json before it starts, by the kernel's word while it runs."""
+"""Determines the user that a container's process runs as: before its start from config.json, later from the kernel."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _MAP_SIZE: Final = 4096
 
 
 def of(container: Container, nodes: Sequence[DeviceNode]) -> User:
-    """Return whom a container's process will run as; nodes: of the host, which its groups may be tried on."""
+    """Return the user that a container's process will run as. nodes: the host's, to try its groups on."""
     unmapped = not in_first_user_namespace()
     groups = {_on_host(gid, container.gid_mappings) for gid in (container.gid, *container.groups)}
     opens: frozenset[str] = frozenset()
     if container.annotations.get(_KEEP_GROUPS) == "1":
         groups.update(_groups_of(container.pid))
-        if unmapped:  # the runtime's groups are this process's own, whatever they are called here
+        if unmapped:  # the runtime has this process's groups, whatever their numbers here
             paths = [node.host_path or node.path for node in nodes]
             opens = frozenset(path for path in paths if os.access(path, os.R_OK | os.W_OK))
     uid = f"user {container.uid}"
@@ -38,18 +38,18 @@ def of(container: Container, nodes: Sequence[DeviceNode]) -> User:
         uid=_on_host(container.uid, container.uid_mappings),
         groups=frozenset(groups),
         overrides=container.overrides_modes,
-        mapped_uids=tuple((mapping.host_id, mapping.size) for mapping in container.uid_mappings),
-        mapped_gids=tuple((mapping.host_id, mapping.size) for mapping in container.gid_mappings),
+        mapped_uids=_ranges_of(container.uid_mappings),
+        mapped_gids=_ranges_of(container.gid_mappings),
         unmapped=unmapped,
         opens=opens,
     )
 
 
 def of_running(pid: int, opens: frozenset[str]) -> User:
-    """Return whom a process runs as. Raises OSError where it has ended or may not be looked at.
+    """Return the user that a process runs as. Raises OSError if it has ended or may not be inspected.
 
-    opens: paths of nodes that this process could open. In a user namespace it is a process of the same user's; where
-    the other has groups of the host, which have no number here, they are taken to be this one's.
+    opens: paths of nodes that this process could open. In a user namespace both processes belong to one user: if the
+    other has groups of the host, which have no numbers here, they are assumed to be the groups of this process.
     """
     uid = int(status_field(pid, b"Uid").split()[1])
     gid = int(status_field(pid, b"Gid").split()[1])
@@ -73,13 +73,17 @@ def _groups_of(pid: int) -> list[int]:
     return [int(gid) for gid in status_field(pid or "self", b"Groups").split()]
 
 
-def _ranges(path: str) -> tuple[tuple[int, int], ...]:
+def _ranges_of(mappings: Sequence[IdMapping]) -> tuple[tuple[int, int, int], ...]:
+    return tuple((mapping.host_id, mapping.size, mapping.container_id) for mapping in mappings)
+
+
+def _ranges(path: str) -> tuple[tuple[int, int, int], ...]:
     rows = [row.split() for row in read_start(path, _MAP_SIZE).split(b"\n")]
-    return tuple((int(row[1]), int(row[2])) for row in rows if len(row) == 3)
+    return tuple((int(row[1]), int(row[2]), int(row[0])) for row in rows if len(row) == 3)
 
 
 def _on_host(number: int, mappings: Sequence[IdMapping]) -> int:
-    """Return the host's id of one of the container; -1 where its user namespace does not map it."""
+    """Return the host's id for an id of the container; -1 if its user namespace does not map it."""
     if not mappings:
         return number
     for mapping in mappings:

@@ -1,7 +1,8 @@
-"""Devices that somebody else has put into a container: an engine by CDI, or a person by --device.
+"""Records devices that somebody else has put into a container: an engine by CDI, or a person by --device.
 
-Who has a device's node can use it, whoever gave it. So its container holds the device like one that has asked for it:
-as a shared one, which is in the way of those who want it for themselves, and is refused where somebody has it so.
+A container that has a device's node can use the device, whoever put it there. So it gets a shared lease, as if it had
+asked for the device: others cannot get the device exclusively, and the container is refused if another one holds it
+exclusively.
 """
 
 from __future__ import annotations
@@ -23,25 +24,25 @@ if TYPE_CHECKING:
 
 
 def is_possible(container: Container) -> bool:
-    """Tell whether the bundle has nodes that were chosen for the container.
+    """Tell whether the bundle may have nodes that were chosen for this container.
 
-    One that may open every device of the host was given none in particular: privileged containers are of this kind,
-    and engines list all nodes of the host for them.
+    A container that may open every device of the host was given none in particular: engines list all nodes of the host
+    in the bundles of privileged containers.
     """
     return bool(container.nodes or container.bound_nodes) and not container.has_every_device
 
 
 def hold(container: Container, config: Config) -> tuple[str, ...]:
-    """Record that the container holds the devices whose nodes its bundle has; return their UUIDs.
+    """Record that the container holds the devices whose nodes are in its bundle; return their UUIDs.
 
-    Raises AllocationError where another container has one exclusively.
+    Raises AllocationError if another container holds one of them exclusively.
     """
     held: tuple[str, ...] = ()
     for kind in vendors.KINDS:
         nothing = Request(kind=kind, driver_capabilities=(), source=IN_THE_BUNDLE)
         try:
             inventory = vendors.of(kind).snapshot(nothing, config).inventory
-        except HookError as error:  # nodes without a driver are of no use to anybody
+        except HookError as error:  # nodes without a driver are useless
             log.warning("devices in the bundle not known", reason=str(error))
             continue
         held += _hold(kind, inventory, container, config, ())
@@ -49,7 +50,7 @@ def hold(container: Container, config: Config) -> tuple[str, ...]:
 
 
 def hold_beside(admission: Admission) -> None:
-    """Do the same for a container that has asked and was granted others. Raises AllocationError."""
+    """Do the same for a container that has asked for devices and was granted others. Raises AllocationError."""
     container = admission.container
     if is_possible(container):
         inventory = admission.snapshot.inventory

@@ -1,4 +1,4 @@
-"""What a start writes to the journal before it changes a container, and how it is taken back; a repair: `mending`."""
+"""The journal entry of a start, which is written before any change, and its rollback. A repair's is in `mending`."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 
 class Starting:
-    """The journal of a container that is started: an entry of its own."""
+    """Journals a start: the container gets an entry."""
 
     def __init__(self, site: Site) -> None:
         self._site = site
         self._entry: Entry | None = None
 
     def write(self, look: Callable[[], Work]) -> Work:
-        """Write the entry, once nothing dead is left on the rootfs; looked at while nobody else works there."""
+        """Clean up after ended containers on the rootfs, call `look` under the rootfs's lock, and write the entry."""
         works: list[Work] = []
 
         def entry_of() -> Entry:
@@ -39,13 +39,13 @@ class Starting:
         return works[0]
 
     def ld_cache_path(self) -> str:
-        """Return where the container's ld cache is kept until it is mounted."""
+        """Return the path of the container's ld cache until it is mounted."""
         if self._entry is None:
             raise ValueError("nothing has been written yet")
         return journal.ld_cache_path(self._site.config, self._entry)
 
     def undo(self, _work: Work) -> None:
-        """Take back what was made, and the entry."""
+        """Undo what was made, and remove the entry."""
         from oci_gpu_hook.apply import cleanup
 
         if self._entry is not None:
@@ -55,7 +55,7 @@ class Starting:
 def _of_start(work: Work, site: Site) -> Entry:
     plan = work.plan
     container, config = site.container, site.config
-    own_pid = int(os.readlink("/proc/self"))  # under Mesos getpid() is the container's number, and /proc the host's
+    own_pid = int(os.readlink("/proc/self"))  # under Mesos getpid() is not what /proc says
     root = os.fstat(site.rootfs.fd)
     nodes = plan.edits.device_nodes
     return Entry(

@@ -1,4 +1,4 @@
-"""What a repair writes to the journal before it changes a container, and how it is taken back."""
+"""The journal entry of a repair, which is written before any change, and its rollback."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Mending:
-    """The journal of a container that is repaired: its entry, with what is added."""
+    """Journals a repair: the container's entry is extended by what is added."""
 
     def __init__(self, entry: Entry, plan: Plan, site: Site) -> None:
         self._entry = entry
@@ -26,14 +26,14 @@ class Mending:
 
     @property
     def nodes(self) -> tuple[tuple[int, int], ...]:
-        """The devices that the container may use: those it was given, and those that come late."""
+        """The devices that the container may use: those that it was given, and those that came late."""
         return (*self._entry.nodes, *self._new.values())
 
     def _brings(self, listed: str, mounts: Sequence[str]) -> bool:
         return listed in mounts or any(is_listed(path, listed) for path in self._new)
 
     def write(self, look: Callable[[], Work]) -> Work:
-        """Write the entry with what is added to the container, once each."""
+        """Write the entry, extended by what is added to the container, without duplicates."""
         work = look()
         entry = self._entry
         mounts = [mount.container_path for mount in work.plan.edits.mounts]
@@ -52,11 +52,11 @@ class Mending:
         return work
 
     def ld_cache_path(self) -> str:
-        """Return where the container's ld cache is kept until it is mounted."""
+        """Return the path of the container's ld cache until it is mounted."""
         return journal.ld_cache_path(self._site.config, self._entry)
 
     def undo(self, work: Work) -> None:
-        """Take back what was added, and leave the entry as it was."""
+        """Undo what was added, and restore the entry."""
         from oci_gpu_hook.apply import cleanup
 
         cleanup.clean(self._site.rootfs, self._entry.replace(changes=work.changes, cached=work.cached))

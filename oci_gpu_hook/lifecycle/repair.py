@@ -1,8 +1,8 @@
-"""Putting back what a running container has lost of what it was given, and nothing more than it was given.
+"""Puts back what a running container has lost of what it was given, and nothing else.
 
-The container runs meanwhile and may be hostile: what is done to it is done by the code that starts containers, on the
-same descriptors and under the same rules. What it may get is bounded twice: by its journal entry, which says what it
-was given, and by the plan that its bundle makes today.
+The container runs meanwhile and may be hostile, so repair uses the same code as a start, with the same descriptors and
+rules. Two things bound what the container can get: its journal entry, which says what it was given, and the plan that
+its bundle leads to today.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ if TYPE_CHECKING:
 
 
 def repair(entry: Entry, config: Config) -> tuple[Finding, ...]:
-    """Put back what the container of the entry has lost; return what that was. On any error nothing is changed.
+    """Put back what the container of the entry has lost, and return it. On any error nothing is changed.
 
-    Raises HookError, also where only a restart helps: then the driver or its nodes are not those it was given. A
-    process apart does it, for a container may lead it to a volume that never answers. What that had done by then is
-    taken back when the container ends.
+    Raises HookError, also if only a restart helps because the driver or its nodes have changed. A separate process does
+    the work, since a container may have a volume that never answers; what that process has done by then is undone when
+    the container ends.
     """
     what = f"container {quoted(entry.id)}"
 
@@ -75,7 +75,7 @@ def repair(entry: Entry, config: Config) -> tuple[Finding, ...]:
 
 
 def _repair(entry: Entry, config: Config) -> tuple[Finding, ...]:
-    os.umask(0)  # modes are set when files are made: see Directory.make_node
+    os.umask(0)  # modes are set when files are created: see Directory.make_node
     check_process(entry.pid)
     container = _container(entry)
     request = parse.parse(container, config)
@@ -105,17 +105,17 @@ def _repair(entry: Entry, config: Config) -> tuple[Finding, ...]:
 
 
 def _refuse(lost: Sequence[Finding]) -> None:
-    """Raise DriverError for what cannot be put back; what the host has not made yet keeps nothing else waiting."""
+    """Raise DriverError for what cannot be put back. What the host has not created yet does not stop the rest."""
     for finding in lost:
         if not finding.repairable and not (finding.late and any(other.repairable for other in lost)):
             raise DriverError(finding.what, finding.why, finding.remedy)
 
 
 def _as_it_is_now(entry: Entry, config: Config) -> Entry:
-    """Return the entry again now that its rootfs is locked: another's changes may have been handed to it meanwhile."""
+    """Read the entry again under its rootfs's lock: it may have taken over another container's changes meanwhile."""
     found = reader.read(config, key(entry))
     if found is None:
-        raise InvalidInput(f"container {quoted(entry.id)}", "has ended", "name a container that runs")
+        raise InvalidInput(f"container {quoted(entry.id)}", "has ended", "name a running container")
     return found
 
 

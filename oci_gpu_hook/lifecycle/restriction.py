@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 class Restriction(Record):
-    """The GPUs that a container may be granted at all, because something else has chosen them: by device minors.
+    """Limits the GPUs that a container can be granted to those, by device minor, that something else has chosen.
 
-    who: what has chosen them, and remedy: what to do about it, for messages.
+    who: what has chosen them. remedy: what to do about it. Both are for messages.
     """
 
     minors: frozenset[int]
@@ -26,10 +26,10 @@ class Restriction(Record):
 
 
 def devices_within(restriction: Restriction, devices: Sequence[Device], request: Request) -> tuple[Device, ...]:
-    """Return the devices that may be granted. Raises AllocationError for a request for others."""
+    """Return the devices that may be granted. Raises AllocationError if the request is for others."""
     vendor = vendors.of(request.kind)
     own = vendor.of_minors(devices, restriction.minors)
-    own = tuple(device.replace(excluded=False) for device in own)  # somebody has chosen each of them
+    own = tuple(device.replace(excluded=False) for device in own)  # each of them was chosen deliberately
     if request.count is None and request.devices != ("all",):
         for device in vendor.resolve(request.devices, devices):
             if device.uuid not in {one.uuid for one in own}:

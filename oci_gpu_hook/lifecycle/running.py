@@ -1,4 +1,4 @@
-"""Which running containers a person means: by id, by the start of one, by bundle, or by a process in it."""
+"""Finds the running container that a person names by id, beginning of an id, bundle, or a process in it."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 def everything(config: Config) -> list[Entry]:
-    """Return the entries of all containers that run and were given something, by id."""
+    """Return the entries, by id, of all running containers that were given something."""
     return [entry for entry in entries.read_all(config) if entry.is_alive()]
 
 
 def named(name: str, config: Config) -> Entry:
-    """Return the entry of the container meant. Raises InvalidInput when it is none, or several."""
+    """Return the entry of the named container. Raises InvalidInput if the name fits no container, or several."""
     entries = everything(config)
     found = [entry for entry in entries if entry.id == name]
     if not found and name.isdecimal():
@@ -33,15 +33,17 @@ def named(name: str, config: Config) -> Entry:
     what = f"container {quoted(name)}"
     if len({entry.id for entry in found}) == 1:
         several = ", ".join(f"pid {entry.pid} (bundle {quoted(entry.bundle)})" for entry in found)
-        remedy = "give the pid or the bundle of the one that you mean"
+        remedy = "name it by its pid or its bundle"
         raise InvalidInput(what, f"is {len(found)} running containers: {several}", remedy)
     if found:
-        raise InvalidInput(what, "is the start of several ids", "give more of the id")
-    raise InvalidInput(what, "is no running container that was given GPUs", "see `oci-gpu leases` for those that were")
+        raise InvalidInput(what, "is the beginning of several ids", "give more of the id")
+    raise InvalidInput(
+        what, "is not a running container that was given GPUs", "see `oci-gpu leases` for those that were"
+    )
 
 
 def _around(pid: str, entries: list[Entry]) -> list[Entry]:
-    """Return the entries of containers that the process is in, by its mount namespace."""
+    """Return the entries of the containers whose mount namespace the process is in."""
     namespace = _mount_namespace(pid)
     return [entry for entry in entries if namespace and _mount_namespace(str(entry.pid)) == namespace]
 

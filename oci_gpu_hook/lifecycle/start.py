@@ -1,4 +1,4 @@
-"""The start of a container that asks for GPUs: it is admitted, and what it was granted is put into it."""
+"""Starts a container that asks for GPUs: admits it, and puts what it was granted into it."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 def start(
     container: Container, request: Request, config: Config, started: float, restriction: Restriction | None = None
 ) -> None:
-    """Give a container that is being started what it asks for. Raises HookError, and then has changed nothing.
+    """Give a container that is being started what it asks for. If this raises HookError, nothing was changed.
 
-    started: time.perf_counter() when the hook began. restriction: the GPUs that it may be granted, None for any.
+    started: time.perf_counter() at the hook's beginning. restriction: the GPUs that can be granted, None for all.
     """
     config = of_this_user(config)
     log.configure(config, container=container.id)
     check_process(container.pid)
     if journal.has_entry(config, container.id, container.pid):
-        return  # registered for prestart and for createRuntime, or started through the runtime's front as well
+        return  # registered twice, for prestart and createRuntime, or by oci-gpu-runtime too
     clock = Clock(started)
     with Admitted(container, request, config, clock=clock, restriction=restriction) as admission:
         if container.nodes or container.bound_nodes:
@@ -58,7 +58,7 @@ def start(
 
 
 def tidy(config: Config) -> None:
-    """Take back what is left of containers that ended without `poststop`, as far as it can be had quickly."""
+    """Undo what is left of containers that ended without `poststop`, as far as that is quick."""
     if journal.dead(config) or units.ended_scopes():
         from oci_gpu_hook.apply import cleanup
 

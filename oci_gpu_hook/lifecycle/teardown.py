@@ -1,4 +1,4 @@
-"""The end of a container: what it leaves behind is taken back, and its GPUs are free again."""
+"""Ends a container: removes what was made for it, and releases its GPUs."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def stop(container_id: str, bundle: str, config: Config) -> None:
-    """Take back what a container that has ended leaves behind. Raises HookError.
+    """Remove what was made for a container that has ended, and release its leases. Raises HookError.
 
-    A container of the same id that lives, of another runtime or of another root directory of this one, keeps its own.
+    A living container with the same id, of another runtime or another --root, keeps what it has.
     """
     config = of_this_user(config)
     log.configure(config, container=container_id)

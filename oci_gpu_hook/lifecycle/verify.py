@@ -1,6 +1,6 @@
-"""Whether a running container still has what it was given, and what to do where it has not.
+"""Verifies that a running container still has what it was given, and says what to do if not.
 
-What it was given is in its journal entry; what it has of it, `apply.status` looks up; the driver is looked at here.
+The journal entry says what the container was given. `apply.status` inspects the container; this module, the driver.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
     from oci_gpu_hook.apply.journal.entry import Entry
     from oci_gpu_hook.base.config.model import Config
 
-# Kinds of findings beside those of `status` and of the kinds of edits; `oci-gpu repair` puts back none of these.
+# Kinds of findings in addition to those of `status` and of the kinds of edits; `oci-gpu repair` cannot mend these.
 DRIVER: Final = "driver"
 UNKNOWN: Final = "unknown"
 GPU: Final = "gpu"
-ACCESS: Final = "access"  # nothing was lost: the nodes are of a group that the container's process is not in
+ACCESS: Final = "access"  # nothing was lost: the nodes belong to a group that the container's process is not in
 
 
 def verify(entry: Entry, config: Config) -> tuple[Finding, ...]:
-    """Return what the container of an entry has lost; what keeps anybody from looking is a finding too.
+    """Return what the container of an entry has lost; that it cannot be inspected is a finding too.
 
-    A process apart looks: a container may lead it to a volume that never answers, and others are still to be looked at.
+    A separate process inspects it, because a container may have a volume that never answers, and others are next.
     """
     data = apart.answer(lambda: dump([each.__dict__ for each in _look(entry, config)]), limits.LOOK_SECONDS)
     try:
@@ -47,7 +47,7 @@ def verify(entry: Entry, config: Config) -> tuple[Finding, ...]:
         data = b""
     why = f"a file system in it has not answered for {limits.LOOK_SECONDS:.0f} s"
     if data is not None:
-        why = "the process that looked at it ended without an answer that can be read"
+        why = "the process that inspected it ended without a readable answer"
     what = f"cannot look into container {quoted(entry.id)}"
     remedy = "look at its volumes of FUSE and NFS"
     return (Finding(kind=UNKNOWN, what=what, why=why, remedy=remedy, repairable=False),)
@@ -56,7 +56,7 @@ def verify(entry: Entry, config: Config) -> tuple[Finding, ...]:
 def _look(entry: Entry, config: Config) -> tuple[Finding, ...]:
     try:
         with Process(entry.pid) as process:
-            check_alive(entry)  # from here on its /proc directory is held, so a number used again leads nowhere
+            check_alive(entry)  # its /proc directory is held open from here on, so a reused pid does no harm
             with Rootfs(process.open_rootfs(entry.rootfs)) as rootfs:
                 check_root(entry, rootfs)
                 return (*lost(entry, process, rootfs, config), *_denied(entry, rootfs))
@@ -64,7 +64,7 @@ def _look(entry: Entry, config: Config) -> tuple[Finding, ...]:
         return (Finding(kind=UNKNOWN, what=error.what, why=error.why, remedy=error.remedy, repairable=False),)
     except OSError as error:
         what = f"cannot look into container {quoted(entry.id)}"
-        remedy = "run this as root, in the host's namespaces; a container that is just ending is gone at the next look"
+        remedy = "run this as root, in the host's namespaces; if the container was just ending, run it again"
         return (Finding(kind=UNKNOWN, what=what, why=reason(error), remedy=remedy, repairable=False),)
     except Exception as error:  # noqa: BLE001  one container must not end a look at all of them
         what = f"cannot look into container {quoted(entry.id)}"
@@ -73,7 +73,7 @@ def _look(entry: Entry, config: Config) -> tuple[Finding, ...]:
 
 
 def lost(entry: Entry, process: Process, rootfs: Rootfs, config: Config) -> tuple[Finding, ...]:
-    """Return what a container has lost. Raises HookError, OSError."""
+    """Inspect a container and return what it has lost. Raises HookError, OSError."""
     running = vendors.of(DEFAULT_KIND).running_driver(config)
     return (*_driver(entry, running), *_gone(entry, config), *status.look(entry, process, rootfs, config))
 
@@ -85,9 +85,9 @@ def check_alive(entry: Entry) -> None:
 
 
 def check_root(entry: Entry, rootfs: Rootfs) -> None:
-    """Raise InvalidInput unless the root of the container's first process is the directory that its GPUs were put into.
+    """Raise InvalidInput unless the first process's root is the directory that the GPUs were put into.
 
-    A process may change its root to a volume of the host; seen from there, the volume would be the container's rootfs.
+    A process may change its root to a volume of the host, which would then be taken for the container's rootfs.
     """
     found = os.fstat(rootfs.fd)
     if (found.st_dev, found.st_ino) != entry.rootfs_identity:
@@ -96,7 +96,7 @@ def check_root(entry: Entry, rootfs: Rootfs) -> None:
 
 
 def _denied(entry: Entry, rootfs: Rootfs) -> Iterator[Finding]:
-    """Say what the container's first process may not open because of the nodes' owners and modes."""
+    """Yield findings for nodes whose owner and mode forbid the container's first process to open them."""
     from oci_gpu_hook.lifecycle import container_user
     from oci_gpu_hook.plan import node_access
 
@@ -112,7 +112,7 @@ def _denied(entry: Entry, rootfs: Rootfs) -> Iterator[Finding]:
 
 
 def _node_in(rootfs: Rootfs, path: str) -> tuple[DeviceNode, bool] | None:
-    """Return a device node of the container, and whether this process could open it; None where there is none."""
+    """Return a device node of the container, and whether this process could open it; None if it does not exist."""
     try:
         fd = rootfs.resolve(path)
     except OSError:
@@ -129,14 +129,14 @@ def _node_in(rootfs: Rootfs, path: str) -> tuple[DeviceNode, bool] | None:
 
 
 def _gone(entry: Entry, config: Config) -> Iterator[Finding]:
-    """Yield the GPUs that the host has no more, or cannot use."""
+    """Yield findings for GPUs that the host no longer has, or cannot use."""
     for uuid, why in vendors.of(DEFAULT_KIND).lost(entry.gpus, config).items():
         remedy = "restart the container: with another GPU, or when this one works again (dmesg tells of it)"
         yield Finding(kind=GPU, what=f"GPU {quoted(uuid)}", why=why, remedy=remedy, repairable=False)
 
 
 def _driver(entry: Entry, running: str) -> Iterator[Finding]:
-    """Yield that the kernel runs another driver than the one whose files the container has. running: "" for none."""
+    """Yield a finding if the kernel's driver differs from that of the container's files. running: "" for none."""
     if not entry.driver or entry.driver == running:
         return
     why = f"the kernel now runs driver {running}" if running else "no NVIDIA driver is loaded now"

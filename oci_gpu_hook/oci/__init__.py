@@ -1,1 +1,1 @@
-"""What the engine hands over: the OCI state, the bundle's config.json, and edits of that file."""
+"""The engine's input as values: the OCI state, the bundle's config.json, facts of an image, pods."""

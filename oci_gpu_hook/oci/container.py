@@ -1,7 +1,7 @@
-"""What the engine hands over: the OCI state on stdin and the bundle's config.json, parsed once into values.
+"""The engine's input: the OCI state on stdin and the bundle's config.json, parsed once into values.
 
-Sources: OCI runtime specification 1.2, runtime.md ("State") and config.md; crun adds `root` to the state.
-The engine is trusted for the shape of both; the environment inside comes from the image and is not.
+Sources: OCI runtime specification 1.2, runtime.md ("State") and config.md; crun adds `root` to the state. The engine is
+trusted to write both correctly; the environment in them comes from the image and is not trusted.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any, Final
 
-# These releases of the specification had process.capabilities as a flat list.
+# In these releases of the specification process.capabilities was a flat list.
 _FLAT_CAPABILITIES: Final = ("1.0.0-rc1", "1.0.0-rc2", "1.0.0-rc3", "1.0.0-rc4")
 ASK_THE_ENGINE: Final = (
     "this comes from the container engine; check that it runs the hook as the OCI specification says"
@@ -27,7 +27,7 @@ ASK_THE_ENGINE: Final = (
 
 
 class State(Record):
-    """The state of the container (runtime.md, "State"). `root` is crun's addition, absolute or below the bundle."""
+    """The state of the container (runtime.md, "State"). `root`, absolute or below the bundle, is crun's addition."""
 
     id: str
     status: str = ""
@@ -47,7 +47,7 @@ class BundleMount(Record):
 
 
 class DeviceRule(Record):
-    """An entry of config.json's `linux.resources.devices`; `major` or `minor` None stands for every number."""
+    """An entry of config.json's `linux.resources.devices`; None as `major` or `minor` means every number."""
 
     allow: bool
     type: str
@@ -65,10 +65,10 @@ class IdMapping(Record):
 
 
 class Container(Record):
-    """What this project uses of a container. `pid` is 0 while the container is only a bundle.
+    """The parts of a container that this project uses. `pid` is 0 while the container is only a bundle.
 
-    groups: those of its process beside `gid`. overrides_modes: whether its process has CAP_DAC_OVERRIDE.
-    nodes: major and minor of the character devices that it is given.
+    groups: the groups of its process in addition to `gid`. overrides_modes: whether its process has CAP_DAC_OVERRIDE.
+    nodes: major and minor of the character devices in its bundle.
     """
 
     id: str
@@ -93,20 +93,20 @@ class Container(Record):
 
     @property
     def bound_nodes(self) -> tuple[str, ...]:
-        """The files of a device directory that are bound from the host, as in containers that cannot make nodes."""
+        """The files in /dev that are bound from the host, as engines do for containers that cannot create nodes."""
         return tuple(
             mount.source for mount in self.mounts if "/dev/" in mount.source and mount.destination.startswith("/dev/")
         )
 
     @property
     def has_every_device(self) -> bool:
-        """Whether the container may open every device of the host, as privileged ones may."""
+        """Whether the container may open every device of the host, as a privileged one may."""
         rules = self.device_rules
         return any(rule.allow and rule.type == "a" and rule.major is rule.minor is None for rule in rules)
 
 
 def read_state(data: bytes) -> State:
-    """Parse the OCI state. Raises InvalidInput with the member that is wrong."""
+    """Parse the OCI state. Raises InvalidInput, which names the wrong member."""
     what = "OCI state"
     value = parse(data, what)
     bundle = member(value, "bundle", str, what) or member(value, "bundlePath", str, what, "")  # rc releases: bundlePath
@@ -125,7 +125,7 @@ def read_state(data: bytes) -> State:
 
 
 def read_config(bundle: str) -> bytes:
-    """Return the bytes of the bundle's config.json. Raises InvalidInput when there is none to read."""
+    """Return the bytes of the bundle's config.json. Raises InvalidInput if it cannot be read."""
     path = os.path.join(bundle, "config.json")
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -138,12 +138,12 @@ def read_config(bundle: str) -> bytes:
 
 
 def parse_config(data: bytes, state: State) -> Container:
-    """Make one value of the state and its bundle's config.json. Raises InvalidInput."""
+    """Return the container that the state and its bundle's config.json describe. Raises InvalidInput."""
     return of_document(read_document(data, state.bundle), state)
 
 
 def read_document(data: bytes, bundle: str) -> Any:
-    """Return what a bundle's config.json says. Raises InvalidInput, TooLarge where that may ask for a GPU or not."""
+    """Return a parsed config.json. Raises InvalidInput, or TooLarge if the file was not searched for requests."""
     path = os.path.join(bundle, "config.json")
     if len(data) > limits.CONFIG_JSON:
         why = f"is larger than {limits.CONFIG_JSON} bytes, and could ask for a GPU"
@@ -152,7 +152,7 @@ def read_document(data: bytes, bundle: str) -> Any:
 
 
 def of_document(config: object, state: State) -> Container:
-    """Do what `parse_config` does, for a config.json that is parsed already. Raises InvalidInput."""
+    """Do what `parse_config` does, for a config.json that is already parsed. Raises InvalidInput."""
     what = os.path.join(state.bundle, "config.json")
     if type(config) is not dict:
         raise InvalidInput(what, f"expected a JSON object, found {quoted(config)}", ASK_THE_ENGINE)
@@ -178,7 +178,7 @@ def of_document(config: object, state: State) -> Container:
         uid=uid,
         gid=member(user, "gid", int, what, 0),
         groups=_numbers(member(user, "additionalGids", list, what, []), what, "process.user.additionalGids"),
-        # Who is not root keeps of its capabilities, when it executes its program, the ambient ones (capabilities(7)).
+        # A process that is not root keeps only its ambient capabilities when it executes its program (capabilities(7)).
         overrides_modes="CAP_DAC_OVERRIDE" in _capabilities("ambient" if uid else "bounding", process, version, what),
         namespaces=tuple(member(ns, "type", str, what, "") for ns in member(linux, "namespaces", list, what, [])),
         uid_mappings=tuple(_id_mapping(entry, what) for entry in member(linux, "uidMappings", list, what, [])),
@@ -190,9 +190,9 @@ def of_document(config: object, state: State) -> Container:
 
 
 def _rootfs(state: State, configured: str) -> str:
-    """Return the absolute path of the rootfs: crun's word for it, else root.path, either joined to the bundle.
+    """Return the absolute path of the rootfs: the state's `root`, otherwise root.path, relative to the bundle.
 
-    An absolute path is the engine's choice (Docker's and Podman's are); a relative one must stay below the bundle.
+    An absolute path is accepted as it is (Docker and Podman write one); a relative one must stay below the bundle.
     """
     path = _usable_path(state.root or configured, "root.path")
     if not path:
@@ -208,7 +208,7 @@ def _rootfs(state: State, configured: str) -> str:
 
 
 def _capabilities(kind: str, process: dict[str, Any], version: str, what: str) -> list[object]:
-    """Return one of the sets of capabilities. Privileged means CAP_SYS_ADMIN in `bounding` to NVIDIA's interface."""
+    """Return one of the sets of capabilities. For NVIDIA's interface, privileged means CAP_SYS_ADMIN in `bounding`."""
     found: list[object]
     if version.startswith(_FLAT_CAPABILITIES):  # 1.0.0-rc2-dev too
         found = member(process, "capabilities", list, what, [])
@@ -224,7 +224,7 @@ def _mount(entry: object, what: str) -> BundleMount:
         "type": member(entry, "type", str, what, ""),
         "options": _strings(member(entry, "options", list, what, []), what, "mounts: options"),
     }
-    return BundleMount.of(fields)  # a container of Kubernetes has twenty
+    return BundleMount.of(fields)  # a container in Kubernetes has twenty mounts
 
 
 def _device_rule(entry: object, what: str) -> DeviceRule:
@@ -253,7 +253,7 @@ def _id_mapping(entry: object, what: str) -> IdMapping:
 
 
 def _identifier(text: str) -> str:
-    """Return the container's id; it becomes a file name in the state directory, so it may be nothing else."""
+    """Return the container's id, checked because it becomes a file name in the state directory."""
     if "/" in text or text in (".", "..") or not 0 <= _encoded_length(text) <= limits.CONTAINER_ID:
         raise InvalidInput("OCI state: id", f"{quoted(text)} cannot name a container", ASK_THE_ENGINE)
     return text
@@ -266,7 +266,7 @@ def _usable_path(text: str, name: str) -> str:
 
 
 def _encoded_length(text: str) -> int:
-    """Return the length in bytes as the name of a file, -1 for what can be none: a NUL, half of a surrogate pair."""
+    """Return a text's length in bytes as a file name, -1 if it cannot be one (a NUL, half of a surrogate pair)."""
     try:
         return -1 if "\0" in text else len(os.fsencode(text))
     except UnicodeEncodeError:

@@ -1,9 +1,9 @@
-"""What an engine has on record of a container's image: the environment that the image brings.
+"""Reads from an engine's records of a container's image which environment the image brings.
 
-config.json has one environment, in which nobody can see who wrote what. Docker (with its own image store) and what is
-built on containers/storage (Podman, CRI-O) keep the image's configuration in files beside the container's root
-directory. Others keep it in a database: of containerd, and of Docker with containerd's image store, nothing is known.
-Sources: moby, daemon/container and image/fs.go; containers/storage, containers.go and images.go.
+config.json has a single environment, which does not show who wrote an entry. Docker (with its own image store) and
+engines built on containers/storage (Podman, CRI-O) keep the image's configuration in files beside the container's root
+directory. Other engines keep it in a database, so for containerd, and Docker with containerd's image store, nothing is
+known. Sources: moby, daemon/container and image/fs.go; containers/storage, containers.go and images.go.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _HEX: Final = frozenset("0123456789abcdef")
 
 
 def image_environment(container: Container) -> tuple[str, ...] | None:
-    """Return the entries NAME=VALUE that the container's image brings, None where no engine's record tells."""
+    """Return the entries NAME=VALUE that the container's image brings, None if no engine has recorded them."""
     for driver in _DRIVERS:
         store, found, _ = container.rootfs.rpartition(f"/{driver}/")
         if found:
@@ -74,6 +74,6 @@ def _text(record: Any, name: str) -> str:
 
 
 def _digest(text: str) -> str:
-    """Return the digits of a SHA-256 digest, "" for what is none and so no name of a file."""
+    """Return the digits of a SHA-256 digest, which are used as a file name; "" for any other text."""
     digits = text.removeprefix("sha256:")
     return digits if len(digits) == 64 and _HEX.issuperset(digits) else ""

@@ -1,8 +1,8 @@
-"""What the annotations of an engine say of a container's place in a pod, and which of the pod's are for it. Pure.
+"""Reads from an engine's annotations a container's place in a pod, and which of the pod's annotations it heeds. Pure.
 
-An engine of Kubernetes hands a pod's annotations to each of its containers, and to the sandbox: the pause container
-that holds the pod's namespaces. Sources: containerd 1.3 to 2.1, pkg/cri/annotations; CRI-O, pkg/annotations, which
-Podman's `kube play` writes as well; and the labels of the kubelet, which CRI-O passes on as annotations.
+A Kubernetes engine passes a pod's annotations to each of its containers and to the sandbox, the pause container that
+holds the pod's namespaces. Sources: containerd 1.3 to 2.1, pkg/cri/annotations; CRI-O, pkg/annotations, which Podman's
+`kube play` writes as well; and the labels of the kubelet, which CRI-O passes on as annotations.
 """
 
 from __future__ import annotations
@@ -21,35 +21,35 @@ _NAMESPACE: Final = ("io.kubernetes.cri.sandbox-namespace", "io.kubernetes.pod.n
 
 
 def is_sandbox(annotations: Mapping[str, str]) -> bool:
-    """Tell whether this is a pod's pause container, which uses no GPU whatever the pod asks for."""
+    """Tell whether this is a pod's pause container, which gets no GPU, whatever the pod asks for."""
     return any(annotations.get(key) == "sandbox" for key in _TYPES)
 
 
 def is_in_pod(annotations: Mapping[str, str]) -> bool:
-    """Tell whether the annotations may be those of a pod, so said of all of its containers."""
+    """Tell whether the annotations may be a pod's, and so meant for all of its containers."""
     return any(key in annotations for key in _TYPES)
 
 
 def container_name(annotations: Mapping[str, str]) -> str:
-    """Return what the pod calls the container, "" where that is not known."""
+    """Return the container's name in its pod, "" if it is not known."""
     return _first(annotations, _CONTAINER)
 
 
 def description(annotations: Mapping[str, str]) -> str:
-    """Return namespace, pod and container as `NAMESPACE/POD/CONTAINER`, "" for a container of no pod."""
+    """Return `NAMESPACE/POD/CONTAINER`, "" for a container outside a pod."""
     parts = [_first(annotations, keys) for keys in (_NAMESPACE, _POD, _CONTAINER)]
     return "/".join(part for part in parts if part)[: limits.POD_NAME] if parts[1] else ""
 
 
 def own_key(annotations: Mapping[str, str], key: str) -> str:
-    """Return the annotation that holds for this container: `KEY.CONTAINER` where the pod has it, else KEY."""
+    """Return the key of the annotation that applies to this container: `KEY.CONTAINER` if it exists, otherwise KEY."""
     name = container_name(annotations)
     own = f"{key}.{name}"
     return own if name and own in annotations else key
 
 
 def without_overridden(annotations: Mapping[str, str], keys: Sequence[str]) -> Mapping[str, str]:
-    """Return the annotations without the pod's own of some keys where the container has its own of any of them."""
+    """Return the annotations; if the container has its own of any of the keys, without the pod's of these keys."""
     if all(own_key(annotations, key) == key for key in keys):
         return annotations
     return {key: text for key, text in annotations.items() if key not in keys}

@@ -1,1 +1,1 @@
-"""What a container gets, worked out from the request, the host and the image. Pure."""
+"""Works out what a container gets, from the request, the host and the image. Pure."""

@@ -1,7 +1,8 @@
-"""Which device nodes a process may not open, by their owners and modes, and what to do about it. Pure.
+"""Decides which device nodes a process may not open because of their owners and modes, and suggests a remedy. Pure.
 
-The device cgroup is one door, the node's mode the other: nodes come into containers as the host has them, and no hook
-can change the groups of the process that it works for. Ids are the host's, as this process sees them.
+A process needs both the permission of the device cgroup and that of the node's mode. Nodes have the same owner and mode
+in containers as on the host, and a hook cannot change the groups of a container's process. Ids are the host's, as this
+process sees them.
 """
 
 from __future__ import annotations
@@ -16,30 +17,30 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.devices.edits import DeviceNode
 
-OVERFLOW: Final = 65534  # how the kernel shows an id that a user namespace does not map (user_namespaces(7))
+OVERFLOW: Final = 65534  # the kernel shows this id for one that a user namespace does not map (user_namespaces(7))
 
 
 class User(Record):
-    """Whom a process runs as.
+    """The user that a process runs as.
 
-    name: of the user in messages. groups: of all its groups. overrides: whether it has CAP_DAC_OVERRIDE, which counts
-    for nodes whose owner and group `mapped` has: (first id, how many) of each range of its user namespace, () for all.
-    unmapped: whether this process itself is in a user namespace, where ids of the host may be unknown. opens: paths of
-    nodes of the host that its groups are known to open.
+    name: the user's name in messages. groups: all of its groups. overrides: whether it has CAP_DAC_OVERRIDE, which
+    applies to nodes whose owner and group are in `mapped`: (first id, how many, the first in the namespace) of each
+    range of its user namespace, () for all. unmapped: whether this process itself is in a user namespace, where ids of
+    the host may be unknown. opens: paths of nodes of the host that its groups are known to open.
     """
 
     name: str
     uid: int
     groups: frozenset[int]
     overrides: bool = False
-    mapped_uids: tuple[tuple[int, int], ...] = ()
-    mapped_gids: tuple[tuple[int, int], ...] = ()
+    mapped_uids: tuple[tuple[int, int, int], ...] = ()
+    mapped_gids: tuple[tuple[int, int, int], ...] = ()
     unmapped: bool = False
     opens: frozenset[str] = frozenset()
 
 
 class Guarded(Record):
-    """Nodes of one mode, owner and group."""
+    """Nodes with the same mode, owner and group."""
 
     paths: tuple[str, ...]
     mode: int
@@ -48,7 +49,7 @@ class Guarded(Record):
 
 
 def refused(user: User, nodes: Iterable[DeviceNode]) -> list[Guarded]:
-    """Return the nodes that the user may not open, those of one owner together."""
+    """Return the nodes that the user may not open, grouped by mode and owner."""
     found: dict[tuple[int, int, int], list[str]] = {}
     for node in restricted(nodes):
         if not _may_open(user, node):
@@ -57,12 +58,12 @@ def refused(user: User, nodes: Iterable[DeviceNode]) -> list[Guarded]:
 
 
 def what(guarded: Guarded, user: User) -> str:
-    """Say who may not open what."""
+    """Return the first part of an error: who may not open what."""
     return f"{user.name} may not open {', '.join(guarded.paths)}"
 
 
 def why(guarded: Guarded, user: User) -> str:
-    """Say by which owner and mode that is."""
+    """Return the second part of the error: the owner and mode that forbid it."""
     unknown = " of the host, which this user namespace does not map"
     group = f"group {guarded.gid}{unknown if _is_unknown(guarded.gid, user) else ''}"
     kind = "mode" if len(guarded.paths) == 1 else "each of mode"
@@ -70,7 +71,7 @@ def why(guarded: Guarded, user: User) -> str:
 
 
 def remedy(guarded: Guarded, user: User) -> str:
-    """Say what gives the user the nodes."""
+    """Return the third part of the error: how the user can get access."""
     draws = all(path.startswith("/dev/dri/") for path in guarded.paths)
     host = (
         f"{'a udev rule' if draws else 'NVreg_DeviceFileMode=0666 of the module nvidia'} opens them to all on the host"
@@ -83,20 +84,23 @@ def remedy(guarded: Guarded, user: User) -> str:
         )
     if not _is_mapped(guarded.gid, user.mapped_gids):
         return f"the container's user namespace has no such group: {host}"
+    inside = _inside(guarded.gid, user.mapped_gids)
+    known = f"{inside}, which is {guarded.gid} on the host," if inside != guarded.gid else f"{inside}"
+    by_itself = "" if user.mapped_gids else "oci-gpu-runtime adds it by itself; "
     return (
-        f"add the group {guarded.gid} to the container's process (--group-add {guarded.gid}, supplementalGroups of a "
-        f"pod, process.user.additionalGids of config.json); oci-gpu-runtime adds it by itself; {host}"
+        f"add the group {known} to the container's process (--group-add {inside}, supplementalGroups of a "
+        f"pod, process.user.additionalGids of config.json); {by_itself}{host}"
     )
 
 
 def warnings(user: User, nodes: Sequence[DeviceNode]) -> Iterator[str]:
-    """Yield a sentence for the nodes of each owner that the user may not open."""
+    """Yield a sentence for each group of nodes that the user may not open."""
     for guarded in refused(user, nodes):
         yield f"{what(guarded, user)} ({why(guarded, user)}): {remedy(guarded, user)}"
 
 
 def _may_open(user: User, node: DeviceNode) -> bool:
-    """Do what the kernel does (fs/namei.c, generic_permission): only the first class that fits counts."""
+    """Decide like the kernel (fs/namei.c, generic_permission): only the first class that applies counts."""
     mode = node.file_mode
     if node.uid == user.uid and not _is_unknown(node.uid, user):
         allowed = mode >> 6
@@ -120,5 +124,10 @@ def _is_unknown(number: int, user: User) -> bool:
     return user.unmapped and number == OVERFLOW
 
 
-def _is_mapped(number: int, ranges: Sequence[tuple[int, int]]) -> bool:
-    return not ranges or any(first <= number < first + size for first, size in ranges)
+def _is_mapped(number: int, ranges: Sequence[tuple[int, int, int]]) -> bool:
+    return not ranges or any(first <= number < first + size for first, size, _inside in ranges)
+
+
+def _inside(number: int, ranges: Sequence[tuple[int, int, int]]) -> int:
+    """Return what a mapped id of the host is called in a user namespace."""
+    return next((inside + number - first for first, size, inside in ranges if first <= number < first + size), number)

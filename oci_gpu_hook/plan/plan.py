@@ -1,6 +1,6 @@
-"""What a container gets, worked out of what it asks for, what the host has and what its image is. Pure.
+"""Works out what a container gets, from its request, the host and its image. Pure.
 
-What the devices of a vendor bring is worked out in the vendor's room.
+The vendor's room works out what the devices of the vendor bring.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 class Plan(Record):
-    """What is done to a container whose image is `image`; `decisions` say what was chosen and why, a sentence each.
+    """What is done to a container whose image is `image`; `decisions` are sentences that say what was chosen and why.
 
-    unmet: those of the warnings that say that something asked for is of no use.
-    ld_cache: the libraries that its ld cache is to list. late: what the host has not made yet
+    unmet: those warnings that say that something which was asked for will not work.
+    ld_cache: the libraries that its ld cache must list. late: what the host has not created yet
     (devices.model.Contribution).
     """
 
@@ -44,7 +44,7 @@ class Plan(Record):
 
 
 def make(request: Request, inventory: Inventory, devices: Sequence[Device], image: Image, config: Config) -> Plan:
-    """Return the plan. Raises DriverError for what the host lacks, InvalidInput for what cannot be done as asked."""
+    """Return the plan. Raises DriverError if the host lacks something, InvalidInput if the request cannot be met."""
     made = vendors.of(request.kind).contribution(request, inventory, devices, image, config)
     return Plan(
         request=request,
@@ -70,5 +70,5 @@ def make(request: Request, inventory: Inventory, devices: Sequence[Device], imag
 
 
 def of_devices(request: Request, inventory: Inventory, devices: Sequence[Device]) -> ContainerEdits:
-    """Return the part of the plan that needs no rootfs: the nodes, and the groups that may use them."""
+    """Return the part of the plan that does not depend on the rootfs: nodes, and the groups that may use them."""
     return vendors.of(request.kind).device_edits(request, inventory, devices)

@@ -1,1 +1,1 @@
-"""What the container asks for: from annotations, mounts and environment to one Request, or nothing. Pure."""
+"""Turns a container's annotations, mounts and environment into one Request, or none. Pure."""

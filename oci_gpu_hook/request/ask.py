@@ -1,4 +1,4 @@
-"""What one source asks for, before the host's policy and counts are read into it."""
+"""What one source asks for, before the host's policy and the count are applied."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from oci_gpu_hook.base.record import Record
 
 
 class Ask(Record):
-    """What a source asks for.
+    """A request as one source states it.
 
-    kind, source: as in Request. what: the variable or annotation with its value, for messages.
-    devices: None where the source asks for no GPU (`void`), () for `none`, ("all",), or names.
-    is_profile: whether the one name is that of a size, such as a MIG profile, which any device of that size serves.
-    count_decides: no device was named at all, so that a count alone says how many.
-    variables: the names of the environment variables that say so.
-    imex_channels, features: those that CDI names and mounts ask for beside the devices, unchecked.
+    kind, source: as in Request. what: the variable or annotation and its value, for messages.
+    devices: None if the source asks for no GPU (`void`), () for `none`, ("all",), or names.
+    is_profile: whether the single name is a size, such as a MIG profile, which any device of that size satisfies.
+    count_decides: no device was named at all, so that only a count says how many.
+    variables: the names of the environment variables that make the request.
+    imex_channels, features: what CDI names and mounts ask for in addition to the devices, unchecked.
     """
 
     kind: str
@@ -28,11 +28,11 @@ class Ask(Record):
 
 
 class Said(Record):
-    """What a vendor's variables say of devices.
+    """A request as a vendor's variables state it.
 
     source: as in Request. variables: the names of those that are set. items: what they list.
-    declines: whether they say that no device is wanted. outranks_count: whether OCI_GPU_COUNT is not looked at.
-    implied: what is asked for without a word on devices, None for nothing.
+    declines: whether they say that no device is wanted. outranks_count: whether OCI_GPU_COUNT is ignored.
+    implied: what is asked for although no devices are named, None for nothing.
     """
 
     source: str

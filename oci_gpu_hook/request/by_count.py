@@ -1,7 +1,7 @@
 """Requests by count: `io.oci-gpu-hook.count`, `.memory`, `.exclusive`, `.wait`, or OCI_GPU_COUNT and its like.
 
-They read one meaning into the devices that a source names: a count narrows `all`, which nearly every CUDA image sets,
-and beside a list of devices it is an error unless the list is just as long.
+A count narrows `all`, which nearly every CUDA image sets. Beside a list of devices, a count is an error unless the list
+has exactly that many.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Setting(Record):
 
 
 def settings(annotations: Mapping[str, str], variables: Mapping[str, str]) -> dict[str, Setting]:
-    """Return what is set, by name; an annotation goes before a variable, and a blank value sets nothing."""
+    """Return the settings by name. An annotation takes precedence over a variable; a blank value sets nothing."""
     found = {}
     for name in _SETTINGS:
         annotation = pod.own_key(annotations, ANNOTATION_PREFIX + name)
@@ -53,9 +53,9 @@ def settings(annotations: Mapping[str, str], variables: Mapping[str, str]) -> di
 
 
 def from_indices(ask: Ask, found: dict[str, Setting]) -> Ask:
-    """Read the indices 0 to N-1, which Docker makes of `--gpus N`, as the count N: `[allocation] indices = "count"`.
+    """Read the indices 0 to N-1, which Docker writes for `--gpus N`, as the count N: `[allocation] indices = "count"`.
 
-    Adds the count to `found` and returns the ask for any GPU; both are as they were for other names, or beside a count.
+    Add the count to `found` and return a request for any GPU. Other names, or a count in `found`, change nothing.
     """
     names = ask.devices or ()
     if ask.source != "environment" or "count" in found or not names:
@@ -67,7 +67,7 @@ def from_indices(ask: Ask, found: dict[str, Setting]) -> Ask:
 
 
 def tell_unread(annotations: Mapping[str, str], variables: Mapping[str, str], why: str, warnings: list[str]) -> None:
-    """Name the OCI_GPU_* variables that are set to no effect, and this project's annotations that are none."""
+    """Warn of OCI_GPU_* variables that have no effect, and of unknown annotations of this project."""
     for name in _SETTINGS:
         variable = VARIABLE_PREFIX + name.upper()
         if why and variables.get(variable, "").strip():
@@ -84,7 +84,7 @@ def tell_unread(annotations: Mapping[str, str], variables: Mapping[str, str], wh
 
 
 def counted(ask: Ask, found: Mapping[str, Setting], longest_wait: int | None, warnings: list[str]) -> Counted | None:
-    """Return what is asked for with its count, None for no GPU. Raises InvalidInput for what contradicts itself.
+    """Return the request with its count, None for no GPU. Raises InvalidInput if the settings contradict each other.
 
     longest_wait: the most seconds that the host allows, None for any.
     """
@@ -94,7 +94,7 @@ def counted(ask: Ask, found: Mapping[str, Setting], longest_wait: int | None, wa
     devices = ask.devices or ()
     count = _count(ask, found.get("count"))
     if count is None and "count" in found and devices and "memory" in found:
-        # What oci-gpu-runtime has granted, or who wrote both saw to it that they fit.
+        # Granted by oci-gpu-runtime, or written by somebody who made sure that both fit.
         memory = found["memory"]
         warnings.append(f"{memory.what}={quoted(memory.text)} is not read: {ask.what} names the devices")
         found = {name: setting for name, setting in found.items() if name != "memory"}
@@ -118,14 +118,14 @@ def counted(ask: Ask, found: Mapping[str, Setting], longest_wait: int | None, wa
 
 
 def _count(ask: Ask, setting: Setting | None) -> int | None:
-    """Return how many are asked for, None where the devices say it. A profile alone is one device of it."""
+    """Return how many are asked for, None if the devices say so. A profile alone means one device of it."""
     if setting is None:
         return 1 if ask.is_profile else None
     count = number(setting.text, setting.what)
     if ask.count_decides or ask.is_profile or ask.devices == ("all",):
         return count
     if count == len(ask.devices or ()):
-        return None  # names that are as many as asked for: so oci-gpu-runtime leaves a count that it has answered
+        return None  # as many names as the count says: oci-gpu-runtime leaves a count like this when it has granted it
     named = "names devices" if ask.devices else "asks for no GPU"
     why = f"it stands beside {ask.what}, which {named}"
     raise InvalidInput(f"{setting.what}={quoted(setting.text)}", why, "ask by count or by name, not by both")

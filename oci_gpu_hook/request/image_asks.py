@@ -1,6 +1,7 @@
-"""`[request] image-may-ask`: whether the image asks for GPUs, or whoever started the container. Imported with that key.
+"""`[request] image-may-ask`: tells the image's own requests from those of the person who starts the container.
 
-An image such as NVIDIA's CUDA images says NVIDIA_VISIBLE_DEVICES=all, so that whoever starts it gets GPUs unasked.
+Images such as NVIDIA's CUDA images set NVIDIA_VISIBLE_DEVICES=all, so that people who start them get GPUs without
+asking. Imported only if the key is set.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ _OF_ONE_HOST: Final = ("GPU-", "MIG-GPU-", "MIG-")  # names that no image can kn
 
 
 def heard(ask: Ask, container: Container, policy: str, warnings: list[str]) -> Ask | None:
-    """Return an ask by variables, None where the policy is not to hear it. policy: `warn` or `no`."""
+    """Return a request by variables, None if the policy is to ignore it. policy: `warn` or `no`."""
     whose = _whose(ask, container)
     if not whose:
         return ask
     if policy == "warn":
-        warnings.append(f"{ask.what} {whose}; who starts the container may not want GPUs (image-may-ask)")
+        warnings.append(f"{ask.what} {whose}; the person who starts the container may not want GPUs (image-may-ask)")
         return ask
     remedy = "ask by an annotation, by UUID, or otherwise than the image"
     warnings.append(f'GPUs asked for by {ask.what} are not given: it {whose}, and image-may-ask is "no"; {remedy}')
@@ -31,7 +32,7 @@ def heard(ask: Ask, container: Container, policy: str, warnings: list[str]) -> A
 
 
 def _whose(ask: Ask, container: Container) -> str:
-    """Say that an ask is the image's, or may be; "" where whoever started the container has asked."""
+    """Say that a request is the image's, or may be; "" if the person who started the container made it."""
     if ask.source == "legacy-image":
         return "is what the image says"
     names = tuple(f"{name}=" for name in ask.variables)
@@ -42,5 +43,5 @@ def _whose(ask: Ask, container: Container) -> str:
             return ""
         return "may be what the image says, which this engine does not tell"
     theirs = [entry for entry in of_image if entry.startswith(names)]
-    # The engine's word of --gpus is an entry of its own, behind the image's; that of --env takes its place.
+    # The entry for --gpus is added after the image's; the entry for --env replaces the image's.
     return "is what the image says" if len(said) <= len(theirs) and set(said) <= set(theirs) else ""

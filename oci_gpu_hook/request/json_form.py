@@ -1,4 +1,4 @@
-"""A request on paper: what `oci-gpu request --json` prints."""
+"""The JSON form of a request, which `oci-gpu request --json` prints."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
 
 def to_json(request: Request) -> dict[str, object]:
-    """Return the form that `schemas/request.schema.json` describes; by-count refinements appear only where set."""
+    """Return the form that `schemas/request.schema.json` describes; settings by count appear only if set."""
     document: dict[str, object] = {
         "devices": list(request.devices),
         "count": request.count,

@@ -1,4 +1,4 @@
-"""The value of a request; request/json_form.py has its form on paper."""
+"""The value of a request; request/json_form.py has its JSON form."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-IN_THE_BUNDLE: Final = "bundle"  # the source of what somebody else has put into config.json
-DEFAULT_KIND: Final = "nvidia.com/gpu"  # what words without a kind ask for, and records without one are of
+IN_THE_BUNDLE: Final = "bundle"  # the source of devices that somebody else has put into config.json
+DEFAULT_KIND: Final = "nvidia.com/gpu"  # the kind of names without one, and of records without one
 ANNOTATION_PREFIX: Final = "io.oci-gpu-hook."
 VARIABLE_PREFIX: Final = "OCI_GPU_"
 PREPARED: Final = ANNOTATION_PREFIX + "prepared"  # oci-gpu-runtime's note of what it has put into a bundle
 
 
 def name_of(setting: str, request: Request) -> str:
-    """Return the annotation or variable by which who asked as in the request would set something, such as `wait`."""
+    """Return the annotation or variable for a setting such as `wait`, in the form in which the request was made."""
     by_annotation = request.source in ("annotations", "mounts")
     return ANNOTATION_PREFIX + setting if by_annotation else f"{VARIABLE_PREFIX}{setting.upper()}"
 
 
 class Request(Record):
-    """What a container asks for, after policy.
+    """What a container asks for, after the host's policy was applied.
 
-    kind: of the devices, as CDI has it: vendor/class.
+    kind: CDI's kind of the devices, vendor/class.
     devices: `("all",)`, `()` for "none" (driver files, no GPU) or names: indices, UUIDs, PCI bus ids, MIG names.
-    count: so many GPUs, whichever are free (devices is then `()` or one MIG profile); None when named.
-    memory: least bytes of each counted GPU; 0 for any.
+    count: that many GPUs, whichever are free (devices is then `()` or one MIG profile); None if they are named.
+    memory: minimum bytes of each counted GPU; 0 for any.
     wait: seconds to wait for counted GPUs to become free.
     requirements: the values of NVIDIA_REQUIRE_* that the driver and the granted GPUs must satisfy, all of them.
     source: `annotations`, `mounts`, `swarm`, `environment` or `legacy-image`; `bundle` for devices that were not asked
     for and are in the bundle.
-    warnings: what was asked for and means less than its author thinks.
+    warnings: parts of the request that do less than their author may expect.
     """
 
     kind: str = DEFAULT_KIND

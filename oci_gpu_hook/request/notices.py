@@ -1,4 +1,4 @@
-"""The warnings that one container gets: each once, and of many the first."""
+"""The warnings for one container: no duplicates, and only the first ones if there are many."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 
 class Notices(list[str]):
-    """A list that stays short, whatever an image or an engine makes it warn of."""
+    """A list of warnings that stays short, however many an image or an engine causes."""
 
     def __init__(self) -> None:
         super().__init__()
         self._left_out = 0
 
     def append(self, text: str) -> None:
-        """Add a warning, unless it is there already or there are enough of them."""
+        """Add a warning, unless the list has it already or is full."""
         if text in self:
             return
         if len(self) < limits.WARNINGS:
@@ -32,7 +32,7 @@ class Notices(list[str]):
         return self
 
     def told(self) -> tuple[str, ...]:
-        """Return the warnings, and how many are left out."""
+        """Return the warnings; the last one says how many were left out."""
         if not self._left_out:
             return tuple(self)
         return (*self, f"and {self._left_out} more warnings, which are left out")

@@ -1,4 +1,4 @@
-"""From a container to its request: what it asks for, by whichever of the ways, under the host's policy. Pure."""
+"""Reads a container's request: what it asks for, from all sources, under the host's policy. Pure."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
 
 
 class Reading(Record):
-    """A request, or None where the container asks for no GPU, and the warnings, which hold in either case."""
+    """A request, None if the container asks for no GPU, and the warnings, which apply in both cases."""
 
     request: Request | None
     warnings: tuple[str, ...]
 
 
 def parse(container: Container, config: Config) -> Request | None:
-    """Return what a container asks for, None when it asks for no GPU.
+    """Return the container's request, None if it asks for no GPU.
 
-    Raises InvalidInput when it asks for a GPU in words that cannot be served, never when it asks for none.
+    Raises InvalidInput if it asks for a GPU in a way that cannot be served, never if it asks for none.
     """
     return read(container, config).request
 
 
 def read(container: Container, config: Config) -> Reading:
-    """Return what `parse` does, with the warnings also of a container that gets no GPU. Raises InvalidInput."""
+    """Do what `parse` does, but return the warnings also for a container that gets no GPU. Raises InvalidInput."""
     if pod.is_sandbox(container.annotations):
         return Reading(request=None, warnings=())
     container = container.replace(annotations=pod.without_overridden(container.annotations, sources.WHICH))
@@ -59,7 +59,7 @@ def read(container: Container, config: Config) -> Reading:
 
 
 def _unannotated(container: Container, config: Config, variables: Mapping[str, str], warnings: list[str]) -> Ask | None:
-    """Return what the first source after the annotations asks for, None when none does."""
+    """Return the request of the first source after the annotations that makes one, None if none does."""
     ask = sources.from_mounts(container.mounts, warnings) if config.accept_volume_mounts else None
     ask = ask or sources.from_environment(container, config, variables, warnings)
     asks_for_none = ask is None or (ask.devices is None and not ask.count_decides)

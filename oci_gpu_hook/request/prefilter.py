@@ -1,8 +1,8 @@
-"""The cheap look at the engine's bytes that ends the hook for containers which ask for nothing.
+"""A cheap search of the engine's bytes, which ends the hook for containers that ask for nothing.
 
-It runs for every container of the host, before any JSON is parsed, so it imports nothing but numbers. It may say yes
-too often, never no too often: each word is one without which `parse` finds no request. The static front (front/words.c)
-has the same rule for escapes, and the words by front/make_words.py, which is to be run after a change here.
+It runs for every container on the host, before any JSON is parsed, so it imports only constants. It may say yes without
+need, but never no: without one of these words `parse` finds no request. The static front (front/words.c) has the same
+rule for escapes, and gets its words from front/make_words.py, which must be run after a change here.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Final
 
-# Of LETTERS alone: no word has a slash, which JSON may write as "\/".
+# Words consist of LETTERS: none has a slash, which JSON may write as "\/".
 WORDS: Final = (
     # NVIDIA's
     b"NVIDIA_VISIBLE_DEVICES",
-    b"CUDA_VERSION",  # images from before NVIDIA_REQUIRE_CUDA ask by it alone
+    b"CUDA_VERSION",  # older images than NVIDIA_REQUIRE_CUDA ask only by this
     b"nvidia-container-devices",
-    # those of every vendor
+    # words of every vendor
     b"OCI_GPU_",
     b"io.oci-gpu-hook.",
     b"cdi.k8s.io",
-    b"nvidiactl",  # asks for nothing, but has a GPU of the engine's: lifecycle.injected
+    b"nvidiactl",  # not a request, but the engine has put a GPU into the container: lifecycle.injected
 )
 LETTERS: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-.")
 
 
 def may_ask(config_json: bytes, state_json: bytes, swarm_resource: Sequence[str] = ()) -> bool:
-    """Tell whether a container could ask for a GPU, going by the bytes of its config.json and of its OCI state.
+    """Tell from the bytes of its config.json and OCI state whether a container could ask for a GPU.
 
     swarm_resource: the variables of the configuration's key of that name, which ask like NVIDIA_VISIBLE_DEVICES.
     """
@@ -38,7 +38,7 @@ def may_ask(config_json: bytes, state_json: bytes, swarm_resource: Sequence[str]
     for variable in swarm_resource:
         word = variable.encode("utf-8", "surrogatepass")
         if not LETTERS.issuperset(word):
-            return True  # JSON can write it in more ways than one
+            return True  # JSON can write such a name in more than one way
         words = (*words, word)
     for document in (config_json, state_json):
         for word in words:
@@ -50,7 +50,7 @@ def may_ask(config_json: bytes, state_json: bytes, swarm_resource: Sequence[str]
 
 
 def _may_spell(document: bytes) -> bool:
-    """Tell whether escapes could spell a letter of a word; those that Go writes for `<`, `>` and `&` could not."""
+    """Tell whether escapes could spell a letter of a word. Those that Go writes for `<`, `>` and `&` cannot."""
     if document.count(b"\\u") > limits.CONFIG_JSON_ESCAPES:
         return True
     at = document.find(b"\\u")
@@ -60,6 +60,6 @@ def _may_spell(document: bytes) -> bool:
             if len(code) < 4 or int(code, 16) in LETTERS:
                 return True
         except ValueError:
-            return True  # no JSON; whoever parses it has better words for that
+            return True  # not JSON; the parser has a better message for that
         at = document.find(b"\\u", at + 2)
     return False

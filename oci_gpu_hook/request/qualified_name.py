@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Final
 
-# Vendors whose devices are served here, and the kind that they are asked for by.
+# Vendors whose devices are served here, and the kind by which they are requested.
 _SERVED: Final[Mapping[str, str]] = {"nvidia.com": DEFAULT_KIND}
 _LETTERS: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
 _ALPHANUMERIC: Final = _LETTERS | frozenset("0123456789")
@@ -25,7 +25,7 @@ class QualifiedName(Record):
 
 
 def parse(text: str) -> QualifiedName | None:
-    """Return the parts of a CDI-qualified name, None when the text is none."""
+    """Return the parts of a CDI-qualified name, None if the text is not one."""
     kind, equals, name = text.partition("=")
     vendor, slash, device_class = kind.partition("/")
     if not (equals and slash and _is_kind_part(vendor, "_-.") and _is_kind_part(device_class, "_-.")):
@@ -36,7 +36,7 @@ def parse(text: str) -> QualifiedName | None:
 
 
 def kind_of(vendor: str) -> str:
-    """Return the kind of the devices of a CDI vendor and of the vendors below it, "" where none is served here."""
+    """Return the kind of a CDI vendor's devices, also for vendors below it; "" if it is not served here."""
     for domain, kind in _SERVED.items():
         if vendor == domain or vendor.endswith("." + domain):
             return kind

@@ -1,7 +1,7 @@
-"""Where a request may come from, in order: annotations, volume mounts, environment.
+"""The sources of a request, in order of precedence: annotations, volume mounts, environment.
 
-Each function returns what its source asks for, or None where the source is silent and the next one is read. What the
-words of a vendor mean is for `vendors` to say.
+Each function returns its source's request, or None if the source makes none and the next one is to be read. `vendors`
+leads to the meaning of a vendor's words.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from oci_gpu_hook.oci.container import BundleMount, Container
 
 CDI_ANNOTATION_PREFIX: Final = "cdi.k8s.io/"
-# The annotations that say which devices: a container's own of one of them go before all of the pod's.
+# The annotations that select devices: one of the container's own takes precedence over all of the pod's.
 WHICH: Final = tuple(ANNOTATION_PREFIX + name for name in ("devices", "count", "memory"))
 _COUNT: Final = "OCI_GPU_COUNT"
 
 
 def environment(entries: Sequence[str], warnings: list[str]) -> dict[str, str]:
-    """Return the variables; the last of a name wins. An entry without `=` sets nothing, and a warning names it."""
+    """Return the variables; of several with one name the last counts. Entries without `=` cause a warning."""
     variables = {}
     for entry in entries:
         name, equals, value = entry.partition("=")
@@ -40,7 +40,7 @@ def environment(entries: Sequence[str], warnings: list[str]) -> dict[str, str]:
 
 
 def check_entries(entries: Sequence[str]) -> None:
-    """Raise InvalidInput for an entry without `=`: what a container asks for by it cannot be known."""
+    """Raise InvalidInput for an entry without `=`, because nobody can know what the container asks for by it."""
     for entry in entries:
         if "=" not in entry:
             what = f"process.env: the entry {quoted(entry)}"
@@ -67,9 +67,9 @@ def from_annotations(container: Container, variables: Mapping[str, str], warning
 def container_declines(
     ask: Ask, container: Container, config: Config, variables: Mapping[str, str], warnings: list[str]
 ) -> bool:
-    """Tell whether a container wants none of what its pod's annotations ask for: its variables say `void`, or nothing.
+    """Tell whether a container declines its pod's request by annotations: its variables say `void`, or nothing.
 
-    Annotations of its own are its own word, as are all of a container that is in no pod.
+    It cannot decline its own annotations, which all are if it is not in a pod.
     """
     if ask.devices is None and not ask.count_decides:
         return False
@@ -85,12 +85,12 @@ def container_declines(
 
 
 def without_devices(annotations: Mapping[str, str]) -> dict[str, str]:
-    """Return the annotations but for those that say which devices."""
+    """Return the annotations without those that select devices."""
     return {key: text for key, text in annotations.items() if key not in WHICH}
 
 
 def from_mounts(mounts: Sequence[BundleMount], warnings: list[str]) -> Ask | None:
-    """Read the mounts by which a vendor's device plugin asks. Raises InvalidInput."""
+    """Read the mounts in which a vendor's device plugin requests devices. Raises InvalidInput."""
     for kind in vendors.KINDS:
         ask = vendors.of(kind).from_mounts(mounts, warnings)
         if ask is not None:
@@ -99,13 +99,13 @@ def from_mounts(mounts: Sequence[BundleMount], warnings: list[str]) -> Ask | Non
 
 
 def tell_unread_mounts(mounts: Sequence[BundleMount], warnings: list[str]) -> None:
-    """Name the key of the configuration where a container asks by mounts alone, and they are not accepted."""
+    """Warn of a container that asks only by mounts if the configuration does not accept those, and name the key."""
     if all(mount.source != "/dev/null" for mount in mounts):
-        return  # without a word of any vendor's, which would have to be imported
+        return  # checked first, because the words of vendors would have to be imported
     try:
         asks = from_mounts(mounts, [])
     except InvalidInput:
-        asks = None  # they would be refused if they were read
+        asks = None  # these mounts would be refused if they were read
     if asks and asks.devices is not None:
         key = "accept-nvidia-visible-devices-as-volume-mounts"
         warnings.append(f"{asks.what} are not read: {key} is false in config.toml")
@@ -114,9 +114,9 @@ def tell_unread_mounts(mounts: Sequence[BundleMount], warnings: list[str]) -> No
 def from_environment(
     container: Container, config: Config, variables: Mapping[str, str], warnings: list[str]
 ) -> Ask | None:
-    """Read the variables of each vendor, else what an old image implies. Raises InvalidInput.
+    """Read the variables of each vendor, otherwise what an old image implies. Raises InvalidInput.
 
-    None also where policy keeps an unprivileged container from asking by variables; a warning says so.
+    Return None, with a warning, also if policy forbids an unprivileged container to ask by variables.
     """
     for kind in vendors.KINDS:
         ask = _from_variables(kind, container, config, variables, warnings)
@@ -159,10 +159,10 @@ def _from_variables(
 
 
 def _cdi_devices(annotations: Mapping[str, str], warnings: list[str]) -> list[str]:
-    """Return the CDI names of the cdi.k8s.io/* annotations that are served here; the others are for others to serve.
+    """Return those CDI names in the cdi.k8s.io/* annotations that are served here, and not by the engine.
 
-    Raises InvalidInput for what names a vendor that is served and is no CDI name, lest the container get fewer devices
-    than it asks for.
+    Raises InvalidInput for an entry that begins like a name of a vendor that is served but is not a CDI name: passed
+    over, it would give the container fewer devices than it asks for.
     """
     found: list[str] = []
     looked_at = 0
@@ -178,7 +178,9 @@ def _cdi_devices(annotations: Mapping[str, str], warnings: list[str]) -> list[st
                 found.append(item)
             elif name is None and kind:
                 what = f"{key}={quoted(annotations[key])}"
-                raise InvalidInput(what, f"{quoted(item)} is no CDI name", "write vendor/class=name: nvidia.com/gpu=0")
+                raise InvalidInput(
+                    what, f"{quoted(item)} is not a CDI name", "write vendor/class=name: nvidia.com/gpu=0"
+                )
             else:
                 warnings.append(f"annotation {quoted(key)}: {quoted(item)} is not served here; the engine may serve it")
     return found

@@ -1,4 +1,4 @@
-"""What a misspelt word was probably meant to be. Imported only to word a failure: difflib costs as much as the hook."""
+"""Suggests corrections of misspelt words. Imported only for an error message: difflib costs as much as the hook."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Final
 
-_LONGEST: Final = 256  # characters; longer texts are no slip of a finger
+_LONGEST: Final = 256  # characters; longer texts are not misspellings
 
 
 def word(text: str, allowed: Iterable[str]) -> str:
-    """Return the allowed word nearest to a text, "" when none is near."""
+    """Return the allowed word that is most similar to a text, "" if none is similar."""
     if len(text) > _LONGEST:
         return ""
     matches = get_close_matches(text.strip().lower(), list(allowed), n=1, cutoff=0.6)

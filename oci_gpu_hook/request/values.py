@@ -1,4 +1,4 @@
-"""Scalar values of variables and annotations: from text to a number, a size, a yes or no."""
+"""Reads scalar values of variables and annotations: numbers, sizes, durations, yes or no."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ if TYPE_CHECKING:
     from typing import Final
 
 LARGEST_NUMBER_DIGITS: Final = 9
-_TRUE: Final = ("1", "t", "T", "true", "TRUE", "True")  # Go's strconv.ParseBool, which NVIDIA's interface is written in
+_TRUE: Final = ("1", "t", "T", "true", "TRUE", "True")  # as Go's strconv.ParseBool, which NVIDIA's tools use
 _FALSE: Final = ("0", "f", "F", "false", "FALSE", "False")
 _UNITS: Final = {
     "": 1,
     "B": 1,
-    "Ki": 1 << 10,  # Kubernetes writes quantities so
+    "Ki": 1 << 10,  # the units of Kubernetes
     "Mi": 1 << 20,
     "Gi": 1 << 30,
     "Ti": 1 << 40,
@@ -33,8 +33,8 @@ _UNITS: Final = {
 def items(text: str) -> list[str]:
     """Return the items of a comma-separated list, trimmed, without the empty ones.
 
-    Of more than `limits.LISTED` they are so many and the rest as one more: `check_number` refuses that, where it
-    matters what the list says.
+    A list of more than `limits.LISTED` items is returned as that many and one more for the rest; `check_number` refuses
+    it wherever the list matters.
     """
     parts = text.split(",", limits.LISTED)
     if len(parts) > limits.LISTED:
@@ -43,13 +43,13 @@ def items(text: str) -> list[str]:
 
 
 def check_number(listed: int, what: str) -> None:
-    """Raise InvalidInput for more items than any list has that is meant. `what` names its origin."""
+    """Raise InvalidInput if a list has more items than anybody can mean. `what` names its origin."""
     if listed > limits.LISTED:
         raise InvalidInput(what, f"lists more than {limits.LISTED} items", "name each device once")
 
 
 def boolean(text: str) -> bool | None:
-    """Return what Go reads as a truth value, None for any other text."""
+    """Return the truth value that Go reads in a text, None for any other text."""
     if text in _TRUE:
         return True
     return False if text in _FALSE else None
@@ -67,23 +67,23 @@ def number(text: str, what: str) -> int:
     value = digits(text.strip())
     if value is None:
         raise InvalidInput(
-            f"{what}={quoted(text)}", "is no whole number", "write one from 0 to 999999999 in digits, such as 2"
+            f"{what}={quoted(text)}", "is not a whole number", "write one from 0 to 999999999 in digits, such as 2"
         )
     return value
 
 
 def duration(text: str, what: str) -> int:
-    """Return seconds of a text such as `30s`, `5m`, `1h` or `30`. Raises InvalidInput."""
+    """Return the seconds in a text such as `30s`, `5m`, `1h` or `30`. Raises InvalidInput."""
     from oci_gpu_hook.base.duration import seconds  # few containers wait
 
     found = seconds(text)
     if found is None:
-        raise InvalidInput(f"{what}={quoted(text)}", "is no time", "write a whole number and s, m or h, such as 30s")
+        raise InvalidInput(f"{what}={quoted(text)}", "is not a time", "write a whole number and s, m or h, such as 30s")
     return found
 
 
 def truth(text: str, what: str) -> bool:
-    """Return yes or no. Raises InvalidInput: what is neither must not pass for no."""
+    """Return yes or no. Raises InvalidInput for any other text, which must not count as no."""
     value = boolean(text.strip())
     if value is None:
         raise InvalidInput(f"{what}={quoted(text)}", "is neither true nor false", "write 'true' or 'false'")
@@ -91,12 +91,12 @@ def truth(text: str, what: str) -> bool:
 
 
 def size(text: str, what: str) -> int:
-    """Return bytes of a text such as `40GiB` or `40000MB`. Raises InvalidInput."""
+    """Return the bytes in a text such as `40GiB` or `40000MB`. Raises InvalidInput."""
     trimmed = text.strip()
     unit = trimmed.lstrip("0123456789")
     amount = digits(trimmed[: len(trimmed) - len(unit)])
     scale = _UNITS.get(unit.strip())
     if amount is None or scale is None:
         remedy = "write a whole number and a unit (KiB, MiB, GiB, TiB, KB, MB, GB, TB), such as 40GiB"
-        raise InvalidInput(f"{what}={quoted(text)}", "is no amount of memory", remedy)
+        raise InvalidInput(f"{what}={quoted(text)}", "is not an amount of memory", remedy)
     return amount * scale

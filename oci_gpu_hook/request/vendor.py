@@ -1,7 +1,7 @@
-"""The seam: what the words of a vendor have to offer, so that containers can ask for its devices.
+"""The interface of a vendor's words, by which containers ask for its devices.
 
-A vendor's words are a package with one interface module that is a `Words`; `vendors` has the table. For type checkers
-and readers: no start imports this module.
+A vendor's words are a package with one interface module that is a `Words`; `vendors` has the table. This module is for
+type checkers and readers: no start imports it.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ if TYPE_CHECKING:
 
 
 class Words(Protocol):
-    """A vendor's words. Warnings are added to the list that a function is given."""
+    """A vendor's words. Functions add their warnings to the list that they are given."""
 
     def serves(self, name: QualifiedName) -> bool:
-        """Tell whether a CDI name of this vendor's is one that is known here."""
+        """Tell whether a CDI name of this vendor is known here."""
 
     def is_applied(self, variables: Mapping[str, str], warnings: list[str]) -> bool:
-        """Tell whether the environment shows that the engine has applied a CDI specification of this vendor's."""
+        """Tell whether the environment shows that the engine has applied a CDI specification of this vendor."""
 
     def read_list(self, source: str, what: str, listed: Sequence[str], warnings: list[str]) -> Ask | None:
-        """Read a list of devices: names of this vendor's, plain or CDI-qualified. Raises InvalidInput."""
+        """Read a list of this vendor's devices by plain or CDI-qualified names. Raises InvalidInput."""
 
     def from_mounts(self, mounts: Sequence[BundleMount], warnings: list[str]) -> Ask | None:
-        """Read the mounts by which devices are asked for, None where there are none. Raises InvalidInput."""
+        """Read the mounts that ask for devices; None if there are none. Raises InvalidInput."""
 
     def said(self, variables: Mapping[str, str], config: Config) -> Said:
-        """Return what the variables say of devices."""
+        """Return what the variables say about devices."""
 
     def options(
         self, ask: Ask, container: Container, config: Config, variables: Mapping[str, str], warnings: list[str]
     ) -> dict[str, Any]:
-        """Return the fields of Request that are this vendor's own. Raises InvalidInput."""
+        """Return the fields of Request that belong to this vendor. Raises InvalidInput."""

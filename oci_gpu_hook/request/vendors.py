@@ -1,4 +1,4 @@
-"""The words of vendors, by the kind of their devices. They are imported when they have to be read."""
+"""The words of each vendor, by the kind of its devices. They are imported when they are needed."""
 
 from __future__ import annotations
 

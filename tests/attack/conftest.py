@@ -81,7 +81,8 @@ def enter(runc, simulated, hook):
     def make(rootfs: Path, *systems: str, **options) -> Sandbox:
         options.setdefault("simulated", simulated)
         options.setdefault("systems", systems or ("proc", "dev"))
-        return Sandbox(runc.host, hook=hook, cgroup=runc.cgroup, rootfs=rootfs, **options)
+        options.setdefault("cgroup", runc.cgroup)
+        return Sandbox(runc.host, hook=hook, rootfs=rootfs, **options)
 
     return make
 

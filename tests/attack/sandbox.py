@@ -20,6 +20,7 @@ from tests.runtime.simulated import SimulatedHost
 SCRIPT = Path(__file__).with_name("sandbox.sh")
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 ASKING = ("NVIDIA_VISIBLE_DEVICES=all", "NVIDIA_DRIVER_CAPABILITIES=all")
+WARNING = "oci-gpu-hook: warning: "
 _LINE = re.compile(r"oci-gpu-hook: error: [^\n]+: [^\n]+; [^\n]+\n")
 _numbers = itertools.count(1)
 
@@ -107,18 +108,29 @@ class Sandbox:
     def command(self, stage: str) -> list[str]:
         return self.host.command(self.hook, "--config", self.simulated.config, stage)
 
-    def attach(self, timeout: float = 30) -> Outcome:
+    def attach(self, timeout: float = 30, *, warns: bool = False) -> Outcome:
         """Run the hook as a runtime does at prestart."""
-        return self.run(self.command("prestart"), self.state(), ENVIRONMENT, timeout)
+        return self.run(self.command("prestart"), self.state(), ENVIRONMENT, timeout, warns=warns)
 
     def release(self) -> Outcome:
         """Run the hook as a runtime does when the container has ended."""
         return self.run(self.command("poststop"), self.state("stopped"), ENVIRONMENT)
 
-    def run(self, command: list[str], stdin: bytes, env: dict[str, str], timeout: float = 30) -> Outcome:
-        """Run a command that ends in the hook."""
+    def adjust(self, words: list[str]) -> Outcome:
+        """Run the hook of a CDI specification as a runtime does, in the container's mount namespace."""
+        inside = ("nsenter", f"--mount=/proc/{self.pid}/ns/mnt", "--wd=/", "--")
+        command = self.host.command(*inside, self.hook, *words)
+        return self.run(command, self.state(), ENVIRONMENT, warns=True)
+
+    def run(
+        self, command: list[str], stdin: bytes, env: dict[str, str], timeout: float = 30, *, warns: bool = False
+    ) -> Outcome:
+        """Run a command that ends in the hook. warns: whether it may say what the container does without."""
         done = subprocess.run(command, input=stdin, capture_output=True, env=env, check=False, timeout=timeout)
-        return Outcome.of(done.returncode, done.stdout.decode(), done.stderr.decode())
+        stderr = done.stderr.decode()
+        if warns:
+            stderr = "".join(line for line in stderr.splitlines(keepends=True) if not line.startswith(WARNING))
+        return Outcome.of(done.returncode, done.stdout.decode(), stderr)
 
     def _join_cgroup(self) -> None:
         tree = self.host.path("/sys/fs/cgroup")

@@ -157,3 +157,28 @@ def test_a_start_beside_a_volume_that_others_serve(enter, rootfs, simulated, tal
     with enter(own, env=UTILITY) as beside, never_answers(in_namespace_of(beside.pid), own / "data", *server):
         tally.count()
         assert "has a directory there" in beside.attach().refused
+
+
+def test_a_child_takes_back_its_own_mounts(runc, enter, rootfs, tally):
+    """What fails after the mounts are attached takes them away again, whichever process had held the container."""
+    own = rootfs("refused")
+    (own / "data").mkdir()
+    before = contents(own)
+    tree = runc.host.path("/sys/fs/cgroup/devices")
+    closed = f"{runc.cgroup}-closed"
+    (tree / closed.strip("/")).mkdir()
+    (tree / closed.strip("/") / "devices.deny").write_text("a")
+    try:
+        with enter(own, env=UTILITY, cgroup=closed) as alone:
+            mounts = alone.mounts()
+            assert "above it refuses that device" in alone.attach().refused
+            assert alone.mounts() == mounts
+            with never_answers(in_namespace_of(alone.pid), own / "data"):
+                mounts = alone.mounts()
+                outcome = alone.attach()
+                tally.count(outcome)
+                assert "above it refuses that device" in outcome.refused
+                assert alone.mounts() == mounts
+    finally:
+        (tree / closed.strip("/")).rmdir()
+    assert difference(before, contents(own)) == []

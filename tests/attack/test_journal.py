@@ -14,7 +14,7 @@ from tests.runtime.host import tree
 
 
 def test_a_journal_that_could_not_be_read_back_is_not_begun(enter, machine, simulated, directory, tally):
-    """Links in the way are remembered with their targets; a byte that is no UTF-8 takes six in JSON."""
+    """Links in the way are remembered with their targets; a byte that is not UTF-8 takes six in JSON."""
     rootfs = images.copy(machine.image("debian"), directory / "rootfs")
     target = b"/" + (b"\xff" * 254 + b"/") * 15
     with enter(rootfs, env=(*ASKING, "OCI_GPU_VOLUME=true")) as sandbox:

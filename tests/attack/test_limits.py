@@ -294,7 +294,7 @@ WORST = {
         """
         read = request(env=["CUDA_VERSION=12." + "9" * 4_000_000])
         """,
-        "is no version of CUDA",
+        "is not a version of CUDA",
     ),
     "requirements": (
         ("REQUIREMENTS",),

@@ -10,8 +10,8 @@ from tests.engines.conftest import needed
 from tests.engines.test_podman import ONE, assert_reaches, reach
 
 
-@pytest.fixture(params=["crun", "runc"])
-def podman(request, podman_of_root):
+@pytest.fixture(scope="module", params=["crun", "runc"])
+def installed(request, podman_of_root):
     """Podman of root, whose runtime is oci-gpu-runtime before each; afterwards as it was."""
     needed(request.param)
     machine = podman_of_root.engines
@@ -19,9 +19,15 @@ def podman(request, podman_of_root):
     machine.oci_gpu("install", "podman", "--runtime", "--real-runtime", request.param, "--directory", directory)
     podman_of_root.runtime = "oci-gpu"
     yield podman_of_root
-    podman_of_root("rm", "-fa", "-t", "0")
     machine.oci_gpu("uninstall", "podman", "--directory", directory)
     machine.oci_gpu("install", "podman", "--directory", machine.libexec)
+
+
+@pytest.fixture
+def podman(installed):
+    """The same, without containers afterwards."""
+    yield installed
+    installed("rm", "-fa", "-t", "0")
 
 
 def test_it_is_the_runtime_of_new_containers(podman):

@@ -49,7 +49,7 @@ PASSED = {
     "control character": '{"rootfs": "/r", "x": "\n"}',
     "nested too deeply": '{"rootfs": "/r", "x": ' + "[" * 60000 + "]" * 60000 + "}",
     "no number of JSON's": '{"rootfs": "/r", "x": NaN}',
-    "rootfs that is no text": '{"rootfs": 7, "environment": ' + json.dumps(ASKING) + "}",
+    "rootfs that is not text": '{"rootfs": 7, "environment": ' + json.dumps(ASKING) + "}",
     "relative rootfs": '{"rootfs": "r", "environment": ' + json.dumps(ASKING) + "}",
     "no environment": '{"rootfs": "/r", "command": {"value": "x"}}',
     "environment of another kind": '{"rootfs": "/r", "environment": [1, {"variables": 2}]}',
@@ -103,7 +103,7 @@ def test_odd_environments_are_passed_on_byte_for_byte(recorder, directory):
 
 REFUSED = {
     "no device has that name": ({"NVIDIA_VISIBLE_DEVICES": "GPU-0; rm"}, "NVIDIA_VISIBLE_DEVICES"),
-    "no number": ({"OCI_GPU_COUNT": "two"}, "is no whole number"),
+    "no number": ({"OCI_GPU_COUNT": "two"}, "is not a whole number"),
 }
 
 

@@ -65,6 +65,7 @@ PATHS: Allowed = {
     },
     "apply/process.py": {
         "Process.__init__": {"os.open": PROC},
+        "Process._own_descriptors": {"os.open": PROC},
         "Process.open_rootfs": {"os.stat": "the host's root directory"},
         "Process.unmount": {"os.chdir": "the root directory of this process, after the descriptor's own"},
         "check_process": {"os.stat": PROC},

@@ -1,4 +1,4 @@
-"""What is no release: a tree that is not clean, versions that do not agree, metadata that no index takes."""
+"""What is not a release: a tree that is not clean, versions that do not agree, metadata that no index takes."""
 
 from __future__ import annotations
 

@@ -159,11 +159,17 @@ def configured(runtime, directory, simulated):
     runtime.host.call("umount", layers)
 
 
+@pytest.fixture(scope="session")
+def front_path(machine, runtime) -> str:
+    """The executable oci-gpu-runtime before the runtime of this test run. To install it takes seconds."""
+    directory = machine.work / f"libexec-{Path(runtime.binary).name}"
+    return oci_gpu("hook-path", "--runtime", "--directory", directory, "--real-runtime", runtime.binary).strip()
+
+
 @pytest.fixture
-def front(runtime, directory, configured):
+def front(runtime, front_path, configured):
     """The runtime of this test run with oci-gpu-runtime before it."""
-    path = oci_gpu("hook-path", "--runtime", "--directory", directory / "libexec", "--real-runtime", runtime.binary)
-    return replace(runtime, binary=path.strip())
+    return replace(runtime, binary=front_path)
 
 
 @pytest.fixture

@@ -58,7 +58,7 @@ TROUBLES = {
     "no GPU node": (_no_gpu_node, r"/dev/nvidia0"),
     "no control node": (_no_control_node, r"/dev/nvidiactl"),
     "node that is a file": (_a_node_that_is_a_file, r"/dev/nvidia0"),
-    "config is no TOML": (_config_that_is_no_toml, r"config\.toml"),
+    "config is not TOML": (_config_that_is_no_toml, r"config\.toml"),
     "config of wrong types": (_config_of_wrong_types, r"root"),
 }
 

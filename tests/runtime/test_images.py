@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
 
 import pytest
 
 from tests.runtime import rootfs as images
+from tests.runtime.fixtures import oci_gpu
 from tests.runtime.host import contents, difference, tree
 
 CUDA = "dlopen=libcuda.so.1"
@@ -108,6 +110,33 @@ def test_musl_gets_its_devices_and_a_warning(runtime, make_bundle, simulated, di
     assert len(seen["list=/proc/driver/nvidia/gpus"]) == 1
     records = [json.loads(line) for line in log.read_text().splitlines()]
     assert any(record["level"] == "warning" and "musl" in json.dumps(record) for record in records), records
+
+
+def with_one_library_directory(rootfs) -> None:
+    """Lay an image out as Arch Linux is: everything is in /usr/lib, and the other names lead there."""
+    for directory in (images.LIBRARY_DIRECTORY["debian"], "usr/lib64"):
+        for path in (rootfs / directory).iterdir():
+            path.rename(rootfs / "usr/lib" / path.name)
+        (rootfs / directory).rmdir()
+    (rootfs / "usr/lib64").symlink_to("lib")
+    (rootfs / "etc/debian_version").unlink()
+    (rootfs / "etc/ld.so.conf").write_text("/usr/lib\n")
+    subprocess.run(["ldconfig", "-r", rootfs], check=True)
+
+
+@pytest.mark.parametrize("image", ["musl", "one directory"])
+def test_one_library_directory_is_for_the_images_own_word_size(runtime, make_bundle, simulated, image):
+    """Libraries of 32 bits have the names of the others: where both would go to one place, they are left out."""
+    env = ("NVIDIA_VISIBLE_DEVICES=0", "NVIDIA_DRIVER_CAPABILITIES=all")
+    library = f"/usr/lib/libcuda.so.{simulated.driver_version}"
+    bundle = make_bundle(f"stat={library}", env=env, image="musl" if image == "musl" else "debian")
+    if image != "musl":
+        with_one_library_directory(bundle.rootfs)
+    size = next(path for path in simulated.libraries("libcuda.so.*")).stat().st_size
+    assert runtime.run(bundle).seen()[f"stat={library}"].split()[:2] == ["f", str(size)]
+    bundle.write()
+    planned = json.loads(oci_gpu("--config", simulated.config, "plan", bundle.directory, "--json"))
+    assert "compat32 brings nothing: the image has no place for 32-bit libraries" in planned["warnings"]
 
 
 def _with_log(settings: str, file) -> str:

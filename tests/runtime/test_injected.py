@@ -72,7 +72,9 @@ def test_what_somebody_has_alone_is_not_to_be_had_by_cdi(front, plain_bundle, si
         given = inject(plain_bundle("list=/dev", env=BY_CDI, name="given"), simulated, first.node)
         before = json.dumps(given.config)
         complaint = refusal(front.run(given))
-        assert complaint.startswith(f"GPU 0 ({first.uuid}), which the engine has put into this container, is not to be")
+        assert complaint.startswith(
+            f"GPU 0 ({first.uuid}), which the engine has put into this container, is not available"
+        )
         assert f"container '{container.id}' holds it exclusively" in complaint
         assert "hooks" not in json.loads((given.directory / "config.json").read_text())
         assert json.loads(before)["linux"]["devices"] == given.config["linux"]["devices"]

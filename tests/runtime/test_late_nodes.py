@@ -90,7 +90,7 @@ def test_what_computing_needs_is_missed_at_once_and_comes_when_it_is_made(
         assert findings(container.id) == [("device '/dev/nvidia-uvm'", False)]
         refused = command("repair", container.id)
         assert refused.returncode == 1
-        assert "still has not; make it: run `nvidia-modprobe -c 0 -u`" in refused.stderr
+        assert "still has not; create it: run `nvidia-modprobe -c 0 -u`" in refused.stderr
         make_again()
         assert findings(container.id) == [("device '/dev/nvidia-uvm'", True), ("device '/dev/nvidia-uvm-tools'", True)]
         assert opened(container, "/dev/nvidia-uvm") == "ENOENT"

@@ -85,6 +85,38 @@ def test_what_is_optional_is_left_out(runtime, make_bundle, simulated, directory
     assert said in warned()
 
 
+CUDA = "dlopen=libcuda.so.1"
+
+
+def volume_of_libraries(bundle, directory: Path) -> dict:
+    """Return a mount of the image's own libraries in their place, from the host."""
+    (bundle.rootfs / LIBRARIES).rename(directory / "libraries")
+    (bundle.rootfs / LIBRARIES).mkdir()
+    return bind(directory / "libraries", f"/{LIBRARIES}")
+
+
+@pytest.mark.parametrize("options", [(), ("ro",)])
+def test_the_driver_is_found_without_a_place_for_the_ld_cache(runtime, make_bundle, directory, options):
+    """The volume hides what says that the image is Debian's, and its ld cache."""
+    (directory / "etc").mkdir()
+    mount = bind(directory / "etc", "/etc")
+    mount["options"] += options
+    assert (
+        runtime.run(make_bundle(CUDA, gpus="all", mounts=(mount,))).seen()[CUDA].startswith(f"/lib/{images.MULTIARCH}/")
+    )
+
+
+def test_where_no_loader_would_look_the_ld_cache_is_not_left_out(runtime, make_bundle, simulated, directory):
+    (directory / "etc").mkdir()
+    bundle = make_bundle(CUDA, gpus="all")
+    bundle.config["mounts"] += [volume_of_libraries(bundle, directory), bind(directory / "etc", "/etc")]
+    line = runtime.run(bundle).complaint()
+    assert line.startswith("cannot place '/etc/ld.so.cache': '/etc' is a volume of the host")
+    assert line.endswith("; or set LD_LIBRARY_PATH=/usr/local/nvidia/lib64 in the container")
+    bundle.config["process"]["env"].append("LD_LIBRARY_PATH=/usr/local/nvidia/lib:/usr/local/nvidia/lib64")
+    assert runtime.run(bundle).seen()[CUDA] == "/usr/local/nvidia/lib64/libcuda.so.1"
+
+
 def test_it_is_there_once_the_volume_has_a_place_for_it(runtime, make_bundle, simulated, directory):
     """Which is what the warning advises."""
     volume = directory / "volume"

@@ -25,7 +25,7 @@ DIRECTORIES = (
     *("/run", "/var/run", "/var", "/tmp", "/etc", "/etc/OpenCL", "/etc/vulkan", "/etc/nvidia", "/lib/firmware"),
     *("/usr/lib/firmware", "/usr/bin", "/usr/share", "/usr/lib", f"/{LIBRARIES}", f"/{LIBRARIES}/vdpau", "/usr/local"),
     *("/usr/local/nvidia", "/usr/local/nvidia/lib64", "/dev/dri", "/dev/nvidia-caps", "/data", "/opt/deep/er"),
-    *("/run/nvidia-persistenced", "/usr/local/cuda/compat", "/link", "/dangling"),
+    *("/run/nvidia-persistenced", "/usr/local/cuda/compat", "/link", "/dangling", "/home/x/../../usr/bin", "/run/"),
 )
 FILES = ("/usr/bin/nvidia-smi", f"/{LIBRARIES}/libcuda.so.1", "/etc/ld.so.cache", "/dev/nvidia0", "/etc/hosts")
 LINKS = {
@@ -117,8 +117,15 @@ def given(simulated, container) -> dict:
 def test_plan_and_start_agree(runtime, make_bundle, simulated, machine, directory, seed):
     dice = random.Random(seed)
     (directory / "volumes").mkdir()
+    # Some bundles no runtime starts, whatever the hook does: a file's place that is a directory. Those say nothing.
+    assert any(compared(runtime, simulated, drawn(dice, make_bundle, directory, f"bundle-{draw}")) for draw in range(9))
+
+
+def drawn(dice, make_bundle, directory: Path, name: str):
     bundle = make_bundle(
+        name=name,
         args=("/probe", "list=/"),
+        image=dice.choice(("debian", "debian", "rhel", "no-cache", "musl")),
         mounts=tuple(mount(dice, directory / "volumes") for _ in range(dice.randint(1, 3))),
         env=(
             f"NVIDIA_VISIBLE_DEVICES={dice.choice(('all', '0'))}",
@@ -130,10 +137,11 @@ def test_plan_and_start_agree(runtime, make_bundle, simulated, machine, director
     )
     change(dice, bundle.rootfs)
     bundle.write()
-    compare(runtime, simulated, bundle)
+    return bundle
 
 
-def compare(runtime, simulated, bundle) -> None:
+def compared(runtime, simulated, bundle) -> bool:
+    """Compare plan and start; tell whether the hook was run, so that there was something to compare."""
     plan = planned(simulated, bundle)
     assert "Traceback" not in plan.stderr, plan.stderr
     as_json = planned(simulated, bundle, "--json")
@@ -145,7 +153,7 @@ def compare(runtime, simulated, bundle) -> None:
         if (hooks := bundle.directory / "hooks-stderr").exists():
             result = replace(result, stderr=result.stderr + hooks.read_text())
         if "oci-gpu-hook: error" not in result.stderr and result.status != 0:
-            pytest.skip(f"the runtime does not start it: {result.stderr[-200:]}")
+            return False
         assert (plan.returncode == 0) == (result.status == 0), f"{said}\n{result.stderr}"
         if result.status:
             line = result.complaint()
@@ -153,6 +161,7 @@ def compare(runtime, simulated, bundle) -> None:
         else:
             container = type("Container", (), {"id": name})
             agree(json.loads(as_json.stdout), given(simulated, container), said)
+        return True
     finally:
         runtime._remove(name)
 

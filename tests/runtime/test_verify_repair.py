@@ -111,7 +111,7 @@ def test_who_is_not_there_is_an_error(running, command):
         if name:
             done = command("verify", name)
             assert done.returncode == 1
-            assert "no running container" in done.stderr
+            assert "not a running container" in done.stderr
     assert command("repair").returncode == 2
 
 

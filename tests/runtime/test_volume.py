@@ -55,4 +55,4 @@ def test_what_is_no_path_is_refused(runtime, make_bundle, path):
     result = runtime.run(bundle)
     assert result.status != 0
     if runtime.name.startswith("runc"):
-        assert "is no absolute path" in result.complaint()
+        assert "is not an absolute path" in result.complaint()

@@ -1,1 +1,1 @@
-"""This host's devices as CDI specification files: making them, and keeping them true."""
+"""Writes this host's devices as CDI specification files, and keeps these up to date."""

@@ -1,4 +1,4 @@
-"""The specifications of this host, a class of devices each."""
+"""Generates the specifications of this host, one for each class of devices."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 
 def inventory_of(config: Config, *, refresh: bool = False) -> Inventory:
-    """Return what the host has, with what only NVML knows where it can be had. Raises DriverError."""
+    """Return the inventory, completed by NVML if possible. Raises DriverError."""
     return snapshot.load(config, detailed=True, refresh=refresh)
 
 
 def specification_of(
     inventory: Inventory, config: Config, device_class: str, capabilities: Sequence[str], form: Form
 ) -> Specification:
-    """Return the specification of a class; without devices where the host has none. Raises DriverError."""
+    """Return the specification of a class, without devices if the host has none. Raises DriverError."""
     request = Request(
         devices=("all",),
         driver_capabilities=tuple(capabilities),
@@ -46,20 +46,24 @@ def capabilities_of(text: str) -> tuple[str, ...]:
     for name in names:
         if name not in (*DRIVER_CAPABILITIES, "all"):
             known = ", ".join(DRIVER_CAPABILITIES)
-            raise InvalidInput(f"--capabilities {quoted(text)}", f"{quoted(name)} is none", f"known are all, {known}")
+            raise InvalidInput(
+                f"--capabilities {quoted(text)}",
+                f"{quoted(name)} is unknown",
+                f"known are all, {known}",
+            )
     return tuple(name for name in DRIVER_CAPABILITIES if name in names or "all" in names)
 
 
 def _installed_hook() -> str:
-    """Return the hook's path, installed first where it is not there yet."""
+    """Return the hook's path; install the hook first if it is missing."""
     path = os.path.join(executables.default_directory(), "oci-gpu-hook")
     return path if os.access(path, os.X_OK) else executables.write().hook
 
 
 def form_of(names: str, config_path: str, hook_path: str = "", *, with_groups: bool = False) -> Form:
-    """Return how devices are named and which hook serves them. names: "index", "uuid" or "both".
+    """Return the options of a specification. names: "index", "uuid" or "both".
 
-    hook_path: "" for the hook that `oci-gpu hook-path` prints. Raises HookError where it cannot be written.
+    hook_path: "" for the hook that `oci-gpu hook-path` prints. Raises HookError if that cannot be installed.
     """
     options = () if config_path == DEFAULT_PATH else ("--config", config_path)
     both = (specification.BY_INDEX, specification.BY_UUID)

@@ -1,4 +1,4 @@
-"""Keeping the specification files of this host true: a file a class, replaced only where it differs."""
+"""Keeps the specification files of this host up to date: one file for each class, replaced only if it differs."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from oci_gpu_hook.devices.nvidia.model import Inventory
     from oci_gpu_hook.devices.nvidia.specification import Form
 
-# GPUs as `gpu`, MIG devices among them; `mig` is for those who want a file of MIG devices alone.
+# `gpu` includes MIG devices; `mig` is for people who want a file with MIG devices only.
 _KEPT: Final = tuple(name for name in CLASSES if name != "mig")
 _MODE: Final = 0o644
-_OURS: Final = "oci-gpu-hook-"  # and the kind of devices
+_OURS: Final = "oci-gpu-hook-"  # followed by the kind of devices
 
 
 class Outcome(Record):
-    """What became of a file: "written", "unchanged", "removed" (its class has no device any more)."""
+    """What happened to a file: "written", "unchanged", "removed" (its class has no devices now)."""
 
     path: str
     outcome: str
@@ -38,10 +38,10 @@ class Outcome(Record):
 def refresh(
     inventory: Inventory, config: Config, directory: str, capabilities: Sequence[str], form: Form
 ) -> list[Outcome]:
-    """Write the files of all classes that the host has devices of, and remove ours of those that it has none of.
+    """Write the files of all classes of which the host has devices, and remove this project's files of other classes.
 
-    Raises HookError where the directory cannot be written, or where the file of another tool has the same names there:
-    then engines would give neither.
+    Raises HookError if the directory cannot be written, or if another tool's file there has the same names: then
+    engines would give neither device.
     """
     made = [generate.specification_of(inventory, config, name, capabilities, form) for name in _KEPT]
     _refuse_conflicts(directory, [specification for specification in made if specification.devices])
@@ -54,12 +54,12 @@ def refresh(
 
 
 def path_of(directory: str, kind: str) -> str:
-    """Return the path of our file for a kind of devices."""
+    """Return the path of this project's file for a kind of devices."""
     return os.path.join(directory, f"{_OURS}{kind.replace('/', '-')}.yaml")
 
 
 def others_of(registry: directories.Registry, names: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Return the files of other tools that have devices of these qualified names, and the names in each."""
+    """Return the files of other tools that have devices with these qualified names, and the names in each."""
     wanted = frozenset(names)
     found: dict[str, tuple[str, ...]] = {}
     for file in registry.files:

@@ -1,1 +1,1 @@
-"""The command line for people, `oci-gpu COMMAND`: a module a command."""
+"""The command line for people, `oci-gpu COMMAND`, with one module for each command."""

@@ -1,4 +1,4 @@
-"""The command line of `oci-gpu` as a value: help, shell completion and man pages are all made of this one parser."""
+"""The parser of the command line of `oci-gpu`, from which help, shell completion and man pages are made."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _WITH_VALUE: Final = ("--config",)
 
 
 def command_of(arguments: Sequence[str]) -> str:
-    """Return the command among the arguments, "" where they have none: the first word that is no global option."""
+    """Return the command among the arguments, the first word that is not a global option; "" if there is none."""
     words = iter(arguments)
     for word in words:
         if word in _WITH_VALUE:
@@ -31,7 +31,7 @@ def command_of(arguments: Sequence[str]) -> str:
 
 
 def parser(commands: Sequence[str]) -> argparse.ArgumentParser:
-    """Return the parser that knows these commands; their modules are imported, and no others."""
+    """Return a parser for these commands; only their modules are imported."""
     top = argparse.ArgumentParser(
         prog="oci-gpu", description=DESCRIPTION, epilog=examples(""), formatter_class=Formatter
     )
@@ -50,7 +50,7 @@ def parser(commands: Sequence[str]) -> argparse.ArgumentParser:
 
 
 def examples(command: str) -> str | None:
-    """Return a command's examples as its help has them, None where it has none."""
+    """Return a command's examples in the form of its help, None if it has none."""
     found = EXAMPLES.get(command)
     if not found:
         return None
@@ -59,7 +59,7 @@ def examples(command: str) -> str | None:
 
 
 class Formatter(argparse.HelpFormatter):
-    """Fills descriptions paragraph by paragraph, and leaves examples as they are."""
+    """Wraps the paragraphs of descriptions, and leaves examples as they are."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         if text.startswith(_EXAMPLES):

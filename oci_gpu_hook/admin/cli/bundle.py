@@ -1,4 +1,4 @@
-"""A bundle on disk that no engine has started."""
+"""Reads a bundle on disk that no engine has started."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def read(bundle: str) -> Container:
-    """Return the container that a bundle describes: what people ask about. Raises InvalidInput."""
+    """Return the container that a bundle describes. Raises InvalidInput."""
     bundle = os.path.abspath(bundle)
     if not os.path.lexists(os.path.join(bundle, "config.json")):
         remedy = "name the directory that an engine hands to its runtime (docs/getting-started.md)"

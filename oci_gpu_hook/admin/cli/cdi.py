@@ -1,7 +1,7 @@
-"""Write this host's GPUs as CDI specifications, for engines that read them; look at those of any vendor.
+"""Write this host's GPUs as CDI specifications, for engines that read them; inspect those of any vendor.
 
 With a specification, `podman run --device nvidia.com/gpu=0`, `docker run --device nvidia.com/gpu=all` and Kubernetes
-give GPUs without a runtime or hook of this project being registered.
+give GPUs although no runtime or hook of this project is registered.
 """
 
 from __future__ import annotations
@@ -68,15 +68,15 @@ def _add_content(parser: ArgumentParser) -> None:
 
 
 def run(options: Namespace) -> int:
-    """Do what the action does."""
+    """Carry out the action."""
     status: int = options.action(options)
     return status
 
 
 def _generate(options: Namespace) -> int:
-    """Print the specification of this host's devices, of the lowest CDI version that has all that is in it.
+    """Print the specification of this host's devices, in the lowest CDI version that it needs.
 
-    Exit status 1 where the host has no device of the class.
+    Exit status 1 if the host has no device of the class.
     """
     from oci_gpu_hook.admin.cdi import generate
 
@@ -97,7 +97,7 @@ def _generate(options: Namespace) -> int:
 
 
 def _content(options: Namespace) -> tuple[Inventory, Config, tuple[str, ...], Form]:
-    """Return what specifications are made of, by the options of `_add_content`."""
+    """Return the arguments for specifications, from the options of `_add_content`."""
     from oci_gpu_hook.admin.cdi import generate
 
     config = configs.load(options.config)
@@ -108,9 +108,9 @@ def _content(options: Namespace) -> tuple[Inventory, Config, tuple[str, ...], Fo
 
 
 def _refresh(options: Namespace) -> int:
-    """Write a file for each class of devices that this host has, and remove ours of classes that it has none of.
+    """Write a file for each class of devices that this host has, and remove this project's files of other classes.
 
-    Nothing is written where nothing changed. Run it after the driver, the MIG layout or the set of GPUs changed.
+    Files that have not changed are not written. Run it after a change of the driver, the MIG layout or the GPUs.
     """
     from oci_gpu_hook.admin.cdi import refresh
 
@@ -127,9 +127,9 @@ def _refresh(options: Namespace) -> int:
 
 
 def _list(options: Namespace) -> int:
-    """Show the devices of all specification files, which file each comes from, and what is wrong with files.
+    """Show the devices of all specification files, the file that each comes from, and problems of files.
 
-    The directories are those of `[cdi] spec-dirs`. Exit status 1 where a file is broken or two have one device.
+    The directories are those of `[cdi] spec-dirs`. Exit status 1 if a file is broken or two have the same device.
     """
     from oci_gpu_hook.devices.cdi.spec_files import directories
 
@@ -177,7 +177,7 @@ def _registry_to_json(registry: Registry) -> dict[str, object]:
 def _validate(options: Namespace) -> int:
     """Check specification files against all rules of CDI 1.1.0.
 
-    What is wrong is said with its line, and the exit status is 1 then.
+    Each problem is shown with its line; the exit status is then 1.
     """
     from oci_gpu_hook.devices.cdi.spec_files import reading
 

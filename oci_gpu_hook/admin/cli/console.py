@@ -1,4 +1,4 @@
-"""Where commands write: a terminal gets colour and its own width, a file or pipe plain text as wide as it needs."""
+"""Output of commands: a terminal gets colours and its own width, a file or pipe plain text of any width."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def console() -> Console:
 
 
 class Working:
-    """Shows on a terminal that work goes on, and what it is; elsewhere nothing. For a `with` block."""
+    """Shows on a terminal, for a `with` block, what is being done; elsewhere nothing."""
 
     def __init__(self, what: str) -> None:
         self._status = None
@@ -42,7 +42,7 @@ class Working:
         return self
 
     def now(self, what: str) -> None:
-        """Say what is done next."""
+        """Show what is done next."""
         if self._status:
             self._status.update(what)
 
@@ -54,14 +54,14 @@ class Working:
 
 
 def new_table() -> Table:
-    """Return a table of columns two spaces apart and no lines, so that a screen of 80 columns holds much of it."""
+    """Return a table without lines, its columns two spaces apart, to fit much into 80 columns."""
     from rich.table import Table
 
     return Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
 
 
 def print_table(out: Console, table: Table) -> None:
-    """Print a table; in a file or pipe without the blanks at the ends of lines."""
+    """Print a table; to a file or pipe without trailing blanks."""
     if out.is_terminal:
         out.print(table)
         return
@@ -72,7 +72,7 @@ def print_table(out: Console, table: Table) -> None:
 
 
 def hanging(out: Console, mark: str, text: str, style: str = "") -> None:
-    """Print a mark, and beside it a text that keeps its distance from the left where it takes several lines."""
+    """Print a mark, and beside it a text whose further lines are indented to the same column."""
     from rich.text import Text
 
     for number, line in enumerate(Text(one_line(text)).wrap(out, max(out.width - len(mark), 20))):

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print what is found; exit status 0, 1 or 2."""
+    """Print the findings; return exit status 0, 1 or 2."""
     findings = _examine(options.config, trial=options.trial)
     if options.json:
         import json
@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def status_of(findings: Iterable[Finding]) -> int:
-    """Return the exit status: 2 for errors, 1 for warnings, else 0 (the monitoring plugins' numbers)."""
+    """Return the exit status: 2 for errors, 1 for warnings, otherwise 0 (as monitoring plugins do)."""
     severities = {finding.severity for finding in findings}
     return 2 if ERROR in severities else 1 if WARNING in severities else 0
 
@@ -73,7 +73,7 @@ def _title(name: str) -> str:
 
 
 def _show(findings: Sequence[Finding]) -> None:
-    """Print the findings by check: mark and sentence, and below it why it matters and what to do."""
+    """Print the findings by check: a mark and a sentence, and below it why it matters and what to do."""
     from rich.text import Text
 
     out = console()

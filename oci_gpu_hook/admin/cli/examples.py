@@ -1,4 +1,4 @@
-"""Examples of each command, for its help and its man page: command line, and what it does."""
+"""Examples of each command, for its help and its man page: a command line and what it does."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A plan in words: what is asked for and where it is said, what is given and why, what is not and why. Pure.
+"""Explains a plan: what is asked for and where, what is given and why, what is not given and why. Pure.
 
-Everything is worked out from the values of the steps; the plan itself carries no reasons, for a container's start would
-pay for them.
+The reasons are derived from the values of each step. The plan itself has none, because they would cost each container's
+start time.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _LISTED: Final = 5
 
 
 def sayings(container: Container, config: Config) -> Iterator[str]:
-    """Yield each place of config.json in which the container says something about GPUs."""
+    """Yield each part of config.json in which the container says something about GPUs."""
     for name in sorted(container.annotations):
         if name.startswith((ANNOTATION_PREFIX, CDI_ANNOTATION_PREFIX)):
             yield f"annotations: {name}={quoted(container.annotations[name])}"
@@ -51,7 +51,7 @@ def sayings(container: Container, config: Config) -> Iterator[str]:
 def gpus(
     request: Request, of_host: Sequence[Device], granted: Sequence[Device], held: Sequence[Lease] | None
 ) -> Iterator[str]:
-    """Yield a line for each granted device, and after it the reasons, each indented. held None: nobody can tell."""
+    """Yield a line for each granted device, followed by indented reasons. held: None if it is unknown."""
     for device in granted:
         name = gpu_of(device).name
         product = f"MIG {device.profile} of {name}" if device.whole else name
@@ -82,7 +82,7 @@ def nodes(made: Plan, inventory: Inventory) -> Iterator[tuple[str, str, str]]:
 
 
 def mounts(made: Plan, inventory: Inventory) -> dict[str, list[str]]:
-    """Return the container's paths of what is mounted, by the capability that brings it; what several bring is once."""
+    """Return the container paths of mounts by the capability that brings them, each only once."""
     wanted = _wanted(made.request)
     capabilities: dict[str, tuple[str, ...]] = {
         library.host_path: library.capabilities for library in inventory.libraries
@@ -95,13 +95,13 @@ def mounts(made: Plan, inventory: Inventory) -> dict[str, list[str]]:
         elif mount.container_path.startswith("/proc/"):
             reason = "granted GPUs"
         else:
-            reason = "graphics"  # the application profile that shows EGL the granted GPUs only
+            reason = "graphics"  # the application profile that shows EGL only the granted GPUs
         found.setdefault(reason, []).append(mount.container_path)
     return found
 
 
 def skipped(made: Plan, inventory: Inventory, config: Config) -> Iterator[tuple[str, str]]:
-    """Yield what of the driver the container is not given, and why."""
+    """Yield the parts of the driver that the container does not get, and why."""
     wanted = _wanted(made.request)
     counts: dict[tuple[str, ...], int] = {}
     of_things = [library.capabilities for library in inventory.libraries]
@@ -157,7 +157,7 @@ def _reason(capabilities: Iterable[str], wanted: frozenset[str]) -> str:
 
 
 def _why_not(capabilities: Sequence[str], config: Config) -> str:
-    """Say why a container lacks what any of the capabilities would bring."""
+    """Return why a container lacks what any of the capabilities would bring."""
     supported = [name for name in capabilities if name in config.supported_driver_capabilities]
     features = [name for name in capabilities if name in FEATURE_CLASSES]
     if features:

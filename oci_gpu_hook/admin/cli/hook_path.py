@@ -1,4 +1,4 @@
-"""Print the executable to register with an engine, and install it first where it is absent or stale."""
+"""Print the executable to register with an engine, and install it first if it is missing or outdated."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SUMMARY: Final = "print the executable to register with an engine"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare the options."""
+    """Describe the options."""
     parser.add_argument("--runtime", action="store_true", help="oci-gpu-runtime instead of oci-gpu-hook")
     parser.add_argument("--python", action="store_true", help="the Python stub instead of the static front")
     parser.add_argument("--directory", metavar="DIR", default="", help="install the executables in DIR")

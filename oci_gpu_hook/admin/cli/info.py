@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line."""
     parser.add_argument("--json", action="store_true", help="print JSON (schemas/info.schema.json)")
     parser.add_argument("--files", action="store_true", help="list the driver's files: capabilities, kind, path")
-    parser.add_argument("--refresh", action="store_true", help="look at the host again, whatever is stored")
+    parser.add_argument("--refresh", action="store_true", help="discover the host again")
     parser.add_argument("--unclaimed", action="store_true", help="list files of the driver that no capability brings")
 
 
@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def to_json(inventory: Inventory, *, unclaimed: bool = False) -> dict[str, object]:
-    """Return the form that `schemas/info.schema.json` describes; what nobody could tell is null."""
+    """Return the form that `schemas/info.schema.json` describes; unknown values are null."""
     document: dict[str, object] = {
         "driver": {
             "version": inventory.driver_version,
@@ -101,7 +101,7 @@ def _mig_to_json(mig: MigDevice) -> dict[str, object]:
 
 
 def _show_half(config: Config) -> None:
-    """Print what the kernel's part of the driver says, where its files are not fit for containers."""
+    """Print what the kernel's driver shows, for a host whose driver files do not suit containers."""
     text = read_text(f"{config.proc_root}/driver/nvidia/version")
     if text is None:
         return

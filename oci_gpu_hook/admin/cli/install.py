@@ -38,7 +38,7 @@ def add_common_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--root", metavar="DIR", default="/", help="of an image that is being built (default: /)")
     parser.add_argument("--file", metavar="FILE", default="", help="the engine's configuration file, if not the usual")
     parser.add_argument("--hooks-directory", metavar="DIR", default="", help="of podman and crio, if not the usual")
-    parser.add_argument("--directory", metavar="DIR", default="", help="where the executables are, or are laid")
+    parser.add_argument("--directory", metavar="DIR", default="", help="where the executables are, or go")
     parser.add_argument("--launcher-dir", metavar="DIR", default="", help="of mesos: the agent's (/usr/libexec/mesos)")
     parser.add_argument("--output", metavar="DIR", default="", help="of mesos: the launcher directory to make")
 
@@ -63,12 +63,12 @@ def run(options: Namespace) -> int:
             make_directory(os.path.dirname(front))
             warnings += check_owners(os.path.dirname(front))
             executables.write_mesos_front(front, helper, config=os.path.abspath(options.config))
-            print(f"laid {front} before {helper}")
+            print(f"installed {front} before {helper}")
     elif options.root == "/" and not options.dry_run:
         warnings += executables.write(options.directory, options.real_runtime).warnings
     elif not os.access(target.path(target.hook), os.X_OK):
         where = f" in {options.root}" if options.root != "/" else ""
-        warnings.append(f"{target.hook} is not laid yet{where}; `oci-gpu hook-path` there does it")
+        warnings.append(f"{target.hook} is not installed yet{where}; `oci-gpu hook-path` there installs it")
     carry_out(Steps(changes=steps.changes, notes=steps.notes, warnings=tuple(warnings)), dry_run=options.dry_run)
     return 0
 

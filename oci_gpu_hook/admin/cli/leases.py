@@ -1,7 +1,7 @@
-"""Show which container holds which GPU, and which GPUs are free; release a lease by hand.
+"""Show which container holds which GPU, and which GPUs are free; release a lease manually.
 
-A lease goes by itself when its container does, so `release` is for what this host cannot see. It refuses to take a GPU
-from a container that lives, unless forced: the container would still use it.
+A lease ends with its container, so `release` is only for containers that this host cannot see. It refuses to release a
+living container's lease, unless forced, because the container would still use the GPU.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
     from oci_gpu_hook.devices.nvidia.model import Gpu
 
 SUMMARY: Final = "show who holds which GPU, or release a lease"
-_REDRAW: Final = 1.0  # seconds between two pictures of --watch
+_REDRAW: Final = 1.0  # seconds between two updates of --watch
 _GIB: Final = 1 << 30
 
 
 class Row(Record):
-    """A line of the table: a device, and one of its holders or none."""
+    """A line of the table: a device and one of its holders, or none."""
 
     device: str
     product: str
@@ -55,12 +55,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(metavar="ACTION")
     release = actions.add_parser("release", help="drop the lease of a container", description=_release.__doc__)
     release.add_argument("container", metavar="ID|PID", help="the container's id or its beginning, or its process")
-    release.add_argument("--force", action="store_true", help="even while the container lives and uses its GPUs")
+    release.add_argument("--force", action="store_true", help="even if the container is alive and uses its GPUs")
     parser.set_defaults(container=None)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Show the leases, or release one. Raises HookError when the record cannot be used."""
+    """Show the leases, or release one. Raises HookError if the record cannot be used."""
     config = configs.of_this_user(configs.load(options.config))
     if os.path.isdir(config.state_dir) and not os.access(config.state_dir, os.R_OK | os.X_OK):
         raise AllocationError(f"cannot read {quoted(config.state_dir)}", "it is root's alone", "run this as root")
@@ -93,7 +93,7 @@ def to_json(table: LeaseTable) -> list[dict[str, object]]:
 
 
 def rows(table: LeaseTable, gpus: Iterable[Gpu]) -> Iterator[Row]:
-    """Return a line for each device and holder of it: this host's devices first, then held ones that it lost."""
+    """Return a line for each holder of each device: first this host's devices, then held ones that it lacks now."""
     shown = set()
     devices = of_nvidia.of(gpus)
     lost = [device for device in devices if device.fault and not device.whole]
@@ -124,7 +124,7 @@ def _lines(device: str, product: str, memory: str, holders: list[Lease]) -> Iter
 
 
 def _is_of(leased: LeasedDevice, device: Device) -> bool:
-    """Tell whether a leased device is shown by the line of a device, which may be a part of it."""
+    """Tell whether a lease belongs on a device's line; the device may be a part of the leased one."""
     return leased.part == device.uuid if leased.part else leased.whole == (device.whole or device.uuid)
 
 
@@ -138,7 +138,7 @@ def _memory(device: Device) -> str:
 
 
 def _picture(config: Config) -> Group:
-    """Return the table, and what is to be said below it."""
+    """Return the table, and the lines below it."""
     from rich import box
     from rich.console import Group
     from rich.table import Table
@@ -148,7 +148,7 @@ def _picture(config: Config) -> Group:
     gpus: tuple[Gpu, ...] = ()
     try:
         gpus = inventories.load(config, detailed=True).gpus
-    except HookError as error:  # without a driver the leases are still worth seeing
+    except HookError as error:  # the leases are useful even without a driver
         notes.append(f"warning: {error}")
     found = query.current(config)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
@@ -169,7 +169,7 @@ def _picture(config: Config) -> Group:
     return Group(table, *(Text(note) for note in notes))
 
 
-# Where the terminal is narrow the column that may wrap gives way, and that is the longest: engines' ids have 64 digits.
+# On a narrow terminal only the longest column is wrapped: engines' ids have 64 digits.
 _COLUMNS: Final[dict[str, dict[str, object]]] = {
     "GPU": {"no_wrap": True},
     "PRODUCT": {"no_wrap": True, "max_width": 24, "overflow": "ellipsis"},
@@ -189,12 +189,12 @@ def _watch(config: Config) -> None:
             while True:
                 time.sleep(_REDRAW)
                 live.update(_picture(config), refresh=True)
-    except KeyboardInterrupt:  # the way to end it
+    except KeyboardInterrupt:  # this is how people end it
         return
 
 
 def _age(since: str) -> str:
-    """Return how long ago a time of the record is: `12s`, `5m`, `3h`, `2d`."""
+    """Return the age of a time in the record: `12s`, `5m`, `3h`, `2d`."""
     from calendar import timegm
 
     try:
@@ -216,12 +216,12 @@ def _release(text: str, config: Config, *, force: bool) -> int:
         raise InvalidInput(f"container {quoted(text)}", why, "give more of the id")
     if len(meant) > 1:
         why = f"is the id of several: pid {', '.join(str(lease.holder.pid) for lease in meant)}"
-        raise InvalidInput(f"container {quoted(text)}", why, "give the pid of the one that you mean")
+        raise InvalidInput(f"container {quoted(text)}", why, "give the pid of the one you mean")
     if not meant:
-        if release.release_by_hand(text, config, force=force):  # its process had ended, so it was not shown any more
+        if release.release_by_hand(text, config, force=force):  # its process had ended, so it was no longer shown
             return 0
         known = ", ".join(dict.fromkeys(quoted(lease.name) for lease in leases)) or "nobody"
-        raise InvalidInput(f"container {quoted(text)}", "has no lease", f"those have: {known}")
+        raise InvalidInput(f"container {quoted(text)}", "has no lease", f"these have one: {known}")
     (lease,) = meant
     if not release.release_by_hand(lease.container, config, pid=lease.holder.pid, force=force):
         why = "lives, and would go on using its GPUs"
@@ -231,7 +231,7 @@ def _release(text: str, config: Config, *, force: bool) -> int:
 
 
 def _meant(text: str, leases: Sequence[Lease]) -> list[Lease]:
-    """Return the leases that a person means: by id, process, pod, start of an id, or the last part of a Mesos name."""
+    """Return the leases that a text means: an id, process, pod, beginning of an id, or last part of a Mesos name."""
     for is_meant in (
         lambda lease: lease.container == text,
         lambda lease: str(lease.holder.pid) == text,

@@ -1,4 +1,4 @@
-"""`oci-gpu [--config FILE] COMMAND`: imports the command's module, that one alone, and runs it."""
+"""`oci-gpu [--config FILE] COMMAND`: imports only the command's module, and runs it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ COMMANDS: Final = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command. Exit status: 0 done, 1 failed with a reason on stderr, 2 wrong usage; doctor has its own."""
+    """Run a command. Exit status: 0 done, 1 failed with a reason on stderr, 2 wrong usage; doctor has others."""
     from oci_gpu_hook.admin.cli import arguments as command_line
 
     given = sys.argv[1:] if arguments is None else list(arguments)

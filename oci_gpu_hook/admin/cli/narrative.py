@@ -1,4 +1,4 @@
-"""Prints a plan for people: what is asked for, what is given and why, and what is not; or why nothing would start."""
+"""Prints a plan for people: what is asked for, given and not given, and why; or why the container would not start."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from oci_gpu_hook.plan.plan import Plan
     from oci_gpu_hook.request.model import Request
 
-_LABEL: Final = 21  # columns, as `oci-gpu request` has them
+_LABEL: Final = 21  # columns, as in `oci-gpu request`
 
 
 class Preview(Record):
-    """A plan, and what it was made from. held: the leases of others, None where they cannot be read."""
+    """A plan, and what it was made from. held: the leases of others, None if they cannot be read."""
 
     container: Container
     config: Config
@@ -59,7 +59,7 @@ def show(seen: Preview, *, files: bool) -> None:
 
 
 def show_nothing(container: Container, config: Config, warnings: Sequence[str]) -> None:
-    """Print that a container asks for nothing, and what its author may have meant to ask for."""
+    """Print that a container asks for nothing, with warnings about what its author may have meant."""
     out = console()
     hanging(out, "", "The container asks for no GPU; the hook would leave it as it is.")
     for text in explain.sayings(container, config):
@@ -68,7 +68,7 @@ def show_nothing(container: Container, config: Config, warnings: Sequence[str]) 
 
 
 def show_failure(container: Container, config: Config, request: Request | None, error: HookError) -> None:
-    """Print that a container would not start, and the line that its engine would be told."""
+    """Print that a container would not start, and the line that its engine would show."""
     from rich.text import Text
 
     out = console()
@@ -121,7 +121,7 @@ def _title(out: Console, text: str, *, first: bool = False) -> None:
 
 
 def _rows(out: Console, rows: Iterable[Sequence[str]]) -> None:
-    """Print rows in columns; the last one takes what room there is."""
+    """Print rows in columns; the last column takes the remaining width."""
     from rich.text import Text
 
     table = new_table()

@@ -1,4 +1,4 @@
-"""The command line as plain values, read out of the parser: what shell completion and man pages are made from."""
+"""Converts the parser to plain values, from which shell completion and man pages are made."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class Argument(Record):
     """An option (flags has its names) or a positional argument (flags is empty).
 
-    value: the name of its value in the help, "" for an option that takes none. choices: the values there are, () for
-    any. meaning: its help.
+    value: the name of its value in the help, "" for an option without one. choices: the allowed values, () for any.
+    meaning: its help.
     """
 
     flags: tuple[str, ...]
@@ -27,7 +27,7 @@ class Argument(Record):
 
 
 class Command(Record):
-    """A command; name is "" for `oci-gpu` itself. description: paragraphs. below: commands of its own."""
+    """A command; name is "" for `oci-gpu` itself. description: paragraphs. below: subcommands."""
 
     name: str
     summary: str
@@ -78,7 +78,7 @@ def _argument(action: argparse.Action) -> Argument:
 
 
 def everything(command: Command) -> Iterator[Command]:
-    """Yield a command and all below it."""
+    """Yield a command and all of its subcommands."""
     yield command
     for each in command.below:
         yield from everything(each)

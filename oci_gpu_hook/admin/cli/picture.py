@@ -1,4 +1,4 @@
-"""The inventory as people look at it: tables that fit 80 columns. Two lines a GPU, so that no UUID is cut."""
+"""Prints the inventory in tables of 80 columns, with two lines for each GPU so that no UUID is cut."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _GIB: Final = 1 << 30
 _UUID: Final = 40  # characters of GPU-… and MIG-…
 _SAME: Final = "self"
-# Where two GPUs meet, nearest first, in the words of nvidia-smi topo.
+# The connections of two GPUs, the closest first, in the words of nvidia-smi topo.
 _LEGEND: Final = {
     "NV": "NVn: n NVLinks",
     "PIX": "PIX: one PCIe switch",
@@ -52,13 +52,13 @@ def show(inventory: Inventory, out: Console) -> None:
 
 
 def show_files(inventory: Inventory) -> None:
-    """Print every file and node of the driver: capabilities that bring it, kind, path, with tabs between them."""
+    """Print every file and node of the driver: capabilities that bring it, kind and path, separated by tabs."""
     for capabilities, kind, path in sorted(_files(inventory)):
         print(f"{'/'.join(capabilities) or _ALWAYS}\t{kind}\t{one_line(path)}")
 
 
 def relation(one: Gpu, other: Gpu) -> str:
-    """Say how near two GPUs are: `NV18`, `PIX`, `NODE` or `SYS`; "" where nobody knows."""
+    """Return how close two GPUs are: `NV18`, `PIX`, `NODE` or `SYS`; "" if it is unknown."""
     links = dict(one.links).get(other.index, 0)
     if links:
         return f"NV{links}"
@@ -70,12 +70,12 @@ def relation(one: Gpu, other: Gpu) -> str:
 
 
 def memory(size: int) -> str:
-    """Return bytes as people say them, "" for none."""
+    """Return an amount of bytes for people, "" for 0."""
     return f"{size / _GIB:.0f} GiB" if size else ""
 
 
 def short_bus_id(bus_id: str) -> str:
-    """Return a bus id as lspci has it, with four digits of the domain where they are enough."""
+    """Return a bus id in the form of lspci, with four digits for the domain if they suffice."""
     return bus_id.removeprefix("0000") if bus_id.startswith("00000000:") else bus_id
 
 
@@ -116,7 +116,7 @@ def _switch(on: bool | None) -> str:  # noqa: FBT001
 
 
 def _show_links(gpus: Sequence[Gpu], out: Console) -> None:
-    """Print the relation of every two GPUs, unless that is wider than the terminal."""
+    """Print the relations of all pairs of GPUs, unless the table is wider than the terminal."""
     from rich.text import Text
 
     table = new_table()
@@ -137,7 +137,7 @@ def _show_links(gpus: Sequence[Gpu], out: Console) -> None:
 
 
 def _file_table(inventory: Inventory) -> Table:
-    """Count what each capability brings; what several bring is counted with each."""
+    """Count what each capability brings; files of several capabilities are counted for each."""
     kinds = ("library", "32-bit library", "file", "node")
     counts: dict[str, dict[str, int]] = {}
     for capabilities, kind, _ in _files(inventory):

@@ -1,8 +1,8 @@
 """Show what a container would get, and why, without changing anything.
 
-BUNDLE is the directory of an OCI bundle (config.json and the rootfs it names). What is shown is what the hook does when
-an engine starts that bundle now: both take the same steps. Exit status 1: the container would not start, and the line
-shown is what its engine would be told.
+BUNDLE is the directory of an OCI bundle (config.json and the rootfs it names). It shows what the hook would do if an
+engine started that bundle now; both run the same code. Exit status 1: the container would not start; the line shown is
+what its engine would show.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the plan; exit status 0, also for a container that asks for nothing, 1 where it would not start."""
+    """Print the plan; exit status 0, also for a container that asks for nothing, 1 if it would not start."""
     clock = Clock(time.perf_counter())
     container = bundle.read(options.bundle)
     config, trouble = configs.load_or_defaults(options.config)
@@ -96,7 +96,7 @@ def preview(container: Container, request: Request, config: Config, clock: Clock
         clock.lap("rehearsal")
     try:
         held: tuple[Lease, ...] | None = query.current(config).leases
-    except AllocationError:  # a record that this user may not read; the choice was made without it too
+    except AllocationError:  # this user may not read the record; the choice did not use it either
         held = None
     whole = snapshot.load(config, detailed=admission.snapshot.inventory.detailed)
     return Preview(container=container, config=config, inventory=whole, held=held, plan=made)

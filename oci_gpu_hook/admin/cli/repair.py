@@ -1,7 +1,7 @@
-"""Put back what running containers lost of what they were given: nodes, rights, libraries, the ld cache.
+"""Put back what running containers have lost of what they were given: nodes, rights, libraries, the ld cache.
 
-CONTAINER is the id of a container or the start of one, PID the number of a process in it. Nothing more than the
-container was given is put back; what needs a restart, such as files of another driver than the running one, is refused.
+CONTAINER is the id of a container or its beginning, PID a process in it. Only what the container was given is put back.
+What needs a restart, such as files of a driver that no longer runs, is refused.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 
-SUMMARY = "put back what running containers lost of their GPUs"
+SUMMARY = "put back what running containers have lost of their GPUs"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Mend the containers, and say what was mended; exit status 0, or 1 when one could not be."""
+    """Repair the containers, and print what was repaired; exit status 1 if one could not be."""
     config = configs.of_this_user(configs.load(options.config))
     if options.all:
         for container_id in cleanup.reconcile(config):

@@ -1,4 +1,4 @@
-"""Show what a container asks for, from which source, and what of it means less than its author may think.
+"""Show what a container asks for, from which source, and what of it has less effect than its author may expect.
 
 It reads the bundle's config.json and the configuration, and needs no driver.
 """
@@ -32,13 +32,13 @@ _GIB: Final = 1 << 30
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
+    """Describe the arguments."""
     parser.add_argument("bundle", metavar="BUNDLE", help="the container's bundle: the directory of its config.json")
     parser.add_argument("--json", action="store_true", help="as JSON: null, or schemas/request.schema.json")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the request. Raises HookError when it cannot be served as written."""
+    """Print the request. Raises HookError if it cannot be served as written."""
     reading = parse.read(bundle.read(options.bundle), configs.load(options.config))
     if options.json:
         import json
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def described(request: Request) -> Iterator[str]:
-    """Yield what is asked for, a line each."""
+    """Yield the lines that describe a request."""
     yield f"GPUs:                 {_gpus(request)}"
     yield f"asked for by:         {_SOURCES[request.source]}"
     yield f"driver capabilities:  {', '.join(request.driver_capabilities) or 'none'}"

@@ -1,7 +1,7 @@
 """Tell whether running containers still have what they were given: nodes, rights, libraries, of the running driver.
 
-CONTAINER is the id of a container or the start of one, PID the number of a process in it; without either, all
-containers that were given GPUs are looked at.
+CONTAINER is the id of a container or its beginning, PID a process in it; without either, all containers that were given
+GPUs are checked.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print what is lost; exit status 0 when nothing is, else 1. Raises HookError when there is no such container."""
+    """Print what is lost; exit status 1 if anything is. Raises HookError if there is no such container."""
     config = configs.of_this_user(configs.load(options.config))
     entries = [running.named(options.container, config)] if options.container else running.everything(config)
     found = [(entry, verify.verify(entry, config)) for entry in entries]
@@ -61,7 +61,7 @@ def to_json(entry: Entry, findings: Sequence[Finding]) -> dict[str, object]:
 
 
 def show(entry: Entry, findings: Sequence[Finding]) -> None:
-    """Print what is found of a container, for people."""
+    """Print the findings about a container for people."""
     if not findings:
         print(one_line(f"{entry.id}: has what it was given"))
     for finding in findings:

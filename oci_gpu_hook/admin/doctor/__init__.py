@@ -1,1 +1,1 @@
-"""Whether this host is fit to give containers its GPUs: a module a check, a value a finding (`oci-gpu doctor`)."""
+"""Checks whether this host can give containers its GPUs (`oci-gpu doctor`), with one module for each check."""

@@ -1,4 +1,4 @@
-"""CDI specification files: whether they can be read, whether two have one device, whether ours are of this host."""
+"""CDI specification files: whether they can be read, conflict with each other, and fit this host's driver."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _REFRESH: Final = "run `oci-gpu cdi refresh`"
 
 
 def check(host: Host) -> Iterator[Finding]:
-    """Look at the directories of specification files. Nothing is found where there are no files."""
+    """Check the directories of specification files. Without files there are no findings."""
     registry = directories.read(host.path(path) for path in host.config.cdi_spec_dirs)
     if not registry.files:
         return
@@ -61,7 +61,7 @@ def _outdated(registry: Registry, host: Host) -> Iterator[Finding]:
 
 
 def _driver_of(specification: Specification) -> str:
-    """Return the driver's version that a specification of ours, or of NVIDIA's toolkit, is for; "" for others."""
+    """Return the driver's version of a specification by this project or NVIDIA's toolkit; "" for others."""
     for hook in specification.edits.hooks:
         for argument in hook.args:
             for option in (cdi_hook.DRIVER, "--host-driver-version="):

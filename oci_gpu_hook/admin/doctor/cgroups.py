@@ -1,4 +1,4 @@
-"""Device cgroups: which kind is in force, whether its programs can be read back, and what systemd would take away."""
+"""Device cgroups: which version is in force, whether programs can be read back, what systemd would take away."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CONTROL: Final = "/run/systemd/system.control"
 
 
 def check(host: Host) -> Iterator[Finding]:
-    """Look at the mounts of cgroup file systems, the JIT's hardening, and systemd."""
+    """Check the mounts of cgroup file systems, the JIT's hardening, and systemd."""
     versions = {version for version, _, _ in cgroup_mounts(host.read_bytes("/proc/self/mountinfo"))}
     if 1 in versions:
         what = "device access is cgroup v1's (devices.allow)"
@@ -45,14 +45,14 @@ def _hardened(host: Host) -> Finding:
 
 
 def _systemd(host: Host) -> Iterator[Finding]:
-    """Find out whether drop-ins can be left: systemd rewrites the device rules of its units at every reload."""
+    """Check whether drop-ins can be written: systemd rewrites the device rules of its units at every reload."""
     try:
         status = os.stat(host.path(_CONTROL))
     except OSError:
         status = os.stat(host.path("/run/systemd"))
     if status.st_uid != 0 or status.st_mode & 0o022:
         what = f"{_CONTROL} is not root's alone"
-        why = "the hook leaves no drop-ins there, so systemctl daemon-reload takes GPUs from running containers"
+        why = "the hook writes no drop-ins there, so systemctl daemon-reload takes GPUs from running containers"
         yield Finding(check=_NAME, severity=WARNING, what=what, why=why, remedy=f"chown root {_CONTROL}; chmod go-w it")
         return
     what = "systemd runs here: containers in its scopes get drop-ins, so that daemon-reload takes nothing from them"

@@ -1,4 +1,4 @@
-"""Runs the checks one after the other. One that fails is a finding and not the end: half a host is looked at too."""
+"""Runs the checks one after the other. A check that fails is a finding, and the others run all the same."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from typing import Final
 
 
-# Each is a module of this package with check(host) -> an iterator of Findings; in this order, causes before effects.
+# Each is a module of this package with check(host), which yields Findings. Causes come before effects.
 CHECKS: Final = (
     "configuration",
     "kernel",
@@ -32,7 +32,7 @@ CHECKS: Final = (
 
 
 def host(config_path: str) -> Host:
-    """Return this host, with what its configuration and its driver say, or why they say nothing."""
+    """Return this host with its configuration and inventory, or with the reasons why these cannot be read."""
     from oci_gpu_hook.base.config import load as configs
     from oci_gpu_hook.devices.nvidia import snapshot
 
@@ -51,14 +51,14 @@ def host(config_path: str) -> Host:
 
 
 def examine(looked_at: Host, begins: Callable[[str], None] = lambda _name: None) -> Iterator[Finding]:
-    """Yield what the checks find; `begins` is told the name of each before it starts."""
+    """Yield the findings of all checks; `begins` is called with the name of each check before it runs."""
     for name in CHECKS:
         begins(name)
         yield from guarded(name, import_module(f"oci_gpu_hook.admin.doctor.{name}").check, looked_at)
 
 
 def guarded(name: str, check: Callable[[Host], Iterator[Finding]], looked_at: Host) -> Iterator[Finding]:
-    """Yield what one check finds, or that it could not be made."""
+    """Yield the findings of one check, or that it failed."""
     try:
         yield from check(looked_at)
     except HookError as error:

@@ -1,4 +1,4 @@
-"""config.toml: whether it can be read, and whether all of it means something."""
+"""config.toml: whether it can be read, and whether all of its settings have a meaning."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NAME = "configuration"
 
 
 def check(host: Host) -> Iterator[Finding]:
-    """Look at the file, its rights, and the paths that it names."""
+    """Check the file, its permissions, and the paths that it names."""
     path = host.config_path
     if host.config_trouble:
         error = host.config_trouble
@@ -49,15 +49,15 @@ def _paths(host: Host) -> Iterator[Finding]:
     }
     for key, path in named.items():
         if not os.path.isdir(path):
-            what = f"{key} names {quoted(path)}, which is no directory"
+            what = f"{key} names {quoted(path)}, which is not a directory"
             why = "the driver is looked for there and nowhere else"
             yield Finding(check=_NAME, severity=ERROR, what=what, why=why, remedy="correct it, or remove the line")
     for path in config.library_search_paths:
         if not os.path.isdir(os.path.join(config.driver_root, path.lstrip("/"))):
-            what = f"library-search-paths names {quoted(path)}, which is no directory of the driver root"
+            what = f"library-search-paths names {quoted(path)}, which is not a directory of the driver root"
             yield Finding(check=_NAME, severity=NOTE, what=what, remedy="remove it if the driver has moved")
     directory = os.path.dirname(config.log_file)
     if config.log_file and not os.path.isdir(directory):
         what = f"the log {quoted(config.log_file)} cannot be written"
-        why = f"{quoted(directory)} is no directory; containers start, their events are lost"
+        why = f"{quoted(directory)} is not a directory; containers start, their events are lost"
         yield Finding(check=_NAME, severity=WARNING, what=what, why=why, remedy=f"mkdir -p {directory}")

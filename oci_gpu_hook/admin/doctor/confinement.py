@@ -1,4 +1,4 @@
-"""SELinux and AppArmor: whether what the hook gives a container may be used there."""
+"""SELinux and AppArmor: whether they let containers use what the hook gives them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NAME: Final = "confinement"
 
 
 def check(host: Host) -> Iterator[Finding]:
-    """Look at what the kernel says of both."""
+    """Check what the kernel says about both."""
     enforcing = host.read("/sys/fs/selinux/enforce")
     if enforcing == "1":
         yield from _selinux(host)

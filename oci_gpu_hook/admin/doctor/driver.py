@@ -1,4 +1,4 @@
-"""The driver: whether the kernel's part and the libraries agree, and the parts without which nothing runs are there."""
+"""The driver: whether kernel modules and libraries have the same version, and whether essential parts exist."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _BESIDE: Final = (
 
 
 def check(host: Host) -> Iterator[Finding]:
-    """Look at what discovery found."""
+    """Check the result of discovery."""
     inventory = host.inventory
     if inventory is None:
         if host.trouble:
@@ -52,7 +52,7 @@ def check(host: Host) -> Iterator[Finding]:
     for capabilities, text in inventory.lacking:
         is_whole = essentials.NOTHING in text
         if is_whole and capabilities in _SAID:
-            continue  # above, by the library
+            continue  # reported above, for the library
         why = f"containers that ask for {' or '.join(capabilities)} get their GPUs without it, and a warning"
         remedy = _INSTALL if is_whole else _BESIDE
         yield Finding(check=_NAME, severity=NOTE if is_whole else WARNING, what=text, why=why, remedy=remedy)

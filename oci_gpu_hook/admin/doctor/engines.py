@@ -1,4 +1,4 @@
-"""The engines of this host, and whether they call the hook."""
+"""Engines: which are installed, and whether they call the hook."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _WHY: Final = "its containers ask for GPUs, and nothing gives them any"
 
 
 def check(host: Host) -> Iterator[Finding]:
-    """Ask the modules that install the hook."""
+    """Run the `check` of each engine's module."""
     found = {name: known.module(name).check(host.root) for name in known.NAMES}
     present = [name for name in known.NAMES if found[name]]
     for name in present:
-        # Docker brings containerd along and needs no handler in it: that is Kubernetes' way.
+        # Docker comes with containerd, and needs no handler in it; only Kubernetes does.
         expected = name != "containerd" or "docker" not in present
         for said in found[name]:
             if said.ok:

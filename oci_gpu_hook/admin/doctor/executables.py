@@ -1,4 +1,4 @@
-"""What engines start: whether it is installed, of this version, starts a Python that is there, and is root's alone."""
+"""The executables: whether they are installed, are of this version, start an existing Python, and belong to root."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _STATE: Final = b"{}"
 
 
 def check(host: Host) -> Iterator[Finding]:
-    """Look at both executables, and start the hook as an engine would."""
+    """Check both executables, and start the hook as an engine would."""
     directory = executables.default_directory() if host.root == "/" else executables.SYSTEM_DIRECTORY
     hook = host.path(os.path.join(directory, "oci-gpu-hook"))
     if not os.path.exists(hook):
-        what = f"{hook} is not laid"
+        what = f"{hook} is not installed"
         why = "engines have nothing to call"
         yield Finding(check=_NAME, severity=WARNING, what=what, why=why, remedy=f"{_LAY}, or `oci-gpu install ENGINE`")
         return
@@ -76,7 +76,7 @@ def _front(path: str) -> Iterator[Finding]:
 
 
 def _start(hook: str) -> Iterator[Finding]:
-    """Start the hook with a state that it must refuse, in a hostile environment: only its own words are an answer."""
+    """Start the hook in a hostile environment with a state that it must refuse, and expect its own message."""
     environment = {"PYTHONPATH": "/nonexistent", "PYTHONHOME": "/nonexistent", "LD_LIBRARY_PATH": "/nonexistent"}
     try:
         done = subprocess.run(

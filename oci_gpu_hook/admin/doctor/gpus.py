@@ -1,4 +1,4 @@
-"""The GPUs: whether the driver has all of the machine's, and keeps them awake."""
+"""The GPUs: whether the driver has all GPUs of the machine, and keeps them initialised."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NAME: Final = "gpus"
 
 
 def check(host: Host) -> Iterator[Finding]:
-    """Look at the GPUs of the inventory, and for those on the bus that are not in it."""
+    """Check the GPUs in the inventory, and find those on the bus that are not in it."""
     inventory = host.inventory
     if inventory is None:
         return
@@ -64,7 +64,7 @@ def _excluded(exclude: Sequence[str], gpus: Sequence[Gpu]) -> Iterator[Finding]:
             what = f"[allocation] exclude keeps {', '.join(found)} out of `all` and of counts"
             yield Finding(check=_NAME, severity=OK, what=what)
         else:
-            what = f"[allocation] exclude: {quoted(name)} is none of this host's GPUs"
+            what = f"[allocation] exclude: {quoted(name)} is not one of this host's GPUs"
             why = "nothing is kept out by it"
             remedy = "write an index, a UUID or a product as `oci-gpu info` shows it"
             yield Finding(check=_NAME, severity=WARNING, what=what, why=why, remedy=remedy)

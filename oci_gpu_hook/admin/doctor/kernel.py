@@ -1,4 +1,4 @@
-"""The kernel: its version, and the system calls that a container's start is made of."""
+"""The kernel: its version, and the system calls that a container's start needs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _CALLS: Final = (
 
 
 def check(_host: Host) -> Iterator[Finding]:
-    """Ask by calls that cannot succeed: a kernel that has them complains of the arguments."""
+    """Try calls that cannot succeed: a kernel that has them complains about the arguments."""
     release = os.uname().release
     version = _version(release)
     if version and version < _OLDEST:
@@ -52,7 +52,7 @@ def _version(release: str) -> tuple[int, int] | None:
 
 
 def _refusal(number: int, arguments: tuple[int | bytes, ...]) -> str:
-    """Return why the kernel would refuse any such call, "" where it looked at the arguments."""
+    """Return why the kernel refuses any such call, "" if it complains about the arguments."""
     try:
         syscalls.raw(number, *arguments)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""GPUs that two allocators hand out: the kubelet, for NVIDIA's device plugin, and this project, by count."""
+"""Kubernetes: whether the kubelet (for NVIDIA's device plugin) and this project (by count) assign the same GPUs."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from oci_gpu_hook.allocation.model import Lease
 
 _NAME: Final = "kubernetes"
-# pkg/kubelet/cm/devicemanager/checkpoint of Kubernetes: what device plugins have registered, and who was given which.
+# pkg/kubelet/cm/devicemanager/checkpoint of Kubernetes: devices that plugins have registered, and their assignment.
 _CHECKPOINT: Final = "/var/lib/kubelet/device-plugins/kubelet_internal_checkpoint"
 _LISTED: Final = 4
 
 
 def check(host: Host) -> Iterator[Finding]:
-    """Compare what the kubelet hands out with what is held by count."""
+    """Compare the kubelet's devices with those that are held by count."""
     registered = _registered(host)
     if not registered:
         return
@@ -45,7 +45,7 @@ def _uuids(lease: Lease) -> set[str]:
 
 
 def _registered(host: Host) -> set[str]:
-    """Return the devices of NVIDIA's that plugins have registered with the kubelet; replicas of one count once."""
+    """Return the NVIDIA devices that plugins have registered with the kubelet; replicas of a device count once."""
     try:
         checkpoint: Any = document.parse(host.read_bytes(_CHECKPOINT) or b"null", _CHECKPOINT)
         resources = checkpoint["Data"]["RegisteredDevices"]

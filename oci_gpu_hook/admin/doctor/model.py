@@ -1,4 +1,4 @@
-"""The values of an examination: the host as it is looked at, and what is found."""
+"""The values of the doctor: the host that is checked, and findings."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from oci_gpu_hook.devices.nvidia.model import Inventory
 
 OK: Final = "ok"
-NOTE: Final = "note"  # worth knowing; nothing is wrong
+NOTE: Final = "note"  # useful to know; nothing is wrong
 WARNING: Final = "warning"  # containers get their GPUs, but something will disappoint
 ERROR: Final = "error"  # containers that ask for GPUs fail, or are less isolated than they should be
 
 
 class Finding(Record):
-    """One thing found. what: in a sentence; why: why it matters; remedy: what to do; both "" when all is ok.
+    """A finding. what: a sentence; why: why it matters; remedy: what to do; both "" if all is well.
 
     check: the module that found it.
     """
@@ -34,10 +34,10 @@ class Finding(Record):
 
 
 class Host(Record):
-    """What is examined. root: of the files to look at, "/" but in tests; /proc and /sys are below it.
+    """The host that is checked. root: of its files, "/" except in tests; /proc and /sys are below it.
 
-    inventory: what containers can be given, None where `trouble` says why there is none.
-    config_trouble: why `config` has the defaults and not what the file says.
+    inventory: what containers can get, None if there is none, for the reason `trouble`. config_trouble: why `config`
+    has the defaults instead of the file's settings.
     """
 
     config: Config
@@ -48,11 +48,11 @@ class Host(Record):
     root: str = "/"
 
     def path(self, path: str) -> str:
-        """Return where a path of the host is for this process."""
+        """Return this process's path for a path of the host."""
         return os.path.join(self.root, path.lstrip("/"))
 
     def read_bytes(self, path: str) -> bytes:
-        """Return a file of the host, b"" where there is none."""
+        """Return the contents of a file of the host, b"" if there is none."""
         try:
             with open(self.path(path), "rb") as file:
                 return file.read()
@@ -60,7 +60,7 @@ class Host(Record):
             return b""
 
     def read(self, path: str) -> str:
-        """Return the text of a small file of the host without the white space around it, "" where there is none."""
+        """Return the text of a small file of the host without surrounding white space, "" if there is none."""
         try:
             with open(self.path(path), encoding="utf-8", errors="replace") as file:
                 return file.read(65536).strip()

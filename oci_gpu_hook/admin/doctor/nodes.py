@@ -1,4 +1,4 @@
-"""Device nodes: whether the host has those that containers need, with the kernel's numbers."""
+"""Device nodes: whether the host has those that containers need, with the driver's numbers."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ def check(host: Host) -> Iterator[Finding]:
 
 
 def _owners(nodes: Iterable[DeviceNode]) -> Iterator[Finding]:
-    """Say which nodes not everybody may open; those in /dev/dri are so on every host."""
+    """Yield findings for nodes that not everybody may open, except those in /dev/dri, which is usual."""
     found: dict[tuple[int, int, int], list[str]] = {}
     for node in edits.restricted(device_nodes.given(node) for node in nodes):
-        if not node.path.startswith(device_nodes.MIG_NODES):  # of MIG: the driver decides who may manage it
+        if not node.path.startswith(device_nodes.MIG_NODES):  # for nodes of MIG the driver decides who may open them
             found.setdefault((node.file_mode, node.uid, node.gid), []).append(node.path)
     for (mode, uid, gid), paths in found.items():
         listed = ", ".join(paths[:_LISTED]) + (f" and {len(paths) - _LISTED} more" if len(paths) > _LISTED else "")

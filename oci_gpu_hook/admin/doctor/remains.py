@@ -1,4 +1,4 @@
-"""What containers have left: leases and entries of the dead, and what the living have lost."""
+"""Containers: leases and journal entries of dead ones, and what living ones have lost."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LISTED: Final = 4
 
 
 def check(host: Host) -> Iterator[Finding]:
-    """Look at the record of leases and at the journal of every container."""
+    """Check the lease table, and the journal entry of every container."""
     directory = host.config.state_dir
     if not os.path.isdir(directory):
         return
@@ -53,8 +53,8 @@ def _record(host: Host) -> Iterator[Finding]:
     dead = [lease.container for lease in leases if processes.lives(lease.holder) is False]
     if dead:
         what = f"{_containers(dead)} {'has a lease' if len(dead) == 1 else 'have leases'} and no process any more"
-        why = "they hold nothing: whoever asks next drops them"
-        yield Finding(check=_NAME, severity=NOTE, what=what, why=why, remedy="nothing is to be done")
+        why = "they hold nothing: the next request drops them"
+        yield Finding(check=_NAME, severity=NOTE, what=what, why=why, remedy="there is nothing to do")
     unknown = [lease.container for lease in leases if processes.lives(lease.holder) is None]
     if unknown:
         what = f"nobody can tell from here whether {_containers(unknown)} still live"

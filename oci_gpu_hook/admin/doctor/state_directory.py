@@ -1,4 +1,4 @@
-"""The state directory: whose it is, and whether anything can be written there."""
+"""The state directory: its owner, and whether it can be written."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _REMEDY: Final = "name another directory of root's as dir in [state] of config.t
 
 
 def check(host: Host) -> Iterator[Finding]:
-    """Look at the directory as a start does, and make nothing."""
+    """Check the directory as a start does, without creating it."""
     path = host.config.state_dir
     try:
         status = os.lstat(path)

@@ -1,4 +1,4 @@
-"""A container of this host's own shell: the least that an engine can start, for trials and demonstrations.
+"""A minimal container with this host's shell, for the trial and for demonstrations.
 
 Its root directory holds /bin/sh, the C library and an ld cache, copied from the host, and no driver.
 """
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _TIMEOUT: Final = 120.0  # seconds; NVML may have to start every GPU
 _DIRECTORIES: Final = ("bin", "dev", "etc", "proc", "sys", "tmp", "usr/bin", "usr/lib")
-# What NVIDIA's programs need of the C library beside what the shell does; parts of libc.so.6 itself since glibc 2.34.
+# Libraries that NVIDIA's programs need in addition to the shell's; since glibc 2.34 they are part of libc.so.6.
 _LIBRARIES: Final = ("libpthread.so.0", "libdl.so.2", "librt.so.1", "libm.so.6")
 _LIBRARY_DIRECTORIES: Final = ("/lib/x86_64-linux-gnu", "/lib/aarch64-linux-gnu", "/lib64", "/usr/lib")
 _QUIET: Final = ("nosuid", "noexec", "nodev")
@@ -29,7 +29,7 @@ _CAPABILITIES: Final = ("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_MKNOD", "CAP_SETGI
 
 
 class Outcome(Record):
-    """How a container ended."""
+    """The result of a container."""
 
     status: int
     output: str
@@ -84,7 +84,7 @@ def config_json(script: str, hook: str, config: str, env: Sequence[str]) -> str:
 
 
 def run(runtime: str, work: str, name: str) -> Outcome:
-    """Run the container of the bundle `work` to its end, under a runtime with a state directory of its own."""
+    """Run the container of the bundle `work` to its end, with a state directory of its own for the runtime."""
     command = [runtime, "--root", f"{work}/runtime"]
     try:
         done = subprocess.run(
@@ -104,7 +104,7 @@ def run(runtime: str, work: str, name: str) -> Outcome:
 
 
 def _needed(program: str) -> Iterator[str]:
-    """Yield the libraries of one of the host's own programs, and its loader."""
+    """Yield the libraries, and the loader, of one of the host's programs."""
     for line in _run("ldd", program).split("\n"):
         yield from (word for word in line.split() if word.startswith("/"))
 

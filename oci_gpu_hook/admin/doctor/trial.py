@@ -1,4 +1,4 @@
-"""The trial: a real container under each OCI runtime of this host asks for a GPU, and says what it got."""
+"""The trial: starts a container that asks for a GPU under each OCI runtime of this host, and reports what it got."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 _NAME: Final = "trial"
 _PLACES: Final = ("/var/tmp", "/var/lib", "/run", "/root")  # noqa: S108  a directory in it is made by mkdtemp
 _RUNTIMES: Final = ("runc", "crun")
-# The shell's own words only. A node that opens says nothing; one without a driver behind it, as of a simulated host,
-# says "No such device or address"; one that the device cgroup refuses says "Operation not permitted".
+# Only built-in commands of the shell. A node that opens prints nothing; one without a driver, as on a simulated host,
+# prints "No such device or address"; one that the device cgroup refuses prints "Operation not permitted".
 _SCRIPT: Final = r"""
 nvidia-smi -L
 for node in /dev/nvidia0 /dev/nvidia[1-9]* /dev/nvidiactl; do
@@ -34,7 +34,7 @@ true
 
 
 def check(host: Host) -> Iterator[Finding]:
-    """Start the containers; they, and all that was made for them, are gone afterwards."""
+    """Start the containers, and remove them and all that was made for them."""
     if os.geteuid() != 0 or host.inventory is None or not _working(host):
         needs = "root" if os.geteuid() != 0 else "a driver and a GPU"
         yield Finding(check=_NAME, severity=NOTE, what=f"no container was started: that needs {needs}")

@@ -1,1 +1,1 @@
-"""Install and uninstall, an engine a module."""
+"""Installs into engines, with one module for each engine."""

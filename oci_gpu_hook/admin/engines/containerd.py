@@ -1,7 +1,8 @@
 """containerd: a runtime handler for Kubernetes (CRI) in config.toml.
 
 containerd's docs/cri/config.md. The handler is appended as a marked block, so that every other byte of the file stays.
-A drop-in by `imports` would not do: in 1.x an imported file's settings of a plugin replace all of the main file's.
+A drop-in file (`imports`) does not work: in 1.x the imported file's settings of a plugin replace all of the main
+file's.
 """
 
 from __future__ import annotations
@@ -24,15 +25,15 @@ FILE: Final = "/etc/containerd/config.toml"
 _OLDEST: Final = (1, 3)
 _BEGIN: Final = "# BEGIN oci-gpu-hook: made by `oci-gpu install containerd`, removed by `oci-gpu uninstall containerd`"
 _END: Final = "# END oci-gpu-hook"
-# The plugin that has the runtime handlers, by the version of the file's format.
+# The plugin with the runtime handlers, by the version of the file's format.
 _PLUGINS: Final = {2: "io.containerd.grpc.v1.cri", 3: "io.containerd.cri.v1.runtime"}
-_FIRST_LINES: Final = {version: f"version = {version}\n" for version in _PLUGINS}  # of a new file
-_FIRST_WITH_3: Final = (2, 0)  # containerd 2 reads version 2 as well
+_FIRST_LINES: Final = {version: f"version = {version}\n" for version in _PLUGINS}  # for a new file
+_FIRST_WITH_3: Final = (2, 0)  # containerd 2 also reads version 2
 _ANNOTATIONS: Final = '["io.oci-gpu-hook.*", "cdi.k8s.io/*"]'
 
 
 def install(target: Target) -> Steps:
-    """Return what installs the handler. Raises HookError; nothing is changed by this."""
+    """Return the changes that install the handler, without making them. Raises HookError."""
     if not target.file:
         programs.require(target.root, "containerd", _OLDEST, "version 2 of config.toml")
     if not target.runtime:
@@ -65,7 +66,7 @@ def install(target: Target) -> Steps:
 
 
 def uninstall(target: Target) -> Steps:
-    """Return what takes the handler away. Raises HookError; nothing is changed by this."""
+    """Return the changes that remove the handler, without making them. Raises HookError."""
     path = target.path(target.file or FILE)
     before = files.read(path)
     text = files.text_of(before or b"", path)
@@ -84,7 +85,7 @@ def uninstall(target: Target) -> Steps:
 
 
 def check(root: str = "/") -> list[Finding]:
-    """Return what there is to say about containerd; nothing where it is not installed."""
+    """Return the findings about containerd, none if it is not installed."""
     if not programs.find(root, "containerd"):
         return []
     path = os.path.join(root, FILE.lstrip("/"))
@@ -104,8 +105,8 @@ def check(root: str = "/") -> list[Finding]:
 
 
 def _newest_version(root: str) -> int:
-    """Return the newest version of the format that is known here and to the containerd of this machine."""
-    path = programs.find(root, "containerd") if root == "/" else ""  # another file system's programs are not run
+    """Return the newest version of the format that both this project and the installed containerd know."""
+    path = programs.find(root, "containerd") if root == "/" else ""  # programs of another file system are not run
     found = programs.version(path) if path else None
     return 3 if found and found >= _FIRST_WITH_3 else 2
 
@@ -149,7 +150,7 @@ def _block(runtime: str, version: int, handlers: dict[str, Any]) -> str:
     table = f"{runtimes}.{RUNTIME_NAME}"
     lines = [_BEGIN]
     if "runc" not in handlers:
-        # containerd 1.6 has its built-in runc handler, which is the default, only while the file names no handler.
+        # containerd 1.6 has its built-in default handler, runc, only if the file names no handler.
         lines += [f"[{runtimes}.runc]", '  runtime_type = "io.containerd.runc.v2"']
     lines += [
         f"[{table}]",
@@ -160,7 +161,7 @@ def _block(runtime: str, version: int, handlers: dict[str, Any]) -> str:
         f'    BinaryName = "{_escaped(runtime)}"',
     ]
     options = _table(handlers, "runc", "options")
-    if type(options.get("SystemdCgroup")) is bool:  # the cgroup driver is the kubelet's, whatever the handler
+    if type(options.get("SystemdCgroup")) is bool:  # the kubelet decides on the cgroup driver for all handlers
         lines.append(f"    SystemdCgroup = {str(options['SystemdCgroup']).lower()}")
     return "\n".join([*lines, _END, ""])
 
@@ -175,7 +176,7 @@ def _with_block(text: str, runtime: str, version: int, handlers: dict[str, Any])
 
 
 def _without_block(text: str, path: str) -> str:
-    """Return the text as it was before the block was appended. Raises EngineFileError for half a block."""
+    """Return the text without the appended block. Raises EngineFileError for an incomplete block."""
     before, begin, rest = text.partition(f"\n{_BEGIN}\n")
     if not begin:
         return text
@@ -186,7 +187,7 @@ def _without_block(text: str, path: str) -> str:
 
 
 def _check(after: str, path: str, before: dict[str, Any], version: int, runtime: str) -> None:
-    """Raise EngineFileError unless the new text says what the old one did, and the handler beside."""
+    """Raise EngineFileError unless the new text has the old one's settings and the handler."""
     try:
         config = tomllib.loads(after)
     except tomllib.TOMLDecodeError as error:
@@ -201,7 +202,7 @@ def _check(after: str, path: str, before: dict[str, Any], version: int, runtime:
 
 
 def _pruned(value: Any) -> Any:
-    """Return a document without empty tables, which the handler's own path may have made."""
+    """Return a document without empty tables, which the handler's path may have created."""
     if type(value) is not dict:
         return value
     pruned = {name: _pruned(member) for name, member in value.items()}

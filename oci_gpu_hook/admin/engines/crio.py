@@ -16,7 +16,7 @@ _SHARED: Final = "Podman reads the same directory"
 
 
 def install(target: Target) -> Steps:
-    """Return what registers the hook. Raises HookError; nothing is changed by this."""
+    """Return the changes that register the hook, without making them. Raises HookError."""
     if not target.hooks_directory:
         programs.require(target.root, "crio", _OLDEST, "version 1.0.0 of the hooks' format")
     notes = ("CRI-O watches the directory; nothing is to be restarted", _SHARED)
@@ -24,13 +24,13 @@ def install(target: Target) -> Steps:
 
 
 def uninstall(target: Target) -> Steps:
-    """Return what takes the hook away. Raises HookError; nothing is changed by this."""
+    """Return the changes that remove the hook, without making them. Raises HookError."""
     changes = hooks_d.uninstall(target, [hooks_directories.of_crio(target.root)])
-    return Steps(changes=changes, notes=(_SHARED + ", and does without the hook now",) if changes else ())
+    return Steps(changes=changes, notes=(_SHARED + ", and no longer has the hook",) if changes else ())
 
 
 def check(root: str = "/") -> list[Finding]:
-    """Return what there is to say about CRI-O; nothing where it is not installed."""
+    """Return the findings about CRI-O, none if it is not installed."""
     if not programs.find(root, "crio"):
         return []
     return [hooks_d.check(root, "CRI-O", "crio", hooks_directories.of_crio)]

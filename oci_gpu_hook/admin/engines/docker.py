@@ -1,8 +1,8 @@
-"""Docker, by two ways: a runtime in daemon.json, and the hook that `docker run --gpus` calls.
+"""Docker, in two ways: a runtime in daemon.json, and the hook that `docker run --gpus` calls.
 
-dockerd offers `--gpus` where it finds `nvidia-container-runtime-hook` on its PATH when it starts; then it registers
-that as prestart hook (moby, daemon/nvidia_linux.go). The name is given where NVIDIA's own is absent, in /usr/bin, where
-NVIDIA's package would put its own over it.
+dockerd offers `--gpus` if it finds `nvidia-container-runtime-hook` on its PATH at its start; then it registers that as
+prestart hook (moby, daemon/nvidia_linux.go). If NVIDIA's hook is absent, a link with that name is made in /usr/bin,
+where NVIDIA's package would replace it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _UNITS: Final = ("etc/systemd/system", "usr/lib/systemd/system", "lib/systemd/sy
 
 
 def install(target: Target) -> Steps:
-    """Return what installs the runtime and the hook. Raises HookError; nothing is changed by this."""
+    """Return the changes that install the runtime and the hook, without making them. Raises HookError."""
     if not target.file:
         programs.require(target.root, "dockerd", _OLDEST, "`docker run --gpus`")
     path = target.path(target.file or FILE)
@@ -53,7 +53,7 @@ def install(target: Target) -> Steps:
 
 
 def uninstall(target: Target) -> Steps:
-    """Return what takes both away again. Raises HookError; nothing is changed by this."""
+    """Return the changes that remove both, without making them. Raises HookError."""
     path = target.path(target.file or FILE)
     before = files.read(path)
     changes = []
@@ -76,7 +76,7 @@ def uninstall(target: Target) -> Steps:
 
 
 def check(root: str = "/") -> list[Finding]:
-    """Return what there is to say about Docker; nothing where it is not installed."""
+    """Return the findings about Docker, none if it is not installed."""
     if not programs.find(root, "dockerd"):
         return []
     path = os.path.join(root, FILE.lstrip("/"))
@@ -113,7 +113,7 @@ def _of_runtimes(daemon: dict[str, Any], root: str, remedy: str) -> Iterator[Fin
 
 
 def _check_flags(target: Target, path: str) -> None:
-    """Raise where dockerd would not start: it takes no directive both from its command line and from daemon.json."""
+    """Raise an error if dockerd would not start: it accepts no setting from both command line and daemon.json."""
     for unit in _unit_files(target):
         with open(unit, encoding="utf-8", errors="replace") as file:
             commands = [line for line in file if line.lstrip().startswith("ExecStart")]
@@ -134,7 +134,7 @@ def _unit_files(target: Target) -> Iterator[str]:
 
 
 def _link(target: Target) -> tuple[list[Change], list[str]]:
-    """Return the change that gives dockerd its hook, and a warning where another's is there."""
+    """Return the change that gives dockerd its hook, and a warning if another hook is there."""
     found = programs.find(target.root, HOOK_NAME)
     if found and not _is_ours(target.path(found)):
         return [], [f"{found} is another's: docker run --gpus stays with it, --runtime {RUNTIME_NAME} does not need it"]

@@ -24,7 +24,7 @@ _DEFAULT: Final = ("default-runtime",)
 
 
 def load(text: str, path: str) -> dict[str, Any]:
-    """Return what a daemon.json says. Raises EngineFileError."""
+    """Parse a daemon.json. Raises EngineFileError."""
     try:
         return json_text.load(text)
     except (ValueError, RecursionError) as error:
@@ -33,7 +33,7 @@ def load(text: str, path: str) -> dict[str, Any]:
 
 
 def ours(daemon: dict[str, Any]) -> dict[str, str]:
-    """Return the paths of this project's runtimes by name."""
+    """Return the paths of this project's runtimes, by name."""
     runtimes = daemon.get("runtimes")
     if type(runtimes) is not dict:
         return {}
@@ -42,12 +42,14 @@ def ours(daemon: dict[str, Any]) -> dict[str, str]:
 
 
 def check(daemon: dict[str, Any], target: Target, path: str) -> None:
-    """Raise EngineFileError where what is asked for cannot be put into a daemon.json."""
+    """Raise EngineFileError if the requested settings cannot be added to a daemon.json."""
     if not target.runtime:
         raise EngineFileError(_EXECUTABLE, "found no runc and no crun on PATH", "install runc (apt install runc)")
     runtimes = daemon.get("runtimes", {})
     if type(runtimes) is not dict:
-        raise EngineFileError(quoted(path), "has `runtimes` that are no object", "correct it as dockerd's manual says")
+        raise EngineFileError(
+            quoted(path), "has `runtimes` that are not a JSON object", "correct it as dockerd's manual says"
+        )
     if target.also_as:
         _check_second_name(target)
     for name in _names(target):
@@ -61,24 +63,24 @@ def check(daemon: dict[str, Any], target: Target, path: str) -> None:
 
 
 def lacks(daemon: dict[str, Any], target: Target) -> bool:
-    """Tell whether a daemon.json is still to be given something of what is asked for."""
+    """Tell whether a daemon.json lacks any of the requested settings."""
     there = ours(daemon)
     has_names = all(there.get(name) == target.runtime for name in _names(target))
     return not has_names or (target.default and daemon.get("default-runtime") != RUNTIME_NAME)
 
 
 def has_part(daemon: dict[str, Any]) -> bool:
-    """Tell whether anything of this project is in a daemon.json."""
+    """Tell whether a daemon.json has any setting of this project."""
     return bool(ours(daemon)) or daemon.get("default-runtime") == RUNTIME_NAME
 
 
 def with_runtimes(text: str, target: Target) -> str:
-    """Return the text of a daemon.json with what is asked for in it."""
+    """Return the text of a daemon.json with the requested settings added."""
     return _edited(text, dict.fromkeys(_names(target), target.runtime), default=target.default)
 
 
 def original(path: str, text: str, daemon: dict[str, Any]) -> tuple[bytes | None, bool]:
-    """Return what the file was before the installation, None if there was none, and whether it is unchanged since."""
+    """Return the file's contents before the installation, None if there was none, and whether it is unchanged since."""
     backup = files.read(path + BACKUP_SUFFIX)
     start = files.text_of(backup or b"", path)
     there = ours(daemon)
@@ -86,7 +88,7 @@ def original(path: str, text: str, daemon: dict[str, Any]) -> tuple[bytes | None
         if text in (_edited(start, there, default=default) for default in (False, True)):
             return backup, True
     except ValueError:
-        pass  # not the backup that it should be
+        pass  # not a valid backup
     for name in there:
         text = json_text.without_member(text, ("runtimes", name))
     if daemon.get("default-runtime") == RUNTIME_NAME:

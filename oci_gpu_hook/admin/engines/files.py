@@ -1,4 +1,4 @@
-"""Reading and changing the files of engines: never through a link, whole or not at all, and the old one kept."""
+"""Reads and changes the files of engines: never through a link, atomically, and with a backup."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _AS_ROOT: Final = "run as root, and see that the file system is writable"
 
 
 class EngineFileError(HookError):
-    """A file of an engine is not what it should be; it is left untouched."""
+    """A file of an engine is not as expected, and is not changed."""
 
 
 def read(path: str) -> bytes | None:
-    """Return the contents of a regular file, None where there is none. Raises EngineFileError."""
+    """Return the contents of a regular file, None if it does not exist. Raises EngineFileError."""
     try:
         found = os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -32,14 +32,12 @@ def read(path: str) -> bytes | None:
     except OSError as error:
         raise EngineFileError(f"cannot read {quoted(path)}", reason(error), "run as root") from None
     if stat.S_ISLNK(found.st_mode):
-        why = f"is a symbolic link to {quoted(os.readlink(path))}, which something else looks after"
-        raise EngineFileError(
-            quoted(path), why, "name the file that is meant with --file, or replace the link by a file"
-        )
+        why = f"is a symbolic link to {quoted(os.readlink(path))}, which another tool manages"
+        raise EngineFileError(quoted(path), why, "name the right file with --file, or replace the link by a file")
     if not stat.S_ISREG(found.st_mode):
-        raise EngineFileError(quoted(path), "is no regular file", "put a file there, or name another with --file")
+        raise EngineFileError(quoted(path), "is not a regular file", "put a file there, or name another with --file")
     if found.st_size > LARGEST:
-        raise EngineFileError(quoted(path), f"is larger than {LARGEST} bytes", "look whether it is what it should be")
+        raise EngineFileError(quoted(path), f"is larger than {LARGEST} bytes", "check whether it is the right file")
     try:
         with open(path, "rb") as file:
             return file.read()
@@ -48,7 +46,7 @@ def read(path: str) -> bytes | None:
 
 
 def read_link(path: str) -> str | None:
-    """Return the target of a symbolic link, None where there is nothing, "" where something else is."""
+    """Return the target of a symbolic link, None if nothing is there, "" if something else is."""
     try:
         return os.readlink(path)
     except FileNotFoundError:
@@ -67,7 +65,7 @@ def text_of(data: bytes, path: str) -> str:
 
 
 def check(changes: Sequence[Change]) -> None:
-    """Raise EngineFileError unless every change can be made, as far as that can be seen without making one."""
+    """Raise EngineFileError unless every change seems possible."""
     for change in changes:
         directory = os.path.dirname(change.path)
         while not os.path.isdir(directory) and directory != "/":
@@ -98,7 +96,7 @@ def apply(changes: Sequence[Change]) -> None:
 
 
 def diff(changes: Sequence[Change]) -> str:
-    """Return the changes as a unified diff, fit for patch(1) but for links."""
+    """Return the changes as a unified diff, which patch(1) accepts except for links."""
     parts: list[str] = []
     for change in changes:
         before, after = (_lines(change, contents) for contents in (change.before, change.after))
@@ -109,7 +107,7 @@ def diff(changes: Sequence[Change]) -> str:
 
 
 def make_directory(directory: str) -> None:
-    """Make a directory and those above it, as packages do."""
+    """Create a directory and its parents, with the modes that packages use."""
     os.makedirs(directory, 0o755, exist_ok=True)  # noqa: TID251
 
 
@@ -130,7 +128,7 @@ def _make(change: Change) -> None:
 
 
 def _is_backup(path: str, data: bytes) -> bool:
-    """Tell whether this is what the backup keeps; the backup has served when that is back in its place."""
+    """Tell whether the backup has these contents; when they are restored, the backup is no longer needed."""
     try:
         with open(path + BACKUP_SUFFIX, "rb") as file:
             return file.read() == data
@@ -146,7 +144,7 @@ def _remove_backup(path: str) -> None:
 
 
 def _put(path: str, data: bytes, like: str) -> None:
-    """Put data in the place of a file in one step, with the owner and mode of the file `like`, if there is one."""
+    """Replace a file atomically, with the owner and mode of the file `like`, if that exists."""
     try:
         found = os.stat(like)
         owner, mode = (found.st_uid, found.st_gid), found.st_mode & 0o7777

@@ -1,8 +1,8 @@
-"""The oci-hooks format of Podman and CRI-O: a JSON file in a directory that the engine reads (`hooks_directories`).
+"""Registers the hook in the oci-hooks format of Podman and CRI-O: a JSON file in a directory that the engine reads.
 
-oci-hooks(5). Its conditions know the command, annotations and bind mounts of a container, not its environment, by which
-most containers ask; so the hook is called for every container, and its front answers those that ask for nothing.
-One argument list serves both stages: at poststop the state says `stopped`.
+oci-hooks(5). Its conditions can test the command, annotations and bind mounts of a container, but not its environment,
+by which most containers ask. So the hook is called for every container, and its front ends at once for those that ask
+for nothing. Both stages share one argument list: at poststop the state says `stopped`.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ def document(hook: str) -> dict[str, object]:
 
 
 def install(target: Target, read: Sequence[Directories]) -> tuple[Change, ...]:
-    """Return the changes that register the hook, () where it is registered. Raises HookError.
+    """Return the changes that register the hook, () if it is registered. Raises HookError.
 
-    read: the directories that an engine reads, for each kind of user that has its own.
+    read: the directories that an engine reads, for each kind of user with its own.
     """
     changes = []
     after = json.dumps(document(target.hook), indent=2).encode() + b"\n"
@@ -55,7 +55,7 @@ def install(target: Target, read: Sequence[Directories]) -> tuple[Change, ...]:
 
 
 def uninstall(target: Target, read: Sequence[Directories]) -> tuple[Change, ...]:
-    """Return the changes that take the hook away, () where it is not there. Raises HookError."""
+    """Return the changes that remove the hook, () if it is not registered. Raises HookError."""
     directories = [path for each in read for path in each.paths]
     changes = []
     for directory in dict.fromkeys([target.hooks_directory] if target.hooks_directory else [USUAL, *directories]):
@@ -70,7 +70,7 @@ def uninstall(target: Target, read: Sequence[Directories]) -> tuple[Change, ...]
 
 
 def check(root: str, engine: str, command: str, reads: Callable[[str], Directories]) -> Finding:
-    """Return what there is to say about the hook's file in the directories that an engine reads."""
+    """Return the findings about the hook's file in the directories that an engine reads."""
     remedy = f"run `oci-gpu install {command}`"
     try:
         directories = reads(root)
@@ -83,7 +83,7 @@ def check(root: str, engine: str, command: str, reads: Callable[[str], Directori
         where = " nor in ".join(os.path.dirname(path) for path in files_there) or "any directory"
         text = f"{engine} does not know the hook: there is no {FILE_NAME} in {where}, where it reads hooks{said}"
         return Finding(ok=False, text=text, remedy=remedy)
-    path = [*contents][-1]  # of one name the last directory's counts
+    path = [*contents][-1]  # of several files with one name the last directory's counts
     hook = _hook_of(contents[path])
     if not hook or not os.access(os.path.join(root, hook.lstrip("/")), os.X_OK):
         return Finding(ok=False, text=f"{engine}: {path} names no hook that can be run", remedy=remedy)
@@ -91,12 +91,12 @@ def check(root: str, engine: str, command: str, reads: Callable[[str], Directori
 
 
 def _chosen(target: Target, directories: Directories) -> str:
-    """Return the path of the hook's file in the one of an engine's directories that is to have it."""
+    """Return the path of the hook's file in the chosen one of an engine's directories."""
     if target.hooks_directory:
         path = _file(target, target.hooks_directory)
         if not os.path.isdir(os.path.dirname(path)):
             remedy = "make it, and name it as hooks_dir in the engine's configuration"
-            raise EngineFileError(quoted(os.path.dirname(path)), "is no directory", remedy)
+            raise EngineFileError(quoted(os.path.dirname(path)), "is not a directory", remedy)
         return path
     if not directories.paths:
         why = "has the engine read hooks from no directory"

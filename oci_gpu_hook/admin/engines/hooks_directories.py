@@ -1,4 +1,4 @@
-"""What an engine is told in whichever of its configuration files: where it reads hooks (`hooks_dir`), Podman's runtime.
+"""Reads an engine's configuration files: the directories of hooks (`hooks_dir`), and Podman's runtime.
 
 Podman: containers.conf(5), containers-config(5) of Podman 6. CRI-O: crio.conf(5), crio.conf.d(5).
 """
@@ -23,21 +23,21 @@ _SYSTEM: Final = ("/usr/share/containers", "/etc/containers")
 
 
 class Directories(Record):
-    """The directories that an engine reads hooks from. said_in: the file that says so, "" where it is the default."""
+    """The directories from which an engine reads hooks. said_in: the file that says so, "" for the default."""
 
     paths: tuple[str, ...] = (USUAL,)
     said_in: str = ""
 
 
 class Runtime(Record):
-    """The name or path of the runtime that Podman is told to use, "" where it is not. said_in: as in Directories."""
+    """The name or path of Podman's configured runtime, "" for none. said_in: as in Directories."""
 
     value: str = ""
     said_in: str = ""
 
 
 def podman_runtime(root: str) -> Runtime:
-    """Return what root's Podman is told of its runtime. Raises EngineFileError."""
+    """Return the configured runtime of root's Podman. Raises EngineFileError."""
     found = Runtime()
     for source in _of_containers(root, _SYSTEM, "rootful"):
         value = _value(_followed(root, source), ("engine", "runtime"))
@@ -47,12 +47,12 @@ def podman_runtime(root: str) -> Runtime:
 
 
 def of_podman(root: str) -> Directories:
-    """Return those of root's Podman in the file system at `root`. Raises EngineFileError."""
+    """Return the directories of root's Podman in the file system at `root`. Raises EngineFileError."""
     return _last_word(root, _of_containers(root, _SYSTEM, "rootful"), ("engine", "hooks_dir"))
 
 
 def of_rootless_podman(root: str) -> Directories:
-    """Return those of the Podman of users, and of the user that this process is one of. Raises EngineFileError."""
+    """Return the directories of the Podman of users, including this process's user. Raises EngineFileError."""
     sources = list(_of_containers(root, _SYSTEM, "rootless"))
     if root == "/" and os.geteuid():
         own_drop_ins = f"containers.rootless.conf.d/{os.geteuid()}"
@@ -63,13 +63,13 @@ def of_rootless_podman(root: str) -> Directories:
 
 
 def of_crio(root: str) -> Directories:
-    """Return those of CRI-O. Raises EngineFileError."""
+    """Return the directories of CRI-O. Raises EngineFileError."""
     sources = ["/etc/crio/crio.conf", *_drop_ins(root, "/etc/crio/crio.conf.d")]
     return _last_word(root, sources, ("crio", "runtime", "hooks_dir"))
 
 
 def _of_containers(root: str, bases: Sequence[str], whose: str) -> list[str]:
-    """Return the containers.conf files of some directories, the last word last."""
+    """Return the containers.conf files in some directories, in ascending order of precedence."""
     found = [f"{base}/containers.conf" for base in bases]
     for base in bases:
         found += _drop_ins(root, f"{base}/containers.conf.d")
@@ -87,7 +87,7 @@ def _drop_ins(root: str, directory: str) -> list[str]:
 
 
 def _last_word(root: str, sources: Iterable[str], key: Sequence[str]) -> Directories:
-    """Read the files in order. A list replaces those before it, unless it says {append = true}, which stays said."""
+    """Read the files in order. A list replaces earlier ones, unless {append = true} was set, which stays in force."""
     paths: list[str] = [USUAL]
     said_in = ""
     appends = False
@@ -106,7 +106,7 @@ def _last_word(root: str, sources: Iterable[str], key: Sequence[str]) -> Directo
 
 
 def _followed(root: str, source: str) -> str:
-    """Return where a file is for this process. Distributions link such files, and nothing is written to them."""
+    """Return this process's path of a file. Links are followed, since distributions use them and nothing is written."""
     path = os.path.join(root, source.lstrip("/"))
     target = files.read_link(path) or ""
     if root != "/" and target.startswith("/"):
@@ -115,7 +115,7 @@ def _followed(root: str, source: str) -> str:
 
 
 def _value(path: str, key: Sequence[str]) -> Any:
-    """Return the value of a key in a TOML file, None where either is not there. Raises EngineFileError."""
+    """Return the value of a key in a TOML file, None if the file or the key is missing. Raises EngineFileError."""
     contents = files.read(path)
     if contents is None:
         return None

@@ -1,7 +1,7 @@
-"""Changing one member of a JSON file as its owner would by hand: every other byte stays.
+"""Changes one member of a JSON file as a person would in an editor: every other byte stays.
 
-Parsing and dumping would keep the order of members, but not their layout. Values are found with the standard library's
-decoder; only the span of the member that changes is written.
+Parsing and dumping would keep the order of members, but not their layout. The standard library's decoder finds the
+values; only the span of the changed member is rewritten.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _DECODER: Final = json.JSONDecoder()
 
 
 class Member(Record):
-    """A member of an object: where its key begins, and where its value begins and ends."""
+    """A member of an object: where its key begins, and the span of its value."""
 
     key: str
     start: int
@@ -30,29 +30,29 @@ class Member(Record):
 
 
 class Object(Record):
-    """An object: where its braces are, and its members."""
+    """An object: the positions of its braces, and its members."""
 
     start: int
     end: int
     members: tuple[Member, ...]
 
     def find(self, key: str) -> Member | None:
-        """Return the member of that name."""
+        """Return the member with that name."""
         return next((member for member in self.members if member.key == key), None)
 
 
 def load(text: str) -> dict[str, Any]:
-    """Return the object that a text holds, {} for an empty text. Raises ValueError, also for a key that comes twice."""
+    """Return the object in a text, {} for an empty text. Raises ValueError, also for a duplicate key."""
     if not text.strip(_WHITESPACE):
         return {}
     document = json.loads(text, object_pairs_hook=_unique)
     if type(document) is not dict:
-        raise ValueError("is no JSON object")
+        raise ValueError("is not a JSON object")
     return document
 
 
 def with_member(text: str, path: Sequence[str], value: object) -> str:
-    """Return the text of an object with the member at a path of keys set. Raises ValueError where no object is."""
+    """Return the text of an object with the member at a path of keys set. Raises ValueError if that is impossible."""
     if not text.strip(_WHITESPACE):
         text = "{}\n"
     unit = _unit(text)
@@ -67,13 +67,13 @@ def with_member(text: str, path: Sequence[str], value: object) -> str:
             written = _written(value, _indentation(text, member.start), unit, text)
             return text[: member.value] + written + text[member.end :]
         if text[member.value] != "{":
-            raise ValueError(f"{key} is no JSON object")
+            raise ValueError(f"{key} is not a JSON object")
         found = _object(text, member.value)
     raise ValueError("no path")
 
 
 def without_member(text: str, path: Sequence[str]) -> str:
-    """Return the text without the member at a path of keys, and without objects that this leaves empty."""
+    """Return the text without the member at a path of keys, and without objects that are then empty."""
     objects = [_object(text, _skip(text, 0))]
     for key in path[:-1]:
         member = objects[-1].find(key)
@@ -140,13 +140,13 @@ def _skip(text: str, at: int) -> int:
 
 
 def _indentation(text: str, at: int) -> str:
-    """Return the white space that the line of a place begins with."""
+    """Return the white space at the beginning of the line of a position."""
     line = text[text.rfind("\n", 0, at) + 1 : at]
     return line[: len(line) - len(line.lstrip(" \t"))]
 
 
 def _unit(text: str) -> str:
-    """Return by what the text indents: what its first member stands after, four blanks where that does not tell."""
+    """Return the text's unit of indentation: that of its first member, or four blanks."""
     found = _object(text, _skip(text, 0))
     if found.members and "\n" in text[found.start : found.members[0].start]:
         return _indentation(text, found.members[0].start) or "    "

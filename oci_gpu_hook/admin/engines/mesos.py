@@ -1,6 +1,6 @@
-"""Mesos agents: a launcher directory with the front in place of mesos-containerizer, and links to all else.
+"""Mesos agents: a launcher directory with the front as mesos-containerizer, and links to all other programs.
 
-The real directory stays as packages have it. The agent takes every program of its own from --launcher_dir by name.
+The real directory is not changed. The agent finds each of its programs in --launcher_dir by name.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _REMEDY: Final = "name the directory that Mesos' package has installed: --launch
 
 
 def front_of(target: Target) -> tuple[str, str]:
-    """Return where the front goes, and the real helper that it stands before."""
+    """Return the path of the front, and that of the real helper."""
     return os.path.join(_output(target), HELPER), os.path.join(_launcher(target), HELPER)
 
 
 def install(target: Target) -> Steps:
-    """Return the links of the new launcher directory; the front is laid beside them. Raises HookError."""
+    """Return the links of the new launcher directory; the front is installed beside them. Raises HookError."""
     launcher, output = _launcher(target), _output(target)
     names = _programs(launcher)
     front, _ = front_of(target)
@@ -49,7 +49,7 @@ def install(target: Target) -> Steps:
 
 
 def uninstall(target: Target) -> Steps:
-    """Return what takes the launcher directory away. Raises HookError."""
+    """Return the changes that remove the launcher directory. Raises HookError."""
     output = _output(target)
     front, _ = front_of(target)
     if not os.path.lexists(front):
@@ -68,7 +68,7 @@ def uninstall(target: Target) -> Steps:
 
 
 def check(root: str = "/") -> list[Finding]:
-    """Return what there is to say about the launcher directory at its usual place; nothing where there is none."""
+    """Return the findings about the launcher directory at its usual path, none if it does not exist."""
     output = os.path.join(root, OUTPUT.lstrip("/"))
     front = os.path.join(output, HELPER)
     if not os.path.lexists(front):
@@ -90,7 +90,7 @@ def _output(target: Target) -> str:
 
 
 def _programs(launcher: str) -> list[str]:
-    """Return the names in the real launcher directory. Raises EngineFileError where it is none."""
+    """Return the names in the real launcher directory. Raises EngineFileError if it is not one."""
     try:
         names = sorted(os.listdir(launcher))
     except OSError as error:
@@ -106,7 +106,7 @@ def _programs(launcher: str) -> list[str]:
 def _link(path: str, target: str) -> Change:
     before = files.read_link(path)
     if before == "":
-        raise EngineFileError(quoted(path), "is no symbolic link", "name an empty directory as --output")
+        raise EngineFileError(quoted(path), "is not a symbolic link", "name an empty directory as --output")
     encoded = None if before is None else os.fsencode(before)
     return Change(path=path, before=encoded, after=os.fsencode(target), link=True)
 

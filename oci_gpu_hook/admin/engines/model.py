@@ -1,4 +1,4 @@
-"""The values of an installation: where it goes, what it changes, and what a check finds."""
+"""The values of an installation: its target, its changes, and findings."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ BACKUP_SUFFIX: Final = ".before-oci-gpu-hook"
 
 
 class Target(Record):
-    """Where an engine is to be taught this project.
+    """Where this project is installed into an engine.
 
     root: of the file system that has the engine, "/" or that of an image being built. hook, runtime: the executables,
     as paths in it; runtime is "" where there is no runc and no crun. file: the engine's configuration file where it is
-    not the usual one. hooks_directory: likewise. default: make the runtime the engine's default. also_as: a second name
-    for it, in Docker. as_runtime: make it Podman's runtime. real_runtime: the one behind it. launcher_directory,
-    output: of Mesos, its own and the one to make of it.
+    not the usual one. hooks_directory: the same for hooks. default: make the runtime the engine's default. also_as: a
+    second name for it, in Docker. as_runtime: make it Podman's runtime. real_runtime: the one behind it.
+    launcher_directory, output: for Mesos, its own directory and the new one.
     """
 
     root: str = "/"
@@ -37,14 +37,14 @@ class Target(Record):
     output: str = ""
 
     def path(self, path: str) -> str:
-        """Return where a path of the target's file system is for this process."""
+        """Return this process's path for a path of the target's file system."""
         return os.path.join(self.root, path.lstrip("/"))
 
 
 class Change(Record):
-    """A file that is made, replaced or removed. before, after: its contents, None where there is no such file.
+    """A file that is created, replaced or removed. before, after: its contents, None if there is no such file.
 
-    link: the change is about a symbolic link, and the contents are its target. backup: keep what was there before.
+    link: the file is a symbolic link, and the contents are its target. backup: keep the old file.
     """
 
     path: str
@@ -55,7 +55,7 @@ class Change(Record):
 
 
 class Steps(Record):
-    """What is to be done. notes: what is left to the operator, such as a restart. warnings: what may disappoint."""
+    """The steps of an installation. notes: what is left to the operator, such as a restart. warnings: problems."""
 
     changes: tuple[Change, ...]
     notes: tuple[str, ...] = ()
@@ -63,7 +63,7 @@ class Steps(Record):
 
 
 class Finding(Record):
-    """What a check found. ok: whether all is well; remedy: what to do where it is not."""
+    """A finding of a check. ok: whether all is well; remedy: what to do if not."""
 
     ok: bool
     text: str

@@ -17,7 +17,7 @@ _SHARED: Final = "CRI-O reads the same directory"
 
 
 def install(target: Target) -> Steps:
-    """Return what registers the hook. Raises HookError; nothing is changed by this."""
+    """Return the changes that register the hook, without making them. Raises HookError."""
     if not target.hooks_directory:
         programs.require(target.root, "podman", _OLDEST, "version 1.0.0 of the hooks' format")
     notes: tuple[str, ...] = (
@@ -29,18 +29,18 @@ def install(target: Target) -> Steps:
     if not target.as_runtime:
         return Steps(changes=changes, notes=notes)
     of_runtime, warnings = podman_runtime.install(target)
-    notes = (*notes, f"new containers are made by {target.runtime}; those that there are keep their runtime")
+    notes = (*notes, f"new containers use {target.runtime}; existing ones keep their runtime")
     return Steps(changes=(*changes, *of_runtime), notes=notes, warnings=warnings)
 
 
 def uninstall(target: Target) -> Steps:
-    """Return what takes the hook away. Raises HookError; nothing is changed by this."""
+    """Return the changes that remove the hook, without making them. Raises HookError."""
     changes = (*hooks_d.uninstall(target, _read(target.root)), *podman_runtime.uninstall(target))
-    return Steps(changes=changes, notes=(_SHARED + ", and does without the hook now",) if changes else ())
+    return Steps(changes=changes, notes=(_SHARED + ", and no longer has the hook",) if changes else ())
 
 
 def check(root: str = "/") -> list[Finding]:
-    """Return what there is to say about Podman; nothing where it is not installed."""
+    """Return the findings about Podman, none if it is not installed."""
     if not programs.find(root, "podman"):
         return []
     found = [hooks_d.check(root, "Podman", "podman", hooks_directories.of_podman)]

@@ -1,4 +1,4 @@
-"""oci-gpu-runtime as Podman's runtime, of root and of all users: a drop-in of containers.conf(5)."""
+"""Makes oci-gpu-runtime the runtime of Podman, for root and all users, by a drop-in of containers.conf(5)."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ if TYPE_CHECKING:
 
 FILE: Final = "/etc/containers/containers.conf.d/oci-gpu-hook.conf"
 _FIRST_LINE: Final = "# Made by `oci-gpu install podman --runtime`, removed by `oci-gpu uninstall podman`."
-# Podman's own lists (containers.conf(5)), which a drop-in replaces: runtimes that log in JSON, that do without cgroups.
+# Podman's lists of runtimes that log in JSON, and that work without cgroups (containers.conf(5)); a drop-in replaces
+# them.
 _JSON: Final = ("crun", "runc", "kata", "runsc", "youki", "krun")
 _NO_CGROUPS: Final = ("crun", "krun")
 
 
 def install(target: Target) -> tuple[tuple[Change, ...], tuple[str, ...]]:
-    """Return the change that makes the runtime Podman's, and warnings. Raises HookError."""
+    """Return the change that makes the runtime Podman's default, and warnings. Raises HookError."""
     if not target.runtime:
         raise EngineFileError("oci-gpu-runtime", "found no runc and no crun on PATH", "install crun or runc")
     chosen = hooks_directories.podman_runtime(target.root)
@@ -40,14 +41,14 @@ def install(target: Target) -> tuple[tuple[Change, ...], tuple[str, ...]]:
 
 
 def uninstall(target: Target) -> tuple[Change, ...]:
-    """Return the change that gives Podman its own runtime back, () where it has it. Raises HookError."""
+    """Return the change that restores Podman's own runtime, () if it is in use. Raises HookError."""
     path = target.path(FILE)
     before = _ours(path)
     return () if before is None else (Change(path=path, before=before, after=None),)
 
 
 def check(root: str) -> list[Finding]:
-    """Return what there is to say about the drop-in; nothing where there is none."""
+    """Return the findings about the drop-in, none if it does not exist."""
     path = os.path.join(root, FILE.lstrip("/"))
     remedy = "run `oci-gpu install podman --runtime`"
     try:
@@ -65,7 +66,7 @@ def check(root: str) -> list[Finding]:
 
 
 def _ours(path: str) -> bytes | None:
-    """Return the drop-in, None where there is none. Raises EngineFileError where another's has its name."""
+    """Return the drop-in, None if there is none. Raises EngineFileError if another's file has its name."""
     contents = files.read(path)
     if contents is not None and not contents.startswith(_FIRST_LINE.encode()):
         raise EngineFileError(quoted(path), "is not this project's", "move it away first")

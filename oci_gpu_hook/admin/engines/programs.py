@@ -1,4 +1,4 @@
-"""Which engine is installed, and in which version."""
+"""Finds installed engines and their versions."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-# Where systemd starts services from (systemd.exec(5), DEFAULT_PATH), so where engines find what they call.
+# The PATH of systemd's services (systemd.exec(5), DEFAULT_PATH), where engines find the programs that they call.
 DIRECTORIES: Final = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 
 
 def find(root: str, name: str) -> str:
-    """Return the path, in the file system at `root`, of a program that engines find by name; "" where there is none."""
+    """Return the path, in the file system at `root`, of a program that engines find by name; "" if there is none."""
     for directory in DIRECTORIES:
         path = f"{directory}/{name}"
         there = os.path.join(root, path.lstrip("/"))
-        if os.path.islink(there) or os.access(there, os.X_OK):  # an absolute link leads astray, seen from here
+        if os.path.islink(there) or os.access(there, os.X_OK):  # an absolute link leads elsewhere for this process
             return path
     return ""
 
 
 def require(root: str, name: str, oldest: tuple[int, int], needs: str) -> None:
-    """Raise HookError unless the program is installed, and on this machine in a version that can do what is needed.
+    """Raise HookError unless the program is installed and, on this machine, is recent enough.
 
-    Another file system's programs are not run: they may be another machine's.
+    Programs of another file system are not run, since they may be for another machine.
     """
     path = find(root, name)
     if not path:
@@ -42,7 +42,7 @@ def require(root: str, name: str, oldest: tuple[int, int], needs: str) -> None:
 
 
 def version(path: str) -> tuple[int, int] | None:
-    """Return major and minor version as `PROGRAM --version` has them, None where it does not say."""
+    """Return the major and minor version from `PROGRAM --version`, None if it does not show them."""
     import re
     import subprocess
 

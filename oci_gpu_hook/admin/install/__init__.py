@@ -1,1 +1,1 @@
-"""Installs the executables that engines start."""
+"""Installs the executables that engines start, and what they need."""

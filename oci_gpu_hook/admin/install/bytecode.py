@@ -1,7 +1,8 @@
-"""Byte-compiles the package for the hook, which itself writes nothing and would else compile at every start.
+"""Byte-compiles the package for the hook, which writes nothing itself and would otherwise compile at every start.
 
-Installed code gets `unchecked-hash` files (PEP 552): they stay right where an image build or OSTree gives every file
-the same time. A checkout gets the usual time-stamped ones, so that edits are seen. Not on the way of a container.
+Installed code gets `unchecked-hash` files (PEP 552), which stay valid when an image build or OSTree gives every file
+the same time. A checkout gets the usual time-stamped files, so that edits take effect. No container's start imports
+this.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _TIMESTAMP = 0
 
 
 def compile_package(package: str, *, is_checkout: bool) -> list[str]:
-    """Bring the byte code of every module up to date, whatever PYTHONDONTWRITEBYTECODE says.
+    """Bring the byte code of every module up to date, even if PYTHONDONTWRITEBYTECODE is set.
 
     Returns warnings: without byte code the hook still works, slower.
     """
@@ -41,7 +42,7 @@ def compile_package(package: str, *, is_checkout: bool) -> list[str]:
 
 
 def byte_code(source: str, path: str) -> bytes:
-    """Return what a `.pyc` file of a script holds (PEP 552), for interpreters that are given that file to run."""
+    """Return the contents of a `.pyc` file of a script (PEP 552), which an interpreter can run directly."""
     from importlib.util import MAGIC_NUMBER, source_hash
 
     code = compile(source, path, "exec", dont_inherit=True)
@@ -49,12 +50,12 @@ def byte_code(source: str, path: str) -> bytes:
 
 
 def stale(package: str, *, is_checkout: bool) -> list[str]:
-    """Return the modules whose byte code is missing or not that of their source. Raises OSError."""
+    """Return the modules whose byte code is missing or does not match their source. Raises OSError."""
     return [source for source in _modules(package) if not _is_current(source, _target(source), is_checkout=is_checkout)]
 
 
 def _target(source: str) -> str:
-    # Not importlib's cache_from_source: it heeds PYTHONPYCACHEPREFIX, and the isolated hook does not.
+    # Not importlib's cache_from_source, which heeds PYTHONPYCACHEPREFIX; the isolated hook does not.
     directory, name = os.path.split(source)
     return os.path.join(directory, "__pycache__", f"{name[:-3]}.{sys.implementation.cache_tag}.pyc")
 
@@ -65,7 +66,7 @@ def _modules(package: str) -> Iterator[str]:
 
 
 def _is_current(source: str, target: str, *, is_checkout: bool) -> bool:
-    """Compare the 16 bytes at the start of the byte code (PEP 552) with the source."""
+    """Compare the 16-byte header of the byte code (PEP 552) with the source."""
     from importlib.util import MAGIC_NUMBER, source_hash
 
     try:

@@ -1,7 +1,7 @@
-"""Installs what engines start: the static front where it was built, and the stubs that start Python.
+"""Installs what engines start: the static front, if it was built, and the stubs that start Python.
 
-It starts the hook by an absolute interpreter with `-I -S` on byte-compiled code, whatever environment,
-working directory or site configuration it is started in; pip's console script does not. Not on the way of a container.
+These start the hook by an absolute interpreter path with `-I -S` on byte-compiled code, in any environment, working
+directory or site configuration, which pip's console script does not. No container's start imports this.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 SYSTEM_DIRECTORY: Final = "/usr/libexec/oci-gpu-hook"
 PACKAGE: Final = os.path.dirname(os.path.abspath(oci_gpu_hook.__file__))
 
-# BINPRM_BUF_SIZE of kernels before 5.1 (include/uapi/linux/binfmts.h); longer #! lines are cut without a word.
+# BINPRM_BUF_SIZE of kernels before 5.1 (include/uapi/linux/binfmts.h), which silently cut longer #! lines.
 _LONGEST_SHEBANG: Final = 127
 _STUB: Final = """\
 # Written by `oci-gpu hook-path`: starts oci_gpu_hook.{module} from one directory, with nothing else on the path.
@@ -58,7 +58,7 @@ exec {program} "$@"
 
 
 class Executables(Record):
-    """What was installed, as absolute paths; `runtime` and `runtime_stub` are "" where no real runtime was found."""
+    """The installed files as absolute paths; `runtime` and `runtime_stub` are "" if no real runtime was found."""
 
     hook: str
     hook_stub: str
@@ -68,7 +68,7 @@ class Executables(Record):
 
 
 def default_directory() -> str:
-    """Return where the executables belong: with the virtual environment, system or user that has the package."""
+    """Return the directory of the executables: in the virtual environment, system or user directory of the package."""
     if sys.prefix != sys.base_prefix:
         return os.path.join(sys.prefix, "libexec", "oci-gpu-hook")
     if os.geteuid() == 0:
@@ -79,13 +79,13 @@ def default_directory() -> str:
 
 
 def write(directory: str = "", real_runtime: str = "", interpreter: str = "") -> Executables:
-    """Install `oci-gpu-hook` and `oci-gpu-runtime` in a directory, each in one step and only where it differs.
+    """Install `oci-gpu-hook` and `oci-gpu-runtime` in a directory, each atomically and only if it differs.
 
-    `real_runtime` is what oci-gpu-runtime stands before (default: runc, else crun, of PATH); `interpreter` a Python of
-    this one's version (default: the distribution's, else this one without its virtual environment).
-    Raises HookError where others could write what root would run, or where nothing that starts can be installed.
+    `real_runtime` is the runtime behind oci-gpu-runtime (default: runc or else crun on PATH); `interpreter` a Python of
+    this one's version (default: the distribution's, or else this one without its virtual environment). Raises HookError
+    if others could write what root would run, or if nothing that starts can be installed.
     """
-    umask = os.umask(0o022)  # rootless engines run and read what a root with a stricter umask installs
+    umask = os.umask(0o022)  # rootless engines must be able to run and read the files, also if root's umask is stricter
     try:
         return _write(os.path.abspath(directory or default_directory()), real_runtime, interpreter)
     finally:
@@ -124,12 +124,12 @@ def _write(directory: str, real_runtime: str, interpreter: str) -> Executables:
 
 
 def write_mesos_front(path: str, real_helper: str, interpreter: str = "", config: str = DEFAULT_PATH) -> str:
-    """Install the front of `mesos-containerizer` at `path`, before `real_helper`; returns the path of its stub.
+    """Install the front of `mesos-containerizer`, the program `real_helper`, at `path`; return the path of its stub.
 
     The stub calls `main(arguments, real_helper, path, config)` of entrypoints.mesos.shim with the number of a
-    descriptor, then the arguments of the call as they were, its name first. The descriptor holds the numbers of ignored
-    signals, then the entries of the environment, each ended by NUL. Raises HookError where the front was not built: a
-    script cannot be started from the sealed memory file of a Mesos agent.
+    descriptor, then the arguments of the call as they were, its name first. The descriptor contains the numbers of
+    ignored signals, then the entries of the environment, each ended by NUL. Raises HookError if the front was not
+    built, because a Mesos agent cannot start a script from its sealed memory file.
     """
     interpreter = usable_interpreter(interpreter)
     check_owners(PACKAGE, tree=True)
@@ -144,12 +144,12 @@ def write_mesos_front(path: str, real_helper: str, interpreter: str = "", config
 
 
 def is_checkout() -> bool:
-    """Tell whether this package is edited where it lies, beside its pyproject.toml."""
+    """Tell whether this package is a checkout, beside its pyproject.toml."""
     return os.path.exists(os.path.join(os.path.dirname(PACKAGE), "pyproject.toml"))
 
 
 def _directories() -> list[str]:
-    """Return where the hook's modules are: the package's place and, where that is another, nvidia-ml-py's."""
+    """Return the directories of the hook's modules: the package's and, if that differs, nvidia-ml-py's."""
     from importlib.util import find_spec
 
     home = os.path.dirname(PACKAGE)
@@ -159,9 +159,9 @@ def _directories() -> list[str]:
 
 
 def _write_stub(path: str, module: str, arguments: str, interpreter: str, *, runs_alone: bool = False) -> str:
-    """Write the script that starts an entry point, and return its path; with `c` behind it, its byte code.
+    """Write the script that starts an entry point, and return its path; its byte code has a `c` appended.
 
-    Raises HookError where only a #! line could start it and the interpreter's path does not fit one.
+    Raises HookError if only a #! line could start it, and the interpreter's path does not fit into one.
     """
     shebang = os.fsencode(f"#!{interpreter} {INTERPRETER_OPTIONS}\n")
     fits = len(shebang) <= _LONGEST_SHEBANG and not any(c.isspace() for c in interpreter)

@@ -1,4 +1,4 @@
-"""The static front as a file: a copy of the one that setup.py builds, with its role and its paths written into it."""
+"""Writes the static front: a copy of the one that setup.py builds, with a role and paths written into it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from typing import Final
 
 TEMPLATE: Final = os.path.join(os.path.dirname(os.path.abspath(__file__)), "front.elf")
-# struct block of front/front.h: magic, role, then three paths of this many bytes, NUL included.
+# struct block of front/front.h: magic, role, then three paths of this many bytes, including NUL.
 MAGIC: Final = b"oci-gpu-front-1\0"
 _ROLE_SIZE: Final = 16
 _PATH_SIZE: Final = 1024
 
 
 class Front(Record):
-    """What a front says of itself; is_current: whether its code is that of the template."""
+    """The role and paths in a front; is_current: whether its code is that of the template."""
 
     interpreter: str
     stub: str
@@ -29,7 +29,7 @@ class Front(Record):
 
 
 def write_front(path: str, role: str, interpreter: str, stub: str, program: str = "") -> bool:
-    """Write a copy of the front that knows its role and paths. False: no template, or too long a path."""
+    """Write a copy of the front with its role and paths. Return False if there is no template or a path is too long."""
     try:
         with open(TEMPLATE, "rb") as file:
             template = file.read()
@@ -47,7 +47,7 @@ def write_front(path: str, role: str, interpreter: str, stub: str, program: str 
 
 
 def read_front(path: str) -> Front | None:
-    """Return what a front was written with, None for a file that is not a front. Raises OSError."""
+    """Read a front's role and paths, None for a file that is not a front. Raises OSError."""
     with open(path, "rb") as file:
         before, magic, rest = file.read().partition(MAGIC)
     if not magic:

@@ -1,8 +1,8 @@
-"""Makes the file that `hotpath` reads. Not on the way of a container.
+"""Builds the file that base/cpython/hotpath.py reads. No container's start imports this.
 
-The byte code is that of the sources without what only readers and type checkers use: docstrings, annotations of
-functions and variables, and what stands under TYPE_CHECKING. Modules find each other by a look into sys.modules: an
-import statement takes a microsecond also where the module is there, and a start has two hundred. Line numbers stay.
+The byte code is made from the sources without what only readers and type checkers use: docstrings, annotations of
+functions and variables, and blocks under TYPE_CHECKING. Modules find each other in sys.modules: an import statement
+takes a microsecond even for an imported module, and a start has two hundred. Line numbers are kept.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from types import CodeType
     from typing import Final
 
-# What is imported together after the door: a container's end; its request, and the vendor's words in it; the grant,
-# what the runtime does with it, and the container's start; the vendor's room; what the hook of a CDI specification
-# adds; of a start the kinds of edits, a choice by count, for one GPU and more; each kind of device cgroup; systemd's
-# units; what others have left to be taken back. And what a start may want after a wait, in which the package may have
-# been upgraded: the file that this process holds is whole. None has 128 KiB, which malloc would have the kernel map.
-# head → the heads whose modules its own group need not hold: they are imported before it. What a started start wants
-# finds them there; where others want it they are imported one by one.
+# Modules that are imported together after the entry point: a container's end; its request, and the vendor's words; the
+# grant, and what the runtime does with it; the kinds of edits, and its start; the vendor's room; what the hook of a CDI
+# specification adds; a choice by count, for one GPU and for more; each version of the device cgroup; systemd's units;
+# cleanup after other containers. Also modules that a start may need after a wait, during which the package may have
+# been upgraded; the file that the process holds open is complete. No group that a start reads has 128 KiB: malloc would
+# have the kernel map those. head → the heads whose modules its group need not contain. They are imported before it, but
+# for those of _START: whoever needs one of these outside a start imports the rest one by one.
 _REQUEST: Final = ("oci_gpu_hook.request.parse",)
 _GRANT: Final = (*_REQUEST, "oci_gpu_hook.allocation.allocate")
 _ADMISSION: Final = (*_GRANT, "oci_gpu_hook.lifecycle.admission")
@@ -63,15 +63,15 @@ HEADS: Final = {
 
 _MARK: Final = "-- what was imported before --\n"
 
-# In some interpreters files, in others built in.
+# In some interpreters these are files, in others built in.
 EXTENSIONS: Final = ("_ctypes", "_json", "_socket", "_struct", "fcntl")
 
 
 def write(path: str, interpreter: str, package: str, door: str, *, is_checkout: bool = True) -> None:
-    """Lay the file for the modules that a door imports. Raises HookError, OSError, CalledProcessError.
+    """Write the file for the modules that an entry point imports. Raises HookError, OSError, CalledProcessError.
 
-    Of a checkout every source is looked at, at each start; installed code changes as a whole, as its byte code says too
-    (bytecode.py), and one look at its first file is enough.
+    In a checkout every source is checked at each start. Installed code changes as a whole (see bytecode.py), so that it
+    suffices to check its first file.
     """
     index: dict[str, tuple[int, int, tuple[str, ...]]] = {}
     groups = b""
@@ -99,7 +99,7 @@ def write(path: str, interpreter: str, package: str, door: str, *, is_checkout: 
 
 
 def _packages(package: str) -> list[str]:
-    """Return the packages that heads are in, outer ones first: each would else be searched for before its head is."""
+    """Return the packages of heads, outer ones first; otherwise each would be searched before its head."""
     found: dict[str, None] = {}
     for head in HEADS:
         words = head.split(".")
@@ -108,7 +108,7 @@ def _packages(package: str) -> list[str]:
 
 
 def compiled(source: str, package: str) -> CodeType | None:
-    """Return the lean byte code of a source file; None for one that does nothing, as a package with a docstring."""
+    """Return the lean byte code of a source file; None if the file has only a docstring."""
     with open(source, "rb") as file:
         tree = _Lean().visit(ast.parse(file.read(), source))
     tree.body = [linked for statement in tree.body for linked in _linked(statement, package)]
@@ -126,11 +126,11 @@ def compiled(source: str, package: str) -> CodeType | None:
 
 
 def _linked(statement: ast.stmt, package: str) -> list[ast.stmt]:
-    """Return what a statement of a module becomes: of `from MODULE import NAME` come calls of hotpath.linked."""
+    """Return the replacement of a statement: `from MODULE import NAME` becomes calls of hotpath.linked."""
     if not isinstance(statement, ast.ImportFrom) or (statement.module or "").split(".")[0] != "oci_gpu_hook":
         return [statement]
     module = str(statement.module)
-    text = f"__from__ = __linked__({module!r})\n"  # once for all names; a call costs as much as a small class
+    text = f"__from__ = __linked__({module!r})\n"  # one call for all names, since a call costs as much as a small class
     for alias in statement.names:
         is_module = os.path.exists(_source(f"{module}.{alias.name}", package)[0])
         value = f"__linked__({f'{module}.{alias.name}'!r})" if is_module else f"__from__.{alias.name}"
@@ -141,7 +141,7 @@ def _linked(statement: ast.stmt, package: str) -> list[ast.stmt]:
 
 
 def _extensions(interpreter: str) -> dict[str, str]:
-    """Return where the interpreter has those of the extension modules of a start that are files."""
+    """Return the paths of those extension modules of a start that are files in this interpreter."""
     program = f"import {', '.join(EXTENSIONS)}"
     program += f"\nfor module in {', '.join(EXTENSIONS)}: print(getattr(module, '__file__', ''))"
     paths = _said(interpreter, program).stdout.removesuffix("\n").split("\n")
@@ -175,7 +175,7 @@ def _source(name: str, package: str) -> tuple[str, bool]:
 
 
 class _Lean(ast.NodeTransformer):
-    """Takes out what does nothing when it runs. Annotations of classes stay: they are the fields of Records."""
+    """Removes what has no effect at run time. Annotations of classes stay, since they are the fields of Records."""
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         node.returns = None

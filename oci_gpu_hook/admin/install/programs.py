@@ -1,4 +1,4 @@
-"""The programs that installed executables start: a Python that can run the hook, and the real OCI runtime."""
+"""Finds the programs that installed executables start: a Python that can run the hook, and the real OCI runtime."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _REAL_RUNTIMES: Final = ("runc", "crun")
 
 
 def usable_interpreter(chosen: str = "") -> str:
-    """Return the absolute path of the Python that starts the hook. Raises HookError when it cannot.
+    """Return the absolute path of the Python for the hook. Raises HookError if it cannot run the hook.
 
-    The distribution's Python is preferred: it outlives virtual environments, is root's, and starts faster than
-    most self-built ones. It must read this Python's byte code and have the parts of the standard library that a
-    distribution's minimal package leaves out.
+    The distribution's Python is preferred: it outlives virtual environments, is root's, and starts faster than most
+    self-built ones. It must accept this Python's byte code, and have those parts of the standard library that minimal
+    packages lack.
     """
     import subprocess
     from importlib.util import MAGIC_NUMBER
@@ -44,9 +44,9 @@ def usable_interpreter(chosen: str = "") -> str:
 
 
 def find_real_runtime(chosen: str = "") -> str:
-    """Return the absolute path of the runtime that oci-gpu-runtime stands before, "" when there is none.
+    """Return the absolute path of the runtime behind oci-gpu-runtime, "" if there is none.
 
-    Raises HookError when the one chosen cannot be run, or is oci-gpu-runtime itself, which would call itself for ever.
+    Raises HookError if the chosen one cannot be run, or is oci-gpu-runtime itself, which would call itself for ever.
     """
     from shutil import which
 
@@ -55,7 +55,7 @@ def find_real_runtime(chosen: str = "") -> str:
         if path and not _is_ours(path):
             return os.path.abspath(path)
     if chosen:
-        raise HookError(quoted(chosen), "is no OCI runtime that can be run", "name the path of runc or crun")
+        raise HookError(quoted(chosen), "is not an OCI runtime that can be run", "name the path of runc or crun")
     return ""
 
 

@@ -1,4 +1,4 @@
-"""Files that root will run: written in one step, and only where nobody else may write."""
+"""Writes files that root will run: atomically, and only where nobody else can write."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from oci_gpu_hook.base.files import replace_file
 
 
 def make_directory(directory: str) -> None:
-    """Make the directory and those above it, writable for its owner alone. Raises HookError."""
+    """Create the directory and its parents, writable only for the owner. Raises HookError."""
     try:
         os.makedirs(directory, 0o755, exist_ok=True)  # noqa: TID251
         mode = os.stat(directory).st_mode & 0o777
@@ -20,10 +20,10 @@ def make_directory(directory: str) -> None:
 
 
 def check_owners(path: str, *, tree: bool = False) -> list[str]:
-    """Check a path, those above it and, with `tree`, the Python files below it.
+    """Check a path, its parents and, with `tree`, the Python files below it.
 
-    Raises HookError where everyone may write, or a group or list of others; returns a warning where a user other than
-    root and the caller may, or a group that nobody else is in.
+    Raises HookError if everyone can write, or a group or access control list with other users. Returns a warning if a
+    user other than root and the caller can, or a group without other members.
     """
     suspects = [path]
     if tree:
@@ -44,11 +44,11 @@ def check_owners(path: str, *, tree: bool = False) -> list[str]:
             warnings += _check_group(suspect, about)
         if about.st_uid not in (0, os.geteuid()):
             warnings.append(f"{quoted(suspect)} belongs to user {about.st_uid}, who decides what the hook does as root")
-    return warnings[:1]  # the first says what there is to say about a whole tree
+    return warnings[:1]  # one warning suffices for a whole tree
 
 
 def _check_group(path: str, about: os.stat_result) -> list[str]:
-    """Do for who may write by the group's bits, which with an access control list stand for everyone in that."""
+    """Check who can write by the group's bits, which with an access control list mean everyone in the list."""
     remedy = "chmod -R g-w, or install elsewhere"
     try:
         os.getxattr(path, "system.posix_acl_access")
@@ -78,7 +78,7 @@ def _check_group(path: str, about: os.stat_result) -> list[str]:
 
 
 def replace(path: str, content: bytes, mode: int) -> None:
-    """Give a file its content and mode in one step; a file that has both is left alone. Raises HookError."""
+    """Write a file atomically with content and mode, unless it has both already. Raises HookError."""
     try:
         if not _has(path, content, mode):
             replace_file(path, content, mode=mode, sync=True)

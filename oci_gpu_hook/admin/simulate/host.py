@@ -95,7 +95,7 @@ def upgrade(directory: str, driver_version: str, *, libraries: bool = True, kern
     """
     settings = read_settings(_usable_path(directory))
     if settings is None:
-        raise InvalidInput(quoted(directory), "is no simulated host", "make one with oci-gpu simulate")
+        raise InvalidInput(quoted(directory), "is not a simulated host", "make one with oci-gpu simulate")
     return make(
         directory,
         gpus=settings.gpus,

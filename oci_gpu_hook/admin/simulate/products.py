@@ -216,7 +216,7 @@ def driver_branch(version: str) -> int:
     oldest = min(CUDA_OF_BRANCH)
     raise InvalidInput(
         "driver version",
-        f"{quoted(version)} is no version of a driver from branch {oldest} on",
+        f"{quoted(version)} is not a version of a driver from branch {oldest} on",
         "give it as NVIDIA writes it, e.g. 580.159.04",
     )
 

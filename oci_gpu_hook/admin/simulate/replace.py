@@ -76,7 +76,7 @@ def _claim(host: SimulatedHost) -> bool:
         Tree(root=directory).directory("")
         entries = None
     except NotADirectoryError:
-        raise SimulationError(quoted(directory), "is no directory", "choose another place") from None
+        raise SimulationError(quoted(directory), "is not a directory", "choose another place") from None
     if entries and entries != {STAGING} and read_settings(directory) is None:
         why = "is not empty, and no simulated host"
         raise SimulationError(quoted(directory), why, "choose a new or an empty directory")

@@ -1,1 +1,1 @@
-"""Which devices a container's processes may open: the device cgroup, versions 1 and 2."""
+"""Controls which devices a container's processes may open, by the device cgroup, versions 1 and 2."""

@@ -1,8 +1,9 @@
-"""Undoing what a hardened JIT does to the constants of a program (net.core.bpf_jit_harden=2). Pure.
+"""Restores the constants of a program that a hardened JIT has blinded (net.core.bpf_jit_harden=2). Pure.
 
-Where an instruction has a constant, the kernel puts three: r11 = constant ^ random; r11 ^= random; the instruction with
-r11 in place of the constant; and for a register set to 0, its xor with itself (kernel/bpf/core.c, bpf_jit_blind_insn).
-r11 (BPF_REG_AX) is for the kernel alone: a program that has it cannot be loaded again as it is.
+The kernel replaces an instruction with a constant by three: r11 = constant ^ random; r11 ^= random; the instruction
+with r11 in place of the constant. It replaces setting a register to 0 by an xor of the register with itself
+(kernel/bpf/core.c, bpf_jit_blind_insn). Only the kernel may use r11 (BPF_REG_AX), so such a program cannot be loaded
+again as it is.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ _SET: Final = 0xB7  # to a constant
 
 
 def restored(code: bytes) -> bytes | None:
-    """Return the program as it was before its constants were blinded; None where that cannot be told for certain."""
+    """Return the program before its constants were blinded; None if that cannot be determined for certain."""
     if len(code) % 8:
         return None
     blinded = list(iter_unpack("<BBhi", code))
-    places: dict[int, int] = {}  # where an instruction begins in the blinded program → its index in the restored one
-    found: list[tuple[Instruction, int]] = []  # an instruction, and where the next begins in the blinded program
+    places: dict[int, int] = {}  # index of an instruction in the blinded program → its index in the restored one
+    found: list[tuple[Instruction, int]] = []  # an instruction, and the index of the next one in the blinded program
     at = 0
     while at < len(blinded):
         places[at] = len(found)
@@ -55,7 +56,7 @@ def restored(code: bytes) -> bytes | None:
 
 
 def _unblinded(blinded: Sequence[Instruction]) -> tuple[Instruction | None, int]:
-    """Return the instruction that the first of those is or that all three stand for, and how many they are."""
+    """Return the instruction that the first one, or the first three together, represent, and how many those are."""
     opcode, registers, offset, constant = blinded[0]
     length = 1
     if registers == _BLINDING and len(blinded) == 3:

@@ -1,4 +1,4 @@
-"""bpf(2), as far as device programs need it: load, find, read back, put one in the place of another.
+"""bpf(2), as far as device programs need it: load, find, read back and replace programs.
 
 Attributes are the anonymous structs of `union bpf_attr` in include/uapi/linux/bpf.h, named here by their command.
 """
@@ -28,13 +28,13 @@ _REPLACE: Final = 4
 _QUERY_EFFECTIVE: Final = 1
 
 NAME: Final = b"oci_gpu_hook"  # as bpftool shows it; at most 15 letters, digits and underscores
-# Device programs call no helper, so the verifier demands no particular licence; this is the project's own.
+# Device programs call no helper, so the verifier demands no particular licence; this is the project's.
 _LICENCE: Final = b"Apache-2.0\0"
-_INFO_SIZE: Final = 40  # struct bpf_prog_info up to and with xlated_prog_insns; the kernel takes any length
+_INFO_SIZE: Final = 40  # struct bpf_prog_info up to and including xlated_prog_insns; the kernel accepts any length
 _INFO_WITH_NAME: Final = 80
 _LOG_SIZE: Final = 65536
-_FEW_PROGRAMS: Final = 64  # BPF_CGROUP_MAX_PROGS: that one cgroup holds
-_MANY_PROGRAMS: Final = 4096  # that all ancestors of a cgroup may hold together
+_FEW_PROGRAMS: Final = 64  # in one cgroup: BPF_CGROUP_MAX_PROGS
+_MANY_PROGRAMS: Final = 4096  # in a cgroup and all of its ancestors
 
 
 def _bpf(command: int, attributes: bytes) -> int:
@@ -44,8 +44,8 @@ def _bpf(command: int, attributes: bytes) -> int:
 def load(code: bytes) -> int:
     """Return a descriptor of a new device program.
 
-    Raises OSError EPERM where this process may not load programs, ApplyError with the verifier's words where the
-    program is refused.
+    Raises OSError EPERM if this process may not load programs, ApplyError with the verifier's message if the program is
+    rejected.
     """
     try:
         return _load(code, b"")
@@ -79,7 +79,7 @@ def attached(cgroup: int) -> tuple[int, tuple[int, ...]]:
 
 
 def effective(cgroup: int) -> tuple[int, ...]:
-    """Return the ids of all device programs, the ancestors' too, that decide for processes in the cgroup."""
+    """Return the ids of all device programs, ancestors' included, that apply to processes in the cgroup."""
     try:
         return _query(cgroup, _QUERY_EFFECTIVE, _FEW_PROGRAMS)[1]
     except OSError as error:
@@ -97,12 +97,12 @@ def _query(cgroup: int, flags: int, room: int) -> tuple[int, tuple[int, ...]]:
 
 
 def open_program(program: int) -> int:
-    """Return a descriptor of the program with that id. Raises OSError, ENOENT when it is gone."""
+    """Return a descriptor of the program with that id. Raises OSError, ENOENT if it is gone."""
     return _bpf(_PROG_GET_FD_BY_ID, pack("<III", program, 0, 0))
 
 
 def instructions(program: int) -> bytes:
-    """Read the program back. Where the kernel keeps it back the result is empty or holds zeros only. Raises OSError."""
+    """Read the program back. If the kernel withholds it, the result is empty or all zeros. Raises OSError."""
     room = 8192
     while True:
         code = syscalls.Buffer(room)
@@ -115,9 +115,9 @@ def instructions(program: int) -> bytes:
 
 
 def tag_and_name(program: int) -> tuple[bytes, bytes]:
-    """Return the hash that the kernel made of the program's instructions when it was loaded, and its name.
+    """Return the kernel's hash of the program's instructions, computed at loading, and the program's name.
 
-    It gives them also where it keeps the instructions back. Raises OSError.
+    The kernel returns these even if it withholds the instructions. Raises OSError.
     """
     info = syscalls.Buffer(_INFO_WITH_NAME)
     _bpf(_OBJ_GET_INFO_BY_FD, pack("<IIQ", program, _INFO_WITH_NAME, info.address))
@@ -126,10 +126,10 @@ def tag_and_name(program: int) -> tuple[bytes, bytes]:
 
 
 def replace(cgroup: int, new: int, old: int, flags: int) -> None:
-    """Put the program `new` in the place of `old` in one atomic step; `flags` are those that `attached` returned.
+    """Replace the program `old` by `new` atomically; `flags` are those that `attached` returned.
 
-    Raises OSError, ENOENT when `old` is no longer attached. A cgroup that holds one program only (flags without
-    ALLOW_MULTI) replaces whichever it has. BPF_F_REPLACE is of Linux 5.6.
+    Raises OSError, ENOENT if `old` is no longer attached. In a cgroup that holds only one program (flags without
+    ALLOW_MULTI) the program is replaced, whichever it is. BPF_F_REPLACE needs Linux 5.6.
     """
     mode = ALLOW_MULTI | _REPLACE if flags & ALLOW_MULTI else flags & ALLOW_OVERRIDE
     _bpf(_PROG_ATTACH, pack("<IIIII", cgroup, new, _CGROUP_DEVICE, mode, old if flags & ALLOW_MULTI else 0))

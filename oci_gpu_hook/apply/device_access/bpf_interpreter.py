@@ -1,8 +1,8 @@
-"""Run a device program without the kernel, to know whether a container may open a node. Pure.
+"""Runs a device program without the kernel, to find out whether a container may open a node. Pure.
 
-Understands what runc, crun, systemd and this project write, also after a hardened JIT has blinded its constants, and
-says so where a program goes beyond that. The instruction set is described in
-Documentation/bpf/standardization/instruction-set.rst, the context of device programs in `device_program`.
+It understands the programs of runc, crun, systemd and this project, also with blinded constants, and reports programs
+that it does not understand. The instruction set is described in Documentation/bpf/standardization/instruction-set.rst,
+the context of device programs in `device_program`.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ _COMPARISONS: Final[dict[int, Callable[[int, int], bool]]] = {
     0xA0: lambda left, right: left < right,
     0xB0: lambda left, right: left <= right,
 }
-_NOTHING: Final = -1  # in a register that was never written
-_CONTEXT: Final = -2  # in a register that holds the context's address
+_NOTHING: Final = -1  # the value of a register that was never written
+_CONTEXT: Final = -2  # the value of a register that holds the context's address
 
 
 def permits(code: bytes, major: int, minor: int, access: int = READ_WRITE, kind: int = _CHAR) -> bool | None:
-    """Tell whether the program permits `access` to a node; None where it goes beyond what is understood here.
+    """Tell whether the program permits `access` to a node; None if the program is not understood.
 
-    It ends after as many steps as there are instructions, because only forward jumps are taken.
+    It ends after at most as many steps as there are instructions, because only forward jumps are allowed.
     """
     if len(code) % 8:
         return None
@@ -93,7 +93,7 @@ def permits(code: bytes, major: int, minor: int, access: int = READ_WRITE, kind:
 
 
 def _loaded(opcode: int, context: bytes, address: int, offset: int) -> int | None:
-    """Return what a BPF_LDX instruction reads from the context."""
+    """Return the value that a BPF_LDX instruction reads from the context."""
     layout, size = _LOADS[opcode]
     if address != _CONTEXT or not 0 <= offset <= len(context) - size:
         return None
@@ -116,7 +116,7 @@ def _computed(opcode: int, left: int, right: int) -> int | None:
 def _jumps(opcode: int, left: int, right: int) -> bool | None:
     """Tell whether a BPF_JMP or BPF_JMP32 instruction jumps."""
     comparison = _COMPARISONS.get(opcode & 0xF0)
-    if comparison is None or opcode & 7 not in _JUMP or opcode == 0x06:  # 0x06: a long jump, its offset elsewhere
+    if comparison is None or opcode & 7 not in _JUMP or opcode == 0x06:  # 0x06: a long jump
         return None
     if opcode == 0x05:
         return True

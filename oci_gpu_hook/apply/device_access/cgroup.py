@@ -1,8 +1,8 @@
-"""Which cgroup decides about a container's devices, and the change of what it decides.
+"""Finds the cgroup that controls a container's devices, and changes what it permits.
 
-cgroup v1 has a list of rules (`v1`), cgroup v2 programs (`v2`); a host has one of both in force. What must be done is
-found out for each container from what its cgroups say now: where they permit the nodes already, or none is in force,
-nothing is.
+cgroup v1 has a list of rules (`v1`), cgroup v2 has programs (`v2`); on a host one of the two is in force. What must be
+changed is determined for each container from the current state of its cgroups: nothing if they permit the nodes
+already, or if none is in force.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _MOUNT_POINT: Final = "/sys/fs/cgroup"
 
 
 class Grant:
-    """What `allow` has changed. `note` says why nothing was changed, where that needs saying; else it is ""."""
+    """What `allow` has changed. `note` says why nothing was changed, if that needs an explanation, or is ""."""
 
     def __init__(self, changes: list[Change], note: str = "") -> None:
         self.changes = changes
         self.note = note
 
     def undo(self) -> None:
-        """Put everything back, the last change first. Raises OSError."""
+        """Undo all changes, the last one first. Raises OSError."""
         for change in reversed(self.changes):
             change.undo()
         self.close()
@@ -51,10 +51,10 @@ class Grant:
 
 
 def find(pid: int, cgroups_path: str = "") -> DeviceCgroup:
-    """Return the cgroups of the container with the process `pid`; to be closed. Raises ApplyError.
+    """Return the cgroups, to be closed, of the container with the process `pid`. Raises ApplyError.
 
-    `cgroups_path` is the bundle's linux.cgroupsPath. It tells the container's cgroup from one below it, where the
-    process may be by the time that a running container is repaired. Imports what `allow` and `allows` need.
+    `cgroups_path` is the bundle's linux.cgroupsPath. It distinguishes the container's cgroup from one below it, to
+    which the process may have moved when a running container is repaired. Imports what `allow` and `allows` need.
     """
     v1, v2 = _paths(pid)
     for version, path, directory in _directories(v1, v2):
@@ -72,10 +72,10 @@ def find(pid: int, cgroups_path: str = "") -> DeviceCgroup:
 
 
 def allow(cgroup: DeviceCgroup, nodes: Sequence[Node], rules: Sequence[DeviceRule]) -> Grant:
-    """Let the container read and write the character devices `nodes`, and nothing more. All or nothing.
+    """Permit the container to read and write exactly the character devices `nodes`, or change nothing.
 
-    `rules` are the bundle's linux.resources.devices, by which a program that cannot be read back is recognised.
-    Raises ApplyError.
+    `rules` are the bundle's linux.resources.devices, used to recognise a program that cannot be read back. Raises
+    ApplyError.
     """
     if not cgroup.levels:
         return Grant([], cgroup.note)
@@ -93,7 +93,7 @@ def allow(cgroup: DeviceCgroup, nodes: Sequence[Node], rules: Sequence[DeviceRul
 
 
 def allows(cgroup: DeviceCgroup, major: int, minor: int) -> bool | None:
-    """Tell whether the container's process may open the node now; None where that cannot be known. Raises OSError."""
+    """Tell whether the container's process may open the node now; None if that cannot be known. Raises OSError."""
     if not cgroup.levels:
         return True
     answer: bool | None = _controller(cgroup.version).allows(cgroup, major, minor)
@@ -101,7 +101,7 @@ def allows(cgroup: DeviceCgroup, major: int, minor: int) -> bool | None:
 
 
 def refused(cgroup: DeviceCgroup, nodes: Sequence[Node]) -> tuple[Node, ...]:
-    """Return those of the nodes that the container's process may not open now, as far as is known. Raises OSError."""
+    """Return the nodes that the container's process may not open now, as far as is known. Raises OSError."""
     if not cgroup.levels:
         return ()
     found: tuple[Node, ...] = _controller(cgroup.version).refused(cgroup, nodes)
@@ -109,7 +109,7 @@ def refused(cgroup: DeviceCgroup, nodes: Sequence[Node]) -> tuple[Node, ...]:
 
 
 def _controller(version: int) -> ModuleType:
-    """Return the module for that version of cgroups; the other one is not worth importing."""
+    """Return the module for that version of cgroups; the other one is not imported."""
     if version == 1:
         from oci_gpu_hook.apply.device_access import v1
 
@@ -120,7 +120,7 @@ def _controller(version: int) -> ModuleType:
 
 
 def _refused(cgroup: DeviceCgroup, error: OSError) -> Grant:
-    """Say that the kernel lets this process change nothing: all in order in a user namespace, else an error."""
+    """Handle a kernel that lets this process change nothing: normal in a user namespace, otherwise an error."""
     if error.errno in (errno.EPERM, errno.EACCES) and not in_first_user_namespace():
         return Grant([], "in a user namespace device access is the host's to decide; left as it is")
     if cgroup.version == 2 and error.errno in (errno.EINVAL, errno.ENOSYS):
@@ -156,9 +156,9 @@ def _paths(pid: int) -> tuple[str | None, str | None]:
 
 
 def _directories(v1: str | None, v2: str | None) -> Iterator[tuple[int, str, str]]:
-    """Yield version, path and directory of what may be the cgroup: the usual place first, then by the mount table.
+    """Yield version, path and directory of candidates for the cgroup: the usual place, then by the mount table.
 
-    The mount table is long on busy hosts, and seldom needed.
+    The mount table is long on busy hosts, and rarely needed.
     """
     if v1 is not None:
         yield 1, v1, f"{_MOUNT_POINT}/devices{v1}"
@@ -172,7 +172,7 @@ def _directories(v1: str | None, v2: str | None) -> Iterator[tuple[int, str, str
 
 
 def cgroup_mounts(mountinfo: bytes) -> Iterator[tuple[int, str, str]]:
-    """Yield version, root and mount point of each mount of v2 or of v1 with `devices` (proc_pid_mountinfo(5))."""
+    """Yield version, root and mount point of each mount of v2, or of v1 with `devices` (proc_pid_mountinfo(5))."""
     for _number, _parent, _device, root, point, rest in mount_table.mounts(mountinfo):
         kind, options = mount_table.file_system(rest)
         if kind == b"cgroup2" or (kind == b"cgroup" and b"devices" in options.split(b",")):
@@ -181,14 +181,14 @@ def cgroup_mounts(mountinfo: bytes) -> Iterator[tuple[int, str, str]]:
 
 
 def _open_if_holding(directory: str, pid: int) -> int | None:
-    """Open the directory if it is a cgroup with the process in it; whatever else is there is another file system."""
+    """Open the directory if it is a cgroup that contains the process; otherwise it is of another file system."""
     try:
         fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
         return None
     try:
         held = read_file("cgroup.procs", dir_fd=fd).split()
-        # They are the numbers of its reader's pid namespace: under Mesos the container's, while /proc is the host's.
+        # The pids are those of the reader's pid namespace: under Mesos the container's, whereas /proc is the host's.
         if b"%d" % pid in held or b"%d" % innermost_number(pid) in held:
             return fd
     except OSError:
@@ -198,7 +198,7 @@ def _open_if_holding(directory: str, pid: int) -> int | None:
 
 
 def _with_own_ancestors(version: int, path: str, directory: int, cgroups_path: str) -> DeviceCgroup:
-    """Add the cgroups above the process's that belong to the container too."""
+    """Add those cgroups above the process's that also belong to the container."""
     levels = [directory]
     own_path = path
     top = _own_top(path, cgroups_path)
@@ -209,16 +209,16 @@ def _with_own_ancestors(version: int, path: str, directory: int, cgroups_path: s
 
 
 def _own_top(path: str, cgroups_path: str) -> str:
-    """Return the path of the topmost cgroup that holds this container and nothing else.
+    """Return the path of the topmost cgroup that contains only this container.
 
-    That is its systemd scope (Podman and a systemd inside make cgroups below it), or what the bundle names. A service
-    may hold the engine's own processes, so its access is not the container's to widen.
+    That is its systemd scope (Podman, and systemd in a container, create cgroups below it), or the one that the bundle
+    names. A service may also contain the engine's processes, so its access must not be widened for a container.
     """
     unit = units.unit_path(path)
     if unit.endswith(".scope"):
         return unit
     configured = "/" + cgroups_path.strip("/")
-    if configured != "/" and ":" not in configured:  # SLICE:PREFIX:NAME is what a systemd unit is made of
+    if configured != "/" and ":" not in configured:  # SLICE:PREFIX:NAME means a systemd unit
         at = (path + "/").rfind(configured + "/")
         if at >= 0:
             return path[: at + len(configured)]

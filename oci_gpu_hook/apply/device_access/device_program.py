@@ -1,7 +1,7 @@
-"""Device programs as bytes: what decides on cgroup v2 whether a container may open a device node. Pure.
+"""Builds and reads device programs, which decide on cgroup v2 whether a container may open a device node. Pure.
 
 A program gets `struct bpf_cgroup_dev_ctx {u32 access_type; u32 major; u32 minor}` in r1 and returns 1 to permit. The
-low half of access_type is the type of the node, the high half what is wanted of it (include/uapi/linux/bpf.h). An
+low half of access_type is the type of the node, the high half the requested access (include/uapi/linux/bpf.h). An
 instruction is eight bytes: opcode, destination and source register, jump offset, immediate
 (Documentation/bpf/standardization/instruction-set.rst).
 """
@@ -21,7 +21,7 @@ INSTRUCTION_SIZE: Final = 8
 BLOCK: Final = 1  # BPF_DEVCG_DEV_BLOCK
 CHAR: Final = 2  # BPF_DEVCG_DEV_CHAR
 ACCESS: Final = {"m": 1, "r": 2, "w": 4}  # BPF_DEVCG_ACC_MKNOD, _READ, _WRITE
-_MKNOD_OR_TYPE: Final = 0x1FFFF  # of access_type: the type and, above it, the bit of mknod
+_MKNOD_OR_TYPE: Final = 0x1FFFF  # of access_type: the type and, above it, the bit for mknod
 
 _LOAD: Final = 0x61  # BPF_LDX | BPF_MEM | BPF_W
 _LOAD_64: Final = 0x18  # BPF_LD | BPF_IMM | BPF_DW, how programs refer to maps
@@ -33,9 +33,9 @@ _CALL_REGISTER: Final = 0x8D
 _EXIT: Final = 0x95
 _BLINDING_REGISTER: Final = 11  # BPF_REG_AX, which only a hardened JIT uses and the verifier refuses
 
-_PROLOGUE: Final = 5  # instructions of our prefix before its first rule
-_RULE: Final = 4  # instructions of each of its rules
-_MOST: Final = 8191  # rules behind one prologue: the offset of its jump over them has 15 bits
+_PROLOGUE: Final = 5  # instructions of this project's prefix before its first rule
+_RULE: Final = 4  # instructions of each rule
+_MOST: Final = 8191  # rules after one prologue, whose jump over them has an offset of 15 bits
 
 
 def instruction(opcode: int, destination: int = 0, source: int = 0, offset: int = 0, immediate: int = 0) -> bytes:
@@ -47,7 +47,7 @@ _RETURN_1: Final = instruction(_MOV, 0, immediate=1) + instruction(_EXIT)
 
 
 def prefix(nodes: Sequence[Node]) -> bytes:
-    """Return instructions that permit reading and writing `nodes`, and fall through to what follows for all else."""
+    """Return instructions that permit reading and writing `nodes`, and fall through for all else."""
     if len(nodes) > _MOST:
         return prefix(nodes[:_MOST]) + prefix(nodes[_MOST:])
     rules = b"".join(
@@ -65,7 +65,7 @@ def prefix(nodes: Sequence[Node]) -> bytes:
 
 
 def split(code: bytes) -> tuple[tuple[Node, ...], bytes]:
-    """Return the nodes of our own prefixes, `()` where there is none, and the program behind them."""
+    """Return the nodes in prefixes of this project, `()` if there is none, and the program after them."""
     nodes: tuple[Node, ...] = ()
     found, code = _split_first(code)
     while found:
@@ -90,13 +90,13 @@ def _split_first(code: bytes) -> tuple[tuple[Node, ...], bytes]:
 
 
 def extended(code: bytes, nodes: Iterable[Node]) -> bytes:
-    """Return `code` with `nodes` permitted in front, in one prefix with what an earlier one of ours permits."""
+    """Return `code` with a prefix that permits `nodes`, and what an earlier prefix of this project permits."""
     earlier, rest = split(code)
     return prefix(sorted({*earlier, *nodes})) + rest
 
 
 def is_hidden(code: bytes) -> bool:
-    """Tell whether the kernel kept the instructions back: none, zeros, or constants blinded by a hardened JIT."""
+    """Tell whether the kernel withheld the instructions: none, zeros, or constants blinded by a hardened JIT."""
     if not any(code):
         return True
     return any(_BLINDING_REGISTER in (pair & 15, pair >> 4) for pair in set(code[1::INSTRUCTION_SIZE]))

@@ -1,4 +1,4 @@
-"""The values of device access: the cgroups that decide about a container's devices, a node, a change of one cgroup."""
+"""The values of device access: the cgroups that control a container's devices, a node, a change of one cgroup."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
         """One change of one cgroup."""
 
         def undo(self) -> None:
-            """Put back what was there."""
+            """Undo the change."""
 
         def close(self) -> None:
-            """Let go of what undo needs."""
+            """Release what `undo` needs."""
 
 
 class DeviceCgroup(Record):
-    """The cgroups whose device access is the container's own, held open.
+    """The cgroups that control only this container's devices, held open.
 
-    version: 1, 2, or 0 where no device controller is in force (note says why, levels is empty).
+    version: 1, 2, or 0 if no device controller is in force (note says why, levels is empty).
     path: of the process's cgroup, as /proc/PID/cgroup has it. own_path: of the topmost cgroup of the container.
-    levels: directory descriptors from own_path down to path; mostly they are one.
+    levels: directory descriptors from own_path down to path; usually one.
     """
 
     version: int
@@ -43,6 +43,6 @@ class DeviceCgroup(Record):
         self.close()
 
     def close(self) -> None:
-        """Close the descriptors; after that no grant made with them can be undone."""
+        """Close the descriptors; after that no grant that used them can be undone."""
         for directory in self.levels:
             os.close(directory)

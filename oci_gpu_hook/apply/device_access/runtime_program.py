@@ -1,7 +1,7 @@
-"""The device programs that runc and crun make of a bundle's rules, instruction by instruction. Pure.
+"""Builds the device programs that runc and crun make from a bundle's rules, instruction by instruction. Pure.
 
-A program that the kernel does not show has a tag, which is a hash of its instructions: it is known for sure when it has
-the tag of one of these. runc: libcontainer/cgroups/devices, devicefilter.go and devices_emulator.go of 1.0.0 and later.
+The kernel may withhold a program's instructions, but not their hash, its tag. A program with the tag of one of these is
+known for certain. runc: libcontainer/cgroups/devices, devicefilter.go and devices_emulator.go of 1.0.0 and later.
 crun: src/libcrun/ebpf.c and cgroup-resources.c of 0.11 and later.
 """
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.oci.container import DeviceRule
 
-    # Allow or not; type; major and minor, -1 for every one; bits of access.
+    # allow or not, type, major and minor (-1 for all), bits of access
     Rule: TypeAlias = tuple[bool, str, int, int, int]
 
 _LOAD: Final = 0x61  # BPF_LDX | BPF_MEM | BPF_W
-_AND: Final = 0x54  # of 32 bits, as the next
+_AND: Final = 0x54  # of 32 bits, like the next
 _SHIFT_RIGHT: Final = 0x74
-_SET: Final = {"runc": 0xB4, "crun": 0xB7}  # a register to a constant: of 32 bits, of 64
+_SET: Final = {"runc": 0xB4, "crun": 0xB7}  # sets a register to a constant: of 32 bits, of 64 bits
 _COPY: Final = 0xBC
 _UNLESS: Final = 0x55  # BPF_JNE with a constant
 _UNLESS_REGISTER: Final = 0x5D
@@ -31,7 +31,7 @@ _ANY: Final = -1
 _ALL: Final = 7
 _LARGEST_NUMBER: Final = 0x7FFFFFFF
 
-# What a container may do whatever its bundle says, in the order of specconv.AllowedDevices and default_devices.
+# What every container may do, in the order of specconv.AllowedDevices and default_devices.
 _BEFORE_CONSOLE: Final = (
     (True, "c", _ANY, _ANY, ACCESS["m"]),
     (True, "b", _ANY, _ANY, ACCESS["m"]),
@@ -56,7 +56,7 @@ _PROLOGUE: Final = (
 
 
 def candidates(rules: Sequence[DeviceRule]) -> Iterator[bytes]:
-    """Yield what the runtimes make of a bundle's `linux.resources.devices`, each with the defaults it has had."""
+    """Yield the runtimes' programs for a bundle's `linux.resources.devices`, with the defaults of each version."""
     plain = [_plain(rule) for rule in rules]
     if any(max(rule[2:4]) > _LARGEST_NUMBER for rule in plain):
         return
@@ -69,9 +69,9 @@ def candidates(rules: Sequence[DeviceRule]) -> Iterator[bytes]:
 
 
 def of_runc(rules: Sequence[Rule]) -> bytes | None:
-    """Return runc's program, None where it would refuse the rules.
+    """Return runc's program, None if runc would refuse the rules.
 
-    It plays through them what cgroup v1 would, and writes a block for each exception that is left, sorted.
+    runc emulates cgroup v1 with the rules, and writes a block for each remaining exception, sorted.
     """
     allow_all = False
     exceptions: dict[tuple[int, int, str], int] = {}
@@ -100,7 +100,7 @@ def of_runc(rules: Sequence[Rule]) -> bytes | None:
 
 
 def of_crun(rules: Sequence[Rule]) -> bytes:
-    """Return crun's program: a block for each rule, the last first, and nothing behind one that matches everything."""
+    """Return crun's program: a block for each rule, the last first, up to one that matches everything."""
     code = _PROLOGUE
     for rule in reversed(rules):
         code += _block(rule, _SET["crun"])
@@ -116,7 +116,7 @@ def _plain(rule: DeviceRule) -> Rule:
 
 
 def _block(rule: Rule, setting: int) -> bytes:
-    """Return the instructions for a rule: r2 has the type, r3 what is wanted, r4 and r5 the numbers."""
+    """Return the instructions for a rule: r2 is the type, r3 the requested access, r4 and r5 the numbers."""
     allow, kind, major, minor, access = rule
     tests = []  # opcode, registers, constant
     if kind != "a":

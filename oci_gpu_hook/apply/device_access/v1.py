@@ -1,4 +1,4 @@
-"""Device access on cgroup v1: a list of what is allowed, changed by writing rules to it.
+"""Device access on cgroup v1: a list of allowed devices, which is changed by writing rules to it.
 
 Documentation/admin-guide/cgroup-v1/devices.rst. A cgroup can allow only what all its ancestors allow.
 """
@@ -31,7 +31,7 @@ class Allowed:
         self._rule = rule
 
     def undo(self) -> None:
-        """Take the rule away again."""
+        """Remove the rule again."""
         denying = os.open("devices.deny", os.O_WRONLY | os.O_CLOEXEC, dir_fd=self._directory)
         try:
             os.write(denying, self._rule.encode("ascii"))
@@ -43,12 +43,12 @@ class Allowed:
 
 
 def allow(cgroup: DeviceCgroup, nodes: Sequence[Node], _rules: Sequence[DeviceRule], changes: list[Change]) -> None:
-    """Let the container's cgroups read and write `nodes`, from the topmost down; `changes` takes what was done."""
+    """Permit the container's cgroups, from the topmost down, to use `nodes`; add what was done to `changes`."""
     for directory in cgroup.levels:
         listed = _read_list(directory)
         missing = [(node, access) for node in nodes if (access := _missing(listed, *node))]
         if not missing:
-            continue  # also where nothing may be changed
+            continue  # even if nothing may be changed
         allowing = os.open("devices.allow", os.O_WRONLY | os.O_CLOEXEC, dir_fd=directory)
         try:
             for node, access in missing:
@@ -59,12 +59,12 @@ def allow(cgroup: DeviceCgroup, nodes: Sequence[Node], _rules: Sequence[DeviceRu
 
 
 def allows(cgroup: DeviceCgroup, major: int, minor: int) -> bool:
-    """Tell whether the process's cgroup may read and write the node."""
+    """Tell whether the process's cgroup permits reading and writing the node."""
     return not _missing(_read_list(cgroup.levels[-1]), major, minor)
 
 
 def refused(cgroup: DeviceCgroup, nodes: Sequence[Node]) -> tuple[Node, ...]:
-    """Return those of the nodes that the process's cgroup may not read and write."""
+    """Return the nodes that the process's cgroup does not permit to be read and written."""
     listed = _read_list(cgroup.levels[-1])
     return tuple(node for node in nodes if _missing(listed, *node))
 
@@ -85,11 +85,11 @@ def _add(cgroup: DeviceCgroup, allowing: int, node: Node, access: str) -> None:
 
 
 def _missing(listed: Mapping[str, frozenset[str]], major: int, minor: int) -> str:
-    """Return which of `rw` a rule for the node must add.
+    """Return the letters of `rw` that a rule for the node must add.
 
-    One rule must hold all that is wanted of an open (security/device_cgroup.c, match_exception), so a read-only rule
-    and a write-only rule of different wildcards do not add up. A cgroup in its default mode lists `a *:* rwm`, and not
-    what it denies.
+    A single rule must permit all that an open requests (security/device_cgroup.c, match_exception), so a read-only rule
+    and a write-only rule with different wildcards do not add up. A cgroup in its default mode lists `a *:* rwm`, and
+    not what it denies.
     """
     name = f"{major}:{minor}"
     for numbers in (name, f"{major}:*", f"*:{minor}", "*:*"):
@@ -99,10 +99,10 @@ def _missing(listed: Mapping[str, frozenset[str]], major: int, minor: int) -> st
 
 
 def _read_list(directory: int) -> dict[str, frozenset[str]]:
-    """Return what devices.list says of character devices: `major:minor`, with `*` for any, and the access.
+    """Return the character devices in devices.list: `major:minor`, with `*` for any, and the access.
 
-    It is looked up for each node, and is as long as there are nodes: so not a list. The kernel has one entry for a pair
-    of numbers (security/device_cgroup.c, dev_exception_add); a row without its fields permits nothing.
+    A dict, since it is searched for each node and has about as many entries. The kernel has one entry for a pair of
+    numbers (security/device_cgroup.c, dev_exception_add); a row that lacks a field permits nothing.
     """
     listed = {}
     for row in read_file("devices.list", dir_fd=directory).decode("ascii", "replace").split("\n"):
@@ -113,7 +113,7 @@ def _read_list(directory: int) -> dict[str, frozenset[str]]:
 
 
 def _refusing_ancestor(cgroup: DeviceCgroup, node: Node) -> str:
-    """Return the path of the nearest ancestor that does not allow the node, "" where all do."""
+    """Return the path of the nearest ancestor that does not allow the node, "" if all do."""
     path = cgroup.own_path
     directory = os.dup(cgroup.levels[0])
     try:

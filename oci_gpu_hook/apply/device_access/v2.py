@@ -1,8 +1,8 @@
-"""Device access on cgroup v2: a program attached to the cgroup decides, and is replaced by one that permits more.
+"""Device access on cgroup v2: the program attached to the cgroup is replaced by one that permits more.
 
-Every program attached to a cgroup and to its ancestors must permit an access. The runtime's program is read back, our
-rules are put in front of it, and the result takes its place in one atomic step, so that there is no moment in which
-more or less is permitted than before or after. What cannot be read is not replaced, unless it is known for sure.
+Every program attached to a cgroup and to its ancestors must permit an access. The runtime's program is read back, this
+project's rules are put in front of it, and the result replaces it atomically, so that at no moment anything else is
+permitted than before or after. A program that cannot be read is not replaced, unless it is known for certain.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from oci_gpu_hook.apply.device_access.model import Change, DeviceCgroup, Node
     from oci_gpu_hook.oci.container import DeviceRule
 
-_ATTEMPTS: Final = 8  # the runtime or systemd may replace the program while we do; each of them does so once
+_ATTEMPTS: Final = 8  # the runtime or systemd may replace the program meanwhile; each does so once
 
 
 class Replaced:
-    """A program that took the place of another; both are held by descriptors."""
+    """A program that replaced another one; both are held by descriptors."""
 
     def __init__(self, cgroup: int, old: int, new: int, flags: int) -> None:
         self._cgroup = cgroup
@@ -35,7 +35,7 @@ class Replaced:
         self._flags = flags
 
     def undo(self) -> None:
-        """Put the old program back, unless someone else has replaced ours and so undone it already."""
+        """Restore the old program, unless something else has replaced the new one, and so undone the change."""
         old, new = self._programs
         try:
             bpf.replace(self._cgroup, old, new, self._flags)
@@ -44,17 +44,17 @@ class Replaced:
                 raise
 
     def close(self) -> None:
-        """Let go of both programs; the cgroup keeps the one it has."""
+        """Release both programs; the cgroup keeps the one that it has."""
         programs, self._programs = self._programs, ()
         for program in programs:
             os.close(program)
 
 
 def allow(cgroup: DeviceCgroup, nodes: Sequence[Node], rules: Sequence[DeviceRule], changes: list[Change]) -> None:
-    """Let the container's cgroups read and write `nodes`; what was changed goes into `changes`.
+    """Permit the container's cgroups to use `nodes`; add what was changed to `changes`.
 
-    `rules` are the bundle's, by which a program that cannot be read back is recognised. Raises OSError EPERM where
-    bpf(2) is not for this process, ApplyError where a program refuses and may not be changed.
+    `rules` are the bundle's, used to recognise a program that cannot be read back. Raises OSError EPERM if this process
+    may not use bpf(2), ApplyError if a program refuses the nodes and cannot be changed.
     """
     own = sum(_extend_all(directory, nodes, rules, changes) for directory in cgroup.levels)
     if len(bpf.effective(cgroup.levels[-1])) > own:
@@ -62,7 +62,7 @@ def allow(cgroup: DeviceCgroup, nodes: Sequence[Node], rules: Sequence[DeviceRul
 
 
 def allows(cgroup: DeviceCgroup, major: int, minor: int) -> bool | None:
-    """Tell whether the process's cgroup may read and write the node; None where a program cannot be read."""
+    """Tell whether the process's cgroup permits reading and writing the node; None if a program cannot be read."""
     answers = {permits(_read(program), major, minor) for program in bpf.effective(cgroup.levels[-1])}
     if False in answers:
         return False
@@ -70,7 +70,7 @@ def allows(cgroup: DeviceCgroup, major: int, minor: int) -> bool | None:
 
 
 def refused(cgroup: DeviceCgroup, nodes: Sequence[Node]) -> tuple[Node, ...]:
-    """Return those of the nodes that the process's cgroup may not read and write, as far as programs can be read."""
+    """Return the nodes that the process's cgroup does not permit, as far as its programs can be read."""
     found: set[Node] = set()
     for program in bpf.effective(cgroup.levels[-1]):
         found.update(_not_permitted(_shown(_read(program)), nodes, {False}))
@@ -78,7 +78,7 @@ def refused(cgroup: DeviceCgroup, nodes: Sequence[Node]) -> tuple[Node, ...]:
 
 
 def _not_permitted(code: bytes, nodes: Sequence[Node], answers: set[bool | None]) -> list[Node]:
-    """Return the nodes for which the program's answer is one of those: False for no, None where it is not known."""
+    """Return the nodes for which the program's answer is one of `answers`: False for no, None for unknown."""
     permitted, rest = split(code)
     ours = frozenset(permitted)
     return [node for node in nodes if node not in ours and permits(rest, *node) in answers]
@@ -89,10 +89,10 @@ def _extend_all(directory: int, nodes: Sequence[Node], rules: Sequence[DeviceRul
     for _ in range(_ATTEMPTS):
         flags, programs = bpf.attached(directory)
         try:
-            alone = len(programs) == 1 and flags == bpf.ALLOW_MULTI  # as runtimes attach theirs
+            alone = len(programs) == 1 and flags == bpf.ALLOW_MULTI  # the way in which runtimes attach theirs
             for program in programs:
                 changes += _extend(directory, program, flags, nodes, rules if alone else None)
-        except FileNotFoundError:  # someone else has replaced the program since the query
+        except FileNotFoundError:  # the program was replaced since the query
             continue
         return len(programs)
     raise ApplyError(
@@ -105,9 +105,9 @@ def _extend_all(directory: int, nodes: Sequence[Node], rules: Sequence[DeviceRul
 def _extend(
     directory: int, program: int, flags: int, nodes: Sequence[Node], rules: Sequence[DeviceRule] | None
 ) -> tuple[Replaced, ...]:
-    """Make one program permit `nodes`, if it does not yet. Raises FileNotFoundError when it is no longer attached.
+    """Make one program permit `nodes`, if it does not. Raises FileNotFoundError if it is no longer attached.
 
-    rules: None for a program that may be another's than the container runtime's.
+    rules: None for a program that may not be the container runtime's.
     """
     held = [bpf.open_program(program)]
     try:
@@ -127,9 +127,9 @@ def _extend(
 
 
 def _uncovered(program: int, shown: bytes, nodes: Sequence[Node], rules: Sequence[DeviceRule] | None) -> bytes:
-    """Return the instructions of a program that the kernel shows blinded or not at all. Raises ApplyError."""
+    """Return the instructions of a program that the kernel shows blinded or withholds. Raises ApplyError."""
     code = _shown(shown)
-    if not is_hidden(code) or not is_self_contained(code):  # the latter is nobody's to change, however it is shown
+    if not is_hidden(code) or not is_self_contained(code):  # if it is not self-contained it cannot be changed
         return code
     known = _recognised(program, nodes, rules) if rules is not None else None
     if known is None:
@@ -143,20 +143,22 @@ def _uncovered(program: int, shown: bytes, nodes: Sequence[Node], rules: Sequenc
 
 
 def _shown(code: bytes) -> bytes:
-    """Return the instructions with their constants, where the kernel has blinded those and they can be restored."""
+    """Return the instructions, with their constants restored if the kernel has blinded them and that is possible."""
     if not any(code) or not is_hidden(code):
         return code
-    from oci_gpu_hook.apply.device_access.blinded_program import restored  # here and below: few hosts are hardened
+    from oci_gpu_hook.apply.device_access.blinded_program import (
+        restored,
+    )  # few hosts are hardened
 
     return restored(code) or code
 
 
 def _recognised(program: int, nodes: Sequence[Node], rules: Sequence[DeviceRule]) -> bytes | None:
-    """Return the runtime's program, or that with these nodes permitted, if the program has the kernel's tag of it."""
+    """Return the runtime's program, with or without these nodes permitted, whose tag the program has; or None."""
     from oci_gpu_hook.apply.device_access.runtime_program import candidates
 
     tag, name = bpf.tag_and_name(program)
-    if name not in (b"", bpf.NAME):  # the runtimes' have no name, systemd's has
+    if name not in (b"", bpf.NAME):  # programs of runtimes have no name, but systemd's have
         return None
     for made in candidates(rules):
         code = extended(made, nodes) if name else made
@@ -170,7 +172,7 @@ def _recognised(program: int, nodes: Sequence[Node], rules: Sequence[DeviceRule]
 
 
 def _permitting(code: bytes, nodes: Sequence[Node]) -> bytes:
-    """Return a program that permits `nodes` and else what the one with the instructions `code` does."""
+    """Return a program that permits `nodes`, and all that the instructions `code` permit."""
     if not is_self_contained(code):
         raise ApplyError(
             "cannot change the container's device program",
@@ -181,7 +183,7 @@ def _permitting(code: bytes, nodes: Sequence[Node]) -> bytes:
 
 
 def _check_ancestors(cgroup: DeviceCgroup, nodes: Sequence[Node]) -> None:
-    """Raise ApplyError when a cgroup above the container's own refuses one of `nodes`."""
+    """Raise ApplyError if a cgroup above the container's own refuses one of `nodes`."""
     path = cgroup.own_path
     directory = os.dup(cgroup.levels[0])
     try:
@@ -202,7 +204,7 @@ def _check_ancestors(cgroup: DeviceCgroup, nodes: Sequence[Node]) -> None:
 
 
 def _read(program: int) -> bytes:
-    """Return the instructions of the program with that id, b"" when it is gone."""
+    """Return the instructions of the program with that id, b"" if it is gone."""
     try:
         descriptor = bpf.open_program(program)
     except FileNotFoundError:

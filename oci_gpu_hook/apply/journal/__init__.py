@@ -1,1 +1,1 @@
-"""The journal: what was done to each container, written before it is done."""
+"""The journal: records what is done to each container before it is done."""

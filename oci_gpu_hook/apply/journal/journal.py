@@ -1,6 +1,6 @@
-"""What was done to each container, one file a container in the state directory, written before it is done.
+"""Writes the journal: one file for each container in the state directory, which records changes before they are made.
 
-It serves rollback after a crash, `poststop`, and whoever asks later what a container holds: `reader` reads it back.
+It is used for rollback after a crash, for `poststop`, and to tell what a container holds; `reader` reads it.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
 _LOCK: Final = ".lock"
 _SET_LOCK: Final = 37  # include/uapi/asm-generic/fcntl.h, F_OFD_SETLK
 _WRITE_LOCK: Final = 1  # F_WRLCK
-_FROM_THE_START: Final = 0  # SEEK_SET, which the whole `os` would have to be imported for
-_SPREAD: Final = 0x9E3779B97F4A7C15  # two of one byte only wait for each other
+_FROM_THE_START: Final = 0  # SEEK_SET, which would need the whole `os`
+_SPREAD: Final = 0x9E3779B97F4A7C15  # two rootfs that share a byte only wait for each other
 _OFFSETS: Final = (1 << 62) - 1
 
 
 def record(config: Config, rootfs_identity: tuple[int, int], entry_of: Callable[[], Entry]) -> Entry:
-    """Write and return the entry of a container that starts.
+    """Write and return the entry of a container that is being started.
 
-    entry_of: looks at the rootfs for it, while nobody takes back what another container on the same rootfs had made.
-    Others do not wait for that: a rootfs may have volumes that never answer. Raises StateError, OSError and what
-    `entry_of` does.
+    entry_of: inspects the rootfs and makes the entry, while nobody cleans up after another container on that rootfs.
+    Containers on other rootfs do not wait for it, since a rootfs may have volumes that never answer. Raises StateError,
+    OSError and what `entry_of` raises.
     """
     state.directory(config.state_dir, DIRECTORY)
     with Lock(config, rootfs_identity):
@@ -47,12 +47,12 @@ def record(config: Config, rootfs_identity: tuple[int, int], entry_of: Callable[
 
 
 def write(config: Config, entry: Entry) -> None:
-    """Keep the entry, in the directory that `record` has made.
+    """Write the entry, in the directory that `record` has created.
 
-    Raises ApplyError for one that is too large to be read back, OSError.
+    Raises ApplyError if it would be too large to be read back, and OSError.
     """
     document: dict[str, object] = {
-        "pid": entry.pid,  # these five first: `dead` reads no further
+        "pid": entry.pid,  # these five members must come first: `dead` reads no further
         "startTime": entry.start_time,
         **_of_boot(entry),
         "id": entry.id,
@@ -93,7 +93,7 @@ def _of_boot(entry: Entry) -> dict[str, object]:
 
 
 def has_entry(config: Config, container_id: str, pid: int) -> bool:
-    """Tell whether there is an entry of the container whose process is `pid`; also one that an older hook wrote."""
+    """Tell whether there is an entry, perhaps of an older version, of the container whose process is `pid`."""
     directory = os.path.join(config.state_dir, DIRECTORY)
     if os.access(path_in(directory, key_of(container_id, pid, start_time(pid))), os.F_OK):
         return True
@@ -106,7 +106,7 @@ def has_entry(config: Config, container_id: str, pid: int) -> bool:
 
 
 def dead(config: Config) -> list[str]:
-    """Return the keys of containers that have neither process nor hook any more. Cheap: no entry is parsed."""
+    """Return the keys of containers whose process and hook have both ended. Cheap: no entry is parsed."""
     try:
         directory = state.existing(config.state_dir, DIRECTORY)
         names = os.listdir(directory) if directory else []
@@ -136,7 +136,7 @@ def _is_dead(path: str) -> bool:
 
 
 def ld_cache_path(config: Config, entry: Entry) -> str:
-    """Return where the container's ld cache is kept until it is mounted."""
+    """Return the path of the container's ld cache until it is mounted."""
     return _ld_cache_path(config, key(entry))
 
 
@@ -145,7 +145,7 @@ def _ld_cache_path(config: Config, key: str) -> str:
 
 
 def forget(config: Config, key: str) -> None:
-    """Drop an entry, if there is one, and what belongs to it."""
+    """Remove an entry, if it exists, and the files that belong to it."""
     entry = path_in(os.path.join(config.state_dir, DIRECTORY), key)
     for path in (_ld_cache_path(config, key), entry):
         drop(path)
@@ -154,12 +154,12 @@ def forget(config: Config, key: str) -> None:
 
 
 def is_kept(config: Config, key: str) -> bool:
-    """Tell whether there is an entry of that key, whatever is in it."""
+    """Tell whether there is an entry with that key, readable or not."""
     return os.access(path_in(os.path.join(config.state_dir, DIRECTORY), key), os.F_OK)
 
 
 def is_left_over(config: Config, name: str) -> bool:
-    """Tell whether a file belongs to no entry, and its container's process is dead."""
+    """Tell whether a file belongs to a dead container that has no entry."""
     container_id, _, rest = name.rpartition("~")
     process, _, suffix = rest.partition(".")
     pid, _, started = process.partition("-")
@@ -169,7 +169,7 @@ def is_left_over(config: Config, name: str) -> bool:
 
 
 def tried_path(config: Config, key: str) -> str:
-    """Return the file that is there while somebody cleans a dead container's rootfs, and after that was given up."""
+    """Return the path of the mark that exists while a dead container's rootfs is cleaned, and if that was given up."""
     return os.path.join(config.state_dir, DIRECTORY, f"{key}.tried")
 
 
@@ -183,10 +183,11 @@ def drop(path: str) -> None:
 
 
 class Lock:
-    """The right to look at a rootfs and take back in it what is dead, for a `with` block.
+    """The right to inspect a rootfs and to clean up there after dead containers, for a `with` block.
 
-    Each rootfs has one of its own: under it files of a container are looked at, which may never answer. It is given up
-    on after `patience` seconds; `is_held` tells whether it was had. One file serves all, by a byte for each rootfs.
+    Each rootfs has a lock of its own, because the holder reads files of a container, which may never answer. The
+    attempt ends after `patience` seconds; `is_held` tells whether it succeeded. All locks are in one file, a byte for
+    each rootfs.
     """
 
     def __init__(self, config: Config, rootfs_identity: tuple[int, int], patience: float | None = None) -> None:
@@ -200,7 +201,7 @@ class Lock:
     def __enter__(self) -> Self:
         directory = state.existing(self._config.state_dir, DIRECTORY)
         if directory is None:
-            return self  # no container was ever given anything
+            return self  # no container was ever given anything on this host
         path = os.path.join(directory, _LOCK)
         try:
             fd = self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -215,7 +216,8 @@ class Lock:
         from fcntl import fcntl
         from struct import pack
 
-        # struct flock: of the open file, not of the process, whose threads and descriptors would share it.
+        # struct flock. The lock belongs to the open file, not to the process, whose threads and descriptors would share
+        # it.
         fcntl(fd, _SET_LOCK, pack("hhqqi4x", _WRITE_LOCK, _FROM_THE_START, self._offset, 1, 0))
 
     def __exit__(self, *_exception: object) -> None:

@@ -1,6 +1,6 @@
-"""The journal read back: what `poststop`, rollback after a crash, and whoever asks what a container holds need of it.
+"""Reads the journal, for `poststop`, for rollback after a crash, and to tell what a container holds.
 
-A rootfs may serve several containers at once; what one of them made for it goes away with the last.
+Several containers may share a rootfs; what was made in it for one of them is removed with the last of them.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 
 def read(config: Config, name: str) -> Entry | None:
-    """Return the entry of that key; None where there is none, or none that can be read.
+    """Return the entry with that key; None if it does not exist or cannot be read.
 
-    Raises ApplyError where that cannot be known for want of descriptors or memory: an entry that is taken for none is
-    forgotten, with what it says of a rootfs.
+    Raises ApplyError if descriptors or memory are too few to tell: an entry that counted as missing would be forgotten,
+    with the changes that it records.
     """
     path = path_in(os.path.join(config.state_dir, DIRECTORY), name)
     try:
@@ -42,7 +42,7 @@ def read(config: Config, name: str) -> Entry | None:
         entry = _entry(parse(data, "journal"))
     except (HookError, KeyError, TypeError, ValueError, AttributeError, OverflowError):
         return None
-    # The key names files that cleanup removes: no other may stand in an entry than the one it was found under.
+    # The key names files that cleanup removes, so an entry may only have the key under which it was found.
     if name == key(entry):
         return entry
     return entry.replace(key=name) if name == (entry.id or UNNAMED) else None
@@ -54,8 +54,8 @@ def read_all(config: Config) -> list[Entry]:
 
 
 def of_container(config: Config, container_id: str, bundle: str) -> list[Entry]:
-    """Return the entries of containers of that id that were made of that bundle, living and dead."""
-    unnamed = key_of("", 0, 0)[:1]  # an id that is too long for the name of a file
+    """Return the entries of containers, living and dead, with that id and bundle."""
+    unnamed = key_of("", 0, 0)[:1]  # for an id that is too long for a file name
     names = [
         name
         for name in keys(config)
@@ -65,7 +65,7 @@ def of_container(config: Config, container_id: str, bundle: str) -> list[Entry]:
 
 
 def keys(config: Config) -> list[str]:
-    """Return the keys of all entries, sorted. Raises StateError where others than this user could have made them."""
+    """Return the keys of all entries, sorted. Raises StateError if another user could have written them."""
     directory = state.existing(config.state_dir, DIRECTORY)
     try:
         names = sorted(os.listdir(directory)) if directory else []
@@ -80,12 +80,12 @@ def _read(config: Config, names: Iterable[str]) -> list[Entry]:
 
 
 def _is_bundle(one: str, other: str) -> bool:
-    """Tell whether two paths are of one bundle; runtimes may resolve links in the one that they tell poststop."""
+    """Tell whether two paths lead to the same bundle; runtimes may resolve links in the path that poststop gets."""
     return os.path.normpath(one) == os.path.normpath(other) or os.path.realpath(one) == os.path.realpath(other)
 
 
 def sharers(config: Config, entry: Entry) -> list[Entry]:
-    """Return the entries of other containers on the same root directory that live, or are being made."""
+    """Return the entries of other containers on the same root directory that are alive, or being created."""
     others = [name for name in keys(config) if name != key(entry)]
     return [other for other in _read(config, others) if other.has_rootfs_of(entry) and other.is_active()]
 
@@ -122,7 +122,7 @@ def _change(found: Any) -> Change:
     if type(found) is not dict:
         kind, path, target, device, was, passing = found
         return change(str(kind), str(path), target=str(target), device=int(device), was=str(was), passing=bool(passing))
-    # As older hooks wrote it: containers run on while the hook is upgraded.
+    # The form of older versions: containers keep running while the hook is upgraded.
     return change(
         str(found["kind"]),
         str(found["path"]),

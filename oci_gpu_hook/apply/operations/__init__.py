@@ -1,1 +1,1 @@
-"""What is done to a container, a module for each kind of edit."""
+"""The kinds of edits that are made to a container, one module for each."""

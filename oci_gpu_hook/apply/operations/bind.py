@@ -1,7 +1,7 @@
-"""A file or directory of the host, bound into the container by descriptors.
+"""Binds files and directories of the host into the container, by descriptors.
 
-The source is opened on the host, while this process is there; its copy hangs nowhere, is made read-only while nobody
-can see it, and is then attached to a descriptor. No path is looked up twice.
+The source's mount is cloned while this process is in the host's namespace. The clone is detached, is made read-only
+while nobody can see it, and is then attached to a descriptor. No path is resolved twice.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from oci_gpu_hook.devices.edits import Mount
     from oci_gpu_hook.plan.plan import Plan
 
-    # Clones by container path, and (container path, *syscalls.mount_identity) of each. A mount is the hook's own if it
-    # has one of these identities, and nothing else is proof.
+    # Clones by container path, and (container path, *syscalls.mount_identity) of each. Only one of these identities
+    # proves that a mount is the hook's own.
     Sources: TypeAlias = tuple[Mapping[str, int], tuple[tuple[str, int, int, int, int], ...]]
 
 NAME: Final = "mount"
@@ -58,7 +58,7 @@ def prepare(plan: Plan, _site: Site, opened: Descriptors) -> Sources:
 
 
 def preflight(plan: Plan, prepared: Sources | None, seen: Preflight) -> Mapping[str, int]:
-    """Look at the mountpoints but those in a file system of the hook's own, which leaves nothing behind."""
+    """Inspect the mountpoints, except in file systems of the hook's own, which leave nothing behind."""
     trees, identities = prepared or ({}, ())
     mounts = plan.edits.mounts
     own = tuple([mount.container_path + "/" for mount in mounts if mount.type == "tmpfs"])
@@ -81,7 +81,7 @@ def preflight(plan: Plan, prepared: Sources | None, seen: Preflight) -> Mapping[
 
 
 def make(plan: Plan, trees: Mapping[str, int], making: Materializing) -> None:
-    """Make the mountpoints, and have the clones attached there."""
+    """Create the mountpoints, and have the clones attached to them."""
     for mount in plan.edits.mounts:
         if mount.type != "tmpfs":
             path = mount.container_path
@@ -89,7 +89,7 @@ def make(plan: Plan, trees: Mapping[str, int], making: Materializing) -> None:
 
 
 def check(entry: Entry, inspection: Inspection) -> Iterator[Finding]:
-    """Yield the mounts that the journal has a proof of and that are gone, or show what is deleted on the host."""
+    """Yield findings for mounts with a proof in the journal that are gone, or show files that the host has deleted."""
     for path, *_ in entry.mounted:
         fd = inspection.open(path)
         if fd is None:
@@ -105,7 +105,7 @@ def check(entry: Entry, inspection: Inspection) -> Iterator[Finding]:
 
 
 def lost(plan: Plan, _entry: Entry, paths: Collection[str]) -> Plan:
-    """Return the plan with only the mounts at these paths, as far as they are of this kind."""
+    """Return the plan with only those mounts of this kind that are at these paths."""
     kept = [mount for mount in plan.edits.mounts if mount.type == "tmpfs" or mount.container_path in paths]
     return plan.replace(edits=plan.edits.replace(mounts=tuple(kept)))
 
@@ -117,13 +117,13 @@ def without(plan: Plan, paths: Collection[str]) -> Plan:
 
 
 def show(_plan: Plan) -> dict[str, object]:
-    """Return nothing: mounts are a word of CDI."""
+    """Return nothing, since mounts are part of CDI's form."""
     return {}
 
 
 def clone(mount: Mount) -> int:
     """Return a detached, private copy of the mount at a host file or directory. Raises DriverError, ApplyError."""
-    attributes = _known.get(mount.options)  # a hundred mounts have two kinds of options
+    attributes = _known.get(mount.options)  # a hundred mounts have two different sets of options
     if attributes is None:
         attributes = syscalls.mount_attributes(attributes_of(mount.options), syscalls.MS_PRIVATE)
         _known[mount.options] = attributes
@@ -134,7 +134,7 @@ def clone(mount: Mount) -> int:
 
 
 def attributes_of(options: Sequence[str]) -> int:
-    """Return the MOUNT_ATTR_* bits of mount options; options without one (bind, private) add nothing."""
+    """Return the MOUNT_ATTR_* bits of mount options; options without such a bit (bind, private) are skipped."""
     bits = 0
     for option in options:
         bits |= _ATTRIBUTES.get(option, 0)
@@ -142,7 +142,7 @@ def attributes_of(options: Sequence[str]) -> int:
 
 
 def attach(attachments: Sequence[Attachment], attached: list[Attachment]) -> None:
-    """Attach detached mounts, in order; `attached` takes those that are. Raises ApplyError."""
+    """Attach detached mounts in order, and add each to `attached`. Raises ApplyError."""
     path = ""
     try:
         for attachment in attachments:
@@ -150,24 +150,24 @@ def attach(attachments: Sequence[Attachment], attached: list[Attachment]) -> Non
             syscalls.move_mount(tree, onto)
             attached.append(attachment)
     except OSError as error:
-        # ENOTDIR: what was a file when the inventory was made is a directory now, or the other way round.
+        # ENOTDIR: since the inventory was made, a file became a directory, or a directory a file.
         remedy = {errno.ENOSYS: NEW_KERNEL, errno.ENOTDIR: REFRESH}.get(error.errno or 0, _PRIVILEGE)
         raise ApplyError(f"cannot mount {quoted(path)} in the container", reason(error), remedy) from None
 
 
 def source_failed(path: str, error: OSError) -> ApplyError | DriverError:
-    """Return the error for something of the host that cannot be mounted."""
+    """Return the error for a file of the host that cannot be mounted."""
     if short := shortage(error):
         return short
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
-        return DriverError(f"driver file {quoted(path)}", "is not there any more", REFRESH)
+        return DriverError(f"driver file {quoted(path)}", "no longer exists", REFRESH)
     if error.errno == errno.ENOSYS:
         return ApplyError(f"cannot mount {quoted(path)}", "the kernel lacks the mount calls by descriptor", NEW_KERNEL)
     return ApplyError(f"cannot mount {quoted(path)}", reason(error), _PRIVILEGE)
 
 
 def _is_own(entry: Entry, path: str, fd: int) -> bool:
-    """Tell whether what a descriptor stands for is the mount that the hook made for a path, by the journal's proof."""
+    """Tell by the journal's proof whether a descriptor refers to the mount that the hook made at a path."""
     return (path, *syscalls.mount_identity(fd)) in entry.mounted
 
 
@@ -180,10 +180,10 @@ def unmounted(path: str, inspection: Inspection) -> Finding:
 
 
 def stale(path: str, inspection: Inspection, *, proven: bool) -> Finding:
-    """Return the finding for a mount that shows what the host has deleted.
+    """Return the finding for a mount that shows a file that the host has deleted.
 
-    proven: whether the journal proves that it is the hook's; without, it could be anybody's, and is not the hook's to
-    take away.
+    proven: whether the journal proves that the mount is the hook's. Otherwise it could be anybody's, and the hook must
+    not remove it.
     """
     from oci_gpu_hook.apply.operations.inspection import Finding
 
@@ -193,10 +193,10 @@ def stale(path: str, inspection: Inspection, *, proven: bool) -> Finding:
 
 
 def take_away(entry: Entry, path: str, process: Process, rootfs: Rootfs) -> None:
-    """Unmount what the host has deleted, onto which nothing can be mounted. Raises UnsafeRootfs.
+    """Unmount a file that the host has deleted, because nothing can be mounted onto it. Raises UnsafeRootfs.
 
-    The container chooses what is at the path by now. So what is found is held by a descriptor, is proved to be the
-    hook's own mount by the journal, and is unmounted by that descriptor.
+    The container controls what is at the path by now. So what is there is opened, the journal must prove that it is the
+    hook's own mount, and it is unmounted by that descriptor.
     """
     fd = rootfs.resolve(path)
     try:

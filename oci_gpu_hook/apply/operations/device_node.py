@@ -1,4 +1,4 @@
-"""A device node of the host: made in the container, or where nodes are of no use there, the host's own is bound."""
+"""Gives the container device nodes: creates them or, if nodes are useless there, binds the host's."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ NAME: Final = "node"
 
 
 def prepare(_plan: Plan, _site: Site, _opened: Descriptors) -> None:
-    """Do nothing: whether the host's nodes are needed is known when one cannot be made."""
+    """Do nothing: only when a node cannot be created, the host's node is needed."""
 
 
 def preflight(plan: Plan, _prepared: None, seen: Preflight) -> None:
-    """Look at what is where the nodes go.
+    """Inspect what is at the paths of the nodes.
 
-    That is a node or, where it would be useless or a link is in its place, an empty file to bind the host's on.
+    The change is a node or, if a node would be useless or a link is in its place, an empty file to bind the host's to.
     """
     for node in plan.edits.device_nodes:
         path = node.path
@@ -53,12 +53,12 @@ def preflight(plan: Plan, _prepared: None, seen: Preflight) -> None:
 
 
 def make(plan: Plan, _seen: None, making: Materializing) -> None:
-    """Make the nodes, and have the host's attached where they cannot be made or opened."""
+    """Create the nodes, and have the host's attached where they cannot be created or opened."""
     for node in plan.edits.device_nodes:
         parent, _, name = node.path.rpartition("/")
         directory = making.directories.make(parent)
         if node.path in making.absent:
-            # The kernel ignores nodes in the mounts of a user namespace.
+            # In the mounts of a user namespace the kernel does not open nodes.
             if not making.user_namespace and directory.takes_nodes() and _makes(directory, name, node):
                 continue
         elif _is_there(directory, name, node):
@@ -67,11 +67,11 @@ def make(plan: Plan, _seen: None, making: Materializing) -> None:
 
 
 def _makes(directory: Directory, name: str, node: DeviceNode) -> bool:
-    """Make the node. Tell whether it is there: without CAP_MKNOD it is not, and the host's is bound."""
+    """Create the node; tell whether it exists now. Without CAP_MKNOD it does not, and the host's is bound."""
     try:
         directory.make_node(name, node)
     except FileExistsError:
-        return _is_there(directory, name, node)  # made meanwhile
+        return _is_there(directory, name, node)  # created meanwhile
     except OSError as error:
         if error.errno == errno.EPERM:
             return False
@@ -88,8 +88,8 @@ def _is_there(directory: Directory, name: str, node: DeviceNode) -> bool:
 
 
 def _clone(node: DeviceNode) -> int:
-    """Return a detached copy of a host device node that has been seen to be the one that was planned."""
-    # Read-only does not keep anybody from writing to the device, but root in the container from a chmod of the host's.
+    """Return a detached copy of a device node of the host, checked to be the planned one."""
+    # Read-only does not prevent writing to the device. It keeps the container's root from a chmod of the host's node.
     attributes = syscalls.MOUNT_ATTR_RDONLY | syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NOEXEC
     try:
         tree = syscalls.clone_tree(node.host_path, syscalls.mount_attributes(attributes, syscalls.MS_PRIVATE))
@@ -104,7 +104,7 @@ def _clone(node: DeviceNode) -> int:
 
 
 def check(entry: Entry, inspection: Inspection) -> Iterator[Finding]:
-    """Yield the nodes that are not those that were given: on the host, which only a restart helps, or here."""
+    """Yield findings for nodes that have changed: on the host, which only a restart mends, or in the container."""
     from oci_gpu_hook.apply.operations.inspection import Finding
 
     for path, given in zip(entry.node_paths, entry.nodes, strict=False):
@@ -112,7 +112,7 @@ def check(entry: Entry, inspection: Inspection) -> Iterator[Finding]:
         of_host = _numbers_on_host(path, inspection.config)
         here = _numbers(inspection.status(path))
         if of_host != given:
-            why = f"the host's is {of_host[0]}:{of_host[1]} now" if of_host else "the host has it no more"
+            why = f"the host's is {of_host[0]}:{of_host[1]} now" if of_host else "the host no longer has it"
             what = f"device {quoted(path)}, given as {name}"
             remedy = "restart the container; without the host's node, run nvidia-modprobe or nvidia-smi there first"
             yield Finding(kind=NAME, what=what, why=why, remedy=remedy, repairable=False, path=path)
@@ -123,27 +123,27 @@ def check(entry: Entry, inspection: Inspection) -> Iterator[Finding]:
 
 
 def _late(entry: Entry, inspection: Inspection) -> Iterator[Finding]:
-    """Yield nodes that the host had not made when the container started: those it has by now, or that are needed."""
+    """Yield findings for nodes that the host created after the container's start, or still lacks although needed."""
     from oci_gpu_hook.apply.operations.inspection import Finding
 
     for listed, needed in entry.late:
         if not listed.startswith("/dev/"):
-            continue  # a file, which comes with its nodes
+            continue  # a file; it comes with its nodes
         there = [path for path in _expanded(listed, inspection.config) if _numbers_on_host(path, inspection.config)]
         for path in there:
             if path not in entry.node_paths:
-                why = "the host had not made it yet when the container started"
+                why = "the host had not created it yet when the container started"
                 what = f"device {quoted(path)}"
                 yield Finding(kind=NAME, what=what, why=why, remedy=inspection.repair, path=path, late=True)
         if needed and not there:
-            why = "the host had not made it yet when the container started, and still has not"
-            remedy = f"make it: run `nvidia-modprobe -c 0 -u` or load its module on the host; then {inspection.repair}"
+            why = "the host had not created it when the container started, and still has not"
+            remedy = f"create it: run `nvidia-modprobe -c 0 -u` or load its module there; then {inspection.repair}"
             what = f"device {quoted(listed)}"
             yield Finding(kind=NAME, what=what, why=why, remedy=remedy, repairable=False, path=listed, late=True)
 
 
 def _expanded(path: str, config: Config) -> list[str]:
-    """Return the paths that a `*` at the end stands for: what the host has with a number in its place."""
+    """Return the paths on the host that match one whose final `*` stands for a number."""
     if not path.endswith("*"):
         return [path]
     directory, _, start = path[:-1].rpartition("/")
@@ -156,7 +156,7 @@ def _expanded(path: str, config: Config) -> list[str]:
 
 
 def _numbers_on_host(path: str, config: Config) -> Numbers | None:
-    """Return the numbers of the host's node, or of one that containers are given though the host has none."""
+    """Return the numbers of the host's node, or of a node that containers get although the host has none."""
     from oci_gpu_hook.devices import vendors
     from oci_gpu_hook.request.model import DEFAULT_KIND
 
@@ -173,7 +173,7 @@ def _numbers(status: os.stat_result | None) -> Numbers | None:
 
 
 def lost(plan: Plan, entry: Entry, paths: Collection[str]) -> Plan:
-    """Return the plan with only the nodes at these paths: of the numbers that were given, or that come late."""
+    """Return the plan with only the nodes at these paths that have the given numbers or come late."""
     given = dict(zip(entry.node_paths, entry.nodes, strict=True))
     kept = [
         node
@@ -190,5 +190,5 @@ def without(plan: Plan, paths: Collection[str]) -> Plan:  # noqa: ARG001
 
 
 def show(_plan: Plan) -> dict[str, object]:
-    """Return nothing: nodes are a word of CDI."""
+    """Return nothing, since nodes are part of CDI's form."""
     return {}

@@ -1,7 +1,7 @@
-"""A running container looked at from outside, and what is found missing.
+"""Inspects a running container from outside; the values of what is found.
 
-The container runs while it is looked at and may be hostile: paths are resolved below its root (`rootfs`), its files are
-read through bounded parsers, and no answer leads anywhere but into a report.
+The container runs meanwhile and may be hostile. So paths are resolved below its root (`rootfs`), its files are read by
+parsers with limits, and what is read only goes into a report.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _DELETED: Final = b"//deleted"  # fs/proc_namespace.c, show_mountinfo, by fs/dca
 
 
 class Finding(Record):
-    """Something that a container has lost, in the three parts of an error. repairable: by `oci-gpu repair`.
+    """Something that a container has lost, with the three parts of an error. repairable: by `oci-gpu repair`.
 
-    path: where it was in the container, "" for what is at no path. stale: a mount of the hook's own is still there,
-    and has to be taken away first. late: it was never there, because the host had not made it yet; that it still has
-    not keeps nobody from putting back the rest.
+    path: its path in the container, "" if it has none. stale: a mount of the hook's own is still there, and must be
+    removed first. late: it was never there, because the host had not created it yet; if the host still has not, the
+    rest is put back all the same.
     """
 
     kind: str
@@ -46,9 +46,9 @@ class Finding(Record):
 
 
 class Inspection:
-    """A look at the container of a journal entry. config: says where the host's device nodes are.
+    """An inspection of the container of a journal entry. config: for the path of the host's device nodes.
 
-    repair: the remedy for all that can be put back.
+    repair: the remedy in findings that can be repaired.
     """
 
     def __init__(self, entry: Entry, process: Process, rootfs: Rootfs, config: Config) -> None:
@@ -59,18 +59,18 @@ class Inspection:
         self._roots: Mapping[int, bytes] | None = None
 
     def open(self, path: str) -> int | None:
-        """Return an O_PATH descriptor of what a path of the container leads to, None for nothing."""
+        """Return an O_PATH descriptor of what a path of the container leads to, None if it leads to nothing."""
         try:
             return self.rootfs.resolve(path)
         except OSError:
             return None
 
     def status(self, path: str) -> os.stat_result | None:
-        """Return what stat(2) tells of what a path leads to, None for nothing."""
+        """Return the stat(2) result of what a path leads to, None if it leads to nothing."""
         return self.rootfs.status(path)
 
     def is_deleted(self, fd: int) -> bool:
-        """Tell whether the mount by which a descriptor was reached shows what is deleted on the host."""
+        """Tell whether the mount of a descriptor shows a file that was deleted on the host."""
         if self._roots is None:
             self._roots = mount_table.roots(self._process.mountinfo())
         return self._roots.get(syscalls.mount_id(fd), b"").endswith(_DELETED)

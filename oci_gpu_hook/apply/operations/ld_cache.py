@@ -1,8 +1,8 @@
-"""The container's /etc/ld.so.cache: where this project's version of it goes.
+"""Gives the container its /etc/ld.so.cache.
 
-On an engine's private overlay the file is exchanged for a new one, as ldconfig does it, so that ldconfig works in the
-container afterwards. On any other rootfs, which others may share, and on a read-only one, the new file is mounted over
-the image's, which stays untouched; ldconfig in the container then fails with "Device or resource busy".
+On an engine's private overlay the file is replaced by a new one, as ldconfig does, so that ldconfig works in the
+container afterwards. On any other rootfs, which containers may share, and on a read-only one, the new file is mounted
+over the image's, which stays unchanged; then ldconfig in the container fails with "Device or resource busy".
 """
 
 from __future__ import annotations
@@ -38,16 +38,15 @@ if TYPE_CHECKING:
 NAME: Final = "ld-cache"
 PATH: Final = "/etc/ld.so.cache"
 _NAME: Final = "ld.so.cache"
-_SEARCHED: Final = "/usr/lib"  # below it the library directories of images are such as loaders search without a cache
-NEW_PATH: Final = "/etc/.ld.so.cache.oci-gpu-hook"  # until it takes the other's place
+NEW_PATH: Final = "/etc/.ld.so.cache.oci-gpu-hook"  # until it replaces the old file
 _NEW: Final = os.path.basename(NEW_PATH)
 
 
 class Decided(Record):
-    """What becomes of a container's ld cache. data: the new cache, b"" where it gets none.
+    """What is done to a container's ld cache. data: the new cache, b"" if it gets none.
 
-    exchanged: whether the file in the rootfs is replaced; else the new one is mounted over it. added: paths that the
-    file in the rootfs is given, to be taken out again.
+    exchanged: whether the file in the rootfs is replaced; otherwise the new one is mounted over it. added: paths that
+    are added to the file in the rootfs, and must be removed later.
     """
 
     data: bytes = b""
@@ -56,12 +55,12 @@ class Decided(Record):
 
 
 def prepare(plan: Plan, _site: Site, _opened: Descriptors) -> tuple[bytes, bool]:
-    """Return what `contents` does."""
+    """Return the result of `contents`."""
     return contents(plan)
 
 
 def preflight(plan: Plan, prepared: tuple[bytes, bool] | None, seen: Preflight) -> Decided:
-    """Return what becomes of the container's ld cache; look at the file, where a new one will be mounted over it."""
+    """Return what will be done to the ld cache; inspect the mountpoint if a new file will be mounted."""
     data, exchangeable = contents(plan) if prepared is None else prepared
     if exchangeable and _is_private(seen.rootfs, seen.directories, read_only=seen.root_readonly):
         found = plan.image.ld_cache
@@ -73,25 +72,27 @@ def preflight(plan: Plan, prepared: tuple[bytes, bool] | None, seen: Preflight) 
         try:
             seen.file(PATH)
         except NoPlace as error:
-            if not plan.image.library_directory.startswith(_SEARCHED):
-                raise
+            if not plan.image.searched:
+                instead = f"{error.remedy}; or set LD_LIBRARY_PATH={plan.image.library_directory} in the container"
+                raise NoPlace(error.what, error.why, instead) from None
             seen.left_out[PATH] = error
             data = b""
     return Decided(data=data)
 
 
 def make(_plan: Plan, decided: Decided, making: Materializing) -> None:
-    """Put the new cache in its place, or have the mount attached that will. Raises HookError."""
+    """Replace the cache, or have the mount with the new one attached. Raises HookError."""
     if decided.exchanged:
-        exchange(making.directories, decided.data)  # of `preflight`, which has judged this very directory
+        exchange(making.directories, decided.data)  # the directories that `preflight` has checked
     elif decided.data:
         making.mount(making.keep(_mountable(decided.data, making.state_file)), PATH, directory=False)
 
 
 def contents(plan: Plan) -> tuple[bytes, bool]:
-    """Return the cache that the container is to have, b"" for none, and whether the image's may be exchanged for it.
+    """Return the container's new cache, b"" for none, and whether it may replace the image's file.
 
-    It is the image's with the plan's libraries first. musl reads no cache; an image of glibc without one gets one.
+    It is the image's cache with the plan's libraries first. musl reads no cache; a glibc image without a cache gets
+    one.
     """
     if not is_wanted(plan):
         return b"", False
@@ -100,13 +101,13 @@ def contents(plan: Plan) -> tuple[bytes, bool]:
     try:
         return ldcache.merge(found, additions), bool(found)
     except ldcache.LdCacheError as error:
-        # The loader has no use for such a file either. It stays in the image, under a mount of one that is right.
+        # The loader cannot use such a file either. It stays in the image, and a correct one is mounted over it.
         log.warning("image's ld cache is unusable", path=PATH, reason=str(error))
         return ldcache.build(additions), False
 
 
 def _additions(plan: Plan) -> tuple[Library, ...]:
-    """Return what the cache lists beside the image's own entries: what the plan brings goes before the image's."""
+    """Return the entries to add to the image's: first those of the plan, then those that the image's cache lacks."""
     if not plan.image.unlisted:
         return plan.ld_cache
     names = {library.name for library in plan.ld_cache}
@@ -114,12 +115,12 @@ def _additions(plan: Plan) -> tuple[Library, ...]:
 
 
 def is_wanted(plan: Plan) -> bool:
-    """Tell whether the container is to have an ld cache with the plan's libraries."""
+    """Tell whether the container should have an ld cache with the plan's libraries."""
     return bool(plan.ld_cache) and (bool(plan.image.ld_cache) or plan.image.libc == "glibc")
 
 
 def _is_private(rootfs: Rootfs, directories: Directories, *, read_only: bool) -> bool:
-    """Tell whether the file may be exchanged in place: on an overlay, which an engine made for this container alone."""
+    """Tell whether the file may be replaced: only on an overlay, which an engine made for this container alone."""
     if read_only:
         return False
     etc = directories.find("/etc")
@@ -129,7 +130,7 @@ def _is_private(rootfs: Rootfs, directories: Directories, *, read_only: bool) ->
 
 
 def exchange(directories: Directories, data: bytes) -> None:
-    """Put a new file in the place of the rootfs's cache, atomically. Raises ApplyError."""
+    """Replace the rootfs's cache atomically. Raises ApplyError."""
     etc = directories.make("/etc")
     etc.refuse_volume(_NAME)
     try:
@@ -141,7 +142,7 @@ def exchange(directories: Directories, data: bytes) -> None:
 
 
 def restore(rootfs: Rootfs, paths: Sequence[str]) -> None:
-    """Take the libraries out of a cache that was exchanged, whoever has written it since."""
+    """Remove the libraries from a cache that was replaced, even if another program has written it since."""
     with Directories(rootfs) as directories:
         etc = directories.find("/etc")
         if etc is None or rootfs.is_of_host(etc.mount_id):
@@ -150,11 +151,11 @@ def restore(rootfs: Rootfs, paths: Sequence[str]) -> None:
         try:
             kept = ldcache.remove(found, frozenset(paths)) if found else found
         except ldcache.LdCacheError:
-            kept = found  # not a cache any more: nothing of the hook's is in it
+            kept = found  # no longer an ld cache, so it has no entries of the hook
         if kept != found:
             exchange(directories, kept)
         else:
-            _unlink_new(etc.fd)  # of a hook that was killed before it could put it in its place
+            _unlink_new(etc.fd)  # left by a hook that was killed before it could rename the file
 
 
 def _unlink_new(directory: int) -> None:
@@ -167,9 +168,9 @@ def _unlink_new(directory: int) -> None:
 def _mountable(data: bytes, path: str) -> int:
     """Return the new file as a detached mount. Raises ApplyError.
 
-    It lies in a file system of its own, which has room for it and no more, and which goes with the container: what an
-    image makes large takes nothing of the state directory. path: before Linux 6.15, of a state file that holds the data
-    until it is attached, since the kernel attaches nothing that is unlinked; after that the container's mount keeps it.
+    The file is in a file system of its own, which has just enough room and ends with the container, so a large cache
+    takes no space in the state directory. path: a state file that holds the data until it is attached, for kernels
+    before Linux 6.15, which cannot attach an unlinked file; after that the container's mount keeps the data.
     """
     try:
         return own_mount(data)
@@ -186,9 +187,9 @@ def _mountable(data: bytes, path: str) -> int:
 
 
 def own_mount(data: bytes, hung: Callable[[int], AbstractContextManager[None]] | None = None) -> int:
-    """Return a detached mount of a file with that data, the only one of its file system. Raises OSError.
+    """Return a detached mount of a file with that data, alone in its file system. Raises OSError.
 
-    hung: makes the file system hang somewhere for a moment, in which its file is cloned; None where it need not.
+    hung: mounts the file system somewhere for the moment in which its file is cloned; None if that is not necessary.
     """
     room = (("mode", "0555"), ("size", str(len(data))), ("nr_inodes", "2"))
     options = ("ro", "nosuid", "nodev", "noexec")
@@ -217,7 +218,7 @@ def own_mount(data: bytes, hung: Callable[[int], AbstractContextManager[None]] |
 
 
 def check(entry: Entry, inspection: Inspection) -> Iterator[Finding]:
-    """Tell of an ld cache that does not list what it was to list."""
+    """Yield a finding if the ld cache does not list what it should."""
     from oci_gpu_hook.apply.operations.inspection import Finding
 
     data = inspection.rootfs.read(PATH, limits.LD_CACHE)
@@ -230,16 +231,16 @@ def check(entry: Entry, inspection: Inspection) -> Iterator[Finding]:
 
 
 def lost(plan: Plan, entry: Entry, paths: Collection[str]) -> Plan:
-    """Return the plan with what its ld cache was to list, where that is lost: the cache is written whole."""
+    """Return the plan with all libraries that its ld cache should list if any is lost: the cache is written whole."""
     listed = frozenset(entry.ld_cache) if paths else frozenset()
     return plan.replace(ld_cache=tuple(library for library in plan.ld_cache if library.path in listed))
 
 
 def without(plan: Plan, paths: Collection[str]) -> Plan:
-    """Return the plan without libraries to be listed, where the cache has no place."""
+    """Return the plan without libraries to list, if the cache has no place."""
     return plan.replace(ld_cache=()) if PATH in paths else plan
 
 
 def show(plan: Plan) -> dict[str, object]:
-    """Return the paths that it will list."""
+    """Return the paths that the ld cache will list."""
     return {"ldCache": [library.path for library in plan.ld_cache]}

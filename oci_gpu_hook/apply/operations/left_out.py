@@ -1,4 +1,4 @@
-"""What is said of optional parts of the driver that have no place in a container: what, why, and how to get them."""
+"""Words the warnings about optional parts of the driver that have no place in a container."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NAMED: Final = 3
 
 
 def warnings(left_out: Mapping[str, NoPlace]) -> tuple[str, ...]:
-    """Return a sentence for each reason: a volume is one for all that has no place in it. left_out: reasons by path."""
+    """Return a sentence for each reason, such as one volume in which several parts have no place. left_out: by path."""
     by_reason: dict[tuple[str, str], list[str]] = {}
     for path, error in left_out.items():
         by_reason.setdefault((error.why, error.remedy), []).append(path)

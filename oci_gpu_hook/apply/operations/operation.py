@@ -1,7 +1,7 @@
-"""What a kind of edit has to offer: what it will change, make, check and show. `table` has the kinds.
+"""The interface of a kind of edit: say what it will change, make it, check it, show it. `table` has the kinds.
 
-A kind is a module. What it makes in a rootfs stands in the journal as changes of a few kinds, and `undo` takes those
-back. For type checkers and readers: no start imports this module.
+A kind is a module. What it makes in a rootfs is recorded in the journal as changes of a few kinds, which `undo` undoes.
+This module is for type checkers and readers: no start imports it.
 """
 
 from __future__ import annotations
@@ -21,40 +21,41 @@ if TYPE_CHECKING:
 
 
 class Operation(Protocol):
-    """A kind's module. A transaction takes the steps in this order, each for all kinds before the next.
+    """A kind's module. A transaction performs each step for all kinds before the next step, in this order.
 
-    What `prepare` and `preflight` return is of types of the kind's own: the next step is given it.
+    `prepare` and `preflight` return values of the kind's own types, which are passed to the next step.
     """
 
     @property
     def NAME(self) -> str:  # noqa: N802  a constant of the module
-        """What a finding of `check` is called; kinds that look alike from outside share one."""
+        """The kind of the findings of `check`; kinds of edits that look alike from outside share one."""
 
     def prepare(self, plan: Plan, site: Site, opened: Descriptors) -> Any:
-        """Do what can fail before anything is changed, such as holding the host's files. Raises HookError."""
+        """Do what can fail before anything is changed, such as opening the host's files. Raises HookError."""
 
     def preflight(self, plan: Plan, prepared: Any, seen: Preflight) -> Any:
-        """Look at the rootfs, add to `seen` what `make` will change, and return what it is given.
+        """Inspect the rootfs, add what `make` will change to `seen`, and return the argument for `make`.
 
-        It raises all that `make` would, so far as it can be known: UnsafeRootfs, or OSError. What is optional and has
-        no place (NoPlace) is noted as left out. More may be named than is made in the end, when something else makes it
-        meanwhile; undoing looks again. prepared: None where nothing will be made, as `oci-gpu plan` has it.
+        It raises what `make` would raise, as far as that can be known: UnsafeRootfs, or OSError. An optional edit that
+        has no place (NoPlace) is noted as left out. It may name more changes than are made in the end, if something
+        else makes them meanwhile; undoing inspects the rootfs again. prepared: None if nothing will be made, as for
+        `oci-gpu plan`.
         """
 
     def without(self, plan: Plan, paths: Collection[str]) -> Plan:
-        """Return the plan without its edits of this kind at these paths, which were left out."""
+        """Return the plan without the edits of this kind at these paths, which were left out."""
 
     def make(self, plan: Plan, seen: Any, making: Materializing) -> None:
-        """Make it, all but the mounts, which are handed to `making`. Raises HookError, OSError."""
+        """Make the edits, except mounts, which are passed to `making`. Raises HookError, OSError."""
 
     def check(self, entry: Entry, inspection: Inspection) -> Iterator[Finding]:
-        """Yield what a running container does not have any more of what the entry says it was given."""
+        """Yield findings for what a running container has lost of what its entry says it was given."""
 
     def lost(self, plan: Plan, entry: Entry, paths: Collection[str]) -> Plan:
-        """Return the plan with only those of its edits of this kind that were given and are at these paths.
+        """Return the plan with, of its edits of this kind, only those at these paths that the container was given.
 
-        paths: those of the kind's findings. All else of the plan stays.
+        paths: from the kind's findings. Edits of other kinds stay.
         """
 
     def show(self, plan: Plan) -> dict[str, object]:
-        """Return the kind's members of a plan's JSON form, where it is no word of CDI (devices.json_form has those)."""
+        """Return the kind's members of a plan's JSON form, unless they are part of CDI's (devices.json_form)."""

@@ -1,6 +1,6 @@
-"""Where an edit goes: the directory that it lies in, and the file or directory that a mount goes onto.
+"""Prepares the places of edits: their directories, and the files or directories that mounts are attached to.
 
-What is missing of them is made, belongs to the container's root, and is taken back while it is empty.
+What is missing is created, belongs to the container's root, and is removed later if it is still empty.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
     Attachment: TypeAlias = tuple[int, int, str]
 
 _ENTRY: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
-ATTEMPTS: Final = 4  # what is looked at may be made or removed by a container on the same rootfs before it is used
+ATTEMPTS: Final = 4  # a container on the same rootfs may create or remove a file between its inspection and its use
 
 
 class Descriptors:
-    """Descriptors that are closed at the end of a `with` block. A mount that was attached by then stays."""
+    """Descriptors that are closed at the end of a `with` block. Mounts that were attached by then stay."""
 
     def __init__(self) -> None:
         self._opened: list[int] = []
 
     def keep(self, fd: int) -> int:
-        """Take a descriptor over, and return it."""
+        """Take ownership of a descriptor, and return it."""
         self._opened.append(fd)
         return fd
 
@@ -48,11 +48,11 @@ class Descriptors:
 
 
 class Materializing:
-    """What the kinds of edits make things with.
+    """What the kinds of edits use to make their edits.
 
-    absent: paths where the look has found nothing; what is to be there is made without another. keep: takes descriptors
-    that have to stay open until the mounts are attached. attachments: mounts that were prepared, in order.
-    user_namespace: whether the container has one. state_file: where contents may be kept until they are mounted.
+    absent: paths where preflight has found nothing, so that no second inspection is needed. keep: keeps descriptors
+    open until the mounts are attached. attachments: prepared mounts, in order. user_namespace: whether the container
+    has one. state_file: a path for contents until they are mounted.
     """
 
     def __init__(
@@ -66,21 +66,21 @@ class Materializing:
         self.state_file = state_file
         self.attachments: list[Attachment] = []
         self._root = os.fstat(rootfs.fd)
-        self._own: dict[str, int] = {}  # container path with a slash: detached file system
+        self._own: dict[str, int] = {}  # container path with a slash → detached file system
         self._in_own: tuple[str, ...] = ()  # those paths
 
     def mount(self, tree: int, path: str, *, directory: bool) -> None:
-        """Have a detached mount attached at `path`."""
+        """Register a detached mount to be attached at `path`."""
         self.attachments.append((tree, self.mountpoint(path, directory=directory), path))
 
     def mount_own(self, tree: int, path: str) -> None:
-        """Have a detached file system of the hook's own attached, which has the mountpoints for what goes into it."""
+        """Register a detached file system of the hook's own, which contains the mountpoints for mounts below it."""
         self.mount(tree, path, directory=True)
         self._own[path + "/"] = tree
         self._in_own = tuple(self._own)
 
     def mountpoint(self, path: str, *, directory: bool) -> int:
-        """Return a descriptor of the file or directory at `path`, made empty if missing. Raises HookError, OSError."""
+        """Return a descriptor of the file or directory at `path`, created if missing. Raises HookError, OSError."""
         if path.startswith(self._in_own):
             return self._own_mountpoint(path)
         if directory:
@@ -100,12 +100,12 @@ class Materializing:
         raise UnsafeRootfs(f"container path {quoted(path)}", "keeps changing", "stop what renames files in the rootfs")
 
     def _own_mountpoint(self, path: str) -> int:
-        """Return a descriptor of what a file system of the hook's own has for the path."""
+        """Return a descriptor of the path's mountpoint in a file system of the hook's own."""
         own = next(own for own in self._in_own if path.startswith(own))
         return self.keep(syscalls.openat2(self._own[own], path[len(own) :], os.O_PATH, syscalls.RESOLVE_BENEATH))
 
     def _image_file(self, place: Directory, name: str, path: str) -> int:
-        """Return the file that is there. Raises FileNotFoundError where none is, after a link to nothing made way."""
+        """Return a descriptor of the image's file. If there is none, remove a dangling link; FileNotFoundError."""
         fd = self.keep(os.open(name, _ENTRY, dir_fd=place.fd))
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode):
@@ -115,7 +115,7 @@ class Materializing:
                 fd = self.keep(self.rootfs.resolve(path))
             except FileNotFoundError:
                 place.refuse_volume(name)
-                os.unlink(name, dir_fd=place.fd)  # the journal remembers where it led
+                os.unlink(name, dir_fd=place.fd)  # the journal has the link's target
                 raise
             except OSError as error:
                 raise unsafe(path, error) from None
@@ -127,9 +127,9 @@ class Materializing:
 
 
 def refuse_odd(fd: int, path: str, root: os.stat_result) -> None:
-    """Refuse a mountpoint that an image led to where the runtime still has to work: / and the kernel's files.
+    """Refuse a mountpoint that an image redirects to / or to the kernel's files, which the runtime still needs.
 
-    What is mounted over /proc/PID/attr/exec, say, would swallow the process's confinement (CVE-2019-16884).
+    A mount over /proc/PID/attr/exec, for example, would swallow the process's confinement (CVE-2019-16884).
     """
     found = os.fstat(fd)
     if (found.st_dev, found.st_ino) == (root.st_dev, root.st_ino):
@@ -146,13 +146,13 @@ def refuse_odd(fd: int, path: str, root: os.stat_result) -> None:
 
 
 def in_the_way(path: str, mode: int) -> UnsafeRootfs:
-    """Return the refusal of something in an image where an edit goes."""
+    """Return the error for something in an image that is in the way of an edit."""
     kinds = {stat.S_IFDIR: "directory", stat.S_IFIFO: "FIFO", stat.S_IFSOCK: "socket", stat.S_IFBLK: "block device"}
     kind = kinds.get(stat.S_IFMT(mode), "device node of other numbers")
     return UnsafeRootfs(f"container path {quoted(path)}", f"the image has a {kind} there", "remove it from the image")
 
 
 def is_shared(path: str) -> UnsafeRootfs:
-    """Return the refusal of a mountpoint in a mount that passes on what is mounted there."""
+    """Return the error for a mountpoint in a shared mount."""
     why = "lies in a mount that is shared with the host, which would see what is mounted there"
     return UnsafeRootfs(f"container path {quoted(path)}", why, "mount it private or as a slave in the container")

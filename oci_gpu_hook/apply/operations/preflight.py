@@ -1,4 +1,4 @@
-"""The look at where the edits of a plan go in a rootfs, before anything is made: what will be, and what cannot."""
+"""Inspects, before anything is made, where a plan's edits go in a rootfs: what will be made, and what cannot be."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 
 class Preflight:
-    """The look at what will have to be made in a rootfs, before anything is. It raises what making it would.
+    """Determines what will have to be made in a rootfs. It raises what making it would raise.
 
-    changes: what will be made, in order. absent: files, links and nodes that were not there, and so can be made without
-    another look. mounted: the identities of the host's files that will be mounted. cached: paths that the rootfs's own
-    ld cache will be given. left_out: paths of what is optional and has no place, with the reason.
+    changes: what will be made, in order. absent: paths of files, links and nodes that do not exist, and so can be made
+    without a second inspection. mounted: the identities of the host's files that will be mounted. cached: paths that
+    will be added to the rootfs's own ld cache. left_out: paths of optional edits that have no place, with the reason.
 
-    shared: mounts, but for the rootfs's own, that pass on to the host what is mounted in them.
+    shared: ids of shared mounts other than the rootfs's own.
     """
 
     def __init__(
@@ -39,8 +39,8 @@ class Preflight:
         self._shared = shared
         self._root = os.fstat(rootfs.fd)
         self._root_mount = rootfs.mount_id
-        self._places: dict[str, tuple[Directory | None, int]] = {}  # what `_place` has returned
-        self._taking: set[Directory] = set()  # those in which something can be made
+        self._places: dict[str, tuple[Directory | None, int]] = {}  # results of `_place`
+        self._taking: set[Directory] = set()  # directories in which something can be made
         self.changes: list[Change] = []
         self.absent: set[str] = set()
         self.mounted: tuple[tuple[str, int, int, int, int], ...] = ()
@@ -48,14 +48,14 @@ class Preflight:
         self.left_out: dict[str, NoPlace] = {}
 
     def directory(self, path: str) -> None:
-        """Look at a mountpoint that is to be a directory. Raises UnsafeRootfs."""
+        """Inspect a mountpoint that must be a directory. Raises UnsafeRootfs."""
         found, mount = self._places.get(path) or self._place(path)
         self._check_shared(mount, path)
         if found is not None:
             refuse_odd(found.fd, path, self._root)
 
     def file(self, path: str) -> None:
-        """Look at a mountpoint that is to be a file. A link to nothing makes way for it. Raises UnsafeRootfs."""
+        """Inspect a mountpoint that must be a file. A dangling link will be removed. Raises UnsafeRootfs."""
         directory, passing, found = self.entry(path)
         if directory is None or found is None:
             self._check_shared(self._places[path.rpartition("/")[0]][1], path)
@@ -70,10 +70,10 @@ class Preflight:
             self._onto(path)
 
     def entry(self, path: str) -> tuple[Directory | None, bool, tuple[int, int, int, int] | None]:
-        """Return the directory of a path, whether that passes with a mount, and what is there, None for nothing.
+        """Return a path's directory, whether it is in a mount of the container's own, and what is at the path or None.
 
-        The directory is None where it will be made. What is there: mode, size, device number and mount. Raises
-        UnsafeRootfs where nothing is and nothing can be made, or where something else than a directory is on the way.
+        The directory is None if it will be made. What is at the path: mode, size, device number and mount. Raises
+        UnsafeRootfs if nothing is there and nothing can be made, or if a component of the path is not a directory.
         """
         parent, _, name = path.rpartition("/")
         directory, mount = self._places.get(parent) or self._place(parent)
@@ -88,7 +88,7 @@ class Preflight:
         return directory, mount != self._root_mount, None
 
     def _place(self, path: str) -> tuple[Directory | None, int]:
-        """Return a directory, None where it will be made, and the mount that it lies in."""
+        """Return a directory, None if it will be made, and the id of its mount."""
         parent, _, name = path.rpartition("/")
         try:
             found = self.directories.find(path)
@@ -98,7 +98,7 @@ class Preflight:
             above, mount = self._places.get(parent) or self._place(parent)
             if above is not None:
                 if above.entry(name) is not None:
-                    raise self._in_volume(path, unsafe(path, OSError(errno.ENOTDIR, "")))  # a link to nothing
+                    raise self._in_volume(path, unsafe(path, OSError(errno.ENOTDIR, "")))  # a dangling link
                 above.refuse_making(name)
             self.changes.append(changes.directory(path, mount != self._root_mount))
         else:
@@ -107,7 +107,7 @@ class Preflight:
         return place
 
     def _onto(self, path: str) -> None:
-        """Look at a file of the image that something will be mounted on."""
+        """Inspect a file of the image that something will be mounted on."""
         try:
             fd = self.rootfs.resolve(path)
         except OSError as error:
@@ -122,11 +122,11 @@ class Preflight:
             os.close(fd)
 
     def in_the_way(self, path: str, mode: int) -> HookError:
-        """Return the refusal of something where an edit goes."""
+        """Return the error for something that is in the way of an edit."""
         return self._in_volume(path, in_the_way(path, mode))
 
     def _in_volume(self, path: str, error: HookError) -> HookError:
-        """Return the refusal of what a volume has in the way, where it is one: that is no fault of the image's."""
+        """If the obstacle is in a volume, return the error that says so, since the image is not at fault."""
         if isinstance(error, UnsafeRootfs) and self.rootfs.is_volume(path):
             return in_volume(path, "with something else of that name")
         return error

@@ -1,4 +1,4 @@
-"""A symbolic link in the rootfs. It takes the place of another link, which the journal remembers, and of no file."""
+"""Makes symbolic links in the rootfs. They replace other links, which the journal records, but never files."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ NAME: Final = "link"
 
 
 def prepare(_plan: Plan, _site: Site, _opened: Descriptors) -> None:
-    """Do nothing: a link needs nothing of the host."""
+    """Do nothing: a link needs no file of the host."""
 
 
 def preflight(plan: Plan, _prepared: None, seen: Preflight) -> None:
-    """Look at what is where the links go."""
+    """Inspect what is at the paths of the links."""
     for link in plan.links:
         try:
             _look(link, plan, seen)
@@ -57,11 +57,11 @@ def _look(link: Symlink, plan: Plan, seen: Preflight) -> None:
     elif not stat.S_ISREG(found[0]):
         raise seen.in_the_way(path, found[0])
     elif _meant(link, plan) is not None:
-        seen.file(path)  # which stays, under a mount
+        seen.file(path)  # the file stays, with a mount over it
 
 
 def make(plan: Plan, _seen: None, making: Materializing) -> None:
-    """Make the links."""
+    """Create the links."""
     make_directory = making.directories.make
     for link in plan.links:
         parent, _, name = link.path.rpartition("/")
@@ -77,7 +77,8 @@ def _make_one(link: Symlink, directory: Directory, name: str, plan: Plan, making
                 break
         else:
             return
-    # The link is there, or a file of the image or of another tool is: that stays, under a mount of what was meant.
+    # The link exists, or a file of the image or of another tool does: the file stays, and the link's target is mounted
+    # over it.
     if stat.S_ISREG(os.stat(name, dir_fd=directory.fd, follow_symlinks=False).st_mode):
         source = _meant(link, plan)
         if source is not None:
@@ -86,7 +87,7 @@ def _make_one(link: Symlink, directory: Directory, name: str, plan: Plan, making
 
 
 def _makes_way(link: Symlink, directory: Directory, name: str) -> bool:
-    """Remove another link in the place of one, which the journal remembers. Tell whether to try again."""
+    """Remove another link, which the journal has recorded, from a link's path. Tell whether to try again."""
     try:
         found = os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
         if stat.S_ISREG(found.st_mode):
@@ -105,7 +106,7 @@ def _makes_way(link: Symlink, directory: Directory, name: str) -> bool:
 
 
 def _meant(link: Symlink, plan: Plan) -> Mount | None:
-    """Return the mount that a link leads to, if it does by way of the plan's links."""
+    """Return the plan's mount that a link leads to, perhaps through other links of the plan; None if there is none."""
     targets = {each.path: os.path.join(os.path.dirname(each.path), each.target) for each in plan.links}
     target = link.path
     while target in targets:
@@ -114,7 +115,7 @@ def _meant(link: Symlink, plan: Plan) -> Mount | None:
 
 
 def check(entry: Entry, inspection: Inspection) -> Iterator[Finding]:
-    """Yield the links that are gone, or lead elsewhere."""
+    """Yield findings for links that are gone, or lead elsewhere."""
     from oci_gpu_hook.apply.operations.inspection import Finding
 
     for kind, path, target, *_ in entry.changes:
@@ -124,7 +125,7 @@ def check(entry: Entry, inspection: Inspection) -> Iterator[Finding]:
 
 
 def _leads(path: str, target: str, inspection: Inspection) -> bool:
-    """Tell whether a link that the hook made is there and leads where it did."""
+    """Tell whether a link that the hook made exists and has its target."""
     directory, name = os.path.split(path)
     fd = inspection.open(directory)
     if fd is None:

@@ -1,4 +1,4 @@
-"""The kinds of edits, in the order in which they are made: file systems of the hook's own, then what goes into them."""
+"""The kinds of edits, in the order in which they are made: first the hook's own file systems, then their contents."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ KINDS: Final[tuple[Operation, ...]] = (tmpfs, bind, symlink, device_node, ld_cac
 def look(
     plan: Plan, prepared: Sequence[Any], seen: Preflight, kinds: Sequence[Operation] = KINDS
 ) -> tuple[Plan, list[Any]]:
-    """Look at where the edits of a plan go; return it without what has no place, and what each kind's `make` is given.
+    """Inspect where a plan's edits go; return the plan without those that have no place, and each `make`'s argument.
 
-    prepared: what each kind's `prepare` has returned. Raises UnsafeRootfs, OSError.
+    prepared: the results of each kind's `prepare`. Raises UnsafeRootfs, OSError.
     """
     looked = [kind.preflight(plan, own, seen) for kind, own in zip(kinds, prepared, strict=True)]
     if seen.left_out:
@@ -31,7 +31,7 @@ def look(
 
 
 def warnings(seen: Preflight) -> tuple[str, ...]:
-    """Return what to say of what was left out."""
+    """Return the warnings about edits that were left out."""
     if not seen.left_out:
         return ()
     from oci_gpu_hook.apply.operations import left_out

@@ -1,4 +1,4 @@
-"""A small file system of the hook's own, with generated files and mountpoints in it, in the place of a directory."""
+"""Mounts small file systems of the hook's own, with generated files and mountpoints in them, over directories."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _OPTIONS: Final = (("mode", "0555"), ("size", "262144"))
 
 
 def prepare(plan: Plan, _site: Site, opened: Descriptors) -> Mapping[str, int]:
-    """Make the file systems, which hang nowhere yet; return them by path. Raises ApplyError."""
+    """Create the file systems, still detached; return them by path. Raises ApplyError."""
     return {
         mount.container_path: opened.keep(_made(mount, plan)) for mount in plan.edits.mounts if mount.type == "tmpfs"
     }
 
 
 def preflight(plan: Plan, prepared: Mapping[str, int] | None, seen: Preflight) -> Mapping[str, int]:
-    """Look at the directories that they go onto. Without one, what goes into it has no place either."""
+    """Inspect the directories that they are mounted on. Without such a directory the contents have no place either."""
     for mount in plan.edits.mounts:
         if mount.type == "tmpfs":
             path = mount.container_path
@@ -50,16 +50,16 @@ def preflight(plan: Plan, prepared: Mapping[str, int] | None, seen: Preflight) -
 
 
 def make(plan: Plan, trees: Mapping[str, int], making: Materializing) -> None:
-    """Make the directories that they go onto, and have them attached there."""
+    """Create the directories, and have the file systems attached to them."""
     for mount in plan.edits.mounts:
         if mount.type == "tmpfs":
             making.mount_own(trees[mount.container_path], mount.container_path)
 
 
 def check(entry: Entry, inspection: Inspection) -> Iterator[Finding]:
-    """Yield the mounts that are gone, of those that the journal has no proof of.
+    """Yield findings for mounts that are gone and that the journal has no proof of.
 
-    File systems of the hook's own have none, and nothing has in the entry of an older hook.
+    It has no proof of file systems of the hook's own, and in entries of older versions none of any mount.
     """
     proven = {proof[0] for proof in entry.mounted}
     for path in entry.mounts:
@@ -83,20 +83,20 @@ def lost(plan: Plan, _entry: Entry, paths: Collection[str]) -> Plan:
 
 
 def without(plan: Plan, paths: Collection[str]) -> Plan:
-    """Return the plan without the file systems at these paths, which `bind` leaves out, and without their files."""
+    """Return the plan without the file systems at these paths, which `bind` removes, and without their files."""
     own = tuple([f"{mount.container_path}/" for mount in plan.edits.mounts if mount.type == "tmpfs"])
     gone = tuple([path for path in own if path[:-1] in paths])
     return plan.replace(files=tuple(file for file in plan.files if not file.path.startswith(gone))) if gone else plan
 
 
 def show(plan: Plan) -> dict[str, object]:
-    """Return the files in them; that they are mounted is a word of CDI."""
+    """Return the files in them; the mounts are part of CDI's form."""
     files = [{"path": file.path, "contents": file.contents.decode("utf-8", "replace")} for file in plan.files]
     return {"files": files} if files else {}
 
 
 def _made(mount: Mount, plan: Plan) -> int:
-    """Return a detached tmpfs with those generated files, and those mountpoints of others, that lie below it."""
+    """Return a detached tmpfs with the generated files and the other mounts' mountpoints that belong into it."""
     prefix = mount.container_path + "/"
     try:
         tree = syscalls.new_tmpfs(_OPTIONS, bind.attributes_of(("nosuid", "nodev", "noexec")))
@@ -134,7 +134,7 @@ def _make_file(tree: int, path: str, contents: bytes, made: set[str]) -> None:
 
 
 def _is_mounted(path: str, fd: int, inspection: Inspection) -> bool:
-    """Tell whether something is mounted at a path: it is reached by another mount than the directory that it is in."""
+    """Tell whether something is mounted at a path, that is, whether its mount differs from its directory's."""
     above = inspection.open(os.path.dirname(path))
     if above is None:
         return False

@@ -1,7 +1,7 @@
-"""What takes back each kind of change in the journal. Kinds of edits share them: a bind may make directories and files.
+"""Undoes each kind of change in the journal. Kinds of edits share these: a bind may create directories and files.
 
-They stand together, and not with the kinds that make them, because this is all that the end of a container needs of
-those: to load four modules more would cost each `poststop` a millisecond.
+They are in one module because this is all that the end of a container needs: importing the four modules that make the
+changes would cost each `poststop` a millisecond.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.apply.journal.changes import Change
 
-    Found: TypeAlias = tuple[int, int, int, int]  # what syscalls.look tells: mode, size, number of a device, mount
+    Found: TypeAlias = tuple[int, int, int, int]  # from syscalls.look: mode, size, device number, mount id
 
 
 def take_back(change: Change, name: str, parent: int, mount: int) -> None:
-    """Remove what is recognisably the hook's under a name in the directory `parent`, and put back what made way for it.
+    """Remove what is recognisably the hook's from the directory `parent`, and restore a link that it replaced.
 
-    mount: the id of the directory's mount. Raises OSError for what is not to be had.
+    mount: the id of the directory's mount. Raises OSError for what cannot be removed.
     """
     kind, _path, _target, _device, was, _passing = change
     found = syscalls.look(parent, name)
     if found is not None:
         if found[3] != mount:
-            return  # a mount lies on it; who removes what is below takes that away, in every namespace
+            return  # a mount is on it; removing what is below would remove that mount in every namespace
         is_own, remove = UNDO.get(kind, _UNKNOWN)
         if not is_own(found, change, name, parent):
             return
         remove(name, dir_fd=parent)
-    if was:  # it made way, and nothing came in its place or that is taken back by now
+    if was:  # the old link was removed, and nothing replaced it or that is removed by now
         os.symlink(was, name, dir_fd=parent)
 
 
@@ -60,11 +60,11 @@ def _is_unknown(_found: Found, _change: Change, _name: str, _parent: int) -> boo
     return False
 
 
-# Kind of change → what tells whether it is still the hook's, and what removes it. rmdir refuses what is not empty.
+# Kind of change → a test whether it is still the hook's, and a function that removes it. rmdir fails unless empty.
 UNDO: Final[Mapping[str, tuple[Callable[[Found, Change, str, int], bool], Callable[..., None]]]] = {
     DIRECTORY: (_is_directory, os.rmdir),
     FILE: (_is_empty_file, os.unlink),
     LINK: (_is_link, os.unlink),
     NODE: (_is_node, os.unlink),
 }
-_UNKNOWN: Final = (_is_unknown, os.unlink)  # in a damaged entry, or that of a later hook
+_UNKNOWN: Final = (_is_unknown, os.unlink)  # in a damaged entry, or one of a later version

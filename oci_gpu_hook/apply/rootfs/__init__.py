@@ -1,1 +1,1 @@
-"""The container's file system. Nothing else takes paths that an image may have laid traps in."""
+"""The container's file system. No other code takes paths that an image controls."""

@@ -1,8 +1,8 @@
-"""A rootfs as it will be once a runtime has mounted what config.json says, for a look before any runtime has.
+"""Shows a rootfs as it will be when a runtime has made the mounts in config.json, before any runtime has.
 
-Nothing is mounted, and nothing changes in the rootfs. Paths are walked here, name by name; where the runtime will mount
-something, the walk goes on in its source, and what the runtime will make first is an empty directory or file without a
-name. All of it is opened O_PATH alone.
+Nothing is mounted, and nothing is changed in the rootfs. Paths are resolved here, name by name. At a path where the
+runtime will mount something, resolution continues in the mount's source; a directory or file that the runtime would
+have to create is represented by a nameless empty one. Everything is opened with O_PATH.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 _ENTRY: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _MOST_LINKS: Final = 40  # include/linux/namei.h, MAXSYMLINKS
 _SHARED: Final = {"shared", "rshared"}
-# What a runtime mounts of the kernel's: where the host has the like, and the namespace by which it is another one.
+# Mounts of kernel file systems: the path of the host's equivalent, and the namespace for which the runtime makes a new
+# one.
 _KERNELS: Final = {
     "proc": ("/proc", "pid"),
     "sysfs": ("/sys", "network"),
@@ -34,14 +35,14 @@ _KERNELS: Final = {
 
 
 class _Place(Record):
-    """What is at a path in the place of what the rootfs has there. mount: the number of its mount."""
+    """What will replace the rootfs's own file at a path. mount: the number of its mount."""
 
     fd: int
     mount: int
 
 
 class _Step(Record):
-    """Where a walk has come to: a path without links, a descriptor of it that is the walk's own, and its mount."""
+    """The state of a path's resolution: a path without links, a descriptor that belongs to this step, and its mount."""
 
     path: str
     fd: int
@@ -49,7 +50,7 @@ class _Step(Record):
 
 
 class AsMounted(Rootfs):
-    """A bundle's rootfs with its mounts. Mounts have negative numbers; those of the host in it have the host's."""
+    """A bundle's rootfs with its mounts. These have negative numbers; mounts of the host in it keep the host's."""
 
     def __init__(self, fd: int, container: Container) -> None:
         super().__init__(fd)
@@ -58,15 +59,15 @@ class AsMounted(Rootfs):
         self._read_only: set[int] = set()
         self._shared: set[int] = set()
         self._numbers = 0
-        self._places: dict[str, _Place] = {}  # by the path that a walk ends at
-        self._opened: dict[int, tuple[str, int]] = {}  # path and mount of the descriptors that `_attempt` has returned
+        self._places: dict[str, _Place] = {}  # by path without links
+        self._opened: dict[int, tuple[str, int]] = {}  # path and mount of each descriptor that `_attempt` has returned
         self._empty = _nameless_directory()
         self._file = os.memfd_create("empty")
         for mount in container.mounts:
             try:
                 self._mount(mount)
             except OSError:
-                continue  # the runtime will say so, and no hook is run
+                continue  # the runtime will fail, and run no hook
 
     def __exit__(self, *exception: object) -> None:
         for fd in {self._empty, self._file, *(place.fd for place in self._places.values())}:
@@ -74,11 +75,11 @@ class AsMounted(Rootfs):
         super().__exit__(*exception)
 
     def mount_of(self, fd: int) -> int:
-        """Return the number of the mount that a descriptor was reached by."""
+        """Return the number of a descriptor's mount."""
         return self._opened[fd][1] if fd in self._opened else syscalls.mount_id(fd)
 
     def entry(self, fd: int, name: str) -> tuple[int, int, int, int] | None:
-        """Return mode, size, device number and mount of what a directory has of that name, None for nothing."""
+        """Return mode, size, device number and mount of an entry of a directory, None if it does not exist."""
         path, mount = self._opened[fd]
         place = self._places.get(f"{path}/{name}")
         if place is None:
@@ -92,13 +93,13 @@ class AsMounted(Rootfs):
         return mount not in self._own
 
     def is_read_only(self, fd: int) -> bool:
-        """Tell whether nothing can be made where a descriptor leads."""
+        """Tell whether nothing can be created in the directory of a descriptor."""
         mount = self.mount_of(fd)
         return mount in self._read_only if mount < 0 else super().is_read_only(fd)
 
     @property
     def shared(self) -> frozenset[int]:
-        """The numbers of the mounts that pass what is mounted in them on to others."""
+        """The numbers of shared mounts."""
         return frozenset(self._shared)
 
     def _attempt(self, unsafe_path: str, flags: int, _restrictions: int = 0) -> int:
@@ -121,7 +122,7 @@ class AsMounted(Rootfs):
         return fd
 
     def _walk(self, unsafe_path: str, *, follow: bool) -> _Step:
-        """Walk a path below the root. Raises OSError as openat2 with RESOLVE_IN_ROOT and RESOLVE_NO_MAGICLINKS does."""
+        """Resolve a path below the root. Raises OSError as openat2 with RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS."""
         trail = [_Step(path="", fd=os.dup(self.fd), mount=self.mount_id)]
         waiting = unsafe_path.split("/")[::-1]
         links = 0
@@ -158,11 +159,11 @@ class AsMounted(Rootfs):
             return _Step(path=path, fd=os.dup(place.fd), mount=place.mount)
         fd = os.open(name, _ENTRY, dir_fd=step.fd)
         there, here = syscalls.mount_id(fd), syscalls.mount_id(step.fd)
-        # A mount that is there already comes along, and is the host's.
+        # An existing mount stays, and belongs to the host.
         return _Step(path=path, fd=fd, mount=step.mount if there == here else there)
 
     def _mount(self, mount: BundleMount) -> None:
-        """Have a mount at its place from now on. Raises OSError where the runtime cannot mount it."""
+        """Add a mount. Raises OSError if the runtime could not mount it."""
         options = {*mount.options}
         is_bind = mount.type == "bind" or bool(options & {"bind", "rbind"})
         kernels, namespace = _KERNELS.get(mount.type, ("", ""))
@@ -176,7 +177,7 @@ class AsMounted(Rootfs):
             path = self._mountpoint(mount.destination, is_directory=stat.S_ISDIR(os.fstat(fd).st_mode))
             if "tmpcopyup" in options and not is_bind:
                 os.close(fd)
-                fd = self._walk(path, follow=True).fd  # it has what was there
+                fd = self._walk(path, follow=True).fd  # it contains the directory's old contents
         except OSError:
             os.close(fd)
             raise
@@ -184,19 +185,19 @@ class AsMounted(Rootfs):
         for below in [each for each in self._places if each == path or each.startswith(f"{path}/")]:
             hidden = self._places.pop(below)
             if "tmpcopyup" in options and below != path:
-                self._places[below] = hidden.replace(mount=self._numbers)  # a copy of it
+                self._places[below] = hidden.replace(mount=self._numbers)  # a copy of that mount
             else:
                 os.close(hidden.fd)
         self._places[path] = _Place(fd=fd, mount=self._numbers)
         if not is_bind and (not kernels or namespace in self._container.namespaces):
             self._own.add(self._numbers)
-        if "ro" in options and mount.type != "tmpfs":  # those the runtimes make read-only after the hooks
+        if "ro" in options and mount.type != "tmpfs":  # runtimes make a read-only tmpfs read-only after the hooks
             self._read_only.add(self._numbers)
         if options & _SHARED:
             self._shared.add(self._numbers)
 
     def _mountpoint(self, destination: str, *, is_directory: bool, links: int = 0) -> str:
-        """Return the path without links that a destination leads to; what is missing of it, the runtime will make."""
+        """Return the path without links that a destination leads to, and add what the runtime will create of it."""
         try:
             step = self._walk(destination, follow=True)
         except FileNotFoundError:
@@ -206,9 +207,14 @@ class AsMounted(Rootfs):
             return step.path
         above, name = os.path.split(destination.rstrip("/"))
         parent = self._mountpoint(above, is_directory=True, links=links)
+        if name in (".", ".."):
+            return parent if name == "." else parent.rpartition("/")[0]
+        path = f"{parent}/{name}"
+        if path != destination:  # the way there had links or dots, and may lead to something
+            return self._mountpoint(path, is_directory=is_directory, links=links)
         step = self._walk(parent, follow=True)
         try:
-            target = os.readlink(name, dir_fd=step.fd)  # to nothing: the runtime makes what it leads to
+            target = os.readlink(name, dir_fd=step.fd)  # a dangling link: the runtime creates its target
         except OSError:
             target = ""
         finally:
@@ -217,13 +223,12 @@ class AsMounted(Rootfs):
             if links > _MOST_LINKS:
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
             return self._mountpoint(os.path.join(parent, target), is_directory=is_directory, links=links + 1)
-        path = f"{parent}/{name}"
         self._places[path] = _Place(fd=os.dup(self._empty if is_directory else self._file), mount=step.mount)
         return path
 
 
 def _target(fd: int) -> str:
-    """Return where a link leads, which is held. Raises OSError for one of the kernel's that is no text (ELOOP)."""
+    """Return where a link leads, which is held. Raises OSError (ELOOP) for a link of the kernel's."""
     target = os.readlink("", dir_fd=fd)
     if target.startswith("/") and syscalls.file_system_type(fd) == syscalls.PROC_SUPER_MAGIC:
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
@@ -231,7 +236,7 @@ def _target(fd: int) -> str:
 
 
 def _nameless_directory() -> int:
-    """Return a descriptor of an empty directory that has no name any more."""
+    """Return a descriptor of an empty directory that was removed."""
     import tempfile
 
     path = tempfile.mkdtemp(prefix="oci-gpu-plan-")

@@ -1,6 +1,6 @@
-"""Directories of a container's file system, each resolved once and held open: where things are made, by single names.
+"""Directories of a container's file system, each resolved once and held open, in which entries are created by name.
 
-`Rootfs` finds what an image has; here is what the hook adds to it. Nothing is made in a volume, which is the host's.
+`Rootfs` finds what an image has; this module adds to it. Nothing is created in volumes, which belong to the host.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 _NOT_WRITABLE: Final = "make the container's file system writable at this path, or ship the file in the image"
 _ST_NODEV: Final = 4  # include/linux/statfs.h
 _DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_LINKS_OF_NEW: Final = {stat.S_IFDIR: 2, stat.S_IFLNK: 1, stat.S_IFREG: 1}  # a directory names itself
+_LINKS_OF_NEW: Final = {stat.S_IFDIR: 2, stat.S_IFLNK: 1, stat.S_IFREG: 1}  # a directory also links to itself
 _NEW: Final = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class NoPlace(UnsafeRootfs):
-    """Something cannot be made where it belongs, and a container may do without it."""
+    """Something cannot be created at its path, but a container may be able to do without it."""
 
 
 def in_volume(unsafe_path: str, found: str = "where the hook creates nothing") -> NoPlace:
-    """Return the refusal of a path whose directory is a volume of the host, and what is found there."""
+    """Return the error for a path in a volume of the host. found: what is in the way there."""
     where = os.path.dirname(unsafe_path)
     return NoPlace(
         f"cannot place {quoted(unsafe_path)}",
@@ -43,25 +43,25 @@ def in_volume(unsafe_path: str, found: str = "where the hook creates nothing") -
 
 
 class Directories:
-    """The directories that a plan touches, by path ("" for the root); open until the `with` block ends, or `close`."""
+    """The directories of a plan, by path ("" for the root); open until the end of the `with` block, or `close`."""
 
     def __init__(self, rootfs: Rootfs) -> None:
         self._rootfs = rootfs
-        self._known: dict[str, Directory | None] = {}  # None: not there, when it was looked for
+        self._known: dict[str, Directory | None] = {}  # None: did not exist when it was looked up
 
     def find(self, unsafe_path: str) -> Directory | None:
-        """Return the directory, None where nothing is there. Raises UnsafeRootfs for anything else."""
+        """Return the directory, None if nothing is there. Raises UnsafeRootfs for anything else."""
         known = self._known
         if unsafe_path not in known:
             if known.get(unsafe_path.rpartition("/")[0], self) is None:
-                fd = None  # nothing is in a directory that is not there
+                fd = None  # its parent does not exist
             else:
                 fd = self._rootfs.directory(unsafe_path or "/")
             known[unsafe_path] = None if fd is None else Directory(self._rootfs, fd, unsafe_path)
         return known[unsafe_path]
 
     def make(self, unsafe_path: str) -> Directory:
-        """Return the directory, made with its parents if missing. Raises UnsafeRootfs, ApplyError."""
+        """Return the directory, created with its parents if missing. Raises UnsafeRootfs, ApplyError."""
         found = self._known.get(unsafe_path) or self.find(unsafe_path)
         if found is None:
             parent, _, name = unsafe_path.rpartition("/")
@@ -82,9 +82,9 @@ class Directories:
 
 
 class Directory:
-    """A directory of a rootfs as an O_PATH descriptor. path: the container's. mount_id: of the mount it is reached by.
+    """A directory of a rootfs as an O_PATH descriptor. path: in the container. mount_id: of its mount.
 
-    What is made belongs to the container's root. Names are single ones; none is followed where it is a symbolic link.
+    New entries belong to the container's root. Names are single path components, and symbolic links are not followed.
     """
 
     def __init__(self, rootfs: Rootfs, fd: int, path: str) -> None:
@@ -92,17 +92,17 @@ class Directory:
         self.path = path
         self.mount_id = rootfs.mount_of(fd)
         self._rootfs = rootfs
-        self._mounted = self.mount_id != rootfs.mount_id  # another mount: a volume perhaps
+        self._mounted = self.mount_id != rootfs.mount_id  # another mount, perhaps a volume
         self._takes_nodes: bool | None = None
         self._is_read_only: bool | None = None
 
     def refuse_volume(self, name: str) -> None:
-        """Raise NoPlace where this lies in a volume: what is changed there is changed on the host."""
+        """Raise NoPlace if this directory is in a volume, where every change is a change of the host."""
         if self._mounted and self._rootfs.is_of_host(self.mount_id):
             raise in_volume(f"{self.path}/{name}")
 
     def refuse_making(self, name: str) -> None:
-        """Raise NoPlace where nothing can be made, or must not be."""
+        """Raise NoPlace if nothing can, or must, be created here."""
         self.refuse_volume(name)
         if self._is_read_only is None:
             self._is_read_only = self._rootfs.is_read_only(self.fd)
@@ -111,35 +111,35 @@ class Directory:
             raise NoPlace(error.what, error.why, error.remedy)
 
     def entry(self, name: str) -> tuple[int, int, int, int] | None:
-        """Return mode, size, device number and mount id of what is under a name here, None for nothing."""
+        """Return mode, size, device number and mount id of an entry, None if it does not exist."""
         return self._rootfs.entry(self.fd, name)
 
     def takes_nodes(self) -> bool:
-        """Tell whether a device node made here could be opened: not where the mount has `nodev`."""
+        """Tell whether a device node created here could be opened, which it could not on a `nodev` mount."""
         if self._takes_nodes is None:
             self._takes_nodes = not os.fstatvfs(self.fd).f_flag & _ST_NODEV
         return self._takes_nodes
 
     def read(self, name: str, limit: int) -> bytes:
-        """Return a regular file's contents, b"" where none is in this very directory, or one larger than `limit`."""
+        """Return a regular file's contents, b"" if this directory itself has none, or it is larger than `limit`."""
         try:
             fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.fd)
         except OSError:
             return b""
-        if syscalls.mount_id(fd) != self.mount_id:  # mounted over it: no contents of this directory's
+        if syscalls.mount_id(fd) != self.mount_id:  # something is mounted over it
             os.close(fd)
             return b""
         read_fd = reopened(fd)
         return b"" if read_fd is None else read_and_close(read_fd, limit)
 
     def make_directory(self, name: str) -> Directory:
-        """Make a directory of mode 0755, unless there is one. Raises UnsafeRootfs for anything else, ApplyError."""
+        """Create a directory of mode 0755 unless it exists. Raises UnsafeRootfs for anything else, ApplyError."""
         self.refuse_volume(name)
         path = f"{self.path}/{name}"
         try:
             self._make(name, os.mkdir, name, 0o755)
         except FileExistsError:
-            pass  # a dangling link, or made meanwhile: the open below proves what is there, and nothing of it changes
+            pass  # a dangling link, or created meanwhile; the open below shows what it is
         try:
             fd = os.open(name, _DIRECTORY, dir_fd=self.fd)
         except OSError as error:
@@ -147,13 +147,13 @@ class Directory:
         return Directory(self._rootfs, fd, path)
 
     def make_file(self, name: str, contents: bytes = b"") -> int:
-        """Make a regular file of mode 0644 that was not there; return its descriptor.
+        """Create a regular file of mode 0644; return its descriptor.
 
         Raises FileExistsError, UnsafeRootfs, ApplyError.
         """
         if self._mounted:
             self.refuse_volume(name)
-        # An empty one is not opened for writing, which would keep the runtime from making the rootfs read-only.
+        # Not opened for writing if it stays empty, since that would keep the runtime from making the rootfs read-only.
         flags = _NEW | os.O_WRONLY if contents else _NEW
         fd: int = self._make(name, os.open, name, flags, 0o644)
         if contents:
@@ -161,7 +161,7 @@ class Directory:
         return fd
 
     def _fill(self, fd: int, name: str, contents: bytes) -> None:
-        """Give a file that was just made its contents, or remove it."""
+        """Write the contents of a new file; remove the file if that fails."""
         try:
             written = 0
             while written < len(contents):
@@ -172,16 +172,16 @@ class Directory:
             raise cannot_create(f"{self.path}/{name}", error) from None
 
     def make_link(self, name: str, target: str) -> None:
-        """Make a symbolic link that was not there. Raises FileExistsError, UnsafeRootfs, ApplyError."""
+        """Create a symbolic link. Raises FileExistsError, UnsafeRootfs, ApplyError."""
         if self._mounted:
             self.refuse_volume(name)
         self._make(name, os.symlink, target, name)
 
     def make_node(self, name: str, node: DeviceNode) -> None:
-        """Make a character device node and look at what came of it. Raises OSError (mknod's), UnsafeRootfs."""
+        """Create a character device node, and check the result. Raises mknod's OSError, UnsafeRootfs."""
         self.refuse_volume(name)
         device = os.makedev(node.major, node.minor)
-        # The umask is 0 (`transaction`): mknod sets the exact mode, and nothing has to be changed by name.
+        # The umask is 0 (`transaction`), so mknod sets the exact mode, and nothing must be changed by name.
         os.mknod(name, stat.S_IFCHR | node.file_mode, device, dir_fd=self.fd)
         try:
             fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.fd)
@@ -197,11 +197,11 @@ class Directory:
             os.close(fd)
 
     def _make(self, name: str, make: Callable[..., Any], *arguments: object) -> Any:
-        """Make something that was not there, as the container's root. Raises FileExistsError, ApplyError, UnsafeRootfs.
+        """Create an entry as the container's root. Raises FileExistsError, ApplyError, UnsafeRootfs.
 
-        With the file system ids of the container's root it belongs to it from the start, and nothing has to be given
-        away by a name that may lead elsewhere by then. It also is what file systems of a user namespace want: they have
-        no name for the host's root, and refuse what it makes with EOVERFLOW.
+        With the file system ids of the container's root the entry belongs to that root at once, and its owner need not
+        be changed by a name that may lead elsewhere by then. File systems of a user namespace also require this: they
+        cannot represent the host's root, and fail with EOVERFLOW.
         """
         owner = self._rootfs.owner
         try:
@@ -220,9 +220,10 @@ class Directory:
         return self._make_and_give(name, make, *arguments)
 
     def _make_and_give(self, name: str, make: Callable[..., Any], *arguments: object) -> Any:
-        """Make something where the container's root may not write by its ids alone, as the host's, and give it away.
+        """Create an entry as the host's root, where the container's root may not write, and change its owner.
 
-        What is given away is held by a descriptor, and is what was made: of the host's root, on this mount, empty.
+        The owner is changed by a descriptor, after a check that it is the new entry: the host root's, on this mount,
+        empty.
         """
         path = f"{self.path}/{name}"
         try:
@@ -255,7 +256,7 @@ def _exchanged(unsafe_path: str) -> UnsafeRootfs:
 
 
 def cannot_create(unsafe_path: str, error: OSError) -> ApplyError:
-    """Return the error for a file that the container's file system does not take."""
+    """Return the error for a file that cannot be created in the container's file system."""
     if short := shortage(error):
         return short
     remedy = {

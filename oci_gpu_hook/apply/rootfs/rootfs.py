@@ -1,8 +1,8 @@
-"""A container's file system: one descriptor, and the only code that takes paths an image may have laid traps in.
+"""A container's file system, held by one descriptor. No other code takes paths that an image controls.
 
-Every path is resolved once, by openat2(2) below the descriptor, and gives a descriptor; whatever follows happens by
-descriptor and single names. The image can make a resolution fail or land elsewhere in its own tree, never outside it.
-What it does not do: decide what belongs into a container (`plan`), or mount (`apply.operations.bind`).
+Every path is resolved once, by openat2(2) below the descriptor; everything else is done with the resulting descriptor
+and single names. The image can make a resolution fail or end elsewhere in its own tree, but never outside it. This
+module does not decide what belongs into a container (`plan`), and does not mount (`apply.operations.bind`).
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ if TYPE_CHECKING:
     from typing import Final, Self
 
 _IN_ROOT: Final = syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_MAGICLINKS
-# A rename anywhere on the machine may make a scoped resolution ask to be repeated (openat2(2), EAGAIN); the bound keeps
-# an attacker from making the hook spin. pathrs-lite measured ~0.1 % failures at 128 under constant renames.
+# A rename anywhere on the machine may make a scoped resolution fail with EAGAIN (openat2(2)), so it is retried; the
+# limit keeps an attacker from making the hook spin. pathrs-lite measured about 0.1 % failures at 128 under constant
+# renames.
 _RETRIES: Final = 128
 
 
 class Rootfs:
-    """The root directory of a container as an O_PATH descriptor, closed with the `with` block that it opens.
+    """The root directory of a container as an O_PATH descriptor, which the `with` block closes.
 
-    owner: the (uid, gid) that the container's root is on the host; what is created belongs to it.
-    own_mounts: asked once for the ids of the mounts in it that are the container's own; without it the rootfs is the
-    only one. All others are volumes of the host: nothing is created, exchanged or removed in those.
+    owner: (uid, gid) of the container's root on the host; new files belong to it. own_mounts: called once for the ids
+    of the mounts that are the container's own; without it only the rootfs is. All other mounts are volumes of the host,
+    in which nothing is created, replaced or removed.
     """
 
     def __init__(
@@ -49,14 +50,14 @@ class Rootfs:
         os.close(self.fd)
 
     def resolve(self, unsafe_path: str, flags: int = os.O_PATH, restrictions: int = 0) -> int:
-        """Open a path as the container would see it. Raises OSError with openat2's errno."""
+        """Open a path in the container's view. Raises OSError with openat2's errno."""
         fd = self._attempt(unsafe_path, flags, restrictions)
         if fd < 0:
             raise OSError(-fd, os.strerror(-fd))
         return fd
 
     def _attempt(self, unsafe_path: str, flags: int, restrictions: int = 0) -> int:
-        """Do what `resolve` does, but return a negative errno: an exception costs more than the call."""
+        """Do what `resolve` does, but return a negative errno on failure: an exception costs more than the call."""
         for _ in range(_RETRIES):
             fd = syscalls.try_openat2(self.fd, unsafe_path, flags, _IN_ROOT | restrictions)
             if fd == -errno.ENOSYS:
@@ -75,7 +76,7 @@ class Rootfs:
         return True
 
     def status(self, unsafe_path: str, flags: int = 0) -> os.stat_result | None:
-        """Return what stat(2) tells of what the path leads to, None for nothing. flags: os.O_NOFOLLOW for a link's."""
+        """Return the stat(2) result of a path, None if it leads to nothing. flags: os.O_NOFOLLOW for that of a link."""
         fd = self._resolve_or_none(unsafe_path, os.O_PATH | flags)
         if fd is None:
             return None
@@ -85,21 +86,21 @@ class Rootfs:
             os.close(fd)
 
     def read(self, unsafe_path: str, limit: int) -> bytes:
-        """Return a regular file's contents, b"" where there is none or where it is larger than `limit` bytes."""
+        """Return a regular file's contents, b"" if there is none or it is larger than `limit` bytes."""
         fd = self.open_file(unsafe_path)
         return b"" if fd is None else read_and_close(fd, limit)
 
     def open_file(self, unsafe_path: str) -> int | None:
-        """Return a read descriptor of a regular file, or None.
+        """Return a descriptor for reading a regular file, or None.
 
-        Nothing else is ever opened: an image may have a device node there, and to open one can act on the device
+        Nothing else is ever opened: an image may have a device node at the path, and opening it can have an effect
         (/dev/watchdog resets the machine).
         """
         fd = self._resolve_or_none(unsafe_path)
         return None if fd is None else reopened(fd)
 
     def names(self, unsafe_path: str, limit: int = limits.DIRECTORY_NAMES) -> list[str]:
-        """Return the names in a directory, at most `limit` of them, sorted; none where there is no such directory."""
+        """Return the names in a directory, at most `limit`, sorted; none if there is no such directory."""
         fd = self._resolve_or_none(unsafe_path, os.O_RDONLY | os.O_DIRECTORY)
         if fd is None:
             return []
@@ -110,7 +111,7 @@ class Rootfs:
             os.close(fd)
 
     def directory(self, unsafe_path: str) -> int | None:
-        """Return a descriptor of a directory, or None where nothing is there. Raises UnsafeRootfs for anything else."""
+        """Return a descriptor of a directory, None if nothing is there. Raises UnsafeRootfs for anything else."""
         fd = self._attempt(unsafe_path, os.O_PATH | os.O_DIRECTORY)
         if fd >= 0:
             return fd
@@ -119,19 +120,19 @@ class Rootfs:
         raise unsafe(unsafe_path, OSError(-fd, os.strerror(-fd)))
 
     def mount_of(self, fd: int) -> int:
-        """Return the id of the mount that a descriptor was reached by."""
+        """Return the id of a descriptor's mount."""
         return syscalls.mount_id(fd)
 
     def entry(self, fd: int, name: str) -> tuple[int, int, int, int] | None:
-        """Return what `syscalls.look` tells of a name in a directory of this rootfs."""
+        """Return the result of `syscalls.look` for a name in a directory of this rootfs."""
         return syscalls.look(fd, name)
 
     def is_read_only(self, fd: int) -> bool:
-        """Tell whether nothing can be made where a descriptor leads, as its mount or file system is read-only."""
+        """Tell whether a descriptor's mount or file system is read-only."""
         return bool(os.fstatvfs(fd).f_flag & os.ST_RDONLY)
 
     def in_volume(self, fd: int) -> bool:
-        """Tell whether what the descriptor stands for lies in a volume of the host."""
+        """Tell whether a descriptor's file is in a volume of the host."""
         return self.is_of_host(self.mount_of(fd))
 
     def is_of_host(self, mount: int) -> bool:
@@ -142,7 +143,7 @@ class Rootfs:
         return mount not in self._own_mounts
 
     def is_volume(self, unsafe_path: str) -> bool:
-        """Tell whether the path, or the deepest part of it that exists, lies in a volume of the host."""
+        """Tell whether the path, or the deepest part of it that exists, is in a volume of the host."""
         while True:
             fd = self._resolve_or_none(unsafe_path)
             if fd is not None:
@@ -156,11 +157,11 @@ class Rootfs:
 
     def _resolve_or_none(self, unsafe_path: str, flags: int = os.O_PATH) -> int | None:
         fd = self._attempt(unsafe_path, flags)
-        return None if fd < 0 else fd  # absent, a loop, a socket, no permission: to a reader all the same
+        return None if fd < 0 else fd  # for a reader absence, a loop, a socket and a lack of permission are the same
 
 
 def reopened(fd: int) -> int | None:
-    """Return a read descriptor of what an O_PATH descriptor stands for, if it is a regular file; that one is closed."""
+    """Reopen an O_PATH descriptor of a regular file for reading, and close it; None for other files."""
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             return None
@@ -172,7 +173,7 @@ def reopened(fd: int) -> int | None:
 
 
 def read_and_close(fd: int, limit: int) -> bytes:
-    """Return a file's contents, b"" where it is larger than `limit` bytes."""
+    """Return a file's contents, b"" if it is larger than `limit` bytes."""
     try:
         size = os.fstat(fd).st_size
         return os.pread(fd, size, 0) if size <= limit else b""
@@ -183,7 +184,7 @@ def read_and_close(fd: int, limit: int) -> bytes:
 
 
 def unsafe(unsafe_path: str, error: OSError) -> HookError:
-    """Return the refusal of a path that leads nowhere safe."""
+    """Return the error for a path that does not resolve safely."""
     if short := shortage(error):
         return short
     why = {

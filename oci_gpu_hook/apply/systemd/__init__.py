@@ -1,1 +1,1 @@
-"""Systemd units that restrict devices, and the drop-ins that let a container keep its GPUs."""
+"""Systemd units that restrict devices, and how systemd is told that a container may use its GPUs."""

@@ -1,8 +1,8 @@
-"""A drop-in for the container's systemd unit, so that a reload of systemd does not take the GPUs away.
+"""Writes a drop-in for the container's systemd unit, so that a reload of systemd does not take the GPUs away.
 
-Whenever systemd reloads (every package upgrade makes it) it rewrites the device rules of units that have a device
-policy, from what it knows. A drop-in in /run/systemd/system.control is how `systemctl set-property --runtime` makes
-things known to it; it is read at the reload, with no word to systemd before. systemd.resource-control(5).
+Whenever systemd reloads (every package upgrade causes that) it rewrites the device rules of units with a device policy
+from its own knowledge. It reads drop-ins in /run/systemd/system.control, where `systemctl set-property --runtime`
+writes them, at each reload. systemd.resource-control(5).
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _REMEDY: Final = (
 
 
 def restricted_unit(cgroup_path: str, root: str = "/") -> str:
-    """Return the systemd unit that the cgroup belongs to if systemd rewrites its device rules, else "".
+    """Return the systemd unit of the cgroup if systemd rewrites its device rules, otherwise "".
 
-    It leaves the devices of a cgroup alone where systemd does not run, the cgroup is of none of its units, the unit has
-    no device policy, or it is below a user's own manager, which has no power over devices (src/core/bpf-devices.c,
-    bpf_devices_supported, asks for root). `root` stands for the host's file system. Raises ApplyError.
+    systemd does not touch device rules if it is not running, if the cgroup does not belong to a unit, if the unit has
+    no device policy, or if the unit belongs to a user's manager, which cannot control devices (src/core/bpf-devices.c,
+    bpf_devices_supported, requires root). root: of the host's file system. Raises ApplyError.
     """
     unit = unescaped(os.path.basename(unit_path(cgroup_path)))
     if not unit or (unit.startswith("user@") and unit.endswith(".service")):
@@ -48,9 +48,9 @@ def restricted_unit(cgroup_path: str, root: str = "/") -> str:
 
 
 def drop_in(unit: str, nodes: Sequence[Node], root: str = "/") -> None:
-    """Leave a drop-in that allows `nodes` for a unit that `restricted_unit` has named. Raises ApplyError.
+    """Write a drop-in that allows `nodes`, for a unit that `restricted_unit` has returned. Raises ApplyError.
 
-    For a unit without a device policy, a DeviceAllow= would be the first to restrict it.
+    In a unit without a device policy a DeviceAllow= would introduce a restriction.
     """
     section = SECTIONS[unit[unit.rindex(".") :]]
     settings = [f"[{section}]", *(f"DeviceAllow=/dev/char/{major}:{minor} rw" for major, minor in nodes), ""]
@@ -65,9 +65,9 @@ def drop_in(unit: str, nodes: Sequence[Node], root: str = "/") -> None:
 
 
 def is_known(unit: str, nodes: Iterable[Node], root: str = "/") -> bool:
-    """Tell whether systemd knows that a restricted unit may use all of `nodes`, as from the container's runtime.
+    """Tell whether systemd knows, for example from the runtime, that a restricted unit may use all of `nodes`.
 
-    A running systemd knows what it was told, and writes it down; this project's drop-in it may not have read yet.
+    systemd records what it was told. This project's drop-in does not count, since it may not have been read yet.
     """
     try:
         allowed = allowed_devices(unit, NAME, root)
@@ -77,20 +77,22 @@ def is_known(unit: str, nodes: Iterable[Node], root: str = "/") -> bool:
 
 
 def exists(unit: str, root: str = "/") -> bool:
-    """Tell whether the unit has a drop-in of this project's."""
+    """Tell whether the unit has a drop-in of this project."""
     return os.path.lexists(os.path.join(root, *CONTROL, f"{unit}.d", NAME))
 
 
 def covers(unit: str, nodes: Iterable[Node], root: str = "/") -> bool:
-    """Tell whether the unit's drop-in is there and allows `nodes`."""
+    """Tell whether the unit's drop-in exists and allows `nodes`."""
     found = frozenset(lines(os.path.join(root, *CONTROL, f"{unit}.d", NAME)))
     return all(f"DeviceAllow=/dev/char/{major}:{minor} rw" in found for major, minor in nodes)
 
 
 def remove(unit: str, root: str = "/") -> None:
-    """Remove the unit's drop-in, and its directory if that was all it held. Raises ApplyError."""
+    """Remove the unit's drop-in, and its directory if that is then empty. Raises ApplyError."""
     if not is_name(unit):
-        raise ApplyError("cannot remove a drop-in", f"{quoted(unit)} is no name of a unit", "name a scope or service")
+        raise ApplyError(
+            "cannot remove a drop-in", f"{quoted(unit)} is not a name of a unit", "name a scope or service"
+        )
     try:
         control = _open_directory(root, CONTROL)
         try:
@@ -104,10 +106,10 @@ def remove(unit: str, root: str = "/") -> None:
 
 
 def _open_directory(root: str, components: Sequence[str], make: int | None = None) -> int:
-    """Open a directory below `root` component by component; those from index `make` on are made where missing.
+    """Open a directory below `root`, component by component; create missing ones from index `make` on.
 
-    A component that is a link, or that others than root could have put there, is refused: what is written here is
-    obeyed by systemd.
+    A component that is a link, or that users other than root could have created, is refused, because systemd obeys what
+    is written here.
     """
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
     directory = os.open(root, flags)
@@ -135,7 +137,7 @@ def _make(directory: int, name: str) -> None:
 
 
 def _write(directory: int, contents: bytes) -> None:
-    """Put the file in its place in one step; until then its name begins with a dot, which systemd passes over."""
+    """Write the file atomically; its temporary name begins with a dot, so that systemd ignores it."""
     replace_file(NAME, contents, mode=0o644, dir_fd=directory, temporary=f".{NAME}.{os.getpid()}")
 
 

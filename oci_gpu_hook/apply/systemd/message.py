@@ -1,7 +1,7 @@
-"""D-Bus messages, as far as one call to systemd needs them: the call in bytes, and what an answer says.
+"""Writes and reads D-Bus messages, as far as one call to systemd needs them.
 
-D-Bus specification, "Marshaling (Wire Format)" and "Message Protocol": numbers lie at multiples of their size, counted
-from the beginning of the message, and so do arrays' and structs' contents at multiples of theirs.
+D-Bus specification, "Marshaling (Wire Format)" and "Message Protocol": numbers are aligned to multiples of their size,
+counted from the beginning of the message, and so are the contents of arrays and structs.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
     Node = tuple[int, int]  # major, minor of a character device
 
-HEAD: Final = 16  # bytes of a message; they say how long it is
+HEAD: Final = 16  # the first bytes of a message, which say how long it is
 LARGEST: Final = limits.SYSTEMD_MESSAGE
-_SERIAL: Final = 1  # of the call: a connection makes no other
+_SERIAL: Final = 1  # of the call, the only one of its connection
 _CALL: Final = 1
 _RETURN: Final = 2
 _ERROR: Final = 3
 _ORDERS: Final[dict[int, Literal["little", "big"]]] = {ord("l"): "little", ord("B"): "big"}
 _OWN_ORDER: Final = b"l" if sys.byteorder == "little" else b"B"
-_STRUCT: Final = 8  # what structs are aligned to
+_STRUCT: Final = 8  # the alignment of structs
 # codes of header fields
 _PATH: Final = 1
 _INTERFACE: Final = 2
@@ -37,7 +37,7 @@ _SIGNATURE: Final = 8
 
 
 def allowing_devices(unit: str, nodes: Sequence[Node]) -> bytes:
-    """Return the call that adds character devices to those that a unit may read and write, for as long as it runs.
+    """Return the call that permits a unit to read and write character devices, in addition, while it runs.
 
     org.freedesktop.systemd1(5): SetUnitProperties(unit, runtime, [("DeviceAllow", [(node, access), …])]).
     """
@@ -71,34 +71,34 @@ def allowing_devices(unit: str, nodes: Sequence[Node]) -> bytes:
 
 
 def size(head: bytes) -> int:
-    """Return the size of the message that begins with these `HEAD` bytes. Raises ValueError where none does."""
+    """Return the size of the message that begins with these `HEAD` bytes. Raises ValueError if they are invalid."""
     order = _ORDERS.get(head[0])
     if order is None or head[3] != 1:
-        raise ValueError("it said no message of D-Bus")
+        raise ValueError("it sent something that is not a D-Bus message")
     found = _aligned(HEAD + int.from_bytes(head[12:16], order), _STRUCT) + int.from_bytes(head[4:8], order)
     if found > LARGEST:
-        raise ValueError(f"it said a message of {found} bytes")
+        raise ValueError(f"it sent a message of {found} bytes")
     return found
 
 
 def answer(message: bytes) -> str | None:
-    """Return what a message answers to the call: "" for done, else the error's name; None where it is another's.
+    """Return a message's answer to the call: "" for done, or an error's name; None for another message.
 
-    A connection also gets systemd's signals. Raises ValueError where the message is damaged.
+    A connection also receives systemd's signals. Raises ValueError if the message is damaged.
     """
     if message[1] not in (_RETURN, _ERROR):
         return None
     try:
         fields = dict(_fields(message))
     except IndexError:
-        raise ValueError("it said a damaged message") from None
+        raise ValueError("it sent a damaged message") from None
     if fields.get(_REPLY_SERIAL) != _SERIAL:
         return None
     return "" if message[1] == _RETURN else str(fields.get(_ERROR_NAME, "an error without a name"))
 
 
 class _Writer:
-    """Bytes to which values are added, each at its alignment."""
+    """A buffer to which values are added, each at its alignment."""
 
     def __init__(self) -> None:
         self.data = bytearray()
@@ -128,20 +128,20 @@ class _Writer:
             self.string(value)
 
     def begin_array(self) -> int:
-        """Begin an array of structs; return what ends it."""
+        """Begin an array of structs; return the argument for `end_array`."""
         self.number(0)
         at = len(self.data) - 4
         self.align(_STRUCT)
         return at
 
     def end_array(self, at: int) -> None:
-        """Write down how many bytes the array has, its first padding not counted."""
+        """Write the size of the array, without its first padding."""
         length = len(self.data) - _aligned(at + 4, _STRUCT)
         self.data[at : at + 4] = length.to_bytes(4, sys.byteorder)
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, int | str]]:
-    """Yield the header fields of a message: their codes, and the numbers or texts in them. Raises IndexError."""
+    """Yield the header fields of a message: code, and number or text. Raises IndexError."""
     order = _ORDERS[message[0]]
     end = HEAD + int.from_bytes(message[12:16], order)
     at = HEAD

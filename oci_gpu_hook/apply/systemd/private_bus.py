@@ -1,8 +1,8 @@
-"""Tells systemd itself which devices a unit may use, by the socket on which it listens to root: one call, one answer.
+"""Tells systemd which devices a unit may use, through the socket on which it listens to root: one call, one answer.
 
-A drop-in is read when systemd reloads. Until then any change of a property of the unit (`systemctl set-property`, an
-update of the container) has systemd write the device rules again from what it knew before. After this call it knows.
-No message bus is asked, and no library: https://dbus.freedesktop.org/doc/dbus-specification.html.
+systemd reads a drop-in when it reloads. Until then any change of a property of the unit (`systemctl set-property`, an
+update of the container) makes systemd rewrite the device rules from what it knew before; this call makes it know. It
+uses neither a message bus nor a library: https://dbus.freedesktop.org/doc/dbus-specification.html.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _REMEDY: Final = "see systemd's own log; until its next reload a change of the u
 
 
 def allow_devices(unit: str, nodes: Sequence[Node], root: str = "/", patience: float = PATIENCE) -> None:
-    """Have systemd allow a running unit these character devices. Raises ApplyError, also where it does not answer.
+    """Have systemd allow a running unit these character devices. Raises ApplyError, also if it does not answer.
 
-    `root` stands for the host's file system.
+    root: of the host's file system.
     """
-    import _socket  # the module `socket` is fifteen times as much, and nothing of it is wanted
+    import _socket  # the module `socket` costs fifteen times as much, and none of it is needed
 
     what = f"systemd was not told of the devices of {quoted(unit)}"
     try:
@@ -54,7 +54,7 @@ def allow_devices(unit: str, nodes: Sequence[Node], root: str = "/", patience: f
 
 
 class _Conversation:
-    """What is said on a connection, which has an end. Raises OSError, ValueError."""
+    """The exchange on a connection, with a time limit. Raises OSError, ValueError."""
 
     def __init__(self, connection: socket, deadline: float) -> None:
         self._connection = connection
@@ -64,13 +64,13 @@ class _Conversation:
         self._bound()
 
     def ask(self, call: bytes) -> str:
-        """Make a call; return "" once it is done, or the name of the error that is the answer."""
-        # All at once: systemd has not to be waited for between, and root is believed by its socket's credentials.
+        """Make a call; return "" when it is done, or the name of the error in the answer."""
+        # All at once: there is no need to wait for systemd in between, which knows root by the socket's credentials.
         identity = str(os.geteuid()).encode().hex().encode()
         self._connection.sendall(b"\0AUTH EXTERNAL " + identity + b"\r\nBEGIN\r\n" + call)
         line = self._line()
         if not line.startswith(b"OK "):
-            raise ValueError(f"it said {quoted(line)}")
+            raise ValueError(f"it sent {quoted(line)}")
         while True:
             head = self._take(message.HEAD)
             said = message.answer(head + self._take(message.size(head) - message.HEAD))
@@ -80,7 +80,7 @@ class _Conversation:
     def _line(self) -> bytes:
         while (end := self._heard.find(b"\r\n")) < 0:
             if len(self._heard) > _LONGEST_LINE:
-                raise ValueError("it said a line without an end")
+                raise ValueError("it sent a line without an end")
             self._hear()
         line = bytes(self._heard[:end])
         del self._heard[: end + 2]
@@ -100,11 +100,11 @@ class _Conversation:
         if not piece:
             raise ValueError("it ended the connection")
         if self._left < 0:
-            raise ValueError("it said too much and gave no answer")
+            raise ValueError("it sent too much without an answer")
         self._heard += piece
 
     def _bound(self) -> None:
-        """Let the next call take no longer than is left."""
+        """Limit the next call to the time that is left."""
         left = self._deadline - monotonic()
         if left <= 0:
             raise TimeoutError("timed out")

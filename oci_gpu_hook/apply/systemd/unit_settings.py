@@ -1,4 +1,4 @@
-"""How systemd has configured a unit, read from the files that it reads, since asking it would take a message bus."""
+"""Reads how a unit is configured from the files that systemd reads, since asking systemd would need a message bus."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Final
 
-# Where units are configured, first come first (systemd.unit(5)).
+# The directories of units, in order of precedence (systemd.unit(5)).
 _SEARCH_PATH: Final = (
     "etc/systemd/system.control",
     "run/systemd/system.control",
     "run/systemd/transient",
     "etc/systemd/system",
     "run/systemd/system",
-    "usr/local/lib/systemd/system",  # from here on packages', which know no scope: those are made at run time
+    "usr/local/lib/systemd/system",  # the rest is for packages, which have no scopes: those are created at run time
     "usr/lib/systemd/system",
     "lib/systemd/system",
 )
@@ -26,7 +26,7 @@ _SCOPE_DIRECTORIES: Final = 5
 
 
 def device_policy(unit: str, ignored: str, root: str = "/") -> bool:
-    """Tell whether the unit's configuration restricts its devices, so that systemd rewrites their rules.
+    """Tell whether the unit's configuration restricts its devices, so that systemd rewrites the rules.
 
     ignored: the file name of drop-ins that do not count. `root` stands for the host's file system. Raises OSError.
     """
@@ -38,14 +38,14 @@ def device_policy(unit: str, ignored: str, root: str = "/") -> bool:
         if key == "DevicePolicy":
             policy = value
         elif key == "DeviceAllow":
-            allowed = value != ""  # an empty one takes back those before it
+            allowed = value != ""  # an empty one cancels those before it
         elif key == "PrivateDevices":
             private = value.lower() in ("1", "yes", "y", "true", "t", "on")
     return allowed or private or policy in ("closed", "strict")
 
 
 def allowed_devices(unit: str, ignored: str, root: str = "/") -> dict[str, str]:
-    """Return the nodes that the unit's configuration allows it, as they stand there, each with its access ("rwm").
+    """Return the nodes that the unit's configuration allows, as written there, each with its access ("rwm").
 
     ignored: the file name of drop-ins that do not count. `root` stands for the host's file system. Raises OSError.
     """
@@ -62,10 +62,10 @@ def allowed_devices(unit: str, ignored: str, root: str = "/") -> dict[str, str]:
 
 
 def lines(path: str) -> Iterable[str]:
-    """Return the lines of a unit file or drop-in, none where there is no such file. Raises OSError.
+    """Return the lines of a unit file or drop-in, none if there is no such file. Raises OSError.
 
-    systemd ends lines at these two characters (src/basic/fileio.c, read_line_full): a description, which engines write,
-    may hold the others at which str.splitlines does.
+    systemd ends lines only at these two characters (src/basic/fileio.c, read_line_full). A description, which engines
+    write, may contain the others at which str.splitlines splits.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -78,7 +78,7 @@ def lines(path: str) -> Iterable[str]:
 
 
 def _settings(unit: str, ignored: str, root: str) -> Iterator[str]:
-    """Yield the lines of the unit's configuration in the order in which systemd reads them."""
+    """Yield the lines of the unit's configuration in systemd's order."""
     names = [unit]
     if "@" in unit:
         names.append(unit[: unit.index("@") + 1] + unit[unit.rindex(".") :])  # the template of an instance

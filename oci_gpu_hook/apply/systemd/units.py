@@ -1,4 +1,4 @@
-"""Systemd units by their names and files: which of them a cgroup belongs to, which have a drop-in of this project's."""
+"""Finds systemd units by their names and files: the unit of a cgroup, and the units with a drop-in of this project."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-NAME: Final = "50-oci-gpu-hook.conf"  # read after the 50-DeviceAllow.conf of set-property, which empties the list first
+NAME: Final = "50-oci-gpu-hook.conf"  # read after set-property's 50-DeviceAllow.conf, which clears the list
 CONTROL: Final = ("run", "systemd", "system.control")
 SECTIONS: Final = {".scope": "Scope", ".service": "Service"}
 _NAME_CHARACTERS: Final = frozenset(
@@ -18,10 +18,10 @@ _LONGEST_NAME: Final = 255
 
 
 def unit_path(cgroup_path: str) -> str:
-    """Return the path of the cgroup of the systemd unit that the cgroup belongs to, "" where it belongs to none.
+    """Return the path of the unit's cgroup for a cgroup in a systemd unit, "" if it is in none.
 
-    As systemd itself reads a path: slices come first, and what follows them is the unit. What is below the unit is not
-    this systemd's, also where it is named like a unit (a systemd in the container makes `init.scope` there).
+    As in systemd, the unit is the component that follows the slices. Components below the unit do not belong to this
+    systemd, even if they are named like units (a systemd in the container creates `init.scope` there).
     """
     path = ""
     for component in cgroup_path.strip("/").split("/"):
@@ -32,18 +32,18 @@ def unit_path(cgroup_path: str) -> str:
 
 
 def is_name(name: str) -> bool:
-    """Tell whether a name is that of a scope or service."""
+    """Tell whether a name is the name of a scope or service."""
     stem, suffix = os.path.splitext(name)
     return bool(stem) and suffix in SECTIONS and len(name) <= _LONGEST_NAME and _NAME_CHARACTERS.issuperset(name)
 
 
 def unescaped(component: str) -> str:
-    """Undo what systemd does to a unit's name that would clash with a file of the kernel (cg_escape): `_` before it."""
+    """Remove the `_` that systemd puts before a unit's name that would clash with a file of the kernel (cg_escape)."""
     return component.removeprefix("_")
 
 
 def units(root: str = "/") -> tuple[str, ...]:
-    """Return the units that have a drop-in of ours, sorted."""
+    """Return the units that have a drop-in of this project, sorted."""
     control = os.path.join(root, *CONTROL)
     try:
         names = os.listdir(control)
@@ -53,7 +53,7 @@ def units(root: str = "/") -> tuple[str, ...]:
 
 
 def ended_scopes(root: str = "/") -> tuple[str, ...]:
-    """Return the scopes that have a drop-in of ours and are no more: systemd removes a scope's file with the scope."""
+    """Return ended scopes that have a drop-in of this project; systemd removes a scope's file with the scope."""
     transient = os.path.join(root, "run/systemd/transient")
     scopes = (unit for unit in units(root) if unit.endswith(".scope"))
     return tuple(scope for scope in scopes if not os.path.lexists(f"{transient}/{scope}"))

@@ -1,1 +1,1 @@
-"""The configuration, /etc/oci-gpu-hook/config.toml: `load` gives it as one value of `model`."""
+"""The configuration, /etc/oci-gpu-hook/config.toml: `load` returns it as one value, defined in `model`."""

@@ -1,6 +1,6 @@
 """The configuration's compiled form, JSON in the state directory: reading TOML costs more than the whole hook.
 
-It counts for as long as the TOML file has the identity that it was made of.
+It is used as long as the TOML file has the identity that it had when this form was made.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ def identity(status: os.stat_result) -> list[int]:
 
 
 def read(path: str, made_of: list[int]) -> Config | None:
-    """Return the configuration that was compiled from the TOML file `path` of that identity, None where there is none.
+    """Return the configuration compiled from the TOML file `path` with that identity, None if there is none.
 
-    Raises OSError where this process's user namespace cannot be read.
+    Raises OSError if this process's user namespace cannot be read.
     """
     try:
         directory = state.existing(rootless.state_directory(DIRECTORY[0]), DIRECTORY[1])
@@ -54,7 +54,7 @@ def read(path: str, made_of: list[int]) -> Config | None:
 
 
 def write(path: str, made_of: list[int], config: Config) -> None:
-    """Keep the configuration of the TOML file `path`; where that cannot be done, it costs the next start time."""
+    """Store the configuration of the TOML file `path`; if that fails, the next start takes longer."""
     document = {"made": [__version__, *made_of], "values": config.__dict__}
     try:
         directory = state.directory(rootless.state_directory(DIRECTORY[0]), DIRECTORY[1])

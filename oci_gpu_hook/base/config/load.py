@@ -1,4 +1,4 @@
-"""The configuration of a file: compiled where that still holds, else read from its TOML."""
+"""Loads the configuration: from its compiled form while that is valid, otherwise from the TOML file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DEFAULT_PATH: Final = "/etc/oci-gpu-hook/config.toml"
 
 
 def load(path: str) -> Config:
-    """Return the configuration of a file, the defaults where there is no file. Raises ConfigError."""
+    """Return the configuration in a file, or the defaults if there is no file. Raises ConfigError."""
     try:
         made_of = compiled.identity(os.stat(path))
     except (FileNotFoundError, NotADirectoryError):
@@ -37,8 +37,8 @@ def load(path: str) -> Config:
 def load_or_defaults(path: str) -> tuple[Config, ConfigError | None]:
     """Return the configuration, or the defaults and what is wrong with it.
 
-    A configuration that cannot be used must fail only the containers that ask for a GPU, and by the defaults it can be
-    told which those are.
+    A configuration that cannot be used must fail only containers that ask for a GPU; the defaults are enough to tell
+    which containers those are.
     """
     try:
         return load(path), None

@@ -1,4 +1,4 @@
-"""The configuration from its TOML file: what a start does once after the file has changed."""
+"""Reads the configuration from its TOML file, which a start does once after the file has changed."""
 
 from __future__ import annotations
 
@@ -52,5 +52,5 @@ def _is_settled(identity: list[int]) -> bool:
 
 def unreadable(path: str, error: Exception) -> ConfigError:
     """Return the error for a configuration that cannot be read."""
-    why = reason(error) if isinstance(error, OSError) else "is no path"
+    why = reason(error) if isinstance(error, OSError) else "is not a valid path"
     return ConfigError(f"cannot read {quoted(path)}", why, "make it a file that root can read, or remove it")

@@ -1,7 +1,7 @@
-"""Parsing of config.toml. Loaded only when no compiled form serves: tomllib costs twice the interpreter.
+"""Parses config.toml. Imported only when no compiled form is valid: tomllib costs twice as much as the interpreter.
 
-The keys of [request] are NVIDIA's (nvidia-container-toolkit, config.toml); lines copied from there with their top-level
-place are accepted as they are, and NVIDIA's sections are passed over with a warning.
+The keys of [request] are NVIDIA's (nvidia-container-toolkit, config.toml); lines copied from there, where these keys
+stand at the top level, are accepted as they are, and NVIDIA's own sections are skipped with a warning.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _REMEDY: Final = "correct the configuration file; docs/configuration.md has its 
 
 
 def parse(text: str) -> Config:
-    """Make the value of a config.toml. Raises ConfigError."""
+    """Return the configuration that the text of a config.toml describes. Raises ConfigError."""
     try:
         document = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
@@ -34,7 +34,7 @@ def parse(text: str) -> Config:
         if name in _SECTIONS:
             _read_section(text, name, value, values, warnings)
         elif name in _SECTIONS["request"]:
-            pass  # NVIDIA's place for these keys; they are read last, since the section wins
+            pass  # NVIDIA's file has these keys here; they are read last, since [request] wins
         elif name in _NVIDIA_SECTIONS:
             warnings.append(f"{_place(text, '', name)}[{name}] is NVIDIA's section and is not used here")
         else:
@@ -61,7 +61,7 @@ def _read_section(text: str, section: str, value: object, values: dict[str, Any]
 
 
 def _value(text: str, section: str, name: str, key: _Key, found: object) -> Any:
-    """Return a key's value. Raises ConfigError that says on which line it stands."""
+    """Return a key's value. Raises ConfigError, which names the key's line."""
     try:
         return key.read(f"[{section}] {name}" if section else name, found)
     except ConfigError as error:
@@ -76,7 +76,7 @@ def _unknown(text: str, section: str, name: str, known: object) -> str:
 
 
 def _place(text: str, section: str, name: str) -> str:
-    """Say on which line a key or section stands ("line 3: "), "" where that is not plain to see."""
+    """Return the line of a key or section ("line 3: "), "" if it cannot be found by a simple search."""
     current = ""
     for number, line in enumerate(text.splitlines(), 1):
         bare = line.strip()
@@ -123,7 +123,7 @@ def _paths(key: str, value: object) -> tuple[str, ...]:
 
 
 def _names(key: str, value: object) -> tuple[str, ...]:
-    """Read a comma-separated list, as NVIDIA's file has it."""
+    """Read a comma-separated list, the form that NVIDIA's file uses."""
     return tuple(name for item in _text(key, value).split(",") if (name := item.strip()))
 
 
@@ -146,7 +146,7 @@ def _capabilities(key: str, value: object) -> tuple[str, ...]:
 
 
 def _seconds_or_nothing(key: str, value: object) -> int | None:
-    """Read a time as OCI_GPU_WAIT has it; "" stands for no limit."""
+    """Read a time in the form of OCI_GPU_WAIT; "" means no limit."""
     if not _text(key, value).strip():
         return None
     seconds = duration.seconds(_text(key, value))
@@ -165,7 +165,7 @@ def _one_of(*choices: str) -> Callable[[str, object], str]:
 
 
 class _Key(Record):
-    """Where the value of a key goes and what reads it."""
+    """Which field of Config a key sets, and the function that reads its value."""
 
     field: str
     read: Callable[[str, object], Any]

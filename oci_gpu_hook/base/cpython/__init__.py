@@ -1,4 +1,4 @@
-"""What leans on CPython's inside to start faster, and nothing else may. Without it everything works, slower.
+"""All code that relies on CPython's internals to start faster. Without them everything works, only slower.
 
-What each use buys is measured: docs/performance.md, "What leans on CPython's inside".
+What each use saves is measured: docs/performance.md, "What relies on CPython's internals".
 """

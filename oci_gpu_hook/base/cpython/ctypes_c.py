@@ -1,6 +1,6 @@
-"""The C half of `ctypes`, as far as system calls need it, without `ctypes` itself; where that is changed, `ctypes`.
+"""The C half of `ctypes`, as far as system calls need it, without importing `ctypes`; falls back to `ctypes`.
 
-What it saves a start: see "What leans on CPython's inside" in docs/performance.md.
+What it saves a start: docs/performance.md, "What relies on CPython's internals".
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ _Char: Any = None
 
 
 def memory(size: int) -> Any:
-    """Return memory of C's chars, all zero: `syscall` passes it by address, `raw` is what it holds."""
+    """Return zeroed memory (an array of C chars): `syscall` passes its address, and `raw` is its contents."""
     global _Char
-    if _Char is None:  # the first simple type costs a tenth of a millisecond, and few starts want one
+    if _Char is None:  # the first simple type costs a tenth of a millisecond, and few starts need one
 
         class Char(_SimpleCData):  # type: ignore[type-arg]
             _type_ = "c"

@@ -1,10 +1,11 @@
-"""The modules of a container's start out of one file, written by `oci-gpu hook-path`.
+"""Imports the modules of a container's start from one file, which `oci-gpu hook-path` writes.
 
-Finding sixty files of byte code and reading each costs a start as much as the interpreter itself. The file has groups
-of modules in the order in which they import each other; importing the head of a group runs it whole. It counts only
-while the sources it was made of have the size and time they had; without it everything is imported as usual.
-It lies where only root writes, beside the executables, and is believed like them. It begins with the size of its head
-(8 bytes, little-endian) and the head: this module, the lean `os`, the index, where extension modules are.
+Finding and reading sixty files of byte code costs a start as much as the interpreter itself. The file holds groups of
+modules in the order in which they import each other; importing the first module of a group, its head, runs the whole
+group. The file is used only while the sources that it was made from still have the same size and time; without it
+everything is imported as usual. It is kept beside the executables, where only root can write, and is trusted like them.
+It begins with the size of its header (8 bytes, little-endian) and the header: this module, the lean `os`, the index of
+groups, and the paths of extension modules.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     from types import CodeType, ModuleType
     from typing import Any, TypeAlias
 
-    # head of a group → where it begins in the file behind the file's head, its size in bytes, and the heads of groups
-    # whose modules it needs and has not
+    # head of a group → where the group begins behind the file's header, its size in bytes, and the heads of groups
+    # whose modules it needs and does not contain
     Index: TypeAlias = dict[str, tuple[int, int, tuple[str, ...]]]
     Head: TypeAlias = tuple[CodeType, CodeType, Index, dict[str, str]]
     # ((source, size, mtime_ns), …), ((name, source, is package, code), …)
@@ -31,9 +32,9 @@ _specification: Any = type(sys.__spec__)  # importlib.machinery.ModuleSpec, whic
 
 
 def use(file: int, base: int, head: Head, name: str) -> None:
-    """Import the group of `name`, and leave the other groups to be found when they are imported.
+    """Import the group of `name`, and have the other groups found when they are imported.
 
-    file: a descriptor, which stays open: another file may take its place. base: where its groups begin.
+    file: a descriptor, which stays open because another file may take its place. base: where the groups begin.
     """
     _, lean_os, index, extensions = head
     scope: dict[str, Any] = {"__name__": "oci_gpu_hook.base.cpython.lean_os"}
@@ -47,7 +48,7 @@ def use(file: int, base: int, head: Head, name: str) -> None:
 
 
 def run(group: Group) -> None:
-    """Make the modules of a group that are not imported yet."""
+    """Import those modules of a group that are not imported yet."""
     modules = sys.modules
     missing = [entry for entry in group[1] if entry[0] not in modules]
     for name, source, is_package, _ in missing:
@@ -73,16 +74,16 @@ def run(group: Group) -> None:
 
 
 def linked(name: str) -> ModuleType:
-    """Return a module of the package, mostly one that is there; byte code of this file has it for import statements."""
+    """Return a module of the package, usually one already imported; byte code in the file calls this to import."""
     if name not in sys.modules:
         __import__(name)
     return sys.modules[name]
 
 
 class Finder:
-    """Finds the heads of groups (importlib.abc.MetaPathFinder and Loader, as far as they are asked).
+    """Finds the heads of groups; has those methods of importlib.abc's MetaPathFinder and Loader that are called.
 
-    It also knows where the interpreter's own extension modules are, which else takes reading their directory.
+    It also knows where the interpreter's own extension modules are, which saves reading their directory.
     file: the descriptor that it reads from.
     """
 
@@ -94,13 +95,13 @@ class Finder:
         self._group: Group = ((), ())
 
     def read(self, name: str) -> Group:
-        """Return a group, which is then no longer to be found here."""
+        """Return a group, and forget it."""
         start, size, _ = self._index.pop(name)
         group: Group = loads(pread(self.file, size, self._base + start))  # noqa: S302
         return group
 
     def find_spec(self, name: str, _path: Sequence[str] | None = None, _target: object = None) -> ModuleSpec | None:
-        """Return a specification for the head of a group whose sources are as they were."""
+        """Return a module specification for the head of a group whose sources have not changed."""
         if name in self._extensions:
             return _extension(name, self._extensions[name])
         if name not in self._index:
@@ -115,7 +116,7 @@ class Finder:
         return found
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        """Import the whole group that was found."""
+        """Import the whole group whose head was found."""
         run(self._group)
         return sys.modules[spec.name]
 
@@ -127,7 +128,7 @@ def _extension(name: str, path: str) -> ModuleSpec | None:
     try:
         stat(path)
     except OSError:
-        return None  # of an interpreter that was exchanged: to be searched for
+        return None  # the interpreter was replaced: let the usual finders search
     loader = sys.modules["_frozen_importlib_external"].ExtensionFileLoader(name, path)
     found: ModuleSpec = _specification(name, loader, origin=path)
     return found

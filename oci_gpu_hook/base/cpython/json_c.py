@@ -1,6 +1,6 @@
-"""The C half of `json`, without `json` itself; where an interpreter has it not, `json`.
+"""The C half of `json`, without importing `json`; falls back to `json` where an interpreter lacks it.
 
-What it saves a start: see "What leans on CPython's inside" in docs/performance.md.
+What it saves a start: docs/performance.md, "What relies on CPython's internals".
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Final
 
-# What `scanner` and `scan_string` raise for text that is no JSON. SystemError: `_json` makes its error by a look at
+# What `scanner` and `scan_string` raise for text that is not JSON. SystemError: `_json` looks its exception class up in
 # json.decoder, which is not imported.
 REFUSALS: Final = (ValueError, StopIteration, SystemError)
 
 
 def refuse_constant(name: str) -> float:
-    """Raise ValueError for NaN and Infinity, which JSON has not (RFC 8259)."""
-    raise ValueError(f"{name} is no JSON value")
+    """Raise ValueError for NaN and Infinity, which are not JSON (RFC 8259)."""
+    raise ValueError(f"{name} is not a JSON value")
 
 
 class _Context:
-    """What `_json.make_scanner` asks of a decoder (CPython Modules/_json.c, scanner_new)."""
+    """The attributes of a decoder that `_json.make_scanner` reads (CPython Modules/_json.c, scanner_new)."""
 
     strict = True
     object_hook = None
@@ -32,7 +32,7 @@ class _Context:
 
 
 def scanner() -> Callable[[str, int], tuple[Any, int]]:
-    """Return what reads the JSON value at a place in a text, and tells where it ends. It raises REFUSALS."""
+    """Return a function that reads the JSON value at an index of a text: the value and its end, or REFUSALS."""
     made: Callable[[str, int], tuple[Any, int]]
     try:
         from _json import make_scanner
@@ -46,7 +46,7 @@ def scanner() -> Callable[[str, int], tuple[Any, int]]:
 
 
 def scan_string(text: str, start: int) -> tuple[str, int]:
-    """Return the JSON string that begins behind the quotation mark before `start`, and its end. Raises REFUSALS."""
+    """Return the JSON string whose first character is at `start`, and its end. Raises REFUSALS."""
     try:
         from _json import scanstring
     except ImportError:
@@ -56,7 +56,7 @@ def scan_string(text: str, start: int) -> tuple[str, int]:
 
 
 def encode(value: object) -> str:
-    """Return a JSON value as ASCII. Raises TypeError for what is none, ValueError for infinite numbers."""
+    """Return a value as JSON in ASCII. Raises TypeError if JSON has no such value, ValueError for infinite numbers."""
     try:
         from _json import encode_basestring_ascii, make_encoder
     except ImportError:

@@ -1,7 +1,7 @@
-"""A module `os` without what a container's start has no use for: abstract base classes, `environ`, `walk`, `popen`.
+"""A smaller module `os`, without what no start uses: abstract base classes, `environ`, `walk`, `popen`.
 
-`import os` costs a start as much as a seventh of the bare interpreter. Nearly all that is wanted of it is in `posix`,
-which the interpreter has already. Whoever asks this module for anything else gets it: then it becomes the whole `os`.
+`import os` costs a start a seventh of what the bare interpreter costs. Nearly everything that a start needs of it is in
+`posix`, which is built into the interpreter. When any other attribute is read, this module becomes the whole `os`.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 
 def install() -> None:
-    """Be what `import os` finds, unless the whole module is imported already."""
+    """Have `import os` find this module, unless the whole one is imported already."""
     if "os" in sys.modules:
         return
     lean = type(sys)("os")
     lean.__dict__.update({name: value for name, value in posix.__dict__.items() if name[:1] != "_"})
-    del lean.__dict__["environ"]  # of bytes
+    del lean.__dict__["environ"]  # `posix.environ` holds bytes
     lean.__dict__.update(_exit=posix._exit, fsencode=_fsencode, fsdecode=_fsdecode)  # noqa: SLF001
     lean.__dict__["__getattr__"] = lambda name: _whole(lean, name)
     sys.modules["os"] = lean
-    import posixpath  # it imports os, and asks nothing of it yet
+    import posixpath  # it imports os, but reads nothing of it yet
 
     lean.__dict__["path"] = sys.modules["os.path"] = posixpath
 

@@ -1,6 +1,6 @@
-"""The C half of `signal`, without `signal` itself, which imports `enum`; where that is changed, `signal`.
+"""The C half of `signal`, without importing `signal`, which imports `enum`; falls back to `signal`.
 
-What it saves a start: see "What leans on CPython's inside" in docs/performance.md.
+What it saves a start: docs/performance.md, "What relies on CPython's internals".
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 
 def restore(ignored: Container[int] = ()) -> None:
-    """Give the signals that CPython ignores back to the program that is about to take this process's place.
+    """Restore the signals that CPython ignores, for the program that is about to replace this process.
 
-    It would inherit that they are ignored. ignored: those that were ignored before this interpreter began.
+    Otherwise that program would inherit them as ignored. ignored: those that were ignored before this interpreter.
     """
     try:
         from _signal import SIG_DFL, SIGPIPE, SIGXFSZ, signal  # type: ignore[import-not-found]
@@ -25,7 +25,7 @@ def restore(ignored: Container[int] = ()) -> None:
 
 
 def die_after(seconds: int) -> None:
-    """Have the kernel end this process after so many seconds, whatever it is doing then."""
+    """Have the kernel end this process after that many seconds, whatever it is doing then."""
     try:
         from _signal import SIG_DFL, SIGALRM, alarm, signal  # type: ignore[import-not-found, unused-ignore]
     except ImportError:

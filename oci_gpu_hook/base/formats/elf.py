@@ -1,8 +1,8 @@
-"""What an untrusted ELF file says about itself: class, machine, SONAME, CUDA's note.
+"""Reads untrusted ELF files: class, machine, SONAME, CUDA's note.
 
-Every byte comes by pread from a place that was checked, and every size has a limit: nothing is mapped, loaded or run,
-and a hostile file costs a bounded number of small reads. Little-endian files only, which is what x86_64 and aarch64
-use. Source: System V gABI, "Object Files" and "Dynamic Linking"; glibc elf/elf.h.
+Every byte is read by pread from an offset that was checked, and every size has a limit: nothing is mapped, loaded or
+run, and a hostile file costs a bounded number of small reads. Little-endian files only, which is what x86_64 and
+aarch64 use. Source: System V gABI, "Object Files" and "Dynamic Linking"; glibc elf/elf.h.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ I386: Final = 3
 AARCH64: Final = 183
 ARM: Final = 40
 
-_FIRST_READ: Final = 4096  # holds the header, and the program headers wherever linkers put them behind it
+_FIRST_READ: Final = 4096  # holds the header and, in files as linkers write them, the program headers
 _LARGEST_FILE: Final = 1 << 40  # bytes
 _LONGEST_NAME: Final = 256  # bytes with the NUL: include/uapi/linux/limits.h, NAME_MAX
 
@@ -38,7 +38,7 @@ _DT_SONAME: Final = 14
 
 
 class ElfError(ValueError):
-    """The file is no ELF file, or none that this module follows."""
+    """The file is not an ELF file, or one that this module does not understand."""
 
 
 class Elf(Record):
@@ -50,7 +50,7 @@ class Elf(Record):
 
 
 class _Layout(Record):
-    """How the structures of an ELF class are packed, and the fields of them that are used, by their index."""
+    """How the structures of an ELF class are packed, and the indices of those fields that are used."""
 
     bits: int
     header: Struct  # after e_ident: type, machine, version, entry, phoff, shoff, flags, ehsize, ph*, sh*
@@ -88,13 +88,13 @@ class _File(Record):
 
 
 def read(fd: int) -> Elf:
-    """Return what the file says, by program headers alone. Raises ElfError, and OSError where pread does."""
+    """Return what the program headers say of the file. Raises ElfError, and OSError from pread."""
     file = _open(fd)
     return Elf(bits=file.layout.bits, machine=file.machine, soname=_soname(file))
 
 
 def interpreter(fd: int) -> str:
-    """Return the path of the loader that a program asks for, "" for one that needs none. Raises as `read` does."""
+    """Return the path of the loader that a program names, "" if it needs none. Raises as `read` does."""
     file = _open(fd)
     for kind, offset, _start, size, _align in file.segments:
         if kind == _PT_INTERP:
@@ -103,10 +103,10 @@ def interpreter(fd: int) -> str:
 
 
 def forward_compatibility_note(fd: int) -> str:
-    """Return the JSON text by which NVIDIA's libcuda says whose driver it can stand in for; "" where there is none.
+    """Return the JSON text in which a libcuda says which drivers it works with; "" if there is none.
 
     The note is of type 0, owner "NVIDIA Corporation", in a section of its own, which is how the NVIDIA Container
-    Toolkit finds it (cmd/nvidia-cdi-hook/cudacompat). Raises ElfError, and OSError where pread does.
+    Toolkit finds it (cmd/nvidia-cdi-hook/cudacompat). Raises ElfError, and OSError from pread.
     """
     for owner, _kind, text in _section_notes(_open(fd), b".note.cuda.fwd_compatibility"):
         if owner == b"NVIDIA Corporation":

@@ -1,7 +1,7 @@
 """The dynamic loader's cache, /etc/ld.so.cache: its entries, and an image's cache with the driver's entries put first.
 
-Pure: it reads and writes no file and runs no ldconfig, whose parsers would meet the image's bytes. What the bytes mean
-is in ldcache_format.py; in which order entries stand, and which of them the loader takes, is here (glibc 2.43
+Pure: it reads and writes no file, and it does not run ldconfig, which would parse the image's bytes. ldcache_format.py
+has the binary format; this module has the order of entries and which of them the loader takes (glibc 2.43
 elf/dl-cache.c `search_cache`, `_dl_cache_libcmp`; elf/cache.c `compare`).
 """
 
@@ -34,15 +34,15 @@ _FLAGS: Final = {
     ("aarch64", 32): 0x0903,
     ("arm", 32): 0x0903,  # hard-float
 }
-_KINDS: Final = b"." * 48 + b"0" * 10 + b"." * 198  # of bytes: a digit is 0, all else is a dot
-_UNSIGNED_CHAR: Final = (0x0903, 0x0A03)  # flags of machines where C's char is; it is signed on x86
+_KINDS: Final = b"." * 48 + b"0" * 10 + b"." * 198  # the kind of each byte: 0 for a digit, a dot for all else
+_UNSIGNED_CHAR: Final = (0x0903, 0x0A03)  # flags of machines where C's char is unsigned; on x86 it is signed
 
 
 class Entry(Record):
     """A library that the loader finds by `name` at `path`; `flags` are its ABI (see flags_for).
 
-    os_version: the least kernel version, ignored since glibc 2.36. hwcap: the field as stored; subdirectory: the
-    directory below glibc-hwcaps that it stands for ("x86-64-v3"), or "".
+    os_version: the oldest kernel version, ignored since glibc 2.36. hwcap: the field as stored; subdirectory: the
+    directory below glibc-hwcaps that hwcap means ("x86-64-v3"), or "".
     """
 
     name: str
@@ -62,18 +62,19 @@ def flags_for(machine: str, bits: int) -> int:
 
 
 def build(additions: Sequence[Entry]) -> bytes:
-    """Return a cache of these entries alone. Of two with one name and one ABI the loader takes the first."""
+    """Return a cache of just these entries. Of two with the same name and ABI the loader takes the first."""
     return write(_with(Table(), additions))
 
 
 def merge(image_cache: bytes, additions: Sequence[Entry], drop: Container[str] = ()) -> bytes:
-    """Return the image's cache, b"" for none, with the additions in front of its entries of the same name and flags.
+    """Return the image's cache with the additions in front of its entries of the same name and flags.
 
-    The image's entries keep their order and their hardware capabilities, less those whose path is in `drop` and those
-    that an addition repeats. Strings that no entry refers to are left out where there are many: what the container is
-    given is kept in the host's memory. The loader takes an addition even where the image has a glibc-hwcaps variant of
-    that name: it stops at the first entry that belongs to no subdirectory. Raises LdCacheError; the loader has no use
-    for such a cache either, so that `build` loses nothing.
+    image_cache: b"" if there is none. The image's entries keep their order and their hardware capabilities, except that
+    entries whose path is in `drop`, and those that an addition repeats, are removed. If many strings are unused they
+    are removed as well, because the container's cache is kept in the host's memory. The loader takes an addition even
+    where the image has a glibc-hwcaps variant of
+    that name: it stops at the first entry that belongs to no subdirectory. Raises LdCacheError; the loader cannot use
+    such a cache either, so the caller loses nothing by calling `build` instead.
     """
     if not image_cache:
         return build(additions)
@@ -84,14 +85,14 @@ def merge(image_cache: bytes, additions: Sequence[Entry], drop: Container[str] =
 
 
 def remove(cache: bytes, paths: Container[str]) -> bytes:
-    """Return the cache less the entries of these paths, which undoes `merge`. Raises LdCacheError."""
+    """Return the cache without the entries of these paths, which undoes `merge`. Raises LdCacheError."""
     table = read(cache)
     kept = _without(table, paths)
     return cache if kept is table else write(kept)
 
 
 def _without(table: Table, paths: Container[str]) -> Table:
-    """Return the table less the entries of these paths, and less the strings at its end that nothing else needs."""
+    """Return the table without the entries of these paths, and without strings at its end that are then unused."""
     if paths == ():
         return table
     entries = [entry for entry in table.entries if _decode(table.string(entry[VALUE])) not in paths]
@@ -103,7 +104,7 @@ def _without(table: Table, paths: Container[str]) -> Table:
 
 
 def _with(table: Table, additions: Sequence[Entry]) -> Table:
-    """Return the table with the additions, each before whatever the loader might take in its stead."""
+    """Return the table with the additions, each before any entry that the loader could take instead."""
     signed = {addition.flags for addition in additions}.isdisjoint(_UNSIGNED_CHAR)
     paths = _encoded([addition.path for addition in additions], limits.LD_CACHE_STRING - 1)
     names = _encoded([addition.name for addition in additions], LONGEST_NAME)
@@ -112,7 +113,7 @@ def _with(table: Table, additions: Sequence[Entry]) -> Table:
     end = value + len(strings)
     others = bytearray()  # names that no path ends with
     placed = []
-    orders: dict[bytes, tuple[int, ...]] = {}  # libraries of 64 and of 32 bits have the same names
+    orders: dict[bytes, tuple[int, ...]] = {}  # 64-bit and 32-bit libraries have the same names
     endings: dict[bytes, tuple[int, ...]] = {}  # ".so.1", ".so.580.95.05": few for many names
     for index, addition in enumerate(additions):
         if addition.hwcap:
@@ -124,7 +125,7 @@ def _with(table: Table, additions: Sequence[Entry]) -> Table:
             if ending not in endings:
                 endings[ending] = _order(ending, signed=signed)
             orders[name] = _order(stem, signed=signed)[:-1] + endings[ending]
-        if path.endswith(name):  # as in ldconfig's files, a name may be the end of a path
+        if path.endswith(name):  # a name may be stored as the end of a path, as ldconfig does
             key = value + len(path) - len(name)
         else:
             key = end + len(others)
@@ -133,7 +134,7 @@ def _with(table: Table, additions: Sequence[Entry]) -> Table:
         flags = addition.flags
         placed.append((orders[name], flags, -index, (flags, key, value, addition.os_version, 0), path))
         value += len(path) + 1
-    placed.sort(reverse=True)  # what has one name and the same flags stays in its order
+    placed.sort(reverse=True)  # entries with the same name and flags keep their order
     listed = _inserted(table, placed, signed=signed)
     return table.replace(entries=listed, strings=table.strings + strings + others)
 
@@ -141,13 +142,13 @@ def _with(table: Table, additions: Sequence[Entry]) -> Table:
 def _inserted(
     table: Table, placed: list[tuple[tuple[int, ...], int, int, RawEntry, bytes]], *, signed: bool
 ) -> list[RawEntry]:
-    """Return the table's entries with those of (order, flags, number, entry, path) that are sorted as the table is.
+    """Return the table's entries merged with `placed`: (order, flags, number, entry, path), sorted like the table.
 
-    The table falls by name, and within a name by flags. Only the additions' places are looked for: to sort an image's
-    whole table would cost more than all the rest.
+    The table is sorted in descending order of name, then flags. Only the places of the additions are searched: sorting
+    an image's whole table would cost more than everything else.
     """
     entries = list(table.entries)
-    orders: dict[int, tuple[int, ...]] = {}  # by key, for every binary search begins with the same entries
+    orders: dict[int, tuple[int, ...]] = {}  # by key, because every binary search begins with the same entries
 
     def order(index: int) -> tuple[int, ...]:
         key = entries[index][KEY]
@@ -156,15 +157,15 @@ def _inserted(
         return orders[key]
 
     def end_of_run(start: int, wanted: tuple[int, ...], test: Callable[[int], bool]) -> int:
-        """Return the end of the entries from `start` that have the wanted name, and flags that pass the test."""
+        """Return the end of the run of entries from `start` that have the wanted name and flags that pass the test."""
         while start < len(entries) and test(entries[start][FLAGS]) and order(start) == wanted:
             start += 1
         return start
 
     merged: list[RawEntry] = []
-    copied = 0  # entries of the table that are in `merged`
+    copied = 0  # how many entries of the table are in `merged`
     for wanted, flags, _number, addition, path in placed:
-        place = copied  # where one driver library goes, the next mostly goes too
+        place = copied  # the next driver library usually goes to the same place
         if place < len(entries) and order(place) > wanted:
             place = _search(order, wanted, place + 1, len(entries))
         if place < len(entries) and order(place) == wanted:
@@ -179,7 +180,7 @@ def _inserted(
 
 
 def _search(order: Callable[[int], tuple[int, ...]], wanted: tuple[int, ...], low: int, high: int) -> int:
-    """Return the first index from `low` whose order is not above the wanted one; the order falls with the index."""
+    """Return the first index from `low` whose order is not above the wanted one; the order is descending."""
     while low < high:
         middle = (low + high) // 2
         if order(middle) > wanted:
@@ -190,10 +191,10 @@ def _search(order: Callable[[int], tuple[int, ...]], wanted: tuple[int, ...], lo
 
 
 def _order(name: bytes, *, signed: bool) -> tuple[int, ...]:
-    """Return a key that compares as `_dl_cache_libcmp` does: digits by the number they make, and above all else.
+    """Return a key that compares as `_dl_cache_libcmp` does: runs of digits as numbers, above any other character.
 
-    signed: whether char is. A number is a C int, which wraps. What follows the longest file name is left out: it
-    decides nothing, and this bounds the work.
+    signed: whether C's char is. A number is a C int, which wraps. Characters beyond the longest file name are ignored:
+    they decide nothing, and this bounds the work.
     """
     name = name[: LONGEST_NAME + 1]
     kinds = name.translate(_KINDS)
@@ -215,7 +216,7 @@ def _order(name: bytes, *, signed: bool) -> tuple[int, ...]:
 
 
 def _encoded(texts: list[str], longest: int) -> list[bytes]:
-    """Return texts as bytes of at most `longest` each. Raises LdCacheError for one that cannot stand in a cache."""
+    """Return texts as bytes of at most `longest` each. Raises LdCacheError for one that a cache cannot hold."""
     try:
         found = "\0".join(texts).encode("utf-8", "surrogateescape").split(b"\0") if texts else []
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""The entries of an ld cache as values: what is asked of the host's cache, and what tests ask of any."""
+"""The entries of an ld cache as values: used for the host's cache, and by tests for any cache."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from typing import Final
 
 _HWCAP_EXTENSION: Final = 1 << 62  # the low 32 bits of hwcap are an index into the names of subdirectories
-_HWCAP_ISA_LEVEL: Final = 0x3FF << 32  # bits that may be set beside it
+_HWCAP_ISA_LEVEL: Final = 0x3FF << 32  # bits that may be set as well
 _HWCAP_INDEX: Final = 0xFFFF_FFFF
 
 
 def parse(data: bytes) -> tuple[Entry, ...]:
-    """Return the entries of a cache in the order in which it holds them. Raises LdCacheError."""
+    """Return the entries of a cache in their order in the cache. Raises LdCacheError."""
     table = read(data)
     texts: dict[int, str] = {}
     room = limits.LD_CACHE  # strings may overlap: without a limit a small file could hold 100,000 long ones

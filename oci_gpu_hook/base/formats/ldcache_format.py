@@ -1,12 +1,13 @@
-"""The bytes of /etc/ld.so.cache: an untrusted file to a checked `Table`, and back.
+"""The binary format of /etc/ld.so.cache: reads an untrusted file into a checked `Table`, and writes one.
 
 Source: glibc 2.43 sysdeps/generic/dl-cache.h, elf/cache.c (ldconfig), elf/dl-cache.c (the loader). Three formats:
 - old: "ld.so-1.7.0", entries (flags, key, value), strings; offsets count from the strings;
 - new: "glibc-ld.so.cache1.1", entries that also have an OS version and hardware capabilities, strings, and since glibc
   2.33 a directory of extensions; offsets count from the magic;
 - compat: a new cache among the strings of an old one. ldconfig's default until glibc 2.32.
-All three are read; the new one is written. Every glibc since 2.2 reads it (`_dl_load_cache_lookup` of that release),
-and one that reads nothing but old caches is older than CUDA.
+
+This module reads all three and writes the new one. Every glibc since 2.2 reads the new format (`_dl_load_cache_lookup`
+of that release); a glibc that reads only the old one is older than CUDA.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     RawEntry: TypeAlias = tuple[int, int, int, int, int]
 
 
-FLAGS, KEY, VALUE = 0, 1, 2  # where they stand in an entry
+FLAGS, KEY, VALUE = 0, 1, 2  # their indices in an entry
 
 _OLD_MAGIC: Final = b"ld.so-1.7.0"
 _OLD_COUNT: Final = 12  # after the magic and a byte of padding
@@ -44,12 +45,12 @@ _DIRECTORY: Final = Struct("<II")  # magic, number of sections
 _SECTION: Final = Struct("<IIII")  # tag, flags, offset in the file, size
 _TAG_GENERATOR: Final = 0
 _TAG_HWCAPS: Final = 1
-_MOST_SECTIONS: Final = 64  # two kinds are known
+_MOST_SECTIONS: Final = 64  # two kinds of section are known
 _USUAL_STRINGS: Final = 160  # bytes of strings for each entry; ldconfig's caches have about 80
 
 
 class LdCacheError(ValueError):
-    """The bytes are no ld cache that the loader could trust, or an entry cannot be written into one."""
+    """The bytes are not a valid ld cache, or an entry cannot be written into one."""
 
 
 class Table(Record):
@@ -57,7 +58,7 @@ class Table(Record):
 
     entries: flags, key (the name), value (the path), OS version, hwcap. hwcaps: the names that hwcap fields
     refer to by their index.
-    generator: the program that wrote the cache, b"" where it does not say.
+    generator: the program that wrote the cache, b"" if the cache does not say.
     """
 
     entries: Sequence[RawEntry] = ()
@@ -68,7 +69,7 @@ class Table(Record):
     generator: bytes = b""
 
     def string(self, offset: int) -> bytes:
-        """Return the string at an offset. Raises LdCacheError when it is longer than a path can be."""
+        """Return the string at an offset. Raises LdCacheError if it is longer than a path can be."""
         start = offset - self.base
         end = self.strings.find(b"\0", start, start + limits.LD_CACHE_STRING)
         if end < 0:
@@ -80,11 +81,11 @@ class Table(Record):
         return [entry[KEY] for entry in self.entries] + [entry[VALUE] for entry in self.entries] + list(self.hwcaps)
 
     def has_unused_strings(self) -> bool:
-        """Tell whether the strings are far more than the entries can refer to. Cheap: nothing is counted."""
+        """Tell whether there are far more strings than the entries can refer to. Cheap: nothing is counted."""
         return len(self.strings) > _USUAL_STRINGS * (len(self.entries) + len(self.hwcaps) + 1)
 
     def compact(self) -> Table:
-        """Return the table with the strings that something refers to, and no others. Raises LdCacheError."""
+        """Return the table with only those strings that something refers to. Raises LdCacheError."""
         moved: dict[int, int] = {}
         strings = bytearray()
         for offset in self.offsets():
@@ -92,7 +93,7 @@ class Table(Record):
                 moved[offset] = len(strings)
                 strings += self.string(offset)
                 strings.append(0)
-                if len(strings) > limits.LD_CACHE:  # strings may overlap, and so be longer apart than together
+                if len(strings) > limits.LD_CACHE:  # strings may overlap, so separate copies of them may be longer
                     raise LdCacheError(f"the strings of the ld cache are larger than {limits.LD_CACHE} bytes")
         entries = [(entry[FLAGS], moved[entry[KEY]], moved[entry[VALUE]], *entry[3:]) for entry in self.entries]
         hwcaps = tuple(moved[offset] for offset in self.hwcaps)
@@ -110,7 +111,7 @@ def read(data: bytes) -> Table:
     else:
         raise LdCacheError("the file does not begin as an ld cache does")
     offsets = table.offsets()
-    last = table.base + table.strings.rfind(b"\0")  # whatever begins here or before it ends in a NUL byte
+    last = table.base + table.strings.rfind(b"\0")  # every string that begins here or before ends in a NUL byte
     if offsets and not table.base <= min(offsets) <= max(offsets) <= last:
         raise LdCacheError("the ld cache refers to a string that it does not hold")
     return table
@@ -157,8 +158,8 @@ def _read_new(data: bytes, header: int) -> Table:
     end = _end_of_entries(data, entries, count, _NEW_ENTRY.size)
     if end + strings_size > len(data):
         raise LdCacheError("the ld cache ends in its strings")
-    # In a compat cache glibc's readers count the names of hwcaps from the start of the file, ldconfig counts them from
-    # the new magic. What ldconfig meant is kept; in the new format alone the two are one.
+    # In a compat cache, glibc's readers count the offsets of hwcaps' names from the start of the file, but ldconfig
+    # counts them from the new magic. What ldconfig meant is kept; in the new format the two are the same.
     generator, hwcaps = _read_extensions(data, extensions) if extensions else (b"", ())
     return Table(
         entries=list(_NEW_ENTRY.iter_unpack(data[entries:end])),
@@ -180,7 +181,7 @@ def _end_of_entries(data: bytes, start: int, count: int, size: int) -> int:
 
 
 def _read_extensions(data: bytes, offset: int) -> tuple[bytes, tuple[int, ...]]:
-    """Return the generator and the hwcaps; a section of another kind is left out, as its offsets cannot be moved."""
+    """Return the generator and the hwcaps. Sections of other kinds are left out: their offsets cannot be adjusted."""
     first = offset + _DIRECTORY.size
     if offset % 4 or first > len(data):
         raise LdCacheError("the ld cache has no directory of extensions where its header says")
@@ -203,7 +204,7 @@ def _extensions(table: Table, shift: int, offset: int) -> bytes:
     """Return the directory of extensions that stands at `offset` of the file, and its sections; b"" for none."""
     hwcaps = pack(f"<{len(table.hwcaps)}I", *(name + shift for name in table.hwcaps))
     present = bool(table.generator) + bool(hwcaps)
-    # As ldconfig has it: the directory names the generator first, and its text stands last, for it needs no alignment.
+    # As ldconfig does: the directory names the generator first, but its text comes last, as it needs no alignment.
     names = offset + _DIRECTORY.size + present * _SECTION.size
     sections = []
     if table.generator:

@@ -1,1 +1,1 @@
-"""Devices that CDI specification files describe, of any vendor: reading, checking, precedence."""
+"""CDI specification files of any vendor: reading, checking, precedence."""

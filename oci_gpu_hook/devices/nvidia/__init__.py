@@ -1,1 +1,1 @@
-"""What the host has: GPUs, MIG devices, driver files. Reads the host; changes nothing but its own cache."""
+"""NVIDIA's room: GPUs, MIG devices, driver files. It reads the host, and writes only its stored inventory."""

@@ -1,8 +1,8 @@
-"""Which family of products a GPU is of, by its name, which the kernel driver tells without NVML. Pure.
+"""Determines the product family of a GPU from its name, which is known without NVML. Pure.
 
-The numbers are those of NVML (nvml.h, nvmlBrandType_t). They are also what the notes of CUDA's compatibility libraries
-list under `device`: [1,2,7,8,9,10,11,12,13,14] in those of branches 575 and 590, which are the families that NVIDIA's
-documents name, and all vGPUs.
+The numbers are those of NVML (nvml.h, nvmlBrandType_t). The notes of CUDA's compatibility libraries list them under
+`device`: [1,2,7,8,9,10,11,12,13,14] in branches 575 and 590. These are the families that NVIDIA's documents name, and
+all vGPUs.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ TITAN_RTX: Final = 16
 
 # Forward compatibility is "applicable only for systems with NVIDIA Data Center GPUs, select NGC Server Ready SKUs of
 # RTX cards, Jetson boards" (CUDA Compatibility, "Forward Compatibility"). On others CUDA fails with error 804,
-# cudaErrorCompatNotSupportedOnDevice. Which SKUs of RTX are meant is not published, and the libraries' notes list the
-# whole families: those are left to the libraries.
+# cudaErrorCompatNotSupportedOnDevice. NVIDIA does not publish which SKUs of RTX are meant, and the libraries' notes
+# list whole families, so the decision for these is left to the libraries.
 WITHOUT_FORWARD_COMPATIBILITY: Final = frozenset({NVS, GEFORCE, TITAN, GEFORCE_RTX, TITAN_RTX})
 
-# In the order in which they are looked for: `GeForce GTX TITAN X` is a GeForce.
+# In this order, since `GeForce GTX TITAN X` is a GeForce.
 _WORDS: Final = (
     ("geforce", GEFORCE, GEFORCE_RTX),
     ("titan", TITAN, TITAN_RTX),
@@ -42,7 +42,7 @@ _WORDS: Final = (
 
 
 def of(name: str) -> int:
-    """Return the family of a product such as `NVIDIA GeForce RTX 4090`, UNKNOWN where its name tells none."""
+    """Return the family of a product such as `NVIDIA GeForce RTX 4090`, UNKNOWN if its name does not tell."""
     words = name.lower().split()
     for word, plain, rtx in _WORDS:
         if word in words:

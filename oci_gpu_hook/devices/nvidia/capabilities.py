@@ -1,14 +1,14 @@
-"""THE table: which driver capability brings which library, binary, file and device node.
+"""The table of all driver files and nodes: which driver capability brings which library, program, file and node.
 
-A new driver's new file is a new row. Sources, named at the rows:
+A new file of a new driver is a new row. Sources, named at the rows:
   legacy  libnvidia-container 1.17 (src/nvc_info.c, nvc_mount.c, options.h)
   cdi     nvidia-container-toolkit 1.20 (pkg/nvcdi, internal/discover)
   run     what NVIDIA's .run packages hold, as distributions pack it (Debian 535, Bottlerocket and Gentoo 580, Arch 595)
-Where the first two differ, the union stands here. cdi gives every library of the driver's version to every container;
-such a library stands here under the capability that its NEEDED entries and its purpose point to.
+If the first two differ, the table has the union. cdi gives every library of the driver's version to every container;
+here such a library belongs to the capability that its NEEDED entries and its purpose suggest.
 
-What the interface implies is in the constants: `video` brings the compute libraries too, and `display` the graphics set
-(legacy, options.h). A 32-bit build goes by the row of its 64-bit twin, and wants `compat32` beside.
+The constants express what the interface implies: `video` also brings the compute libraries, and `display` the graphics
+libraries (legacy, options.h). A 32-bit library uses the row of its 64-bit twin, and also needs `compat32`.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ VIDEO: Final = ("video",)
 GRAPHICS: Final = ("graphics", "display")
 DISPLAY: Final = ("display",)
 NGX: Final = ("ngx",)
-# Known, and left to the image or the host on purpose.
+# Known, but deliberately left to the image or the host.
 NOT_GIVEN: Final = ("not given",)
 
 # How the file name of a library ends.
 DRIVER_VERSION: Final = "driver"  # libcuda.so.580.95.05
-OWN_VERSION: Final = "own"  # libnvidia-egl-gbm.so.1.1.2, whatever driver it came with
+OWN_VERSION: Final = "own"  # libnvidia-egl-gbm.so.1.1.2, independent of the driver's version
 
 
 class LibraryRow(Record):
-    """A library: `stem` is its name up to `.so`.
+    """A library. `stem` is its name up to `.so`.
 
-    directory: below the library directory. links: further names beside it, made whatever its SONAME: {} stands for its
-    SONAME link, a name without `.so.` for its development link. cached: as in Library.
+    directory: below the library directory. links: further links beside it, independent of its SONAME: {} means its
+    SONAME link, a name without `.so.` its development link. cached: as in Library.
     """
 
     stem: str
@@ -51,7 +51,7 @@ class LibraryRow(Record):
 
 
 class FileRow(Record):
-    """A program or file. name: relative to the places where its kind is; it may hold `{version}` and a `*`."""
+    """A program or file. name: relative to the directories for its kind; it may contain `{version}` and a `*`."""
 
     name: str
     capabilities: tuple[str, ...]
@@ -61,7 +61,7 @@ class FileRow(Record):
 
 
 class NodeRow(Record):
-    """Device nodes. path may end in `*`, which stands for digits. expected: a host that serves GPUs has it."""
+    """Device nodes. path may end in `*`, which means digits. expected: every host with GPUs has it."""
 
     path: str
     capabilities: tuple[str, ...]
@@ -69,7 +69,7 @@ class NodeRow(Record):
 
 
 class SocketRow(Record):
-    """The directory of a daemon's socket; the directory, so that a restarted daemon is met again."""
+    """The directory of a daemon's socket. It is the directory so that the container finds a restarted daemon, too."""
 
     path: str
     capabilities: tuple[str, ...]
@@ -161,7 +161,7 @@ LIBRARIES: Final = (
     _lib("libnvidia-vgxcfg", NOT_GIVEN),
 )
 
-# Files of a library directory that are no shared libraries of the loader's (run: nvidia/wine, xorg modules).
+# Files in library directories that the loader does not load (run: nvidia/wine, xorg modules).
 WINE_LIBRARIES: Final = ("nvngx.dll", "_nvngx.dll", "nvngx_dlssg.dll")
 X_MODULES: Final = (
     _file("nvidia_drv.so", GRAPHICS),
@@ -281,7 +281,7 @@ SOCKETS: Final = (
     ),
 )
 
-# What a feature brings besides its nodes, and only where those are (cdi: gds.go).
+# What a feature brings in addition to its nodes, if the host has those (cdi: gds.go).
 FEATURE_FILES: Final = (
     _file("/run/udev", ("gds",), "/run/udev"),
     _file("/etc/cufile.json", ("gds",), "/etc/cufile.json"),

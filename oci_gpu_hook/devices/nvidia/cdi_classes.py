@@ -1,4 +1,4 @@
-"""The classes of the devices that this host is written down as in CDI specifications, as NVIDIA's toolkit has them."""
+"""The classes of this host's devices in CDI specifications, the same as NVIDIA's toolkit writes."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-FEATURE_CLASSES: Final = ("gds", "mofed", "nvswitch", "gdrcopy")  # of one device each, `all`
+FEATURE_CLASSES: Final = ("gds", "mofed", "nvswitch", "gdrcopy")  # with one device each, `all`
 CLASSES: Final = ("gpu", "mig", "imex-channel", *FEATURE_CLASSES)

@@ -1,7 +1,7 @@
-"""What the hook of a CDI specification adds to what the engine has put into a container. Pure.
+"""Works out what the hook of a CDI specification adds to what the engine has put into a container. Pure.
 
-The engine has bound the driver's files and made the nodes. What it cannot know is the image, and which of the host's
-devices were granted: links, the ld cache, forward compatibility, the granted GPUs' part of /proc, EGL's profile.
+The engine has bound the driver's files and created the nodes. It cannot do what depends on the image or on the granted
+devices: links, the ld cache, forward compatibility, the granted GPUs' part of /proc, EGL's profile.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from oci_gpu_hook.oci.image import Image
 
 _GPU_NODE: Final = "/dev/nvidia"
-_DRAWS: Final = "libEGL_nvidia.so."  # graphics were among the capabilities of the specification
+_DRAWS: Final = "libEGL_nvidia.so."  # the capabilities of the specification included graphics
 _BY_PATH: Final = "/dev/dri/by-path/"
 
 
 class Seen(Record):
-    """What the host's /proc shows at the container's start.
+    """What the host's /proc shows when the container starts.
 
-    files: as in Inventory. products: the names of GPUs by their names below /proc/driver/nvidia/gpus; none where they
-    decide nothing. silent: the names of GPUs that do not answer on the bus.
+    files: as in Inventory. products: product names by the GPUs' names below /proc/driver/nvidia/gpus; empty if they do
+    not matter. silent: the names of GPUs that do not answer on the bus.
     """
 
     files: tuple[tuple[str, str], ...]
@@ -41,7 +41,7 @@ class Seen(Record):
 
 
 def make(arguments: Arguments, image: Image, nodes: Collection[str], seen: Seen, config: Config) -> Contribution:
-    """Return it. nodes: paths of the device nodes that the engine gives. Raises DriverError for a GPU that is lost."""
+    """Return the contribution. nodes: paths of the engine's device nodes. Raises DriverError for a lost GPU."""
     facts = image_facts.of(image)
     of_host = _gpus(arguments, seen)
     granted = [gpu for gpu in of_host if f"{_GPU_NODE}{gpu.minor}" in nodes]
@@ -78,7 +78,7 @@ def make(arguments: Arguments, image: Image, nodes: Collection[str], seen: Seen,
 
 
 def _of_lost(granted: Sequence[Gpu], of_host: Sequence[Gpu]) -> tuple[str, ...]:
-    """Return warnings of lost GPUs for a container that is given all. Raises DriverError where one is chosen."""
+    """Return warnings of lost GPUs if the container was given all; raise DriverError if it was given a single one."""
     lost = [gpu for gpu in granted if gpu.fault]
     if not lost:
         return ()
@@ -105,7 +105,7 @@ def _gpus(arguments: Arguments, seen: Seen) -> list[Gpu]:
 
 
 def _parts_of(nodes: Collection[str]) -> dict[str, bool]:
-    """Return what a container with MIG devices sees beside its GPUs, by name: whether it is a directory."""
+    """Return the names that a container with MIG devices sees besides its GPUs, and whether each is a directory."""
     return {"capabilities": True} if any(path.startswith(device_nodes.MIG_NODES) for path in nodes) else {}
 
 

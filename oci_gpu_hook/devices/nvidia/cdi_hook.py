@@ -1,11 +1,11 @@
-"""The arguments of the hook in a CDI specification of ours: all that it needs to know of the host. Pure.
+"""The arguments of the hook in CDI specifications of this project: all that it must know of the host. Pure.
 
     oci-gpu-hook --cdi --driver=580.95.05 --cuda=13.0 --gpu=MINOR=PROC_NAME … --link=TARGET::PATH … --library=PATH …
         createContainer
 
-They stand in the specification beside the mounts that they belong to, so they are of the same driver whenever a
-container is started; and in a user namespace, or under a rootless engine, no state directory of root's can be read.
-Links are written as NVIDIA's nvidia-cdi-hook takes them (cmd/nvidia-cdi-hook/create-symlinks).
+They are in the specification, beside the mounts that they belong to, so they always match the driver of these mounts.
+Also, in a user namespace or under a rootless engine root's state directory cannot be read. Links have the form of
+NVIDIA's nvidia-cdi-hook (cmd/nvidia-cdi-hook/create-symlinks).
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ _LIBRARY_32: Final = "--library32="
 
 
 class Arguments(Record):
-    """What the hook is told.
+    """The parsed arguments of the hook.
 
-    gpus: of each GPU of the host its minor and its name below /proc/driver/nvidia/gpus. links: in the order in which
-    they are made. libraries: what the ld cache is to list.
+    gpus: minor, and name below /proc/driver/nvidia/gpus, of each GPU of the host. links: in the order in which they are
+    created. libraries: the paths that the ld cache must list.
     """
 
     driver_version: str = ""
@@ -49,7 +49,7 @@ class Arguments(Record):
 
 
 def arguments(inventory: RequestInventory, links: Iterable[Symlink], libraries: Iterable[Entry]) -> tuple[str, ...]:
-    """Return the arguments behind the hook's own, the stage last."""
+    """Return the arguments that follow the hook's own, with the stage last."""
     words = {flags_for(MACHINE, 64): _LIBRARY, flags_for(MACHINE, 32): _LIBRARY_32}
     return (
         FLAG,
@@ -63,7 +63,7 @@ def arguments(inventory: RequestInventory, links: Iterable[Symlink], libraries: 
 
 
 def parse(words: Sequence[str]) -> Arguments:
-    """Return what the words between `--cdi` and the stage say. Raises InvalidInput."""
+    """Parse the words between `--cdi` and the stage. Raises InvalidInput."""
     driver = cuda = ""
     gpus, links, libraries = [], [], []
     for word in words:

@@ -1,7 +1,7 @@
-"""What a container gets by NVIDIA's devices: libraries, files, links, nodes, and its part of /proc. Pure.
+"""Works out what NVIDIA's devices bring to a container: libraries, files, links, nodes, a view of /proc. Pure.
 
-Where files land is NVIDIA's convention, so that images made for it find them: libraries in the image's own library
-directory, everything else at its usual path.
+Files go where NVIDIA's tools put them, so that images find them: libraries in the image's own library directory, all
+else at its usual path.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _PROFILES: Final = "/etc/nvidia/nvidia-application-profiles-rc.d"
 def make(
     request: Request, inventory: RequestInventory, devices: Sequence[Device], image: Image, config: Config
 ) -> Contribution:
-    """Return it. Raises DriverError for a granted GPU whose node is missing, InvalidInput for requirements."""
+    """Return the contribution. Raises DriverError if a granted GPU has no node, InvalidInput for requirements."""
     wanted = inventory.wanted
     facts = image_facts.of(image)
     warnings: list[str] = []
@@ -65,10 +65,11 @@ def make(
         profile_mount, profile = egl_profile(devices)
         mounts.append(profile_mount)
         files.append(profile)
-    if inventory.lacking or "compat32" in wanted or [gpu for gpu in inventory.gpus if gpu.fault]:
+    if inventory.lacking or "compat32" in wanted or [gpu for gpu in inventory.gpus if gpu.fault] or not devices:
         from oci_gpu_hook.devices.nvidia import shortfalls
 
         warnings += shortfalls.of(request, inventory, image)
+        unmet += shortfalls.none_left(request, inventory, devices)
     compat, decisions = forward_compatibility(inventory, devices, facts, config)
     if facts.nested_proc:
         decisions += ("/proc/driver/nvidia is left as it is and shows all GPUs of the host: nested-proc is true",)
@@ -86,7 +87,7 @@ def make(
 
 
 def device_edits(request: Request, inventory: RequestInventory, devices: Sequence[Device]) -> ContainerEdits:
-    """Return the part that needs no rootfs: the nodes, and the groups that may use them. Raises DriverError."""
+    """Return the part that does not depend on the rootfs: nodes, and groups for them. Raises DriverError."""
     nodes = device_nodes.of(request, inventory, devices)
     return ContainerEdits(device_nodes=tuple(nodes), additional_gids=groups(nodes))
 
@@ -100,7 +101,7 @@ def _check_requirements(request: Request, inventory: RequestInventory, devices: 
 
 
 def _check_libraries(inventory: RequestInventory, wanted: frozenset[str]) -> None:
-    """Raise DriverError where a capability lacks the library without which it is nothing."""
+    """Raise DriverError if a capability lacks its essential library."""
     for capability, stem in _ESSENTIAL:
         if capability in wanted:
             for library in inventory.libraries:
@@ -170,7 +171,7 @@ def _files(inventory: RequestInventory, wanted: frozenset[str]) -> list[Mount]:
 
 
 def bind_of(file: DriverFile) -> Mount:
-    """Return the mount of a file of the driver."""
+    """Return the mount for a file of the driver."""
     options = (*file.options, *_BIND)
     return _bind(file.host_path, file.container_path, options, directory=file.directory, optional=True)
 
@@ -179,7 +180,7 @@ def _mps(inventory: RequestInventory, facts: ImageFacts, warnings: list[str]) ->
     from oci_gpu_hook.devices.nvidia import mps
 
     chosen, trouble = mps.choose(inventory.mps, facts.mps_directory)
-    if trouble and mps.FEATURE in inventory.wanted:  # who has not asked does not want to know
+    if trouble and mps.FEATURE in inventory.wanted:  # warned of only if MPS was asked for
         warnings.append(trouble)
     return [bind_of(chosen)] if chosen else []
 
@@ -195,7 +196,7 @@ def _links(inventory: RequestInventory, wanted: frozenset[str], image: Image) ->
 
 
 def _capability_parts(inventory: RequestInventory, request: Request, devices: Sequence[Device]) -> dict[str, bool]:
-    """Return what belongs to MIG devices below /proc/driver/nvidia, by name: whether it is a directory."""
+    """Return the names below /proc/driver/nvidia that belong to MIG devices, and whether each is a directory."""
     if not device_nodes.manages_mig(request, devices):
         return {f"capabilities/{path}": False for device in devices for path in _capability_files(device)}
     return {"capabilities": True} if device_nodes.has_mig_nodes(inventory) else {}
@@ -204,9 +205,9 @@ def _capability_parts(inventory: RequestInventory, request: Request, devices: Se
 def procfs_view(
     inventory: RequestInventory, parts: dict[str, bool], devices: Sequence[Device], mountpoint: str, config: Config
 ) -> tuple[list[Mount], list[GeneratedFile]]:
-    """Return what stands in the place of /proc/driver/nvidia: the granted GPUs, and no leave to make device nodes.
+    """Return the view that replaces /proc/driver/nvidia: only granted GPUs, and no permission to create nodes.
 
-    parts: what else is seen there, by name: whether it is a directory.
+    parts: further names in it, and whether each is a directory.
     """
     here, there = "/proc/driver/nvidia", f"{config.proc_root.rstrip('/')}/driver/nvidia"
     names = {f"gpus/{gpu_of(device).proc_name}": True for device in devices} | parts
@@ -239,13 +240,13 @@ def _capability_files(device: Device) -> tuple[str, ...]:
 
 
 def egl_profile(devices: Sequence[Device]) -> tuple[Mount, GeneratedFile]:
-    """Return the file system with the application profile that shows EGL the granted GPUs only, and the profile."""
+    """Return the file system and the application profile that show EGL only the granted GPUs."""
     file = GeneratedFile(path=f"{_PROFILES}/10-container.conf", contents=_profile(devices))
     return _own_file_system(_PROFILES, optional=True), file
 
 
 def _profile(devices: Sequence[Device]) -> bytes:
-    """Return the profile: a mask of device minors."""
+    """Return the profile, which has a mask of device minors."""
     mask = 0
     for device in devices:
         mask |= 1 << gpu_of(device).minor
@@ -260,7 +261,7 @@ def _profile(devices: Sequence[Device]) -> bytes:
 def forward_compatibility(
     inventory: RequestInventory, devices: Sequence[Device], facts: ImageFacts, config: Config
 ) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
-    """Return the image's own CUDA libraries that go before the driver's in the ld cache, and the reason."""
+    """Return the image's CUDA libraries that precede the driver's in the ld cache, and the reason."""
     if not facts.compat or "compute" not in inventory.wanted:
         return (), ()
     from oci_gpu_hook.devices.nvidia import forward_compatibility as compat

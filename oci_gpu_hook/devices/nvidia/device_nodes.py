@@ -1,4 +1,4 @@
-"""The device nodes that containers get: of granted devices, of capabilities, of channels. Pure."""
+"""Chooses the device nodes that a container gets: for granted devices, capabilities, channels. Pure."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from oci_gpu_hook.devices.nvidia.model import MigDevice, RequestInventory
     from oci_gpu_hook.devices.vendor import Request
 
-IMEX_CHANNEL: Final = "/dev/nvidia-caps-imex-channels/channel"  # and its number
+IMEX_CHANNEL: Final = "/dev/nvidia-caps-imex-channels/channel"  # followed by its number
 IMEX_DRIVER: Final = "nvidia-caps-imex-channels"  # in /proc/devices
 _NOTHING: Final[frozenset[str]] = frozenset()
 MIG_NODES: Final = "/dev/nvidia-caps/"
 _MAKE: Final = "run `nvidia-modprobe -c 0 -u` on the host, and then `oci-gpu repair` on the container, or no CUDA runs"
-_NEEDED: Final = "/dev/nvidia-uvm"  # without it nothing computes
+_NEEDED: Final = "/dev/nvidia-uvm"  # no computation works without it
 
 
 def of(request: Request, inventory: RequestInventory, devices: Sequence[Device]) -> list[DeviceNode]:
-    """Return the nodes, shortest paths first. Raises DriverError."""
+    """Return the nodes, the shortest paths first. Raises DriverError."""
     wanted = inventory.wanted
     by_path = {node.path: node for node in inventory.nodes}
     nodes = {path: node for path, node in by_path.items() if not wanted.isdisjoint(node.capabilities)}
@@ -44,7 +44,7 @@ def of(request: Request, inventory: RequestInventory, devices: Sequence[Device])
 
 
 def lacking(request: Request, inventory: RequestInventory, devices: Sequence[Device]) -> Iterator[tuple[str, bool]]:
-    """Yield what the host lacks, in a sentence, and whether what was asked for is of no use without."""
+    """Yield a sentence for each thing that the host lacks, and whether the request is useless without it."""
     wanted = inventory.wanted
     if manages_mig(request, devices) and not has_mig_nodes(inventory):
         yield f"the host has no {MIG_NODES}, which managing MIG devices would use", True
@@ -57,7 +57,7 @@ def lacking(request: Request, inventory: RequestInventory, devices: Sequence[Dev
 
 
 def late(request: Request, inventory: RequestInventory, devices: Sequence[Device]) -> tuple[tuple[str, bool], ...]:
-    """Return what the container would have of the host if its nodes had been made, as in Contribution.late."""
+    """Return what the container would get if the host had already created its nodes, as in Contribution.late."""
     wanted = inventory.wanted
     missing = [path for path, capabilities in inventory.missing_nodes if not wanted.isdisjoint(capabilities)]
     found = [(path, path == _NEEDED) for path in missing]
@@ -74,12 +74,12 @@ def late(request: Request, inventory: RequestInventory, devices: Sequence[Device
 
 
 def has_mig_nodes(inventory: RequestInventory) -> bool:
-    """Tell whether the host's driver guards MIG devices by nodes, as those of GPUs that can be partitioned do."""
+    """Tell whether the host has nodes that guard MIG devices; drivers of GPUs that can be partitioned have them."""
     return any(node.path.startswith(MIG_NODES) for node in inventory.nodes)
 
 
 def missing_features(request: Request, inventory: RequestInventory) -> list[str]:
-    """Return the features asked for that no device node of the host belongs to; MPS has none anywhere."""
+    """Return requested features for which the host has no device node, except MPS, which has none on any host."""
     if not request.features:
         return []
     present = {capability for node in inventory.nodes for capability in node.capabilities} | {"mps"}
@@ -92,9 +92,9 @@ def devices_of(
     numbers: Collection[tuple[int, int]],
     host_paths: Collection[str],
 ) -> tuple[Device, ...]:
-    """Return the devices that a container can use by nodes of these numbers, or by these nodes of the host.
+    """Return the devices that a container can use through nodes with these numbers, or these nodes of the host.
 
-    Of a GPU in MIG mode these are the MIG devices whose capabilities it has as well, else the GPU.
+    For a GPU in MIG mode these are the MIG devices whose capability nodes it has too, otherwise the GPU.
     """
     there = {
         node.path for node in inventory.nodes if (node.major, node.minor) in numbers or node.host_path in host_paths
@@ -110,7 +110,7 @@ def devices_of(
 
 
 def links(devices: Sequence[Device], nodes: Sequence[DeviceNode]) -> list[Symlink]:
-    """Return the names that udev gives DRM nodes after the place of their GPU (systemd, 60-drm.rules)."""
+    """Return the links by which udev names DRM nodes after their GPU's place (systemd, 60-drm.rules)."""
     given = {node.path for node in nodes if node.path.startswith("/dev/dri/")}
     if not given:
         return []
@@ -125,7 +125,7 @@ def links(devices: Sequence[Device], nodes: Sequence[DeviceNode]) -> list[Symlin
 
 
 def manages_mig(request: Request, devices: Sequence[Device]) -> bool:
-    """Tell whether the container is to configure or watch MIG devices. Raises InvalidInput for what NVIDIA refuses.
+    """Tell whether the container may configure or monitor MIG devices. Raises InvalidInput as NVIDIA's tools do.
 
     Source: libnvidia-container, src/cli/common.c (select_mig_config_devices): a comma-separated list, any letter case.
     """
@@ -158,12 +158,12 @@ def _paths_of(device: Device, wanted: frozenset[str], by_path: dict[str, HostNod
         yield f"{MIG_NODES}nvidia-cap{mig.gpu_instance_minor}"
         yield f"{MIG_NODES}nvidia-cap{mig.compute_instance_minor}"
     if ("graphics" in wanted or "display" in wanted) and _draws(mig):
-        # A render node that the host lacks is no reason to fail: compute works without, and graphics says so itself.
+        # A missing render node is not an error: compute works without it, and graphics has a warning of its own.
         yield from (path for name in gpu.drm if (path := f"/dev/dri/{name}") in by_path)
 
 
 def _draws(mig: MigDevice | None) -> bool:
-    """Tell whether a device can do graphics: of MIG devices those of a profile such as 1g.24gb+gfx."""
+    """Tell whether a device supports graphics; MIG devices do with profiles such as 1g.24gb+gfx."""
     return mig is None or "gfx" in mig.profile.partition("+")[2]
 
 
@@ -175,14 +175,14 @@ def _node_of_host(path: str, by_path: dict[str, HostNode]) -> HostNode:
 
 
 def _imex_channel(channel: int, path: str, by_path: dict[str, HostNode], major: int) -> HostNode:
-    """Return the channel's node; the driver numbers channels by minor, so one that the host has not made can be."""
+    """Return the channel's node. Its minor is the channel's number, so the host need not have created it."""
     if path in by_path or not major:
         return _node_of_host(path, by_path)
     return HostNode(path=path, host_path=path, major=major, minor=channel, mode=0o666, uid=0, gid=0)
 
 
 def given(node: HostNode) -> DeviceNode:
-    """Return the node as a container gets it: for reading and writing, not for making others."""
+    """Return the node as a container gets it: permission to read and write, but not to create nodes."""
     fields = {
         "path": node.path,
         "host_path": node.host_path,

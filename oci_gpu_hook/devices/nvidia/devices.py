@@ -1,4 +1,4 @@
-"""NVIDIA's GPUs and MIG devices as every other room knows devices. Pure."""
+"""Converts NVIDIA's GPUs and MIG devices to the `Device`s of other rooms. Pure."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ KIND: Final = "nvidia.com/gpu"
 def of(gpus: Iterable[Gpu], exclude: Sequence[str] = ()) -> tuple[Device, ...]:
     """Return the GPUs, each followed by its MIG devices.
 
-    exclude: indices, UUIDs and products of those that `all` and counts pass over. A GPU in MIG mode is not
-    countable, because CUDA sees nothing on it but its MIG devices.
+    exclude: indices, UUIDs and products that `all` and counts skip. A GPU in MIG mode is not countable, because CUDA
+    sees only its MIG devices.
     """
     devices = []
     excluded = frozenset([_plain(name) for name in exclude])
@@ -68,7 +68,7 @@ def of(gpus: Iterable[Gpu], exclude: Sequence[str] = ()) -> tuple[Device, ...]:
 
 
 def names_of(gpu: Gpu) -> tuple[str, ...]:
-    """Return the words by which a configuration may name a GPU, in the form that `matches` compares."""
+    """Return the names of a GPU in configurations, in the form that `matches` compares."""
     return str(gpu.index), gpu.uuid.lower(), _plain(gpu.name)
 
 
@@ -78,24 +78,25 @@ def matches(name: str, gpu: Gpu) -> bool:
 
 
 def everything(devices: Sequence[Device]) -> tuple[Device, ...]:
-    """Return what `all` means: every GPU that works, and in place of a GPU in MIG mode its MIG devices.
+    """Return the devices that `all` means: every working GPU, or its MIG devices if it is in MIG mode.
 
-    A GPU in MIG mode without MIG devices is given whole, as NVIDIA does: so can a privileged container make them.
+    A GPU in MIG mode without MIG devices is granted whole, as by NVIDIA, so that a privileged container can create
+    some.
     """
     divided = {device.whole for device in devices if device.whole}
     return tuple([device for device in devices if device.uuid not in divided and not device.fault])
 
 
 def native(device: Device) -> tuple[Gpu, MigDevice | None]:
-    """Return the GPU of a device of NVIDIA's, and the MIG device that it is, None for a whole GPU."""
+    """Return a device's GPU, and the MIG device, or None for a whole GPU."""
     return device.native  # type: ignore[return-value]  # `of` has put it there
 
 
 def gpu_of(device: Device) -> Gpu:
-    """Return the GPU that a device is, or is a part of."""
+    """Return the GPU that a device is, or that it is a part of."""
     return native(device)[0]
 
 
 def _plain(name: str) -> str:
-    """Return a name as names are compared: products with or without the maker's name, in any letter case."""
+    """Return a name for comparison, in lower case and without the maker's name."""
     return " ".join(name.lower().split()).removeprefix("nvidia ")

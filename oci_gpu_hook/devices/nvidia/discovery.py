@@ -1,7 +1,7 @@
-"""Making an inventory from the host: what a stored one is made of, and made again when its facts no longer hold.
+"""Makes an inventory from the host, when there is no stored one or its facts have changed.
 
-No device is opened and no child started unless /proc leaves open what only NVML can tell: the UUID of a GPU that the
-driver has not initialised, and MIG devices.
+It opens no device and starts no child process, unless only NVML can tell something: the UUID of a GPU that the driver
+has not initialised, and MIG devices.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.base.config.model import Config
 
-# A driver container's file system (NVIDIA GPU Operator), looked into when the host itself has no driver files.
+# The file system of a driver container (NVIDIA GPU Operator), used if the host itself has no driver files.
 _DRIVER_CONTAINER: Final = "/run/nvidia/driver"
 
 
 def discover(config: Config) -> Snapshot:
-    """Look at the host. Raises DriverError when it has no driver, or none whose parts fit together."""
+    """Discover the host. Raises DriverError if it has no driver, or one whose parts do not fit together."""
     text = read_text(f"{config.proc_root}/driver/nvidia/version")
     if text is None:
         from oci_gpu_hook.devices.nvidia import other_hosts
@@ -46,7 +46,7 @@ def discover(config: Config) -> Snapshot:
         *(others.awaited if essentials.lacks_files(lacking) else ()),
         *host_nodes.watched(dev_root),
         f"{config.proc_root}/driver/nvidia-caps/mig-minors",
-        # Made again when the driver takes a GPU anew; to read one each time would cost ten times as much as the bus.
+        # These are replaced when the driver takes a GPU again; reading one would cost ten times as much as the bus.
         *(f"{config.proc_root}/driver/nvidia/gpus/{gpu.proc_name}/information" for gpu in gpus),
     )
     inventory = Inventory(
@@ -74,7 +74,7 @@ def discover(config: Config) -> Snapshot:
 
 
 def with_details(found: Snapshot, config: Config) -> Snapshot:
-    """Return the snapshot with what NVML tells, or with a warning that says why NVML tells nothing."""
+    """Return the snapshot completed by NVML, or with a warning that says why NVML did not answer."""
     from oci_gpu_hook.devices.nvidia import nvml
 
     inventory = found.inventory
@@ -87,7 +87,7 @@ def with_details(found: Snapshot, config: Config) -> Snapshot:
 
 
 def _with_faults(basis: Basis, inventory: Inventory, config: Config) -> Basis:
-    """Return the basis with what changes when a GPU with a fault comes back: its UUID in /proc, or its node."""
+    """Add to the basis what changes when a GPU with a fault comes back: its UUID in /proc, or its node."""
     lost = [gpu for gpu in inventory.gpus if gpu.fault]
     if not lost:
         return basis
@@ -100,7 +100,7 @@ def _with_faults(basis: Basis, inventory: Inventory, config: Config) -> Basis:
 
 
 def _libraries(config: Config, version: str) -> tuple[DriverRoot, libraries.Libraries]:
-    """Return the root in which the driver's files are, and its libraries."""
+    """Return the root that contains the driver's files, and the libraries."""
     root = DriverRoot(config.driver_root)
     try:
         return root, libraries.find(root, version, config.library_search_paths)
@@ -111,14 +111,14 @@ def _libraries(config: Config, version: str) -> tuple[DriverRoot, libraries.Libr
         try:
             return container, libraries.find(container, version, config.library_search_paths)
         except HookError:
-            pass  # what is wrong with the host itself is the better message
+            pass  # the error about the host itself is more useful
         raise
 
 
 def _gpus(config: Config) -> Iterable[Gpu]:
     found = procfs.gpus(config.proc_root)
     silent = facts.silent(config.sys_root, [gpu.proc_name for gpu in found])
-    # mig-minors has a line for each instance there could be: 4,000 with eight GPUs, which cost more than all the rest.
+    # mig-minors has a line for each possible instance; 4,000 with eight GPUs would cost more than all the rest.
     has_mig = any(facts.mig_instances(config.proc_root, gpu.minor) for gpu in found)
     minors = mig.minors(config.proc_root) if has_mig else {}
     for index, gpu in enumerate(found):
@@ -141,7 +141,7 @@ def _gpus(config: Config) -> Iterable[Gpu]:
 
 
 def _with_stand_in_uuids(inventory: Inventory) -> Inventory:
-    """Name what has no UUID yet: a GPU by its bus id, a MIG device as drivers before 470 did (MIG-GPU-…/1/0)."""
+    """Give names to devices without UUIDs: to a GPU its bus id, to a MIG device the form before 470 (MIG-GPU-…/1/0)."""
     gpus = []
     for gpu in inventory.gpus:
         uuid = gpu.uuid or gpu.bus_id

@@ -1,6 +1,6 @@
-"""Paths below the driver root, whose symbolic links count from it: a driver container's `/etc/alternatives` is its own.
+"""Resolves paths below the driver root, where absolute links begin at that root, as in a driver container.
 
-The driver root is the host's and trusted; it is resolved here only so that every path names the file itself.
+The driver root belongs to the host and is trusted. Links are resolved only so that every path names the file itself.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-_MOST_LINKS: Final = 40  # as the kernel, include/linux/namei.h MAXSYMLINKS
+_MOST_LINKS: Final = 40  # as in the kernel, include/linux/namei.h MAXSYMLINKS
 
 
 class DriverRoot:
-    """A directory as if it were `/`. What was looked up once is remembered; it serves one discovery."""
+    """A directory that is treated as `/`. Results are cached, since an object serves only one discovery."""
 
     def __init__(self, path: str) -> None:
         self._path = os.path.realpath(path).rstrip("/")
@@ -26,15 +26,15 @@ class DriverRoot:
         self._names: dict[str, tuple[str, ...]] = {}
 
     def host_path(self, path: str) -> str:
-        """Return the host's path of a path of this root."""
+        """Return the host's path for a path of this root."""
         return f"{self._path}{path}" if path != "/" else self._path or "/"
 
     def resolve(self, path: str) -> str | None:
-        """Return the path, still of this root, free of symbolic links; None where nothing is there."""
+        """Return the path in this root without symbolic links; None if nothing is there."""
         return self._resolve(path, [_MOST_LINKS])
 
     def names(self, directory: str) -> tuple[str, ...]:
-        """Return the names in a directory, in order; none where there is no directory."""
+        """Return the names in a directory, sorted; none if there is no directory."""
         resolved = self.resolve(directory)
         if resolved is None:
             return ()
@@ -46,7 +46,7 @@ class DriverRoot:
         return self._names[resolved]
 
     def read(self, path: str, limit: int) -> bytes | None:
-        """Return the first `limit` bytes of a file, None where there is none to read."""
+        """Return the first `limit` bytes of a file, None if it cannot be read."""
         resolved = self.resolve(path)
         if resolved is None:
             return None
@@ -75,7 +75,7 @@ class DriverRoot:
         try:
             target = os.readlink(self.host_path(path))
         except OSError as error:
-            return path if error.errno == errno.EINVAL else None  # EINVAL: there, and no link
+            return path if error.errno == errno.EINVAL else None  # EINVAL: exists, but is not a link
         links_left[0] -= 1
         if links_left[0] < 0:
             return None

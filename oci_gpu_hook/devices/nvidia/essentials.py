@@ -1,4 +1,4 @@
-"""What capabilities lack on this host of what makes them useful: said by the plan, the start and the doctor. Pure."""
+"""Tells which capabilities lack essential files on this host, for plan, start and doctor. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from oci_gpu_hook.devices.nvidia.model import DriverFile, Lacking, Library
 
 NOTHING: Final = "brings nothing"
-# Capabilities bring nothing without one of these; with compat32 beside, neither without one of 32 bits.
+# A capability is useless without one of these libraries, and compat32 without a 32-bit one.
 ESSENTIAL_LIBRARIES: Final = {
     COMPUTE_PROGRAMS: ("libcuda",),
     UTILITY: ("libnvidia-ml",),
@@ -20,9 +20,9 @@ ESSENTIAL_LIBRARIES: Final = {
     GRAPHICS: ("libGLX_nvidia", "libEGL_nvidia"),
     NGX: ("libnvidia-ngx",),
 }
-# Files without which capabilities are of little use, where their libraries are there; and why.
+# Files without which a capability is of little use although its libraries exist, and the reason.
 ESSENTIAL_FILES: Final = (
-    (UTILITY, "/usr/bin/nvidia-smi", "nobody can look at the GPUs with it"),
+    (UTILITY, "/usr/bin/nvidia-smi", "the GPUs cannot be queried with it"),
     (GRAPHICS, "/etc/vulkan/icd.d/nvidia_icd.json", "Vulkan finds no GPU"),
     (GRAPHICS, "/usr/share/glvnd/egl_vendor.d/10_nvidia.json", "EGL finds no GPU"),
 )
@@ -31,7 +31,7 @@ ESSENTIAL_FILES: Final = (
 def lacking(
     libraries: Sequence[Library], files: Iterable[DriverFile], not_given: Iterable[Lacking]
 ) -> Iterator[Lacking]:
-    """Yield (capabilities, sentence) of what is lacking. not_given: of programs that no container could run."""
+    """Yield (capabilities, sentence) for what is missing. not_given: programs that no container could run."""
     there = {(library.name.partition(".so")[0], library.bits) for library in libraries}
     for capabilities, stems in ESSENTIAL_LIBRARIES.items():
         if not any((stem, 64) in there for stem in stems):
@@ -51,5 +51,5 @@ def lacking(
 
 
 def lacks_files(lacking: Iterable[Lacking]) -> bool:
-    """Tell whether any capability has its libraries and lacks other files."""
+    """Tell whether any capability has its libraries but lacks other files."""
     return any(NOTHING not in text for _capabilities, text in lacking)

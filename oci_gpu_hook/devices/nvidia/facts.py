@@ -1,6 +1,6 @@
-"""The facts that a stored inventory depends on. They are gathered by stat and /proc alone, at every container's start.
+"""Gathers the facts that a stored inventory depends on, at every container's start, only by stat and from /proc.
 
-The form is JSON's own (lists, not tuples), so that facts just gathered compare with facts that were stored.
+They have JSON's types (lists, not tuples), so that they can be compared with stored facts.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from oci_gpu_hook.base.config.model import Config
 
 FORMAT: Final = 4
-_BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"  # this machine's, whatever proc-root says
-_OF_PRESENT: Final = -3  # where in the facts they are
+_BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"  # this machine's, independent of proc-root
+_OF_PRESENT: Final = -3  # the index in the facts
 _OF_TEXTS: Final = -2
 _ONES: Final = b"\xff" * 8
-TICK: Final = 10_000_000  # nanoseconds between two times of a file system, CONFIG_HZ=100
+TICK: Final = 10_000_000  # resolution of file times in nanoseconds, CONFIG_HZ=100
 
 
 def gather(
@@ -32,10 +32,10 @@ def gather(
     present: Sequence[str],
     texts: Sequence[str] = (),
 ) -> list[Any]:
-    """Return the facts, those of the watched paths last. minors: of the GPUs.
+    """Return the facts, with those of the watched paths last. minors: of the GPUs.
 
-    watched: host paths that count by their identity; present: those that count by being there; texts: small files that
-    count by what is in them.
+    watched: host paths whose identity matters; present: paths whose existence matters; texts: small files whose
+    contents matter.
     """
     gpus = _names(f"{config.proc_root}/driver/nvidia/gpus")
     guarded = _names(f"{config.proc_root}/driver/nvidia/capabilities")
@@ -55,9 +55,9 @@ def gather(
 
 
 def _identities(paths: Sequence[str]) -> list[list[int] | None]:
-    """Return what changes when the file or directory at a path does, links followed; None where nothing is there.
+    """Return values that change with the file or directory at a path, links followed; None if nothing is there.
 
-    What has no size counts by its inode alone: a file of procfs has the time at which it was last brought into memory.
+    A file without a size is identified by its inode alone, since files of procfs have the time of their last loading.
     """
     found: list[list[int] | None] = []
     stat = os.stat
@@ -76,7 +76,7 @@ def _identities(paths: Sequence[str]) -> list[list[int] | None]:
 
 
 def _presences(paths: Sequence[str]) -> list[list[int] | None]:
-    """Return what kind of thing is at a path and whose, links not followed; None where nothing is there."""
+    """Return the type and owner of what is at a path, links not followed; None if nothing is there."""
     found: list[list[int] | None] = []
     for path in paths:
         try:
@@ -89,15 +89,15 @@ def _presences(paths: Sequence[str]) -> list[list[int] | None]:
 
 
 def extended(before: list[Any], now: list[Any]) -> list[Any]:
-    """Return facts gathered before with those about present paths and texts that were gathered now, for more paths."""
+    """Return earlier facts, with those about present paths and texts replaced by new ones for more paths."""
     return [*before[:_OF_PRESENT], now[_OF_PRESENT], now[_OF_TEXTS], before[-1]]
 
 
 def silent(sys_root: str, names: Iterable[str]) -> list[str]:
-    """Return those PCI devices that do not answer any more: every read of one that has fallen off the bus gives ones.
+    """Return the PCI devices that no longer answer: all bits read from a device that fell off the bus are ones.
 
-    /proc does not tell: the driver goes on showing what it once knew. A device that sleeps is not asked, which would
-    wake it. Source: Linux drivers/pci/pci-sysfs.c, pci_read_config.
+    /proc does not show that, since the driver keeps showing what it knew. A sleeping device is not read, because that
+    would wake it. Source: Linux drivers/pci/pci-sysfs.c, pci_read_config.
     """
     found = []
     for name in names:
@@ -108,8 +108,8 @@ def silent(sys_root: str, names: Iterable[str]) -> list[str]:
         except OSError:
             pass  # a kernel without power management
         try:
-            # Each four bytes are a read of the bus, in a virtual machine 10 µs. The first four of a virtual function
-            # are ones by the specification, the next are not.
+            # Every four bytes are one read on the bus, which takes 10 µs in a virtual machine. By the specification the
+            # first four bytes of a virtual function are ones, but the next four are not.
             if read_start(f"{device}/config", 4) == _ONES[:4] and read_start(f"{device}/config", 8) == _ONES:
                 found.append(name)
         except OSError:
@@ -118,10 +118,10 @@ def silent(sys_root: str, names: Iterable[str]) -> list[str]:
 
 
 def mig_instances(proc_root: str, minor: int) -> list[list[int]]:
-    """Return [GPU instance, compute instance, inode, time] of each MIG device of a GPU, ordered by the first two.
+    """Return [GPU instance, compute instance, inode, time] for each MIG device of a GPU, sorted by the first two.
 
-    An instance made again under an old number has another inode or time. A time also changes when the kernel drops the
-    entry from memory; then the inventory is made again, which costs only time.
+    A new instance with an old number has another inode or time. The time also changes when the kernel drops the entry
+    from memory; then the inventory is made again, which only costs time.
     """
     if minor < 0:
         return []

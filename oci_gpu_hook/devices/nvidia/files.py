@@ -1,4 +1,4 @@
-"""The driver's other files beside its programs: data, firmware, X modules, the directories of its daemons' sockets."""
+"""Finds the driver's other files: data, firmware, X modules, the directories of its daemons' sockets."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ _FIRMWARE_DIRECTORIES: Final = ("/lib/firmware", "/usr/lib/firmware", "/usr/loca
 
 
 class Files(Record):
-    """What was found. not_given: as for programs; unclaimed, missing: as for libraries.
+    """The files that were found. not_given: as in Programs; unclaimed, missing: as in Libraries.
 
-    watched, present: host paths whose change, or whose coming or going, may change the answer; awaited: those that may
-    where something essential is missing.
+    watched, present: host paths whose identity, or existence, the result depends on; awaited: further ones to watch if
+    something essential is missing.
     """
 
     files: tuple[DriverFile, ...]
@@ -68,8 +68,8 @@ def find(
 ) -> Files:
     """Return the files of that driver version.
 
-    library_directories: where its libraries may be, and homes: where they are, paths of the root. firmware_path: the
-    kernel's own setting, or "".
+    library_directories: where its libraries may be; homes: where they are. Both are paths of the root. firmware_path:
+    the kernel's setting, or "".
     """
     prefixes = of_prefix.of(homes)
     ran = programs.find(root, prefixes)
@@ -110,7 +110,7 @@ def _data(root: DriverRoot, version: str, directories: Sequence[str]) -> Iterabl
 
 
 def _awaited(directories: Iterable[str]) -> Iterable[str]:
-    """Return the directories in which the data files may be that capabilities are of little use without."""
+    """Return the directories of those data files that are essential for capabilities."""
     essential = [path for _capabilities, path, _why in ESSENTIAL_FILES]
     below = dict.fromkeys(os.path.dirname(row.name) for row in DATA_FILES if row.container_path in essential)
     return (f"{directory}/{name}" for directory in directories for name in below)
@@ -119,7 +119,7 @@ def _awaited(directories: Iterable[str]) -> Iterable[str]:
 def _x_modules(
     root: DriverRoot, version: str, library_directories: Sequence[str]
 ) -> tuple[list[DriverFile], list[Link]]:
-    """Return the X server's modules; they stay where they are, so that a ModulePath in the X configuration holds."""
+    """Return the X server's modules. They keep their paths, for a ModulePath in the X configuration."""
     below = [f"{directory}/{name}" for directory in library_directories for name in _X_BELOW_LIBRARIES]
     files, links = [], []
     for row in X_MODULES:
@@ -154,7 +154,7 @@ def _firmware(root: DriverRoot, version: str, firmware_path: str, prefixes: Sequ
 
 
 def _sockets(root: DriverRoot) -> Iterable[DriverFile]:
-    """Return the directories of the daemons' sockets."""
+    """Return the directories of the driver's daemons' sockets."""
     for row in SOCKETS:
         path = root.host_path(row.path)
         try:

@@ -1,4 +1,4 @@
-"""The inventory as far as one request needs it: only NVML can tell some of it, which is slow, and few ask for that."""
+"""Returns the inventory as far as one request needs it, because some of it is slow to get: only NVML knows it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def get(request: Request, config: Config) -> RequestSnapshot:
-    """Return the inventory, with what only NVML knows where the request needs it. Raises DriverError.
+    """Return the inventory, completed by NVML if the request needs that. Raises DriverError.
 
-    Whether it does may depend on the host: `all` names MIG devices where there are any, and NVML knows their UUIDs.
+    That may depend on the host: `all` includes MIG devices, whose UUIDs only NVML knows.
     """
     found = stored.for_request(request, config)
     if found is None or (needs_details(request, found.inventory) and not found.inventory.detailed):
@@ -29,16 +29,16 @@ def get(request: Request, config: Config) -> RequestSnapshot:
 
 
 def is_fresh(snapshot: RequestSnapshot | Snapshot, config: Config) -> bool:
-    """Tell whether the facts that the inventory was made from are the same now."""
+    """Tell whether the facts that the inventory was made from are unchanged."""
     minors = [gpu.minor for gpu in snapshot.inventory.gpus]
     basis = snapshot.basis
     return basis.facts == facts.gather(config, minors, basis.watched, basis.present, basis.texts)
 
 
 def needs_details(request: Request, inventory: Inventory | RequestInventory | None = None) -> bool:
-    """Tell whether the request needs what only NVML knows: memory, NVLinks, MIG devices, some of its requirements.
+    """Tell whether the request needs what only NVML knows: memory, NVLinks, MIG devices, some requirements.
 
-    It may depend on the host: `all` names MIG devices where there are GPUs in MIG mode, which the inventory tells.
+    That may depend on the host: `all` includes MIG devices if the inventory has GPUs in MIG mode.
     """
     if request.requirements:
         from oci_gpu_hook.devices.nvidia import requirements
@@ -55,7 +55,7 @@ def needs_details(request: Request, inventory: Inventory | RequestInventory | No
 
 
 def selected(inventory: Inventory, request: Request) -> RequestInventory:
-    """Return what a request can have of an inventory."""
+    """Return the part of an inventory that a request can use."""
     wanted = stored.wanted_by(request)
     fields = dict(inventory.__dict__)
     del fields["unclaimed"]

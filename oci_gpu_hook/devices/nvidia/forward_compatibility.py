@@ -1,16 +1,15 @@
-"""Whether a container uses the CUDA forward-compatibility libraries of its image in place of the host's libcuda. Pure.
+"""Decides whether a container uses its image's CUDA forward-compatibility libraries or the host's libcuda. Pure.
 
-An image may ship a newer libcuda in /usr/local/cuda/compat, for hosts whose driver is older than its CUDA. Nothing of
-the image is mounted, opened or run to use it: the decision is carried out by the ld cache alone, in which these
-libraries then come before the host's.
+An image may have a newer libcuda in /usr/local/cuda/compat, for hosts whose driver is older than the image's CUDA. To
+use it, no file of the image is mounted, opened or run: only the ld cache lists these libraries before the host's.
 
 The rule is that of the NVIDIA Container Toolkit's enable-cuda-compat hook (cmd/nvidia-cdi-hook/cudacompat), in every
-mode but `disabled`; the modes' names are theirs, and say how their tools would do it. libnvidia-container, which
-compares major versions as strings ("99" above "222"), is not followed: versions are numbers here.
+mode except `disabled`; the names of the modes describe how NVIDIA's tools work. Unlike in libnvidia-container, which
+compares major versions as strings ("99" above "222"), versions are compared as numbers.
 
-Neither of them looks at the GPUs, and with both an image's libraries come first on cards for which NVIDIA has no
-forward compatibility; every CUDA program then fails with error 804. Here they do so only where each granted GPU is of a
-family that has it (brands.py).
+Both of NVIDIA's tools ignore the GPUs, and use an image's libraries even on cards without forward compatibility, where
+every CUDA program then fails with error 804. This project uses them only if each granted GPU belongs to a family that
+supports them (brands.py).
 """
 
 from __future__ import annotations
@@ -35,10 +34,10 @@ SETTING: Final = "cuda-compat"  # io.oci-gpu-hook.cuda-compat, OCI_GPU_CUDA_COMP
 
 
 class Decision(Record):
-    """What came of it. `reason` is a sentence for people, "" when the image has no such libraries.
+    """The result. `reason` is a sentence for people, "" if the image has no such libraries.
 
-    directory: where in the image the libraries are that come first in the ld cache, "" for none.
-    entries: their (name, path) for the ld cache, libcuda's first.
+    directory: the image's directory whose libraries come first in the ld cache, "" for none. entries: their (name,
+    path) for the ld cache, libcuda first.
     """
 
     directory: str = ""
@@ -47,9 +46,9 @@ class Decision(Record):
 
 
 class User(Record):
-    """The container: the GPUs that it is granted, and whether it has said that it wants the libraries used.
+    """The container: its granted GPUs, and whether it wants the libraries to be used.
 
-    wants: True: whatever the driver and the GPUs are, unless the host's mode is `disabled`. None: it has said nothing.
+    wants: True: use them regardless of driver and GPUs, unless the host's mode is `disabled`. None: it does not say.
     """
 
     gpus: tuple[Gpu, ...]
@@ -57,9 +56,9 @@ class User(Record):
 
 
 class Note(Record):
-    """What a compatibility libcuda says of itself: its CUDA version, and the drivers and GPUs that it works with.
+    """The note in a compatibility libcuda: its CUDA version, and the drivers and GPUs that it works with.
 
-    driver_branches: as 580. brands: families of GPUs, numbered as in brands.py.
+    driver_branches: such as 580. brands: families of GPUs, by the numbers in brands.py.
     """
 
     cuda_version: str = ""
@@ -74,10 +73,10 @@ def decide(
     mode: str,
     user: User | None = None,
 ) -> Decision:
-    """Decide over the libraries of the image's compat directory, for a host of this driver and CUDA version.
+    """Decide about the libraries in the image's compat directory, on a host with this driver and CUDA version.
 
-    cuda_version is looked at only where there is no driver version to compare, so that a host's answer does not depend
-    on whether its CUDA version is known; the toolkit gives its hook one of the two alike.
+    cuda_version is used only if driver versions cannot be compared, so that the result does not depend on whether the
+    CUDA version is known. NVIDIA's toolkit also passes only one of the two to its hook.
     """
     if not libraries:
         return Decision()
@@ -109,7 +108,7 @@ def decide(
 
 
 def by_note(note: Note, compat_version: str, driver_version: str, cuda_version: str) -> tuple[bool, str]:
-    """Tell whether the libraries of this note are to be used on this host, and why."""
+    """Tell whether libraries with this note should be used on this host, and why."""
     compat, driver, cuda = parse_version(compat_version), parse_version(driver_version), parse_version(cuda_version)
     if compat and driver:
         if driver[0] not in note.driver_branches:
@@ -126,7 +125,7 @@ def by_note(note: Note, compat_version: str, driver_version: str, cuda_version: 
 
 
 def by_branch(compat_version: str, driver_version: str) -> tuple[bool, str]:
-    """Tell the same of libraries without a note: those of a later branch than the driver's are to be used."""
+    """Tell the same for libraries without a note: they are used if their branch is later than the driver's."""
     compat, driver = parse_version(compat_version), parse_version(driver_version)
     if not compat or not driver:
         return False, "their version cannot be compared with the host's"
@@ -136,9 +135,9 @@ def by_branch(compat_version: str, driver_version: str) -> tuple[bool, str]:
 
 
 def by_gpus(gpus: Sequence[Gpu], note: Note | None, why: str) -> tuple[bool, str]:
-    """Tell the same of libraries that suit the driver for the reason `why`: each GPU has to be one that has them.
+    """Tell the same for libraries that suit the driver for the reason `why`: every GPU must support them.
 
-    A note goes before what is known of families here: later libraries may be made for more of them.
+    A note takes precedence over this project's knowledge of families, because later libraries may support more.
     """
     refused = brands.WITHOUT_FORWARD_COMPATIBILITY.difference(note.brands if note else ())
     for gpu in gpus:
@@ -149,7 +148,7 @@ def by_gpus(gpus: Sequence[Gpu], note: Note | None, why: str) -> tuple[bool, str
 
 
 def parse_note(text: str) -> Note | None:
-    """Return the value of a note's JSON, None where there is none that can be understood. Case of names is free."""
+    """Parse a note's JSON, in which the case of names does not matter; None if it cannot be understood."""
     if not text:
         return None
     from oci_gpu_hook.base import document
@@ -171,12 +170,12 @@ def parse_note(text: str) -> Note | None:
         return None
     families = members.get("device", [])
     if type(families) is not list or any(type(family) is not int for family in families):
-        families = []  # NVIDIA's tools do not read it, and no note is refused for it
+        families = []  # NVIDIA's tools do not read this, so a note is not rejected because of it
     return Note(cuda_version=cuda_version, driver_branches=tuple(branches), brands=tuple(families))
 
 
 def parse_version(text: str) -> Version | None:
-    """Return the numbers of a dotted version without the zeros at its end, None where it is no version."""
+    """Return the numbers of a dotted version, without trailing zeros; None if it is not a version."""
     parts = text.split(".")
     if len(text) > 64 or not all(part.isascii() and part.isdigit() for part in parts):
         return None
@@ -187,16 +186,16 @@ def parse_version(text: str) -> Version | None:
 
 
 def _is_versioned_libcuda(library: CompatLibrary) -> bool:
-    """Tell whether the file is libcuda.so.*.*: not a link to it, such as libcuda.so.1."""
+    """Tell whether the file is libcuda.so.*.*, and not a link such as libcuda.so.1."""
     name = os.path.basename(library.path)
     return library.regular and name.startswith("libcuda.so.") and "." in name.removeprefix("libcuda.so.")
 
 
 def _entries(libraries: Sequence[CompatLibrary], libcuda: str) -> tuple[tuple[str, str], ...]:
-    """Return names and paths of all libraries beside libcuda.
+    """Return the names and paths of libcuda and of all libraries beside it.
 
-    The names of libcuda that programs load are among them in any case: were one missing, a process that loads by
-    both names would get the host's library and the image's at once.
+    These always include the names by which programs load libcuda: if one were missing, a process that uses both names
+    would load the host's library and the image's at once.
     """
     directory = os.path.dirname(libcuda)
     entries = {"libcuda.so.1": libcuda, "libcuda.so": libcuda}

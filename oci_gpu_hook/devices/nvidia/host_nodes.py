@@ -1,4 +1,4 @@
-"""Which device nodes the host may have for containers, and which it has: that is looked at again at every start."""
+"""Finds the device nodes that the host may have for containers; which of them exist is checked at every start."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 _TYPE: Final = 0o170000
 _CHARACTER_DEVICE: Final = 0o020000
 _GRANTED: Final = ("of_displays", "of_mig", "of_imex")
-# Directories that hold nodes of one kind only: a node more or less changes their times, and so the cache's facts.
+# Directories with nodes of one kind: a new or removed node changes their times, and so the stored facts.
 DIRECTORIES: Final = ("/dev/nvidia-caps", "/dev/nvidia-caps-imex-channels", "/dev/infiniband", "/dev/dri")
-# The first node of a feature; /dev itself changes too often to be a fact.
+# The first node of each feature; /dev itself changes too often to be a fact.
 FIRST_NODES: Final = ("/dev/nvidia-fs0", "/dev/nvidia-nvswitchctl", "/dev/gdrdrv")
 
 
 def candidates(dev_root: str, gpus: Sequence[Gpu]) -> dict[str, Sequence[Candidate] | Sequence[str]]:
-    """Return the nodes, by what in a request brings them; paths are as containers see them.
+    """Return the nodes, grouped by what in a request brings them; paths are those in containers.
 
     of_capabilities: (path, capabilities that bring it, whether it is expected). of_gpus, of_displays, of_mig, of_imex:
-    paths of nodes that come with a grant; displays are for graphics and display.
+    paths of nodes that come with a grant. Displays are for the capabilities graphics and display.
     """
     from oci_gpu_hook.devices.nvidia.capabilities import NODES
 
@@ -51,10 +51,10 @@ def look(
     wanted: frozenset[str] | None = None,
     grants: Mapping[str, bool] | None = None,
 ) -> tuple[tuple[DeviceNode, ...], tuple[tuple[str, tuple[str, ...]], ...]]:
-    """Return the nodes that are there, and (path, capabilities) of those that are expected and missing.
+    """Return the nodes that exist, and (path, capabilities) of expected ones that do not.
 
-    wanted: capabilities, whose nodes alone are looked for; None: all. grants: by which grants nodes may come, for each
-    list of candidates but those of GPUs, which are always looked for; None: by all.
+    wanted: the capabilities whose nodes are checked; None: all. grants: for each list of candidates, except that of
+    GPUs, which is always checked, whether such a grant is possible; None: all are.
     """
     dev_root = dev_root.rstrip("/")
     nodes: list[DeviceNode] = []
@@ -75,17 +75,17 @@ def look(
 
 
 def watched(dev_root: str) -> tuple[str, ...]:
-    """Return the host paths whose change may make other candidates."""
+    """Return the host paths whose change may change the candidates."""
     return tuple(f"{dev_root}{path}" for path in DIRECTORIES)
 
 
 def present(dev_root: str) -> tuple[str, ...]:
-    """Return the host paths whose coming or going may make other candidates."""
+    """Return the host paths whose existence may change the candidates."""
     return tuple(f"{dev_root}{path}" for path in FIRST_NODES)
 
 
 def _expanded(dev_root: str, path: str) -> Sequence[str]:
-    """Return the paths that a `*` at the end stands for: what is there with a number in its place, in that order."""
+    """Return the existing paths that match a path whose final `*` means a number, in the order of numbers."""
     if not path.endswith("*"):
         return [path]
     directory, _, start = path[:-1].rpartition("/")
@@ -104,7 +104,7 @@ def _add_node(path: str, dev_root: str, capabilities: tuple[str, ...], nodes: li
     except OSError:
         return False
     mode = status.st_mode
-    if mode & _TYPE != _CHARACTER_DEVICE:  # Docker makes a directory of a device that a bind did not find
+    if mode & _TYPE != _CHARACTER_DEVICE:  # Docker creates a directory if the device of a bind does not exist
         return False
     number = status.st_rdev
     nodes.append(

@@ -1,4 +1,4 @@
-"""What NVIDIA's contribution depends on in a container: its CUDA compatibility libraries, its /proc, its volume."""
+"""Reads the facts of a container that NVIDIA's contribution depends on: CUDA compatibility libraries, /proc, volume."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _PROC: Final = ("/proc/driver/nvidia", "/proc/driver")
 
 
 class CompatLibrary(Record):
-    """A CUDA forward-compatibility library that the image ships (/usr/local/cuda/compat/libcuda.so.*).
+    """A CUDA forward-compatibility library in the image (/usr/local/cuda/compat/libcuda.so.*).
 
-    note: the JSON text of its ELF note .note.cuda.fwd_compatibility, "" where it has none.
-    regular: whether it is a library itself, no symbolic link to one and nothing else.
+    note: the JSON text of its ELF note .note.cuda.fwd_compatibility, "" if it has none. regular: whether it is a
+    library, not a symbolic link or anything else.
     """
 
     path: str
@@ -36,13 +36,12 @@ class CompatLibrary(Record):
 
 
 class ImageFacts(Record):
-    """NVIDIA's facts of a container.
+    """NVIDIA's facts about a container.
 
-    procfs: where a file system in the place of /proc/driver/nvidia is mounted, "" where none is: the container has no
-    /proc, or nested_proc says that it wants to mount others.
-    volume: the directory of nvidia-docker 1's volume, "" where none is asked for.
-    mps_directory: its CUDA_MPS_PIPE_DIRECTORY, "" where it has none.
-    compat_wanted: whether the container says that its compatibility libraries are used, None where it says nothing.
+    procfs: the mountpoint of the view of /proc/driver/nvidia, "" if there is none because the container has no /proc,
+    or wants to mount others (nested_proc). volume: the directory for nvidia-docker 1's volume, "" if none is requested.
+    mps_directory: its CUDA_MPS_PIPE_DIRECTORY, or "". compat_wanted: whether the container wants its compatibility
+    libraries, None if it does not say.
     """
 
     compat: tuple[CompatLibrary, ...] = ()
@@ -57,13 +56,13 @@ NO_FACTS: Final = ImageFacts()
 
 
 def of(image: Image) -> ImageFacts:
-    """Return the facts that were looked at with an image's, none where they were not looked at."""
+    """Return NVIDIA's facts in the facts of an image; default values if they were not read."""
     facts = image.of_vendor
     return facts if isinstance(facts, ImageFacts) else NO_FACTS
 
 
 def look(rootfs: Rootfs, container: Container, config: Config) -> ImageFacts:
-    """Return the facts. Raises InvalidInput for what the container says and cannot be."""
+    """Read the facts. Raises InvalidInput for invalid settings of the container."""
     nested_proc = _nested_proc(container, config)
     return ImageFacts(
         compat=_compat(rootfs, look_inside=config.cuda_compat_mode != "disabled"),
@@ -85,11 +84,11 @@ def _volume(container: Container, config: Config) -> str:
 
 
 def _nested_proc(container: Container, config: Config) -> bool:
-    """Tell whether a user namespace in the container is to be able to mount a procfs of its own.
+    """Tell whether a user namespace in the container should be able to mount a procfs of its own.
 
-    The kernel lets it only where all of some procfs is seen already (fs/namespace.c, mount_too_revealing), so nothing
-    may be mounted over its parts: there is no other way to hide GPUs that would leave that possible, and a procfs that
-    is mounted anew would show them. An image has no say in that.
+    The kernel allows that only if some procfs is fully visible already (fs/namespace.c, mount_too_revealing), so
+    nothing may be mounted over parts of it. There is no other way to hide GPUs, and the new procfs would show them. So
+    an image cannot ask for this.
     """
     asked = settings.truth(*settings.by_annotation(container, "nested-proc"))
     return config.nested_proc if asked is None else asked
@@ -98,7 +97,7 @@ def _nested_proc(container: Container, config: Config) -> bool:
 def _compat(rootfs: Rootfs, *, look_inside: bool) -> tuple[CompatLibrary, ...]:
     names = [name for name in rootfs.names(_COMPAT_DIRECTORY) if name.startswith("lib") and ".so." in name]
     paths = [f"{_COMPAT_DIRECTORY}/{name}" for name in names]
-    # Of several none is used, and an image may have any number of links to one file that is slow to read.
+    # If there are several, none is used; and an image may have many links to one file that is slow to read.
     if sum(name.startswith(_LIBCUDA) for name in names) > limits.COMPAT_LIBRARIES:
         look_inside = False
     return tuple(_compat_library(rootfs, path) if look_inside else CompatLibrary(path=path, note="") for path in paths)
@@ -118,13 +117,13 @@ def _compat_library(rootfs: Rootfs, path: str) -> CompatLibrary:
     try:
         return CompatLibrary(path=path, note=elf.forward_compatibility_note(fd))
     except elf.ElfError:
-        return CompatLibrary(path=path, note="", regular=False)  # no loader would take it
+        return CompatLibrary(path=path, note="", regular=False)  # no loader would load it
     finally:
         os.close(fd)
 
 
 def _procfs(container: Container) -> str:
-    """Return where to mount: the driver's directory is in every procfs alike; a simulated host has only its parent."""
+    """Return the mountpoint. Every procfs has the driver's directory, but a simulated host only its parent."""
     if not any(mount.destination == "/proc" for mount in container.mounts):
         return ""
     return next((path for path in _PROC if os.path.isdir(path)), "")

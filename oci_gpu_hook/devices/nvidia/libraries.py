@@ -1,8 +1,8 @@
-"""The driver's shared libraries: where they are, which are of the running kernel driver, what links they want.
+"""Finds the driver's shared libraries: their directories, those of the running kernel driver, and their links.
 
-Three means, in this order: the ld cache of the driver root, the configured search paths, and the directories where
-distributions put a driver. The first two say what the host's own programs use. The third is looked into where they have
-nothing for some capability or word size: on hosts without ldconfig, and for what ldconfig was not told of.
+They are searched in this order: the ld cache of the driver root, the configured search paths, and the directories where
+distributions put a driver. The first two are what the host's own programs use. The third is searched if the others lack
+some capability or word size: on hosts without ldconfig, and for libraries that ldconfig does not know.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ if TYPE_CHECKING:
 LD_CACHE: Final = "/etc/ld.so.cache"
 _ROWS: Final = {row.stem: row for row in LIBRARIES}
 _X_MODULES: Final = frozenset(row.name.partition(".so")[0] for row in X_MODULES)
-# Below a directory of the loader's: VDPAU's plug-ins, and Debian's place for the files behind its alternatives.
+# Below the loader's directories: VDPAU's plug-ins, and Debian's directory for the files behind its alternatives.
 _BELOW: Final = ("vdpau", "nvidia/current")
 _WINE: Final = "nvidia/wine"
 _MACHINES: Final = {"x86_64": (elf.X86_64, elf.I386), "aarch64": (elf.AARCH64, elf.ARM)}
-_WITH_32_BITS: Final = ("x86_64",)  # where the driver has 32-bit libraries; of NGX there are none
+_WITH_32_BITS: Final = ("x86_64",)  # machines with 32-bit libraries of the driver, which NGX never has
 
 
 class Libraries(Record):
-    """What was found. directories: those looked into, paths of the driver root; homes: those of the files found.
+    """The libraries that were found. directories: that were searched, in the driver root; homes: those with such files.
 
-    awaited: where there may be more one day, as there is nothing of some capability or word size.
+    awaited: directories in which libraries may appear later, since some capability or word size has none.
 
-    unclaimed: host paths of the files that no row of the table claims. missing: names of the rows that have no file.
+    unclaimed: host paths of files that match no row of the table. missing: names of rows that match no file.
     """
 
     libraries: tuple[Library, ...]
@@ -64,14 +64,15 @@ class Libraries(Record):
 
 
 def find(root: DriverRoot, version: str, search_paths: Sequence[str]) -> Libraries:
-    """Return the libraries of that driver version. Raises DriverError when there are none, or only another's."""
+    """Return the libraries of that driver version. Raises DriverError if there are none, or only of another version."""
     search = _Search(root, version)
     search.look_into([*_of_ld_cache(root), *search_paths])
     awaited: dict[str, None] = {}
-    usual = tuple(prefixes.usual_directories(os.uname().machine))
-    for beside in (True, False, True):  # in the prefix of what was found, in the usual directories, in their prefix
+    machine = os.uname().machine
+    usual = tuple(prefixes.usual_directories(machine))
+    for beside in (True, False, True):  # in the prefixes of what was found, in the usual directories, in their prefixes
         if not search.is_complete:
-            directories = tuple(prefixes.library_directories(prefixes.of(search.homes))) if beside else usual
+            directories = tuple(prefixes.library_directories(prefixes.of(search.homes), machine)) if beside else usual
             awaited |= dict.fromkeys(directories)
             search.look_into(directories)
     if not any(library.name.endswith(f".{version}") for library in search.found.values()):
@@ -91,7 +92,7 @@ def find(root: DriverRoot, version: str, search_paths: Sequence[str]) -> Librari
 
 
 class _Search:
-    """One look for the libraries of one version; the first file found of a name and word size counts."""
+    """A search for the libraries of one version; the first file with a name and word size counts."""
 
     def __init__(self, root: DriverRoot, version: str) -> None:
         self.found: dict[tuple[str, int], Library] = {}
@@ -105,7 +106,7 @@ class _Search:
 
     @property
     def is_complete(self) -> bool:
-        """Whether there is something of every capability, for 64-bit programs and for 32-bit ones."""
+        """Whether there are libraries for every capability, for 64-bit and 32-bit programs."""
         wanted = [(stems, 64) for stems in ESSENTIAL_LIBRARIES.values()]
         if os.uname().machine in _WITH_32_BITS:
             wanted += [(stems, 32) for capabilities, stems in ESSENTIAL_LIBRARIES.items() if capabilities != NGX]
@@ -161,7 +162,7 @@ class _Search:
 
 
 def _image(path: str) -> elf.Elf | None:
-    """Return what an ELF file says of itself, None for another machine's, or for no ELF file at all."""
+    """Read an ELF file; None if it is for another machine, or not an ELF file."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -174,7 +175,7 @@ def _image(path: str) -> elf.Elf | None:
 
 
 def _library(row: LibraryRow, host_path: str, image: elf.Elf, has_development_link: bool) -> Library:  # noqa: FBT001
-    """Make the value of a file. Its links: its SONAME, the table's, the development link where the host has one."""
+    """Return the library in a file. Links: its SONAME, those in the table, the development link if the host has it."""
     name = os.path.basename(host_path)
     development = f"{row.stem}.so"
     links = {}
@@ -208,12 +209,12 @@ def _gbm_backends(libraries: Iterable[Library]) -> tuple[Link, ...]:
 
 
 def _of_ld_cache(root: DriverRoot) -> Iterable[str]:
-    """Return the directories in which the ld cache has libraries of the driver, and those its links lead to."""
+    """Return the directories of the driver's libraries in the ld cache, and those that links there lead to."""
     data = root.read(LD_CACHE, limits.LD_CACHE)
     directories: dict[str, None] = {}
     try:
         entries = ldcache_entries.parse(data) if data else ()
-    except LdCacheError:  # the directories will do
+    except LdCacheError:  # the directories suffice
         return ()
     for entry in entries:
         if entry.name.partition(".so")[0] in _ROWS:

@@ -1,4 +1,4 @@
-"""MIG instances as /proc has them: which there are, and the device nodes that guard them.
+"""Reads MIG instances from /proc: which exist, and the device nodes that guard them.
 
 Source: NVIDIA Multi-Instance GPU User Guide, "Device Nodes and Capabilities"; the gpuN of a path is the device minor.
 """
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 def minors(proc_root: str) -> dict[str, int]:
-    """Return capability → minor of its node; nothing where the driver has no MIG."""
+    """Return capability → minor of its node; empty if the driver has no MIG."""
     return mig_minors(read_text(f"{proc_root}/driver/nvidia-caps/mig-minors") or "")
 
 
 def devices(proc_root: str, gpu_minor: int, nodes: Mapping[str, int]) -> tuple[MigDevice, ...]:
-    """Return the MIG devices of a GPU in the order of their instances, which is NVML's order of indices too."""
+    """Return the MIG devices of a GPU in the order of their instances, which is also NVML's order of indices."""
     return tuple(_devices(gpu_minor, nodes, mig_instances(proc_root, gpu_minor)))
 
 

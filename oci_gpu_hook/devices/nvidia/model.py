@@ -1,4 +1,4 @@
-"""The values of the inventory. All of it is plain data, so that the cache holds it as JSON."""
+"""The values of the inventory. All of them are plain data, so that they can be stored as JSON."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ FALLEN_OFF: Final = "it does not answer on the PCI bus"
 class DeviceNode(Record):
     """A character device of the host, seen by stat, that containers may be given.
 
-    path is where containers see it; host_path is below the configured dev-root.
-    capabilities: driver capabilities and features any one of which brings it. Empty for /dev/nvidiactl, which every
-    container gets, and for nodes that come with a grant: of a GPU, of a MIG device, of an IMEX channel.
+    path: in containers; host_path: below the configured dev-root. capabilities: driver capabilities and features, any
+    of which brings it. Empty for /dev/nvidiactl, which every container gets, and for nodes that come with a granted
+    GPU, MIG device or IMEX channel.
     """
 
     path: str
@@ -35,8 +35,8 @@ class DeviceNode(Record):
 class MigDevice(Record):
     """A MIG device: a compute instance of a GPU instance. Sizes in bytes, minors of /dev/nvidia-caps/nvidia-capN.
 
-    Of /proc are the instances and minors (-1 where mig-minors does not list one); uuid, profile, memory and the order
-    of index are NVML's.
+    The instances and minors (-1 if mig-minors does not list one) are from /proc; uuid, profile, memory and the order of
+    index are from NVML.
     """
 
     index: int
@@ -50,15 +50,15 @@ class MigDevice(Record):
 
 
 class Gpu(Record):
-    """A GPU. What only NVML can tell is empty ("" or 0, None) until NVML was asked.
+    """A GPU. Values that only NVML knows are empty ("" or 0, None) until NVML was asked.
 
     bus_id: `00000000:00:06.0`, as NVML and the design write it: domain in eight hex digits.
     architecture: compute capability, "9.0". memory: bytes. links: index of a peer → number of NVLinks to it.
-    index: as NVML counts, -1 for a GPU that it does not count; while it has not been asked, the order of the PCI bus.
-    uuid: the bus id stands in where neither /proc nor NVML can tell. proc_name: below /proc/driver/nvidia/gpus.
-    fault: why nobody can use it, "" for a GPU that works.
+    index: NVML's, -1 for a GPU that it does not count; before NVML was asked, the order on the PCI bus. uuid: the bus
+    id if neither /proc nor NVML knows it. proc_name: below /proc/driver/nvidia/gpus. fault: why nobody can use it, ""
+    for a GPU that works.
     brand: NVML's, in the spelling of requirements ("tesla", "geforcertx"). pcie_switch: PCI address of the upstream
-    port of the switch it hangs on, "" where it is on a root port. drm: names in /dev/dri, e.g. ("card1", "renderD128").
+    port of its switch, "" if it is on a root port. drm: names in /dev/dri, e.g. ("card1", "renderD128").
     """
 
     index: int
@@ -81,7 +81,7 @@ class Gpu(Record):
 
 
 def pci_address(bus_id: str) -> str:
-    """Return a bus id as sysfs and udev write it, 0000:00:06.0: the domain in four digits, or in more if it needs them.
+    """Return a bus id as sysfs and udev write it, 0000:00:06.0, with a domain of four digits, or more if necessary.
 
     Source: Linux drivers/pci/probe.c, pci_setup_device.
     """
@@ -92,11 +92,11 @@ def pci_address(bus_id: str) -> str:
 class Library(Record):
     """A shared library of the driver.
 
-    host_path: the file to bind, no symlink. name: its file name in the container, e.g. libcuda.so.580.159.04.
-    directory: below the library directory, "" or e.g. "vdpau". soname: libcuda.so.1, "" where it has none.
+    host_path: the file to bind, not a symlink. name: its file name in the container, e.g. libcuda.so.580.159.04.
+    directory: below the library directory, "" or e.g. "vdpau". soname: libcuda.so.1, "" if it has none.
     links: (name, target) pairs beside it, SONAME link first, e.g. (("libcuda.so.1", "libcuda.so.580.159.04"),
-    ("libcuda.so", "libcuda.so.1")). bits: 64 or 32. cached: whether the ld cache is to list it (plug-ins that are
-    loaded by path are not). capabilities: any one of them brings it; a 32-bit library wants compat32 beside.
+    ("libcuda.so", "libcuda.so.1")). bits: 64 or 32. cached: whether the ld cache must list it (not for plug-ins, which
+    are loaded by path). capabilities: any of them brings it; a 32-bit library also needs compat32.
     """
 
     host_path: str
@@ -110,10 +110,10 @@ class Library(Record):
 
 
 class DriverFile(Record):
-    """Any other file or directory of the driver, bound at container_path: binaries, firmware, configuration.
+    """Any other file or directory of the driver, bound at container_path: programs, firmware, configuration.
 
-    capabilities: driver capabilities and features any one of which brings it; empty: every container gets it.
-    directory: whether it is one.
+    capabilities: driver capabilities and features, any of which brings it; empty: every container gets it. directory:
+    whether it is a directory.
     """
 
     host_path: str
@@ -124,9 +124,9 @@ class DriverFile(Record):
 
 
 class Link(Record):
-    """A symbolic link that the driver's files want beside them.
+    """A symbolic link that the driver's files need beside them.
 
-    path: absolute, or relative to the container's library directory of that many bits.
+    path: absolute, or relative to the container's library directory for that word size.
     """
 
     path: str
@@ -136,15 +136,15 @@ class Link(Record):
 
 
 class Inventory(Record):
-    """What the host has, all of it. `cuda_version` ("13.0") is "" until NVML or libcuda was asked.
+    """All that the host has. `cuda_version` ("13.0") is "" until NVML or libcuda was asked.
 
-    nodes: every node there is, looked at just now: /dev/nvidiaN, /dev/nvidiactl, /dev/nvidia-uvm,
+    nodes: every node that exists at this moment: /dev/nvidiaN, /dev/nvidiactl, /dev/nvidia-uvm,
     /dev/nvidia-caps/nvidia-capN, /dev/nvidia-caps-imex-channels/channelN, /dev/dri/cardN, nodes of features.
-    missing_nodes: (path, capabilities) of the control nodes that the host lacks, such as /dev/nvidia-modeset on one
-    without a display. imex_major: of IMEX channels, 0 where the driver has none. proc_files: (name, text) of the files
-    that containers see in /proc/driver/nvidia; params in it forbids the driver's programs to make device nodes.
-    detailed: whether NVML has filled in what /proc and sysfs cannot tell. unclaimed: driver files no capability brings.
-    lacking: (capabilities, sentence) of what the driver's files lack that these capabilities are made of.
+    missing_nodes: (path, capabilities) of control nodes that the host lacks, such as /dev/nvidia-modeset without a
+    display. imex_major: of IMEX channels, 0 if the driver has none. proc_files: (name, text) of the files in
+    containers' /proc/driver/nvidia; its params forbids the driver's programs to create device nodes. detailed: whether
+    NVML has added what /proc and sysfs do not show. unclaimed: driver files that no capability brings. lacking:
+    (capabilities, sentence) for essential files that the driver lacks.
     """
 
     driver_version: str
@@ -164,10 +164,10 @@ class Inventory(Record):
 
 
 class RequestInventory(Record):
-    """What one request can have of the host: all GPUs, but only the files and nodes that `wanted` can bring.
+    """The part of the inventory for one request: all GPUs, but only the files and nodes that `wanted` can bring.
 
-    wanted: the driver capabilities and features of the request. mps: the pipe directories of MPS, where it may have
-    one. The other fields are those of an Inventory.
+    wanted: the driver capabilities and features of the request. mps: the pipe directories of MPS, if it may use one.
+    The other fields are those of Inventory.
     """
 
     wanted: frozenset[str]
@@ -188,10 +188,10 @@ class RequestInventory(Record):
 
 
 class Basis(Record):
-    """What an inventory was made from, and what there may be besides.
+    """What an inventory was made from, and what may be added to it.
 
-    candidates: the nodes to look for, as host_nodes has them; watched, present, texts: host paths, as facts.gather
-    takes them. facts: what it returned.
+    candidates: the nodes to check, from host_nodes. watched, present, texts: host paths, the arguments of facts.gather.
+    facts: its result.
     """
 
     candidates: Mapping[str, Sequence[Any]]
@@ -202,14 +202,14 @@ class Basis(Record):
 
 
 class Snapshot(Record):
-    """The whole inventory at some moment."""
+    """The whole inventory at one moment."""
 
     inventory: Inventory
     basis: Basis
 
 
 class RequestSnapshot(Record):
-    """The inventory for a request at some moment."""
+    """The inventory for a request at one moment."""
 
     inventory: RequestInventory
     basis: Basis

@@ -1,7 +1,7 @@
-"""From the names of a request to the devices of this host. Pure.
+"""Resolves the names in a request to devices of this host. Pure.
 
-The names are those of NVIDIA's libnvidia-container 1.x (src/cli/common.c, select_devices): a GPU's index, UUID
-or PCI bus id; a MIG device's UUID or `GPU:MIG` indices; `all`. Letter case does not matter, and neither do repetitions.
+The names are those of NVIDIA's libnvidia-container 1.x (src/cli/common.c, select_devices): a GPU's index, UUID or PCI
+bus id; a MIG device's UUID or `GPU:MIG` indices; `all`. Letter case and repetitions do not matter.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ _HEX: Final = frozenset("0123456789abcdef")
 
 
 def resolve(names: Iterable[str], devices: Sequence[Device]) -> tuple[Device, ...]:
-    """Return the devices that are named, in the order of the names.
+    """Return the named devices, in the order of the names.
 
     Raises InvalidInput for an unknown name, and for a device that the driver has lost.
     """
-    wanted = {name: name.lower() for name in names if name}  # NVIDIA's hook writes "0,0" as ",0"
+    wanted = {name: name.lower() for name in names if name}  # NVIDIA's hook turns "0,0" into ",0"
     if "all" in wanted.values():
         working = everything(devices)
         if not working and devices:
@@ -47,13 +47,13 @@ def resolve(names: Iterable[str], devices: Sequence[Device]) -> tuple[Device, ..
 
 
 def find(name: str, devices: Sequence[Device]) -> Device | None:
-    """Return the device of a name, whether it works or not."""
+    """Return the device with a name, whether it works or not."""
     name = name.lower()
     return _gpu(name, devices) or _mig(name, devices)
 
 
 def of_mig(name: str) -> bool:
-    """Tell whether a name is that of a MIG device, which only NVML can resolve."""
+    """Tell whether a name means a MIG device, which only NVML can resolve."""
     return name[:4].lower() == "mig-" or name.count(":") == 1
 
 
@@ -71,7 +71,7 @@ def _gpu(name: str, devices: Sequence[Device]) -> Device | None:
 
 
 def _bus_id(name: str) -> str:
-    """Return a PCI address `DOMAIN:BUS:DEVICE[.0]` as the inventory writes it, `00000000:00:06.0`; "" if it is none."""
+    """Return a PCI address `DOMAIN:BUS:DEVICE[.0]` in the inventory's form, `00000000:00:06.0`; "" if it is not one."""
     parts = name.removesuffix(".0").split(":")
     widths = (8, 2, 2)
     if len(parts) != len(widths):
@@ -90,7 +90,7 @@ def _mig(name: str, devices: Sequence[Device]) -> Device | None:
         if not device.whole:
             continue
         gpu, mig = native(device)
-        # Drivers before 470 composed a MIG device's UUID from its parent's.
+        # Drivers before 470 built a MIG device's UUID from its GPU's.
         composed = f"mig-{gpu.uuid.lower()}/{mig.gpu_instance}/{mig.compute_instance}" if mig else ""
         if name in (device.uuid.lower(), composed) or indices == device.position:
             return device

@@ -1,6 +1,7 @@
-"""What of what a request needs the host does not have and may still get. Imported only for containers that wait.
+"""Determines what a request needs that the host may still get. Imported only for containers that wait.
 
-Only what a start cannot do without is waited for, or else a host that lacks something for good would delay every start.
+A start waits only for what it cannot do without; otherwise a host that lacks something for good would delay every
+start.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ if TYPE_CHECKING:
 
 _CONTROL: Final = "/dev/nvidiactl"
 _MANAGED_MEMORY: Final = "/dev/nvidia-uvm"  # CUDA does not start without it
-_DRIVERS: Final = ("", "nvidia")  # of a GPU that may still come
+_DRIVERS: Final = ("", "nvidia")  # drivers of a GPU that may still become available
 _UNKNOWN: Final = 1 << 30
 
 
 def of(request: Request, inventory: RequestInventory, config: Config) -> str:
-    """Say what is missing and may still come, "" for nothing."""
+    """Describe what is missing and may still come, "" if nothing is."""
     there = {node.path for node in inventory.nodes}
-    # A GPU without its node cannot be started, and NVML does not count it until the node has come.
+    # A GPU without its node cannot be started, and NVML does not count it until the node exists.
     devices = [
         device if _node(device) in there else device.replace(fault="")
         for device in of_nvidia.of(inventory.gpus, config.allocation_exclude)
@@ -47,7 +48,7 @@ def _node(device: Device) -> str:
 
 
 def _devices(request: Request, devices: Sequence[Device], config: Config) -> tuple[Sequence[Device], str]:
-    """Return the devices that a request may be given, and what it says of devices that are missing."""
+    """Return the devices that a request can get, and a description of those that are missing."""
     if request.count is not None:
         profile = request.devices[0].lower() if request.devices else ""
         usable = [device for device in devices if (device.profile.lower() == profile if profile else device.countable)]
@@ -69,7 +70,7 @@ def _devices(request: Request, devices: Sequence[Device], config: Config) -> tup
 
 
 def _is_lost(request: Request, devices: Sequence[Device]) -> bool:
-    """Tell whether all that is named is there, and so one of it is lost: that takes a person, and no time brings it."""
+    """Tell whether all named devices exist, so that one of them is lost, which waiting does not mend."""
     try:
         names.resolve(request.devices, [device.replace(fault="") for device in devices])
     except InvalidInput:
@@ -78,16 +79,16 @@ def _is_lost(request: Request, devices: Sequence[Device]) -> bool:
 
 
 def _may_come(asked: Sequence[str], devices: Sequence[Device], config: Config) -> bool:
-    """Tell whether all that is named and unknown could be a device that comes.
+    """Tell whether all unknown names could be devices that still come.
 
-    An index says how many GPUs there would have to be. What names one device for good can always come.
+    An index says how many GPUs there must be. A name that identifies one device can always come.
     """
     most = len({device.index for device in devices}) + _coming(devices, config)
     return all(int(name) < most for name in asked if name.isascii() and name.isdecimal() and len(name) <= 9)
 
 
 def _coming(devices: Sequence[Device], config: Config) -> int:
-    """Return how many GPUs on the PCI bus no driver has taken yet; many where nobody can tell."""
+    """Return how many GPUs on the PCI bus have no driver yet; a large number if that is unknown."""
     known = {of_nvidia.gpu_of(device).bus_id for device in devices}
     found = {
         procfs.bus_id(address)

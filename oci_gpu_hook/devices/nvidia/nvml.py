@@ -1,7 +1,7 @@
-"""What only NVML can tell, asked of it in a child process: a libnvidia-ml that hangs or crashes takes nobody with it.
+"""Asks NVML, in a child process so that a libnvidia-ml that hangs or crashes does no harm.
 
-The child's program is nvml_probe.py. Asking costs 0.1 s with persistence mode and seconds per GPU without it, so the
-answer is stored with the inventory.
+The child's program is nvml_probe.py. That takes 0.1 s with persistence mode, and seconds for each GPU without it, so
+the answer is stored with the inventory.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from typing import Any, Final
 
 _PROBE: Final = os.path.join(os.path.dirname(__file__), "nvml_probe.py")
-_GRACE: Final = 1.0  # seconds a killed child is waited for; one that is stuck in the kernel is left behind
+_GRACE: Final = 1.0  # seconds to wait for a killed child; one that is stuck in the kernel is abandoned
 _UNLISTED: Final[Mapping[str, Any]] = {
     "index": -1,
     "fault": "NVML does not count it, so the driver could not start it",
 }
-_AFTER_ALL: Final = "g"  # after every hex digit
+_AFTER_ALL: Final = "g"  # sorts after every hex digit
 _REMEDY: Final = "run nvidia-smi on the host, which asks the same questions; see dmesg for errors of the driver"
 
 
 def complete(inventory: Inventory) -> Inventory:
-    """Return the inventory with what NVML tells. Raises DriverError where NVML cannot be asked."""
+    """Return the inventory completed by NVML. Raises DriverError if NVML cannot be asked."""
     answer = ask(_library(inventory), _module_directories())
     told = _by_bus(answer["gpus"], [gpu.bus_id for gpu in inventory.gpus])
     working = {bus_id: gpu for bus_id, gpu in told.items() if "error" not in gpu}
@@ -45,7 +45,7 @@ def complete(inventory: Inventory) -> Inventory:
 
 
 def ask(library: str, directories: Sequence[str], timeout: float = limits.NVML_SECONDS) -> dict[str, Any]:
-    """Run the child and return its answer. Raises DriverError: it hung, crashed, or NVML said no."""
+    """Run the child, and return its answer. Raises DriverError if it hangs or crashes, or if NVML fails."""
     what = "cannot ask NVML"
     try:
         data, status = _run(
@@ -68,7 +68,7 @@ def ask(library: str, directories: Sequence[str], timeout: float = limits.NVML_S
 
 
 def _run(command: Sequence[str], timeout: float) -> tuple[bytes, int | None]:
-    """Run a program with an empty environment; return its output and wait status, None where it ran out of time."""
+    """Run a program with an empty environment; return its output and wait status, None if it took too long."""
     from select import POLLIN, poll
     from time import monotonic
 
@@ -104,7 +104,7 @@ def _run(command: Sequence[str], timeout: float) -> tuple[bytes, int | None]:
 
 
 def _wait(pid: int, patience: float) -> int | None:
-    """Return the wait status of a child that has `patience` seconds left to end; then it is killed."""
+    """Return the wait status of a child, which is killed after `patience` seconds."""
     from signal import SIGKILL
     from time import monotonic, sleep
 
@@ -129,7 +129,7 @@ def _library(inventory: Inventory) -> str:
 
 
 def _module_directories() -> list[str]:
-    """Return where pynvml is: beside this package, or where Python keeps modules. Raises DriverError."""
+    """Return the directories of pynvml: beside this package, or Python's own. Raises DriverError."""
     import site
 
     beside = os.path.dirname(os.path.dirname(os.path.abspath(oci_gpu_hook.__file__)))
@@ -141,9 +141,9 @@ def _module_directories() -> list[str]:
 
 
 def _by_bus(told: Sequence[Mapping[str, Any]], bus_ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
-    """Return what is told of each GPU, by its bus id, in NVML's order, which is that of the PCI bus.
+    """Return the answers about each GPU by bus id, in NVML's order, which is that of the PCI bus.
 
-    A GPU that NVML counts and cannot open has no bus id: it is one of `bus_ids` between its neighbours in the order.
+    A GPU that NVML counts but cannot open has no bus id. It is one of `bus_ids` between its neighbours in the order.
     """
     opened = {gpu["busId"] for gpu in told if "busId" in gpu}
     unplaced = sorted(bus_id for bus_id in bus_ids if bus_id not in opened)
@@ -198,7 +198,7 @@ def _mig_device(told: Mapping[str, Any], seen: Mapping[tuple[int, int], MigDevic
 
 
 def _links(gpu: Gpu, told: Mapping[str, Any], working: Mapping[str, Mapping[str, Any]]) -> tuple[tuple[int, int], ...]:
-    """Return (peer's index, NVLinks to it); by way of switches a GPU reaches every other that they reach."""
+    """Return (peer's index, NVLinks to it); through switches a GPU reaches every other GPU on them."""
     links = {working[peer]["index"]: count for peer, count in told.get("links", ()) if peer in working}
     for peer, other in working.items():
         shared = min(told.get("switchLinks", 0), other.get("switchLinks", 0))

@@ -1,8 +1,8 @@
-"""The child that asks NVML and answers in JSON on stdout: `python -I -S nvml_probe.py LIBRARY DIRECTORY…`.
+"""The child process that asks NVML, and answers in JSON on stdout: `python -I -S nvml_probe.py LIBRARY DIRECTORY…`.
 
-It stands alone, and in a process of its own, because what it loads may hang or crash. LIBRARY is the driver's
-libnvidia-ml and is loaded first, so that the one of this driver root is used (glibc takes a loaded library by its
-SONAME); the directories are where the pynvml module is. What a GPU or driver does not support is left out.
+It is a separate program because what it loads may hang or crash. LIBRARY is the driver's libnvidia-ml. It is loaded
+first, so that the one in this driver root is used (glibc finds a loaded library by its SONAME). The directories contain
+the module pynvml. Values that a GPU or driver does not support are left out.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _MEBIBYTE: Final = 1024 * 1024
 _USELESS: Final = (15, 16)  # nvml.h, NVML_ERROR_GPU_IS_LOST, NVML_ERROR_RESET_REQUIRED
 _SWITCH: Final = 2  # nvml.h, NVML_NVLINK_DEVICE_TYPE_SWITCH
-# nvml.h, nvmlBrandType_t, in the spelling of NVIDIA_REQUIRE_*'s brands
+# nvml.h, nvmlBrandType_t, in the spelling of NVIDIA_REQUIRE_*
 _BRANDS: Final = (
     "unknown",
     "quadro",
@@ -42,7 +42,7 @@ _BRANDS: Final = (
 
 
 def main(arguments: list[str]) -> int:
-    """Print {"cudaVersion", "gpus": […]}, or {"error"}. A GPU that is of no use has an "error", and maybe no more."""
+    """Print {"cudaVersion", "gpus": […]}, or {"error"}. A GPU that cannot be used has an "error"."""
     library, *directories = arguments
     sys.path += directories
     try:
@@ -60,7 +60,7 @@ def main(arguments: list[str]) -> int:
 
 
 class _Probe:
-    """The questions, each of which NVML may refuse. trouble: what it said of a GPU that is of no use."""
+    """The questions, each of which NVML may refuse. trouble: its error for a GPU that cannot be used."""
 
     def __init__(self, pynvml: Any) -> None:
         self.nvml = pynvml
@@ -77,7 +77,7 @@ class _Probe:
         }
 
     def ask(self, name: str, *arguments: Any) -> Any:
-        """Return NVML's answer, None where it has none: not supported, no such function, GPU lost."""
+        """Return NVML's answer, None if it has none: not supported, no such function, GPU lost."""
         function: Callable[..., Any] | None = getattr(self.nvml, name, None)
         if function is None:
             return None
@@ -144,7 +144,7 @@ class _Probe:
         return found
 
     def links(self, handle: Any) -> dict[str, Any]:
-        """Return the active NVLinks: {"links": [[peer's bus id, how many]]}, and how many lead to switches."""
+        """Return the active NVLinks, {"links": [[peer's bus id, number]]}, and the number of those to switches."""
         peers: dict[str, int] = {}
         switches = 0
         for link in range(getattr(self.nvml, "NVML_NVLINK_MAX_LINKS", 18)):

@@ -1,4 +1,4 @@
-"""What a host is that has no NVIDIA driver, and what serves it. Imported only to word that refusal.
+"""Describes a host without NVIDIA's driver, and what serves it. Imported only for that error message.
 
 Source: libnvidia-container and nvidia-container-toolkit, which tell WSL by /dev/dxg (pkg/nvcdi/lib-wsl.go) and Tegra by
 its device tree (go-nvlib, pkg/nvlib/info); Linux drivers/gpu/drm/amd/amdkfd (/dev/kfd) and NVIDIA's nvmap for Tegra.
@@ -19,13 +19,20 @@ if TYPE_CHECKING:
     from oci_gpu_hook.base.config.model import Config
 
 _WHAT: Final = "no NVIDIA driver is loaded"
-_VENDORS: Final = {"0x1002": "AMD", "0x8086": "Intel", "0x1a03": "ASPEED", "0x1234": "QEMU", "0x15ad": "VMware"}
+_VENDORS: Final = {
+    "0x1002": "AMD",
+    "0x8086": "Intel",
+    "0x1a03": "ASPEED",
+    "0x1234": "QEMU",
+    "0x15ad": "VMware",
+    "0x1da3": "Habana",
+}
 _LOAD: Final = "load it (modprobe nvidia) or install the driver; nvidia-smi on the host must work first"
 _BY_CDI: Final = "give them to containers by CDI (--device, annotations cdi.k8s.io/*)"
 
 
 def no_driver(config: Config) -> DriverError:
-    """Return the error for a host whose kernel has no NVIDIA driver, by what it has instead."""
+    """Return the error for a host whose kernel has no NVIDIA driver; it depends on what the host has instead."""
     why, remedy = _found(config)
     return DriverError(_WHAT, why, remedy)
 
@@ -33,47 +40,50 @@ def no_driver(config: Config) -> DriverError:
 def _found(config: Config) -> tuple[str, str]:
     dev = f"{config.dev_root.rstrip('/')}/dev"
     if os.path.exists(f"{dev}/dxg"):
-        why = "this is WSL 2, whose GPUs are Windows' and behind /dev/dxg; this hook serves NVIDIA's Linux driver"
+        why = "this is WSL 2, where Windows has the GPUs (/dev/dxg); this hook serves NVIDIA's Linux driver"
         return why, f"run `nvidia-ctk cdi generate` of NVIDIA's Container Toolkit, which serves WSL, and {_BY_CDI}"
-    if os.path.exists(f"{dev}/nvmap") or _is_tegra(config):
+    if _is_tegra(config, dev):
         why = "this is a Jetson (Tegra), whose GPU has a driver of its own (/dev/nvmap), which this hook does not serve"
         return why, f"run `nvidia-ctk cdi generate --mode=csv` of NVIDIA's Container Toolkit, and {_BY_CDI}"
     gpus = dict(pci.gpus(config.sys_root))
     nvidias = [address for address, vendor in gpus.items() if vendor == pci.NVIDIA]
     if os.path.exists(f"{dev}/kfd"):
         if nvidias:
-            why = f"the host's AMD GPUs are behind /dev/kfd, and nothing drives its NVIDIA GPU at {nvidias[0]}"
+            why = f"the host has AMD GPUs (/dev/kfd), and no driver for its NVIDIA GPU at {nvidias[0]}"
         else:
-            why = "the host's GPUs are AMD's, behind /dev/kfd"
+            why = "the host's GPUs are AMD's (/dev/kfd)"
         remedy = f"run `amd-ctk cdi generate` of AMD's container toolkit for AMD's, and {_BY_CDI}"
         return why, f"{remedy}; for NVIDIA's install its driver" if nvidias else remedy
     version = quoted(f"{config.proc_root}/driver/nvidia/version")
     if nvidias:
         return _undriven(config, nvidias[0], version)
-    if gpus:
+    if pci.is_seen(config.sys_root):
         vendors = sorted({_VENDORS.get(vendor, f"PCI vendor {quoted(vendor)}") for vendor in gpus.values()})
-        why = f"{version} does not exist, and on the PCI bus is no GPU of NVIDIA's, only of {', '.join(vendors)}"
+        only = f"NVIDIA GPU, only GPUs of {', '.join(vendors)}" if vendors else "GPU"
+        why = f"{version} does not exist, and the PCI bus has no {only}"
         return why, "start the container on a host with NVIDIA GPUs; lspci -nn shows what there is"
     return f"{version} does not exist", _LOAD
 
 
 def _undriven(config: Config, address: str, version: str) -> tuple[str, str]:
-    """Say what keeps a GPU that is there from its driver."""
+    """Say why an existing GPU has no driver."""
     if os.path.isdir(f"{config.sys_root}/module/nvidia"):
         why = f"the module nvidia is loaded, but {version} does not exist"
         remedy = "see dmesg for why the driver took no GPU; set proc-root in config.toml where procfs is elsewhere"
         return why, remedy
     driver = pci.driver(config.sys_root, address)
     if driver == "nouveau":
-        why = f"the GPU at {address} is nouveau's, which computes nothing"
-        return why, "install NVIDIA's driver, which keeps nouveau away, and reboot; nvidia-smi must work first"
+        why = f"the GPU at {address} is driven by nouveau, which cannot run CUDA"
+        return why, "install NVIDIA's driver, which disables nouveau, and reboot; nvidia-smi must work first"
     if driver == "vfio-pci":
-        why = f"the GPU at {address} is vfio-pci's, which keeps it for virtual machines"
+        why = f"the GPU at {address} is bound to vfio-pci, which reserves it for virtual machines"
         return why, "start the container in the virtual machine that has it, or bind the GPU to nvidia"
     return f"{version} does not exist", _LOAD
 
 
-def _is_tegra(config: Config) -> bool:
-    """Tell whether the device tree says that this machine is a Tegra; its strings end with NULs."""
+def _is_tegra(config: Config, dev: str) -> bool:
+    """Tell whether nodes or the device tree say that this machine is a Tegra; the tree's strings end with NULs."""
+    if os.path.exists(f"{dev}/nvmap") or os.path.exists(f"{dev}/nvgpu"):
+        return True
     text = read_text(f"{config.sys_root}/firmware/devicetree/base/compatible") or ""
     return any(word.startswith("nvidia,tegra") for word in text.split("\0"))

@@ -1,4 +1,4 @@
-"""What sysfs says of GPUs: which are on the PCI bus, and a GPU's place: NUMA node, PCIe switch, DRM devices.
+"""Reads from sysfs which GPUs are on the PCI bus, and a GPU's place: NUMA node, PCIe switch, DRM devices.
 
 Formats: Linux Documentation/ABI/testing/sysfs-bus-pci; DRM names as drivers/gpu/drm/drm_sysfs.c makes them.
 """
@@ -16,12 +16,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Final
 
-NVIDIA: Final = "0x10de"  # PCI-SIG's number of the vendor, as sysfs writes it
-_DISPLAY_CLASS: Final = "0x03"  # VGA and 3D controllers (PCI code and ID assignment specification)
+NVIDIA: Final = "0x10de"  # PCI-SIG's number for the vendor, in sysfs's form
+# VGA and 3D controllers, processing accelerators (PCI code and ID assignment specification)
+_CLASSES: Final = ("0x03", "0x12")
 
 
 class Place(Record):
-    """Where a GPU is. Each member is empty where sysfs does not tell."""
+    """The place of a GPU. A member is empty if sysfs does not show it."""
 
     numa_node: int | None = None
     pcie_switch: str = ""
@@ -29,18 +30,26 @@ class Place(Record):
 
 
 def gpus(sys_root: str) -> Iterator[tuple[str, str]]:
-    """Yield the address (as sysfs has it) and vendor of each GPU on the bus, whether a driver has it or not."""
+    """Yield the address (in sysfs's form) and vendor of each GPU on the bus, with or without a driver."""
     try:
         addresses = sorted(os.listdir(f"{sys_root}/bus/pci/devices"))
     except OSError:
         return
     for address in addresses:
-        if _attribute(sys_root, address, "class").startswith(_DISPLAY_CLASS):
+        if _attribute(sys_root, address, "class").startswith(_CLASSES):
             yield address, _attribute(sys_root, address, "vendor")
 
 
+def is_seen(sys_root: str) -> bool:
+    """Tell whether sysfs shows a PCI bus with anything on it."""
+    try:
+        return bool(os.listdir(f"{sys_root}/bus/pci/devices"))
+    except OSError:
+        return False
+
+
 def driver(sys_root: str, address: str) -> str:
-    """Return the name of the driver that has the device at an address, "" where none has."""
+    """Return the name of the driver bound to the device at an address, "" if there is none."""
     try:
         return os.path.basename(os.readlink(f"{sys_root}/bus/pci/devices/{address}/driver"))
     except OSError:
@@ -53,7 +62,7 @@ def place(sys_root: str, bus_id: str) -> Place:
     device = f"{sys_root}/bus/pci/devices/{address}"
     node = _attribute(sys_root, address, "numa_node")
     return Place(
-        numa_node=int(node) if node.isdecimal() else None,  # -1: the firmware does not tell
+        numa_node=int(node) if node.isdecimal() else None,  # -1: the firmware does not say
         pcie_switch=_switch(device),
         drm=_drm(device),
     )
@@ -64,7 +73,7 @@ def _attribute(sys_root: str, address: str, name: str) -> str:
 
 
 def _switch(device: str) -> str:
-    """Return the address of the switch's upstream port: the parent of the downstream port that the device hangs on."""
+    """Return the address of the switch's upstream port, the parent of the device's downstream port."""
     try:
         parts = os.path.realpath(device).split("/")
     except OSError:

@@ -1,7 +1,7 @@
-"""Where a driver's files are: where distributions put libraries, and what is beside libraries in a prefix of their own.
+"""The directories of a driver: where distributions put it, and what belongs to a driver in a prefix of its own.
 
-Of such a prefix bin and share are beside lib64: Container-Optimized OS has one in /home/kubernetes/bin/nvidia or
-/var/lib/nvidia, others have it in /opt. Pure.
+Such a prefix has bin and share beside lib64. Container-Optimized OS uses /home/kubernetes/bin/nvidia or
+/var/lib/nvidia, others use /opt. Pure.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Final
 
-_LIBRARIES: Final = ("lib64", "lib", "lib32")  # how the directory of libraries below a prefix is called
+_LIBRARIES: Final = ("lib64", "lib", "lib32")  # names of library directories below a prefix
 
 _MULTIARCH: Final = {"x86_64": ("x86_64-linux-gnu", "i386-linux-gnu"), "aarch64": ("aarch64-linux-gnu",)}
 
 
 def of(directories: Iterable[str]) -> tuple[str, ...]:
-    """Return the prefixes of library directories, without a slash at the end: "" for the root itself.
+    """Return the prefixes of library directories, without a final slash: "" for the root itself.
 
-    A directory that is below none with such a name is one into which everything was put, or a neighbour of the others.
+    A directory without such a name in its path may hold all files itself, or have sibling directories for the others.
     """
     found: dict[str, None] = {}
     for directory in directories:
@@ -33,10 +33,11 @@ def of(directories: Iterable[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def library_directories(prefixes: Iterable[str]) -> Iterator[str]:
+def library_directories(prefixes: Iterable[str], machine: str) -> Iterator[str]:
     """Yield where the libraries of the other word size may be."""
     for prefix in prefixes:
         yield from (f"{prefix}/{name}" for name in _LIBRARIES)
+        yield from (f"{prefix}/lib/{triplet}" for triplet in _MULTIARCH.get(machine, ()))
 
 
 def program_directories(prefixes: Iterable[str]) -> Iterator[str]:
@@ -72,7 +73,9 @@ def usual_directories(machine: str) -> Iterator[str]:
     yield "/usr/local/lib"  # Talos
     yield "/usr/lib"  # Arch; 32-bit files on Fedora
     yield "/usr/lib32"
+    yield "/usr/lib32/nvidia"
     yield "/home/kubernetes/bin/nvidia/lib64"  # Container-Optimized OS, of GKE
     yield "/var/lib/nvidia/lib64"  # and by itself
     yield "/lib64"  # a driver root that is the prefix of a driver
     yield "/lib"
+    yield "/lib32"

@@ -1,7 +1,7 @@
-"""What the kernel driver says of itself and its GPUs in /proc. No device is opened, so nothing here can wait for one.
+"""Reads what the kernel driver shows in /proc about itself and its GPUs. It opens no device, so it never waits for one.
 
 Formats: NVIDIA open-gpu-kernel-modules, kernel-open/nvidia/nv-procfs.c and nvlink_caps.c; Linux fs/proc/devices.c.
-Texts are parsed by pure functions; those that read say so by a `proc_root` or a path.
+Functions that take a text are pure; those that read files take a `proc_root` or a path.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _MODIFY: Final = "ModifyDeviceFiles: "
 
 
 class GpuInformation(Record):
-    """A GPU as /proc has it. uuid is "" while the driver has not initialised the GPU; minor is -1 on old drivers."""
+    """A GPU in /proc. uuid is "" until the driver has initialised the GPU; minor is -1 with old drivers."""
 
     proc_name: str
     bus_id: str
@@ -33,7 +33,7 @@ class GpuInformation(Record):
 
 
 def driver_version(text: str) -> str:
-    """Return the version that /proc/driver/nvidia/version tells, such as 580.95.05. Raises DriverError.
+    """Return the version in /proc/driver/nvidia/version, such as 580.95.05. Raises DriverError.
 
     The proprietary module writes `NVIDIA UNIX x86_64 Kernel Module  VERSION`, the open one `NVIDIA UNIX Open Kernel
     Module for x86_64  VERSION`.
@@ -60,7 +60,7 @@ def gpus(proc_root: str) -> tuple[GpuInformation, ...]:
         raise DriverError(f"cannot list {quoted(directory)}", reason(error), "run the hook as root") from None
     found = []
     for name in names:
-        # Of a GPU that it cannot wake, an old driver says nothing at all (nv-procfs.c, rm_ref_dynamic_power).
+        # An old driver shows nothing about a GPU that it cannot wake (nv-procfs.c, rm_ref_dynamic_power).
         text = read_text(f"{directory}/{name}/information") or ""
         if (gpu := gpu_information(name, text)) is not None:
             found.append(gpu)
@@ -68,7 +68,7 @@ def gpus(proc_root: str) -> tuple[GpuInformation, ...]:
 
 
 def gpu_information(proc_name: str, text: str) -> GpuInformation | None:
-    """Parse a GPU's `information`; None for a GPU that the driver was told to leave alone."""
+    """Parse a GPU's `information`; None for a GPU that the driver was told to exclude."""
     fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in text.split("\n"))}
     if fields.get("GPU Excluded", fields.get("Blacklisted")) == "Yes":
         return None
@@ -84,13 +84,13 @@ def gpu_information(proc_name: str, text: str) -> GpuInformation | None:
 
 
 def bus_id(address: str) -> str:
-    """Return a PCI address with its domain in eight hex digits, as NVML writes it: 00000000:00:06.0."""
+    """Return a PCI address in NVML's form, with a domain of eight hex digits: 00000000:00:06.0."""
     domain, _, rest = address.lower().partition(":")
     return f"{domain:0>8}:{rest}"
 
 
 def device_major(text: str, name: str) -> int:
-    """Return the major number that /proc/devices gives the character devices of a driver, 0 where it has none."""
+    """Return the major number of a driver's character devices in /proc/devices, 0 if it has none."""
     for line in text.partition("Block devices:")[0].split("\n"):
         number, _, found = line.strip().partition(" ")
         if found == name and number.isdecimal():
@@ -99,7 +99,7 @@ def device_major(text: str, name: str) -> int:
 
 
 def mig_minors(text: str) -> dict[str, int]:
-    """Parse mig-minors: capability → minor of /dev/nvidia-caps/nvidia-capN. Lines that are none are passed over."""
+    """Parse mig-minors: capability → minor of /dev/nvidia-caps/nvidia-capN. Invalid lines are skipped."""
     minors = {}
     for line in text.split("\n"):
         try:
@@ -119,7 +119,7 @@ def mig_minors_line(line: str) -> tuple[str, int]:
 
 
 def mig_capability_path(capability: str) -> str:
-    """Return the path of a MIG capability's file below /proc. Raises ValueError for what is no capability."""
+    """Return the path of a MIG capability's file below /proc. Raises ValueError if it is not a capability."""
     if not _is_mig_capability(capability):
         raise ValueError(f"no MIG capability: {quoted(capability)}")
     base = "/proc/driver/nvidia/capabilities"
@@ -142,9 +142,9 @@ def _is_mig_capability(text: str) -> bool:
 
 
 def params_for_containers(text: str) -> str | None:
-    """Return `params` with leave to make device nodes taken away, None where it has none to take.
+    """Return `params` without the permission to create device nodes, None if it does not have that line.
 
-    The driver's programs make missing nodes on their own while `ModifyDeviceFiles` is 1.
+    The driver's programs create missing nodes while `ModifyDeviceFiles` is 1.
     """
     lines = text.split("\n")
     if f"{_MODIFY}1" not in lines:
@@ -153,7 +153,7 @@ def params_for_containers(text: str) -> str | None:
 
 
 def files_for_containers(proc_root: str) -> tuple[tuple[str, str], ...]:
-    """Return (name, text) of the files of /proc/driver/nvidia as containers are to see them."""
+    """Return (name, text) for the files of /proc/driver/nvidia in containers."""
     files = []
     for name in ("params", "registry", "version"):
         text = read_text(f"{proc_root}/driver/nvidia/{name}")

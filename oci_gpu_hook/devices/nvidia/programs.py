@@ -1,7 +1,7 @@
-"""The driver's programs, by the table: each the program itself, which runs in an image that has a usual loader.
+"""Finds the driver's programs in the table: real programs, which run in any image with a usual loader.
 
-Some hosts have scripts in front of them, which start the program by its path: in a container the script would lack its
-interpreter, or what it starts. So the program behind is looked for, and a script is never given.
+Some hosts have scripts that start these programs by their path. In a container the script's interpreter, or what it
+starts, would be missing. So the program behind the script is searched, and containers never get the script.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ DIRECTORIES: Final = (
     "/run/current-system/sw/bin",  # NixOS
     "/opt/bin",
 )
-# What those who put a script in its place call the program: by hand, Nix (makeWrapper), dpkg-divert, others.
+# Names of a program that a script has replaced: by hand, by Nix (makeWrapper), dpkg-divert, others.
 _BEHIND: Final = (
     ".{}",
     ".{}-wrapped",
@@ -48,14 +48,14 @@ _BEHIND: Final = (
 _OTHER_PRODUCTS: Final = ("nvidia-container-", "nvidia-ctk", "nvidia-cdi-hook", "nvidia-smi.")
 _ESSENTIAL: Final = "nvidia-smi"
 _MACHINES: Final = {"x86_64": elf.X86_64, "aarch64": elf.AARCH64}
-_USUAL: Final = ("lib", "lib64", "lib32", "usr")  # where loaders of images are
+_USUAL: Final = ("lib", "lib64", "lib32", "usr")  # where images have their loaders
 _SEPARATORS: Final = str.maketrans("\"'`;|&()<>={}$", " " * 14)
 
 
 class Programs(Record):
-    """What was found. not_given: (capabilities, why) of those that the host has and no container could run.
+    """The programs that were found. not_given: (capabilities, why) of programs that no container could run.
 
-    awaited: directories where what is missing may be one day. unclaimed, missing: as for libraries.
+    awaited: directories in which missing programs may appear later. unclaimed, missing: as in Libraries.
     """
 
     files: tuple[DriverFile, ...]
@@ -66,7 +66,7 @@ class Programs(Record):
 
 
 def find(root: DriverRoot, prefixes: Sequence[str]) -> Programs:
-    """Return the programs. prefixes: of the driver's libraries, whose own programs go before others."""
+    """Return the programs. prefixes: of the driver's libraries; programs there take precedence."""
     directories = tuple(dict.fromkeys((*of_prefix.program_directories(prefixes), *DIRECTORIES)))
     files, not_given, missing = [], [], []
     for row in BINARIES:
@@ -96,7 +96,7 @@ def find(root: DriverRoot, prefixes: Sequence[str]) -> Programs:
 
 
 def _program(root: DriverRoot, name: str, there: Sequence[str]) -> tuple[str, str]:
-    """Return the program of a name and "", or "" and what is wrong with what is there instead, "" for nothing."""
+    """Return the program with a name and "", or "" and what is wrong with the file of that name, if any."""
     trouble = ""
     seen: set[str] = set()
     turn = list(there)
@@ -116,29 +116,30 @@ def _program(root: DriverRoot, name: str, there: Sequence[str]) -> tuple[str, st
 
 
 def _why_not(host_path: str) -> str:
-    """Say why a file would not run in a container, "" for a program that does."""
+    """Return why a file would not run in a container, "" if it would."""
     try:
         fd = os.open(host_path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         return f"cannot be opened ({error.strerror})"
     try:
+        mode = os.fstat(fd).st_mode
         if os.pread(fd, 4, 0) != b"\x7fELF":
             return "is a script or no program at all, and the program behind it was not found"
         image = elf.read(fd)
         loader = elf.interpreter(fd)
     except (OSError, elf.ElfError):
-        return ""  # one that this reader of ELF files does not follow
+        return ""  # an ELF file that this project's reader does not understand
     finally:
         os.close(fd)
     if (image.bits, image.machine) != (64, _MACHINES.get(os.uname().machine)):
-        return "is a program of another machine"
+        return "is a program for another machine"
     if loader and loader.split("/")[1:2] not in [[name] for name in _USUAL]:
         return f"needs the loader {quoted(loader)}, which images lack"
-    return ""
+    return "" if mode & 0o001 else "is not executable for everybody: chmod 755, then `oci-gpu info --refresh`"
 
 
 def _behind(root: DriverRoot, name: str, script: str) -> Iterator[str]:
-    """Yield what may be the program that a script starts: beside it, or by a path in it."""
+    """Yield candidates for the program that a script starts: files beside it, and paths in it."""
     directory = os.path.dirname(script)
     names = [pattern.format(name) for pattern in _BEHIND]
     words = _words(root.host_path(script))
@@ -155,7 +156,8 @@ def _words(host_path: str) -> Iterable[str]:
         text = read_start(host_path, limits.WRAPPER).decode("utf-8", "replace")
     except OSError:
         return ()
-    return text.translate(_SEPARATORS).split() if text.startswith("#!") else ()
+    # `${NAME:-/path}` gives what a variable is without a value
+    return text.replace(":-", " ").translate(_SEPARATORS).split() if text.startswith("#!") else ()
 
 
 def _unclaimed(root: DriverRoot, directories: Iterable[str]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Making the stored inventory again, or completing it: what a start does when the stored facts no longer hold."""
+"""Makes the stored inventory again, or completes it, when the stored facts have changed."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from oci_gpu_hook.devices.nvidia.model import Inventory, Snapshot
 
 _LOCK_NAME: Final = "inventory.lock"
-_PATIENCE: Final = 90.0  # seconds to wait for another's discovery, which may ask NVML
+_PATIENCE: Final = 90.0  # seconds to wait for another process's discovery, which may ask NVML
 
 
 def make(config: Config, *, detailed: bool, refresh: bool) -> Snapshot:
-    """Make the inventory, or what is missing of the stored one, and store it. One process at a time does so.
+    """Make the inventory, or complete the stored one, and store it. Only one process at a time does that.
 
-    It has the nodes of the stored one, or none: they are to be looked at. Raises DriverError.
+    Its nodes are those of the stored one, or none, and must be checked by the caller. Raises DriverError.
     """
     lock = _lock(config)
     try:
-        found = None if refresh else stored.whole(config)  # another process may have made it meanwhile
+        found = None if refresh else stored.whole(config)  # another process may have stored it meanwhile
         if found is None:
             started = time_ns()
             found = discovery.discover(config)
@@ -49,13 +49,13 @@ def make(config: Config, *, detailed: bool, refresh: bool) -> Snapshot:
 
 
 def settled(gathered: list[Any], started: int) -> bool:
-    """Tell whether nothing watched has changed since the discovery started (time_ns), which may not have seen it."""
+    """Tell whether nothing watched has changed since the discovery started (time_ns), which could have missed it."""
     now = time_ns()
     return not any(known and started - facts.TICK <= known[-1] <= now for known in gathered[-1])
 
 
 def to_json(inventory: Inventory) -> dict[str, Any]:
-    """Return the form that `schemas/inventory.schema.json` describes; it has no nodes, which are never stored."""
+    """Return the form that `schemas/inventory.schema.json` describes, without nodes, which are never stored."""
     words: dict[tuple[str, ...], int] = {}
 
     def rows(records: tuple[Record, ...], names: tuple[str, ...]) -> list[list[Any]]:
@@ -86,12 +86,12 @@ def _write(config: Config, found: Snapshot) -> None:
         path = os.path.join(state.directory(config.state_dir), stored.NAME)
         drop_unfinished(path)
         replace_file(path, dump(document))
-    except (OSError, HookError):  # a state directory that cannot be written costs time, no more
+    except (OSError, HookError):  # a state directory that cannot be written only costs time
         return
 
 
 def _lock(config: Config) -> int | None:
-    """Return the descriptor of the lock, None where there is none to be had: then the work is done twice."""
+    """Return the descriptor of the lock, None if it cannot be taken; then the work is done twice."""
     try:
         return acquire(os.path.join(state.directory(config.state_dir), _LOCK_NAME), _PATIENCE)
     except (OSError, HookError):

@@ -1,4 +1,4 @@
-"""What is said of devices that this host does not have. Imported only to word a refusal."""
+"""Words the errors about devices that this host lacks or cannot use. Imported only for these."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ REMEDY_OF_LOST: Final = (
     "see dmesg for its Xid and NVRM lines; reset it (nvidia-smi -r) or restart the host, "
     "then run oci-gpu info --refresh"
 )
-_LISTED: Final = 8  # devices that a message names one by one
+_LISTED: Final = 8  # how many devices a message names
 
 
 def unknown(name: str, devices: Sequence[Device]) -> InvalidInput:
-    """Refuse a name that no device has, with the nearest that one has."""
+    """Refuse a name that no device has, and suggest the most similar one."""
     usable = everything(devices)
     whole = [device for device in devices if not device.whole and not device.fault]
     known = {device.uuid.lower(): device.uuid for device in whole}
@@ -39,7 +39,7 @@ def unknown(name: str, devices: Sequence[Device]) -> InvalidInput:
 
 
 def lost(name: str, device: Device) -> InvalidInput:
-    """Refuse a name whose device cannot be used."""
+    """Refuse a device that cannot be used."""
     what = named(gpu_of(device)) if not device.whole else f"{device.label} ({device.uuid})"
     return InvalidInput(
         f"{what}, asked for as {quoted(name)}", f"the driver has lost it: {device.fault}", REMEDY_OF_LOST
@@ -47,27 +47,27 @@ def lost(name: str, device: Device) -> InvalidInput:
 
 
 def none_works(devices: Sequence[Device]) -> InvalidInput:
-    """Refuse `all` where the host has GPUs and none that works: without, the container would run and find nothing."""
+    """Refuse `all` on a host on which no GPU works; otherwise the container would start and find none."""
     return InvalidInput("all GPUs asked for", f"this host has none that works{_lost(devices)}", REMEDY_OF_LOST)
 
 
 def passed_over(gpu: Gpu) -> str:
-    """Return the warning for a request, by count or for all, that is not given a GPU because it cannot be used."""
+    """Return the warning for a request, for all or by count, that skips a GPU because it cannot be used."""
     return f"{named(gpu)} is passed over: the driver has lost it: {gpu.fault}; {REMEDY_OF_LOST}"
 
 
 def given(gpu: Gpu) -> DriverError:
-    """Refuse a GPU that an engine gives by a CDI specification."""
+    """Refuse a lost GPU that an engine gives by a CDI specification."""
     return DriverError(f"the GPU at {quoted(gpu.bus_id)}", f"the driver has lost it: {gpu.fault}", REMEDY_OF_LOST)
 
 
 def given_with_others(gpu: Gpu) -> str:
-    """Return the warning for a container that an engine gives every GPU, one of which is of no use."""
+    """Return the warning for a container that an engine gives every GPU, one of which is lost."""
     return f"the GPU at {quoted(gpu.bus_id)} is of no use: the driver has lost it: {gpu.fault}; {REMEDY_OF_LOST}"
 
 
 def named(gpu: Gpu) -> str:
-    """Return what messages call a GPU that may have no index and no UUID."""
+    """Return the name in messages of a GPU that may have no index and no UUID."""
     device = of([gpu])[0]
     return device.label if device.uuid == device.name else f"{device.label} ({device.uuid})"
 

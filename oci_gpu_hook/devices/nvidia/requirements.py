@@ -1,7 +1,7 @@
-"""The language of NVIDIA_REQUIRE_*: `cuda>=12.4 brand=tesla,driver>=470`. Pure; imported only where one is set.
+"""Evaluates NVIDIA_REQUIRE_*: `cuda>=12.4 brand=tesla,driver>=470`. Pure. Imported only if one is set.
 
-A space is OR, a comma AND, and what the answer does not depend on is not looked at. The rules are those of
-libnvidia-container (src/cli/dsl.c), corners included, because images rely on them.
+A space means OR, a comma AND, and evaluation stops when the result is known. The rules are exactly those of
+libnvidia-container (src/cli/dsl.c), because images rely on them.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ _NVML_PROPERTIES: Final = frozenset(("cuda", "arch", "brand"))
 _GPU_PROPERTIES: Final = frozenset(("arch", "brand"))
 _OPERATORS: Final = {"=": "=", "!=": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">=", "!": "!="}
 _OPERATOR_LETTERS: Final = "<>=!"
-_LONGEST_TERM: Final = 128  # bytes of `property operator value` and its end; a longer false one is invalid
-_LARGEST_PART: Final = (1 << 64) - 1  # of a version: what C cannot tell from an overflow
+_LONGEST_TERM: Final = 128  # bytes of `property operator value` and a NUL; a longer false term is invalid
+_LARGEST_PART: Final = (1 << 64) - 1  # of a version: the value that C cannot tell from an overflow
 _DISABLE: Final = "NVIDIA_DISABLE_REQUIRE=1 passes over the check"
 
 
 class Host(Record):
-    """What requirements are checked against. arch ("8.0") and brand ("tesla") are "" when no GPU is selected.
+    """The properties for requirements. arch ("8.0") and brand ("tesla") are "" if no GPU is selected.
 
-    None in place of a text: not known, which is an error once the answer depends on it.
+    None means unknown, which is an error if the result depends on it.
     """
 
     driver: str | None
@@ -44,11 +44,11 @@ class _Invalid(Exception):
 
 
 class _Unknown(Exception):
-    """A property that the host does not tell."""
+    """A property that is not known of the host."""
 
 
 def unsatisfied(requirement: str, host: Host) -> str | None:
-    """Return why a requirement does not hold, in NVIDIA's words, None when it holds."""
+    """Return why a requirement is not satisfied, in NVIDIA's words; None if it is."""
     try:
         if _holds(requirement, host):
             return None
@@ -60,16 +60,16 @@ def unsatisfied(requirement: str, host: Host) -> str | None:
 
 
 def needs_nvml(requirements: Iterable[str]) -> bool:
-    """Tell whether requirements speak of what only NVML knows: CUDA version, architecture or brand."""
+    """Tell whether requirements name what only NVML knows: CUDA version, architecture or brand."""
     terms = (term for requirement in requirements for term in requirement.replace(",", " ").split(" "))
     return any(_split(term)[0].lower() in _NVML_PROPERTIES for term in terms)
 
 
 def check(requirements: Sequence[str], driver_version: str, cuda_version: str, gpus: Sequence[Gpu]) -> None:
-    """Check every requirement for every selected GPU, once where there is none.
+    """Check every requirement for every selected GPU, or once if there is none.
 
-    Raises InvalidInput for a requirement that cannot be read, DriverError for one that does not hold or that asks
-    for what the inventory has not (an empty version, architecture or brand).
+    Raises InvalidInput for a requirement that cannot be read, DriverError for one that is not satisfied or needs a
+    property that the inventory lacks (an empty version, architecture or brand).
     """
     driver, cuda = driver_version or None, cuda_version or None
     for gpu in gpus or (None,):
@@ -137,7 +137,7 @@ def _is_true(term: str, host: Host) -> bool:
 
 
 def _split(term: str) -> tuple[str, str, str]:
-    """Return property, operator and value of a term; operator and value are "" where it has no operator."""
+    """Return property, operator and value of a term; operator and value are "" if it has no operator."""
     name = term
     for letter in _OPERATOR_LETTERS:
         name = name.partition(letter)[0]
@@ -153,7 +153,7 @@ def _compare_words(fact: str, operator: str, value: str) -> bool:
 
 
 def _compare_versions(fact: str, operator: str, value: str) -> bool:
-    """Compare component by component; what is left over of the longer one makes it greater unless it is all zeros."""
+    """Compare by components; the remainder of the longer version makes it greater unless it is all zeros."""
     if fact.strip("0123456789.") or value.strip("0123456789."):
         raise _Invalid
     while fact and value:
@@ -166,7 +166,7 @@ def _compare_versions(fact: str, operator: str, value: str) -> bool:
 
 
 def _component(version: str) -> tuple[int, str]:
-    """Return the first number of a version, and what follows it and its dots."""
+    """Return the first number of a version, and the rest after the following dots."""
     rest = version.lstrip("0123456789")
     figures = version[: len(version) - len(rest)].lstrip("0")
     if len(rest) == len(version) or len(figures) > 20 or int(figures or "0") >= _LARGEST_PART:
@@ -175,7 +175,7 @@ def _component(version: str) -> tuple[int, str]:
 
 
 def _fits(order: int, operator: str) -> bool:
-    """Tell whether an order (negative: less, 0: equal, positive: greater) is what the operator wants."""
+    """Tell whether an order (negative: less, 0: equal, positive: greater) satisfies the operator."""
     if operator in ("=", "!="):
         return (order == 0) == (operator == "=")
     if order == 0:

@@ -1,7 +1,7 @@
-"""What a container says of how it gets the driver, beside what it asks for. Pure.
+"""Reads a container's settings for how it gets the driver, in addition to its request. Pure.
 
-It says so by the annotation io.oci-gpu-hook.NAME or the variable OCI_GPU_NAME. The annotation goes before the variable,
-and both before the configuration; of a pod's annotations the one for the container alone goes first.
+A setting is the annotation io.oci-gpu-hook.NAME or the variable OCI_GPU_NAME. The annotation takes precedence over the
+variable, and both over the configuration; an annotation for the container takes precedence over one for its pod.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _FALSE: Final = ("0", "false")
 
 
 def said(container: Container, name: str) -> tuple[str, str]:
-    """Return the annotation or variable and its value, which is "" where neither is set."""
+    """Return the annotation or variable and its value, which is "" if neither is set."""
     annotation, text = by_annotation(container, name)
     if text:
         return annotation, text
@@ -31,20 +31,20 @@ def said(container: Container, name: str) -> tuple[str, str]:
 
 
 def variable(container: Container, name: str) -> str:
-    """Return the value of an environment variable, "" where it is not set. The last of a name wins."""
+    """Return the value of an environment variable, "" if it is not set. The last entry with a name counts."""
     start = name + "="
     values = [entry for entry in container.env if entry.startswith(start)]
     return values[-1][len(start) :] if values else ""
 
 
 def by_annotation(container: Container, name: str) -> tuple[str, str]:
-    """Return the same of what only whoever starts the container may say, and not its image."""
+    """Do the same for a setting that only the person who starts the container can make, not the image."""
     annotation = pod.own_key(container.annotations, _ANNOTATION + name)
     return annotation, container.annotations.get(annotation, "").strip()
 
 
 def truth(what: str, text: str) -> bool | None:
-    """Return yes or no, None where nothing is said. Raises InvalidInput: what is neither must not pass for no."""
+    """Return yes or no, None if it is not set. Raises InvalidInput for any other text, which must not count as no."""
     if not text:
         return None
     if text not in (*_TRUE, *_FALSE):

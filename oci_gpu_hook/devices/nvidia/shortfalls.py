@@ -1,4 +1,4 @@
-"""What a container is told that it does not get, because the host lacks it. Pure. Imported only where there is any."""
+"""Words the warnings about what a container does not get because the host lacks it. Pure. Imported only for these."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from oci_gpu_hook.devices.nvidia import refusals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+    from oci_gpu_hook.devices.model import Device
     from oci_gpu_hook.devices.nvidia.model import RequestInventory
     from oci_gpu_hook.devices.vendor import Request
     from oci_gpu_hook.oci.image import Image
@@ -22,8 +23,17 @@ def of(request: Request, inventory: RequestInventory, image: Image) -> Iterator[
     yield from _passed_over(request, inventory)
 
 
+def none_left(request: Request, inventory: RequestInventory, devices: Sequence[Device]) -> list[str]:
+    """Return what is said where `all` means no GPU, since the configuration keeps each one out of it."""
+    if devices or not inventory.gpus or "all" not in [name.lower() for name in request.devices]:
+        return []
+    return [
+        "all GPUs are asked for, and [allocation] exclude keeps each one of this host out of it: ask for one by name"
+    ]
+
+
 def _no_compat32(inventory: RequestInventory, image: Image) -> list[str]:
-    """Return why compat32 brings nothing to this image, where that is not the host's want of any 32-bit library."""
+    """Return why compat32 is useless for this image, unless the host has no 32-bit library at all."""
     if True in ["compat32" in capabilities for capabilities, _ in inventory.lacking]:
         return []
     if not image.library_directory_32:
@@ -34,7 +44,7 @@ def _no_compat32(inventory: RequestInventory, image: Image) -> list[str]:
 
 
 def _passed_over(request: Request, inventory: RequestInventory) -> list[str]:
-    """Return a warning for each GPU that `all` or a count would mean, and that the driver has lost."""
+    """Return a warning for each GPU that `all` or a count would include but the driver has lost."""
     lost = [gpu for gpu in inventory.gpus if gpu.fault]
     if not lost or (request.count is None and "all" not in [name.lower() for name in request.devices]):
         return []

@@ -1,6 +1,6 @@
-"""The whole inventory: the stored one while its facts hold, else one that is made now. For people's commands.
+"""Returns the whole inventory: the stored one while its facts are unchanged, otherwise a new one. For commands.
 
-A container's start takes what its request needs (for_request.py), and comes here when there is nothing to take.
+A container's start uses for_request.py, which calls this module if no inventory is stored.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
 
 
 def load(config: Config, *, detailed: bool = False, refresh: bool = False) -> Inventory:
-    """Return the inventory. Raises DriverError when the host has no driver, or none whose parts fit together.
+    """Return the inventory. Raises DriverError if the host has no driver, or one whose parts do not fit together.
 
-    detailed: with what only NVML can tell, unless NVML fails (then a warning in it says why). refresh: made now, even
-    where the stored one holds.
+    detailed: completed by NVML, unless NVML fails (then the inventory has a warning that says why). refresh: make it
+    now, even if the stored one is valid.
     """
     return get(config, detailed=detailed, force=refresh).inventory
 
 
 def get(config: Config, *, detailed: bool = False, force: bool = False) -> Snapshot:
-    """Do what `load` does, and return also what tells later whether it still holds. force: load's `refresh`."""
+    """Do what `load` does, but return the snapshot, which can be checked later. force: `refresh` of `load`."""
     found = None if force else stored.whole(config)
     if found is None or (detailed and not found.inventory.detailed):
-        from oci_gpu_hook.devices.nvidia import refresh  # with all that discovers
+        from oci_gpu_hook.devices.nvidia import refresh  # imports the whole discovery
 
         found = refresh.make(config, detailed=detailed, refresh=force)
         nodes, missing = host_nodes.look(found.basis.candidates, config.dev_root)

@@ -1,8 +1,8 @@
-"""What this host's driver and devices are as a CDI specification. Pure.
+"""Describes this host's driver and devices as a CDI specification. Pure.
 
-It is a plan for an image that nobody has seen: libraries go where the host has them, and what depends on the image or
-on which devices are granted is left to one hook, which looks in the container (`cdi_hook` has its arguments).
-Names of devices are those of NVIDIA's toolkit: an index, a UUID, `all`, GPU:MIG (nvidia-container-toolkit, pkg/nvcdi).
+It is a plan for an unknown image: libraries go to the same paths as on the host, and what depends on the image or on
+the granted devices is done by a hook in the container (`cdi_hook` has its arguments). Devices are named as by NVIDIA's
+toolkit: an index, a UUID, `all`, GPU:MIG (nvidia-container-toolkit, pkg/nvcdi).
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ if TYPE_CHECKING:
 VENDOR: Final = "nvidia.com"
 BY_INDEX: Final = "index"
 BY_UUID: Final = "uuid"
-_NO_OTHER_TOOL: Final = "NVIDIA_VISIBLE_DEVICES=void"  # NVIDIA's hook, and this project's, leave such a container alone
+_NO_OTHER_TOOL: Final = "NVIDIA_VISIBLE_DEVICES=void"  # NVIDIA's hook and this project's ignore such a container
 
 
 class Form(Record):
-    """What may be chosen: how devices are named, and the hook that a container runs, path and arguments before its own.
+    """Options: the names of devices, and the path and leading arguments of the hook that a container runs.
 
-    with_groups: whether containers get the groups that may use nodes of mode 0660, such as /dev/dri/card0. They need
-    CDI 0.7.0, and engines that know less, such as Podman 4.3, read nothing of such a file.
+    with_groups: whether containers get the groups for nodes of mode 0660, such as /dev/dri/card0. That needs CDI 0.7.0;
+    engines with an earlier version, such as Podman 4.3, ignore the whole file.
     """
 
     names: tuple[str, ...] = (BY_INDEX, BY_UUID)
@@ -50,9 +50,9 @@ class Form(Record):
 
 
 def of(request: Request, inventory: RequestInventory, config: Config, device_class: str, form: Form) -> Specification:
-    """Return the specification of a class of devices; it has no device where the host has none of the class.
+    """Return the specification for a class of devices, without devices if the host has none of the class.
 
-    request: for all devices, with the capabilities or the feature wanted. Raises DriverError, InvalidInput.
+    request: for all devices, with the capabilities or the feature. Raises DriverError, InvalidInput.
     """
     of_host = of_nvidia.of(inventory.gpus, config.allocation_exclude)
     devices = [device for device in of_host if not device.fault]
@@ -89,7 +89,7 @@ def _gpus(
 
 
 def _common(made: Contribution, inventory: RequestInventory, devices: Sequence[Device], form: Form) -> ContainerEdits:
-    """Return what a container gets whichever devices it is given."""
+    """Return what a container gets with any of the devices."""
     by_path = device_nodes.links(devices, _drm_nodes(inventory))
     arguments = cdi_hook.arguments(inventory, (*made.links, *by_path), made.ld_cache)
     hook = Hook(
@@ -97,7 +97,7 @@ def _common(made: Contribution, inventory: RequestInventory, devices: Sequence[D
         path=form.hook_path,
         args=(os.path.basename(form.hook_path), *form.hook_args, *arguments),
     )
-    mounts = tuple(mount for mount in made.edits.mounts if mount.type != "tmpfs")  # the hook's, which knows the devices
+    mounts = tuple(mount for mount in made.edits.mounts if mount.type != "tmpfs")  # left to the hook
     return ContainerEdits(
         env=(_NO_OTHER_TOOL,),
         device_nodes=made.edits.device_nodes,
@@ -112,7 +112,7 @@ def _drm_nodes(inventory: RequestInventory) -> list[DeviceNode]:
 
 
 def _image(inventory: RequestInventory) -> Image:
-    """Return an image that has its libraries where the host has the driver's."""
+    """Return an image whose library directories are those of the host's driver."""
     places: dict[int, str] = {}
     for library in inventory.libraries:
         below = f"/{library.directory}" if library.directory else ""
@@ -124,7 +124,7 @@ def _image(inventory: RequestInventory) -> Image:
 def _nodes_of(
     request: Request, inventory: RequestInventory, devices: Sequence[Device], common: Iterable[DeviceNode]
 ) -> tuple[DeviceNode, ...]:
-    """Return the nodes that come with these devices alone."""
+    """Return the nodes that only these devices bring."""
     known = {node.path for node in common}
     return tuple(node for node in device_nodes.of(request, inventory, devices) if node.path not in known)
 

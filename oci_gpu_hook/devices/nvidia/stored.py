@@ -1,9 +1,10 @@
-"""The stored inventory: STATE/inventory.json, checked at every start and never trusted.
+"""Reads the stored inventory, STATE/inventory.json, which is checked at every start.
 
-It is checked for who wrote it (base.state) and for the facts it was made from (stat and /proc, facts.py); device nodes
-are not stored but looked at each time. It has rows, since names of fields would cost every start; `capabilities` and
-`options` of a row are indices into `words`, so that what few rows bring is passed over at once. What is read back is
-this project's own, so fields go into records as they are. `refresh` writes it.
+It is used only if nobody else could have written it (base.state), and if the facts that it was made from are unchanged
+(stat and /proc, facts.py). Device nodes are not stored, but checked each time. Records are stored as rows, because
+names of fields would cost every start time; `capabilities` and `options` of a row are indices into `words`, so that
+rows which a request does not need are skipped quickly. Since this project wrote the file, fields go into records
+unchecked. `refresh` writes it.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from oci_gpu_hook.devices.vendor import Request
 
 NAME: Final = "inventory.json"
-# What a row holds.
+# The fields of a row.
 LIBRARY: Final = ("capabilities", "host_path", "name", "soname", "links", "directory", "bits", "cached")
 FILE: Final = ("capabilities", "options", "host_path", "container_path", "directory")
 LINK: Final = ("capabilities", "path", "target", "bits")
@@ -43,7 +44,7 @@ _BROKEN: Final = (HookError, LookupError, TypeError, ValueError, AttributeError)
 
 
 def whole(config: Config) -> Snapshot | None:
-    """Return the whole inventory that is stored if its facts hold."""
+    """Return the whole stored inventory if its facts are unchanged."""
     document = _document(config)
     try:
         if document is None or not _holds(document, config):
@@ -55,7 +56,7 @@ def whole(config: Config) -> Snapshot | None:
 
 
 def for_request(request: Request, config: Config) -> RequestSnapshot | None:
-    """Return what a request can have of the inventory that is stored, if its facts hold."""
+    """Return the part of the stored inventory for a request, if its facts are unchanged."""
     document = _document(config)
     try:
         if document is None or not _holds(document, config):
@@ -76,7 +77,7 @@ def for_request(request: Request, config: Config) -> RequestSnapshot | None:
 
 
 def wanted_by(request: Request) -> frozenset[str]:
-    """Return the driver capabilities and features by which files and nodes are chosen."""
+    """Return the driver capabilities and features that select files and nodes."""
     return frozenset((*request.driver_capabilities, *request.features))
 
 
@@ -85,9 +86,9 @@ def from_json(
     nodes: tuple[DeviceNode, ...] = (),
     missing_nodes: tuple[tuple[str, tuple[str, ...]], ...] = (),
 ) -> Inventory:
-    """Return the whole inventory with these nodes.
+    """Return the whole inventory, with these nodes.
 
-    Raises LookupError, TypeError, ValueError or AttributeError for another form.
+    Raises LookupError, TypeError, ValueError or AttributeError if the document has another form.
     """
     fields = _fields(document, None)
     return Inventory(**fields, unclaimed=tuple(document["unclaimed"]), nodes=nodes, missing_nodes=missing_nodes)
@@ -122,7 +123,7 @@ def _basis(document: Mapping[str, Any]) -> Basis:
 
 
 def _fields(document: Mapping[str, Any], wanted: frozenset[str] | None) -> dict[str, Any]:
-    """Return the fields of both kinds of inventories, but for nodes; of files those that `wanted` brings, None: all."""
+    """Return the fields of an inventory without nodes; only files that `wanted` brings, None: all."""
     words = [tuple(listed) for listed in document["words"]]
     brought = [wanted is None or not listed or not wanted.isdisjoint(listed) for listed in words]
     libraries = _rows(LIBRARY, document["libraries"], words, brought)
@@ -150,7 +151,7 @@ def _fields(document: Mapping[str, Any], wanted: frozenset[str] | None) -> dict[
 def _rows(
     names: Sequence[str], rows: Iterable[Sequence[Any]], words: Sequence[tuple[str, ...]], brought: Sequence[bool]
 ) -> list[dict[str, Any]]:
-    """Return the fields of the records that are brought, by name."""
+    """Return the fields, by name, of those records that `brought` selects."""
     found = []
     for row in rows:
         at = row[0]

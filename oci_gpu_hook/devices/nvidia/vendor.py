@@ -1,4 +1,4 @@
-"""NVIDIA's room as all others see it: a `devices.vendor.Vendor`, which says what each of these does."""
+"""NVIDIA's `devices.vendor.Vendor`, where each of these functions is described."""
 
 from __future__ import annotations
 
@@ -42,32 +42,32 @@ def devices(inventory: RequestInventory, config: Config) -> tuple[Device, ...]:
 
 
 def of_minors(devices: Sequence[Device], minors: Collection[int]) -> tuple[Device, ...]:
-    """Return the devices whose GPU has one of these minors: the number N of /dev/nvidiaN."""
+    """Return the devices whose GPU has one of these minors, the number N of /dev/nvidiaN."""
     return tuple(device for device in devices if of_nvidia.gpu_of(device).minor in minors)
 
 
 def not_yet(request: Request, inventory: RequestInventory, config: Config) -> str:
-    """Say what of the driver, its nodes and GPUs is missing and may still come."""
+    """Describe what of the driver, its nodes and GPUs is missing and may still come."""
     from oci_gpu_hook.devices.nvidia import not_yet as missing
 
     return missing.of(request, inventory, config)
 
 
 def lost(uuids: Iterable[str], config: Config) -> dict[str, str]:
-    """Return those of the devices that the host has no more, or that the driver has lost, and why."""
+    """Return the devices that the host no longer has, or that the driver has lost, and why."""
     from oci_gpu_hook.devices.nvidia import snapshot
 
     wanted = tuple(uuids)
     try:
         inventory = snapshot.load(config, detailed=any(map(names.of_mig, wanted)))
-    except HookError:  # without a driver all are lost, which is said otherwise
+    except HookError:  # without a driver all are lost, which has an error of its own
         return {}
     found = {}
     known = of_nvidia.of(inventory.gpus)
     for uuid in wanted:
         device = names.find(uuid, known)
         if device is None:
-            found[uuid] = "the host has it no more"
+            found[uuid] = "the host no longer has it"
         elif device.fault:
             found[uuid] = f"the driver has lost it: {device.fault}"
     return found
@@ -81,7 +81,7 @@ def no_profile(profile: str, devices: Sequence[Device]) -> InvalidInput:
 
 
 def running_driver(config: Config) -> str:
-    """Return the version that /proc/driver/nvidia tells, "" where no driver is loaded."""
+    """Return the version in /proc/driver/nvidia, "" if no driver is loaded."""
     from oci_gpu_hook.devices.nvidia import procfs
 
     text = read_text(f"{config.proc_root}/driver/nvidia/version")
@@ -92,7 +92,7 @@ def running_driver(config: Config) -> str:
 
 
 def made_node(path: str, config: Config) -> tuple[int, int] | None:
-    """Return the numbers of an IMEX channel, which the driver numbers by minor; None for what is none."""
+    """Return the numbers of an IMEX channel, whose minor is the channel's number; None for other paths."""
     from oci_gpu_hook.devices.nvidia import procfs
 
     channel = path.removeprefix(device_nodes.IMEX_CHANNEL)

@@ -1,9 +1,8 @@
-"""The volume of nvidia-docker 1: a directory that shows the driver in `lib`, `lib64` and `bin`. Pure.
+"""Makes the volume of nvidia-docker 1: a directory with the driver in `lib`, `lib64` and `bin`. Pure.
 
-Images labelled `com.nvidia.volumes.needed`, and those made for Mesos, look for the driver in /usr/local/nvidia. A hook
-sees no labels, so the container or the configuration asks for the directory. It is made of links, one for each file,
-and not of links to whole directories: those would put the image's other programs and libraries first on its search
-paths.
+Images labelled `com.nvidia.volumes.needed`, and images made for Mesos, look for the driver in /usr/local/nvidia. A hook
+does not see labels, so the container or the configuration asks for the directory. It contains a link for each file.
+Links to whole directories would put the image's other programs and libraries first on its search paths.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ VARIABLE: Final = "OCI_GPU_VOLUME"
 
 
 def asked(what: str, text: str) -> str:
-    """Return the directory that a container asks to find the driver in beside the usual places, "" for none.
+    """Return the additional directory in which a container wants the driver, "" for none.
 
     what: the annotation or variable whose value is `text`. Raises InvalidInput.
     """
@@ -37,11 +36,11 @@ def asked(what: str, text: str) -> str:
     if text in ("0", "false"):
         return ""
     if not text.startswith("/") or os.path.normpath(text) in ("/", "//") or ".." in text.split("/") or "\0" in text:
-        raise InvalidInput(f"{what}={quoted(text)}", "is no absolute path", f"write true, which means {USUAL}")
+        raise InvalidInput(f"{what}={quoted(text)}", "is not an absolute path", f"write true, which means {USUAL}")
     path = "/" + os.path.normpath(text).lstrip("/")
     try:
         size = len(os.fsencode(path))
-    except UnicodeEncodeError:  # half of a surrogate pair, which JSON may hold and no path
+    except UnicodeEncodeError:  # half of a surrogate pair, which is possible in JSON but not in a path
         raise InvalidInput(f"{what}={quoted(text)}", "cannot be a path", f"write true, which means {USUAL}") from None
     if path.count("/") > limits.VOLUME_LEVELS or size > limits.VOLUME_PATH:
         why = f"has more than {limits.VOLUME_LEVELS} directories or {limits.VOLUME_PATH} bytes"
@@ -50,7 +49,7 @@ def asked(what: str, text: str) -> str:
 
 
 def links(volume: str, mounts: Sequence[Mount], libraries: Sequence[Symlink], image: Image) -> list[Symlink]:
-    """Return the links that make the directory `volume`: `lib` is for 32-bit libraries, `lib64` for the others."""
+    """Return the links in the directory `volume`: `lib` is for 32-bit libraries, `lib64` for the others."""
     shown = {image.library_directory: "lib64", "/usr/bin": "bin"}
     if image.library_directory_32:
         shown.setdefault(image.library_directory_32, "lib")

@@ -1,1 +1,1 @@
-"""Mesos: what stands before an agent's mesos-containerizer, and what it puts into a launch."""
+"""Mesos: the program that an agent starts in place of mesos-containerizer, and what it adds to a launch."""

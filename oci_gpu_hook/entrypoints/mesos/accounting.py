@@ -1,4 +1,4 @@
-"""What a container asks for where Mesos has accounted GPUs to it: `gpus:N` and the environment, read together. Pure.
+"""Reads a container's request when Mesos has accounted GPUs to it: `gpus:N` and the environment together. Pure.
 
 | environment | with gpus:N |
 |---|---|
@@ -8,8 +8,8 @@
 | `none` | the driver's files |
 | `void` | nothing |
 
-What Mesos accounts is a task's alone, so it is leased exclusively. A GPU may be late to come back: a task may be
-offered it while the process that had it is still torn down, so a container waits for some seconds.
+Mesos accounts a GPU to one task only, so the lease is exclusive. Mesos may offer a GPU while the process that used it
+is still being torn down, so a container waits for some seconds.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ _REMEDY: Final = "give the task as many `gpus` as it names, or have it name fewe
 
 
 def asks(document: dict[str, Any], gpus: int | None, config: Config) -> bool:
-    """Tell whether the container of a config.json asks for GPUs, and complete its annotations by what Mesos accounts.
+    """Tell whether the container of a config.json asks for GPUs; add what Mesos accounts to its annotations.
 
-    gpus: how many Mesos has given it, None where that is unknown. Raises InvalidInput.
+    gpus: how many Mesos has given it, None if that is unknown. Raises InvalidInput.
     """
     container = _container(document)
     request = parse.parse(container, config)

@@ -1,8 +1,8 @@
-"""What runs in a Mesos container before its own command: `mesos-containerizer attach-gpus BUNDLE`.
+"""The command that runs in a Mesos container before its own: `mesos-containerizer attach-gpus BUNDLE`.
 
-The real helper starts it as root, in the container's namespaces and cgroups, once all mounts of the container are made
-and before it pivots: the host is still `/`, the container lies at launch_info.rootfs. It ends with one line on the
-task's stderr and exit status 1 where the GPUs cannot be attached, and then the helper fails the launch.
+The real helper starts it as root, in the container's namespaces and cgroups, after all mounts of the container are made
+and before it pivots: the host is still `/`, and the container is at launch_info.rootfs. If the GPUs cannot be attached,
+it writes one line to the task's stderr and exits with status 1; then the helper fails the launch.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
 
 
 def run(arguments: Sequence[str], config_path: str) -> int:
-    """Do it; return the exit status."""
+    """Attach the GPUs; return the exit status."""
     from oci_gpu_hook.entrypoints.hook import describe_bug
 
     try:
-        (bundle,) = arguments  # as `door.with_hook` has written them
+        (bundle,) = arguments  # written by `shim.with_hook`
         attach(bundle, config_path)
     except HookError as error:
         complain(str(error))
@@ -54,7 +54,7 @@ def run(arguments: Sequence[str], config_path: str) -> int:
 
 
 def attach(bundle: str, config_path: str) -> None:
-    """Give the container of a bundle the GPUs that it asks for. Raises HookError; then it has none."""
+    """Give the container of a bundle the GPUs that it asks for. If this raises HookError, it has none."""
     started = time.perf_counter()
     config = configs.of_this_user(configs.load(config_path))
     pid = _see_as_the_host_does()
@@ -63,7 +63,7 @@ def attach(bundle: str, config_path: str) -> None:
     container = containers.of_document(document, state)
     request = parse.parse(container, config)
     if request is None:
-        return  # the configuration was changed since, and does not let it ask any more
+        return  # the configuration was changed meanwhile, and no longer lets it ask
 
     from oci_gpu_hook.lifecycle import start
 
@@ -74,16 +74,17 @@ def attach(bundle: str, config_path: str) -> None:
 
 
 def _name(document: object, bundle: str) -> str:
-    """Return the whole name of the bundle's container; a front of an earlier version has written its id alone."""
+    """Return the whole name of the bundle's container; earlier versions have written only its id."""
     annotations = member(document, "annotations", dict, bundle, {})
     return member(annotations, CONTAINER, str, bundle, "") or os.path.basename(bundle)
 
 
 def _see_as_the_host_does() -> int:
-    """Leave the container's mount namespace for a copy of it in which /proc is the host's; return the helper's pid.
+    """Enter a copy of the container's mount namespace in which /proc is the host's; return the helper's pid.
 
-    With a pid namespace Mesos mounts the container's /proc over the host's. Leases and journals are read by others, who
-    know no number of the container's. The copy is as the host's in all else: the helper has not pivoted yet.
+    If there is a pid namespace, Mesos mounts the container's /proc over the host's. But leases and journals are read by
+    other processes, for which pids of the container mean nothing. In all else the copy is like the host: the helper has
+    not pivoted yet.
     """
     try:
         syscalls.unshare(syscalls.CLONE_NEWNS)
@@ -100,7 +101,7 @@ def _see_as_the_host_does() -> int:
 
 
 def _restriction(container: Container) -> Restriction | None:
-    """Return the GPUs that the agent's gpu/nvidia isolator has given the container, None where it is not at work.
+    """Return the GPUs that the agent's gpu/nvidia isolator has given the container, None if it is not active.
 
     Raises HookError.
     """
@@ -121,7 +122,7 @@ def _restriction(container: Container) -> Restriction | None:
 
 
 def _prepared(container: Container, config: Config) -> Container:
-    """Undo what stock Mesos does to a container that gets GPUs, and return the container as it is then."""
+    """Undo what unmodified Mesos does to a container with GPUs, and return the resulting container."""
     from oci_gpu_hook.apply import transaction as applying
     from oci_gpu_hook.apply.process import Process
     from oci_gpu_hook.entrypoints.mesos import volume
@@ -132,7 +133,7 @@ def _prepared(container: Container, config: Config) -> Container:
 
 
 def _close_device_cgroup(container: Container, process: Process, rootfs: Rootfs) -> None:
-    """Take from the container the file by which its root could let it use every device of the host."""
+    """Make read-only the file in which the container's root could allow itself every device of the host."""
     closed = []
     try:
         for number, _parent, _device, _root, place, rest in mount_table.mounts(process.mountinfo()):
@@ -141,7 +142,7 @@ def _close_device_cgroup(container: Container, process: Process, rootfs: Rootfs)
             is_devices = kind == b"cgroup" and b"devices" in options.split(b",")
             if is_devices and point.startswith(container.rootfs + "/"):
                 closed.append(rootfs.resolve(point.removeprefix(container.rootfs)))
-                if syscalls.mount_id(closed[-1]) != number:  # of any other file system, of cgroups too
+                if syscalls.mount_id(closed[-1]) != number:  # covers other file systems as well as cgroups
                     raise ApplyError(quoted(point), "is hidden by another mount", "do not mount over it")
         process.enter()
         try:

@@ -1,8 +1,8 @@
-"""The bundle that stands for a Mesos container: the config.json of the OCI runtime specification, as far as it is read.
+"""Writes a bundle for a Mesos container: those parts of an OCI config.json that this project reads.
 
-It lies in a directory of its own in STATE/mesos for as long as the container lives, for the hook and for `oci-gpu`; the
-next container that asks for GPUs takes away those of containers that are gone. No launch writes to the directory of
-another, whatever its container is called.
+The bundle is kept in a directory of its own in STATE/mesos while the container lives, for the hook and for `oci-gpu`;
+the next container that asks for GPUs removes the bundles of ended containers. No launch writes to another's directory,
+whatever its container's name.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ DIRECTORY: Final = "mesos"
 ANNOTATIONS: Final = "mesos."
 CONTAINER: Final = "mesos.container"
 _MS_BIND: Final = 0x1000  # include/uapi/linux/mount.h
-_NAMED: Final = ("MESOS_FRAMEWORK_ID", "MESOS_EXECUTOR_ID")  # set by the agent, for whoever looks who has which GPU
-_LONGEST_NAME: Final = 190  # bytes of a container's name in that of its directory, which has 255
+_NAMED: Final = ("MESOS_FRAMEWORK_ID", "MESOS_EXECUTOR_ID")  # set by the agent; they show people whose container it is
+_LONGEST_NAME: Final = 190  # bytes of a container's name in its directory's name, which has at most 255
 _ATTEMPTS: Final = 1000
 
 
 def config_of(found: dict[str, Member], cgroup: Cgroup | None) -> dict[str, Any]:
-    """Return the config.json of a launch with a root directory. cgroup: None where it is not known yet."""
+    """Return the config.json of a launch with a root directory. cgroup: None if it is not known yet."""
     environment = launch_info.environment(found)
     annotations = {}
     if cgroup is not None:
@@ -56,7 +56,7 @@ def config_of(found: dict[str, Member], cgroup: Cgroup | None) -> dict[str, Any]
 
 
 def write(document: dict[str, Any], container: str, config: Config) -> str:
-    """Keep a config.json and return its bundle's directory. Raises HookError, OSError."""
+    """Write a config.json, and return its bundle's directory. Raises HookError, OSError."""
     if container in ("", ".", ".."):
         raise InvalidInput("Mesos container", f"{quoted(container)} cannot name it", "see the agent's log")
     data = dump(document)
@@ -71,7 +71,7 @@ def write(document: dict[str, Any], container: str, config: Config) -> str:
         try:
             os.mkdir(directory, 0o700)
             break
-        except FileExistsError:  # of an earlier boot, or of a process that another pid namespace numbers so
+        except FileExistsError:  # left by an earlier boot, or by a process with that pid in another pid namespace
             directory = f"{path}-{number}"
     else:
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
@@ -80,7 +80,7 @@ def write(document: dict[str, Any], container: str, config: Config) -> str:
 
 
 def drop_ended(config: Config) -> None:
-    """Take away the bundles of containers that are gone."""
+    """Remove the bundles of ended containers."""
     directory = state.existing(config.state_dir, DIRECTORY)
     names = os.listdir(directory) if directory else ()
     for name in names:
@@ -92,13 +92,13 @@ def drop_ended(config: Config) -> None:
             os.unlink(path)
             os.rmdir(f"{directory}/{name}")
         except (HookError, OSError, KeyError, TypeError, ValueError):
-            continue  # being written by another launch, or taken away by it; or damaged
+            continue  # another launch is writing or removing it; or it is damaged
 
 
 def _bounding(found: dict[str, Member]) -> list[str]:
-    """Return the container's bounding set, of which only CAP_SYS_ADMIN is ever asked for.
+    """Return the container's bounding set, of which only CAP_SYS_ADMIN is ever used.
 
-    Without linux/capabilities Mesos takes nothing away from a task, and older ones of it set the effective set only.
+    Without its isolator linux/capabilities Mesos removes no capability, and older versions set only the effective set.
     """
     for name in ("bounding_capabilities", "effective_capabilities"):
         value = found[name].value if name in found else None
@@ -109,7 +109,7 @@ def _bounding(found: dict[str, Member]) -> list[str]:
 
 
 def _mounts(found: dict[str, Member], rootfs: str) -> list[dict[str, Any]]:
-    """Return the mounts in the root directory; /proc among them, which the first of two launches has mounted."""
+    """Return the mounts in the root directory, including /proc, which the first of two launches mounts."""
     operations = [each.get("mount") for each in launch_info.list_of(found, "file_operations") if type(each) is dict]
     mounts = [{"destination": "/proc", "type": "proc", "source": "proc", "options": []}]
     for mount in (*launch_info.list_of(found, "mounts"), *operations):

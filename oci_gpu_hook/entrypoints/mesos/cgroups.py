@@ -1,4 +1,4 @@
-"""What a Mesos container's cgroups (v1) say: who it is, and which GPUs the agent's gpu/nvidia isolator has given it.
+"""Reads from a Mesos container's cgroups (v1) its name, and the GPUs that the agent's gpu/nvidia isolator gave it.
 
 Facts of Mesos 1.11. The launcher puts each container into a freezer cgroup before it starts anything in it:
 CGROUPS_ROOT/ID, and for nested ones CGROUPS_ROOT/ROOT/mesos/CHILD. The device cgroup is that of the topmost container,
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 HIERARCHIES: Final = "/sys/fs/cgroup"
 _SEPARATOR: Final = "/mesos/"  # between a container and those nested in it
-_NVIDIA: Final = "195"  # Documentation/admin-guide/devices.txt: also what the isolator takes for granted
+_NVIDIA: Final = "195"  # Documentation/admin-guide/devices.txt; the isolator assumes this number too
 _NO_GPU: Final = (254, 255)  # /dev/nvidia-modeset, /dev/nvidiactl
 
 
 class Cgroup(Record):
-    """Where a container is: its id, its freezer cgroup, and the cgroup of the topmost container that it is part of.
+    """A container's id, its freezer cgroup, and the cgroup of the topmost container that it is nested in.
 
-    Whoever launches a nested container chooses its id, another task's perhaps; `name` is nobody else's.
+    The id of a nested container is chosen by whoever launches it and may be another task's; `name` is unique.
     """
 
     container: str
@@ -37,12 +37,12 @@ class Cgroup(Record):
 
     @property
     def name(self) -> str:
-        """Return the container's whole name as Mesos writes it: PARENT.CHILD, and no id has a dot."""
+        """Return the container's whole name as Mesos writes it, PARENT.CHILD; no id has a dot."""
         return os.path.basename(self.top) + self.path.removeprefix(self.top).replace(_SEPARATOR, ".")
 
 
 def of_process(table: bytes) -> Cgroup:
-    """Return what a /proc/PID/cgroup says. Raises InvalidInput where it is not that of a Mesos container on v1."""
+    """Parse a /proc/PID/cgroup. Raises InvalidInput if it is not that of a Mesos container on v1."""
     for _hierarchy, controllers, name in mount_table.cgroups(table):
         if b"freezer" in controllers and name != b"/":
             path = os.fsdecode(name)
@@ -59,14 +59,14 @@ def of_process(table: bytes) -> Cgroup:
 
 
 def exists(path: str) -> bool:
-    """Tell whether a freezer cgroup is there, and so its container."""
+    """Tell whether a freezer cgroup exists, and so its container."""
     return os.path.isdir(f"{HIERARCHIES}/freezer{path}")
 
 
 def isolated_gpus(directory: int) -> frozenset[int] | None:
     """Return the minors of the GPUs that gpu/nvidia has given to the container of a device cgroup.
 
-    None where that isolator has no hand in it. directory: a descriptor of the topmost container's device cgroup.
+    None if that isolator is not active. directory: a descriptor of the topmost container's device cgroup.
     """
     return read_isolated_gpus(read_file("devices.list", dir_fd=directory).decode("ascii"))
 

@@ -1,4 +1,4 @@
-"""The one line that a Mesos task is shown where its GPUs cannot be attached."""
+"""Writes the one line that a Mesos task is shown if its GPUs cannot be attached."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from oci_gpu_hook.base.errors import one_line
 
 
 def complain(message: str) -> None:
-    """Write the one line of a failure to stderr, which is the task's."""
+    """Write a failure as one line to stderr, which is the task's."""
     streams.say(f"oci-gpu-hook: error: {one_line(message)}")

@@ -1,8 +1,8 @@
-"""What a Mesos agent or executor hands to `mesos-containerizer launch`: protobuf's JSON form of ContainerLaunchInfo.
+"""Reads and changes the input of `mesos-containerizer launch`: protobuf's JSON form of ContainerLaunchInfo.
 
-The agent puts it into a variable, mesos-executor into an argument; where both are, the argument counts, as in Mesos'
-own flags (src/slave/containerizer/mesos/launch.cpp, 3rdparty/stout/include/stout/flags/flags.hpp of Mesos 1.11). It is
-changed by one insertion into its text, so that whatever another version of Mesos has in it stays as it was.
+The agent passes it in a variable, mesos-executor in an argument; if both are present the argument counts, as with
+Mesos' own flags (src/slave/containerizer/mesos/launch.cpp, 3rdparty/stout/include/stout/flags/flags.hpp of Mesos 1.11).
+The only change is one insertion into its text, so members that another version of Mesos adds stay unchanged.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Call(Record):
 
 
 class Place(Record):
-    """Where a flag of a call stands: the index of its argument or of its entry in the environment."""
+    """The place of a flag in a call: the index of its argument or of its entry in the environment."""
 
     by_argument: bool
     index: int
@@ -37,7 +37,7 @@ class Place(Record):
 
 
 class Member(Record):
-    """A member of the launch information: its value, and where that begins and ends in the text."""
+    """A member of the launch information: its value, and the value's span in the text."""
 
     value: Any
     start: int
@@ -45,7 +45,7 @@ class Member(Record):
 
 
 def place_of(flag: bytes, call: Call) -> Place | None:
-    """Return where a flag is set, None where it is not."""
+    """Return the place where a flag is set, None if it is not."""
     sources = ((True, call.arguments, _FLAG + flag + b"="), (False, call.environment, _VARIABLE + flag.upper() + b"="))
     for by_argument, texts, prefix in sources:
         for index in reversed(range(len(texts))):
@@ -55,7 +55,7 @@ def place_of(flag: bytes, call: Call) -> Place | None:
 
 
 def value_at(place: Place, call: Call) -> str:
-    """Return the value of a flag; what is not UTF-8 in it becomes lone surrogates."""
+    """Return the value of a flag; bytes that are not UTF-8 become lone surrogates."""
     texts = call.arguments if place.by_argument else call.environment
     return texts[place.index][len(place.prefix) :].decode("utf-8", "surrogateescape")
 
@@ -73,9 +73,9 @@ def with_value(place: Place, text: str, call: Call) -> Call:
 
 
 def members(text: str) -> dict[str, Member] | None:
-    """Return the members of the launch information by name, None where the text is no JSON object.
+    """Return the members of the launch information by name, None where the text is not a JSON object.
 
-    Of a name that is there twice the last counts, as in Mesos' parser.
+    If a name occurs twice the last one counts, as in Mesos' parser.
     """
     try:
         return dict(_members(text))
@@ -84,7 +84,7 @@ def members(text: str) -> dict[str, Member] | None:
 
 
 def with_command(text: str, found: dict[str, Member], command: str) -> str:
-    """Return the launch information with a command, as JSON, after all others that run before the container's own."""
+    """Return the launch information with a command (JSON) added after all others that precede the container's own."""
     there = found.get(_COMMANDS)
     if there is None or type(there.value) is not list:
         start = text.index("{") + 1
@@ -95,7 +95,7 @@ def with_command(text: str, found: dict[str, Member], command: str) -> str:
 
 
 def environment(found: dict[str, Member]) -> tuple[str, ...]:
-    """Return the container's environment as NAME=VALUE; without secrets, whose values are not there."""
+    """Return the container's environment as NAME=VALUE, without secrets, whose values are absent."""
     variables = _member(found["environment"].value, "variables") if "environment" in found else None
     entries = []
     for variable in variables if type(variables) is list else ():
@@ -106,19 +106,19 @@ def environment(found: dict[str, Member]) -> tuple[str, ...]:
 
 
 def text_of(found: dict[str, Member], name: str) -> str:
-    """Return a member that is a string, "" where it is absent or something else."""
+    """Return a member that is a string, "" if it is absent or not a string."""
     value = found[name].value if name in found else ""
     return value if type(value) is str else ""
 
 
 def list_of(found: dict[str, Member], name: str) -> list[Any]:
-    """Return a member that is a list, [] where it is absent or something else."""
+    """Return a member that is a list, [] if it is absent or not a list."""
     value = found[name].value if name in found else []
     return value if type(value) is list else []
 
 
 def _members(text: str) -> list[tuple[str, Member]]:
-    """Return the members. Not a generator: the scanner's StopIteration would come out of it as another error."""
+    """Return the members. Not a generator, in which the scanner's StopIteration would become another error."""
     scan = json_c.scanner()
     at = _skip(text, 0)
     if text[at] != "{":

@@ -1,4 +1,4 @@
-"""How many GPUs Mesos has given a container: resource `gpus` of the ContainerConfig that its agent has checkpointed.
+"""Reads how many GPUs Mesos has given a container: `gpus` in the ContainerConfig that the agent has checkpointed.
 
 The agent writes RUNTIME_DIR/containers/ID[/containers/ID…]/config before it starts anything in the container: four
 bytes of length in the machine's order, then the message (src/slave/containerizer/mesos/containerizer.cpp,
@@ -29,10 +29,10 @@ _REMEDY: Final = "this version of Mesos may write it in another form; name the G
 
 
 def directory_of_ancestors(container: str) -> str:
-    """Return the runtime directory that a process above this one was started with, "" where none was.
+    """Return the runtime directory with which an ancestor of this process was started, "" if none was.
 
-    For launches by mesos-executor, whose own environment is the task's to choose: the helper above it has the agent's.
-    Nobody can choose a name before the agent has made it up, so that of the container tells which to believe.
+    This is for launches by mesos-executor, whose environment the task chooses; the helper above it has the agent's. The
+    agent makes up the container's name, so nobody can have chosen it before: an ancestor with that name can be trusted.
     """
     found = ""
     pid = os.getppid()
@@ -49,7 +49,7 @@ def directory_of_ancestors(container: str) -> str:
 
 
 def gpus(directory: str) -> int | None:
-    """Return how many GPUs the container of a runtime directory was given; None where its agent says nothing of it.
+    """Return how many GPUs the container of a runtime directory was given; None if the agent does not say.
 
     Raises InvalidInput for a file that cannot be read.
     """
@@ -73,7 +73,7 @@ def read_gpus(data: bytes, what: str) -> int | None:
         resources = _messages(message, _RESOURCES, room)
         amounts = [_amount(resource, room) for resource in resources if _is_gpus(resource, room)]
     except ValueError as error:
-        raise InvalidInput(quoted(what), f"is no container's configuration: {error}", _REMEDY) from None
+        raise InvalidInput(quoted(what), f"is not a container's configuration: {error}", _REMEDY) from None
     total = sum(amounts)
     if not (0 <= total < 1 << 16 and total == int(total)):
         raise InvalidInput(quoted(what), f"gives the container {total} GPUs", "give tasks whole GPUs")
@@ -91,7 +91,7 @@ def _is_gpus(resource: bytes, room: list[int]) -> bool:
 
 
 def _amount(resource: bytes, room: list[int]) -> float:
-    """Return a scalar resource's value. Of a field that is there twice the last counts."""
+    """Return a scalar resource's value. If a field occurs twice the last one counts."""
     amount = 0.0
     for scalar in _messages(resource, _SCALAR, room):
         for number, wire, value in _fields(scalar, room):
@@ -105,9 +105,9 @@ def _messages(data: bytes, wanted: int, room: list[int]) -> Iterator[bytes]:
 
 
 def _fields(data: bytes, room: list[int]) -> Iterator[tuple[int, int, bytes]]:
-    """Yield number, wire type and bytes of each field of a message. Raises ValueError for what is no message.
+    """Yield number, wire type and bytes of each field of a message. Raises ValueError for what is not a message.
 
-    room: how many fields may be read of the whole file, which is counted down.
+    room: how many fields of the file may still be read; it is counted down.
     """
     at = 0
     while at < len(data):
@@ -127,7 +127,7 @@ def _fields(data: bytes, room: list[int]) -> Iterator[tuple[int, int, bytes]]:
         else:
             raise ValueError(f"wire type {wire} at byte {at}")
         if not key >> 3 or end > len(data):
-            raise ValueError(f"a field that is none at byte {at}")
+            raise ValueError(f"not a field at byte {at}")
         yield key >> 3, wire, data[start:end]
         at = end
 

@@ -1,9 +1,9 @@
-"""The door of Mesos agents: `mesos-containerizer …`, which is the real helper in all but one thing.
+"""The helper that Mesos agents start: `mesos-containerizer …`, which adds GPUs and leaves all else to the real helper.
 
-A launch of a container with an image that asks for GPUs gets one more command to run before the container's own; that
-command is `attach`. Every other call, and every launch that is not understood, reaches the real helper byte for byte:
-arguments, environment, descriptors, working directory, signals. The front (front/mesos.c) lets only launches come here.
-Exit status: the real helper's, or 1 with one line on stderr, which is the task's.
+If a container with an image asks for GPUs, a command is added to its launch that runs before the container's own:
+`attach`. Every other call, and every launch that is not understood, reaches the real helper byte for byte: arguments,
+environment, descriptors, working directory, signals. The front (front/mesos.c) passes only launches on to Python. Exit
+status: the real helper's, or 1 with one line on stderr, which is the task's.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _LONGEST_TEXT: Final = 32 * os.sysconf("SC_PAGESIZE") - 1
 
 
 class Launch(Record):
-    """A launch that asks for GPUs: where its information is, and what stands for its container."""
+    """A launch that asks for GPUs: the place of its launch information, and the config.json of its container."""
 
     place: Place
     text: str
@@ -50,7 +50,7 @@ class Launch(Record):
 
 
 def main(arguments: Sequence[str], real_helper: str, front: str, config_path: str) -> NoReturn:
-    """Run as a process that is here for nothing else; launch.write_mesos_front says what `arguments` are."""
+    """Handle a call, and end the process. install.executables.write_mesos_front describes `arguments`."""
     gc.disable()
     streams.fill()
     if arguments[0] == ATTACH:
@@ -70,9 +70,9 @@ def main(arguments: Sequence[str], real_helper: str, front: str, config_path: st
 
 
 def find(call: Call, config_path: str) -> Launch | None:
-    """Return what is to be launched with GPUs, None where the call is the real helper's alone.
+    """Return the launch that asks for GPUs, None if the call is only for the real helper.
 
-    Raises HookError for a container that asks for GPUs in words that cannot be served.
+    Raises HookError if the container asks for GPUs in a way that cannot be served.
     """
     place = launch_info.place_of(b"launch_info", call)
     text = launch_info.value_at(place, call) if place else ""
@@ -96,7 +96,7 @@ def find(call: Call, config_path: str) -> Launch | None:
 
 
 def with_hook(launch: Launch, call: Call, front: str) -> Call:
-    """Return the call with the command that attaches the GPUs, whose bundle is written. Raises HookError."""
+    """Write the bundle, and return the call with the command that attaches the GPUs. Raises HookError."""
     config = configs.of_this_user(launch.config)
     try:
         bundle.drop_ended(config)
@@ -104,7 +104,7 @@ def with_hook(launch: Launch, call: Call, front: str) -> Call:
     except OSError as error:
         what = f"cannot keep the bundle of container {quoted(launch.container)} in {quoted(config.state_dir)}"
         raise ApplyError(what, reason(error), "make room there, or name another directory ([state] dir)") from None
-    # Mesos shows this line in the task's sandbox: no secret in it.
+    # Mesos shows this line in the task's sandbox, so it must contain no secret.
     command = {"shell": False, "value": front, "arguments": [os.path.basename(front), ATTACH, directory]}
     text = launch_info.with_command(launch.text, launch.members, dump(command).decode("ascii"))
     if len(launch.place.prefix) + len(text.encode("utf-8", "surrogateescape")) > _LONGEST_TEXT:
@@ -114,7 +114,7 @@ def with_hook(launch: Launch, call: Call, front: str) -> Call:
 
 
 def _find_or_pass(call: Call, config_path: str) -> Launch | None:
-    """Do what `find` does; a bug in it fails only who may ask, for every container with an image comes here."""
+    """Do what `find` does. Every container with an image comes here, so a bug may fail only those that may ask."""
     try:
         return find(call, config_path)
     except HookError:
@@ -126,7 +126,7 @@ def _find_or_pass(call: Call, config_path: str) -> Launch | None:
 
 
 def _runtime_directory(place: Place, call: Call, cgroup: Cgroup) -> str:
-    """Return the container's runtime directory, in which the agent keeps what it was given."""
+    """Return the container's runtime directory, in which the agent records what it was given."""
     directory = ""
     if place.by_argument:
         directory = resources.directory_of_ancestors(cgroup.container)
@@ -136,14 +136,14 @@ def _runtime_directory(place: Place, call: Call, cgroup: Cgroup) -> str:
 
 
 def _environment(fd: int) -> tuple[tuple[int, ...], tuple[bytes, ...]]:
-    """Return the ignored signals and the environment that the front keeps in a descriptor, and close it."""
+    """Return the ignored signals and the environment, which the front passes in a descriptor, and close it."""
     with open(fd, "rb") as file:
         first, *entries = file.read().split(b"\0")[:-1]
     return tuple(map(int, first.split())), tuple(entries)
 
 
 def _become(real_helper: str, call: Call, ignored: Sequence[int]) -> NoReturn:
-    """Start the real helper in this process, in the state in which this one was started. Raises ApplyError."""
+    """Become the real helper, in the state in which this process was started. Raises ApplyError."""
     from oci_gpu_hook.base import syscalls
 
     signals.restore(ignored)

@@ -1,8 +1,9 @@
-"""/usr/local/nvidia in a Mesos container, where images made for Mesos look for the driver.
+"""Replaces /usr/local/nvidia in a Mesos container, where images made for Mesos look for the driver.
 
-The gpu/nvidia isolator mounts a copy of the driver there that it made when the agent started, and puts it first in
-LD_LIBRARY_PATH: after an upgrade it is a driver that the kernel refuses. It is hidden, and the container is given links
-to the running driver's files in its place (nvidia.volume), as is one that names the place and has nothing there.
+The gpu/nvidia isolator mounts a copy of the driver there, made when the agent started, and puts it first in
+LD_LIBRARY_PATH; after an upgrade the kernel refuses that driver. So the copy is hidden, and the container gets links to
+the running driver's files in its place (devices/nvidia/volume.py). A container whose search paths name the directory
+gets them too if nothing is there.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ if TYPE_CHECKING:
     from oci_gpu_hook.oci.container import Container
 
 _SEARCH_PATHS: Final = ("LD_LIBRARY_PATH=", "PATH=")
-_SIZE: Final = "1048576"  # bytes; links take none of them
+_SIZE: Final = "1048576"  # bytes; links need none of them
 
 
 def replace(container: Container, process: Process, rootfs: Rootfs, config: Config) -> Container:
-    """Hide the isolator's volume, and return the container as one that asks for links there. Raises HookError."""
+    """Hide the isolator's volume, and return the container with a request for links there. Raises HookError."""
     onto = _mounted(rootfs)
     mounted = onto is not None
     if onto is not None:
@@ -45,9 +46,9 @@ def replace(container: Container, process: Process, rootfs: Rootfs, config: Conf
 
 
 def _mounted(rootfs: Rootfs) -> int | None:
-    """Return a descriptor of what is mounted just there, None where nothing is. Raises UnsafeRootfs.
+    """Return a descriptor of the mount at exactly that directory, None if there is none. Raises UnsafeRootfs.
 
-    An image's link there may lead to another mount: over the kernel's files and over the root nothing is hidden.
+    An image's link may lead to another mount; the kernel's files and the root are never hidden.
     """
     fd = rootfs.directory(USUAL)
     if fd is None:
@@ -69,7 +70,7 @@ def _mounted(rootfs: Rootfs) -> int | None:
 
 
 def _is_looked_for(container: Container, rootfs: Rootfs) -> bool:
-    """Tell whether the container's search paths name the place, and nothing is there."""
+    """Tell whether the container's search paths name the directory, and nothing is there."""
     texts = [entry.partition("=")[2] for entry in container.env if entry.startswith(_SEARCH_PATHS)]
     named = any(part == USUAL or part.startswith(USUAL + "/") for text in texts for part in text.split(":"))
     return named and not rootfs.names(USUAL)

@@ -1,1 +1,1 @@
-"""NVIDIA's words of asking: its variables, mounts and names of devices, meant as its own tools mean them."""
+"""NVIDIA's words: its variables, mounts and names of devices, read as NVIDIA's own tools read them."""

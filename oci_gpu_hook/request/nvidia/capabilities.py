@@ -1,4 +1,4 @@
-"""NVIDIA_DRIVER_CAPABILITIES: which parts of the driver a container gets."""
+"""Reads NVIDIA_DRIVER_CAPABILITIES: which parts of the driver a container gets."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def driver_capabilities(
     *,
     legacy: bool,
 ) -> tuple[str, ...]:
-    """Return the capabilities, sorted. The annotation of the name goes before the variable.
+    """Return the capabilities, sorted. The annotation takes precedence over the variable.
 
-    legacy: the image is from before NVIDIA_REQUIRE_CUDA; left unset, it gets every supported capability.
-    Raises InvalidInput for a name that is unknown or that the configuration does not support.
+    legacy: the image is older than NVIDIA_REQUIRE_CUDA; if it sets no capability, it gets every supported one. Raises
+    InvalidInput for a name that is unknown, or that the configuration does not allow.
     """
     key = pod.own_key(container.annotations, ANNOTATION_PREFIX + "capabilities")
     annotation = container.annotations.get(key)
@@ -66,4 +66,4 @@ def _unsupported(name: str, what: str, supported: Sequence[str]) -> InvalidInput
 
     nearest = word(name, (*DRIVER_CAPABILITIES, "all"))
     remedy = f"did you mean {quoted(nearest)}? allowed: {allowed}" if nearest else f"allowed: {allowed}"
-    return InvalidInput(what, f"{quoted(name)} is no driver capability", remedy)
+    return InvalidInput(what, f"{quoted(name)} is not a driver capability", remedy)

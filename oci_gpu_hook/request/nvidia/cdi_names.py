@@ -1,8 +1,8 @@
-"""What the CDI names of NVIDIA's vendors mean here.
+"""The meaning of CDI names whose vendor is NVIDIA.
 
-Classes: those that nvidia-ctk and NVIDIA's Kubernetes device plugin write: gpu, mig, imex-channel, gds, mofed, gdrcopy,
-nvswitch, under nvidia.com and the vendors below it (runtime.nvidia.com, k8s.device-plugin.nvidia.com,
-management.nvidia.com). This project's own is mps, NVIDIA's Multi-Process Service.
+Classes: those that nvidia-ctk and NVIDIA's Kubernetes device plugin write (gpu, mig, imex-channel, gds, mofed, gdrcopy,
+nvswitch) under nvidia.com and the vendors below it (runtime.nvidia.com, k8s.device-plugin.nvidia.com,
+management.nvidia.com). This project adds the class mps, NVIDIA's Multi-Process Service.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ FEATURE_CLASSES: Final = ("gds", "mofed", "nvswitch", "gdrcopy", "mps")
 
 
 def device(name: QualifiedName) -> str:
-    """Return the name as NVIDIA_VISIBLE_DEVICES has it, "" when it is no GPU or MIG device.
+    """Return the device's name in NVIDIA_VISIBLE_DEVICES, "" if it is not a GPU or MIG device.
 
     nvidia-ctk's strategy "type-index" calls GPU 0 `gpu0` and its first MIG device `mig0:0`.
     """
@@ -30,10 +30,10 @@ def device(name: QualifiedName) -> str:
 
 
 def imex_channel(name: QualifiedName) -> str:
-    """Return the IMEX channel that it names, or ""."""
+    """Return the IMEX channel that the name means, or ""."""
     return name.name if name.device_class == "imex-channel" else ""
 
 
 def feature(name: QualifiedName) -> str:
-    """Return the feature that it names ("gds", …), or ""."""
+    """Return the feature that the name means ("gds", …), or ""."""
     return name.device_class if name.device_class in FEATURE_CLASSES else ""

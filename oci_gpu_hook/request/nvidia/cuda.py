@@ -1,4 +1,4 @@
-"""CUDA_VERSION of old images, and what it requires of the driver."""
+"""Reads CUDA_VERSION of old images, which requires a version of the driver."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SUFFIX: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz
 
 
 def major_minor(version: str) -> str:
-    """Return `MAJOR.MINOR` of a version with one to three parts and, at will, `-PRERELEASE` and `+BUILD`.
+    """Return `MAJOR.MINOR` of a version with one to three parts and, optionally, `-PRERELEASE` and `+BUILD`.
 
     Raises InvalidInput.
     """
@@ -44,4 +44,4 @@ def _is_prerelease(text: str) -> bool:
 
 def _no_version(version: str) -> InvalidInput:
     remedy = "write one to three numbers, such as 12.4; NVIDIA_DISABLE_REQUIRE=1 passes over the check"
-    return InvalidInput(f"CUDA_VERSION={quoted(version)}", "is no version of CUDA", remedy)
+    return InvalidInput(f"CUDA_VERSION={quoted(version)}", "is not a version of CUDA", remedy)

@@ -1,4 +1,4 @@
-"""The rules by which NVIDIA reads a list of devices. Pure."""
+"""Reads a list of devices by NVIDIA's rules. Pure."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 def read_list(source: str, what: str, listed: Sequence[str], warnings: list[str]) -> Ask | None:
-    """Read a list of devices as NVIDIA_VISIBLE_DEVICES is read: trimmed items, none of them empty.
+    """Read a list of devices in the form of NVIDIA_VISIBLE_DEVICES: items trimmed, empty ones removed.
 
-    An empty list or `void` anywhere: no GPU container. Else the first of `all` and `none` decides. Else the names,
-    each once. None where the list names IMEX channels or features and no device, which have no use without one.
-    Raises InvalidInput for a name that no device can have.
+    An empty list, or `void` anywhere in it, asks for nothing. Otherwise the first of `all` and `none` decides.
+    Otherwise the result is the names, without duplicates. None if the list has IMEX channels or features but no device,
+    since they are useless without one. Raises InvalidInput for a name that no device can have.
     """
     check_number(len(listed), what)
     if not listed:
@@ -64,7 +64,7 @@ def _tell_unread(word: str, listed: Sequence[str], what: str, meaning: str, warn
 
 
 def _unqualified(listed: Sequence[str], what: str) -> tuple[list[str], tuple[str, ...], tuple[str, ...]]:
-    """Return plain device names, IMEX channels and features, in place of CDI-qualified names. Raises InvalidInput."""
+    """Split a list into plain device names, IMEX channels and features. Raises InvalidInput."""
     names, channels, features = [], [], []
     for item in listed:
         qualified = qualified_name.parse(item)
@@ -80,19 +80,19 @@ def _unqualified(listed: Sequence[str], what: str) -> tuple[list[str], tuple[str
             features.append(feature)
         else:
             remedy = "leave CDI devices of other kinds to the engine's own option (--device, cdi.k8s.io annotations)"
-            raise InvalidInput(what, f"{quoted(item)} is no CDI device of nvidia.com that is known here", remedy)
+            raise InvalidInput(what, f"{quoted(item)} is not a CDI device of nvidia.com that is known here", remedy)
     return names, tuple(channels), tuple(features)
 
 
 def _device_of(qualified: qualified_name.QualifiedName, item: str, what: str) -> str:
     device = cdi_names.device(qualified)
     if device == "void":
-        raise InvalidInput(what, f"{quoted(item)} is no CDI device", "write 'void' alone to ask for nothing")
+        raise InvalidInput(what, f"{quoted(item)} is not a CDI device", "write 'void' alone to ask for nothing")
     return device
 
 
 def _devices(names: Sequence[str], what: str, warnings: list[str]) -> tuple[str, ...]:
-    """Return the names in normal form, each once. Raises InvalidInput."""
+    """Return the names in normal form, without duplicates. Raises InvalidInput."""
     found: dict[str, str] = {}
     for name in names:
         known = normal(name)

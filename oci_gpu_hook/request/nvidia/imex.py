@@ -1,4 +1,4 @@
-"""IMEX channels: by which processes on different nodes of an NVLink domain share memory."""
+"""Reads requests for IMEX channels, by which processes on different hosts of an NVLink domain share memory."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ LARGEST_CHANNEL: Final = (1 << 20) - 1  # the number is the node's minor, which 
 def channels(
     named: Sequence[str], variables: Mapping[str, str], warnings: list[str], *, variables_count: bool
 ) -> tuple[int, ...]:
-    """Return the channel numbers. What mounts and CDI names ask for goes before the variable.
+    """Return the channel numbers. Mounts and CDI names take precedence over the variable.
 
     variables_count: whether policy lets the container ask by variables. `all`, `none` and `void` in the variable
-    give no channel, as in NVIDIA's implementation. Raises InvalidInput for what is no channel.
+    give no channel, as in NVIDIA's implementation. Raises InvalidInput for what is not a channel.
     """
     if named:
         check_number(len(named), "IMEX channels")
@@ -45,7 +45,7 @@ def _numbers(names: Sequence[str], what: str) -> tuple[int, ...]:
         number = digits(name.removeprefix("channel"))
         if number is None or number > LARGEST_CHANNEL:
             remedy = f"write a number or channelN; it must be in the range [0, {LARGEST_CHANNEL}]"
-            raise InvalidInput(what, f"{quoted(name)} is no IMEX channel", remedy)
+            raise InvalidInput(what, f"{quoted(name)} is not an IMEX channel", remedy)
         found[number] = None
         if len(found) > limits.IMEX_CHANNELS:
             why = f"names more than {limits.IMEX_CHANNELS} IMEX channels, which is all that a driver has"

@@ -1,4 +1,4 @@
-"""Volume mounts as a list of devices: those of /dev/null below /var/run/nvidia-container-devices/.
+"""Reads the list of devices that mounts of /dev/null below /var/run/nvidia-container-devices/ make.
 
 Source: NVIDIA's Kubernetes device plugin, `deviceListStrategy: volume-mounts`.
 """
@@ -33,7 +33,7 @@ def from_mounts(mounts: Sequence[BundleMount], warnings: list[str]) -> Ask | Non
             listed += items(name)
     what = f"volume mounts {quoted(','.join(listed))}"
     if len(listed) > 1 and ("none" in listed or "void" in listed):
-        # In a variable the last word on a line may be the image's; mounts are all of one author, who errs.
+        # A variable's words may be the image's and another author's; mounts all have one author, who made a mistake.
         raise InvalidInput(what, "'none' or 'void' stands beside devices", "mount the devices alone, or the word alone")
     return read_list("mounts", what, listed, warnings) if listed else None
 
@@ -44,14 +44,14 @@ def imex_channels(mounts: Sequence[BundleMount]) -> tuple[str, ...]:
 
 
 def _mounted(mounts: Sequence[BundleMount]) -> list[str]:
-    """Return what stands below the root of device mounts, each once."""
+    """Return the names below the root of device mounts, without duplicates."""
     destinations = (_clean(mount.destination) for mount in mounts if _clean(mount.source) == "/dev/null")
     names = [path.removeprefix(MOUNT_ROOT) for path in destinations if path.startswith(MOUNT_ROOT)]
     return list(dict.fromkeys(names))
 
 
 def _mounted_cdi(name: str, warnings: list[str]) -> list[str]:
-    """Return the CDI name that a mount `cdi/vendor/class/name` or `cdi/vendor/class=name` stands for."""
+    """Return the CDI name that a mount `cdi/vendor/class/name` or `cdi/vendor/class=name` means."""
     request = name.removeprefix("cdi/")
     parts = request.split("/", 2)
     if qualified_name.parse(request):
@@ -63,6 +63,6 @@ def _mounted_cdi(name: str, warnings: list[str]) -> list[str]:
 
 
 def _clean(path: str) -> str:
-    """Return a path without `.`, `..` and repeated slashes, as Go's filepath.Clean writes it."""
+    """Return a path without `.`, `..` and repeated slashes, as Go's filepath.Clean does."""
     cleaned = os.path.normpath(path)
     return cleaned[1:] if cleaned.startswith("//") else cleaned

@@ -1,8 +1,8 @@
-"""The names of devices, judged by their form alone; whether this host has such a device is for allocation to say.
+"""Checks names of devices by their form. Allocation checks whether this host has such a device.
 
 Forms: libnvidia-container (src/cli/common.c, select_devices): a GPU's index, its UUID, its PCI bus id; a MIG device's
-UUID, in the old form `MIG-GPU-<uuid>/<gi>/<ci>` too, or `<gpu>:<mig>` by indices. And one that NVIDIA's interface
-lacks: a MIG profile, for any MIG device of that profile.
+UUID, also in the old form `MIG-GPU-<uuid>/<gi>/<ci>`, or `<gpu>:<mig>` by indices. One form is not in NVIDIA's
+interface: a MIG profile, which means any MIG device of that profile.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _OPAQUE: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
 
 
 def normal(text: str) -> str:
-    """Return the name as allocation compares it, "" when the text has none of the forms.
+    """Return the name in the form in which allocation compares it, "" if the text has none of the forms.
 
-    `01` is `1`, `0:6:0` and `0000:00:06.0` are `00000000:00:06.0`; a UUID stays as written, its letter case is free.
+    `01` becomes `1`; `0:6:0` and `0000:00:06.0` become `00000000:00:06.0`. UUIDs keep their letter case.
     """
     index = digits(text)
     if index is not None:
@@ -38,9 +38,9 @@ def is_profile(name: str) -> bool:
 
 
 def is_opaque(text: str) -> bool:
-    """Tell whether a text of no known form still reads as the name of a GPU or MIG device, as `gpu0` and `GPU-1111` do.
+    """Tell whether a text of no known form still looks like a device's name, as `gpu0` and `GPU-1111` do.
 
-    The forms are the driver's to change; only the host can say that it has no such device.
+    A driver may add forms, so only the host can tell that it has no such device.
     """
     lower = text.lower()
     kind, rest = lower[:3], lower[3:]
@@ -74,7 +74,7 @@ def _mig_indices(text: str) -> str:
 
 
 def _bus_id(text: str) -> str:
-    """Return `DOMAIN:BUS:DEVICE[.FUNCTION]` as NVML writes it; a GPU is function 0, whichever was named."""
+    """Return `DOMAIN:BUS:DEVICE[.FUNCTION]` as NVML writes it, always with function 0, which is the GPU."""
     address, dot, function = text.lower().partition(".")
     parts = address.split(":")
     if len(parts) != 3 or (dot and (len(function) != 1 or function not in "01234567")):

@@ -1,4 +1,4 @@
-"""What a misspelt name of a device was probably meant to be. Imported only to word a refusal."""
+"""Suggests corrections of device names. Imported only for an error message."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from typing import Final
 
 _WORDS: Final = ("all", "none", "void")
-_LONGEST_NAME: Final = 256  # characters; longer texts are no slip of a finger
+_LONGEST_NAME: Final = 256  # characters; longer texts are not misspellings
 _LONGEST_RANGE: Final = 64  # more GPUs than any host has
 
 
 def refused(text: str, what: str) -> InvalidInput:
     """Return the error for a name that no device can have. `what` names the variable and its value."""
-    if text.rstrip("/") == MOUNT_ROOT.rstrip("/"):  # what NVIDIA's device plugin sets beside its volume mounts
-        why = "devices are asked for by volume mounts, and none is read as that here"
+    if text.rstrip("/") == MOUNT_ROOT.rstrip("/"):  # NVIDIA's device plugin sets it besides mounts
+        why = "the devices are named by volume mounts, which are not read here"
         remedy = "set accept-nvidia-visible-devices-as-volume-mounts = true in [request] of config.toml, and "
         remedy += f"mount /dev/null at {MOUNT_ROOT}DEVICE"
         return InvalidInput(what, why, remedy)
@@ -30,14 +30,14 @@ def refused(text: str, what: str) -> InvalidInput:
 
 
 def device(text: str) -> str:
-    """Return what to write in place of a name that no device can have, "" when there is no telling."""
+    """Return a correction of a name that no device can have, "" if there is none."""
     bare = "".join(character for character in text if character.isalnum() or character in "-:./,; ").strip()
     if bare.lower() in _WORDS:
         return bare.lower()
     if text.strip() == "*":
         return "all"
     if bare[:1] == "-" and digits(bare[1:]) is not None:
-        return "none"  # what CUDA_VISIBLE_DEVICES=-1 means
+        return "none"  # the meaning of CUDA_VISIBLE_DEVICES=-1
     first, dash, last = bare.partition("-")
     low, high = digits(first.strip()), digits(last.strip())
     if dash and low is not None and high is not None and low <= high < low + _LONGEST_RANGE:
@@ -49,7 +49,7 @@ def device(text: str) -> str:
 
 
 def _of_index(lower: str) -> str:
-    """Return the index that `gpu0` or `nvidia0` means to say."""
+    """Return the index that `gpu0` or `nvidia0` probably means."""
     for prefix in ("/dev/nvidia", "nvidia", "gpu-", "gpu"):
         if lower.startswith(prefix) and (index := digits(lower.removeprefix(prefix))) is not None:
             return str(index)

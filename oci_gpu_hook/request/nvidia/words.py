@@ -1,4 +1,4 @@
-"""NVIDIA's words as the rest of the room knows them: a `request.vendor.Words`, which says what each of these does."""
+"""NVIDIA's `request.vendor.Words`, where each of these functions is described."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 IMEX_CHANNELS: Final = "NVIDIA_IMEX_CHANNELS"
 VISIBLE_DEVICES: Final = "NVIDIA_VISIBLE_DEVICES"
 _REQUIREMENT: Final = "NVIDIA_REQUIRE_"
-_JETPACK: Final = "NVIDIA_REQUIRE_JETPACK"  # not a requirement but an option of Tegra
+_JETPACK: Final = "NVIDIA_REQUIRE_JETPACK"  # an option of Tegra, not a requirement
 _DISABLE_REQUIRE: Final = "NVIDIA_DISABLE_REQUIRE"
 
 read_list = device_list.read_list
 
 
 def serves(name: QualifiedName) -> bool:
-    """Tell whether a name is that of a GPU, a MIG device, an IMEX channel or a feature."""
+    """Tell whether a name means a GPU, a MIG device, an IMEX channel or a feature."""
     return bool(cdi_names.device(name) or cdi_names.imex_channel(name) or cdi_names.feature(name))
 
 
 def is_applied(variables: Mapping[str, str], warnings: list[str]) -> bool:
-    """Tell whether the variable is what a CDI specification of NVIDIA's leaves once the engine has applied it."""
+    """Tell whether the variable has the value that NVIDIA's CDI specifications set when an engine applies them."""
     if variables.get(VISIBLE_DEVICES) != "void":
         return False
     warnings.append(f"{VISIBLE_DEVICES}='void': the engine has applied the CDI annotations; nothing is added")
@@ -49,7 +49,7 @@ def from_mounts(mounts: Sequence[BundleMount], warnings: list[str]) -> Ask | Non
 
 
 def said(variables: Mapping[str, str], config: Config) -> Said:
-    """Return what the swarm variables say, else NVIDIA_VISIBLE_DEVICES, else what an old CUDA image implies."""
+    """Return what swarm variables say, otherwise NVIDIA_VISIBLE_DEVICES, otherwise what an old CUDA image implies."""
     swarm = [name for name in config.swarm_resource if name in variables]
     present = swarm or [name for name in (VISIBLE_DEVICES,) if name in variables]
     listed = [item for name in present for item in items(variables[name])]
@@ -99,12 +99,12 @@ def _imex_channels(
 
 
 def _is_legacy_image(variables: Mapping[str, str]) -> bool:
-    """Tell whether the image is from before NVIDIA_REQUIRE_CUDA: such images ask by CUDA_VERSION alone."""
+    """Tell whether the image is older than NVIDIA_REQUIRE_CUDA: such images ask only by CUDA_VERSION."""
     return bool(variables.get("CUDA_VERSION")) and not variables.get("NVIDIA_REQUIRE_CUDA")
 
 
 def _requirements(variables: Mapping[str, str], warnings: list[str], *, legacy: bool) -> tuple[str, ...]:
-    """Return the values of NVIDIA_REQUIRE_*, and what CUDA_VERSION of an old image requires. Raises InvalidInput."""
+    """Return the values of NVIDIA_REQUIRE_*, and what an old image's CUDA_VERSION requires. Raises InvalidInput."""
     disable = variables.get(_DISABLE_REQUIRE, "")
     if boolean(disable):
         return ()
@@ -124,7 +124,7 @@ def _requirements(variables: Mapping[str, str], warnings: list[str], *, legacy: 
 
 
 def _mig_access(variable: str, container: Container, variables: Mapping[str, str], warnings: list[str]) -> str | None:
-    """Return the value of NVIDIA_MIG_CONFIG_DEVICES or its like. Raises InvalidInput in an unprivileged container."""
+    """Return the value of a variable for managing MIG devices. Raises InvalidInput if the container is unprivileged."""
     value = variables.get(variable, "")
     if not value:
         return None
@@ -137,7 +137,7 @@ def _mig_access(variable: str, container: Container, variables: Mapping[str, str
 
 
 def _features(named: tuple[str, ...], variables: Mapping[str, str], warnings: list[str]) -> tuple[str, ...]:
-    """Return the features that CDI names or NVIDIA_GDS=enabled and its like ask for."""
+    """Return the features that CDI names, or variables such as NVIDIA_GDS=enabled, ask for."""
     found = []
     for feature in cdi_names.FEATURE_CLASSES:
         variable = f"NVIDIA_{feature.upper()}"

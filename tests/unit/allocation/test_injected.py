@@ -43,7 +43,7 @@ def test_both_are_held_and_not_in_each_others_way(ask):
     for _ in range(2):  # hooks of two stages, or the runtime and the hook
         assert ask("a", count=1, exclusive=True) == [0]
         assert ask("a", "1", source=IN_THE_BUNDLE) == [1]
-    assert ask("a", "0", source=IN_THE_BUNDLE) == [0], "its own exclusive lease is no obstacle"
+    assert ask("a", "0", source=IN_THE_BUNDLE) == [0], "its own exclusive lease is not an obstacle"
     held = {lease.injected: ([device.uuid for device in lease.devices], lease.counted) for lease in ask.leases()}
     assert held == {False: (["GPU-0"], True), True: (["GPU-0"], False)}
     assert ask("b", count=2, exclusive=True) == [1, 2]
@@ -52,7 +52,7 @@ def test_both_are_held_and_not_in_each_others_way(ask):
 def test_what_another_has_exclusively_is_refused_in_words_of_its_own(ask):
     ask("a", "0", exclusive=True)
     with pytest.raises(
-        Busy, match=r"GPU 0 \(GPU-0\), which the engine has put into this container, is not to be had: "
+        Busy, match=r"GPU 0 \(GPU-0\), which the engine has put into this container, is not available: "
     ):
         ask("b", "0", source=IN_THE_BUNDLE)
 

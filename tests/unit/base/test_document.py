@@ -54,7 +54,7 @@ def _refuse(name):
         (b"{", "is not JSON"),
         (b'{"a":1,}', "is not JSON"),
         (b"{} x", "Extra data"),
-        (b"NaN", "NaN is no JSON value"),
+        (b"NaN", "NaN is not a JSON value"),
         (b'"\xff"', "not UTF-8 at byte 1"),
         (b"[" * 100_000, "nested too deeply"),
         (b'{"a":' * 100_000, "nested too deeply"),

@@ -205,9 +205,9 @@ class TestTrust:
     @pytest.mark.parametrize(
         ("trouble", "why"),
         [
-            ("link", "is no regular file"),
-            ("fifo", "is no regular file"),
-            ("directory", "is no regular file"),
+            ("link", "is not a regular file"),
+            ("fifo", "is not a regular file"),
+            ("directory", "is not a regular file"),
             ("group", "could be written by others"),
             ("others", "could be written by others"),
             ("large", "is larger than 4 bytes"),

@@ -91,7 +91,7 @@ def test_a_refusal_of_the_hook_is_there_with_its_container(tmp_path, listen):
     receive = listen("JOURNAL")
     assert refuse(tmp_path) == 1
     fields = dict(line.split("=", 1) for line in receive().splitlines())
-    assert fields["MESSAGE"].startswith("io.oci-gpu-hook.count='nonsense': is no whole number")
+    assert fields["MESSAGE"].startswith("io.oci-gpu-hook.count='nonsense': is not a whole number")
     assert (fields["SYSLOG_IDENTIFIER"], fields["CONTAINER_ID_FULL"]) == ("oci-gpu-hook", "c")
 
 
@@ -106,4 +106,4 @@ def test_what_is_asked_for_wrongly_is_in_the_file_as_well(tmp_path, listen):
     assert refuse(tmp_path, f'[log]\nfile = "{tmp_path}/log"\n') == 1
     (line,) = map(json.loads, (tmp_path / "log").read_text().splitlines())
     assert (line["event"], line["level"], line["container"]) == ("refused", "error", "c")
-    assert "is no whole number" in line["reason"]
+    assert "is not a whole number" in line["reason"]

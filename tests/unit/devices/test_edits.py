@@ -118,7 +118,7 @@ def test_a_node_that_says_all_of_itself_needs_no_node_on_the_host(tmp_path):
     ("fields", "why"),
     [
         ({"host_path": "/nonexistent"}, "No such file"),
-        ({"host_path": "/etc/passwd"}, "is no device node"),
+        ({"host_path": "/etc/passwd"}, "is not a device node"),
         ({"host_path": "/dev/null", "type": "b"}, "is of type c, and b is said"),
         ({"host_path": "/dev/null", "major": 2}, "has the major number 1, and 2 is said"),
         ({"host_path": "/dev/null", "type": "c", "minor": 9}, "has the minor number 3, and 9 is said"),
@@ -132,7 +132,7 @@ def test_a_node_that_contradicts_the_host_is_refused(fields, why):
 def test_a_link_is_no_device_node(tmp_path):
     """As for CDI's library: a link may lead elsewhere by the time the container is made."""
     os.symlink("/dev/null", tmp_path / "link")
-    with pytest.raises(DriverError, match="is no device node"):
+    with pytest.raises(DriverError, match="is not a device node"):
         filled(DeviceNode(path="/dev/x", host_path=str(tmp_path / "link")))
 
 

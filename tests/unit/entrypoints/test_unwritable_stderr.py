@@ -40,7 +40,7 @@ def test_the_runtime_s_log_has_the_refusal(tmp_path, bundle, stderr, form):
     options = ("--log", log, "--log-format", form, "create", "--bundle", bundle, "c1", "/bin/true")
     assert run(STDERR[stderr], RUNTIME, *options) == 1
     (line,) = log.read_text().splitlines()
-    assert "oci-gpu-runtime: error: io.oci-gpu-hook.count='nonsense': is no whole number" in line
+    assert "oci-gpu-runtime: error: io.oci-gpu-hook.count='nonsense': is not a whole number" in line
     if form == "json":
         assert json.loads(line)["level"] == "error"
 

@@ -194,9 +194,9 @@ def test_interpreter_of_a_virtual_environment_is_resolved():
 
 
 def test_real_runtime_is_never_ourselves(laid, monkeypatch, tmp_path):
-    with pytest.raises(HookError, match="no OCI runtime"):
+    with pytest.raises(HookError, match="is not an OCI runtime"):
         programs.find_real_runtime(laid.runtime)
-    with pytest.raises(HookError, match="no OCI runtime"):
+    with pytest.raises(HookError, match="is not an OCI runtime"):
         programs.find_real_runtime("/nonexistent/runc")
     path = tmp_path / "bin"
     path.mkdir()

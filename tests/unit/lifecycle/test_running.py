@@ -11,5 +11,5 @@ from oci_gpu_hook.lifecycle import running
 
 @pytest.mark.parametrize("name", ["9" * 5000, "7" * 200, "\u0663", "\u00b2", "-1", "0", "/", "a\0b", "../1"])
 def test_odd_names_are_no_container(tmp_path, name):
-    with pytest.raises(InvalidInput, match="is no running container"):
+    with pytest.raises(InvalidInput, match="is not a running container"):
         running.named(name, Config(state_dir=str(tmp_path)))

@@ -36,7 +36,7 @@ def _given(case, name, default=None):
 
 
 def _document(case):
-    """Return a blackbox case's config.json, {} where it is no object."""
+    """Return a blackbox case's config.json, {} where it is not an object."""
     return _given(case, "config_json") or {}
 
 
@@ -102,7 +102,7 @@ BETTER = (
         lambda case, theirs: _without(theirs, "", "none"),
     ),
     Row(
-        "A mount beside the directory of device mounts (`…/nvidia-container-devices-other/0`) is no request.",
+        "A mount beside the directory of device mounts (`…/nvidia-container-devices-other/0`) is not a request.",
         lambda case, theirs: any(
             mount.get("destination", "").startswith(f"{bundles.MOUNTS}-") for mount in _document(case).get("mounts", [])
         ),
@@ -149,7 +149,7 @@ BETTER = (
         _by_annotation,
     ),
     Row(
-        "CDI devices of other vendors in annotations, and what is no CDI name, are left to the engine, with a warning.",
+        "CDI devices of other vendors in annotations, and other texts, are left to the engine, with a warning.",
         lambda case, theirs: case["kind"] in ("annotation_devices", "cdi_device_requests") and _foreign(case),
         lambda case, theirs: NO_GPU,
         "is not served here",

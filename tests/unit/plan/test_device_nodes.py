@@ -64,7 +64,7 @@ def paths(request, inventory, *granted, warnings=None):
 def test_groups_that_a_node_needs(given, expected):
     found = given["node"]
     if "mode" not in found or found.get("type") == "symlink":
-        return  # what is stat'ed on the host has a mode, and is no link
+        return  # what is stat'ed on the host has a mode, and is not a link
     one = DeviceNode(path="/dev/x", host_path="/dev/x", major=1, minor=1, file_mode=int(found["mode"], 8), uid=0,
                      gid=found["gid"])  # fmt: skip
     assert list(groups([one])) == expected["gids"]

@@ -80,7 +80,7 @@ def test_without_a_group_s_right_no_group_is_advised():
     assert "--group-add" not in warning
 
 
-RANGES = ((200000, 65536),)
+RANGES = ((200000, 65536, 0),)
 
 
 @pytest.mark.parametrize(
@@ -110,3 +110,10 @@ def test_a_user_namespace_without_the_group_is_told_what_the_host_can_do():
     (warning,) = node_access.warnings(user(201000, mapped_gids=RANGES, mapped_uids=RANGES), [node(0o660)])
     assert "the container's user namespace has no such group: " in warning
     assert "NVreg_DeviceFileMode=0666" in warning
+
+
+def test_a_group_that_a_user_namespace_has_is_named_as_it_is_called_there():
+    ranges = ((100000, 1000, 0), (200000, 65536, 1000))
+    (warning,) = node_access.warnings(user(201000, mapped_gids=ranges, mapped_uids=ranges), [node(0o660, gid=200044)])
+    assert "add the group 1044, which is 200044 on the host, to the container's process (--group-add 1044, " in warning
+    assert "oci-gpu-runtime" not in warning, "which adds none in a user namespace"

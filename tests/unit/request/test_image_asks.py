@@ -79,7 +79,9 @@ def test_what_the_image_says_is_its_own(store):
     request, warnings = read(box, "warn")
     assert request.devices == ("all",)
     (warning,) = warnings
-    assert warning.startswith("NVIDIA_VISIBLE_DEVICES='all' is what the image says; who starts the container may not")
+    assert warning.startswith(
+        "NVIDIA_VISIBLE_DEVICES='all' is what the image says; the person who starts the container may not"
+    )
     request, (warning,) = read(box, "no")
     assert request is None
     assert warning.startswith("GPUs asked for by NVIDIA_VISIBLE_DEVICES='all' are not given: it is what the image says")

@@ -52,7 +52,7 @@ def test_a_wait_is_cut_to_what_the_host_allows_and_says_so(longest, asked, wait)
 
 
 def test_a_wait_that_is_none_is_refused_whatever_the_host_allows():
-    with pytest.raises(InvalidInput, match="is no time"):
+    with pytest.raises(InvalidInput, match="is not a time"):
         parse.read(container(["OCI_GPU_COUNT=1", "OCI_GPU_WAIT=soon"]), Config(allocation_longest_wait=5))
 
 

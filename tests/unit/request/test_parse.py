@@ -54,7 +54,7 @@ class TestCount:
 
     @pytest.mark.parametrize("text", ["s", "-1s", "1.5m", "1d", "1h30m", "٣s", "1000000000s", "1 s"])
     def test_what_is_no_time(self, text):
-        with pytest.raises(InvalidInput, match=r"io.oci-gpu-hook.wait=.* is no time"):
+        with pytest.raises(InvalidInput, match=r"io.oci-gpu-hook.wait=.* is not a time"):
             of(count="1", wait=text)
 
     @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ class TestCount:
 
     @pytest.mark.parametrize("value", ["two", "-1", "1.5", "1 2", "9" * 5000])
     def test_that_is_no_number_is_an_error(self, value):
-        with pytest.raises(InvalidInput, match="is no whole number"):
+        with pytest.raises(InvalidInput, match="is not a whole number"):
             of(count=value)
 
     def test_of_nought_asks_for_no_gpu(self):
@@ -150,7 +150,7 @@ class TestRefinements:
 
     @pytest.mark.parametrize("text", ["40gib", "4.5GiB", "GiB", "-1GiB", "40 Gigabytes", "\u0664GiB"])
     def test_memory_that_is_none(self, text):
-        with pytest.raises(InvalidInput, match="is no amount of memory"):
+        with pytest.raises(InvalidInput, match="is not an amount of memory"):
             of(count="1", memory=text)
 
     def test_memory_needs_a_count(self):
@@ -210,7 +210,7 @@ class TestSources:
 
     @pytest.mark.parametrize("name", ["nvidia.com/gpu", "nvidia.com=0", "nvidia.com/gpu="])
     def test_half_a_cdi_name_of_nvidia_is_an_error(self, name):
-        with pytest.raises(InvalidInput, match="is no CDI name"):
+        with pytest.raises(InvalidInput, match="is not a CDI name"):
             parse(container(annotations={"cdi.k8s.io/a": name}), Config())
 
     def test_features_and_channels_without_a_gpu_give_nothing(self):

@@ -27,7 +27,7 @@ def test_the_refusal_of_what_the_device_plugin_sets_names_the_key(value, mounts,
         assert request
         assert request.devices == ("GPU-1",)
         return
-    with pytest.raises(InvalidInput, match=f"devices are asked for by volume mounts.*; set {KEY} = true in"):
+    with pytest.raises(InvalidInput, match=f"the devices are named by volume mounts.*; set {KEY} = true in"):
         parse.parse(asks, Config(accept_volume_mounts=accepted))
 
 

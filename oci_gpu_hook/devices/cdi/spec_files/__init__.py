@@ -1,1 +1,1 @@
-"""Reading specification files: text, fields, rules, directories. Not on a container's way."""
+"""Reads specification files: text, fields, rules, directories. No container's start imports this."""

@@ -1,8 +1,8 @@
-"""The specification files of this host, and which of them a device comes from. Not on a container's way.
+"""Finds the specification files of this host, and the file that a device comes from. No container's start imports this.
 
-Source: Container Device Interface 1.1.0, SPEC.md, and pkg/cdi/cache.go: every *.json and *.yaml in the directories; a
-device of a later directory goes before that of an earlier one; one that two files of one directory have is nobody's.
-A file that is broken fails nothing but what only it has.
+Source: Container Device Interface 1.1.0, SPEC.md, and pkg/cdi/cache.go: all *.json and *.yaml in the directories are
+read. A device in a later directory overrides one in an earlier directory; a device that two files of one directory have
+is not available. A broken file affects only devices that no other file has.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MOST_FILES: Final = limits.CDI_SPECS
 
 
 class SpecFile(Record):
-    """A file that is read for specifications: the one in it, or what is wrong, a sentence each."""
+    """A file that was read: its specification, or sentences that say what is wrong."""
 
     path: str
     specification: Specification | None
@@ -48,10 +48,10 @@ class Provided(Record):
 
 
 class Registry(Record):
-    """What the directories have.
+    """The contents of all directories.
 
-    files: in the order in which they were read. problems: of directories. devices: by qualified name. conflicts:
-    qualified names that several files of one directory have, and those files: nobody gets these devices.
+    files: in the order in which they were read. problems: with directories. devices: by qualified name. conflicts:
+    qualified names that several files of one directory have, and those files; these devices are not available.
     """
 
     files: tuple[SpecFile, ...]
@@ -61,7 +61,7 @@ class Registry(Record):
 
 
 def read(directories: Iterable[str]) -> Registry:
-    """Return what the directories have, the earlier ones less weighty."""
+    """Read the directories; later ones take precedence."""
     files: list[SpecFile] = []
     problems: list[str] = []
     devices: dict[str, Provided] = {}
@@ -89,15 +89,15 @@ def _provided(file: SpecFile) -> list[Provided]:
 
 
 def why_untrusted(path: str) -> str:
-    """Return why a file is not believed, "" where only root or this user can have put it there as it is.
+    """Return why a file is not trusted, "" if only root or this user can have written it.
 
-    Every directory above it counts: who can rename in one of them can put another file in its place.
+    All directories above the file count, because a user who can rename entries in one of them can replace the file.
     """
     real = os.path.realpath(path)
     try:
         found = os.lstat(real)
         if not stat.S_ISREG(found.st_mode):
-            return "is no regular file"
+            return "is not a regular file"
         if not trust.is_trusted(found):
             return f"could be written by others (owner {found.st_uid}, mode {found.st_mode & 0o7777:04o})"
         while real != "/":
@@ -112,12 +112,12 @@ def why_untrusted(path: str) -> str:
 
 
 def _keeps_others_files(found: os.stat_result) -> bool:
-    """Tell whether a directory that others write keeps them from files of root's (sticky, as /tmp and /nix/store)."""
+    """Tell whether a directory that others can write protects root's files (sticky, like /tmp and /nix/store)."""
     return found.st_uid in (0, os.geteuid()) and bool(found.st_mode & stat.S_ISVTX)
 
 
 def _once(directories: Iterable[str]) -> list[str]:
-    """Return the directories, each once: /var/run is /run under another name. Of several names the last counts."""
+    """Return the directories without duplicates (/var/run is /run under another name); the last name counts."""
     found: dict[tuple[int, int], str] = {}
     for directory in directories:
         try:
@@ -134,7 +134,7 @@ def _paths(directory: str, problems: list[str]) -> list[str]:
     try:
         names = sorted(name for name in os.listdir(directory) if name.endswith(reading.SUFFIXES))
     except NotADirectoryError:
-        problems.append(f"{quoted(directory)} is no directory")
+        problems.append(f"{quoted(directory)} is not a directory")
         return []
     except OSError as error:
         problems.append(f"{quoted(directory)} cannot be read: {reason(error)}")
@@ -150,7 +150,7 @@ def _file(path: str) -> SpecFile:
     if untrusted:
         return SpecFile(path=path, specification=None, problems=(f"{quoted(path)} is not read: {untrusted}",))
     try:
-        # Without waiting for a writer, should a pipe have taken the file's place.
+        # Opened without waiting for a writer, in case the file was replaced by a FIFO.
         data = read_file(path, text.LARGEST, flags=os.O_NONBLOCK)
     except OSError as error:
         return SpecFile(path=path, specification=None, problems=(f"{quoted(path)}: {reason(error)}",))

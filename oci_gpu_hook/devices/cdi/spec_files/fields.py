@@ -1,7 +1,7 @@
-"""The fields of a specification: a tree of nodes becomes typed values, or a list of everything that is wrong with it.
+"""Turns the tree of a specification into typed values, or into a list of everything that is wrong with it.
 
-What a field may be is CDI's schema (schema/defs.json) and what its own library decodes: numbers and truth values where
-text is asked for are taken as they are written; an unknown field is an error, as a misspelt one would else be lost.
+The fields follow CDI's schema (schema/defs.json) and its own library: numbers and truth values in place of text are
+taken as they are written. An unknown field is an error, because a misspelt one would otherwise be lost.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
     Fields: TypeAlias = Map[str, "Read"]  # by name
-    Read: TypeAlias = Callable[[Node, str, list[Problem]], Any]  # a node at a place; what is wrong is added to the list
+    Read: TypeAlias = Callable[[Node, str, list[Problem]], Any]  # reads a node at a place, adds problems
 
 UINT32: Final = (0, 2**32 - 1)
 INT64: Final = (-(2**63), 2**63 - 1)
@@ -34,7 +34,7 @@ _FALSE: Final = ("false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF
 
 
 def specification(root: Node) -> tuple[Specification | None, tuple[Problem, ...]]:
-    """Return the specification, None where a field that it needs is missing or of a wrong type, and what is wrong."""
+    """Return the specification and what is wrong; None if a required field is missing or has a wrong type."""
     problems: list[Problem] = []
     found: Specification | None = _SPECIFICATION(root, "", problems)
     return found, tuple(problems)
@@ -104,9 +104,9 @@ def _annotations(node: Node, place: str, problems: list[Problem]) -> dict[str, s
 
 
 def _object(fields: Fields, required: tuple[str, ...], make: Callable[[dict[str, Any]], Any]) -> Read:
-    """Return what reads a mapping of just these fields; null is as good as none of them.
+    """Return a reader of a mapping with these fields; null counts as an empty mapping.
 
-    make: is given the fields by CDI's names where nothing is wrong; where something is, the value is None.
+    make: gets the fields by CDI's names if nothing is wrong; otherwise the value is None.
     """
 
     def read(node: Node, place: str, problems: list[Problem]) -> Any:

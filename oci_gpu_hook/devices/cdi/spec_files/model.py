@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class SpecDevice(Record):
-    """A device of a specification: its name (the part of the qualified name behind "=") and the edits it brings."""
+    """A device in a specification: its name (the part of the qualified name after "=") and its edits."""
 
     name: str
     annotations: Mapping[str, str]
@@ -20,7 +20,7 @@ class SpecDevice(Record):
 
 
 class Specification(Record):
-    """A specification. edits: what a container gets once, whichever of the devices it gets."""
+    """A specification. edits: what a container gets once, with any of the devices."""
 
     cdi_version: str
     kind: str
@@ -30,9 +30,10 @@ class Specification(Record):
 
 
 class Problem(Record):
-    """Something wrong in a specification file.
+    """A problem in a specification file.
 
-    line: counted from 1; 0 where it is in no line. place: the field, as "devices[1].containerEdits.mounts[0].hostPath".
+    line: counted from 1; 0 if the problem is not in a line. place: the field, as
+    "devices[1].containerEdits.mounts[0].hostPath".
     """
 
     line: int

@@ -1,4 +1,4 @@
-"""A specification file: read, checked against all rules, with the line of whatever is wrong."""
+"""Reads a specification file, and checks it against all rules, with the line of each problem."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from oci_gpu_hook.devices.cdi.spec_files.model import Specification
     from oci_gpu_hook.devices.cdi.spec_files.text import Node
 
-SUFFIXES: Final = (".json", ".yaml")  # what engines read in the directories for specifications
+SUFFIXES: Final = (".json", ".yaml")  # the files that engines read in directories of specifications
 _INDEX: Final = re.compile(r"\[(\d+)\]")
 
 
 class Reading(Record):
-    """What a file holds: a specification, or what is wrong with it, in the order of its lines."""
+    """The result of reading a file: a specification, or its problems in the order of lines."""
 
     specification: Specification | None
     problems: tuple[Problem, ...]
@@ -41,7 +41,7 @@ def parse(data: bytes, *, is_json: bool) -> Reading:
 
 
 def _line(root: Node, place: str) -> int:
-    """Return the line of a field; where the file has no such field, that of what it would be in."""
+    """Return the line of a field; if the file has no such field, that of the enclosing one."""
     node = root
     rest = place
     while rest:
@@ -53,7 +53,7 @@ def _line(root: Node, place: str) -> int:
 
 
 def _below(node: Node, rest: str) -> tuple[Node | None, str]:
-    """Return the node that the first step of a place leads to, and the steps behind it."""
+    """Return the node that the first step of a place leads to, and the remaining steps."""
     if isinstance(node, text.Mapping):
         rest = rest.removeprefix(".")
         for key, value in sorted(node.pairs, key=lambda pair: -len(pair[0].text)):  # annotations' keys have dots

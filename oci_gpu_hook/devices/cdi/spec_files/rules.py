@@ -1,4 +1,4 @@
-"""The rules that a specification must keep beside the types of its fields.
+"""The rules for specifications beyond the types of their fields.
 
 Source: Container Device Interface 1.1.0, SPEC.md, and what its library refuses (pkg/cdi/spec.go, device.go,
 container-edits.go, pkg/parser/parser.go, internal/validation/k8s).
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Broken: TypeAlias = tuple[str, str]  # the place of a field, and what is wrong with it
 
 HOOK_NAMES: Final = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
-LARGEST_ANNOTATIONS: Final = 256 * 1024  # bytes of all keys and values together
+LARGEST_ANNOTATIONS: Final = 256 * 1024  # bytes of all keys and values
 LONGEST_CLOS_ID: Final = 4095  # bytes
 _KIND_PART: Final = re.compile(r"[A-Za-z](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?")
 _DEVICE_NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.:-]*[A-Za-z0-9])?")
@@ -37,7 +37,7 @@ _LONGEST_KEY_NAME: Final = 63
 
 
 def broken(specification: Specification) -> Iterator[Broken]:
-    """Return what breaks a rule, in the order of the specification."""
+    """Return the violations of rules, in the order of the specification."""
     yield from _version(specification)
     yield from _kind(specification.kind)
     yield from _annotations(specification.annotations, "annotations")
@@ -47,7 +47,7 @@ def broken(specification: Specification) -> Iterator[Broken]:
     for number, device in enumerate(specification.devices):
         place = f"devices[{number}]"
         if not _DEVICE_NAME.fullmatch(device.name):
-            why = "is no device name: letters, digits and _-.: with a letter or digit at both ends"
+            why = "is not a device name: letters, digits and _-.: with a letter or digit at both ends"
             yield f"{place}.name", f"{quoted(device.name)} {why}"
         elif device.name in seen:
             yield f"{place}.name", f"{quoted(device.name)} is the name of devices[{seen[device.name]}] too"
@@ -80,16 +80,16 @@ def _kind(kind: str) -> Iterator[Broken]:
     for part, text in (("vendor", vendor), ("class", device_class)):
         if not _KIND_PART.fullmatch(text):
             why = "letters, digits and _-. with a letter in front and a letter or digit at the end"
-            yield "kind", f"{quoted(text)} is no {part}: {why}"
+            yield "kind", f"{quoted(text)} is not a {part}: {why}"
 
 
 def _annotations(annotations: Mapping[str, str], place: str) -> Iterator[Broken]:
     for key in annotations:
         prefix, slash, name = key.lower().rpartition("/")
         if slash and not (_SUBDOMAIN.fullmatch(prefix) and len(prefix) <= _LONGEST_SUBDOMAIN):
-            yield f"{place}.{key}", f"{quoted(prefix)} before the slash is no DNS name"
+            yield f"{place}.{key}", f"{quoted(prefix)} before the slash is not a DNS name"
         if not _KEY_NAME.fullmatch(name) or len(name) > _LONGEST_KEY_NAME:
-            why = f"is no name of at most {_LONGEST_KEY_NAME} letters, digits and _-."
+            why = f"is not a name of at most {_LONGEST_KEY_NAME} letters, digits and _-."
             yield f"{place}.{key}", f"{quoted(name)} {why}"
     size = sum(len(key.encode()) + len(value.encode()) for key, value in annotations.items())
     if size > LARGEST_ANNOTATIONS:
@@ -122,9 +122,9 @@ def _device_node(node: DeviceNode, place: str) -> Iterator[Broken]:
     if node.host_path:
         yield from _path(node.host_path, f"{place}.hostPath")
     if node.type not in _NODE_TYPES:
-        yield f"{place}.type", f"{quoted(node.type)} is no type of a node; those are b, c, u and p"
+        yield f"{place}.type", f"{quoted(node.type)} is not a type of node; the types are b, c, u and p"
     if node.permissions != NO_PERMISSIONS and node.permissions.strip("rwm"):
-        why = f"is no permissions; those are letters of rwm, or {NO_PERMISSIONS}"
+        why = f"is not a set of permissions, which is some of the letters rwm, or {NO_PERMISSIONS}"
         yield f"{place}.permissions", f"{quoted(node.permissions)} {why}"
 
 
@@ -142,7 +142,10 @@ def _net_devices(devices: Iterable[NetDevice], place: str) -> Iterator[Broken]:
 
 def _hook(hook: Hook, place: str) -> Iterator[Broken]:
     if hook.hook_name not in HOOK_NAMES:
-        yield f"{place}.hookName", f"{quoted(hook.hook_name)} is no hook; those are {', '.join(HOOK_NAMES)}"
+        yield (
+            f"{place}.hookName",
+            f"{quoted(hook.hook_name)} is not the name of a hook; the names are {', '.join(HOOK_NAMES)}",
+        )
     yield from _path(hook.path, f"{place}.path")
     yield from _env(hook.env, f"{place}.env")
 
@@ -160,7 +163,7 @@ def _intel_rdt(intel_rdt: IntelRdt, place: str) -> Iterator[Broken]:
     if name == "/":
         return
     if len(name.encode()) > LONGEST_CLOS_ID or name in (".", "..") or "/" in name or "\n" in name:
-        yield f"{place}.closID", f"{quoted(name)} is no file name"
+        yield f"{place}.closID", f"{quoted(name)} is not a file name"
 
 
 def _path(path: str, place: str) -> Iterator[Broken]:

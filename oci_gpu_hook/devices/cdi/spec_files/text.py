@@ -1,7 +1,7 @@
-"""The text of a specification file, YAML or JSON, as a tree of nodes that know their line. Not on a container's way.
+"""Parses a specification file, YAML or JSON, into a tree of nodes with their lines. No container's start imports this.
 
-Time and memory are bounded by the size of the text, the depth of the tree, and the number of nodes after aliases are
-followed (an alias stands for all that its anchor holds, so a few lines can stand for billions of nodes).
+Time and memory are limited by the size of the text, the depth of the tree, and the number of nodes after the expansion
+of aliases (an alias means everything in its anchor, so a few lines could mean billions of nodes).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class Unreadable(Exception):
-    """The text is no YAML or JSON, or too much of it; `problem` says where and why."""
+    """The text is not YAML or JSON, or too much of it; `problem` says where and why."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(str(problem))
@@ -36,25 +36,25 @@ class Unreadable(Exception):
 
 
 class Node(Record):
-    """A node of the tree, and the line on which it begins."""
+    """A node of the tree, and the line where it begins."""
 
     line: int
 
     @property
     def kind(self) -> str:
-        """Return what messages call the node."""
+        """Return a description of the node for messages."""
         raise NotImplementedError
 
 
 class Scalar(Node):
-    """A text. plain: without quotation marks, so that it may mean a number, a truth value or null."""
+    """A scalar. plain: it has no quotation marks, so it may mean a number, a truth value or null."""
 
     text: str
     plain: bool
 
     @property
     def is_null(self) -> bool:
-        """Tell whether it stands for nothing."""
+        """Tell whether it means null."""
         return self.plain and self.text in ("", "~", "null", "Null", "NULL")
 
     @property
@@ -75,7 +75,7 @@ class Sequence(Node):
 
 
 class Mapping(Node):
-    """Pairs of a key and its value; no key stands twice."""
+    """Pairs of key and value, without duplicate keys."""
 
     pairs: tuple[tuple[Scalar, Node], ...]
 
@@ -95,7 +95,7 @@ def read(data: bytes, *, is_json: bool) -> Node:
         raise _unreadable(data.count(b"\n", 0, error.start) + 1, f"is not UTF-8 at byte {error.start}") from None
     if is_json:
         _check_json(text)
-        text = text.replace("\t", " ")  # white space to JSON, forbidden by YAML; in strings JSON has it only as \t
+        text = text.replace("\t", " ")  # white space in JSON but forbidden in YAML; JSON strings can have it only as \t
     try:
         return _tree(yaml.parse(text, Loader=_LOADER))
     except yaml.YAMLError as error:
@@ -105,7 +105,7 @@ def read(data: bytes, *, is_json: bool) -> Node:
 
 
 def _check_json(text: str) -> None:
-    """Raise Unreadable for what is no JSON: YAML, as which it is read for its lines, allows more."""
+    """Raise Unreadable for text that is not JSON. It is read as YAML, which tells line numbers and allows more."""
     try:
         json.loads(text, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
@@ -117,7 +117,7 @@ def _check_json(text: str) -> None:
 
 
 def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is no JSON value")
+    raise ValueError(f"{name} is not a JSON value")
 
 
 def _tree(events: Iterable[Any]) -> Node:
@@ -142,15 +142,15 @@ def _tree(events: Iterable[Any]) -> Node:
 
 
 class _Builder:
-    """The tree as far as it is built: nodes that have begun, with what is in them so far, and anchors."""
+    """The tree under construction: open nodes, with their contents so far, and anchors."""
 
     def __init__(self) -> None:
         self.root: Node | None = None
         self._documents = 0
         self._open: list[tuple[yaml.CollectionStartEvent, int, list[Node]]] = []
-        self._inside = [0]  # how many nodes each open one has, aliases followed; the first is for the document
+        self._inside = [0]  # the number of nodes in each open node, aliases expanded; the first is the document's
         self._total = 0
-        self._anchors: dict[str, tuple[Node, int]] = {}  # and how many nodes each holds
+        self._anchors: dict[str, tuple[Node, int]] = {}  # with the number of nodes in each
 
     def begin_document(self, line: int) -> None:
         self._documents += 1
@@ -167,7 +167,7 @@ class _Builder:
         event, line, inside = self._open.pop()
         node = _mapping(line, inside) if isinstance(event, yaml.MappingStartEvent) else _sequence(line, inside)
         size = self._inside.pop()
-        self._total -= size  # `add` counts them again, as part of this one
+        self._total -= size  # `add` counts them again as part of this node
         self.add(node, size + 1, event.anchor, line)
 
     def repeat(self, anchor: str | None, line: int) -> None:
@@ -198,7 +198,7 @@ def _mapping(line: int, inside: list[Node]) -> Mapping:
     seen: set[str] = set()
     for key, value in zip(inside[::2], inside[1::2], strict=True):
         if not isinstance(key, Scalar):
-            raise _unreadable(key.line, "a key is no text")
+            raise _unreadable(key.line, "a key is not text")
         if key.text in seen:
             raise _unreadable(key.line, f"the key {quoted(key.text)} stands twice")
         seen.add(key.text)
@@ -207,7 +207,7 @@ def _mapping(line: int, inside: list[Node]) -> Mapping:
 
 
 def _joined(text: str) -> str:
-    r"""Return the text with surrogate pairs joined: JSON writes what is beyond U+FFFF as two \u."""
+    r"""Join surrogate pairs in a text: JSON writes characters beyond U+FFFF as two \u escapes."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace") if not text.isascii() else text
 
 

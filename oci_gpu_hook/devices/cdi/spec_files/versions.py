@@ -1,4 +1,4 @@
-"""The versions of CDI, and the lowest that has all that is in a specification.
+"""The versions of CDI, and the lowest version that a specification needs.
 
 Source: Container Device Interface 1.1.0, specs-go/version.go, and the list of changes in SPEC.md.
 """
@@ -14,21 +14,21 @@ if TYPE_CHECKING:
     from oci_gpu_hook.devices.edits import ContainerEdits
 
 KNOWN: Final = ("0.1.0", "0.2.0", "0.3.0", "0.4.0", "0.5.0", "0.6.0", "0.7.0", "0.8.0", "1.0.0", "1.1.0")
-_FIRST: Final = "0.3.0"  # readers know none before it
+_FIRST: Final = "0.3.0"  # readers do not know earlier ones
 
 
 def normalized(version: str) -> str:
-    """Return the version without the "v" that it may begin with."""
+    """Return the version without a leading "v"."""
     return version.removeprefix("v")
 
 
 def is_at_least(version: str, other: str) -> bool:
-    """Tell whether a known version is another or a later one."""
+    """Tell whether a known version is not earlier than another."""
     return KNOWN.index(version) >= KNOWN.index(other)
 
 
 def required(specification: Specification) -> tuple[str, str]:
-    """Return the lowest version that has all of a specification, and the field or form because of which."""
+    """Return the lowest version that a specification needs, and the field or form that needs it."""
     found = (_FIRST, "")
     for version, because in _needs(specification):
         if KNOWN.index(version) > KNOWN.index(found[0]):

@@ -1,4 +1,4 @@
-"""A specification on paper, as engines read it: YAML or JSON."""
+"""Writes a specification as YAML or JSON."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def write(specification: Specification, form: str) -> str:
 
 
 def to_json(specification: Specification) -> dict[str, Any]:
-    """Return the JSON form of CDI 1.1.0; what is unsaid does not stand in it."""
+    """Return the JSON form of CDI 1.1.0, without members that have no value."""
     document: dict[str, Any] = {"cdiVersion": specification.cdi_version, "kind": specification.kind}
     if specification.annotations:
         document["annotations"] = dict(specification.annotations)

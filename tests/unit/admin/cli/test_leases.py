@@ -163,7 +163,7 @@ def test_of_two_that_live_and_have_one_id_the_process_tells_which_is_meant(host,
 def test_releasing_what_holds_nothing_is_an_error_that_names_the_holders(host, capsys):
     assert host("release", "zzz") == 1
     assert capsys.readouterr().err == (
-        f"oci-gpu: error: container 'zzz': has no lease; those have: '{LONG}', 'b\\x1b[31m', 'c'\n"
+        f"oci-gpu: error: container 'zzz': has no lease; these have one: '{LONG}', 'b\\x1b[31m', 'c'\n"
     )
 
 

@@ -193,7 +193,7 @@ def test_paths_that_lead_nowhere_are_found(make_host, tmp_path):
     host = make_host({"driver_root": f"{tmp_path}/no", "log_file": f"{tmp_path}/logs/log"})
     Path(host.config_path).write_text("")
     named = found(configuration, host, ERROR)
-    assert named[0] == f"[driver] root names '{tmp_path}/no', which is no directory"
+    assert named[0] == f"[driver] root names '{tmp_path}/no', which is not a directory"
     assert found(configuration, host, WARNING) == [f"the log '{tmp_path}/logs/log' cannot be written"]
 
 

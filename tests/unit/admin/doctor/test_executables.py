@@ -23,7 +23,7 @@ def found(host, *severities):
 
 def test_executables_that_are_not_laid(laid):
     directory, host = laid
-    assert found(host, NOTE, WARNING, ERROR) == [f"{directory}/oci-gpu-hook is not laid"]
+    assert found(host, NOTE, WARNING, ERROR) == [f"{directory}/oci-gpu-hook is not installed"]
 
 
 def test_executables_that_are_laid_run(laid):

@@ -201,9 +201,9 @@ def test_hooks_d_goes_in_and_out(root, oci_gpu, engine):
 
 BAD: dict[str, tuple[Any, ...]] = {
     "not JSON": (docker.FILE, "{not json", "docker", "dockerd reads"),
-    "a list": (docker.FILE, "[]", "docker", "no JSON object"),
+    "a list": (docker.FILE, "[]", "docker", "not a JSON object"),
     "a key twice": (docker.FILE, '{"a": 1, "a": 2}', "docker", "'a' twice"),
-    "runtimes of another type": (docker.FILE, '{"runtimes": []}', "docker", "no object"),
+    "runtimes of another type": (docker.FILE, '{"runtimes": []}', "docker", "not a JSON object"),
     "another oci-gpu": (docker.FILE, '{"runtimes": {"oci-gpu": {"path": "/other"}}}', "docker", "another runtime"),
     "not UTF-8": (docker.FILE, b'{"a": "\xff"}', "docker", "not UTF-8"),
     "not TOML": (containerd.FILE, "version = ", "containerd", "not TOML"),
@@ -305,7 +305,7 @@ def test_no_runc_and_no_crun(monkeypatch, capsys, tmp_path):
 def test_a_hooks_directory_that_is_not_there(root, oci_gpu):
     status, _, complaint = oci_gpu("install", "podman", "--hooks-directory", "/etc/containers/oci/hooks.d")
     assert status == 1
-    assert "is no directory" in complaint
+    assert "is not a directory" in complaint
 
 
 def test_nvidias_hook_is_never_replaced(root, oci_gpu):
@@ -377,7 +377,7 @@ def test_json_members(text, path):
     inner = document
     for key in path[:-1]:
         if not isinstance(inner.setdefault(key, {}), dict):
-            with pytest.raises(ValueError, match="no JSON object"):
+            with pytest.raises(ValueError, match="not a JSON object"):
                 json_text.with_member(text, path, [1])
             return
         inner = inner[key]

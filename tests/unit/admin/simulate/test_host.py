@@ -185,7 +185,7 @@ class TestReplacing:
         assert installed == ["590.48.01" if side == "libraries" else "580.159.04"]
 
     def test_upgrade_of_no_host_is_refused(self, tmp_path):
-        with pytest.raises(InvalidInput, match="is no simulated host"):
+        with pytest.raises(InvalidInput, match="is not a simulated host"):
             upgrade(str(tmp_path), "590.48.01")
 
     def test_a_directory_with_something_else_is_left_alone(self, tmp_path):
@@ -201,7 +201,7 @@ class TestReplacing:
 
     def test_a_file_is_no_directory(self, tmp_path):
         (tmp_path / "file").touch()
-        with pytest.raises(SimulationError, match="is no directory"):
+        with pytest.raises(SimulationError, match="is not a directory"):
             plain(tmp_path / "file")
 
     def test_what_a_killed_run_left_is_cleared(self, tmp_path):

@@ -70,7 +70,7 @@ def test_one_that_is_changed_is_found_and_put_back_alone(container, how):
     ("given", "words"),
     [
         ((1, 9), "given as 1:9: the host's is 1:3 now; restart"),
-        (None, "given as 1:3: the host has it no more; restart"),
+        (None, "given as 1:3: the host no longer has it; restart"),
     ],
 )
 def test_what_has_changed_on_the_host_needs_a_restart(container, given, words):

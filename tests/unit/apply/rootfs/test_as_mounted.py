@@ -101,6 +101,13 @@ def test_what_is_missing_of_a_destination_is_there(mounted, bundle):
     assert not (bundle / "rootfs/opt").exists()
 
 
+@pytest.mark.parametrize("destination", ["/none/x/../../usr/bin", "/usr/./bin/", "/none/../usr/none/../bin/."])
+def test_dots_lead_back_from_what_is_missing(mounted, destination):
+    rootfs = mounted((destination, "volume", "", ()))
+    assert rootfs.exists("/usr/bin/data")
+    assert rootfs.is_volume("/usr/bin")
+
+
 def test_a_later_mount_hides_an_earlier_one(mounted):
     rootfs = mounted(("/run", "volume", "", ()), ("/run", "tmpfs", "tmpfs", ()))
     assert not rootfs.exists("/run/data")

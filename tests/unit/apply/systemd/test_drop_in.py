@@ -271,7 +271,7 @@ class TestRemove:
 
     @pytest.mark.parametrize("name", ["../../etc.scope", "/etc/passwd", "a.slice", "", ".scope", "a/b.service"])
     def test_what_names_no_unit_is_refused(self, host, name):
-        with pytest.raises(ApplyError, match="no name of a unit"):
+        with pytest.raises(ApplyError, match="is not a name of a unit"):
             systemd.remove(name, str(host))
 
     def test_a_link_in_place_of_the_directory_is_not_followed(self, host, tmp_path_factory):

@@ -146,7 +146,7 @@ class TestAnswers:
 
 @pytest.mark.parametrize("head", [b"GET / HTTP/1.1\r\n", b"l\2\0\2" + bytes(12), b"\0" * 16, b"l\2\0\1" + b"\xff" * 12])
 def test_what_is_no_message_is_refused(head):
-    with pytest.raises(ValueError, match="it said"):
+    with pytest.raises(ValueError, match="it sent"):
         message.size(head)
 
 

@@ -341,7 +341,7 @@ def test_errors_of_a_file_name_it(tmp_path, compiled):
 
 
 def test_a_path_with_a_nul_byte_is_an_error(compiled):
-    with pytest.raises(ConfigError, match="is no path"):
+    with pytest.raises(ConfigError, match="is not a valid path"):
         load("/etc/\0")
 
 

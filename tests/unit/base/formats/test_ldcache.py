@@ -59,7 +59,7 @@ def order(name: str) -> tuple[int, ...]:
 
 
 def numbers(name: str) -> list[int]:
-    """Return the numbers in a name as C ints. Where they are large, glibc's difference of them is no order."""
+    """Return the numbers in a name as C ints. Where they are large, glibc's difference of them is not an order."""
     return [abs((int(digits) + 2**31) % 2**32 - 2**31) for digits in re.findall("[0-9]+", name)]
 
 

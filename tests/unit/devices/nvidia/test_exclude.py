@@ -10,13 +10,18 @@ import pytest
 
 from oci_gpu_hook.admin.doctor import gpus as examination
 from oci_gpu_hook.admin.doctor.model import Host
+from oci_gpu_hook.admin.simulate.host import make
 from oci_gpu_hook.allocation import select
+from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.base.config.model import Config
 from oci_gpu_hook.base.config.toml import parse as read_toml
 from oci_gpu_hook.base.errors import AllocationError, ConfigError
 from oci_gpu_hook.devices.nvidia import devices as of_nvidia
-from oci_gpu_hook.devices.nvidia import names
+from oci_gpu_hook.devices.nvidia import for_request, names, vendor
+from oci_gpu_hook.devices.nvidia.image_facts import ImageFacts
 from oci_gpu_hook.devices.nvidia.model import Gpu, Inventory, MigDevice
+from oci_gpu_hook.oci.image import Image
+from oci_gpu_hook.plan import plan
 from oci_gpu_hook.request.model import Request
 
 SCHEMA = Path(__file__).parents[4] / "schemas" / "config.schema.json"
@@ -84,6 +89,19 @@ def test_a_refusal_says_what_is_kept_out():
         select.choose(request(count=1, memory=1 << 40), of_nvidia.of(GPUS, ("A100-SXM4-80GB",)), [])
 
 
+def test_all_of_which_nothing_is_left_is_told_so(tmp_path):
+    host = make(str(tmp_path / "host"), gpus=2)
+    config = configs.load(host.config)
+    inventory = for_request.get(request("all"), config).inventory
+    image = Image(libc="glibc", library_directory="/usr/lib64", of_vendor=ImageFacts())
+    kept_out = config.replace(allocation_exclude=("0", "1"))
+    for asked, excluding, expected in ((("all",), kept_out, True), ((), kept_out, False), (("all",), config, False)):
+        devices = select.choose(request(*asked), vendor.devices(inventory, excluding), [])
+        made = plan.make(request(*asked), inventory, devices, image, excluding)
+        assert bool(made.unmet) == expected, made.warnings
+        assert not expected or "[allocation] exclude keeps each one of this host out of it" in made.unmet[0]
+
+
 def test_the_key_takes_indices_uuids_and_products():
     text = f'[allocation]\nexclude = [0, "1", "{UUID}", " NVIDIA T400 4GB "]\n'
     assert read_toml(text).allocation_exclude == ("0", "1", UUID, "NVIDIA T400 4GB")
@@ -109,6 +127,6 @@ def test_doctor_says_what_is_kept_out_and_what_is_no_gpu():
     said = {finding.what: finding.severity for finding in found if "exclude" in finding.what}
     assert said == {
         "[allocation] exclude keeps GPU 0 out of `all` and of counts": "ok",
-        "[allocation] exclude: 'RTX 6000' is none of this host's GPUs": "warning",
+        "[allocation] exclude: 'RTX 6000' is not one of this host's GPUs": "warning",
         "[allocation] exclude keeps GPU 3 out of `all` and of counts": "ok",
     }

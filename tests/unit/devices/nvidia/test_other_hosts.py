@@ -38,6 +38,17 @@ def node(tmp_path, path):
 HOSTS: dict[str, tuple[Callable[[str], Any], str, str]] = {
     "wsl": (lambda root: node(root, "/dev/dxg"), "this is WSL 2, ", "nvidia-ctk cdi generate`"),
     "jetson": (lambda root: node(root, "/dev/nvmap"), "this is a Jetson (Tegra), ", "--mode=csv"),
+    "jetson-by-its-gpu": (lambda root: node(root, "/dev/nvgpu/igpu0/ctrl"), "this is a Jetson (Tegra), ", "--mode=csv"),
+    "habana": (
+        lambda root: pci(root, "0x1da3", "habanalabs", kind="0x120000"),
+        "the PCI bus has no NVIDIA GPU, only GPUs of Habana; ",
+        "start the container on a host with NVIDIA GPUs",
+    ),
+    "no-gpu-at-all": (
+        lambda root: pci(root, "0x8086", "e1000e", kind="0x020000"),
+        "and the PCI bus has no GPU; ",
+        "start the container on a host with NVIDIA GPUs",
+    ),
     "jetson-by-device-tree": (
         lambda root: trees.write(
             f"{root}/sys/firmware/devicetree/base/compatible", b"nvidia,p3768-0000\0nvidia,tegra234\0"
@@ -47,19 +58,19 @@ HOSTS: dict[str, tuple[Callable[[str], Any], str, str]] = {
     ),
     "amd": (
         lambda root: node(root, "/dev/kfd"),
-        "the host's GPUs are AMD's, behind /dev/kfd; ",
+        "the host's GPUs are AMD's (/dev/kfd); ",
         "amd-ctk cdi generate",
     ),
     "amd-and-nvidia": (
         lambda root: (node(root, "/dev/kfd"), pci(root, "0x10de")),
-        "the host's AMD GPUs are behind /dev/kfd, and nothing drives its NVIDIA GPU at 0000:1b:00.0; ",
+        "the host has AMD GPUs (/dev/kfd), and no driver for its NVIDIA GPU at 0000:1b:00.0; ",
         "for NVIDIA's install its driver",
     ),
-    "nouveau": (lambda root: pci(root, "0x10de", "nouveau"), "is nouveau's, which computes nothing", "reboot"),
-    "vfio": (lambda root: pci(root, "0x10de", "vfio-pci"), "is vfio-pci's", "virtual machine that has it"),
+    "nouveau": (lambda root: pci(root, "0x10de", "nouveau"), "is driven by nouveau, which cannot run CUDA", "reboot"),
+    "vfio": (lambda root: pci(root, "0x10de", "vfio-pci"), "is bound to vfio-pci", "virtual machine that has it"),
     "none": (
         lambda root: (pci(root, "0x8086"), pci(root, "0x10de", kind="0x040300", address="0000:01:00.1")),
-        "on the PCI bus is no GPU of NVIDIA's, only of Intel; ",
+        "the PCI bus has no NVIDIA GPU, only GPUs of Intel; ",
         "start the container on a host with NVIDIA GPUs",
     ),
     "hidden": (
@@ -105,4 +116,4 @@ def test_plan_info_and_doctor_say_the_same(tmp_path, capsys):
         else:
             said += [finding["why"] for finding in json.loads(captured.out) if finding["check"] == "driver"]
     assert len(said) == 2
-    assert all("this is WSL 2, whose GPUs are Windows'" in text for text in said)
+    assert all("this is WSL 2, where Windows has the GPUs" in text for text in said)

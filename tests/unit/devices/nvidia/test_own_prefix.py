@@ -110,6 +110,19 @@ def test_everything_in_one_directory_as_the_installer_unpacks_it(tmp_path):
     assert (files["/usr/bin/nvidia-smi"], warnings) == (f"{flat}/nvidia-smi", [])
 
 
+def test_multiarch_directories_in_a_prefix(tmp_path):
+    config, root = made(tmp_path, layout="own-prefix")
+    prefix = root / "opt/driver"
+    (prefix / "lib").mkdir(parents=True)
+    (root / PREFIX / "lib64").rename(prefix / "lib/x86_64-linux-gnu")
+    (root / PREFIX / "lib").rename(prefix / "lib/i386-linux-gnu")
+    (root / PREFIX / "bin").rename(prefix / "bin")
+    config = config.replace(library_search_paths=("/opt/driver/lib/x86_64-linux-gnu",))
+    files, warnings = given(config, "compute", "utility", "compat32")
+    assert (files["/usr/bin/nvidia-smi"], warnings) == (f"{prefix}/bin/nvidia-smi", [])
+    assert files["/usr/lib/libcuda.so.580.159.04"] == f"{prefix}/lib/i386-linux-gnu/libcuda.so.580.159.04"
+
+
 @pytest.mark.parametrize("directory", ["home/kubernetes/bin/nvidia", "var/lib/nvidia"])
 def test_container_optimized_os_needs_no_configuration(tmp_path, directory):
     config, root = made(tmp_path, layout="own-prefix")
@@ -199,6 +212,8 @@ SCRIPTS = {
     "beside, of Nix": ('#! /nix/store/x/bin/bash -e\nexec -a "$0" x\n', "usr/bin/.nvidia-smi-wrapped"),
     "diverted": ("#!/bin/sh\nexec nvidia-smi.distrib\n", "usr/bin/nvidia-smi.distrib"),
     "by its path": ('#!/bin/sh\nexec "/opt/own/nvidia-smi" "$@"\n', "opt/own/nvidia-smi"),
+    "by a default": ('#!/bin/sh\nexec ${SMI:-/usr/libexec/nvidia-smi} "$@"\n', "usr/libexec/nvidia-smi"),
+    "of Python": ('#!/usr/bin/env python3\nos.execv("/opt/own/nvidia-smi", sys.argv)\n', "opt/own/nvidia-smi"),
     "by another name": ("#!/bin/sh\nLD_LIBRARY_PATH=/x /srv/nvidia-smi-580 $@\n", "srv/nvidia-smi-580"),
 }  # fmt: skip
 
@@ -245,8 +260,8 @@ def with_interpreter(path):
     [
         (b"#!/bin/sh\nexec somewhere-else\n", "is a script or no program at all"),
         (b"", "is a script or no program at all"),
-        (shared_object("i386"), "is a program of another machine"),
-        (shared_object("riscv64"), "is a program of another machine"),
+        (shared_object("i386"), "is a program for another machine"),
+        (shared_object("riscv64"), "is a program for another machine"),
         (with_interpreter("/nix/store/abc/lib/ld-linux-x86-64.so.2"), "needs the loader '/nix/store/abc/lib/ld-linux"),
     ],
 )
@@ -262,7 +277,17 @@ def test_what_would_not_run_is_not_given_and_named(tmp_path, content, why):
     assert given(config, "compute")[1] == []
     smi.unlink()
     smi.write_bytes(real)
+    smi.chmod(0o755)
     assert given(config, "utility")[0]["/usr/bin/nvidia-smi"] == str(smi)
+
+
+def test_a_program_that_may_not_be_run_is_not_given_and_named(tmp_path):
+    config, root = made(tmp_path)
+    smi = root / "usr/bin/nvidia-smi"
+    smi.chmod(0o644)
+    files, (warning,) = given(config, "utility")
+    assert "/usr/bin/nvidia-smi" not in files
+    assert warning.startswith(f"nvidia-smi is given to no container: '{smi}' is not executable for everybody: chmod")
 
 
 def test_a_usual_loader_is_no_trouble(tmp_path):
@@ -281,7 +306,10 @@ def test_another_program_that_is_a_script_is_named_too(tmp_path):
 # 32-bit libraries of which the ld cache knows nothing
 
 
-@pytest.mark.parametrize("directory", ["usr/lib32", "usr/lib/i386-linux-gnu", "usr/lib", "run/opengl-driver-32/lib"])
+@pytest.mark.parametrize(
+    "directory",
+    ["usr/lib32", "lib32", "usr/lib32/nvidia", "usr/lib/i386-linux-gnu", "usr/lib", "run/opengl-driver-32/lib"],
+)
 def test_32_bit_libraries_are_looked_for_where_they_usually_are(tmp_path, directory):
     config, root = made(tmp_path, layout="lib64")
     libraries = sorted((root / "usr/lib").glob("lib*.so*"))
