@@ -106,7 +106,7 @@ def test_a_refusal_is_the_hooks(front, plain_bundle, simulated, interpreters):
     (bundle.rootfs / "usr/bin/nvidia-smi").mkdir(parents=True)
     done = front.run(bundle)
     assert done.status != 0
-    assert said_of_hook(done, "nvidia-smi")
+    assert said_of_hook(done, "container path /usr/bin/nvidia-smi: ")
     assert "prestart" not in interpreters()
     assert leases(simulated) == []
     assert waiting(simulated) == []
