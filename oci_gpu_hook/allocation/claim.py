@@ -37,7 +37,7 @@ def serve(
     for lease in table.leases:
         if not _is_own(lease, claim):
             others.append(lease)
-        elif own is None and lease.injected == injected:
+        elif own is None and lease.injected == injected and _is_of_kind(lease, request.kind):
             own = lease
         else:
             beside.append(lease)
@@ -93,6 +93,11 @@ def _is_own(lease: Lease, claim: Claim) -> bool:
     if same(lease.holder, claim.holder):
         return True
     return lease.starting and any(same(lease.holder, maker) for maker in claim.makers)
+
+
+def _is_of_kind(lease: Lease, kind: str) -> bool:
+    """Tell whether a lease is for devices of a kind: a container has one for each kind that it asks for."""
+    return any(device.kind == kind for device in lease.devices) or not lease.devices
 
 
 def _again(own: Lease, request: Request, devices: Sequence[Device]) -> tuple[Device, ...] | None:

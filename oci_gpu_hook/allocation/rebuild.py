@@ -94,6 +94,9 @@ def _journals(state_directory: int, processes: Processes) -> list[Lease]:
 def _device(uuid: object) -> LeasedDevice:
     if type(uuid) is not str:
         raise InvalidInput(_WHAT, f"gpus: {quoted(uuid)} is not a string", _REMEDY)
+    kind, equals, _ = uuid.partition("=")
+    if equals and "/" in kind:  # one that a CDI specification describes is on record by its qualified name
+        return LeasedDevice(whole=uuid, kind=kind)
     return LeasedDevice(whole="", part=uuid) if uuid[:4].upper() == "MIG-" else LeasedDevice(whole=uuid)
 
 

@@ -6,6 +6,7 @@ import time
 
 from oci_gpu_hook.allocation import queue
 from oci_gpu_hook.allocation.store import stamp_of
+from oci_gpu_hook.base import limits
 from oci_gpu_hook.base.errors import AllocationError, quoted
 
 TYPE_CHECKING = False
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
 POLL: Final = 0.05  # seconds between checks whether the file was replaced
 LOOK_AGAIN: Final = 1.0  # seconds between checks whether a holder has died
+# Each look takes the lock that every start needs. So containers with many ahead of them look less often, and one after
+# the other when the file was replaced.
+_PATIENCE_OF: Final = 1 / 16  # of LOOK_AGAIN, for each container ahead
+_APART: Final = 1 / 64  # seconds, for each container ahead
 
 
 class Wait:
@@ -33,6 +38,8 @@ class Wait:
         self._give_up = began + claim.request.wait
         self._ended = False
         self._late = False
+        self._ahead = 0
+        self._crowd = 0  # as many as may wait, where there is no place left
         self.place: Waiter | None = None
 
     def begin_look(self) -> None:
@@ -46,7 +53,13 @@ class Wait:
             place, self.place = self.place, None
             return queue.leave(table, place) if place else table
         if self.place:
+            ticket = self.place.ticket
+            self._ahead = sum(1 for waiter in table.queue if waiter.ticket < ticket)
             return queue.keep_place(table, self.place)
+        self._ahead = len(table.queue)
+        if self._ahead >= limits.WAITERS:
+            self._crowd = self._ahead
+            return table
         hook = self._processes.holder(0)
         if hook is None:
             return table
@@ -61,11 +74,17 @@ class Wait:
         if self._ended:
             what = f"container {quoted(self._claim.container)}"
             raise AllocationError(what, "ended while it waited for GPUs", "start it again")
+        if self._crowd:
+            why = f"{busy.why}; {self._crowd} containers wait already, and no more may"
+            raise AllocationError(busy.what, why, busy.remedy)
         if self._late:
             from oci_gpu_hook.allocation import messages
 
             seconds = round(time.monotonic() - self._began)
             raise messages.after_wait(busy, self._claim.request, seconds, self._longest)
-        until = min(time.monotonic() + LOOK_AGAIN, self._give_up)
-        while (left := until - time.monotonic()) > 0 and stamp_of(self._directory) == stamp:
+        until = min(time.monotonic() + LOOK_AGAIN * (1 + self._ahead * _PATIENCE_OF), self._give_up)
+        while (left := until - time.monotonic()) > 0:
+            if stamp_of(self._directory) != stamp:
+                time.sleep(min(self._ahead * _APART, left))
+                return
             time.sleep(min(POLL, left))

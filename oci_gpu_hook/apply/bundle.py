@@ -36,7 +36,8 @@ class Grant(Record):
 
     edits: device nodes and groups. hook: path of the executable to register. user_namespace: whether the container has
     one; then the runtime binds nodes from the host by their container path, and has none of the host's groups.
-    standby: where a process waits to attach the rest for the hook, "" if none does.
+    standby: where a process waits to attach the rest for the hook, "" if none does. described: all that CDI
+    specifications bring.
     """
 
     uuids: tuple[str, ...]
@@ -44,11 +45,20 @@ class Grant(Record):
     hook: str
     user_namespace: bool
     standby: str = ""
+    described: ContainerEdits | None = None
 
 
-def prepare(config: dict[str, Any], grant: Grant) -> None:
-    """Add a grant to a config.json that `restore` has processed. Raises InvalidInput."""
-    note = {
+def prepare(config: dict[str, Any], grant: Grant) -> dict[str, Any] | None:
+    """Add a grant to a config.json that `restore` has processed. Raises InvalidInput.
+
+    Return the record by which bundle_described takes out what CDI specifications bring, None where they bring nothing.
+    """
+    record = None
+    if grant.described is not None:
+        from oci_gpu_hook.apply import bundle_described
+
+        record = bundle_described.put_in(config, grant.described, user_namespace=grant.user_namespace)
+    note: dict[str, Any] = {
         "devices": _add_nodes(config, grant),
         "rules": _add_rules(config, grant.edits.device_nodes),
         "groups": [] if grant.user_namespace else _add_groups(config, grant.edits.additional_gids),
@@ -56,7 +66,16 @@ def prepare(config: dict[str, Any], grant: Grant) -> None:
     }
     _register(config, "prestart", grant.hook, (STANDBY, grant.standby) if grant.standby else ())
     _register(config, "poststop", grant.hook)
+    if record is not None:
+        note["described"] = True
     _object(config, "annotations")[PREPARED] = dump(note).decode("ascii")
+    return record
+
+
+def is_recorded(config: dict[str, Any]) -> bool:
+    """Tell whether config.json may have what CDI specifications have brought, by the note that `restore` reads."""
+    text = member(config, "annotations", dict, _WHAT, {}).get(PREPARED)
+    return type(text) is str and '"described"' in text
 
 
 def restore(config: dict[str, Any]) -> bool:

@@ -14,12 +14,15 @@ if TYPE_CHECKING:
 
 def to_json(plan: Plan) -> dict[str, object]:
     """Return the form that `schemas/plan.schema.json` describes."""
-    vendor = vendors.of(plan.request.kind)
+    gpus = [device for device in plan.devices if device.kind in vendors.KINDS]
+    others = [device for device in plan.devices if device.kind not in vendors.KINDS]
     document: dict[str, object] = {
         "request": request_to_json(plan.request),
-        "gpus": [vendor.to_json(device) for device in plan.devices],
+        "gpus": [vendors.of(device.kind).to_json(device) for device in gpus],
         "containerEdits": edits_to_json(plan.edits),
     }
+    if others:
+        document["devices"] = [vendors.of(device.kind).to_json(device) for device in others]
     for kind in KINDS:
         document |= kind.show(plan)
     document["warnings"] = list(plan.warnings)

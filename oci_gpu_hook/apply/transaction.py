@@ -69,8 +69,12 @@ class Work(Record):
 
 
 def open_rootfs(container: Container, process: Process) -> Rootfs:
-    """Return the rootfs of a container that an engine is starting, or that is running."""
-    return Rootfs(process.open_rootfs(container.rootfs), _owner(container), process.own_mounts)
+    """Return the rootfs of a container that an engine is starting, or that is running.
+
+    process: pid 0 if this process is in the container's namespaces, and so is its root already.
+    """
+    owner = _owner(container) if process.pid else (0, 0)
+    return Rootfs(process.open_rootfs(container.rootfs), owner, process.own_mounts)
 
 
 def carry_out(

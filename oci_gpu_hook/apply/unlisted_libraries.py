@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _CONFIGURATION: Final = "/etc/ld.so.conf"
 _CACHE: Final = "/etc/ld.so.cache"
+_VERSION_PARTS: Final = 6  # of a library's name: libfoo.so.1.2.3 has three, a hostile name as many as fit into it
 # The loader searches these anyway; the multiarch ones are Debian's.
 _DEFAULT: Final = frozenset(
     f"{start}/{end}".rstrip("/")
@@ -34,7 +35,8 @@ _DEFAULT: Final = frozenset(
 
 def find(rootfs: Rootfs, cache: bytes) -> tuple[Entry, ...]:
     """Return the libraries that ldconfig would add to the image's cache. cache: b"" if there is none."""
-    places = [path for path in _Configuration(rootfs).directories() if path not in _DEFAULT]
+    listing = _Listing(rootfs)
+    places = [path for path in _Configuration(rootfs, listing).directories() if path not in _DEFAULT]
     there = {path: status for path in places if (status := rootfs.status(path))}
     of_cache = rootfs.status(_CACHE) if there else None
     written = of_cache.st_mtime_ns if of_cache else 0
@@ -44,17 +46,20 @@ def find(rootfs: Rootfs, cache: bytes) -> tuple[Entry, ...]:
             settled.add(_identity(status))
         else:
             suspect.append(path)
-    found = {path: names for path in suspect if (names := _names_in(rootfs, path))}
+    found = {path: names for path in suspect if (names := _libraries_in(listing, path))}
     if not found:
         return ()
     settled.update(_identity(status) for path in _DEFAULT if (status := rootfs.status(path)))
     listed = _listed(cache)
     entries: dict[bytes, Entry] = {}
+    left = limits.UNLISTED_LIBRARIES  # to be looked into, whether or not anything comes of it
     for path, names in found.items():
         identity = _identity(there[path])
         if identity not in settled:  # unless the directory was read under another name
             settled.add(identity)
-            for entry in _libraries(rootfs, path, names, listed, limits.UNLISTED_LIBRARIES - len(entries)):
+            unlisted = [name for name in names if not _is_version_of(name, listed)][:left]
+            left -= len(unlisted)
+            for entry in _libraries(rootfs, path, unlisted, frozenset(names), listed):
                 entries.setdefault(os.fsencode(entry.name), entry)
     return tuple(entries.values())
 
@@ -66,11 +71,29 @@ def places(entries: Sequence[Entry]) -> str:
     return ", ".join(quoted(path) for path in dict.fromkeys(os.path.dirname(entry.path) for entry in entries))
 
 
-class _Configuration:
-    """The directories in /etc/ld.so.conf and the files that it includes; the limits apply to all of these together."""
+class _Listing:
+    """Lists directories of the image; the limit on names applies to all of them together."""
 
     def __init__(self, rootfs: Rootfs) -> None:
         self._rootfs = rootfs
+        self._left = limits.LD_CONF_NAMES
+
+    def names(self, directory: str) -> list[str]:
+        """Return the names in a directory, sorted."""
+        found = self._rootfs.names(directory, min(self._left, limits.DIRECTORY_NAMES)) if self._left else []
+        self._left -= len(found)
+        return found
+
+
+class _Configuration:
+    """The directories in /etc/ld.so.conf and the files that it includes; the limits apply to all of these together.
+
+    A directory that is listed for a pattern counts as a file, even if nothing in it matches.
+    """
+
+    def __init__(self, rootfs: Rootfs, listing: _Listing) -> None:
+        self._rootfs = rootfs
+        self._listing = listing
         self._bytes_left = limits.LD_CONF
         self._files_left = limits.LD_CONF_FILES
         self._found: dict[str, None] = {}
@@ -102,10 +125,13 @@ class _Configuration:
         directory, name = os.path.split(os.path.join(base, pattern))
         start, star, end = name.partition("*")
         names = [name]
-        if star and self._files_left:
+        if star:
+            if not self._files_left:
+                return
+            self._files_left -= 1
             names = [
                 each
-                for each in self._rootfs.names(directory)
+                for each in self._listing.names(directory)
                 if len(each) >= len(start) + len(end) and each.startswith(start) and each.endswith(end)
             ]
         for each in names:
@@ -113,19 +139,21 @@ class _Configuration:
                 self._read(f"{directory}/{each}", depth)
 
 
-def _names_in(rootfs: Rootfs, directory: str) -> list[str]:
-    return [name for name in rootfs.names(directory) if ".so" in name and name.startswith(("lib", "ld-"))]
+def _libraries_in(listing: _Listing, directory: str) -> list[str]:
+    return [name for name in listing.names(directory) if ".so" in name and name.startswith(("lib", "ld-"))]
 
 
 def _libraries(
-    rootfs: Rootfs, directory: str, names: Sequence[str], listed: Container[bytes], most: int
+    rootfs: Rootfs, directory: str, names: Sequence[str], present: Container[str], listed: Container[bytes]
 ) -> Iterator[Entry]:
-    """Yield unlisted libraries for this machine, by their SONAMEs and by names that end in `.so`."""
+    """Yield unlisted libraries for this machine, by their SONAMEs and by names that end in `.so`.
+
+    names: the files to look into. present: all names in the directory.
+    """
     from oci_gpu_hook.base.formats import elf
 
     machines = {"x86_64": {64: elf.X86_64, 32: elf.I386}, "aarch64": {64: elf.AARCH64}}.get(MACHINE, {})
-    present = frozenset(names)
-    for name in [name for name in names if not _is_version_of(name, listed)][:most]:
+    for name in names:
         fd = rootfs.open_file(f"{directory}/{name}")
         if fd is None:
             continue
@@ -147,10 +175,12 @@ def _libraries(
 
 def _is_version_of(name: str, listed: Container[bytes]) -> bool:
     """Tell whether a file need not be read: it is listed, or is libfoo.so.1.2.3 and libfoo.so.1 is listed."""
-    while ".so" in name:
+    for _ in range(_VERSION_PARTS):
         if os.fsencode(name) in listed:
             return True
         name = name.rpartition(".")[0]
+        if ".so" not in name:
+            break
     return False
 
 

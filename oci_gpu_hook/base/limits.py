@@ -37,7 +37,8 @@ LD_CONF: Final = 64 << 10  # bytes of ld.so.conf and the files that it includes
 LD_CONF_FILES: Final = 64
 LD_CONF_LEVELS: Final = 4  # of files that include files
 LD_CONF_DIRECTORIES: Final = 32  # named in these files; images have ten
-UNLISTED_LIBRARIES: Final = 256  # in those directories and missing from the ld cache
+LD_CONF_NAMES: Final = 16_384  # in all of these directories, and in those of the files; CUDA's have some hundred
+UNLISTED_LIBRARIES: Final = 256  # in those directories and missing from the ld cache, that are looked into
 LOADER: Final = 4 << 20  # bytes of glibc's loader, which has 250 KB, or of what replaces it
 MUSL_PATHS: Final = 64 << 10  # bytes of the list of directories that musl's loader reads
 SEARCH_PATH: Final = 64 << 10  # bytes of LD_LIBRARY_PATH
@@ -72,6 +73,7 @@ CONFIG_COMPILED: Final = 512 << 10
 INVENTORY: Final = 4 << 20  # bytes; 100 files and 8 GPUs make 30 KB
 JOURNAL_ENTRY: Final = 4 << 20  # bytes; those of the largest plans have 60 KB
 ENGINE_RECORD: Final = 4 << 20  # bytes of an engine's list of containers, or of its record of an image
+WAITERS: Final = 128  # containers that wait for GPUs at a time; each of them takes the lock of the leases now and then
 LEASES: Final = 2 << 20  # bytes; a lease has 400, so a host with 1,000 containers has 400 KB
 REMAINS_SECONDS: Final = 1.0  # that a start spends on what ended containers have left
 REMAINS_BY_HAND_SECONDS: Final = 30.0  # that a command for people spends on it
@@ -79,11 +81,15 @@ LOOK_SECONDS: Final = 5.0  # that an inspection of a running container may take
 JOURNAL_LOCK_SECONDS: Final = 5.0  # the lock is held for milliseconds, unless its holder is stopped
 LEASES_LOCK_SECONDS: Final = 10.0  # the lock is held for a millisecond, unless its holder is stopped or the disk hangs
 
-# CDI specification files of other tools in /etc/cdi and /var/run/cdi. No container's start reads them.
+# CDI specification files of other tools in /etc/cdi and /var/run/cdi. A process apart reads them once after a change.
 CDI_SPEC: Final = 512 << 10  # bytes; the file of NVIDIA's toolkit for 8 GPUs with 56 MIG devices has 60 KB
 CDI_SPEC_LEVELS: Final = 32  # a specification has 6
 CDI_SPEC_VALUES: Final = 200_000  # after aliases are followed
 CDI_SPECS: Final = 256  # files of one directory
+CDI_SPECS_TOGETHER: Final = 4 << 20  # bytes of all files; of more the largest are left out
+CDI_COMPILED: Final = 2 << 20  # bytes of what is kept of them
+CDI_SECONDS: Final = 20.0  # that reading them may take; a few files take 0.1 s
+CDI_MEMORY: Final = 1 << 30  # bytes of address space of the process that reads them
 
 # Input from Mesos.
 MESOS_CONFIG: Final = 16 << 20  # bytes; it contains the task with its data and the image's manifest

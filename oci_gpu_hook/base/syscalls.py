@@ -37,6 +37,7 @@ MOUNT_ATTR_NOSUID: Final = 0x02
 MOUNT_ATTR_NODEV: Final = 0x04
 MOUNT_ATTR_NOEXEC: Final = 0x08
 MS_PRIVATE: Final = 1 << 18
+MS_SLAVE: Final = 1 << 19
 MS_SHARED: Final = 1 << 20
 MNT_DETACH: Final = 2
 FSOPEN_CLOEXEC: Final = 1
@@ -155,6 +156,19 @@ def clone_tree(path: str, attributes: bytes) -> int:
         failure = _failure()
         os.close(tree)
         raise failure
+    return tree
+
+
+def clone_all_below(path: str, attributes: bytes) -> int:
+    """Do what `clone_tree` does with all mounts below the path: all get the propagation, the topmost all else."""
+    tree: int = raw(NR_OPEN_TREE, _AT_FDCWD, path.encode(_ENCODING, "surrogateescape"), _CLONE | AT_RECURSIVE)
+    try:
+        (propagation,) = unpack_from("Q", attributes, 16)
+        mount_setattr(tree, 0, propagation, AT_RECURSIVE)
+        raw(NR_MOUNT_SETATTR, tree, b"", AT_EMPTY_PATH, attributes, len(attributes))
+    except OSError:
+        os.close(tree)
+        raise
     return tree
 
 

@@ -19,12 +19,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Final, TypeVar
 
-    from oci_gpu_hook.devices.edits import DeviceNode
+    from oci_gpu_hook.devices.edits import DeviceNode, Mount
 
     T = TypeVar("T")
 
 _ALL_PERMISSIONS: Final = "rwm"
+_FOR_ALL: Final = 0o666  # the mode that runtimes make a node with where nobody says one
 _TYPES: Final = {stat.S_IFCHR: "c", stat.S_IFBLK: "b", stat.S_IFIFO: "p"}
+_BINDS: Final = ("", "bind", "none")  # types of mounts that show something of the host
+_BOUND: Final = frozenset(("bind", "rbind"))
 _SAME_AS: Final = {"u": "c"}  # an unbuffered character device is a character device
 
 
@@ -67,6 +70,44 @@ def filled(node: DeviceNode, *, uid: int = 0, gid: int = 0) -> DeviceNode:
     if node.file_mode == UNSAID:
         node = node.replace(file_mode=stat.S_IMODE(found.st_mode))
     return node if is_complete else _identified(node, found, host_path)
+
+
+def owned(edits: ContainerEdits, uid: int, gid: int) -> ContainerEdits:
+    """Return edits whose nodes have an owner, a group and a mode: their author's, else what the process needs.
+
+    uid, gid: of the process. Where that is root, a node keeps the owner and group that it has on the host.
+    """
+    return edits.replace(device_nodes=tuple(_owned(node, uid, gid) for node in edits.device_nodes))
+
+
+def _owned(node: DeviceNode, uid: int, gid: int) -> DeviceNode:
+    if UNSAID not in (node.uid, node.gid, node.file_mode):
+        return node.replace(file_mode=stat.S_IMODE(node.file_mode))  # some authors write the file type's bits, too
+    try:
+        found = os.lstat(node.host_path or node.path)
+        of_host = found.st_uid, found.st_gid
+    except OSError:
+        of_host = 0, 0
+    return node.replace(
+        uid=(uid or of_host[0]) if node.uid == UNSAID else node.uid,
+        gid=(gid or of_host[1]) if node.gid == UNSAID else node.gid,
+        file_mode=_FOR_ALL if node.file_mode == UNSAID else stat.S_IMODE(node.file_mode),
+    )
+
+
+def placed(mount: Mount) -> Mount:
+    """Return the mount with whether it goes onto a directory. Raises DriverError where the host lacks its source."""
+    if mount.type not in _BINDS and not _BOUND.intersection(mount.options):
+        options = mount.options
+        if mount.type == "tmpfs" and not any(option.startswith("mode=") for option in options):
+            options = (*options, "mode=1777")
+        return mount.replace(options=options, directory=True)
+    try:
+        found = os.stat(mount.host_path)
+    except OSError as error:
+        remedy = "correct the CDI specification, or install what it names"
+        raise DriverError(f"mount of {quoted(mount.host_path)}", reason(error), remedy) from None
+    return mount.replace(directory=stat.S_ISDIR(found.st_mode))
 
 
 def _identified(node: DeviceNode, found: os.stat_result, host_path: str) -> DeviceNode:

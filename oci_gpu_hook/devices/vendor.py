@@ -1,7 +1,7 @@
 """The interface between the room of a vendor and all other rooms.
 
-A vendor's room is a package with one interface module that is a `Vendor`; `vendors` has the table. All else in a room
-is private to it. This module is for type checkers and readers: no start imports it.
+A vendor's room is a package with one interface module, or an object, that is a `Vendor`; `vendors` has the table. All
+else in a room is private to it. This module is for type checkers and readers: no start imports it.
 """
 
 # ruff: noqa: D102  members without a word mean what they mean in the values that they stand for
@@ -30,6 +30,8 @@ class Request(Protocol):
 
     @property
     def devices(self) -> tuple[str, ...]: ...
+    @property
+    def engine_serves(self) -> bool: ...
     @property
     def count(self) -> int | None: ...
     @property
@@ -101,6 +103,14 @@ class Vendor(Protocol):
 
     def made_node(self, path: str, config: Config) -> tuple[int, int] | None:
         """Return the numbers of a node that containers get although the host has none at that path, otherwise None."""
+
+    def served(
+        self, request: Request, inventory: Any, devices: Sequence[Device]
+    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return the names of the request that are served here, and warnings of those that are left to the engine.
+
+        Raises InvalidInput for others, where the inventory has more to say of them than `resolve` knows.
+        """
 
     def resolve(self, names: Iterable[str], devices: Sequence[Device]) -> tuple[Device, ...]:
         """Return the named devices, in the order of the names.

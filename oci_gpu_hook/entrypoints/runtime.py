@@ -14,7 +14,7 @@ import os
 from oci_gpu_hook.base import log, processes, streams
 from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.base.cpython import signals
-from oci_gpu_hook.base.document import dump
+from oci_gpu_hook.base.document import dump, member
 from oci_gpu_hook.base.errors import ApplyError, HookError, InvalidInput, TooLarge, quoted, reason
 from oci_gpu_hook.base.files import replace_file
 from oci_gpu_hook.base.record import Record
@@ -22,6 +22,7 @@ from oci_gpu_hook.base.rootless import in_first_user_namespace
 from oci_gpu_hook.entrypoints.hook import describe_bug
 from oci_gpu_hook.entrypoints.runtime_call import command_at, complain, read_call
 from oci_gpu_hook.oci import container as containers
+from oci_gpu_hook.request.model import PREPARED
 from oci_gpu_hook.request.prefilter import may_ask
 
 TYPE_CHECKING = False
@@ -60,7 +61,7 @@ def main(arguments: Sequence[str], real_runtime: str) -> NoReturn:
         words = runtime_update.with_grant(words, real_runtime)
     hook = os.path.join(os.path.dirname(os.path.abspath(arguments[0])), "oci-gpu-hook")
     try:
-        prepared = prepare(call, hook) if call else None
+        prepared = prepare(call, hook, real_runtime) if call else None
         _become(real_runtime, words, prepared)
     except HookError as error:
         complain(call, str(error))
@@ -69,10 +70,11 @@ def main(arguments: Sequence[str], real_runtime: str) -> NoReturn:
     os._exit(1)
 
 
-def prepare(call: Call, hook: str) -> Prepared | None:
+def prepare(call: Call, hook: str, real_runtime: str = "") -> Prepared | None:
     """Grant what the bundle's container asks for, and prepare the bundle. If it asks for nothing, return None.
 
-    hook: the executable to register. If this raises HookError, the bundle is unchanged and no lease is left.
+    hook: the executable to register. real_runtime: it is asked whether it can do what a few CDI specifications need. If
+    this raises HookError, the bundle is unchanged and no lease is left.
     """
     try:
         before = containers.read_config(call.bundle)
@@ -94,8 +96,9 @@ def prepare(call: Call, hook: str) -> Prepared | None:
         return None  # the real runtime reports that, too
     if type(document) is not dict or bundle.is_nvidias(document, hook):
         return None
-    was_prepared = bundle.restore(document)
     state = containers.State(id=call.container, pid=0, bundle=call.bundle, root="", annotations={})
+    _forget_an_images_note(document, state)
+    was_prepared = _restored(document, call.bundle, config)
     container = containers.of_document(document, state)
     reading = requests.read(container, config)
     request = reading.request
@@ -108,14 +111,19 @@ def prepare(call: Call, hook: str) -> Prepared | None:
     if trouble:
         raise trouble
     _check_hook(hook)
-    return _granted(document, container, request, hook, before, configs.of_this_user(config))
+    return _granted(document, container, request, hook, real_runtime, before, configs.of_this_user(config))
 
 
 def _granted(  # noqa: PLR0913, PLR0917
-    document: dict[str, Any], container: Container, request: Request, hook: str, before: bytes, config: Config
+    document: dict[str, Any],
+    container: Container,
+    request: Request,
+    hook: str,
+    real_runtime: str,
+    before: bytes,
+    config: Config,
 ) -> Prepared:
     """Grant what a container asks for, and write that into its bundle. Raises HookError; then nothing is changed."""
-    from oci_gpu_hook.apply import bundle
     from oci_gpu_hook.entrypoints.runtime_standby import Standby
     from oci_gpu_hook.lifecycle import injected
     from oci_gpu_hook.lifecycle.admission import Admitted
@@ -126,14 +134,21 @@ def _granted(  # noqa: PLR0913, PLR0917
         standby = Standby.offer(hook, config)
         try:
             grant = _grant(admission, hook, standby.path if standby else "")
-            bundle.prepare(document, grant)
+            _put_in(document, grant, container.bundle, real_runtime, config)
             _replace(path, dump(document))
         except BaseException:
             if standby:
                 standby.remove()
             raise
-    log.info("prepared", gpus=grant.uuids, bundle=container.bundle)
+    log.info("prepared", gpus=admission.uuids, bundle=container.bundle)
     return Prepared(path=path, before=before, container=container.id, config=config, standby=standby)
+
+
+def _forget_an_images_note(document: dict[str, Any], state: containers.State) -> None:
+    """Take out the note of what was put into a bundle where an image has written one. Raises InvalidInput."""
+    annotations = member(document, "annotations", dict, "config.json", {})
+    if PREPARED in annotations and PREPARED in containers.of_document(document, state).of_image:
+        del annotations[PREPARED]
 
 
 def _tell(warnings: Sequence[str], container: Container, config: Config) -> None:
@@ -172,12 +187,41 @@ def _grant(admission: Admission, hook: str, standby: str) -> Grant:
     from oci_gpu_hook.apply.bundle import Grant
 
     return Grant(
-        uuids=admission.uuids,
+        uuids=admission.visible_devices,
         edits=admission.device_edits(),
         hook=hook,
         user_namespace="user" in admission.container.namespaces or not in_first_user_namespace(),
         standby=standby,
+        described=admission.described_edits() if admission.is_described else None,
     )
+
+
+def _put_in(document: dict[str, Any], grant: Grant, bundle_path: str, real_runtime: str, config: Config) -> None:
+    """Put a grant into config.json, and keep what `_restored` needs of it. Raises HookError."""
+    from oci_gpu_hook.apply import bundle
+
+    if grant.described is not None:
+        from oci_gpu_hook.entrypoints import runtime_features
+
+        runtime_features.check(grant.described, real_runtime)
+    record = bundle.prepare(document, grant)
+    if record is not None:
+        from oci_gpu_hook.apply import bundle_record
+
+        bundle_record.write(bundle_path, record, config)
+
+
+def _restored(document: dict[str, Any], bundle_path: str, config: Config) -> bool:
+    """Take out of config.json what was put in when the bundle was prepared before; tell whether it was."""
+    from oci_gpu_hook.apply import bundle
+
+    if bundle.is_recorded(document):
+        from oci_gpu_hook.apply import bundle_described, bundle_record
+
+        record = bundle_record.read(bundle_path, configs.of_this_user(config))
+        if record is not None:
+            bundle_described.take_out(document, record)
+    return bundle.restore(document)
 
 
 def _check_hook(hook: str) -> None:

@@ -16,50 +16,76 @@ from oci_gpu_hook.base import log
 from oci_gpu_hook.base.errors import DriverError, HookError
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.devices import vendors
-from oci_gpu_hook.devices.edits import restricted
+from oci_gpu_hook.devices.edits import ContainerEdits, restricted
 from oci_gpu_hook.plan import plan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
     from oci_gpu_hook.base.config.model import Config
-    from oci_gpu_hook.devices.edits import ContainerEdits
     from oci_gpu_hook.devices.model import Device
     from oci_gpu_hook.devices.vendor import Snapshot
     from oci_gpu_hook.lifecycle.arrival import Arrival
     from oci_gpu_hook.lifecycle.clock import Clock
     from oci_gpu_hook.lifecycle.restriction import Restriction
     from oci_gpu_hook.oci.container import Container
+    from oci_gpu_hook.oci.image import Image
     from oci_gpu_hook.plan.plan import Plan
     from oci_gpu_hook.request.model import Request
 
 
 class Admission(Record):
-    """A container, its request, the devices that it gets, and the inventory from which they were chosen."""
+    """A container, its request, the devices that it gets, and the inventory from which they were chosen.
+
+    beside: the same for devices of other kinds.
+    """
 
     container: Container
     request: Request
     config: Config
     snapshot: Snapshot
     devices: tuple[Device, ...]
+    beside: tuple[Admission, ...] = ()
 
     @property
     def uuids(self) -> tuple[str, ...]:
-        """The UUIDs of the devices, for NVIDIA_VISIBLE_DEVICES."""
-        return tuple(device.uuid for device in self.devices)
+        """The UUIDs of the devices, those of other kinds last."""
+        return tuple(device.uuid for part in (self, *self.beside) for device in part.devices)
+
+    @property
+    def visible_devices(self) -> tuple[str, ...]:
+        """The UUIDs that NVIDIA_VISIBLE_DEVICES takes."""
+        return tuple(device.uuid for device in self.devices if device.kind in vendors.KINDS)
+
+    @property
+    def is_described(self) -> bool:
+        """Whether any of it is by CDI specification files, which may bring more than nodes, files and links."""
+        return bool(self.beside) or self.request.kind not in vendors.KINDS
 
     def device_edits(self) -> ContainerEdits:
-        """Return the part of the plan that does not depend on the rootfs: nodes, and the groups that may use them."""
+        """Return nodes and groups, which need no rootfs, but for what CDI specifications describe."""
+        if self.request.kind not in vendors.KINDS:  # what has a room of its own is of one kind, and comes first
+            return ContainerEdits()
         return plan.of_devices(self.request, self.snapshot.inventory, self.devices)
+
+    def described_edits(self) -> ContainerEdits:
+        """Return what CDI specifications describe, all of it: none of it needs the rootfs."""
+        from oci_gpu_hook.devices import compose
+
+        parts = [part for part in (self, *self.beside) if part.request.kind not in vendors.KINDS]
+        edits = compose.merged(
+            *(plan.of_devices(part.request, part.snapshot.inventory, part.devices) for part in parts)
+        )
+        return compose.owned(edits, self.container.uid, self.container.gid)
 
     def plan(self, rootfs: Rootfs, clock: Clock | None = None) -> Plan:
         """Read the facts of the container's image, and return the plan. Raises HookError."""
         facts = image_facts.look(rootfs, self.container, self.config, self.request.kind)
         if clock:
             clock.lap("image")
-        made = plan.make(self.request, self.snapshot.inventory, self.devices, facts, self.config)
+        made = self.made(facts)
         nodes = restricted(made.edits.device_nodes)
         if nodes:
             from oci_gpu_hook.lifecycle import container_user
@@ -71,18 +97,31 @@ class Admission(Record):
             clock.lap("plan")
         return made
 
+    def made(self, facts: Image) -> Plan:
+        """Return the plan for an image of which the facts are known. Raises HookError."""
+        made = plan.make(self.request, self.snapshot.inventory, self.devices, facts, self.config)
+        if not self.is_described:
+            return made
+        from oci_gpu_hook.devices import compose
+
+        others = [part.made(facts) for part in self.beside]
+        made = plan.joined(made, others) if others else made
+        return made.replace(edits=compose.owned(made.edits, self.container.uid, self.container.gid))
+
     def confirm(self, made: Plan) -> None:
         """Raise DriverError if the driver was replaced after the plan was made: files of two drivers may be mixed.
 
         Other changes, such as the start of a persistence daemon, do not matter.
         """
-        vendor = vendors.of(self.request.kind)
-        if vendor.is_fresh(self.snapshot, self.config):
+        parts = (self, *self.beside)
+        if all(vendors.of(part.request.kind).is_fresh(part.snapshot, part.config) for part in parts):
             return
-        now = vendor.snapshot(self.request, self.config).inventory
-        again = plan.make(made.request, now, made.devices, made.image, self.config)
+        now = [
+            part.replace(snapshot=vendors.of(part.request.kind).snapshot(part.request, part.config)) for part in parts
+        ]
+        again = now[0].replace(beside=tuple(now[1:])).made(made.image)
         if (again.edits.mounts, again.driver_version) != (made.edits.mounts, made.driver_version):
-            what = f"NVIDIA driver {made.driver_version}"
+            what = f"NVIDIA driver {made.driver_version}" if made.driver_version else "what CDI specifications describe"
             raise DriverError(what, "was exchanged while the container started", "start the container again")
 
 
@@ -108,40 +147,63 @@ class Admitted:
 
     def __enter__(self) -> Admission:
         """Raise DriverError, AllocationError or InvalidInput if the request cannot be granted; then nothing is held."""
-        request, container, config = self._request, self._container, self._config
         began = monotonic()
+        request = self._request
+        if not request.beside:
+            return self._granted(request, began)
+        try:  # always in this order, so that of two which wait each other out one gets on
+            first, *others = [self._granted(each, began) for each in (request, *request.beside)]
+        except HookError:
+            self._withdraw()
+            raise
+        return first.replace(beside=tuple(others))
+
+    def _granted(self, request: Request, began: float) -> Admission:
+        """Grant what is asked for of one kind."""
+        container, config = self._container, self._config
+        restriction = self._restriction if request.kind in vendors.KINDS else None
         try:
-            snapshot = self._snapshot(began)
+            snapshot = self._snapshot(request, began)
         except HookError as error:
             log.error("refused", reason=str(error))
             raise
         self._lap("inventory")
         of_host = vendors.of(request.kind).devices(snapshot.inventory, config)
-        if self._restriction:
-            from oci_gpu_hook.lifecycle import restriction  # under Mesos alone
+        try:
+            request = _served(request, snapshot, of_host)
+        except HookError as error:
+            self._tell_wait(error)
+            log.error("refused", reason=str(error))
+            raise
+        if restriction:
+            from oci_gpu_hook.lifecycle.restriction import restricted_to
 
-            of_host = restriction.devices_within(self._restriction, of_host, request)
+            of_host = restricted_to(restriction, of_host, request)
         try:
             devices = allocate.allocate(request, of_host, container, config, began)  # it logs its own refusals
         except HookError as error:
             self._tell_wait(error)
             raise
         self._lap("allocation")
-        self._uuids = tuple(device.uuid for device in devices)
-        if self._restriction:  # from here on `all` and a count mean these devices
-            request = request.replace(devices=self._uuids, count=None, memory=0)
+        uuids = tuple(device.uuid for device in devices)
+        self._uuids += uuids
+        if restriction:  # from here on `all` and a count mean these devices
+            request = request.replace(devices=uuids, count=None, memory=0)
         return Admission(container=container, request=request, config=config, snapshot=snapshot, devices=devices)
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if error is not None:
             self._tell_wait(error)
             log.error("failed", reason=str(error), gpus=list(self._uuids))
-            from oci_gpu_hook.allocation import release
+            self._withdraw()
 
-            release.withdraw(self._container.id, self._container.pid, self._config)
+    def _withdraw(self) -> None:
+        from oci_gpu_hook.allocation import release
 
-    def _snapshot(self, began: float) -> Snapshot:
-        request, config = self._request, self._config
+        release.withdraw(self._container.id, self._container.pid, self._config)
+
+    def _snapshot(self, request: Request, began: float) -> Snapshot:
+        config = self._config
         if not request.wait:
             return vendors.of(request.kind).snapshot(request, config)
         from oci_gpu_hook.lifecycle.arrival import Arrival
@@ -162,12 +224,17 @@ def previewed(container: Container, request: Request, config: Config, clock: Clo
     """Return what a start would be granted now, without recording it. Raises HookError."""
     from oci_gpu_hook.allocation import query
 
-    vendor = vendors.of(request.kind)
-    snapshot = vendor.snapshot(request, config)
-    clock.lap("inventory")
-    devices = query.preview(request, vendor.devices(snapshot.inventory, config), config)
-    clock.lap("allocation")
-    return Admission(container=container, request=request, config=config, snapshot=snapshot, devices=devices)
+    parts = []
+    for each in (request, *request.beside):
+        vendor = vendors.of(each.kind)
+        snapshot = vendor.snapshot(each, config)
+        of_host = vendor.devices(snapshot.inventory, config)
+        each = _served(each, snapshot, of_host)  # noqa: PLW2901
+        clock.lap("inventory")
+        devices = query.preview(each, of_host, config)
+        clock.lap("allocation")
+        parts.append(Admission(container=container, request=each, config=config, snapshot=snapshot, devices=devices))
+    return parts[0].replace(beside=tuple(parts[1:]))
 
 
 def readmitted(container: Container, request: Request, config: Config, uuids: Iterable[str]) -> Admission:
@@ -175,15 +242,34 @@ def readmitted(container: Container, request: Request, config: Config, uuids: It
 
     Raises DriverError if the host no longer has one of them.
     """
+    wanted = tuple(uuids)
+    parts = [_readmitted(container, each, config, wanted) for each in (request, *request.beside)]
+    return parts[0].replace(beside=tuple(parts[1:]))
+
+
+def _readmitted(container: Container, request: Request, config: Config, uuids: Iterable[str]) -> Admission:
     vendor = vendors.of(request.kind)
     snapshot = vendor.snapshot(request, config)
-    known = {device.uuid: device for device in vendor.devices(snapshot.inventory, config)}
+    of_host = vendor.devices(snapshot.inventory, config)
+    known = {device.uuid: device for device in of_host}
     devices = []
     for uuid in uuids:
+        if vendors.kind_of(uuid) != request.kind:
+            continue
+        name = uuid if vendors.kind_of(uuid) not in vendors.KINDS else f"GPU {uuid}"
         if uuid not in known:
-            raise DriverError(f"GPU {uuid}", "the host no longer has it", "restart the container")
+            raise DriverError(name, "the host no longer has it", "restart the container")
         if known[uuid].fault:
             why = f"the driver has lost it: {known[uuid].fault}"
-            raise DriverError(f"GPU {uuid}", why, "restart the container when the GPU works again, or with another")
+            raise DriverError(name, why, "restart the container when it works again, or with another")
         devices.append(known[uuid])
+    request = _served(request, snapshot, of_host)
     return Admission(container=container, request=request, config=config, snapshot=snapshot, devices=tuple(devices))
+
+
+def _served(request: Request, snapshot: Snapshot, devices: Sequence[Device]) -> Request:
+    """Return the request without the names that are left to the engine. Raises InvalidInput."""
+    names, warnings = vendors.of(request.kind).served(request, snapshot.inventory, devices)
+    if not warnings:
+        return request
+    return request.replace(devices=names, warnings=(*request.warnings, *warnings))

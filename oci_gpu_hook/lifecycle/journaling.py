@@ -10,13 +10,15 @@ from oci_gpu_hook.apply.journal.entry import Entry
 from oci_gpu_hook.apply.operations import ld_cache
 from oci_gpu_hook.base import syscalls
 from oci_gpu_hook.base.processes import boot_id, start_time
+from oci_gpu_hook.devices import vendors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from oci_gpu_hook.apply.process import Site
     from oci_gpu_hook.apply.transaction import Work
+    from oci_gpu_hook.devices.edits import DeviceNode
 
 
 class Starting:
@@ -52,6 +54,12 @@ class Starting:
             cleanup.undo(self._site.config, self._entry, self._site.rootfs)
 
 
+def _sources(nodes: Sequence[DeviceNode]) -> tuple[tuple[str, str], ...]:
+    """Return where each node is on the host, "" for one that the host does not have."""
+    places = [(node.path, node.host_path or node.path) for node in nodes]
+    return tuple([(path, source if os.path.exists(source) else "") for path, source in places])
+
+
 def _of_start(work: Work, site: Site) -> Entry:
     plan = work.plan
     container, config = site.container, site.config
@@ -74,6 +82,7 @@ def _of_start(work: Work, site: Site) -> Entry:
         driver=plan.driver_version,
         cgroups_path=container.cgroups_path,
         node_paths=tuple([node.path for node in nodes]),
+        node_sources=_sources(nodes) if vendors.described(plan.devices) else (),
         mounts=tuple([mount.container_path for mount in plan.edits.mounts]),
         mounted=work.mounted,
         ld_cache=tuple([library.path for library in plan.ld_cache]) if ld_cache.is_wanted(plan) else (),

@@ -1,4 +1,4 @@
-"""The GPUs that a container may be granted at all, where something else has chosen them, as a Mesos agent does."""
+"""Devices that something else has chosen for a container, as a Mesos agent's isolator does."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Restriction(Record):
     remedy: str
 
 
-def devices_within(restriction: Restriction, devices: Sequence[Device], request: Request) -> tuple[Device, ...]:
+def restricted_to(restriction: Restriction, devices: Sequence[Device], request: Request) -> tuple[Device, ...]:
     """Return the devices that may be granted. Raises AllocationError if the request is for others."""
     vendor = vendors.of(request.kind)
     own = vendor.of_minors(devices, restriction.minors)

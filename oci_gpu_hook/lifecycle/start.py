@@ -45,10 +45,14 @@ def start(
             Watch(container.id, process.mountinfo(), container.rootfs),
             transaction.open_rootfs(container, process) as rootfs,
         ):
-            made = admission.plan(rootfs, clock)
+            planned = made = admission.plan(rootfs, clock)
+            if admission.is_described:
+                from oci_gpu_hook.lifecycle import described
+
+                made = described.left(planned, container)
             site = Site(container=container, process=process, rootfs=rootfs, config=config)
             nodes = [(node.major, node.minor) for node in made.edits.device_nodes]
-            warnings = transaction.carry_out(made, site, nodes, Starting(site), lambda: admission.confirm(made))
+            warnings = transaction.carry_out(made, site, nodes, Starting(site), lambda: admission.confirm(planned))
         clock.lap("apply")
     for text in (*made.warnings, *warnings):
         log.tell(text, grave=text in made.unmet)

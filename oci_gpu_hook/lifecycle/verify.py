@@ -74,7 +74,7 @@ def _look(entry: Entry, config: Config) -> tuple[Finding, ...]:
 
 def lost(entry: Entry, process: Process, rootfs: Rootfs, config: Config) -> tuple[Finding, ...]:
     """Inspect a container and return what it has lost. Raises HookError, OSError."""
-    running = vendors.of(DEFAULT_KIND).running_driver(config)
+    running = vendors.of(DEFAULT_KIND).running_driver(config) if entry.driver else ""
     return (*_driver(entry, running), *_gone(entry, config), *status.look(entry, process, rootfs, config))
 
 
@@ -129,10 +129,15 @@ def _node_in(rootfs: Rootfs, path: str) -> tuple[DeviceNode, bool] | None:
 
 
 def _gone(entry: Entry, config: Config) -> Iterator[Finding]:
-    """Yield findings for GPUs that the host no longer has, or cannot use."""
-    for uuid, why in vendors.of(DEFAULT_KIND).lost(entry.gpus, config).items():
-        remedy = "restart the container: with another GPU, or when this one works again (dmesg tells of it)"
-        yield Finding(kind=GPU, what=f"GPU {quoted(uuid)}", why=why, remedy=remedy, repairable=False)
+    """Yield findings for devices that the host no longer has, or cannot use."""
+    of_kinds: dict[str, list[str]] = {}
+    for uuid in entry.gpus:
+        of_kinds.setdefault(vendors.kind_of(uuid), []).append(uuid)
+    for kind, uuids in of_kinds.items():
+        for uuid, why in vendors.of(kind).lost(uuids, config).items():
+            name = "GPU" if kind in vendors.KINDS else "device"
+            remedy = f"restart the container: with another {name}, or when this one works again (dmesg tells of it)"
+            yield Finding(kind=GPU, what=f"{name} {quoted(uuid)}", why=why, remedy=remedy, repairable=False)
 
 
 def _driver(entry: Entry, running: str) -> Iterator[Finding]:

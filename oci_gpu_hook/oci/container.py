@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 # In these releases of the specification process.capabilities was a flat list.
 _FLAT_CAPABILITIES: Final = ("1.0.0-rc1", "1.0.0-rc2", "1.0.0-rc3", "1.0.0-rc4")
+_ASKING: Final = ("io.oci-gpu-hook.", "cdi.k8s.io/")  # how annotations begin that ask for something here
 ASK_THE_ENGINE: Final = (
     "this comes from the container engine; check that it runs the hook as the OCI specification says"
 )
@@ -67,8 +68,9 @@ class IdMapping(Record):
 class Container(Record):
     """The parts of a container that this project uses. `pid` is 0 while the container is only a bundle.
 
-    groups: the groups of its process in addition to `gid`. overrides_modes: whether its process has CAP_DAC_OVERRIDE.
-    nodes: major and minor of the character devices in its bundle.
+    groups: of its process in addition to `gid`. overrides_modes: whether its process has CAP_DAC_OVERRIDE. nodes: major
+    and minor of the character devices in its bundle. config: the parsed config.json, for what few need. of_image: names
+    of annotations that its image brings, and `annotations` is without.
     """
 
     id: str
@@ -90,6 +92,8 @@ class Container(Record):
     cgroups_path: str
     device_rules: tuple[DeviceRule, ...]
     nodes: tuple[tuple[int, int], ...] = ()
+    of_image: tuple[str, ...] = ()
+    config: Mapping[str, Any] | None = None
 
     @property
     def bound_nodes(self) -> tuple[str, ...]:
@@ -101,8 +105,7 @@ class Container(Record):
     @property
     def has_every_device(self) -> bool:
         """Whether the container may open every device of the host, as a privileged one may."""
-        rules = self.device_rules
-        return any(rule.allow and rule.type == "a" and rule.major is rule.minor is None for rule in rules)
+        return any(rule.allow and rule.type == "a" and rule.major is rule.minor is None for rule in self.device_rules)
 
 
 def read_state(data: bytes) -> State:
@@ -165,7 +168,7 @@ def of_document(config: object, state: State) -> Container:
     version = member(config, "ociVersion", str, what, "")
     linux = member(config, "linux", dict, what, {})
     resources = member(linux, "resources", dict, what, {})
-    return Container(
+    container = Container(
         id=state.id,
         pid=state.pid,
         bundle=state.bundle,
@@ -177,7 +180,7 @@ def of_document(config: object, state: State) -> Container:
         privileged="CAP_SYS_ADMIN" in _capabilities("bounding", process, version, what),
         uid=uid,
         gid=member(user, "gid", int, what, 0),
-        groups=_numbers(member(user, "additionalGids", list, what, []), what, "process.user.additionalGids"),
+        groups=_all_of(int, "numbers", member(user, "additionalGids", list, what, []), f"{what}: additionalGids"),
         # A process that is not root keeps only its ambient capabilities when it executes its program (capabilities(7)).
         overrides_modes="CAP_DAC_OVERRIDE" in _capabilities("ambient" if uid else "bounding", process, version, what),
         namespaces=tuple(member(ns, "type", str, what, "") for ns in member(linux, "namespaces", list, what, [])),
@@ -186,7 +189,17 @@ def of_document(config: object, state: State) -> Container:
         cgroups_path=member(linux, "cgroupsPath", str, what, ""),
         device_rules=tuple(_device_rule(entry, what) for entry in member(resources, "devices", list, what, [])),
         nodes=_nodes(member(linux, "devices", list, what, []), what),
+        config=config,
     )
+    return _without_images(container) if any(key.startswith(_ASKING) for key in container.annotations) else container
+
+
+def _without_images(container: Container) -> Container:
+    from oci_gpu_hook.oci import image_annotations
+
+    theirs = image_annotations.of(container.annotations, container.rootfs, container.id)
+    kept = {key: text for key, text in container.annotations.items() if key not in theirs}
+    return container.replace(annotations=kept, of_image=theirs) if theirs else container
 
 
 def _rootfs(state: State, configured: str) -> str:
@@ -209,12 +222,9 @@ def _rootfs(state: State, configured: str) -> str:
 
 def _capabilities(kind: str, process: dict[str, Any], version: str, what: str) -> list[object]:
     """Return one of the sets of capabilities. For NVIDIA's interface, privileged means CAP_SYS_ADMIN in `bounding`."""
-    found: list[object]
-    if version.startswith(_FLAT_CAPABILITIES):  # 1.0.0-rc2-dev too
-        found = member(process, "capabilities", list, what, [])
-    else:
-        found = member(member(process, "capabilities", dict, what, {}), kind, list, what, [])
-    return found
+    is_flat = version.startswith(_FLAT_CAPABILITIES)  # 1.0.0-rc2-dev too
+    found = {kind: process.get("capabilities")} if is_flat else member(process, "capabilities", dict, what, {})
+    return member(found, kind, list, what, [])  # type: ignore[no-any-return]
 
 
 def _mount(entry: object, what: str) -> BundleMount:
@@ -245,11 +255,8 @@ def _nodes(entries: list[object], what: str) -> tuple[tuple[int, int], ...]:
 
 
 def _id_mapping(entry: object, what: str) -> IdMapping:
-    return IdMapping(
-        container_id=member(entry, "containerID", int, what, 0),
-        host_id=member(entry, "hostID", int, what, 0),
-        size=member(entry, "size", int, what, 0),
-    )
+    first, host, size = (member(entry, name, int, what, 0) for name in ("containerID", "hostID", "size"))
+    return IdMapping(container_id=first, host_id=host, size=size)
 
 
 def _identifier(text: str) -> str:
@@ -274,17 +281,14 @@ def _encoded_length(text: str) -> int:
 
 
 def _strings(values: list[object], what: str, where: str) -> tuple[str, ...]:
-    for value in values:
-        if type(value) is not str:
-            raise InvalidInput(f"{what}: {where}", f"expected strings, found {quoted(value)}", ASK_THE_ENGINE)
-    return tuple(values)  # type: ignore[arg-type]
+    return _all_of(str, "strings", values, f"{what}: {where}")
 
 
-def _numbers(values: list[object], what: str, where: str) -> tuple[int, ...]:
+def _all_of(kind: type, name: str, values: list[object], what: str) -> tuple[Any, ...]:
     for value in values:
-        if type(value) is not int:
-            raise InvalidInput(f"{what}: {where}", f"expected numbers, found {quoted(value)}", ASK_THE_ENGINE)
-    return tuple(values)  # type: ignore[arg-type]
+        if type(value) is not kind:
+            raise InvalidInput(what, f"expected {name}, found {quoted(value)}", ASK_THE_ENGINE)
+    return tuple(values)
 
 
 def _texts(values: dict[str, object], what: str) -> dict[str, str]:

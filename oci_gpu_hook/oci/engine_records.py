@@ -1,9 +1,11 @@
-"""Reads from an engine's records of a container's image which environment the image brings.
+"""Reads from an engine's records of a container's image which environment and annotations the image brings.
 
-config.json has a single environment, which does not show who wrote an entry. Docker (with its own image store) and
-engines built on containers/storage (Podman, CRI-O) keep the image's configuration in files beside the container's root
-directory. Other engines keep it in a database, so for containerd, and Docker with containerd's image store, nothing is
-known. Sources: moby, daemon/container and image/fs.go; containers/storage, containers.go and images.go.
+config.json has a single environment and a single list of annotations, which do not show who wrote an entry. Docker
+(with its own image store) and engines built on containers/storage (Podman, CRI-O) keep the image's configuration in
+files beside the container's root directory. Other engines keep it in a database, so for containerd, and Docker with
+containerd's image store, nothing is known. Podman alone copies annotations into config.json: those of the image's
+manifest, which `--annotation` overrides. Sources: moby, daemon/container and image/fs.go; containers/storage,
+containers.go and images.go; Podman, pkg/specgen/generate/container.go.
 """
 
 from __future__ import annotations
@@ -15,22 +17,23 @@ from oci_gpu_hook.base.trust import read_trusted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any, Final
-
-    from oci_gpu_hook.oci.container import Container
 
 _DRIVERS: Final = ("overlay2", "overlay", "fuse-overlayfs", "btrfs", "zfs", "vfs")
 _HEX: Final = frozenset("0123456789abcdef")
 
 
-def image_environment(container: Container) -> tuple[str, ...] | None:
-    """Return the entries NAME=VALUE that the container's image brings, None if no engine has recorded them."""
-    for driver in _DRIVERS:
-        store, found, _ = container.rootfs.rpartition(f"/{driver}/")
-        if found:
-            entries = _dockers(store, driver, container.id)
-            return _of_containers_storage(store, driver, container.id) if entries is None else entries
-    return None
+def image_environment(rootfs: str, container: str) -> tuple[str, ...] | None:
+    """Return the entries NAME=VALUE that a container's image brings, None where no engine's record tells.
+
+    rootfs, container: its root directory and id.
+    """
+    store, driver = _store_of(rootfs)
+    if not driver:
+        return None
+    entries = _dockers(store, driver, container)
+    return _of_containers_storage(store, driver, container) if entries is None else entries
 
 
 def _dockers(store: str, driver: str, container: str) -> tuple[str, ...] | None:
@@ -39,17 +42,47 @@ def _dockers(store: str, driver: str, container: str) -> tuple[str, ...] | None:
     return _environment(_read(f"{store}/image/{driver}/imagedb/content/sha256/{image}")) if image else None
 
 
+def image_annotations(rootfs: str, container: str) -> Mapping[str, str] | None:
+    """Return the annotations that a container's image brings; None where it has an image of which nothing is known."""
+    store, driver = _store_of(rootfs)
+    image = _image_in_containers_storage(store, driver, container) if driver else ""
+    if not image:
+        return {}  # of no image, such as a rootfs, or of an engine that does not hand them on
+    manifest = _read(f"{store}/{driver}-images/{image}/manifest")
+    if type(manifest) is not dict:
+        return None  # in a store of images that is another's
+    said = manifest.get("annotations")
+    return {name: text for name, text in said.items() if type(text) is str} if type(said) is dict else {}
+
+
+def _store_of(rootfs: str) -> tuple[str, str]:
+    """Return the directory of the store that a root directory lies in and its driver, "" where it is in none."""
+    for driver in _DRIVERS:
+        store, found, _ = rootfs.rpartition(f"/{driver}/")
+        if found:
+            return store, driver
+    return "", ""
+
+
 def _of_containers_storage(store: str, driver: str, container: str) -> tuple[str, ...] | None:
     from binascii import b2a_base64
 
+    image = _image_in_containers_storage(store, driver, container)
+    if not image:
+        return None
+    key = b2a_base64(f"sha256:{image}".encode(), newline=False).decode()
+    return _environment(_read(f"{store}/{driver}-images/{image}/={key}"))
+
+
+def _image_in_containers_storage(store: str, driver: str, container: str) -> str:
+    """Return the digest of a container's image, "" where it has none on record."""
     for name in ("containers.json", "volatile-containers.json"):
         records = _read(f"{store}/{driver}-containers/{name}")
         for record in records if type(records) is list else ():
             image = _digest(_text(record, "image"))
             if image and _text(record, "id") == container:
-                key = b2a_base64(f"sha256:{image}".encode(), newline=False).decode()
-                return _environment(_read(f"{store}/{driver}-images/{image}/={key}"))
-    return None
+                return image
+    return ""
 
 
 def _environment(configuration: Any) -> tuple[str, ...] | None:

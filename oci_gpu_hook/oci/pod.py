@@ -18,6 +18,7 @@ _TYPES: Final = ("io.kubernetes.cri.container-type", "io.kubernetes.cri-o.Contai
 _CONTAINER: Final = ("io.kubernetes.cri.container-name", "io.kubernetes.container.name")
 _POD: Final = ("io.kubernetes.cri.sandbox-name", "io.kubernetes.pod.name")
 _NAMESPACE: Final = ("io.kubernetes.cri.sandbox-namespace", "io.kubernetes.pod.namespace")
+READ: Final = frozenset((*_TYPES, *_CONTAINER, *_POD, *_NAMESPACE))
 
 
 def is_sandbox(annotations: Mapping[str, str]) -> bool:

@@ -89,7 +89,7 @@ def remedy(guarded: Guarded, user: User) -> str:
     by_itself = "" if user.mapped_gids else "oci-gpu-runtime adds it by itself; "
     return (
         f"add the group {known} to the container's process (--group-add {inside}, supplementalGroups of a "
-        f"pod, process.user.additionalGids of config.json); {by_itself}{host}"
+        f"pod, process.user.additionalGids of config.json, the account of a Mesos task on its host); {by_itself}{host}"
     )
 
 

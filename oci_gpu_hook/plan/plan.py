@@ -10,7 +10,7 @@ from oci_gpu_hook.devices import vendors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.base.formats.ldcache import Entry
@@ -66,6 +66,25 @@ def make(request: Request, inventory: Inventory, devices: Sequence[Device], imag
         unmet=made.unmet,
         driver_version=made.driver_version,
         late=made.late,
+    )
+
+
+def joined(first: Plan, others: Iterable[Plan]) -> Plan:
+    """Return the plan for devices of several kinds: of the first, which has the facts of the image, and of others."""
+    from oci_gpu_hook.devices import compose
+
+    plans = (first, *others)
+    warnings = dict.fromkeys(text for each in plans for text in each.warnings)
+    return first.replace(
+        devices=tuple(device for each in plans for device in each.devices),
+        edits=compose.merged(*(each.edits for each in plans)),
+        links=tuple(link for each in plans for link in each.links),
+        files=tuple(file for each in plans for file in each.files),
+        ld_cache=tuple(entry for each in plans for entry in each.ld_cache),
+        decisions=tuple(text for each in plans for text in each.decisions),
+        warnings=tuple(warnings),
+        unmet=tuple(text for each in plans for text in each.unmet),
+        late=tuple(late for each in plans for late in each.late),
     )
 
 

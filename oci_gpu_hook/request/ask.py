@@ -14,6 +14,7 @@ class Ask(Record):
     count_decides: no device was named at all, so that only a count says how many.
     variables: the names of the environment variables that make the request.
     imex_channels, features: what CDI names and mounts ask for in addition to the devices, unchecked.
+    engine_serves: as in Request.
     """
 
     kind: str
@@ -25,6 +26,7 @@ class Ask(Record):
     variables: tuple[str, ...] = ()
     imex_channels: tuple[str, ...] = ()
     features: tuple[str, ...] = ()
+    engine_serves: bool = False
 
 
 class Said(Record):

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from oci_gpu_hook.request.ask import Ask
 
 _SETTINGS: Final = ("count", "memory", "exclusive", "wait")
-_ANNOTATIONS: Final = ("devices", "capabilities", *_SETTINGS, "volume", "cuda-compat", "nested-proc")
+_OF_NAMES: Final = ("exclusive", "wait")  # settings that mean something for devices that are named, too
+_VARIABLES: Final = ("devices", "kind", *_SETTINGS)
+_ANNOTATIONS: Final = ("devices", "capabilities", "kind", *_SETTINGS, "volume", "cuda-compat", "nested-proc")
 
 
 class Counted(Record):
@@ -52,6 +54,11 @@ def settings(annotations: Mapping[str, str], variables: Mapping[str, str]) -> di
     return found
 
 
+def without_count(found: Mapping[str, Setting]) -> dict[str, Setting]:
+    """Return the settings that hold for devices of a kind that the count is not of."""
+    return {name: setting for name, setting in found.items() if name in _OF_NAMES}
+
+
 def from_indices(ask: Ask, found: dict[str, Setting]) -> Ask:
     """Read the indices 0 to N-1, which Docker writes for `--gpus N`, as the count N: `[allocation] indices = "count"`.
 
@@ -68,7 +75,7 @@ def from_indices(ask: Ask, found: dict[str, Setting]) -> Ask:
 
 def tell_unread(annotations: Mapping[str, str], variables: Mapping[str, str], why: str, warnings: list[str]) -> None:
     """Warn of OCI_GPU_* variables that have no effect, and of unknown annotations of this project."""
-    for name in _SETTINGS:
+    for name in _VARIABLES:
         variable = VARIABLE_PREFIX + name.upper()
         if why and variables.get(variable, "").strip():
             warnings.append(f"{variable}={quoted(variables[variable])} is not read: {why}")

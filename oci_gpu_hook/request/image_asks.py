@@ -37,7 +37,7 @@ def _whose(ask: Ask, container: Container) -> str:
         return "is what the image says"
     names = tuple(f"{name}=" for name in ask.variables)
     said = [entry for entry in container.env if entry.startswith(names)]
-    of_image = engine_records.image_environment(container)
+    of_image = engine_records.image_environment(container.rootfs, container.id)
     if of_image is None:
         if any(name.upper().startswith(_OF_ONE_HOST) for name in ask.devices or ()):
             return ""

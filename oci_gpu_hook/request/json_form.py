@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from oci_gpu_hook.request.model import DEFAULT_KIND
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from oci_gpu_hook.request.model import Request
@@ -20,6 +22,10 @@ def to_json(request: Request) -> dict[str, object]:
         "features": list(request.features),
         "source": request.source,
     }
+    if request.kind != DEFAULT_KIND:
+        document["kind"] = request.kind
+    if request.beside:
+        document["beside"] = [to_json(other) for other in request.beside]
     if request.memory:
         document["memory"] = request.memory
     if request.exclusive:

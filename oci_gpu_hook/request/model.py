@@ -33,6 +33,9 @@ class Request(Record):
     source: `annotations`, `mounts`, `swarm`, `environment` or `legacy-image`; `bundle` for devices that were not asked
     for and are in the bundle.
     warnings: parts of the request that do less than their author may expect.
+    beside: requests for other kinds of devices, one for each kind; these have nothing beside them.
+    engine_serves: whether the names are from annotations that the engines of Kubernetes serve themselves, so that a
+    name that is unknown here may be the engine's.
     """
 
     kind: str = DEFAULT_KIND
@@ -49,3 +52,5 @@ class Request(Record):
     features: tuple[str, ...] = ()
     source: str
     warnings: tuple[str, ...] = ()
+    beside: tuple[Request, ...] = ()
+    engine_serves: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from oci_gpu_hook.base.errors import quoted
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.oci import pod
 from oci_gpu_hook.request import by_count, sources, vendors
@@ -10,11 +11,16 @@ from oci_gpu_hook.request.notices import Notices
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+    from typing import Any, Final
 
     from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.oci.container import Container
     from oci_gpu_hook.request.ask import Ask
+    from oci_gpu_hook.request.by_count import Setting
+
+
+_ASK: Final = "annotations are for who starts the container; an image asks by its environment"
 
 
 class Reading(Record):
@@ -38,31 +44,65 @@ def read(container: Container, config: Config) -> Reading:
         return Reading(request=None, warnings=())
     container = container.replace(annotations=pod.without_overridden(container.annotations, sources.WHICH))
     warnings = Notices()
+    for name in container.of_image:
+        warnings.append(f"the annotation {quoted(name)} is what the image says, which is not read: {_ASK}")
     variables = sources.environment(container.env, warnings)
-    ask = sources.from_annotations(container, variables, warnings)
-    if ask and sources.container_declines(ask, container, config, variables, warnings):
-        ask, container = None, container.replace(annotations=sources.without_devices(container.annotations))
-    ask = ask or _unannotated(container, config, variables, warnings)
-    by_variables = ask is not None and ask.source not in ("annotations", "mounts")
+    kind = sources.kind_said(container.annotations, variables)
+    asks, beside = sources.from_annotations(container, kind, variables, warnings)
+    if asks and sources.container_declines(asks[0], container, config, variables, warnings):
+        asks, container = [], container.replace(annotations=sources.without_devices(container.annotations))
+    asks = asks or _unannotated(container, kind, config, variables, warnings)
+    by_variables = bool(asks) and asks[0].source not in ("annotations", "mounts")
     settings = by_count.settings(container.annotations, variables if by_variables else {})
-    if ask and config.allocation_indices == "count":
-        ask = by_count.from_indices(ask, settings)
-    counted = by_count.counted(ask, settings, config.allocation_longest_wait, warnings) if ask else None
-    unread = "" if by_variables else f"{ask.source} go before it" if ask else "no GPU is asked for"
+    if beside:
+        from oci_gpu_hook.request import other_kinds
+
+        asks = other_kinds.joined([*asks, *beside])
+    requests = _requests(asks, settings, kind, container, config, variables, warnings)
+    unread = "" if by_variables else f"{asks[0].source} go before it" if asks else "no GPU is asked for"
     by_count.tell_unread(container.annotations, variables, unread, warnings)
-    if ask is None or counted is None:
+    if not requests:
         return Reading(request=None, warnings=warnings.told())
     sources.check_entries(container.env)
-    options = vendors.of(ask.kind).options(ask, container, config, variables, warnings)
-    request = Request(**counted.__dict__, **options, kind=ask.kind, source=ask.source, warnings=warnings.told())
+    request = requests[0].replace(warnings=warnings.told(), beside=tuple(requests[1:]))
     return Reading(request=request, warnings=request.warnings)
 
 
-def _unannotated(container: Container, config: Config, variables: Mapping[str, str], warnings: list[str]) -> Ask | None:
-    """Return the request of the first source after the annotations that makes one, None if none does."""
+def _requests(  # noqa: PLR0913, PLR0917
+    asks: Sequence[Ask],
+    settings: dict[str, Setting],
+    kind: str,
+    container: Container,
+    config: Config,
+    variables: Mapping[str, str],
+    warnings: list[str],
+) -> list[Request]:
+    """Return a request for each ask that is for something. Raises InvalidInput. kind: that is said, "" for none."""
+    if asks and asks[0].kind in vendors.KINDS and config.allocation_indices == "count":
+        asks = [by_count.from_indices(asks[0], settings), *asks[1:]]
+    counts = next((ask for ask in asks if ask.kind == kind), asks[0] if asks else None)
+    found = []
+    for ask in asks:
+        own = settings if ask is counts else by_count.without_count(settings)
+        counted = by_count.counted(ask, own, config.allocation_longest_wait, warnings)
+        if counted is None:
+            continue
+        options: dict[str, Any] = {"driver_capabilities": ()}
+        if ask.kind in vendors.KINDS:
+            options = vendors.of(ask.kind).options(ask, container, config, variables, warnings)
+        found.append(
+            Request(**counted.__dict__, **options, kind=ask.kind, source=ask.source, engine_serves=ask.engine_serves)
+        )
+    return found
+
+
+def _unannotated(
+    container: Container, kind: str, config: Config, variables: Mapping[str, str], warnings: list[str]
+) -> list[Ask]:
+    """Return the requests of the first source after the annotations that makes any. kind: the one that is said."""
     ask = sources.from_mounts(container.mounts, warnings) if config.accept_volume_mounts else None
-    ask = ask or sources.from_environment(container, config, variables, warnings)
-    asks_for_none = ask is None or (ask.devices is None and not ask.count_decides)
+    asks = [ask] if ask else sources.from_environment(container, kind, config, variables, warnings)
+    asks_for_none = not any(ask.devices is not None or ask.count_decides for ask in asks)
     if asks_for_none and not config.accept_volume_mounts:
         sources.tell_unread_mounts(container.mounts, warnings)
-    return ask
+    return asks

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 CDI_ANNOTATION_PREFIX: Final = "cdi.k8s.io/"
 # The annotations that select devices: one of the container's own takes precedence over all of the pod's.
 WHICH: Final = tuple(ANNOTATION_PREFIX + name for name in ("devices", "count", "memory"))
+_KIND_ANNOTATION: Final = ANNOTATION_PREFIX + "kind"
 _COUNT: Final = "OCI_GPU_COUNT"
+_DEVICES: Final = "OCI_GPU_DEVICES"
+_KIND: Final = "OCI_GPU_KIND"
 
 
 def environment(entries: Sequence[str], warnings: list[str]) -> dict[str, str]:
@@ -47,21 +50,50 @@ def check_entries(entries: Sequence[str]) -> None:
             raise InvalidInput(what, "has no '='", "write NAME=VALUE, or remove it from the image")
 
 
-def from_annotations(container: Container, variables: Mapping[str, str], warnings: list[str]) -> Ask | None:
-    """Read io.oci-gpu-hook.devices, io.oci-gpu-hook.count and cdi.k8s.io/*. Raises InvalidInput."""
-    by_name, by_count = (pod.own_key(container.annotations, key) for key in WHICH[:2])
-    own = container.annotations.get(by_name)
-    count = container.annotations.get(by_count, "").strip()
-    qualified = _cdi_devices(container.annotations, warnings)
+def from_annotations(
+    container: Container, kind: str, variables: Mapping[str, str], warnings: list[str]
+) -> tuple[list[Ask], list[Ask]]:
+    """Read io.oci-gpu-hook.devices, io.oci-gpu-hook.count and cdi.k8s.io/*. Raises InvalidInput.
+
+    kind: that is said, "" for none. Return what this decides, so that no other source is read, and what is asked for
+    beside whatever others ask: devices of other kinds, by cdi.k8s.io/*.
+    """
+    annotations = container.annotations
+    by_name, by_count = (pod.own_key(annotations, key) for key in WHICH[:2])
+    own = annotations.get(by_name)
+    count = annotations.get(by_count, "").strip()
+    qualified, beside = _cdi_devices(annotations, warnings)
     words = vendors.of(DEFAULT_KIND)
-    if qualified and own is None and not count and words.is_applied(variables, warnings):
-        return Ask(kind=DEFAULT_KIND, source="annotations", what=CDI_ANNOTATION_PREFIX + "*", devices=None)
-    if own is None and not qualified:
-        what = f"{by_count}={quoted(count)}"
-        ask = Ask(kind=DEFAULT_KIND, source="annotations", what=what, devices=None, count_decides=True)
-        return ask if count else None
     what = CDI_ANNOTATION_PREFIX + "*" if own is None else f"{by_name}={quoted(own)}"
-    return words.read_list("annotations", what, items(own or "") + qualified, warnings)
+    plain, decided = items(own or ""), []
+    if own is not None and (kind not in ("", DEFAULT_KIND) or "/" in own):
+        from oci_gpu_hook.request import other_kinds
+
+        plain, others = other_kinds.split(plain, what, kind or DEFAULT_KIND)
+        decided = other_kinds.asks(others, "annotations", what)
+        if not decided and not plain and kind not in ("", DEFAULT_KIND):  # none of that kind
+            decided = [Ask(kind=kind, source="annotations", what=what, devices=None, count_decides=bool(count))]
+    if qualified and own is None and not count and words.is_applied(variables, warnings):
+        what = CDI_ANNOTATION_PREFIX + "*"
+        return [Ask(kind=DEFAULT_KIND, source="annotations", what=what, devices=None)], beside
+    if qualified or plain or (own is not None and not decided):
+        of_words = words.read_list("annotations", what, plain + qualified, warnings)
+        decided = [of_words, *decided] if of_words else decided
+    if count and (not decided or (kind and all(ask.kind != kind for ask in decided))):
+        what = f"{by_count}={quoted(count)}"
+        counted = Ask(kind=kind or DEFAULT_KIND, source="annotations", what=what, devices=None, count_decides=True)
+        decided = [counted, *decided]
+    return decided, beside
+
+
+def kind_said(annotations: Mapping[str, str], variables: Mapping[str, str]) -> str:
+    """Return the kind of devices that counts and names without one are of, "" for none said. Raises InvalidInput."""
+    annotation = pod.own_key(annotations, _KIND_ANNOTATION)
+    if annotation not in annotations and _KIND not in variables:
+        return ""
+    from oci_gpu_hook.request import other_kinds
+
+    return other_kinds.said_kind(annotation, annotations, _KIND, variables)
 
 
 def container_declines(
@@ -76,7 +108,7 @@ def container_declines(
     annotations = container.annotations
     if not pod.is_in_pod(annotations) or any(pod.own_key(annotations, key) != key for key in WHICH):
         return False
-    said = vendors.of(ask.kind).said(variables, config)
+    said = vendors.of(DEFAULT_KIND).said(variables, config)
     if not said.variables or (said.items and not said.declines):
         return False
     by = ", ".join(f"{name}={quoted(variables[name])}" for name in said.variables)
@@ -112,17 +144,61 @@ def tell_unread_mounts(mounts: Sequence[BundleMount], warnings: list[str]) -> No
 
 
 def from_environment(
-    container: Container, config: Config, variables: Mapping[str, str], warnings: list[str]
-) -> Ask | None:
-    """Read the variables of each vendor, otherwise what an old image implies. Raises InvalidInput.
+    container: Container, kind: str, config: Config, variables: Mapping[str, str], warnings: list[str]
+) -> list[Ask]:
+    """Read OCI_GPU_DEVICES, otherwise the variables of each vendor, otherwise what an old image implies.
 
-    Return None, with a warning, also if policy forbids an unprivileged container to ask by variables.
+    kind: the one that is said, "" for none. Return nothing, with a warning, also if policy forbids an unprivileged
+    container to ask by variables. Raises InvalidInput.
     """
-    for kind in vendors.KINDS:
-        ask = _from_variables(kind, container, config, variables, warnings)
+    if variables.get(_DEVICES, "").strip() or kind not in ("", DEFAULT_KIND):
+        named = _from_own_variables(container, kind, config, variables, warnings)
+        if named is not None:
+            return named
+    for each in vendors.KINDS:
+        ask = _from_variables(each, container, config, variables, warnings)
         if ask is not None:
-            return ask
-    return None
+            return [ask]
+    return []
+
+
+def _from_own_variables(
+    container: Container, kind: str, config: Config, variables: Mapping[str, str], warnings: list[str]
+) -> list[Ask] | None:
+    """Read OCI_GPU_DEVICES, and OCI_GPU_COUNT of a kind that is said; None where neither decides."""
+    text, count = variables.get(_DEVICES, ""), variables.get(_COUNT, "").strip()
+    names = bool(text.strip())
+    of_kind = bool(count) and kind not in ("", DEFAULT_KIND)
+    if not (names or of_kind):
+        return None
+    what = f"{_DEVICES}={quoted(text)}" if names else f"{_COUNT}={quoted(count)}"
+    if not (container.privileged or config.accept_envvar_when_unprivileged):
+        by = _DEVICES if names else _COUNT
+        warnings.append(f"devices asked for by {by} are not given: the container is unprivileged (see config.toml)")
+        return []
+    from oci_gpu_hook.request import other_kinds
+
+    plain, others = other_kinds.split(items(text), what, kind or DEFAULT_KIND)
+    asked = other_kinds.asks(others, "environment", what, variables=(_DEVICES,))
+    if plain:
+        of_words = vendors.of(DEFAULT_KIND).read_list("environment", what, plain, warnings)
+        asked = [of_words.replace(variables=(_DEVICES,)), *asked] if of_words else asked
+    if of_kind and all(ask.kind != kind for ask in asked):
+        what = f"{_COUNT}={quoted(count)}"
+        of_count = Ask(
+            kind=kind, source="environment", what=what, devices=None, count_decides=True, variables=(_COUNT,)
+        )
+        asked = [of_count, *asked]
+    return [ask for each in asked if (ask := _heard(each, container, config, warnings))]
+
+
+def _heard(ask: Ask, container: Container, config: Config, warnings: list[str]) -> Ask | None:
+    """Return an ask by variables, None where `[request] image-may-ask` keeps it from being one."""
+    if config.image_may_ask == "yes":
+        return ask
+    from oci_gpu_hook.request import image_asks
+
+    return image_asks.heard(ask, container, config.image_may_ask, warnings)
 
 
 def _from_variables(
@@ -151,20 +227,17 @@ def _from_variables(
         what = ", ".join(f"{name}={quoted(variables[name])}" for name in said.variables)
         asked = words.read_list(said.source, what, said.items, warnings)
         asked = asked and asked.replace(variables=said.variables)
-    if asked is None or said.declines or config.image_may_ask == "yes":
-        return asked
-    from oci_gpu_hook.request import image_asks
-
-    return image_asks.heard(asked, container, config.image_may_ask, warnings)
+    return asked if asked is None or said.declines else _heard(asked, container, config, warnings)
 
 
-def _cdi_devices(annotations: Mapping[str, str], warnings: list[str]) -> list[str]:
-    """Return those CDI names in the cdi.k8s.io/* annotations that are served here, and not by the engine.
+def _cdi_devices(annotations: Mapping[str, str], warnings: list[str]) -> tuple[list[str], list[Ask]]:
+    """Return the CDI names of the cdi.k8s.io/* annotations that a vendor's own words serve, and asks for all others.
 
     Raises InvalidInput for an entry that begins like a name of a vendor that is served but is not a CDI name: passed
     over, it would give the container fewer devices than it asks for.
     """
     found: list[str] = []
+    others = []
     looked_at = 0
     for key in sorted(key for key in annotations if key.startswith(CDI_ANNOTATION_PREFIX)):
         listed = items(annotations[key])
@@ -172,15 +245,21 @@ def _cdi_devices(annotations: Mapping[str, str], warnings: list[str]) -> list[st
         check_number(looked_at, CDI_ANNOTATION_PREFIX + "*")
         for item in listed:
             name = qualified_name.parse(item)
-            vendor = name.vendor if name else item.replace("=", "/").partition("/")[0]
-            kind = qualified_name.kind_of(vendor)
+            kind = qualified_name.kind_of(name.vendor if name else item.replace("=", "/").partition("/")[0])
             if name and kind and vendors.of(kind).serves(name):
                 found.append(item)
-            elif name is None and kind:
+            elif name:
+                others.append(name)
+            elif kind:
                 what = f"{key}={quoted(annotations[key])}"
                 raise InvalidInput(
                     what, f"{quoted(item)} is not a CDI name", "write vendor/class=name: nvidia.com/gpu=0"
                 )
             else:
-                warnings.append(f"annotation {quoted(key)}: {quoted(item)} is not served here; the engine may serve it")
-    return found
+                warnings.append(f"annotation {quoted(key)}: {quoted(item)} is no CDI name and is not read")
+    if not others:
+        return found, []
+    from oci_gpu_hook.request import other_kinds
+
+    what = CDI_ANNOTATION_PREFIX + "*"
+    return found, other_kinds.asks(others, "annotations", what, engine_serves=pod.is_in_pod(annotations))

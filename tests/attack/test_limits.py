@@ -457,6 +457,99 @@ WORST = {
         """,
         "read",
     ),
+    "an ld.so.conf of patterns that mean nothing": (
+        ("LD_CONF", "LD_CONF_FILES", "LD_CONF_NAMES"),
+        """
+        from oci_gpu_hook.apply import unlisted_libraries
+        from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
+        os.makedirs(f"{directory}/etc/d")
+        for number in range(limits.DIRECTORY_NAMES):
+            written(f"etc/d/{number:0200}.conf", b"")
+        written("etc/ld.so.conf", b"include " + b"d/*x " * ((limits.LD_CONF - 10) // 5))
+        def read():
+            with Rootfs(os.open(directory, os.O_PATH)) as rootfs:
+                assert unlisted_libraries.find(rootfs, b"") == ()
+        """,
+        "read",
+    ),
+    "directories of names that could be versions": (
+        ("LD_CONF_NAMES", "DIRECTORY_NAMES"),
+        """
+        from oci_gpu_hook.apply import unlisted_libraries
+        from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
+        paths = [f"/opt/{number:02}" for number in range(8)]
+        for path in paths:
+            os.makedirs(directory + path)
+            for number in range(limits.DIRECTORY_NAMES):
+                os.symlink("x", f"{directory}{path}/lib.so" + "." * 240 + f"{number:04}")
+        os.makedirs(f"{directory}/etc")
+        written("etc/ld.so.conf", chr(10).join(paths).encode())
+        def read():
+            with Rootfs(os.open(directory, os.O_PATH)) as rootfs:
+                assert unlisted_libraries.find(rootfs, b"") == ()
+        """,
+        "read",
+    ),
+    "libraries of which nothing comes": (
+        ("LD_CONF_DIRECTORIES", "UNLISTED_LIBRARIES", "ELF_TABLE", "ELF_SEGMENTS"),
+        """
+        from struct import pack
+        from oci_gpu_hook.apply import unlisted_libraries
+        from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
+        entries, segments = limits.ELF_TABLE // 16, limits.ELF_SEGMENTS
+        head = bytes.fromhex("7f454c46020101").ljust(16, bytes(1))
+        head += pack("<HHIQQQIHHHHHH", 3, 62, 1, 0, 64, 0, 0, 64, 56, segments, 0, 0, 0)
+        head += pack("<IIQQQQQQ", 2, 4, 4096, 0, 0, entries * 16, 0, 8) + bytes(56) * (segments - 1)
+        dynamic = b"".join(pack("<QQ", 100 + n, n) for n in range(entries - 1)) + pack("<QQ", 14, 1)
+        paths = [f"/opt/{number:02}" for number in range(limits.LD_CONF_DIRECTORIES)]
+        os.makedirs(f"{directory}/etc")
+        written("slow", head.ljust(4096, bytes(1)) + dynamic)
+        for path in paths:
+            os.makedirs(directory + path)
+            for number in range(limits.UNLISTED_LIBRARIES):
+                os.link(f"{directory}/slow", f"{directory}{path}/lib{number}.so")
+        written("etc/ld.so.conf", chr(10).join(paths).encode())
+        def read():
+            with Rootfs(os.open(directory, os.O_PATH)) as rootfs:
+                assert unlisted_libraries.find(rootfs, b"") == ()
+        """,
+        "read",
+    ),
+    "a look by one behind all that may wait": (
+        ("WAITERS",),
+        """
+        from oci_gpu_hook.allocation import claim
+        from oci_gpu_hook.allocation.holders import Holder
+        from oci_gpu_hook.allocation.model import Busy, Claim, Lease, LeaseTable, Moment, Waiter, leased
+        from oci_gpu_hook.devices.nvidia import devices as of_nvidia
+        from oci_gpu_hook.devices.nvidia.model import Gpu
+        from oci_gpu_hook.request.model import Request
+        gpus = [
+            Gpu(index=n, uuid=f"GPU-{n}", minor=n, bus_id=f"0000:{n:02x}:00.0", proc_name=str(n), name="H100")
+            for n in range(16)
+        ]
+        devices = of_nvidia.of(gpus)
+        holder = lambda n: Holder(pid=n, start_time=n, boot_id="b", pid_namespace=1)
+        asked = Request(count=1, driver_capabilities=(), source="x")
+        leases = [
+            Lease(container=f"c{n}", devices=(leased(device),), exclusive=True, holder=holder(n), since="")
+            for n, device in enumerate(devices)
+        ]
+        queue = [
+            Waiter(ticket=n + 1, container=f"w{n}", holder=holder(n), request=asked, since="", uptime=0)
+            for n in range(limits.WAITERS)
+        ]
+        table = LeaseTable(leases=tuple(leases), queue=tuple(queue), next_ticket=limits.WAITERS + 1)
+        new = Claim(container="new", holder=holder(99999), request=asked)
+        def read():
+            for _ in range(36):  # those of a second, by all who wait (allocation/wait.py)
+                try:
+                    claim.serve(table, new, devices, Moment(date="", uptime=10))
+                except Busy:
+                    pass
+        """,
+        "read",
+    ),
     "as many odd libraries as are looked into": (
         ("COMPAT_LIBRARIES", "ELF_TABLE", "ELF_NOTES", "ELF_SEGMENTS", "ELF_SECTIONS"),
         """

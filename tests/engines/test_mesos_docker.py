@@ -1,7 +1,7 @@
-"""Mesos' Docker containerizer: dockerd, called with the arguments that mesos-docker-executor makes.
+"""Mesos' Docker containerizer: dockerd, called by a stand-in for mesos-docker-executor, which an agent starts.
 
-Of Mesos 1.11, in its order: resources, environment, volumes, network, entry point, name, the parameters that the task
-gives in ContainerInfo.docker.parameters, image, command.
+Of Mesos 1.11: flags and environment of the executor, the arguments of `docker run` in their order with the parameters
+that the task gives in ContainerInfo.docker.parameters, and what an agent does that comes up again.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import signal
 import subprocess
 import time
 import uuid
+from pathlib import Path
 
 import pytest
 
@@ -19,47 +20,111 @@ from tests.runtime.test_devices import assert_reaches, reach
 RUNTIME = {"key": "runtime", "value": "oci-gpu"}
 ALONE = {"OCI_GPU_COUNT": "1", "OCI_GPU_EXCLUSIVE": "true"}
 CUDA = {"NVIDIA_VISIBLE_DEVICES": "all"}
+EXECUTOR = Path(__file__).with_name("mesos_docker_executor.py")
+# What an agent sets for each executor, as recorded in tests/data/mesos/launches.json.
+OF_THE_AGENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "LIBPROCESS_IP": "127.0.0.1",
+    "LIBPROCESS_PORT": "0",
+    "MESOS_AGENT_ENDPOINT": "127.0.0.1:5051",
+    "MESOS_CHECKPOINT": "1",
+    "MESOS_EXECUTOR_ID": "e",
+    "MESOS_FRAMEWORK_ID": "F0",
+}
 
 
 class Task:
-    """A task of the Docker containerizer, from the executor's `docker run` to the agent's `docker rm`."""
+    """A task of the Docker containerizer, from the start of its executor to the agent's `docker rm`."""
 
     def __init__(self, docker, command: str, parameters: list[dict], environment: dict[str, str]) -> None:
         self.docker = docker
         self.name = f"mesos-{uuid.uuid4()}"
-        sandbox = docker.directory / self.name
-        sandbox.mkdir()
-        given = {**environment, "MESOS_SANDBOX": "/mnt/mesos/sandbox", "MESOS_CONTAINER_NAME": self.name}
-        arguments = ["--cpu-shares", "1024", "--memory", "33554432"]
-        arguments += [text for name, value in given.items() for text in ("-e", f"{name}={value}")]
-        arguments += ["-v", f"{sandbox}:/mnt/mesos/sandbox", "--net", "none", "--entrypoint", "/bin/sh"]
-        arguments += ["--name", self.name, *(f"--{each['key']}={each['value']}" for each in parameters)]
-        self.arguments = ["run", *arguments, "image", "-c", command]
+        self.sandbox: Path = docker.directory / self.name
+        self.sandbox.mkdir()
+        task = {"image": "image", "command": command, "parameters": parameters, "environment": environment}
+        flags = {
+            "cgroups_enable_cfs": "false",
+            "container": self.name,
+            "docker": "docker",
+            "docker_socket": docker.socket.removeprefix("unix://"),
+            "launcher_dir": "/usr/libexec/mesos",
+            "mapped_directory": "/mnt/mesos/sandbox",
+            "sandbox_directory": str(self.sandbox),
+            "stop_timeout": "0secs",
+            "task_environment": "{}",
+            "task": json.dumps(task),
+        }
+        # The executor's environment is the agent's for it and the task's own.
+        variables = [f"{name}={value}" for name, value in {**OF_THE_AGENT, **environment}.items()]
+        program = ("env", "-i", "-C", self.sandbox, *variables, "setsid", "/usr/bin/python3", "-ISB", EXECUTOR)
+        self.command = docker.engines.host.command(*program, *(f"--{name}={text}" for name, text in flags.items()))
+        self.executor: subprocess.Popen | None = None
+
+    def launch(self) -> None:
+        """Start the executor."""
+        self.executor = subprocess.Popen(self.command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def start(self) -> None:
-        """Run it as the executor does, in the foreground."""
-        command = self.docker.engines.host.command("docker", "-H", self.docker.socket, *self.arguments)
-        self.executor = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        """Start it, and wait until it runs."""
+        self.launch()
         give_up = time.monotonic() + 60
-        while self.docker("exec", self.name, "/bin/true", check=False).status:
-            assert self.executor.poll() is None, self.executor.communicate()
+        while "TASK_RUNNING" not in self.updates():
+            assert self.executor
+            assert self.executor.poll() is None, (self.executor.communicate(), self.text("stderr"))
             assert time.monotonic() < give_up
             time.sleep(0.05)
 
     def run(self) -> tuple[int, str, str]:
         """Run it to its end: status, stdout, stderr of the sandbox."""
-        answer = self.docker(*self.arguments, check=False)
-        self.docker("rm", "-f", "-v", self.name)
-        return answer.status, answer.stdout, answer.stderr
+        self.launch()
+        self.wait()
+        self.remove()
+        return int(self.updates()[-1].rpartition(" ")[2]), self.text("stdout"), self.text("stderr")
+
+    def wait(self) -> None:
+        assert self.executor
+        _, stderr = self.executor.communicate(timeout=120)
+        assert "Traceback" not in stderr, stderr
+
+    def text(self, name: str) -> str:
+        path = self.sandbox / name
+        return path.read_text() if path.exists() else ""
+
+    def updates(self) -> list[str]:
+        """Return what the executor has told its agent."""
+        return self.text("updates").splitlines()
 
     def seen(self, *probe: str) -> dict:
         return self.docker.exec(self.name, *probe)
 
     def kill(self) -> None:
-        """Stop it as the executor does when its framework kills it, and remove it as the agent does."""
-        self.docker("stop", "-t", "0", self.name)
-        self.executor.communicate(timeout=60)
+        """Have it killed by its executor, as its framework does, and remove it as the agent does."""
+        assert self.executor
+        self.executor.send_signal(signal.SIGTERM)
+        self.wait()
+        self.remove()
+
+    def lose_executor(self) -> None:
+        assert self.executor
+        self.executor.kill()
+        self.executor.communicate()
+
+    def remove(self) -> None:
         self.docker("rm", "-f", "-v", self.name)
+
+
+def recover(docker, tasks: list[Task]) -> list[str]:
+    """Do what an agent does that comes up again: it stops and removes containers whose executor is gone; says which.
+
+    That is with --docker_kill_orphans, the default. Those whose executor lives are left to it.
+    """
+    known = {task.name for task in tasks if task.executor and task.executor.poll() is None}
+    names = docker("ps", "-a", "--filter", "name=^/mesos-", "--format", "{{.Names}}").stdout.split()
+    orphans = [name for name in names if name not in known]
+    for name in orphans:
+        docker("stop", "-t", "0", name, check=False)
+        docker("rm", "-f", "-v", name)
+    return orphans
 
 
 @pytest.fixture
@@ -73,10 +138,8 @@ def task(docker):
 
     yield task
     for each in made:
-        executor = getattr(each, "executor", None)
-        if executor and executor.poll() is None:
-            executor.kill()
-            executor.communicate()
+        if each.executor and each.executor.poll() is None:
+            each.lose_executor()
 
 
 def ran(task: Task, simulated, indices: tuple[int, ...]) -> None:
@@ -153,11 +216,78 @@ def test_executor_that_is_killed_gives_back_when_its_agent_cleans_up(docker, tas
     """Without its client a container runs on, and holds its GPU, until the agent destroys it."""
     lost = task(**ALONE)
     lost.start()
-    lost.executor.kill()
-    lost.executor.communicate()
+    lost.lose_executor()
     assert len(docker.engines.leases()) == 1
     docker("stop", "-t", "0", lost.name)
-    docker("rm", "-f", "-v", lost.name)
+    lost.remove()
+    assert docker.engines.leases() == []
+
+
+def test_what_the_executor_tells_its_agent(task):
+    finished, failed, refused, killed = (
+        *(task("true", **ALONE), task("exit 3", **ALONE)),
+        *(task("true", NVIDIA_VISIBLE_DEVICES="7"), task(**ALONE)),
+    )
+    for each in (finished, failed, refused):
+        each.run()
+    killed.start()
+    killed.kill()
+    ends = [each.updates()[-1].split()[0] for each in (finished, failed, refused, killed)]
+    assert ends == ["TASK_FINISHED", "TASK_FAILED", "TASK_FAILED", "TASK_KILLED"]
+    assert "oci-gpu-runtime: error: unknown device '7'" in refused.text("stderr")
+    assert refused.updates()[0] == "TASK_STARTING"
+    assert "TASK_RUNNING" not in refused.updates()
+
+
+def test_agent_that_comes_up_again_leaves_what_has_an_executor_and_destroys_what_has_none(docker, task, simulated):
+    kept, lost = task(**ALONE), task(**ALONE)
+    kept.start()
+    lost.start()
+    lost.lose_executor()
+    held = docker.engines.leases()
+    assert len(held) == 2
+    assert recover(docker, [kept, lost]) == [lost.name]
+    (left,) = docker.engines.leases()
+    assert left in held
+    seen = kept.seen(*reach(simulated))
+    reached = [gpu for gpu in simulated.gpus() if seen[f"open={gpu.node}"] == "ENXIO"]
+    assert [gpu.uuid for gpu in reached] == left["gpus"]
+    assert task("true", **ALONE).run()[0] == 0
+    assert recover(docker, [kept, lost]) == []
+    kept.kill()
+    assert docker.engines.leases() == []
+
+
+def test_launch_whose_executor_is_killed_at_any_moment_leaves_nothing_held(docker, task):
+    """dockerd may start the container all the same, when its client is gone: the agent destroys what it finds."""
+    for tenth in range(0, 16, 3):
+        lost = task(**ALONE)
+        lost.launch()
+        time.sleep(tenth / 10)
+        lost.lose_executor()
+        give_up = time.monotonic() + 30
+        while recover(docker, [lost]) or docker.engines.leases():
+            assert time.monotonic() < give_up
+            time.sleep(0.2)
+    assert task("true", OCI_GPU_COUNT="2", OCI_GPU_EXCLUSIVE="1").run()[0] == 0
+
+
+def test_task_that_waits_for_a_gpu(docker, task):
+    """The wait is dockerd's, in `docker run`: the executor sees no container run, and tells of none."""
+    first, second, waiting = task(**ALONE), task(**ALONE), task("sleep 600", **ALONE, OCI_GPU_WAIT="60")
+    first.start()
+    second.start()
+    waiting.launch()
+    time.sleep(2)
+    assert waiting.updates() == ["TASK_STARTING"]
+    first.kill()
+    give_up = time.monotonic() + 30
+    while "TASK_RUNNING" not in waiting.updates():
+        assert time.monotonic() < give_up
+        time.sleep(0.1)
+    assert len(docker.engines.leases()) == 2
+    for each in (second, waiting):
+        each.kill()
     assert docker.engines.leases() == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -102,6 +103,7 @@ class Ended:
     status: int
     stdout: str
     stderr: str
+    updates: list[str]  # what the executor of a command task has told its agent
 
     def seen(self) -> dict:
         """Return the probe's answers by what it was asked. Fails the test when the container did not end well."""
@@ -117,38 +119,92 @@ class Ended:
         return self.stderr.partition("oci-gpu-hook: error: ")[2].splitlines()[0]
 
 
+def ended(lines: str) -> list[Ended]:
+    """Return the containers of which an agent says that they have ended."""
+    return [Ended(**json.loads(line)) for line in lines.splitlines()]
+
+
 @dataclass
 class Running:
     """An agent at work on a container."""
 
     process: subprocess.Popen
-    directory: Path
+    mesos: Mesos
     id: str
 
-    def stdout(self) -> str:
-        path = self.directory / "agent/slaves/S0/frameworks/F0/executors/e/runs" / self.id / "stdout"
+    def stdout(self, nested: str = "") -> str:
+        path = self.mesos.directory / "agent/slaves/S0/frameworks/F0/executors/e/runs" / self.id
+        path = path / f"containers/{nested}/stdout" if nested else path / "stdout"
         return path.read_text() if path.exists() else ""
 
-    def wait_for(self, text: str, seconds: float = 20) -> str:
-        """Wait until the container has written something."""
+    def wait_for(self, text: str, nested: str = "", seconds: float = 30) -> str:
+        """Wait until the container, or one nested in it, has written something."""
         deadline = time.monotonic() + seconds
-        while text not in self.stdout():
+        while text not in self.stdout(nested):
             assert self.process.poll() is None, self.process.communicate()
-            assert time.monotonic() < deadline, self.stdout()
+            assert time.monotonic() < deadline, self.stdout(nested)
             time.sleep(0.02)
-        return self.stdout()
+        return self.stdout(nested)
 
     def end(self, timeout: float = 60) -> list[Ended]:
         """Wait for the end, and return the containers in the order in which they ended."""
         stdout, stderr = self.process.communicate(timeout=timeout)
         assert self.process.returncode == 0, stderr
         assert "Traceback" not in stderr, stderr
-        return [Ended(**json.loads(line)) for line in stdout.splitlines()]
+        return ended(stdout)
 
     def kill(self) -> list[Ended]:
         """Kill the container, and return what the agent says of its end."""
+        while not (self.mesos.directory / "agent/meta" / self.id).exists():
+            assert self.process.poll() is None, self.process.communicate()
+            time.sleep(0.01)
         self.process.send_signal(signal.SIGTERM)
         return self.end()
+
+    def kill_agent(self) -> None:
+        """Kill the agent alone: its containers run on."""
+        self.process.kill()  # nsenter has become the agent
+        self.wait_for_dead_agent()
+
+    def wait_for_dead_agent(self) -> None:
+        assert self.process.wait(timeout=30) == -signal.SIGKILL, self.process.communicate()
+        for stream in (self.process.stdout, self.process.stderr):
+            assert stream
+            stream.close()
+
+    def processes(self, nested: str = "") -> dict[int, list[str]]:
+        """Return the processes of the container and of those in it, or of one nested in it, with their arguments."""
+        path = self.mesos.host.path(f"/sys/fs/cgroup/freezer/mesos/{self.id}" + (f"/mesos/{nested}" if nested else ""))
+        found = {}
+        for directory, _, _ in os.walk(path):
+            for pid in map(int, Path(directory, "cgroup.procs").read_text().split()):
+                try:
+                    found[pid] = Path(f"/proc/{pid}/cmdline").read_text(errors="replace").split("\0")[:-1]
+                except OSError:
+                    continue
+        return found
+
+    def signal(self, word: str, number: int = signal.SIGKILL) -> None:
+        """Send a signal to the one process of the container with an argument that ends so."""
+        (pid,) = [pid for pid, argv in self.processes().items() if any(each.endswith(word) for each in argv[:3])]
+        os.kill(pid, number)
+
+
+@dataclass
+class Recovered:
+    """An agent that has come up where others were killed: which containers it has taken over, which destroyed."""
+
+    process: subprocess.Popen
+    recovered: set[str]
+    destroyed: set[str]
+
+    def end(self, *, kill: bool = False) -> dict[str, Ended]:
+        """Wait for the ends of those that it has taken over, or have them killed; by id."""
+        if kill and self.recovered:
+            self.process.send_signal(signal.SIGTERM)
+        stdout, stderr = self.process.communicate(timeout=60)
+        assert self.process.returncode == 0, stderr
+        return {each.id: each for each in ended(stdout)}
 
 
 @dataclass
@@ -161,23 +217,45 @@ class Mesos:
     simulated: SimulatedHost
     image: Callable[..., str]
     started: list[Running] = field(default_factory=list)
+    agents: list[subprocess.Popen] = field(default_factory=list)  # those that came up again
 
-    def start(self, *probe: str, seal: bool = False, launcher: Path | None = None, **options) -> Running:
-        """Start a container whose process is the probe with these arguments; options are those of agent.Container."""
+    def start(
+        self, *probe: str, seal: bool = False, launcher: Path | None = None, dies: str = "", **options
+    ) -> Running:
+        """Start a container whose process is the probe with these arguments; options are those of agent.Container.
+
+        dies: the step of the launch at which the agent is killed (launched.STEPS).
+        """
         container = {"id": str(uuid.uuid4()), "image": self.image(), **options}
         container = self.filled(container, probe)
         nested = [{"kind": "custom", **each} for each in container.get("nested", [])]
         container["nested"] = [self.filled(each, each.pop("probe", ())) for each in nested]
+        spec = {"launcher": str(launcher or self.launcher), "seal": seal, "dies": dies, "container": container}
+        self.started.append(Running(self.agent(spec), self, container["id"]))
+        return self.started[-1]
+
+    def recover(self, sessions: dict[str, tuple[str, ...]] | None = None) -> Recovered:
+        """Start an agent again after all that were at work here have been killed.
+
+        sessions: probes that it runs in debug containers of those that it has taken over, by their id.
+        """
+        assert all(running.process.poll() is not None for running in self.started)
+        debug = {name: f"/probe {' '.join(probe)}" for name, probe in (sessions or {}).items()}
+        spec = {"launcher": str(self.launcher), "seal": False, "dies": "", "recover": True, "sessions": debug}
+        process = self.agent(spec)
+        self.agents.append(process)
+        assert process.stdout
+        said = json.loads(process.stdout.readline() or json.dumps(process.communicate()))
+        return Recovered(process, set(said["recovered"]), set(said["destroyed"]))
+
+    def agent(self, spec: dict) -> subprocess.Popen:
         nodes = sorted(
             str(path) for path in self.simulated.dev.iterdir() if path.name.startswith("nvidia") and not path.is_dir()
         )
-        spec = {"directory": str(self.directory), "launcher": str(launcher or self.launcher), "seal": seal}
-        path = self.directory / f"{container['id']}.json"
-        path.write_text(json.dumps({**spec, "nodes": nodes, "container": container}))
+        path = self.directory / f"{uuid.uuid4()}.json"
+        path.write_text(json.dumps({"directory": str(self.directory), "nodes": nodes, "recover": False, **spec}))
         command = self.host.command("/usr/bin/python3", "-ISB", HERE / "agent.py", path)
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        self.started.append(Running(process, self.directory, container["id"]))
-        return self.started[-1]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def filled(self, container: dict, probe: tuple[str, ...]) -> dict:
         command = {"shell": False, "value": "/probe", "arguments": ["/probe", *probe]}
@@ -194,10 +272,10 @@ def mesos(host, directory, launcher, simulated, image):
     mounts = host.mounts()
     mesos = Mesos(host, directory, launcher, simulated, image)
     yield mesos
-    for running in mesos.started:
-        if running.process.poll() is None:
-            running.process.terminate()
-            running.process.wait(timeout=30)
+    for process in (*(running.process for running in mesos.started), *mesos.agents):
+        if process.poll() is None:
+            process.terminate()
+            process.wait(timeout=30)
     assert host.mounts() == mounts
     for hierarchy in ("freezer", "devices"):
         assert not any(

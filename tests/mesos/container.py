@@ -13,6 +13,7 @@ class Container:
 
     image: a docker-archive tar, "" for the host's file system. gpus: resource, 0 for none. granted: minors that the
     stock isolator has given, None where it is off. volume: its copy of the driver. own_cgroup: share_cgroups=false.
+    nested: launched one after another; with `group` all at once, as a task group is.
     more: other members of the launch information. fill: bytes that it is to have as an entry of the environment.
     """
 
@@ -30,6 +31,7 @@ class Container:
     capabilities: list[str] | None = None
     pre_exec: list[dict] = field(default_factory=list)
     nested: list[dict] = field(default_factory=list)
+    group: bool = False
     checkpoint: bool = True
     more: dict = field(default_factory=dict)
     fill: int = 0

@@ -80,6 +80,7 @@ def launch(flags: dict[str, str]) -> int:
     for each in info.get("pre_exec_commands", []):
         run_before(each)
     user = pwd.getpwnam(info["user"]) if info.get("user") else None
+    groups = os.getgrouplist(user.pw_name, user.pw_gid) if user and user.pw_uid else [0]
     if flags.get("namespace_mnt_target"):
         linux.enter(f"/proc/{flags['namespace_mnt_target']}/ns/mnt", linux.CLONE_NEWNS)
     if rootfs:
@@ -89,7 +90,7 @@ def launch(flags: dict[str, str]) -> int:
     if "bounding_capabilities" in info:
         linux.drop_from_bounding_set(info["bounding_capabilities"]["capabilities"])
     if user:
-        os.setgroups(os.getgrouplist(user.pw_name, user.pw_gid) if user.pw_uid else [0])
+        os.setgroups(groups)
         os.setgid(user.pw_gid)
         os.setuid(user.pw_uid)
     return run(command, info, status)

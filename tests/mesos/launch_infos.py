@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tests.mesos import linux
 
 if TYPE_CHECKING:
-    from tests.mesos.agent import Launched
+    from tests.mesos.launched import Launched
 
 HIERARCHIES = Path("/sys/fs/cgroup")
 SANDBOX = "/mnt/mesos/sandbox"
@@ -166,6 +166,8 @@ def executor(of: Launched, image: dict[str, str]) -> dict:
         "task_launch_info": json.dumps(info),
         "task_environment": json.dumps(variables(image)),
         "rootfs": of.rootfs,
+        "checkpoints": str(of.agent.checkpoints),
+        "container": container.id,
     }
     if container.capabilities is not None:
         arguments["bounding_capabilities"] = json.dumps({"capabilities": container.capabilities})
@@ -195,8 +197,25 @@ def environment(of: Launched, read: int, write: int) -> dict[str, str]:
     }
     if of.container.kind == "debug":
         assert of.parent
-        flags["NAMESPACE_MNT_TARGET"] = str(of.parent.pid)
+        flags["NAMESPACE_MNT_TARGET"] = str(mount_namespace_target(of.parent.pid))
     return AGENT_ENVIRONMENT | {f"MESOS_CONTAINERIZER_{name}": text for name, text in flags.items()}
+
+
+def mount_namespace_target(pid: int) -> int:
+    """Return the process of a container whose mount namespace is the task's: a command task's is its executor's child.
+
+    Its own process, where none of its children has another mount namespace.
+    """
+    own = os.readlink(f"/proc/{pid}/ns/mnt")
+    below = [pid]
+    for each in below:
+        try:
+            below += map(int, Path(f"/proc/{each}/task/{each}/children").read_text().split())
+            if os.readlink(f"/proc/{each}/ns/mnt") != own:
+                return each
+        except OSError:
+            continue
+    return pid
 
 
 def variables(environment: dict[str, str]) -> dict:

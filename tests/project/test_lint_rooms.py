@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import oci_gpu_hook
+from tests.project.places import PATHS, Allowed
 
 PACKAGE = Path(oci_gpu_hook.__file__).parent
 
@@ -22,69 +23,12 @@ BY_PATH = {
     "os.access", "os.chmod", "os.chown", "os.chdir", "os.chroot", "os.lchown", "os.link", "os.listdir", "os.lstat",
     "os.makedirs", "os.mkdir", "os.mkfifo", "os.mknod", "os.open", "os.readlink", "os.remove", "os.rename",
     "os.replace", "os.rmdir", "os.scandir", "os.stat", "os.statvfs", "os.symlink", "os.truncate", "os.unlink",
-    "os.utime", "os.walk", "os.path.exists", "os.path.getsize", "os.path.isdir", "os.path.isfile", "os.path.islink",
-    "os.path.lexists", "os.path.realpath", "os.path.samefile", "open",
+    "os.utime", "os.walk", "os.fwalk", "os.removedirs", "os.renames", "os.getxattr", "os.listxattr", "os.setxattr",
+    "os.removexattr", "os.pathconf", "os.path.exists", "os.path.getsize", "os.path.getatime", "os.path.getctime",
+    "os.path.getmtime", "os.path.isdir", "os.path.isfile", "os.path.islink", "os.path.ismount", "os.path.lexists",
+    "os.path.realpath", "os.path.samefile", "open",
 }  # fmt: skip
 BELOW_A_DESCRIPTOR = {"dir_fd", "src_dir_fd", "dst_dir_fd"}
-PROC = "of /proc, where the kernel answers"
-STATE = "of the state directory, whose owner and mode are checked"
-SYSTEMD = "of systemd on the host"
-CGROUP = "of the host's cgroup file system"
-UNIT_FILES = "unit files of the host"
-
-# file → function → call → why that is right
-Allowed = dict[str, dict[str, dict[str, str]]]
-
-PATHS: Allowed = {
-    "apply/bundle.py": {"_same_file": {"os.path.realpath": "a program of the host that the bundle names as a hook"}},
-    "apply/cleanup.py": {
-        "_clean_rootfs": {"os.open": "compared with the identity in the journal, then held"},
-        "_in_a_child": {"os.open": "/dev/null of the host"},
-        "_is_given_up": {"os.stat": STATE},
-        "_sweep": {"os.listdir": STATE},
-    },
-    "apply/device_access/cgroup.py": {"_open_if_holding": {"os.open": CGROUP}},
-    "apply/journal/journal.py": {
-        "_is_dead": {"os.open": STATE},
-        "dead": {"os.listdir": STATE},
-        "drop": {"os.unlink": STATE},
-        "has_entry": {"os.access": STATE},
-        "is_kept": {"os.access": STATE},
-        "Lock.__enter__": {"os.open": STATE},
-    },
-    "apply/journal/reader.py": {
-        "keys": {"os.listdir": STATE},
-        "_is_bundle": {"os.path.realpath": "names of bundles, which are compared and not opened"},
-    },
-    "apply/operations/device_node.py": {
-        "_expanded": {"os.listdir": "a directory of device nodes of the host"},
-        "_numbers_on_host": {"os.stat": "a device node of the host"},
-    },
-    "apply/inside.py": {
-        "check_namespace": {"os.stat": PROC},
-    },
-    "apply/process.py": {
-        "Process.__init__": {"os.open": PROC},
-        "Process._own_descriptors": {"os.open": PROC},
-        "Process.open_rootfs": {"os.stat": "the host's root directory"},
-        "Process.unmount": {"os.chdir": "the root directory of this process, after the descriptor's own"},
-        "check_process": {"os.stat": PROC},
-    },
-    "apply/systemd/drop_in.py": {
-        "_open_directory": {"os.open": SYSTEMD},
-        "exists": {"os.path.lexists": SYSTEMD},
-        "restricted_unit": {"os.path.isdir": SYSTEMD},
-    },
-    "apply/systemd/unit_settings.py": {
-        "_listed": {"os.listdir": UNIT_FILES},
-        "lines": {"os.open": UNIT_FILES},
-    },
-    "apply/systemd/units.py": {
-        "ended_scopes": {"os.path.lexists": SYSTEMD},
-        "units": {"os.listdir": SYSTEMD, "os.path.lexists": SYSTEMD},
-    },
-}
-
 # str.splitlines splits at \r, \x0b, \x0c, \x1c-\x1e, \x85, U+2028 and U+2029 too, bytes.splitlines at \r, and a file in
 # text mode ends its lines at \r; the kernel escapes none of them, so that a path with one forges rows of its tables,
 # and a text of an engine a line of a unit. Right is split(b"\n").
@@ -108,12 +52,20 @@ CHANGES: Allowed = {
 NUMBERS = ("base/syscalls.py", "base/cpython")
 
 
+class Found(list):
+    """Calls, each with its function; `names` are attributes, likewise."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+
 class Calls(ast.NodeVisitor):
-    """The calls of a module by the functions in which they are made."""
+    """The calls of a module by the functions in which they are made, and the attributes that are named there."""
 
     def __init__(self):
         self.function = []
-        self.found = []
+        self.found = Found()
 
     def visit_FunctionDef(self, node):
         self.function.append(node.name)
@@ -124,6 +76,10 @@ class Calls(ast.NodeVisitor):
 
     def visit_Call(self, node):
         self.found.append((".".join(self.function), node))
+        self.generic_visit(node)
+
+    def visit_Attribute(self, node):
+        self.found.names.append((".".join(self.function), node))
         self.generic_visit(node)
 
 
@@ -164,14 +120,56 @@ def check(found, allowed):
     assert not gone, "allowed, and not in the code any more: " + ", ".join(gone)
 
 
-def test_apply_takes_no_path_outside_the_one_room():
+def is_below_a_descriptor(node):
+    """Tell whether a call names what it is about below a descriptor, by a single name."""
+    given = [keyword.value for keyword in node.keywords if keyword.arg in BELOW_A_DESCRIPTOR]
+    if not given or any(isinstance(each, ast.Constant) for each in given):  # dir_fd=None is a path's
+        return False
+    return not any(isinstance(each, ast.Constant) and "/" in str(each.value) for each in node.args)
+
+
+def taking_paths(source):
+    """Yield function and call of what takes a path in a module; also of what is only named, to be called elsewhere."""
+    called = set()
+    for function, node in source:
+        called.add(node.func)
+        name = name_of(node.func)
+        if name in BY_PATH and not is_below_a_descriptor(node):
+            yield function, name
+    for function, node in source.names:
+        if node not in called and name_of(node) in BY_PATH:
+            yield function, f"{name_of(node)} as a value"
+
+
+@pytest.mark.parametrize("room", PATHS)
+def test_a_room_takes_no_path_outside_the_one_for_them(room):
     found = []
-    for name, path in modules("apply", but=("apply/rootfs/",)):
-        for function, node in calls(path):
-            called = name_of(node.func)
-            if called in BY_PATH and not BELOW_A_DESCRIPTOR & {keyword.arg for keyword in node.keywords}:
-                found.append((name, function, called))
-    check(found, PATHS)
+    for name, path in modules(room, but=("apply/rootfs/",)):
+        found += [(name, function, called) for function, called in taking_paths(calls(path))]
+    check(found, PATHS[room])
+
+
+# Under another name a call is none of those above: so there are no other names, and no other modules that do the same.
+OTHER_WAYS = {"posix", "posixpath", "io", "shutil", "pathlib", "glob", "tempfile", "fileinput", "ctypes", "nt"}
+MODULES: Allowed = {
+    "apply/rootfs/as_mounted.py": {"": {"tempfile": "a directory in the host's /tmp, which has no name any more"}},
+}
+
+
+def test_calls_are_known_by_one_name():
+    found = []
+    for name, path in modules("apply", "lifecycle", "entrypoints"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module in ({"os", "os.path", "builtins"} | OTHER_WAYS):
+                found.append((name, "", f"from {node.module}"))
+            elif isinstance(node, ast.Import):
+                found += [(name, "", each.name) for each in node.names if each.name in OTHER_WAYS]
+                found += [
+                    (name, "", f"os as {each.asname}") for each in node.names if each.name == "os" and each.asname
+                ]
+            elif isinstance(node, ast.Call) and name_of(node.func) in ("getattr", "__import__", "eval", "exec"):
+                found += [(name, "", name_of(node.func))] if "os" in [name_of(each) for each in node.args] else []
+    check(found, MODULES)
 
 
 def test_no_text_is_split_where_only_python_sees_the_end_of_a_line():
@@ -186,10 +184,10 @@ def test_no_text_is_split_where_only_python_sees_the_end_of_a_line():
 
 def test_owner_mode_and_mounts_are_changed_by_descriptor():
     found = [
-        (name, function, name_of(node.func))
+        (name, function, name_of(node))
         for name, path in modules("apply", "lifecycle", "entrypoints")
-        for function, node in calls(path)
-        if name_of(node.func) in BY_NAME
+        for function, node in calls(path).names
+        if name_of(node) in BY_NAME
     ]
     check(found, CHANGES)
 
@@ -317,3 +315,21 @@ def test_no_file_is_read_without_a_limit():
         and name_of(node.func) not in ("store.read", "self.read")
     ]
     check(found, WHOLE)
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("os.unlink(a)", ["os.unlink"]),
+        ("os.unlink(a, dir_fd=b)", []),
+        ("os.unlink(a, dir_fd=None)", ["os.unlink"]),
+        ("os.unlink('a/b', dir_fd=b)", ["os.unlink"]),
+        ("remove = os.unlink", ["os.unlink as a value"]),
+        ("map(os.unlink, a)", ["os.unlink as a value"]),
+        ("os.getxattr(a, b)", ["os.getxattr"]),
+    ],
+)
+def test_what_takes_a_path(code, found):
+    visitor = Calls()
+    visitor.visit(ast.parse(code))
+    assert [called for _function, called in taking_paths(visitor.found)] == found

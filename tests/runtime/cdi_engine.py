@@ -1,6 +1,6 @@
 """What an engine that knows CDI does with a specification: it puts its edits into a bundle's config.json.
 
-By the rules of SPEC.md ("OCI Edits"), for the fields that our own specifications have.
+By the rules of SPEC.md ("OCI Edits"), for the fields that our own specifications and those of `vendors` have.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ def _apply(edits: dict, config: dict) -> None:
     process, linux = config["process"], config["linux"]
     process["env"] += edits.get("env", [])
     process["user"].setdefault("additionalGids", []).extend(edits.get("additionalGids", []))
-    for node in edits.get("deviceNodes", []):
-        found = os.stat(node.get("hostPath", node["path"]))
-        assert (os.major(found.st_rdev), os.minor(found.st_rdev)) == (node["major"], node["minor"])
+    for said in edits.get("deviceNodes", []):
+        found = os.stat(said.get("hostPath", said["path"]))
+        numbers = {"type": "c", "major": os.major(found.st_rdev), "minor": os.minor(found.st_rdev)}
+        assert {name: said.get(name, numbers[name]) for name in numbers} == numbers
+        node = {"fileMode": 0o666, "uid": 0, "gid": 0, "permissions": "rwm"} | numbers | said
         if any(namespace["type"] == "user" for namespace in linux["namespaces"]):
             # Where no node can be made, engines bind the host's; runc itself would take the one at the same path.
             bind = {"destination": node["path"], "source": node.get("hostPath", node["path"]), "type": "bind"}

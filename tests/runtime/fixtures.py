@@ -72,7 +72,7 @@ def hook(machine) -> Path:
 def oci_gpu(*arguments: object) -> str:
     """Run the command for people, as installed beside this interpreter; return its stdout."""
     command = [str(Path(sys.executable).with_name("oci-gpu")), *map(str, arguments)]
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=250).stdout
 
 
 @pytest.fixture

@@ -211,6 +211,7 @@ int main(int count, char **arguments)
 		else if (VERB("read")) try_read(what, value);
 		else if (VERB("list")) list(what, value, 0);
 		else if (VERB("stat")) describe(what, value);
+		else if (VERB("getenv")) answer(what, getenv(value) != NULL, getenv(value) ? getenv(value) : "");
 		else if (VERB("mknod")) make_node(what, value);
 		else if (VERB("nestproc")) nest_proc(what);
 		else if (VERB("fds")) list(what, "/proc/self/fd", 1);

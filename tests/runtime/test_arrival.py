@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
 import shutil
 import threading
 import time
@@ -92,9 +94,12 @@ def test_what_never_comes_is_told_with_how_long_it_was_waited(runtime, make_bund
     begin = time.monotonic()
     with Away(host, what(host)):
         complaint = runtime.run(bundle).complaint()
-    assert 1 <= time.monotonic() - begin < 15
+    took = time.monotonic() - begin
+    assert 1 <= took < 15
     awaited = {driver: "the driver", node_of_a_gpu: "/dev/nvidia1", gpu: "1 more of 2 devices"}[what]
-    assert f"; waited 1 s for {awaited}; " in complaint
+    said = re.search(f"; waited ([0-9]+) s for {awaited}; ", complaint)
+    assert said, complaint
+    assert 1 <= int(said[1]) <= math.ceil(took)  # it looks again when a second is over, on a busy machine later
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import os
 import pytest
 
 from tests.runtime import cdi_engine
+from tests.runtime.bundle import FIRST_ID
 from tests.runtime.fixtures import oci_gpu
 from tests.runtime.test_devices import KINDS, assert_reaches, reach
 
@@ -80,3 +81,13 @@ def test_no_mount_of_the_hook_outlives_the_container(runtime, cdi_bundle):
 
 def test_the_image_s_environment_asks_no_second_tool(specification):
     assert specification["containerEdits"]["env"] == ["NVIDIA_VISIBLE_DEVICES=void"]
+
+
+def test_what_is_made_is_of_the_containers_root(runtime, cdi_bundle):
+    """The hook runs in the container's user namespace, where the host's number of its root may be somebody else's."""
+    bundle = cdi_bundle(LIBRARY, user_namespace=True)
+    for mapping in (bundle.config["linux"]["uidMappings"], bundle.config["linux"]["gidMappings"]):
+        mapping[0]["size"] = 2 * FIRST_ID
+    runtime.run(bundle).seen()
+    made = [bundle.rootfs / "etc/nvidia", bundle.rootfs / "etc/nvidia/nvidia-application-profiles-rc.d"]
+    assert [(os.lstat(path).st_uid, os.lstat(path).st_gid) for path in made] == [(FIRST_ID, FIRST_ID)] * 2

@@ -1,10 +1,13 @@
-"""Show what the host has: the driver, its GPUs, and what keeps containers from using them."""
+"""Show what the host has: the driver, its GPUs, and what keeps containers from using them.
+
+Devices of other vendors are those that CDI specification files describe.
+"""
 
 from __future__ import annotations
 
 import json  # noqa: TID253  a command for people
 
-from oci_gpu_hook.admin.cli import picture
+from oci_gpu_hook.admin.cli import described, picture
 from oci_gpu_hook.admin.cli.console import Working, console
 from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.base.errors import DriverError, one_line
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
     import argparse
 
     from oci_gpu_hook.base.config.model import Config
+    from oci_gpu_hook.devices.cdi.everything import Listed
     from oci_gpu_hook.devices.nvidia.model import Gpu, Inventory, MigDevice
 
 SUMMARY = "show the driver and the GPUs of this host"
@@ -32,15 +36,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print what the host has; exit status 0. Raises HookError when it has no usable driver."""
     config = configs.of_this_user(configs.load(options.config))
+    others, trouble = described.of_host(config)
     try:
         with Working("looking at the driver and asking NVML"):
             inventory = snapshot.load(config, detailed=True, refresh=options.refresh)
     except DriverError:
+        if others and _has_no_driver(config):
+            return _show_others(others, trouble, as_json=options.json)
         if not options.json:
             _show_half(config)
         raise
     if options.json:
-        print(json.dumps(to_json(inventory, unclaimed=options.unclaimed), indent=2))
+        document = to_json(inventory, unclaimed=options.unclaimed)
+        print(json.dumps(_with_others(document, others, trouble), indent=2))
     elif options.unclaimed:
         for path in inventory.unclaimed:
             print(path)
@@ -48,7 +56,30 @@ def run(options: argparse.Namespace) -> int:
         picture.show_files(inventory)
     else:
         picture.show(inventory, console())
+        picture.show_described(tuple(described.lines(others)), trouble, console())
     return 0
+
+
+def _has_no_driver(config: Config) -> bool:
+    return read_text(f"{config.proc_root}/driver/nvidia/version") is None
+
+
+def _show_others(others: tuple[Listed, ...], trouble: str, *, as_json: bool) -> int:
+    """Print the devices of a host without a GPU of NVIDIA's."""
+    if as_json:
+        document: dict[str, object] = {"driver": None, "gpus": [], "warnings": []}
+        print(json.dumps(_with_others(document, others, trouble), indent=2))
+    else:
+        picture.show_described(tuple(described.lines(others)), trouble, console())
+    return 0
+
+
+def _with_others(document: dict[str, object], others: tuple[Listed, ...], trouble: str) -> dict[str, object]:
+    if others:
+        document["devices"] = [described.to_json(each) for each in others]
+    if trouble:
+        document["warnings"] = [*document["warnings"], trouble]  # type: ignore[misc]  # a list of texts
+    return document
 
 
 def to_json(inventory: Inventory, *, unclaimed: bool = False) -> dict[str, object]:

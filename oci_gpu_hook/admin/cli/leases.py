@@ -10,6 +10,7 @@ import os
 import sys
 import time
 
+from oci_gpu_hook.admin.cli import described
 from oci_gpu_hook.admin.cli.console import console
 from oci_gpu_hook.allocation import conflict, query, release
 from oci_gpu_hook.base.config import load as configs
@@ -92,8 +93,11 @@ def to_json(table: LeaseTable) -> list[dict[str, object]]:
     ]
 
 
-def rows(table: LeaseTable, gpus: Iterable[Gpu]) -> Iterator[Row]:
-    """Return a line for each holder of each device: first this host's devices, then held ones that it lacks now."""
+def rows(table: LeaseTable, gpus: Iterable[Gpu], others: Iterable[Device] = ()) -> Iterator[Row]:
+    """Return a line for each holder of each device: first this host's devices, then held ones that it lacks now.
+
+    others: devices that CDI specifications describe.
+    """
     shown = set()
     devices = of_nvidia.of(gpus)
     lost = [device for device in devices if device.fault and not device.whole]
@@ -102,6 +106,10 @@ def rows(table: LeaseTable, gpus: Iterable[Gpu]) -> Iterator[Row]:
         shown |= {leased for lease in holders for leased in lease.devices if _is_of(leased, device)}
         product = "lost by the driver" if device.fault else _product(device)
         yield from _lines(device.name, product, _memory(device), holders)
+    for device in others:
+        holders = conflict.holders(device, table.leases)
+        shown |= {leased for lease in holders for leased in lease.devices if _is_of(leased, device)}
+        yield from _lines(device.label, "by CDI" if not device.fault else "lacks a node", "", holders)
     for lease in table.leases:
         for leased in lease.devices:
             if leased not in shown:
@@ -145,16 +153,20 @@ def _picture(config: Config) -> Group:
     from rich.text import Text
 
     notes = []
+    others, trouble = described.of_host(config)
     gpus: tuple[Gpu, ...] = ()
     try:
         gpus = inventories.load(config, detailed=True).gpus
     except HookError as error:  # the leases are useful even without a driver
-        notes.append(f"warning: {error}")
+        if not others:
+            notes.append(f"warning: {error}")
+    if trouble:
+        notes.append(f"warning: {trouble}")
     found = query.current(config)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     for heading, options in _COLUMNS.items():
         table.add_column(heading, **options)  # type: ignore[arg-type]
-    for row in rows(found, gpus):
+    for row in rows(found, gpus, [each.device for each in others]):
         table.add_row(
             Text(one_line(row.device)),
             Text(one_line(row.product)),

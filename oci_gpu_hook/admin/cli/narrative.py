@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from oci_gpu_hook.admin.cli import explain
+from oci_gpu_hook.admin.cli import described, explain
 from oci_gpu_hook.admin.cli.console import console, hanging, new_table, print_table
-from oci_gpu_hook.admin.cli.request import described
+from oci_gpu_hook.admin.cli.request import described as asked_for
 from oci_gpu_hook.base.errors import one_line
 from oci_gpu_hook.base.record import Record
+from oci_gpu_hook.devices import vendors
+from oci_gpu_hook.devices.edits import ContainerEdits
 from oci_gpu_hook.devices.nvidia import devices as of_nvidia
 
 TYPE_CHECKING = False
@@ -28,21 +30,32 @@ _LABEL: Final = 21  # columns, as in `oci-gpu request`
 
 
 class Preview(Record):
-    """A plan, and what it was made from. held: the leases of others, None if they cannot be read."""
+    """A plan, and what it was made from. held: the leases of others, None if they cannot be read.
+
+    inventory: None where no GPU of NVIDIA's is asked for. described: what CDI specifications bring of the plan.
+    """
 
     container: Container
     config: Config
-    inventory: Inventory
+    inventory: Inventory | None
     held: tuple[Lease, ...] | None
     plan: Plan
+    described: ContainerEdits = ContainerEdits()
 
 
 def show(seen: Preview, *, files: bool) -> None:
     """Print a plan."""
     out = console()
-    made, inventory = seen.plan, seen.inventory
-    _asked(out, made.request, seen.container, seen.config)
+    _asked(out, seen.plan.request, seen.container, seen.config)
     _title(out, "Gets")
+    if seen.inventory is not None:
+        _show_gpus(out, seen, seen.inventory, files=files)
+    _show_described(out, seen)
+    _warnings(out, seen.plan.warnings)
+
+
+def _show_gpus(out: Console, seen: Preview, inventory: Inventory, *, files: bool) -> None:
+    made = described.native_part(seen.plan, seen.described)
     of_host = of_nvidia.of(inventory.gpus, seen.config.allocation_exclude)
     for line in explain.gpus(made.request, of_host, made.devices, seen.held) if made.devices else ("no GPU",):
         hanging(out, "  ", one_line(line))
@@ -55,7 +68,22 @@ def show(seen: Preview, *, files: bool) -> None:
     _mounted(out, made, inventory, files=files)
     _title(out, "Not given")
     _rows(out, explain.skipped(made, inventory, seen.config))
-    _warnings(out, made.warnings)
+
+
+def _show_described(out: Console, seen: Preview) -> None:
+    """Print the devices that CDI specifications describe, and all that they bring."""
+    devices = [device for device in seen.plan.devices if device.kind not in vendors.KINDS]
+    if seen.inventory is None:
+        for line in [device.label for device in devices] or ["no device"]:
+            hanging(out, "  ", one_line(line))
+        for decision in seen.plan.decisions:
+            hanging(out, "  ", one_line(decision))
+    if seen.described != ContainerEdits():
+        _title(out, "By CDI specifications")
+        if seen.inventory is not None:
+            for device in devices:
+                hanging(out, "  ", one_line(device.label))
+        _rows(out, described.edits_in_words(seen.described))
 
 
 def show_nothing(container: Container, config: Config, warnings: Sequence[str]) -> None:
@@ -79,7 +107,7 @@ def show_failure(container: Container, config: Config, request: Request | None, 
 
 def _asked(out: Console, request: Request | None, container: Container, config: Config) -> None:
     _title(out, "Asks for", first=True)
-    for line in described(request) if request else ():
+    for line in asked_for(request) if request else ():
         hanging(out, f"  {line[:_LABEL]} ", one_line(line[_LABEL + 1 :]))
     label = "said in config.json:"
     for text in explain.sayings(container, config):

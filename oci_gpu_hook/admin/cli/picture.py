@@ -51,6 +51,22 @@ def show(inventory: Inventory, out: Console) -> None:
         out.print(Text(f"warning: {one_line(warning)}", style="yellow"))
 
 
+def show_described(rows: Sequence[tuple[str, ...]], trouble: str, out: Console) -> None:
+    """Print the devices that CDI specifications describe: name, other names, nodes. trouble: of reading those."""
+    from rich.text import Text
+
+    if rows:
+        table = new_table()
+        for title in ("CDI DEVICE", "ALSO", "NODES"):
+            table.add_column(title, overflow="fold")
+        for row in rows:
+            table.add_row(*(Text(one_line(cell)) for cell in row))
+        out.print()
+        print_table(out, table)
+    if trouble:
+        out.print(Text(f"warning: {one_line(trouble)}", style="yellow"))
+
+
 def show_files(inventory: Inventory) -> None:
     """Print every file and node of the driver: capabilities that bring it, kind and path, separated by tabs."""
     for capabilities, kind, path in sorted(_files(inventory)):

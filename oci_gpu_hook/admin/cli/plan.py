@@ -19,7 +19,10 @@ from oci_gpu_hook.apply.process import is_hosts_root
 from oci_gpu_hook.apply.rootfs.as_mounted import AsMounted
 from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.base.errors import AllocationError, HookError, InvalidInput, quoted, reason
+from oci_gpu_hook.devices import vendors
+from oci_gpu_hook.devices.edits import ContainerEdits
 from oci_gpu_hook.devices.nvidia import snapshot
+from oci_gpu_hook.lifecycle import described
 from oci_gpu_hook.lifecycle.admission import previewed
 from oci_gpu_hook.lifecycle.clock import Clock
 from oci_gpu_hook.request import parse
@@ -30,7 +33,9 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.allocation.model import Lease
     from oci_gpu_hook.base.config.model import Config
+    from oci_gpu_hook.lifecycle.admission import Admission
     from oci_gpu_hook.oci.container import Container
+    from oci_gpu_hook.plan.plan import Plan
     from oci_gpu_hook.request.model import Request
 
 SUMMARY = "show what a container would get, and why"
@@ -92,11 +97,25 @@ def preview(container: Container, request: Request, config: Config, clock: Clock
         os.close(fd)
         raise is_hosts_root(container.rootfs)
     with AsMounted(fd, container) as rootfs:
-        made = transaction.rehearse(admission.plan(rootfs, clock), container, rootfs)
+        made = _rehearsed(admission, container, rootfs, clock)
         clock.lap("rehearsal")
     try:
         held: tuple[Lease, ...] | None = query.current(config).leases
     except AllocationError:  # this user may not read the record; the choice did not use it either
         held = None
-    whole = snapshot.load(config, detailed=admission.snapshot.inventory.detailed)
-    return Preview(container=container, config=config, inventory=whole, held=held, plan=made)
+    whole = None
+    if request.kind in vendors.KINDS:
+        whole = snapshot.load(config, detailed=admission.snapshot.inventory.detailed)
+    edits = admission.described_edits() if admission.is_described else ContainerEdits()
+    return Preview(container=container, config=config, inventory=whole, held=held, plan=made, described=edits)
+
+
+def _rehearsed(admission: Admission, container: Container, rootfs: AsMounted, clock: Clock) -> Plan:
+    """Return the plan as it would be carried out; what only a runtime can do of it is rehearsed by nobody."""
+    made = admission.plan(rootfs, clock)
+    if not admission.is_described:
+        return transaction.rehearse(made, container, rootfs)
+    needs = described.needs_runtime(made.edits, container)
+    if not needs:
+        return transaction.rehearse(made, container, rootfs)
+    return made.replace(warnings=(*made.warnings, *needs))

@@ -10,6 +10,7 @@ from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.base.errors import one_line, quoted
 from oci_gpu_hook.request import parse
 from oci_gpu_hook.request.json_form import to_json
+from oci_gpu_hook.request.model import DEFAULT_KIND
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,13 +55,18 @@ def run(options: argparse.Namespace) -> int:
 
 def described(request: Request) -> Iterator[str]:
     """Yield the lines that describe a request."""
+    if request.kind != DEFAULT_KIND:
+        yield f"{request.kind}:{' ' * max(20 - len(request.kind), 0)} {_devices(request)}"
+        yield f"asked for by:         {_SOURCES[request.source]}"
+        yield from _waits(request)
+        yield from _beside(request)
+        return
     yield f"GPUs:                 {_gpus(request)}"
     yield f"asked for by:         {_SOURCES[request.source]}"
     yield f"driver capabilities:  {', '.join(request.driver_capabilities) or 'none'}"
     for number, requirement in enumerate(request.requirements):
         yield f"{'requirements:' if not number else '':<21} {quoted(requirement)}"
-    if request.wait:
-        yield f"waits:                up to {request.wait} s for GPUs to become free"
+    yield from _waits(request)
     if request.mig_config_devices:
         yield f"MIG configuration:    {quoted(request.mig_config_devices)}"
     if request.mig_monitor_devices:
@@ -69,6 +75,25 @@ def described(request: Request) -> Iterator[str]:
         yield f"IMEX channels:        {', '.join(map(str, request.imex_channels))}"
     if request.features:
         yield f"features:             {', '.join(request.features)}"
+    yield from _beside(request)
+
+
+def _waits(request: Request) -> Iterator[str]:
+    if request.wait:
+        what = "GPUs" if request.kind == DEFAULT_KIND else "devices"
+        yield f"waits:                up to {request.wait} s for {what} to become free"
+
+
+def _beside(request: Request) -> Iterator[str]:
+    for other in request.beside:
+        yield f"beside:               {_devices(other)} of {other.kind}"
+
+
+def _devices(request: Request) -> str:
+    words = ", ".join(request.devices)
+    if request.count is not None:
+        words = f"{request.count}, whichever {'is' if request.count == 1 else 'are'} free"
+    return words + (", for this container alone" if request.exclusive else "")
 
 
 def _gpus(request: Request) -> str:

@@ -96,7 +96,7 @@ def _write(directory: str, real_runtime: str, interpreter: str) -> Executables:
     interpreter = usable_interpreter(interpreter)
     real_runtime = find_real_runtime(real_runtime)
     make_directory(directory)
-    warnings = [*check_owners(PACKAGE, tree=True), *check_owners(interpreter), *check_owners(directory)]
+    warnings = [*_check_modules(), *check_owners(interpreter), *check_owners(directory)]
     warnings += compile_package(PACKAGE, is_checkout=is_checkout())
 
     hook = os.path.join(directory, "oci-gpu-hook")
@@ -132,7 +132,7 @@ def write_mesos_front(path: str, real_helper: str, interpreter: str = "", config
     built, because a Mesos agent cannot start a script from its sealed memory file.
     """
     interpreter = usable_interpreter(interpreter)
-    check_owners(PACKAGE, tree=True)
+    _check_modules()
     compile_package(PACKAGE, is_checkout=is_checkout())
     stub = _write_stub(
         path + ".py", "entrypoints.mesos.shim", f"sys.argv[1:], {real_helper!a}, {path!a}, {config!a}", interpreter
@@ -156,6 +156,14 @@ def _directories() -> list[str]:
     found = find_spec("pynvml")
     beside = os.path.dirname(found.origin) if found and found.origin else home
     return [home] if beside == home else [home, beside]
+
+
+def _check_modules() -> list[str]:
+    """Do what `check_owners` does for this package, and for nvidia-ml-py if that is elsewhere: root imports both."""
+    warnings = check_owners(PACKAGE, tree=True)
+    for directory in _directories()[1:]:
+        warnings += check_owners(os.path.join(directory, "pynvml.py"))
+    return warnings
 
 
 def _write_stub(path: str, module: str, arguments: str, interpreter: str, *, runs_alone: bool = False) -> str:

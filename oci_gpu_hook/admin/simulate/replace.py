@@ -20,6 +20,7 @@ from oci_gpu_hook.admin.simulate.procfs import make_procfs
 from oci_gpu_hook.admin.simulate.sysfs import make_sysfs
 from oci_gpu_hook.admin.simulate.tree import Tree
 from oci_gpu_hook.base.errors import SimulationError, quoted
+from oci_gpu_hook.base.trust import is_trusted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -80,6 +81,9 @@ def _claim(host: SimulatedHost) -> bool:
     if entries and entries != {STAGING} and read_settings(directory) is None:
         why = "is not empty, and no simulated host"
         raise SimulationError(quoted(directory), why, "choose a new or an empty directory")
+    if entries is not None and not is_trusted(os.stat(directory)):
+        why = "is another user's, or others can write to it: they could lead what is made there elsewhere"
+        raise SimulationError(quoted(directory), why, "choose a new directory")
     unfit = _unfit(directory, nodes=host.settings.device_nodes)
     if unfit:
         if entries is None:

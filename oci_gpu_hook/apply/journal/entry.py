@@ -33,7 +33,8 @@ class Entry(Record):
     driver: the version of the driver whose files it was given. exclusive: whether no other container may have its GPUs,
     in case a damaged lease table is rebuilt from entries.
     nodes: (major, minor) of the devices that its cgroup was told to permit. node_paths: the path of each of these in
-    the container. unit: its systemd unit, "" for none.
+    the container. unit: its systemd unit, "" for none. node_sources: (path in the container, path on the host) of each
+    node, "" for one that the host does not have; () if all are nodes of the driver's.
     mounts: mount points of files of the host. mounted: (path, *syscalls.mount_identity) of each of those, which proves
     that a mount is the hook's; file systems of the hook's own are not among them.
     cached: paths that were added to the rootfs's own /etc/ld.so.cache; () if a new cache was mounted over it.
@@ -58,6 +59,7 @@ class Entry(Record):
     driver: str = ""
     cgroups_path: str = ""
     node_paths: tuple[str, ...] = ()
+    node_sources: tuple[tuple[str, str], ...] = ()
     mounts: tuple[str, ...] = ()
     mounted: tuple[tuple[str, int, int, int, int], ...] = ()
     ld_cache: tuple[str, ...] = ()

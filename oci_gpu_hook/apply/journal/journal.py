@@ -72,6 +72,8 @@ def write(config: Config, entry: Entry) -> None:
         "mounted": entry.mounted,
         "ldCache": entry.ld_cache,
     }
+    if entry.node_sources:
+        document["nodeSources"] = entry.node_sources
     if entry.late:
         document["late"] = entry.late
     if entry.rootfs_born:

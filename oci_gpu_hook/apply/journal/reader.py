@@ -107,6 +107,7 @@ def _entry(document: dict[str, Any]) -> Entry:
         driver=str(document.get("driver", "")),
         cgroups_path=str(document.get("cgroupsPath", "")),
         node_paths=tuple(map(str, document.get("nodePaths", ()))),
+        node_sources=tuple([(str(path), str(source)) for path, source in document.get("nodeSources", ())]),
         mounts=tuple(map(str, document.get("mounts", ()))),
         mounted=tuple(map(_mounted, document.get("mounted", ()))),
         ld_cache=tuple(map(str, document.get("ldCache", ()))),

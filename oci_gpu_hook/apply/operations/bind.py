@@ -40,6 +40,14 @@ _ATTRIBUTES: Final = {
     "nodev": syscalls.MOUNT_ATTR_NODEV,
     "noexec": syscalls.MOUNT_ATTR_NOEXEC,
 }
+_CLEARED: Final = {
+    "rw": syscalls.MOUNT_ATTR_RDONLY,
+    "suid": syscalls.MOUNT_ATTR_NOSUID,
+    "dev": syscalls.MOUNT_ATTR_NODEV,
+    "exec": syscalls.MOUNT_ATTR_NOEXEC,
+}
+RECURSIVE: Final = "rbind"
+_SLAVE: Final = frozenset(("slave", "rslave"))
 
 _known: dict[tuple[str, ...], bytes] = {}  # options → struct mount_attr
 
@@ -122,22 +130,28 @@ def show(_plan: Plan) -> dict[str, object]:
 
 
 def clone(mount: Mount) -> int:
-    """Return a detached, private copy of the mount at a host file or directory. Raises DriverError, ApplyError."""
+    """Return a detached copy of the mount at a host file or directory, private unless its options say `slave`.
+
+    Raises DriverError, ApplyError.
+    """
     attributes = _known.get(mount.options)  # a hundred mounts have two different sets of options
     if attributes is None:
-        attributes = syscalls.mount_attributes(attributes_of(mount.options), syscalls.MS_PRIVATE)
+        propagation = syscalls.MS_PRIVATE if _SLAVE.isdisjoint(mount.options) else syscalls.MS_SLAVE
+        attributes = syscalls.mount_attributes(attributes_of(mount.options), propagation)
         _known[mount.options] = attributes
     try:
+        if RECURSIVE in mount.options:
+            return syscalls.clone_all_below(mount.host_path, attributes)
         return syscalls.clone_tree(mount.host_path, attributes)
     except OSError as error:
         raise source_failed(mount.host_path, error) from None
 
 
 def attributes_of(options: Sequence[str]) -> int:
-    """Return the MOUNT_ATTR_* bits of mount options; options without such a bit (bind, private) are skipped."""
+    """Return the MOUNT_ATTR_* bits of mount options, the last of two opposites counting; others add nothing."""
     bits = 0
     for option in options:
-        bits |= _ATTRIBUTES.get(option, 0)
+        bits = bits & ~_CLEARED.get(option, 0) | _ATTRIBUTES.get(option, 0)
     return bits
 
 

@@ -107,9 +107,14 @@ def check(entry: Entry, inspection: Inspection) -> Iterator[Finding]:
     """Yield findings for nodes that have changed: on the host, which only a restart mends, or in the container."""
     from oci_gpu_hook.apply.operations.inspection import Finding
 
+    sources = dict(entry.node_sources)
     for path, given in zip(entry.node_paths, entry.nodes, strict=False):
         name = f"{given[0]}:{given[1]}"
-        of_host = _numbers_on_host(path, inspection.config)
+        source = sources.get(path)
+        if source is None:
+            of_host = _numbers_on_host(path, inspection.config)
+        else:
+            of_host = _numbers_at(source) if source else given
         here = _numbers(inspection.status(path))
         if of_host != given:
             why = f"the host's is {of_host[0]}:{of_host[1]} now" if of_host else "the host no longer has it"
@@ -164,6 +169,13 @@ def _numbers_on_host(path: str, config: Config) -> Numbers | None:
         return _numbers(os.stat(f"{config.dev_root.rstrip('/')}{path}"))
     except OSError:
         return vendors.of(DEFAULT_KIND).made_node(path, config)
+
+
+def _numbers_at(path: str) -> Numbers | None:
+    try:
+        return _numbers(os.stat(path))
+    except OSError:
+        return None
 
 
 def _numbers(status: os.stat_result | None) -> Numbers | None:

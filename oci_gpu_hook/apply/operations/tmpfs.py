@@ -1,4 +1,7 @@
-"""Mounts small file systems of the hook's own, with generated files and mountpoints in them, over directories."""
+"""Mounts small file systems of the hook's own, with generated files and mountpoints in them, over directories.
+
+The tmpfs of a CDI specification is one too; its options say its size and mode.
+"""
 
 from __future__ import annotations
 
@@ -98,8 +101,10 @@ def show(plan: Plan) -> dict[str, object]:
 def _made(mount: Mount, plan: Plan) -> int:
     """Return a detached tmpfs with the generated files and the other mounts' mountpoints that belong into it."""
     prefix = mount.container_path + "/"
+    said = tuple((name, value) for name, equals, value in (each.partition("=") for each in mount.options) if equals)
+    guards = mount.options if said else ("nosuid", "nodev", "noexec")  # what is said is a CDI specification's
     try:
-        tree = syscalls.new_tmpfs(_OPTIONS, bind.attributes_of(("nosuid", "nodev", "noexec")))
+        tree = syscalls.new_tmpfs(said or _OPTIONS, bind.attributes_of(guards) & ~syscalls.MOUNT_ATTR_RDONLY)
         made: set[str] = set()
         for other in plan.edits.mounts:
             if other.container_path.startswith(prefix):

@@ -66,7 +66,7 @@ class AsMounted(Rootfs):
         for mount in container.mounts:
             try:
                 self._mount(mount)
-            except OSError:
+            except (OSError, ValueError, RecursionError):  # ValueError: no path can contain that
                 continue  # the runtime will fail, and run no hook
 
     def __exit__(self, *exception: object) -> None:
@@ -178,7 +178,7 @@ class AsMounted(Rootfs):
             if "tmpcopyup" in options and not is_bind:
                 os.close(fd)
                 fd = self._walk(path, follow=True).fd  # it contains the directory's old contents
-        except OSError:
+        except BaseException:
             os.close(fd)
             raise
         self._numbers -= 1

@@ -36,7 +36,7 @@ class Config(Record):
     allocation_indices: str = "names"
     allocation_exclude: tuple[str, ...] = ()
     allocation_longest_wait: int | None = None  # seconds
-    cdi_spec_dirs: tuple[str, ...] = ("/etc/cdi", "/var/run/cdi")
+    cdi_spec_dirs: tuple[str, ...] = ("/etc/cdi", "/var/run/cdi", "/run/cdi")
     state_dir: str = "/run/oci-gpu-hook"
     log_level: str = "info"
     log_file: str = ""

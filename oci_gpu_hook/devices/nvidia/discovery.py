@@ -6,8 +6,10 @@ has not initialised, and MIG devices.
 
 from __future__ import annotations
 
+import os
+
 from oci_gpu_hook.base import log
-from oci_gpu_hook.base.errors import HookError
+from oci_gpu_hook.base.errors import DriverError, HookError, quoted
 from oci_gpu_hook.base.files import read_text
 from oci_gpu_hook.devices.nvidia import device_nodes, essentials, facts, files, host_nodes, libraries, mig, pci, procfs
 from oci_gpu_hook.devices.nvidia.driver_root import DriverRoot
@@ -79,11 +81,25 @@ def with_details(found: Snapshot, config: Config) -> Snapshot:
 
     inventory = found.inventory
     try:
+        _check_nodes_open(inventory, config)
         inventory = nvml.complete(inventory)
     except HookError as error:
         warnings = dict.fromkeys((*inventory.warnings, str(error)))
         return found.replace(inventory=inventory.replace(warnings=tuple(warnings)))
     return found.replace(inventory=inventory, basis=_with_faults(found.basis, inventory, config))
+
+
+def _check_nodes_open(inventory: Inventory, config: Config) -> None:
+    """Raise DriverError where this process may not open a GPU: NVML does not count it, and it would look lost.
+
+    access(2) asks the device cgroup as well (fs/namei.c, inode_permission), and not the driver, which may be slow.
+    """
+    for gpu in inventory.gpus:
+        node = f"{config.dev_root.rstrip('/')}/dev/nvidia{gpu.minor}"
+        if os.path.exists(node) and not os.access(node, os.R_OK | os.W_OK):
+            why = f"this process may not open {quoted(node)}, and NVML would not count that GPU"
+            remedy = "run it as root, and in a device cgroup that lets it open all GPUs of the host"
+            raise DriverError("cannot ask NVML", why, remedy)
 
 
 def _with_faults(basis: Basis, inventory: Inventory, config: Config) -> Basis:

@@ -41,6 +41,13 @@ def devices(inventory: RequestInventory, config: Config) -> tuple[Device, ...]:
     return of_nvidia.of(inventory.gpus, config.allocation_exclude)
 
 
+def served(
+    request: Request, _inventory: RequestInventory, _devices: Sequence[Device]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return all names: `resolve` says what is to be said of those that stand for nothing."""
+    return request.devices, ()
+
+
 def of_minors(devices: Sequence[Device], minors: Collection[int]) -> tuple[Device, ...]:
     """Return the devices whose GPU has one of these minors, the number N of /dev/nvidiaN."""
     return tuple(device for device in devices if of_nvidia.gpu_of(device).minor in minors)

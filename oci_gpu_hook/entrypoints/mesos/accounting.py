@@ -17,7 +17,7 @@ from __future__ import annotations
 from oci_gpu_hook.base.errors import InvalidInput, quoted
 from oci_gpu_hook.oci.container import State, of_document
 from oci_gpu_hook.request import parse, sources
-from oci_gpu_hook.request.model import ANNOTATION_PREFIX
+from oci_gpu_hook.request.model import ANNOTATION_PREFIX, DEFAULT_KIND
 from oci_gpu_hook.request.nvidia.words import VISIBLE_DEVICES
 
 TYPE_CHECKING = False
@@ -39,7 +39,7 @@ def asks(document: dict[str, Any], gpus: int | None, config: Config) -> bool:
     """
     container = _container(document)
     request = parse.parse(container, config)
-    if not gpus:
+    if not gpus or (request is not None and request.kind != DEFAULT_KIND):  # which Mesos has no resource for
         return request is not None
     variables = sources.environment(container.env, [])
     if request is None and _declines(variables.get(VISIBLE_DEVICES)):

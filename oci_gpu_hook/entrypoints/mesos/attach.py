@@ -30,6 +30,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from oci_gpu_hook.apply.device_access.model import DeviceCgroup
     from oci_gpu_hook.apply.process import Process
     from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
     from oci_gpu_hook.base.config.model import Config
@@ -67,7 +68,9 @@ def attach(bundle: str, config_path: str) -> None:
 
     from oci_gpu_hook.lifecycle import start
 
-    restriction = _restriction(container)
+    with device_cgroups.find(container.pid, container.cgroups_path) as found:
+        restriction = _restriction(found)
+        _leave(found, container)
     with Watch(container.id, read_file(f"/proc/{container.pid}/mountinfo"), container.rootfs):
         container = _prepared(container, config)
     start.start(container, request, config, started, restriction)
@@ -100,25 +103,39 @@ def _see_as_the_host_does() -> int:
     return parent()
 
 
-def _restriction(container: Container) -> Restriction | None:
+def _restriction(found: DeviceCgroup) -> Restriction | None:
     """Return the GPUs that the agent's gpu/nvidia isolator has given the container, None if it is not active.
 
-    Raises HookError.
+    found: the container's device cgroup. Raises HookError.
     """
-    found = device_cgroups.find(container.pid, container.cgroups_path)
-    try:
-        if found.version == 2 and found.path != "/":
-            why = "is a cgroup v2, whose device rules the agent replaces at its next change"
-            raise InvalidInput(f"device cgroup {quoted(found.path)}", why, "run the agent on a host with cgroup v1")
-        minors = cgroups.isolated_gpus(found.levels[0]) if found.version == 1 else None
-    finally:
-        found.close()
+    if found.version == 2 and found.path != "/":
+        why = "is a cgroup v2, whose device rules the agent replaces at its next change"
+        raise InvalidInput(f"device cgroup {quoted(found.path)}", why, "run the agent on a host with cgroup v1")
+    minors = cgroups.isolated_gpus(found.levels[0]) if found.version == 1 else None
     if minors is None:
         return None
     from oci_gpu_hook.lifecycle.restriction import Restriction
 
     remedy = "ask for `all`, which is what it has given; or give the task more `gpus`"
     return Restriction(minors=frozenset(minors), who="the agent's isolator gpu/nvidia", remedy=remedy)
+
+
+def _leave(found: DeviceCgroup, container: Container) -> None:
+    """Go into the cgroup above the container's device cgroup, which keeps this process from the host's GPUs.
+
+    NVML does not count a GPU that it may not open; in a task group, whose cgroup lets some through, the others would
+    look lost. The agent ends what is left of a container by its freezer cgroup, in which this process stays.
+    """
+    if found.version != 1 or found.own_path != container.cgroups_path:
+        return  # nothing of the agent's restricts it
+    try:
+        procs = os.open("../cgroup.procs", os.O_WRONLY | os.O_CLOEXEC, dir_fd=found.levels[0])
+        try:
+            os.write(procs, b"0")
+        finally:
+            os.close(procs)
+    except OSError:
+        return  # NVML is not asked then; where the container's cgroup cannot be written to either, that is said
 
 
 def _prepared(container: Container, config: Config) -> Container:

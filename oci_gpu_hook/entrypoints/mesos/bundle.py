@@ -45,14 +45,33 @@ def config_of(found: dict[str, Member], cgroup: Cgroup | None) -> dict[str, Any]
         if name in _NAMED and value:
             annotations[ANNOTATIONS + name.removeprefix("MESOS_").replace("_", "-").lower()] = value
     rootfs = launch_info.text_of(found, "rootfs")
+    process = {"env": list(environment), "capabilities": {"bounding": _bounding(found)}}
     return {
         "ociVersion": "1.2.0",
-        "process": {"env": list(environment), "capabilities": {"bounding": _bounding(found)}},
+        "process": process,
         "root": {"path": rootfs},
         "mounts": _mounts(found, rootfs),
         "annotations": annotations,
         "linux": {"cgroupsPath": cgroup.top if cgroup else "", "namespaces": [{"type": "mount"}]},
     }
+
+
+def add_user(document: dict[str, Any], found: dict[str, Member]) -> None:
+    """Add to a config.json whom the container's command runs as: the host's account, as the helper looks it up.
+
+    Its groups decide which GPU nodes it may open. Not part of `config_of`, for only containers that ask pay for it.
+    """
+    name = launch_info.text_of(found, "user")
+    if name in ("", "root"):
+        return
+    import pwd
+
+    try:
+        account = pwd.getpwnam(name)
+        groups = os.getgrouplist(name, account.pw_gid)
+    except (KeyError, OSError, ValueError):
+        return  # the helper says so, and starts nothing
+    document["process"]["user"] = {"uid": account.pw_uid, "gid": account.pw_gid, "additionalGids": groups}
 
 
 def write(document: dict[str, Any], container: str, config: Config) -> str:
@@ -96,7 +115,7 @@ def drop_ended(config: Config) -> None:
 
 
 def _bounding(found: dict[str, Member]) -> list[str]:
-    """Return the container's bounding set, of which only CAP_SYS_ADMIN is ever used.
+    """Return the container's bounding set, of which only CAP_SYS_ADMIN and CAP_DAC_OVERRIDE are ever used.
 
     Without its isolator linux/capabilities Mesos removes no capability, and older versions set only the effective set.
     """
@@ -105,7 +124,7 @@ def _bounding(found: dict[str, Member]) -> list[str]:
         if type(value) is dict:
             listed = value.get("capabilities")
             return [f"CAP_{each}" for each in listed if type(each) is str] if type(listed) is list else []
-    return ["CAP_SYS_ADMIN"]
+    return ["CAP_SYS_ADMIN", "CAP_DAC_OVERRIDE"]
 
 
 def _mounts(found: dict[str, Member], rootfs: str) -> list[dict[str, Any]]:

@@ -100,6 +100,7 @@ def with_hook(launch: Launch, call: Call, front: str) -> Call:
     config = configs.of_this_user(launch.config)
     try:
         bundle.drop_ended(config)
+        bundle.add_user(launch.document, launch.members)
         directory = bundle.write(launch.document, launch.container, config)
     except OSError as error:
         what = f"cannot keep the bundle of container {quoted(launch.container)} in {quoted(config.state_dir)}"

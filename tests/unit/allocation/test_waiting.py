@@ -87,3 +87,24 @@ def test_a_hook_that_was_killed_while_it_waited_waits_no_more(config, started):
     started.kill("a")
     assert grant(request(count=1), started("c"), config) == [0]
     assert recorded(config)["queue"] == []
+
+
+def test_no_more_wait_than_may(config, started, monkeypatch):
+    """Each looks at the record under the lock of all, so that many enough of them would hold up every start."""
+    monkeypatch.setattr("oci_gpu_hook.base.limits.WAITERS", 2)
+    grant(request(count=4, exclusive=True), started("a"), config)
+    results: list[tuple[str, list[int] | str]] = []
+    threads = []
+    for name in ("first", "second"):
+        asked = request(count=1, exclusive=True, wait=30)
+        threads.append(in_background(results, name, asked, started(name), config))
+        until(lambda: queue(config)[-1:] == [name])  # noqa: B023
+    begin = time.monotonic()
+    with pytest.raises(AllocationError, match="2 containers wait already, and no more may"):
+        grant(request(count=1, exclusive=True, wait=30), started("third"), config)
+    assert time.monotonic() - begin < 2
+    assert queue(config) == ["first", "second"]
+    started.kill("a")
+    for thread in threads:
+        thread.join()
+    assert sorted(name for name, _ in results) == ["first", "second"]

@@ -39,9 +39,16 @@ def request(*devices, **fields):
     return Request(devices=devices, driver_capabilities=(), source="environment", **fields)
 
 
-def test_a_kind_without_a_room_is_refused():
-    with pytest.raises(InvalidInput, match=r"kind 'example.com/npu'.*kinds that are served here: nvidia.com/gpu"):
-        vendors.of(OTHER)
+def test_a_kind_without_a_room_is_what_cdi_specifications_make_of_it():
+    assert vendors.of(OTHER).TERMS.whole == "example.com/npu device"
+    with pytest.raises(InvalidInput, match=r"CDI device 'example.com/npu=0'.*is in no specification"):
+        vendors.of(OTHER).resolve(["0"], ())
+
+
+def test_the_kind_of_a_device_on_record():
+    assert vendors.kind_of("GPU-0123") == DEFAULT_KIND
+    assert vendors.kind_of(f"{OTHER}=a:b.c") == OTHER
+    assert vendors.kind_of("MIG-GPU-1/2/3") == DEFAULT_KIND
 
 
 def test_every_kind_that_can_be_asked_for_has_a_room():

@@ -223,6 +223,20 @@ def test_what_everyone_can_write_is_refused(package, real, tmp_path, which):
     assert not os.path.exists(tmp_path / "libexec" / "oci-gpu-hook")
 
 
+@pytest.mark.parametrize("which", ["directory", "module"])
+def test_what_everyone_can_write_of_nvidia_ml_py_is_refused(package, real, tmp_path, monkeypatch, which):
+    """The hook asks NVML by that module, as root, from wherever it is when the hook is installed."""
+    directory = tmp_path / "site"
+    directory.mkdir()
+    (directory / "pynvml.py").write_text("")
+    (directory if which == "directory" else directory / "pynvml.py").chmod(0o777)
+    monkeypatch.delitem(sys.modules, "pynvml", raising=False)
+    monkeypatch.syspath_prepend(directory)
+    with pytest.raises(HookError, match="everyone may write"):
+        executables.write(str(tmp_path / "libexec"), real)
+    assert not os.path.exists(tmp_path / "libexec" / "oci-gpu-hook")
+
+
 def test_sticky_directory_above_is_as_good_as_its_owner(tmp_path):
     tmp_path.chmod(0o1777)
     (tmp_path / "file").write_text("")

@@ -149,10 +149,10 @@ BETTER = (
         _by_annotation,
     ),
     Row(
-        "CDI devices of other vendors in annotations, and other texts, are left to the engine, with a warning.",
+        "What is no CDI name in an annotation, and of no vendor that is served here, is passed over with a warning.",
         lambda case, theirs: case["kind"] in ("annotation_devices", "cdi_device_requests") and _foreign(case),
         lambda case, theirs: NO_GPU,
-        "is not served here",
+        "is no CDI name and is not read",
     ),
     Row(
         "A CDI device of another vendor in NVIDIA_VISIBLE_DEVICES is refused: this hook could only leave it out.",
@@ -228,7 +228,7 @@ def _foreign(case):
     values = ",".join((_given(case, "annotations") or {}).values())
     prefixes = _given(case, "annotation_prefixes") or (_given(case, "config") or {}).get("annotation_prefixes", [])
     used = any(key.startswith(tuple(prefixes)) for key in _given(case, "annotations") or {})
-    return used and bool(values) and "nvidia.com" not in values
+    return used and bool(values) and "nvidia.com" not in values and "=" not in values
 
 
 NOT_APPLICABLE = (

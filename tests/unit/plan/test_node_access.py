@@ -69,7 +69,8 @@ def test_the_nodes_of_one_owner_have_one_sentence():
     assert first.startswith(
         "user 1000 may not open /dev/nvidia0, /dev/nvidiactl (each of mode 0660, owner 0, group 4002): add the group "
         "4002 to the container's process (--group-add 4002, supplementalGroups of a pod, "
-        "process.user.additionalGids of config.json); oci-gpu-runtime adds it by itself; "
+        "process.user.additionalGids of config.json, the account of a Mesos task on its host); oci-gpu-runtime "
+        "adds it by itself; "
     )
     assert "may not open /dev/dri/renderD128 (mode 0660, owner 0, group 109): " in second
 

@@ -149,7 +149,7 @@ BROKEN = {
 def test_a_record_that_cannot_be_read_tells_nothing(tmp_path, kind):
     rootfs = docker(tmp_path / "store", OF_IMAGE)
     BROKEN[kind](str(tmp_path / "store/containers/c1/config.v2.json"))
-    assert engine_records.image_environment(container(rootfs)) is None
+    assert engine_records.image_environment(rootfs, "c1") is None
 
 
 @pytest.mark.skipif(not shutil.which("podman") or os.geteuid() != 0, reason="needs podman and root")
@@ -167,7 +167,7 @@ def test_podmans_own_records(tmp_path):
     name = call("create", "--env", "NVIDIA_VISIBLE_DEVICES=0", "image", "/true")
     rootfs = call("mount", name)
     try:
-        assert ALL in (engine_records.image_environment(container(rootfs, name=name)) or ())
+        assert ALL in (engine_records.image_environment(rootfs, name) or ())
     finally:
         call("rm", name)
         shutil.rmtree(place)

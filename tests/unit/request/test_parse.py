@@ -199,7 +199,7 @@ class TestSources:
         assert request
         assert request.devices == ("0", "1", "0:1", "1:2")
         assert (request.imex_channels, request.features) == ((3,), ("gds",))
-        assert "vendor.com/nic=x" in "\n".join(request.warnings)
+        assert [(other.kind, other.devices) for other in request.beside] == [("vendor.com/nic", ("x",))]
 
     def test_cdi_annotations_that_the_engine_has_applied_add_nothing(self):
         reading = read(

@@ -66,10 +66,12 @@ def read(directories: Iterable[str]) -> Registry:
     problems: list[str] = []
     devices: dict[str, Provided] = {}
     conflicts: dict[str, tuple[str, ...]] = {}
-    for directory in _once(directories):
+    paths = {directory: _paths(directory, problems) for directory in _once(directories)}
+    too_many = _left_out([path for found in paths.values() for path in found])
+    for in_directory in paths.values():
         here: dict[str, list[Provided]] = {}
-        for path in _paths(directory, problems):
-            found = _file(path)
+        for path in in_directory:
+            found = _too_much(path) if path in too_many else _file(path)
             files.append(found)
             for provided in _provided(found):
                 here.setdefault(provided.qualified_name, []).append(provided)
@@ -117,7 +119,7 @@ def _keeps_others_files(found: os.stat_result) -> bool:
 
 
 def _once(directories: Iterable[str]) -> list[str]:
-    """Return the directories without duplicates (/var/run is /run under another name); the last name counts."""
+    """Return the directories without duplicates (/var/run is /run under another name); the last place counts."""
     found: dict[tuple[int, int], str] = {}
     for directory in directories:
         try:
@@ -125,8 +127,7 @@ def _once(directories: Iterable[str]) -> list[str]:
         except OSError:
             continue
         key = (status.st_dev, status.st_ino)
-        found.pop(key, None)
-        found[key] = directory
+        found[key] = found.pop(key, directory)
     return list(found.values())
 
 
@@ -143,6 +144,29 @@ def _paths(directory: str, problems: list[str]) -> list[str]:
         problems.append(f"{quoted(directory)} has {len(names)} specification files; the first {MOST_FILES} are read")
     paths = [os.path.join(directory, name) for name in names[:MOST_FILES]]
     return [path for path in paths if not os.path.isdir(path)]
+
+
+def _left_out(paths: Iterable[str]) -> frozenset[str]:
+    """Return the largest of the files, so many that the rest can be read in time."""
+    sizes: dict[str, int] = {}
+    for path in paths:
+        try:
+            sizes[path] = min(os.stat(path).st_size, text.LARGEST)  # of a larger one no more is read
+        except OSError:
+            continue
+    total = sum(sizes.values())
+    left_out = []
+    for path, size in sorted(sizes.items(), key=lambda found: (-found[1], found[0])):
+        if total <= limits.CDI_SPECS_TOGETHER:
+            break
+        left_out.append(path)
+        total -= size
+    return frozenset(left_out)
+
+
+def _too_much(path: str) -> SpecFile:
+    why = f"all files have more than {limits.CDI_SPECS_TOGETHER} bytes together, and it is one of the largest"
+    return SpecFile(path=path, specification=None, problems=(f"{quoted(path)} is not read: {why}",))
 
 
 def _file(path: str) -> SpecFile:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 LARGEST: Final = limits.CDI_SPEC
 DEEPEST: Final = limits.CDI_SPEC_LEVELS
 MOST_NODES: Final = limits.CDI_SPEC_VALUES
+_PIECE: Final = 32  # characters of a text that count as another value: an alias may stand for a long one
 
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -135,7 +136,7 @@ def _tree(events: Iterable[Any]) -> Node:
             builder.repeat(event.anchor, line)
         elif isinstance(event, yaml.ScalarEvent):
             node = Scalar(line=line, text=_joined(event.value), plain=event.implicit[0])
-            builder.add(node, 1, event.anchor, line)
+            builder.add(node, 1 + len(node.text) // _PIECE, event.anchor, line)
     if builder.root is None:
         raise _unreadable(0, "is empty")
     return builder.root

@@ -169,3 +169,10 @@ def test_links_without_end_and_files_on_the_way(mounted, bundle):
     for path, words in (("/loop/x", "never ends"), ("/etc/passwd/x", "not a directory")):
         with pytest.raises(UnsafeRootfs, match=words):
             rootfs.directory(path)
+
+
+@pytest.mark.parametrize("destination", ["/x\0y", "/x\ud800y", "/a" * 2000, "", "relative"])
+def test_what_no_runtime_can_mount_is_passed_over(mounted, destination):
+    rootfs = mounted((destination, "", "tmpfs", ()), ("/usr/bin", "", "tmpfs", ()))
+    with Directories(rootfs) as directories:
+        assert directory_of(directories, "/usr/bin").entry("nothing") is None

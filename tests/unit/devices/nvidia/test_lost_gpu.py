@@ -22,7 +22,7 @@ from oci_gpu_hook.base.errors import AllocationError, DriverError, HookError, In
 from oci_gpu_hook.devices.nvidia import cdi_container, cdi_hook, discovery, facts, nvml, snapshot, vendor
 from oci_gpu_hook.devices.nvidia import devices as of_nvidia
 from oci_gpu_hook.devices.nvidia.image_facts import ImageFacts
-from oci_gpu_hook.lifecycle.restriction import Restriction, devices_within
+from oci_gpu_hook.lifecycle.restriction import Restriction, restricted_to
 from oci_gpu_hook.oci.image import Image
 from oci_gpu_hook.request.model import Request
 
@@ -240,8 +240,8 @@ def test_the_agent_of_mesos_that_gave_one_is_told(tmp_path):
     gave = Restriction(minors=frozenset({0, 1}), who="the agent", remedy="ask for `all`")
     for request in (asks("all"), asks(count=1)):
         with pytest.raises(AllocationError, match="which the agent has given this container: the driver has lost it"):
-            devices_within(gave, devices, request)
-    assert devices_within(gave, devices, asks(made.gpus[1].uuid))
+            restricted_to(gave, devices, request)
+    assert restricted_to(gave, devices, asks(made.gpus[1].uuid))
 
 
 def test_one_that_another_holds_is_not_waited_for(tmp_path):

@@ -1,0 +1,82 @@
+"""Devices that CDI specifications describe, in words and in JSON, for the commands that show what there is."""
+
+from __future__ import annotations
+
+from oci_gpu_hook.base.errors import HookError
+from oci_gpu_hook.devices import vendors
+from oci_gpu_hook.devices.cdi import everything
+from oci_gpu_hook.request import qualified_name
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from oci_gpu_hook.base.config.model import Config
+    from oci_gpu_hook.devices.cdi.everything import Listed
+    from oci_gpu_hook.devices.edits import ContainerEdits
+    from oci_gpu_hook.plan.plan import Plan
+
+
+def of_host(config: Config) -> tuple[tuple[Listed, ...], str]:
+    """Return the devices of kinds that have no room of their own, and why there may be more that nobody could see."""
+    try:
+        return everything.listed(config, is_other), ""
+    except HookError as error:
+        return (), str(error)
+
+
+def is_other(kind: str) -> bool:
+    """Tell whether a kind is of a vendor whose devices only CDI specifications describe."""
+    return not qualified_name.kind_of(kind.partition("/")[0])
+
+
+def to_json(listed: Listed) -> dict[str, object]:
+    """Return what `oci-gpu info --json` shows of a device."""
+    device = listed.device
+    return {
+        "kind": device.kind,
+        "name": device.name,
+        "id": device.uuid,
+        "names": list(listed.names),
+        "nodes": list(listed.nodes),
+        "file": listed.file,
+        "fault": device.fault or None,
+    }
+
+
+def lines(listed: tuple[Listed, ...]) -> Iterator[tuple[str, ...]]:
+    """Yield the rows of a table of devices: name, other names, nodes or what is wrong."""
+    for each in listed:
+        others = ", ".join(name for name in each.names if name != each.device.name)
+        yield each.device.label, others, each.device.fault or ", ".join(each.nodes)
+
+
+def native_part(made: Plan, described: ContainerEdits) -> Plan:
+    """Return the part of a plan that CDI specifications do not describe."""
+    edits = made.edits
+    return made.replace(
+        devices=tuple(device for device in made.devices if device.kind in vendors.KINDS),
+        edits=edits.replace(
+            device_nodes=tuple(node for node in edits.device_nodes if node not in described.device_nodes),
+            mounts=tuple(mount for mount in edits.mounts if mount not in described.mounts),
+        ),
+    )
+
+
+def edits_in_words(edits: ContainerEdits) -> Iterator[tuple[str, str]]:
+    """Yield what is given and what that is, a row for each edit."""
+    for node in edits.device_nodes:
+        numbers = f"{node.major}:{node.minor}" if node.type != "p" else "FIFO"
+        yield node.path, f"node {node.type} {numbers}, {node.permissions}"
+    for mount in edits.mounts:
+        yield mount.container_path, f"{mount.type or 'bind'} of {mount.host_path}, {','.join(mount.options)}"
+    for entry in edits.env:
+        yield entry.partition("=")[0], f"variable {entry.partition('=')[2]!r}"
+    for hook in edits.hooks:
+        yield hook.path, f"hook of the stage {hook.hook_name}"
+    for net in edits.net_devices:
+        yield net.name, f"network interface {net.host_interface_name} of the host"
+    for gid in edits.additional_gids:
+        yield str(gid), "group of the process"
+    if edits.intel_rdt is not None:
+        yield "intelRdt", f"class of service {edits.intel_rdt.clos_id or 'of its own'}"

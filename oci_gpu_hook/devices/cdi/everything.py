@@ -1,0 +1,42 @@
+"""All devices that the specification files of this host describe, for people's commands."""
+
+from __future__ import annotations
+
+from oci_gpu_hook.base.record import Record
+from oci_gpu_hook.devices.cdi import compiled
+from oci_gpu_hook.devices.cdi import devices as of_cdi
+from oci_gpu_hook.devices.cdi.devices import native
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from oci_gpu_hook.base.config.model import Config
+    from oci_gpu_hook.devices.model import Device
+
+
+class Listed(Record):
+    """A device, and the file that describes it."""
+
+    device: Device
+    file: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All its names."""
+        return native(self.device).names
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """Paths of its own nodes in a container."""
+        return tuple(node.path for node in native(self.device).described[0].edits.device_nodes)
+
+
+def listed(config: Config, wanted: Callable[[str], bool]) -> tuple[Listed, ...]:
+    """Return the devices of the kinds that are wanted, but for names of several at once. Raises DriverError."""
+    found: list[Listed] = []
+    for kind in filter(wanted, compiled.kinds(config)):
+        inventory = compiled.of_kind(kind, config).inventory
+        single = [device for device in of_cdi.of(inventory, config.allocation_exclude) if not native(device).covers]
+        found += [Listed(device=each, file=inventory.files[native(each).described[0].file][0]) for each in single]
+    return tuple(found)

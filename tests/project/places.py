@@ -1,0 +1,110 @@
+"""The places that take a path outside the one room for them and are right, with the reason: of test_lint_rooms.py."""
+
+from __future__ import annotations
+
+PROC = "of /proc, where the kernel answers"
+STATE = "of the state directory, whose owner and mode are checked"
+SYSTEMD = "of systemd on the host"
+CGROUP = "of the host's cgroup file system"
+UNIT_FILES = "unit files of the host"
+BUNDLE = "of the engine's bundle, or of this installation"
+
+# file → function → call → why that is right
+Allowed = dict[str, dict[str, dict[str, str]]]
+
+APPLY: Allowed = {
+    "apply/bundle.py": {"_same_file": {"os.path.realpath": "a program of the host that the bundle names as a hook"}},
+    "apply/bundle_record.py": {
+        "_sweep": {"os.listdir": STATE, "os.unlink": STATE, "os.path.isdir": "an engine's directory, only looked for"},
+        "read": {"os.path.realpath": "an engine's directory, whose name is that of a file of the state directory"},
+        "write": {"os.path.realpath": "an engine's directory, whose name is that of a file of the state directory"},
+    },
+    "apply/cleanup.py": {
+        "_clean_rootfs": {"os.open": "compared with the identity in the journal, then held"},
+        "_in_a_child": {"os.open": "/dev/null of the host"},
+        "_is_given_up": {"os.stat": STATE},
+        "_sweep": {"os.listdir": STATE},
+    },
+    "apply/device_access/cgroup.py": {"_open_if_holding": {"os.open": CGROUP}},
+    "apply/journal/journal.py": {
+        "_is_dead": {"os.open": STATE},
+        "dead": {"os.listdir": STATE},
+        "drop": {"os.unlink": STATE},
+        "has_entry": {"os.access": STATE},
+        "is_kept": {"os.access": STATE},
+        "Lock.__enter__": {"os.open": STATE},
+    },
+    "apply/journal/reader.py": {
+        "keys": {"os.listdir": STATE},
+        "_is_bundle": {"os.path.realpath": "names of bundles, which are compared and not opened"},
+    },
+    "apply/operations/device_node.py": {
+        "_expanded": {"os.listdir": "a directory of device nodes of the host"},
+        "_numbers_at": {"os.stat": "a device node of the host, at the path that the journal has"},
+        "_numbers_on_host": {"os.stat": "a device node of the host"},
+    },
+    "apply/inside.py": {
+        "check_namespace": {"os.stat": PROC},
+    },
+    "apply/operations/undo.py": {
+        "": {
+            "os.rmdir as a value": "called with dir_fd, of the directory that was judged",
+            "os.unlink as a value": "called with dir_fd, of the directory that was judged",
+        },
+    },
+    "apply/process.py": {
+        "Process.__init__": {"os.open": PROC},
+        "Process._own_descriptors": {"os.open": PROC},
+        "Process.open_rootfs": {"os.stat": "the host's root directory"},
+        "Process.unmount": {"os.chdir": "the root directory of this process, after the descriptor's own"},
+        "check_process": {"os.stat": PROC},
+    },
+    "apply/systemd/drop_in.py": {
+        "_open_directory": {"os.open": SYSTEMD},
+        "exists": {"os.path.lexists": SYSTEMD},
+        "restricted_unit": {"os.path.isdir": SYSTEMD},
+    },
+    "apply/systemd/unit_settings.py": {
+        "_listed": {"os.listdir": UNIT_FILES},
+        "_settings": {"os.path.isfile as a value": UNIT_FILES},
+        "lines": {"os.open": UNIT_FILES},
+    },
+    "apply/systemd/units.py": {
+        "ended_scopes": {"os.path.lexists": SYSTEMD},
+        "units": {"os.listdir": SYSTEMD, "os.path.lexists": SYSTEMD},
+    },
+}
+
+LIFECYCLE: Allowed = {
+    "lifecycle/cdi_container.py": {"_of_host": {"os.stat": "a device node of the host that config.json names"}},
+    "lifecycle/container_user.py": {
+        "of": {"os.access": "a device node of the host"},
+        "of_running": {"os.stat": PROC},
+    },
+    "lifecycle/journaling.py": {
+        "_of_start": {"os.readlink": PROC},
+        "_sources": {"os.path.exists": "device nodes of the host that a CDI specification names"},
+    },
+    "lifecycle/running.py": {"_mount_namespace": {"os.readlink": PROC}},
+    "lifecycle/verify.py": {"_node_in": {"os.access": "a descriptor below /proc/self/fd"}},
+}
+ENTRYPOINTS: Allowed = {
+    "entrypoints/mesos/attach.py": {
+        "_leave": {"os.open": "a file of the cgroup above one that is held by a descriptor"},
+        "_see_as_the_host_does": {"os.open": "the root directory of this process"},
+    },
+    "entrypoints/mesos/bundle.py": {
+        "drop_ended": {"os.listdir": STATE, "os.rmdir": STATE, "os.unlink": STATE},
+        "write": {"os.mkdir": STATE, "os.readlink": PROC},
+    },
+    "entrypoints/mesos/cgroups.py": {"exists": {"os.path.isdir": CGROUP}, "of_process": {"os.path.exists": CGROUP}},
+    "entrypoints/mesos/shim.py": {"_environment": {"open": "a descriptor of the front's, by its number"}},
+    "entrypoints/runtime.py": {
+        "_check_hook": {"os.access": BUNDLE},
+        "_hold": {"os.access": BUNDLE},
+        "_replace": {"os.path.realpath": BUNDLE, "os.stat": BUNDLE},
+    },
+    "entrypoints/runtime_call.py": {"_log": {"os.open": "the runtime's log, which the engine names"}},
+    "entrypoints/runtime_update.py": {"_read_again": {"os.stat": "a file that the engine names"}},
+}
+PATHS = {"apply": APPLY, "lifecycle": LIFECYCLE, "entrypoints": ENTRYPOINTS}
