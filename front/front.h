@@ -39,9 +39,14 @@ int open_to_read(const char *path); /* a descriptor or minus errno */
 enum whole read_whole(int fd, bool patient, char *buffer, size_t limit, size_t *size);
 int memory_file(const char *name); /* a descriptor that Python inherits, or minus errno */
 bool write_all(int fd, const char *data, size_t size);
+bool hand_over(int fd, const char *data, size_t size); /* as write_all, and waits for who reads */
 void rewind_file(int fd);
 bool can_rewind(int fd);
 void move_to_stdin(int fd);
+int open_own_fifo(const char *path, bool to_write); /* a descriptor that never waits, or minus errno */
+long read_some(int fd, char *buffer, size_t size); /* waits; 0 at the end, negative where it is broken */
+void ignore_broken_pipes(bool ignored);
+void close_file(int fd);
 void close_above_stderr(void);
 bool is_ignored(int signal);
 void go_to_root_directory(void);
@@ -62,6 +67,9 @@ bool bundle_may_ask(struct text bundle, const char *toml);
 
 /* state.c */
 bool find_bundle(struct text state, struct text *bundle);
+
+/* standby.c */
+void ask_standby(const char *path, struct text state);
 
 /* one for each role */
 _Noreturn void hook(int argc, char **argv);

@@ -19,10 +19,12 @@ static _Noreturn void ask_python(char **argv) {
 
 _Noreturn void hook(int argc, char **argv) {
     const char *toml = "/etc/oci-gpu-hook/config.toml";
-    const char *stage = argc > 1 ? argv[argc - 1] : "";
+    const char *stage = argc > 1 ? argv[argc - 1] : "", *standby = NULL;
     go_to_root_directory(); /* an engine may start hooks in the rootfs */
     if (argc == 4 && same(argv[1], "--config"))
         toml = argv[2];
+    else if (argc == 4 && same(argv[1], "--standby"))
+        standby = argv[2];
     else if (argc == 3 && begins(argv[1], "--config="))
         toml = argv[1] + sizeof "--config=" - 1;
     else if (argc != 2)
@@ -33,6 +35,8 @@ _Noreturn void hook(int argc, char **argv) {
 
     struct text json = {state, 0}, bundle;
     enum whole whole = read_whole(0, true, state, LARGEST_STATE, &json.size);
+    if (whole == WHOLE && standby && same(stage, "prestart"))
+        ask_standby(standby, json);
     if (whole == WHOLE && find_bundle(json, &bundle) && !may_ask(json) && !bundle_may_ask(bundle, toml))
         leave(0);
     if (json.size)

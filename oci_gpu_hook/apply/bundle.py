@@ -27,6 +27,7 @@ _WHAT: Final = "config.json"
 _VISIBLE: Final = "NVIDIA_VISIBLE_DEVICES="
 # The name by which dockerd calls NVIDIA's hook; on a host without that hook it may be a link to this project's.
 NVIDIA_HOOKS: Final = ("nvidia-container-runtime-hook", "nvidia-container-toolkit")
+STANDBY: Final = "--standby"  # the hook's option; entrypoints.runtime_standby
 HOOK_ENVIRONMENT: Final = ("PATH=/usr/sbin:/usr/bin:/sbin:/bin",)
 
 
@@ -35,13 +36,15 @@ class Grant(Record):
 
     edits: device nodes and groups. hook: path of the executable to register. user_namespace: whether the container has
     one; then the runtime binds nodes from the host by their container path, and has none of the host's groups.
-    described: all that CDI specifications bring.
+    standby: where a process waits to attach the rest for the hook, "" if none does. described: all that CDI
+    specifications bring.
     """
 
     uuids: tuple[str, ...]
     edits: ContainerEdits
     hook: str
     user_namespace: bool
+    standby: str = ""
     described: ContainerEdits | None = None
 
 
@@ -61,7 +64,7 @@ def prepare(config: dict[str, Any], grant: Grant) -> dict[str, Any] | None:
         "groups": [] if grant.user_namespace else _add_groups(config, grant.edits.additional_gids),
         "visibleDevices": _set_visible(config, grant.uuids),
     }
-    _register(config, "prestart", grant.hook)
+    _register(config, "prestart", grant.hook, (STANDBY, grant.standby) if grant.standby else ())
     _register(config, "poststop", grant.hook)
     if record is not None:
         note["described"] = True
@@ -195,13 +198,23 @@ def _set_visible(config: dict[str, Any], uuids: Sequence[str]) -> list[str | Non
     return [before, after]
 
 
-def _register(config: dict[str, Any], stage: str, hook: str) -> None:
-    """Register the hook, unless this path or another one that leads to it is registered already."""
+def _register(config: dict[str, Any], stage: str, hook: str, options: Sequence[str] = ()) -> None:
+    """Register the hook, unless this path or another one that leads to it is registered already.
+
+    An entry that was made for an earlier start of the bundle is replaced: its options were for that start.
+    """
     hooks = _object(config, "hooks")
+    _keep(hooks, stage, lambda entry: not _is_of_earlier_start(entry))
     alike = ("prestart", "createRuntime") if stage == "prestart" else (stage,)
     if any(_same_file(path, hook) for path in _registered(config, alike)):
         return
-    _list(hooks, stage).append({"path": hook, "args": ["oci-gpu-hook", stage], "env": list(HOOK_ENVIRONMENT)})
+    arguments = ["oci-gpu-hook", *options, stage]
+    _list(hooks, stage).append({"path": hook, "args": arguments, "env": list(HOOK_ENVIRONMENT)})
+
+
+def _is_of_earlier_start(entry: object) -> bool:
+    arguments = member(entry, "args", list, _WHAT, [])
+    return bool(arguments[1:2] == [STANDBY])
 
 
 def _registered(config: dict[str, Any], stages: Sequence[str]) -> list[str]:

@@ -110,8 +110,14 @@ def _structured() -> Any:
     """Return a structlog logger that writes to the same file in the same form."""
     import structlog
 
+    class Lines:
+        """The logger that structlog passes rendered lines to."""
+
+        def error(self, line: str) -> None:
+            _append(line)
+
     return structlog.wrap_logger(
-        _Lines(),
+        Lines(),
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -120,13 +126,6 @@ def _structured() -> Any:
         ],
         wrapper_class=structlog.BoundLogger,
     ).bind(**_context)
-
-
-class _Lines:
-    """The logger that structlog passes rendered lines to."""
-
-    def error(self, line: str) -> None:
-        _append(line)
 
 
 def _note(event: str) -> None:

@@ -268,6 +268,11 @@ def be_dumpable() -> None:
     raw(_NR_PRCTL, _PR_SET_DUMPABLE, 1)
 
 
+def outlive_parent() -> None:
+    """Have the kernel forget what `die_with_parent` has told it."""
+    raw(_NR_PRCTL, _PR_SET_PDEATHSIG, 0)
+
+
 def allow_most_descriptors() -> None:
     """Raise the limit of open files to its maximum: 2,048 devices that are bound need two descriptors each."""
     limit = Buffer(16)  # struct rlimit64: soft, hard

@@ -179,6 +179,8 @@ def _read_arguments(arguments: Sequence[str]) -> tuple[str, str, list[str] | Non
         del rest[:2]
     elif rest and rest[0].startswith("--config="):
         path = rest.pop(0).removeprefix("--config=")
+    if len(rest) > 1 and rest[0] == "--standby":  # a process was to do this; the front has not found it
+        del rest[:2]
     if len(rest) > 1 and rest[0] == "--cdi":
         return path, rest[-1], rest[1:-1]
     return path, rest[0] if len(rest) == 1 else "", None

@@ -33,17 +33,20 @@ if TYPE_CHECKING:
     from oci_gpu_hook.apply.bundle import Grant
     from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.entrypoints.runtime_call import Call
+    from oci_gpu_hook.entrypoints.runtime_standby import Standby
     from oci_gpu_hook.lifecycle.admission import Admission
     from oci_gpu_hook.oci.container import Container
+    from oci_gpu_hook.request.model import Request
 
 
 class Prepared(Record):
-    """A prepared bundle: the path of its config.json, the original contents, and the container with the lease."""
+    """A prepared bundle: config.json's path, its original contents, the container with the lease, and the standby."""
 
     path: str
     before: bytes
     container: str
     config: Config
+    standby: Standby | None = None
 
 
 def main(arguments: Sequence[str], real_runtime: str) -> NoReturn:
@@ -108,16 +111,37 @@ def prepare(call: Call, hook: str, real_runtime: str = "") -> Prepared | None:
     if trouble:
         raise trouble
     _check_hook(hook)
-    config = configs.of_this_user(config)
+    return _granted(document, container, request, hook, real_runtime, before, configs.of_this_user(config))
+
+
+def _granted(  # noqa: PLR0913, PLR0917
+    document: dict[str, Any],
+    container: Container,
+    request: Request,
+    hook: str,
+    real_runtime: str,
+    before: bytes,
+    config: Config,
+) -> Prepared:
+    """Grant what a container asks for, and write that into its bundle. Raises HookError; then nothing is changed."""
+    from oci_gpu_hook.entrypoints.runtime_standby import Standby
     from oci_gpu_hook.lifecycle import injected
     from oci_gpu_hook.lifecycle.admission import Admitted
 
+    path = os.path.join(container.bundle, "config.json")
     with Admitted(container, request, config) as admission:
         injected.hold_beside(admission)
-        _put_in(document, _grant(admission, hook), call.bundle, real_runtime, config)
-        _replace(path, dump(document))
-    log.info("prepared", gpus=admission.uuids, bundle=call.bundle)
-    return Prepared(path=path, before=before, container=container.id, config=config)
+        standby = Standby.offer(hook, config)
+        try:
+            grant = _grant(admission, hook, standby.path if standby else "")
+            _put_in(document, grant, container.bundle, real_runtime, config)
+            _replace(path, dump(document))
+        except BaseException:
+            if standby:
+                standby.remove()
+            raise
+    log.info("prepared", gpus=admission.uuids, bundle=container.bundle)
+    return Prepared(path=path, before=before, container=container.id, config=config, standby=standby)
 
 
 def _forget_an_images_note(document: dict[str, Any], state: containers.State) -> None:
@@ -159,7 +183,7 @@ def _hold(document: dict[str, Any], container: Container, hook: str, before: byt
     return Prepared(path=path, before=before, container=container.id, config=config)
 
 
-def _grant(admission: Admission, hook: str) -> Grant:
+def _grant(admission: Admission, hook: str, standby: str) -> Grant:
     from oci_gpu_hook.apply.bundle import Grant
 
     return Grant(
@@ -167,6 +191,7 @@ def _grant(admission: Admission, hook: str) -> Grant:
         edits=admission.device_edits(),
         hook=hook,
         user_namespace="user" in admission.container.namespaces or not in_first_user_namespace(),
+        standby=standby,
         described=admission.described_edits() if admission.is_described else None,
     )
 
@@ -209,6 +234,8 @@ def become(real_runtime: str, words: Sequence[str], prepared: Prepared | None) -
 
     Raises ApplyError if it cannot be started; then the bundle is restored.
     """
+    if prepared and prepared.standby:
+        prepared.standby.leave_behind()
     signals.restore()
     if not _was_given("LC_CTYPE"):
         os.environ.pop("LC_CTYPE", None)  # CPython sets it if there is no locale (PEP 538)
@@ -228,6 +255,8 @@ def _was_given(name: str) -> bool:
 def _take_back(prepared: Prepared) -> None:
     from oci_gpu_hook.allocation import release
 
+    if prepared.standby:
+        prepared.standby.remove()
     _replace(prepared.path, prepared.before)
     release.withdraw(prepared.container, 0, prepared.config)
 

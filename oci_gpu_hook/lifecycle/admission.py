@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from time import monotonic
 
-from oci_gpu_hook.allocation import allocate, release
+from oci_gpu_hook.allocation import allocate
 from oci_gpu_hook.apply import image_facts
 from oci_gpu_hook.base import log
 from oci_gpu_hook.base.errors import DriverError, HookError
@@ -154,7 +154,7 @@ class Admitted:
         try:  # always in this order, so that of two which wait each other out one gets on
             first, *others = [self._granted(each, began) for each in (request, *request.beside)]
         except HookError:
-            release.withdraw(self._container.id, self._container.pid, self._config)
+            self._withdraw()
             raise
         return first.replace(beside=tuple(others))
 
@@ -195,7 +195,12 @@ class Admitted:
         if error is not None:
             self._tell_wait(error)
             log.error("failed", reason=str(error), gpus=list(self._uuids))
-            release.withdraw(self._container.id, self._container.pid, self._config)
+            self._withdraw()
+
+    def _withdraw(self) -> None:
+        from oci_gpu_hook.allocation import release
+
+        release.withdraw(self._container.id, self._container.pid, self._config)
 
     def _snapshot(self, request: Request, began: float) -> Snapshot:
         config = self._config

@@ -22,7 +22,8 @@ from oci_gpu_hook.devices import vendors
 from oci_gpu_hook.devices.edits import ContainerEdits
 from oci_gpu_hook.lifecycle import apart_from_container, asked, verify
 from oci_gpu_hook.lifecycle.admission import Admission
-from oci_gpu_hook.lifecycle.journaling import Mending, Starting
+from oci_gpu_hook.lifecycle.journaling import Starting
+from oci_gpu_hook.lifecycle.mending import Mending
 from oci_gpu_hook.oci import container as containers
 from oci_gpu_hook.request import parse
 

@@ -1,4 +1,4 @@
-"""The journal entries of a start and of a repair, which are written before any change, and their rollback."""
+"""The journal entry of a start, which is written before any change, and its rollback. A repair's is in `mending`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import time
 
 from oci_gpu_hook.apply.journal import journal
-from oci_gpu_hook.apply.journal.entry import Entry, is_listed
+from oci_gpu_hook.apply.journal.entry import Entry
 from oci_gpu_hook.apply.operations import ld_cache
 from oci_gpu_hook.base import syscalls
 from oci_gpu_hook.base.processes import boot_id, start_time
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from oci_gpu_hook.apply.process import Site
     from oci_gpu_hook.apply.transaction import Work
     from oci_gpu_hook.devices.edits import DeviceNode
-    from oci_gpu_hook.plan.plan import Plan
 
 
 class Starting:
@@ -54,59 +53,6 @@ class Starting:
 
         if self._entry is not None:
             cleanup.undo(self._site.config, self._entry, self._site.rootfs)
-
-
-class Mending:
-    """Journals a repair: the container's entry is extended by what is added."""
-
-    def __init__(self, entry: Entry, plan: Plan, site: Site, attached: Sequence[str] = ()) -> None:
-        self._entry = entry
-        self._site = site
-        self._attached = tuple(attached)
-        nodes = {node.path: (node.major, node.minor) for node in plan.edits.device_nodes}
-        self._new = {path: numbers for path, numbers in nodes.items() if path not in entry.node_paths}
-
-    @property
-    def nodes(self) -> tuple[tuple[int, int], ...]:
-        """The devices that the container may use: those that it was given, and those that came late."""
-        return (*self._entry.nodes, *self._new.values())
-
-    def _brings(self, listed: str, mounts: Sequence[str]) -> bool:
-        return listed in mounts or any(is_listed(path, listed) for path in self._new)
-
-    def write(self, look: Callable[[], Work]) -> Work:
-        """Write the entry, extended by what is added to the container, without duplicates."""
-        work = look()
-        entry = self._entry
-        mounts = [mount.container_path for mount in work.plan.edits.mounts]
-        mounted = {found[0]: found for found in (*entry.mounted, *work.mounted)}
-        extended = entry.replace(
-            changes=tuple(dict.fromkeys((*entry.changes, *work.changes))),
-            cached=tuple(dict.fromkeys((*entry.cached, *work.cached))),
-            mounted=tuple(mounted.values()),
-            unit=work.unit or entry.unit,
-            nodes=self.nodes,
-            node_paths=(*entry.node_paths, *self._new),
-            mounts=tuple(dict.fromkeys((*entry.mounts, *mounts))),
-            late=tuple([late for late in entry.late if not self._brings(late[0], mounts)]),
-            gpus=(*entry.gpus, *self._attached),
-            attached=(*entry.attached, *self._attached),
-            capabilities=entry.capabilities or (work.plan.request.driver_capabilities if self._attached else ()),
-        )
-        journal.write(self._site.config, extended)
-        return work
-
-    def ld_cache_path(self) -> str:
-        """Return the path of the container's ld cache until it is mounted."""
-        return journal.ld_cache_path(self._site.config, self._entry)
-
-    def undo(self, work: Work) -> None:
-        """Undo what was added, and restore the entry."""
-        from oci_gpu_hook.apply import cleanup
-
-        cleanup.clean(self._site.rootfs, self._entry.replace(changes=work.changes, cached=work.cached))
-        journal.write(self._site.config, self._entry)
-        journal.drop(self.ld_cache_path())
 
 
 def _sources(nodes: Sequence[DeviceNode]) -> tuple[tuple[str, str], ...]:

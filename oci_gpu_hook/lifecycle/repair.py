@@ -19,7 +19,7 @@ from oci_gpu_hook.base import log
 from oci_gpu_hook.base.errors import DriverError, InvalidInput, quoted
 from oci_gpu_hook.lifecycle import apart_from_container, asked, verify
 from oci_gpu_hook.lifecycle.admission import readmitted
-from oci_gpu_hook.lifecycle.journaling import Mending
+from oci_gpu_hook.lifecycle.mending import Mending
 from oci_gpu_hook.oci import container as containers
 
 TYPE_CHECKING = False

@@ -22,34 +22,49 @@ if TYPE_CHECKING:
     from types import CodeType
     from typing import Final
 
-# Modules that are imported together after the entry point: a container's end; its request, and the vendor's words; its
-# start, and the vendor's room; what the hook of a CDI specification adds; devices of other vendors; a choice by count,
-# for one GPU and for more; each version of the device cgroup; systemd's units; cleanup after other containers. Also
-# modules that a start may need after a wait, during which the package may have been upgraded; the file that the process
-# holds open is complete. head → the heads imported before it, whose modules its group need not contain.
+# Modules that are imported together after the entry point: a container's end; its request, and the vendor's words; the
+# grant, and what the runtime does with it; the kinds of edits, and its start; the vendor's room; what the hook of a CDI
+# specification adds; devices of other vendors; a choice by count, for one GPU and for more; each version of the device
+# cgroup; systemd's units; cleanup after other containers. Also modules that a start may need after a wait, during which
+# the package may have been upgraded; the file that the process holds open is complete. No group that a start reads has
+# 128 KiB: malloc would have the kernel map those. head → the heads whose modules its group need not contain. They are
+# imported before it, but for those of _START: whoever needs one of these outside a start imports the rest one by one.
+_REQUEST: Final = ("oci_gpu_hook.request.parse",)
+_GRANT: Final = (*_REQUEST, "oci_gpu_hook.allocation.allocate")
+_ADMISSION: Final = (*_GRANT, "oci_gpu_hook.lifecycle.admission")
+_TRANSACTION: Final = (*_ADMISSION, "oci_gpu_hook.apply.operations.table")
+_START: Final = (*_TRANSACTION, "oci_gpu_hook.lifecycle.start")
 HEADS: Final = {
-    "oci_gpu_hook.lifecycle.teardown": (),
+    "oci_gpu_hook.allocation.release": (),
+    "oci_gpu_hook.lifecycle.teardown": ("oci_gpu_hook.allocation.release",),
     "oci_gpu_hook.request.parse": (),
-    "oci_gpu_hook.request.nvidia.words": ("oci_gpu_hook.request.parse",),
-    "oci_gpu_hook.lifecycle.start": ("oci_gpu_hook.request.parse",),
-    "oci_gpu_hook.lifecycle.injected": ("oci_gpu_hook.request.parse",),
-    "oci_gpu_hook.devices.nvidia.vendor": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
+    "oci_gpu_hook.request.nvidia.words": _REQUEST,
+    "oci_gpu_hook.allocation.allocate": _REQUEST,
+    "oci_gpu_hook.lifecycle.injected": _GRANT,
+    "oci_gpu_hook.lifecycle.admission": _GRANT,
+    "oci_gpu_hook.apply.bundle": (),
+    "oci_gpu_hook.entrypoints.runtime_standby": _ADMISSION,
+    "oci_gpu_hook.apply.operations.table": _ADMISSION,
+    "oci_gpu_hook.lifecycle.start": _TRANSACTION,
+    "oci_gpu_hook.devices.nvidia.vendor": _ADMISSION,
     "oci_gpu_hook.lifecycle.cdi_container": (),
-    "oci_gpu_hook.request.other_kinds": ("oci_gpu_hook.request.parse",),
-    "oci_gpu_hook.devices.cdi.room": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
-    "oci_gpu_hook.lifecycle.described": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
-    "oci_gpu_hook.allocation.by_count": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
-    "oci_gpu_hook.allocation.topology": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
-    "oci_gpu_hook.apply.device_access.v1": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
-    "oci_gpu_hook.apply.device_access.v2": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
-    "oci_gpu_hook.apply.systemd.drop_in": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
-    "oci_gpu_hook.apply.systemd.private_bus": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
-    "oci_gpu_hook.apply.cleanup": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
-    "oci_gpu_hook.allocation.wait": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
-    "oci_gpu_hook.allocation.turns": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
-    "oci_gpu_hook.devices.nvidia.refusals": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
-    "oci_gpu_hook.allocation.messages": ("oci_gpu_hook.request.parse", "oci_gpu_hook.lifecycle.start"),
+    "oci_gpu_hook.request.other_kinds": _REQUEST,
+    "oci_gpu_hook.devices.cdi.room": _START,
+    "oci_gpu_hook.lifecycle.described": _START,
+    "oci_gpu_hook.allocation.by_count": _START,
+    "oci_gpu_hook.allocation.topology": _START,
+    "oci_gpu_hook.apply.device_access.v1": _START,
+    "oci_gpu_hook.apply.device_access.v2": _START,
+    "oci_gpu_hook.apply.systemd.drop_in": _START,
+    "oci_gpu_hook.apply.systemd.private_bus": _START,
+    "oci_gpu_hook.apply.cleanup": _START,
+    "oci_gpu_hook.allocation.wait": _START,
+    "oci_gpu_hook.allocation.turns": _START,
+    "oci_gpu_hook.devices.nvidia.refusals": _START,
+    "oci_gpu_hook.allocation.messages": _START,
 }
+
+_MARK: Final = "-- what was imported before --\n"
 
 # In some interpreters these are files, in others built in.
 EXTENSIONS: Final = ("_ctypes", "_json", "_socket", "_struct", "fcntl")
@@ -61,17 +76,12 @@ def write(path: str, interpreter: str, package: str, door: str, *, is_checkout: 
     In a checkout every source is checked at each start. Installed code changes as a whole (see bytecode.py), so that it
     suffices to check its first file.
     """
-    index: dict[str, tuple[int, int]] = {}
+    index: dict[str, tuple[int, int, tuple[str, ...]]] = {}
     groups = b""
-    orders: dict[tuple[str, ...], list[str]] = {(): []}  # each takes an interpreter's start, and most are needed often
     for head, before in {door: (), **HEADS}.items():
         if not os.path.exists(_source(head, package)[0]):
             continue
-        earlier = () if head == door else (door, *before)
-        for heads in (earlier, (*earlier, head)):
-            if heads not in orders:
-                orders[heads] = _import_order(interpreter, heads, package)
-        names = [name for name in orders[*earlier, head] if name not in orders[earlier]]
+        names = _import_order(interpreter, () if head == door else (door, *before), head, package)
         if head == door:
             names += [name for name in _packages(package) if name not in names]
         sources = []
@@ -83,7 +93,7 @@ def write(path: str, interpreter: str, package: str, door: str, *, is_checkout: 
                 sources.append((source, about.st_size, about.st_mtime_ns))
             modules.append((name, source, is_package, compiled(source, package)))
         group = marshal.dumps((tuple(sources), tuple(modules)))
-        index[head] = (len(groups), len(group))
+        index[head] = (len(groups), len(group), () if before is _START else before)
         groups += group
     here = os.path.dirname(cpython.__file__)
     readers = [compiled(os.path.join(here, name), package) for name in ("hotpath.py", "lean_os.py")]
@@ -141,10 +151,15 @@ def _extensions(interpreter: str) -> dict[str, str]:
     return {name: path for name, path in zip(EXTENSIONS, paths, strict=True) if path}
 
 
-def _import_order(interpreter: str, heads: Sequence[str], package: str) -> list[str]:
-    """Return the package's modules in the order in which importing the heads completes them, packages first."""
-    program = f"import sys; sys.path.append({os.path.dirname(package)!r}); import {', '.join(heads)}"
-    said = _said(interpreter, program, "-X", "importtime").stderr
+def _import_order(interpreter: str, before: Sequence[str], head: str, package: str) -> list[str]:
+    """Return the package's modules in the order in which importing the head completes them, packages first.
+
+    before: what is imported by then.
+    """
+    program = f"import sys; sys.path.append({os.path.dirname(package)!r})"
+    program += "".join(f"; import {name}" for name in before)
+    program += f"; sys.stderr.write({_MARK!r}); import {head}"
+    said = _said(interpreter, program, "-X", "importtime").stderr.partition(_MARK)[2]
     names = (line.rpartition("|")[2].strip() for line in said.split("\n") if line.startswith("import time:"))
     return [name for name in names if name.split(".")[0] == "oci_gpu_hook"]
 

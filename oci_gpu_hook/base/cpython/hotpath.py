@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from types import CodeType, ModuleType
     from typing import Any, TypeAlias
 
-    # head of a group → where the group begins behind the file's header, and its size in bytes
-    Index: TypeAlias = dict[str, tuple[int, int]]
+    # head of a group → where the group begins behind the file's header, its size in bytes, and the heads of groups
+    # whose modules it needs and does not contain
+    Index: TypeAlias = dict[str, tuple[int, int, tuple[str, ...]]]
     Head: TypeAlias = tuple[CodeType, CodeType, Index, dict[str, str]]
     # ((source, size, mtime_ns), …), ((name, source, is package, code), …)
     Group: TypeAlias = tuple[tuple[tuple[str, int, int], ...], tuple[tuple[str, str, bool, CodeType | None], ...]]
@@ -83,10 +84,11 @@ class Finder:
     """Finds the heads of groups; has those methods of importlib.abc's MetaPathFinder and Loader that are called.
 
     It also knows where the interpreter's own extension modules are, which saves reading their directory.
+    file: the descriptor that it reads from.
     """
 
     def __init__(self, file: int, base: int, index: Index, extensions: dict[str, str]) -> None:
-        self._file = file
+        self.file = file
         self._base = base
         self._index = index
         self._extensions = extensions
@@ -94,8 +96,8 @@ class Finder:
 
     def read(self, name: str) -> Group:
         """Return a group, and forget it."""
-        start, size = self._index.pop(name)
-        group: Group = loads(pread(self._file, size, self._base + start))  # noqa: S302
+        start, size, _ = self._index.pop(name)
+        group: Group = loads(pread(self.file, size, self._base + start))  # noqa: S302
         return group
 
     def find_spec(self, name: str, _path: Sequence[str] | None = None, _target: object = None) -> ModuleSpec | None:
@@ -104,6 +106,11 @@ class Finder:
             return _extension(name, self._extensions[name])
         if name not in self._index:
             return None
+        for head in self._index[name][2]:
+            if head in self._index:
+                needed = self.read(head)
+                if _are_unchanged(needed[0]):
+                    run(needed)
         self._group = self.read(name)
         found: ModuleSpec | None = _specification(name, self) if _are_unchanged(self._group[0]) else None
         return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import marshal
 import os
 import subprocess
 import sys
@@ -146,11 +147,40 @@ def test_a_linked_module_has_the_line_of_its_import(package):
     assert {line for _, _, line in code.co_lines() if line} == {3}
 
 
+PACKAGE = Path(oci_gpu_hook.__file__).parent
+
+
+@pytest.fixture(scope="module")
+def modules(tmp_path_factory):
+    """The file of the hook as it is installed."""
+    path = tmp_path_factory.mktemp("hotpath") / "modules"
+    hotpath_build.write(str(path), sys.executable, str(PACKAGE), "oci_gpu_hook.entrypoints.hook", is_checkout=False)
+    return path
+
+
 @pytest.mark.parametrize("head", hotpath_build.HEADS)
-def test_each_group_can_be_the_first_one_that_is_needed(tmp_path, head):
+def test_each_group_can_be_the_first_one_that_is_needed(modules, head):
     """A container's start does not import what only its end does, and the other way round."""
-    package = Path(oci_gpu_hook.__file__).parent
-    modules = tmp_path / "modules"
-    hotpath_build.write(str(modules), sys.executable, str(package), "oci_gpu_hook.entrypoints.hook")
     program = f"import {head} as head; print(type(head.__spec__.loader).__name__)"
-    assert start(package, modules, program) == "Finder"
+    assert start(PACKAGE, modules, program) == "Finder"
+
+
+@pytest.mark.parametrize("head", [head for head, before in hotpath_build.HEADS.items() if len(before) < 5])
+def test_each_group_brings_what_it_needs(modules, head):
+    """All but those of a start's rarer wants: nothing is searched for, wherever a group is wanted first."""
+    program = (
+        f"import {head}\n"
+        "own = [each for name, each in sys.modules.items() if name.split('.')[0] == 'oci_gpu_hook']\n"
+        "loaders = {type(each.__spec__.loader).__name__ for each in own if each.__spec__}\n"
+        "print(*sorted(loaders))"
+    )
+    assert start(PACKAGE, modules, program) == "Finder"
+
+
+def test_no_group_of_a_start_is_as_large_as_what_malloc_maps(modules):
+    data = modules.read_bytes()
+    size = int.from_bytes(data[:8], "little")
+    index = marshal.loads(data[8 : 8 + size])[2]
+    read = ["oci_gpu_hook.entrypoints.hook", "oci_gpu_hook.request.nvidia.words", "oci_gpu_hook.devices.nvidia.vendor"]
+    read += [*hotpath_build._START, "oci_gpu_hook.lifecycle.teardown", "oci_gpu_hook.allocation.release"]
+    assert {head: index[head][1] for head in read if index[head][1] >= 128 << 10} == {}

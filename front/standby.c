@@ -1,0 +1,59 @@
+/* The hook of a container that oci-gpu-runtime has prepared: a process of that runtime waits to do what Python would be
+   started for (entrypoints/runtime_standby.py). It is found by two FIFOs whose name is in the hook's own arguments. */
+#include "front.h"
+
+enum { LONGEST_END = 16 };
+
+/* Opens one of the two FIFOs, without waiting; a descriptor, or -1 for anything that only root could not have made. */
+static int open_end(const char *path, const char *end, bool to_write) {
+    static char name[LARGEST_PATH + LONGEST_END];
+    size_t size = length(path), rest = length(end);
+    if (*path != '/' || size >= LARGEST_PATH)
+        return -1;
+    for (size_t i = 0; i < size; i++)
+        name[i] = path[i];
+    for (size_t i = 0; i <= rest; i++)
+        name[size + i] = end[i];
+    return open_own_fifo(name, to_write);
+}
+
+/* Passes on what the other says, up to NUL and the digit of its exit status. It ends without when it is killed. */
+static _Noreturn void pass_on(int answer) {
+    static char piece[4096];
+    bool has_spoken = false, has_ended = false;
+    long n;
+    while ((n = read_some(answer, piece, sizeof piece)) > 0) {
+        long said = 0;
+        while (!has_ended && said < n && piece[said] != '\0')
+            said++;
+        has_spoken = has_spoken || said > 0;
+        if (!has_ended)
+            write_all(2, piece, said);
+        if (said < n) {
+            if (!has_ended)
+                said++;
+            has_ended = true;
+            if (said < n)
+                leave(piece[said] == '0' ? 0 : 1);
+        }
+    }
+    if (!has_spoken)
+        fail("the process that attaches the GPUs", "", "has ended; start the container again");
+    leave(1);
+}
+
+/* Hands the state over to whoever waits; returns where nobody does, or nobody takes it, and nothing has been done. */
+void ask_standby(const char *path, struct text state) {
+    int answer = open_end(path, ".answer", false);
+    int asking = answer < 0 ? -1 : open_end(path, ".state", true);
+    char begun;
+    if (asking < 0)
+        return;
+    ignore_broken_pipes(true);
+    bool taken = hand_over(asking, state.start, state.size) && read_some(answer, &begun, 1) == 1;
+    ignore_broken_pipes(false);
+    if (!taken)
+        return;
+    close_file(asking);
+    pass_on(answer);
+}
