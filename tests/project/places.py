@@ -105,6 +105,13 @@ ENTRYPOINTS: Allowed = {
         "_replace": {"os.path.realpath": BUNDLE, "os.stat": BUNDLE},
     },
     "entrypoints/runtime_call.py": {"_log": {"os.open": "the runtime's log, which the engine names"}},
+    "entrypoints/runtime_standby.py": {
+        "Standby._made": {"os.mkfifo": STATE, "os.open": STATE},
+        "Standby._stand_by": {"os.chdir": "the root directory, as every hook", "os.open": STATE},
+        "Standby._let_go": {"os.open": "/dev/null", "os.listdir": "/proc/self/fd"},
+        "_sweep": {"os.listdir": STATE},
+        "_drop": {"os.unlink": STATE},
+    },
     "entrypoints/runtime_update.py": {"_read_again": {"os.stat": "a file that the engine names"}},
 }
 PATHS = {"apply": APPLY, "lifecycle": LIFECYCLE, "entrypoints": ENTRYPOINTS}
