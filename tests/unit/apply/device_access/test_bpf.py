@@ -94,9 +94,30 @@ class TestPrefix:
     @given(st.lists(st.tuples(st.integers(0, 4095), st.integers(0, (1 << 20) - 1)), max_size=20), st.binary())
     def test_split_undoes_extended(self, nodes, rest):
         if programs.split(rest) == ((), rest):
-            assert programs.split(programs.extended(rest, nodes)) == (
-                (tuple(sorted(set(nodes))), rest) if nodes else ((), programs.prefix(()) + rest)
-            )
+            assert programs.split(programs.extended(rest, nodes)) == (tuple(sorted(set(nodes))), rest)
+
+    def test_what_is_refused_is_refused_alone(self):
+        permissive = programs.extended(REFUSE_ALL, [(195, 0), (195, 1)])
+        reduced = programs.reduced(permissive, [(195, 0)])
+        assert permits(reduced, 195, 0) is False
+        assert permits(reduced, 195, 1) is True
+        assert permits(programs.extended(reduced, [(195, 0)]), 195, 0) is True
+
+    def test_a_refusal_goes_before_what_the_runtime_permits(self):
+        runtimes = programs.prefix([(195, 0), (1, 3)]) + REFUSE_ALL  # as if config.json had listed them
+        hidden = programs.instruction(0xB7, 9) + runtimes  # which is no prefix of this project's
+        reduced = programs.reduced(hidden, [(195, 0)])
+        assert permits(reduced, 195, 0) is False
+        assert permits(reduced, 1, 3) is True
+
+    def test_a_program_does_not_grow_with_each_change(self):
+        code = REFUSE_ALL
+        sizes = set()
+        for _ in range(10):
+            code = programs.extended(code, [(195, 0)])
+            code = programs.reduced(code, [(195, 0)])
+            sizes.add(len(code))
+        assert len(sizes) == 1
 
 
 class TestRuntimesPrograms:
