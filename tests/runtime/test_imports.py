@@ -8,6 +8,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
+
+from oci_gpu_hook.admin.simulate.host import make
+from tests.runtime.simulated import SimulatedHost
 
 # What the bare interpreter brings (python3 -I -S -c pass), in whatever version.
 INTERPRETER = {
@@ -56,5 +60,21 @@ def test_a_container_that_gets_a_gpu(runtime, make_bundle, simulated, hook):
             return imported(f"{hook}.py", state_of(container), "--config", simulated.config)
 
     start("first")  # which makes the inventory, if nobody has yet
+    found = start("second")
+    assert found <= GPU, found - GPU
+
+
+def test_a_host_that_lacks_a_part_of_the_driver(runtime, make_bundle, hook, directory):
+    """Most hosts lack some part, and every start there says so."""
+    host = SimulatedHost(Path(make(str(directory / "host"), gpus=1).directory))
+    Path(f"{host.driver_root}/usr/bin/nvidia-smi").unlink()
+
+    def start(name):
+        bundle = make_bundle("list=/", gpus="0", name=name, config=host.config)
+        bundle.config["hooks"].pop("prestart")  # this test is the engine
+        with runtime.created(bundle) as container:
+            return imported(f"{hook}.py", state_of(container), "--config", host.config)
+
+    start("first")
     found = start("second")
     assert found <= GPU, found - GPU

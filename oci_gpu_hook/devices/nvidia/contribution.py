@@ -65,7 +65,8 @@ def make(
         profile_mount, profile = egl_profile(devices)
         mounts.append(profile_mount)
         files.append(profile)
-    if inventory.lacking or "compat32" in wanted or [gpu for gpu in inventory.gpus if gpu.fault] or not devices:
+    lacking = [text for capabilities, text in inventory.lacking if not wanted.isdisjoint(capabilities)]
+    if lacking or "compat32" in wanted or not devices or [gpu.uuid for gpu in inventory.gpus if gpu.fault]:
         from oci_gpu_hook.devices.nvidia import shortfalls
 
         warnings += shortfalls.of(request, inventory, image)

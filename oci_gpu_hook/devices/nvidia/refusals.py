@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
-
 from oci_gpu_hook.base.errors import DriverError, InvalidInput, quoted
 from oci_gpu_hook.devices.nvidia.devices import everything, gpu_of, of
 
@@ -24,6 +22,8 @@ _LISTED: Final = 8  # how many devices a message names
 
 def unknown(name: str, devices: Sequence[Device]) -> InvalidInput:
     """Refuse a name that no device has, and suggest the most similar one."""
+    from difflib import get_close_matches  # with regular expressions, as much as half a start
+
     usable = everything(devices)
     whole = [device for device in devices if not device.whole and not device.fault]
     known = {device.uuid.lower(): device.uuid for device in whole}

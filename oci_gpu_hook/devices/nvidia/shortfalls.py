@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from oci_gpu_hook.devices.nvidia import refusals
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -48,4 +46,6 @@ def _passed_over(request: Request, inventory: RequestInventory) -> list[str]:
     lost = [gpu for gpu in inventory.gpus if gpu.fault]
     if not lost or (request.count is None and "all" not in [name.lower() for name in request.devices]):
         return []
+    from oci_gpu_hook.devices.nvidia import refusals
+
     return [refusals.passed_over(gpu) for gpu in lost]
