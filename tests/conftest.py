@@ -33,6 +33,9 @@ GROUPS = {
 }
 
 
+_has_threads = False
+
+
 class Scheduling(LoadScopeScheduling):
     """Gives a process a whole file, so that what its tests share is made once, or a whole group."""
 
@@ -48,12 +51,15 @@ def pytest_xdist_make_scheduler(config, log):
 def pytest_configure(config):
     # A session that is told to end takes its containers and cgroups with it, as on Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    if hasattr(config, "workerinput"):
-        # A worker has a thread that listens; setns(2) refuses a mount namespace to those that share a root with one.
-        syscalls.unshare(syscalls.CLONE_FS)
+    global _has_threads
+    _has_threads = hasattr(config, "workerinput")
 
 
 def pytest_runtest_setup(item):
+    if _has_threads:
+        # A worker listens in a thread. setns(2) refuses a mount namespace to who shares a root directory with one, and
+        # each thread that a test starts shares it again.
+        syscalls.unshare(syscalls.CLONE_FS)
     if item.get_closest_marker("root") and os.geteuid() != 0:
         pytest.skip("needs root (mounts, device nodes, cgroups); run: sudo make test")
 

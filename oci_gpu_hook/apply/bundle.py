@@ -27,6 +27,7 @@ _WHAT: Final = "config.json"
 _VISIBLE: Final = "NVIDIA_VISIBLE_DEVICES="
 # The name by which dockerd calls NVIDIA's hook; on a host without that hook it may be a link to this project's.
 NVIDIA_HOOKS: Final = ("nvidia-container-runtime-hook", "nvidia-container-toolkit")
+_OF_START: Final = ("prestart", "createRuntime")
 STANDBY: Final = "--standby"  # the hook's option; entrypoints.runtime_standby
 HOOK_ENVIRONMENT: Final = ("PATH=/usr/sbin:/usr/bin:/sbin:/bin",)
 
@@ -70,6 +71,14 @@ def prepare(config: dict[str, Any], grant: Grant) -> dict[str, Any] | None:
         note["described"] = True
     _object(config, "annotations")[PREPARED] = dump(note).decode("ascii")
     return record
+
+
+def has_hook(config: dict[str, Any], hook: str) -> bool:
+    """Tell whether an engine has registered the hook for the start itself: then it is not this project's to change."""
+    hooks = member(config, "hooks", dict, _WHAT, {})
+    entries = [entry for stage in _OF_START for entry in member(hooks, stage, list, _WHAT, [])]
+    paths = [member(entry, "path", str, _WHAT, "") for entry in entries if not _is_of_earlier_start(entry)]
+    return any(_same_file(path, hook) for path in paths)
 
 
 def is_recorded(config: dict[str, Any]) -> bool:
@@ -205,7 +214,7 @@ def _register(config: dict[str, Any], stage: str, hook: str, options: Sequence[s
     """
     hooks = _object(config, "hooks")
     _keep(hooks, stage, lambda entry: not _is_of_earlier_start(entry))
-    alike = ("prestart", "createRuntime") if stage == "prestart" else (stage,)
+    alike = _OF_START if stage == "prestart" else (stage,)
     if any(_same_file(path, hook) for path in _registered(config, alike)):
         return
     arguments = ["oci-gpu-hook", *options, stage]

@@ -124,6 +124,7 @@ def _granted(  # noqa: PLR0913, PLR0917
     config: Config,
 ) -> Prepared:
     """Grant what a container asks for, and write that into its bundle. Raises HookError; then nothing is changed."""
+    from oci_gpu_hook.apply import bundle
     from oci_gpu_hook.entrypoints.runtime_standby import Standby
     from oci_gpu_hook.lifecycle import injected
     from oci_gpu_hook.lifecycle.admission import Admitted
@@ -131,7 +132,7 @@ def _granted(  # noqa: PLR0913, PLR0917
     path = os.path.join(container.bundle, "config.json")
     with Admitted(container, request, config) as admission:
         injected.hold_beside(admission)
-        standby = Standby.offer(hook, config)
+        standby = None if bundle.has_hook(document, hook) else Standby.offer(hook, config)  # or nobody would come
         try:
             grant = _grant(admission, hook, standby.path if standby else "")
             _put_in(document, grant, container.bundle, real_runtime, config)

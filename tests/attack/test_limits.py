@@ -703,6 +703,9 @@ WORST = {
 OTHERS = {
     "CONTAINER_ID": "names a file",
     "CONTAINER_FILES_SECONDS": "test_hanging.py",
+    **dict.fromkeys(
+        ("CDI_COMPILED", "CDI_MEMORY", "CDI_SECONDS", "CDI_SPECS_TOGETHER"), "tests/unit/devices/cdi/test_compiled.py"
+    ),
     "REMAINS_SECONDS": "test_hanging.py",
     "REMAINS_BY_HAND_SECONDS": "test_hanging.py",
     "LOOK_SECONDS": "test_hanging.py",
