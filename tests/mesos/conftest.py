@@ -30,6 +30,20 @@ CUDA = {
 }
 
 
+def remove(cgroup: Path) -> None:
+    """Remove a cgroup and those below it, once the processes that were killed in them have ended."""
+    give_up = time.monotonic() + 20
+    while cgroup.exists():
+        try:
+            for path in sorted((path for path in cgroup.rglob("*") if path.is_dir()), reverse=True):
+                path.rmdir()
+            cgroup.rmdir()
+        except OSError:
+            if time.monotonic() > give_up:
+                raise
+            time.sleep(0.1)
+
+
 @pytest.fixture(scope="session")
 def host(machine):
     """A mount namespace with cgroup v1, in which the agents run."""
@@ -39,7 +53,7 @@ def host(machine):
             for hierarchy in ("freezer", "devices"):
                 cgroup = runtime.host.path(f"/sys/fs/cgroup/{hierarchy}/mesos")
                 if cgroup.exists():
-                    cgroup.rmdir()
+                    remove(cgroup)
             return
     pytest.skip("runc on cgroup v1 does not work here, and no Mesos agent would")
 
