@@ -13,6 +13,7 @@ from oci_gpu_hook.oci.container import ASK_THE_ENGINE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Final, Self
 
     from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
@@ -127,6 +128,15 @@ class Process:
         except OSError as error:
             remedy = "run the hook as root with CAP_SYS_ADMIN and CAP_SYS_CHROOT, or as root of the user namespace"
             raise ApplyError("cannot enter the container's mount namespace", reason(error), remedy) from None
+
+    def unmount_there(self, mounts: Iterable[int]) -> None:
+        """Unmount mounts of the container in its namespace, and return. Each as `unmount` does."""
+        self.enter()
+        try:
+            for mount in mounts:
+                self.unmount(mount)
+        finally:
+            self.leave()
 
     def unmount(self, mount: int) -> None:
         """Unmount the mount whose root is the descriptor `mount`, if it is mounted, by the descriptor alone."""

@@ -174,12 +174,7 @@ def attach_all(attachments: Sequence[Attachment], attached: list[Attachment], pr
 def detach_all(attached: Sequence[Attachment], process: Process) -> None:
     """Undo what `attach_all` did."""
     if attached:
-        process.enter()
-        try:
-            for tree, _onto, _path in reversed(attached):
-                process.unmount(tree)  # cannot raise: the namespace ends with the container
-        finally:
-            process.leave()
+        process.unmount_there(tree for tree, _onto, _path in reversed(attached))
 
 
 def refuse_shared(attachments: Sequence[Attachment], process: Process, rootfs: Rootfs) -> None:

@@ -24,7 +24,7 @@ from oci_gpu_hook.lifecycle import apart_from_container, asked, verify
 from oci_gpu_hook.lifecycle.admission import Admission
 from oci_gpu_hook.lifecycle.journaling import Starting
 from oci_gpu_hook.lifecycle.mending import Mending
-from oci_gpu_hook.oci import container as containers
+from oci_gpu_hook.lifecycle.running import container_of
 from oci_gpu_hook.request import parse
 
 TYPE_CHECKING = False
@@ -67,14 +67,6 @@ def attach(running: Running, request: Request, config: Config) -> Attached:
         leases.give_back(running.id, running.pid, uuids, config)
         raise
     return Attached(uuids=uuids, warnings=tuple(said))
-
-
-def container_of(running: Running) -> Container:
-    """Return a running container as its bundle describes it. Raises InvalidInput."""
-    found = containers.State(
-        id=running.id, pid=running.pid, bundle=running.bundle, root=running.rootfs, annotations={}, status="running"
-    )
-    return containers.parse_config(containers.read_config(running.bundle), found)
 
 
 def entry_of(container: Container, config: Config) -> Entry | None:

@@ -13,20 +13,21 @@ from oci_gpu_hook.apply import cleanup, transaction
 from oci_gpu_hook.apply.device_access import cgroup
 from oci_gpu_hook.apply.journal import journal
 from oci_gpu_hook.apply.journal.entry import key
+from oci_gpu_hook.apply.operations import bind, ld_cache
 from oci_gpu_hook.apply.process import Process, check_process
 from oci_gpu_hook.base import syscalls
 from oci_gpu_hook.base.errors import AllocationError, ApplyError, HookError, InvalidInput, quoted
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.devices import vendors
 from oci_gpu_hook.lifecycle import apart_from_container, asked, in_use, verify
-from oci_gpu_hook.lifecycle.attach import alone, container_of, entry_of
+from oci_gpu_hook.lifecycle.attach import alone, entry_of
+from oci_gpu_hook.lifecycle.running import container_of
 from oci_gpu_hook.request import parse
 from oci_gpu_hook.request.model import DEFAULT_KIND
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
-    from typing import Final
 
     from oci_gpu_hook.apply.device_access.model import DeviceCgroup, Node
     from oci_gpu_hook.apply.journal.entry import Entry
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
     from oci_gpu_hook.lifecycle.in_use import User
     from oci_gpu_hook.oci.container import Container
     from oci_gpu_hook.oci.runtime_states import Running
-
-_TMPFS: Final = 0x01021994  # include/uapi/linux/magic.h, TMPFS_MAGIC
 
 
 class Detached(Record):
@@ -209,7 +208,7 @@ def _take_from_rootfs(
     entry: Entry, paths: Collection[str], process: Process, rootfs: Rootfs, *, everything: bool
 ) -> None:
     """Remove the nodes at these paths, and where everything goes, all mounts and changes of the entry."""
-    gone = [*entry.mounts[::-1], "/etc/ld.so.cache", *paths] if everything else [*paths]
+    gone = [*entry.mounts[::-1], ld_cache.PATH, *paths] if everything else [*paths]
     for path in gone:
         _unmount(path, entry, process, rootfs)
     if everything:
@@ -226,19 +225,15 @@ def _unmount(path: str, entry: Entry, process: Process, rootfs: Rootfs) -> None:
         return
     try:
         mount = syscalls.mount_id(fd)
-        proven = (path, *syscalls.mount_identity(fd)) in entry.mounted
-        if mount != rootfs.mount_id and (proven or _is_own_file_system(fd, rootfs, mount) or _is_node(fd, entry)):
-            process.enter()
-            try:
-                process.unmount(fd)
-            finally:
-                process.leave()
+        ours = bind.is_own(entry, path, fd) or _is_own_file_system(fd, rootfs, mount) or _is_node(fd, entry)
+        if ours and mount != rootfs.mount_id:
+            process.unmount_there((fd,))
     finally:
         os.close(fd)
 
 
 def _is_own_file_system(fd: int, rootfs: Rootfs, mount: int) -> bool:
-    return syscalls.file_system_type(fd) == _TMPFS and not rootfs.is_of_host(mount)
+    return syscalls.file_system_type(fd) == syscalls.TMPFS_MAGIC and not rootfs.is_of_host(mount)
 
 
 def _is_node(fd: int, entry: Entry) -> bool:

@@ -20,7 +20,7 @@ from oci_gpu_hook.base.errors import DriverError, InvalidInput, quoted
 from oci_gpu_hook.lifecycle import apart_from_container, asked, verify
 from oci_gpu_hook.lifecycle.admission import readmitted
 from oci_gpu_hook.lifecycle.mending import Mending
-from oci_gpu_hook.oci import container as containers
+from oci_gpu_hook.lifecycle.running import container_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.apply.journal.entry import Entry
     from oci_gpu_hook.base.config.model import Config
-    from oci_gpu_hook.oci.container import Container
 
 
 def repair(entry: Entry, config: Config) -> tuple[Finding, ...]:
@@ -45,7 +44,7 @@ def repair(entry: Entry, config: Config) -> tuple[Finding, ...]:
 def _repair(entry: Entry, config: Config) -> tuple[Finding, ...]:
     os.umask(0)  # modes are set when files are created: see Directory.make_node
     check_process(entry.pid)
-    container = _container(entry)
+    container = container_of(entry)
     request = asked.of_running(container, entry, config)
     admission = readmitted(container, request, config, entry.gpus)
     with journal.Lock(config, entry.rootfs_identity), Process(entry.pid) as process:
@@ -82,8 +81,3 @@ def _as_it_is_now(entry: Entry, config: Config) -> Entry:
     if found is None:
         raise InvalidInput(f"container {quoted(entry.id)}", "has ended", "name a running container")
     return found
-
-
-def _container(entry: Entry) -> Container:
-    state = containers.State(id=entry.id, pid=entry.pid, bundle=entry.bundle, root=entry.rootfs, annotations={})
-    return containers.parse_config(containers.read_config(entry.bundle), state)

@@ -6,12 +6,14 @@ import os
 
 from oci_gpu_hook.apply.journal import reader as entries
 from oci_gpu_hook.base.errors import InvalidInput, quoted
+from oci_gpu_hook.oci import container as containers
 from oci_gpu_hook.oci import engine_records, runtime_states
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from oci_gpu_hook.apply.journal.entry import Entry
     from oci_gpu_hook.base.config.model import Config
+    from oci_gpu_hook.oci.container import Container
     from oci_gpu_hook.oci.runtime_states import Running
 
 
@@ -66,6 +68,14 @@ def anyone(name: str, runtime_root: str = "") -> Running:
         )
     remedy = "name one that `docker ps`, `podman ps` or `crictl ps` shows, or the pid of a process in it"
     raise InvalidInput(what, "is no running container of runc or crun", remedy)
+
+
+def container_of(running: Running | Entry) -> Container:
+    """Return a running container as its bundle describes it. Raises InvalidInput."""
+    state = containers.State(
+        id=running.id, pid=running.pid, bundle=running.bundle, root=running.rootfs, annotations={}, status="running"
+    )
+    return containers.parse_config(containers.read_config(running.bundle), state)
 
 
 def _around(pid: str, entries: list[Entry]) -> list[Entry]:

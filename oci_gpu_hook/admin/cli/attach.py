@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import sys
 
+from oci_gpu_hook.admin.cli import living
 from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.base.errors import InvalidInput, one_line
-from oci_gpu_hook.lifecycle import attach, running
+from oci_gpu_hook.lifecycle import attach
 from oci_gpu_hook.request import values
 from oci_gpu_hook.request.model import ATTACHED, Request
 
@@ -24,10 +25,7 @@ SUMMARY = "give a running container GPUs"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line."""
-    parser.add_argument("container", metavar="CONTAINER", help="a running container")
-    parser.add_argument(
-        "--runtime-root", metavar="DIR", default="", help="where the runtime keeps its state, if not at a usual place"
-    )
+    living.add_arguments(parser)
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--devices", metavar="NAME,…", help="these GPUs: indices, UUIDs, MIG devices")
     which.add_argument("--count", metavar="N", type=int, help="as many GPUs, whichever are free")
@@ -42,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
     """Attach, and say what the container has got."""
     config = configs.of_this_user(configs.load(options.config))
     request = _request(options)
-    meant = running.anyone(options.container, options.runtime_root)
+    meant = living.meant(options)
     done = attach.attach(meant, request, config)
     for text in done.warnings:
         print(one_line(f"oci-gpu: warning: {text}"), file=sys.stderr)

@@ -7,9 +7,10 @@ brought goes with the last GPU.
 
 from __future__ import annotations
 
+from oci_gpu_hook.admin.cli import living
 from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.base.errors import one_line
-from oci_gpu_hook.lifecycle import detach, running
+from oci_gpu_hook.lifecycle import detach
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,10 +21,7 @@ SUMMARY = "take GPUs from a running container"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line."""
-    parser.add_argument("container", metavar="CONTAINER", help="a running container")
-    parser.add_argument(
-        "--runtime-root", metavar="DIR", default="", help="where the runtime keeps its state, if not at a usual place"
-    )
+    living.add_arguments(parser)
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--devices", metavar="NAME,…", help="these GPUs: indices, UUIDs, MIG devices")
     which.add_argument("--all", action="store_true", help="all GPUs that it has")
@@ -37,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
     """Detach, and say what was taken and who was ended for it."""
     config = configs.of_this_user(configs.load(options.config))
     names = tuple(filter(None, (options.devices or "").split(",")))
-    meant = running.anyone(options.container, options.runtime_root)
+    meant = living.meant(options)
     done = detach.detach(meant, names, config, force=options.force, grace=options.grace)
     for pid, name in done.ended:
         print(one_line(f"{meant.id}: ended process {pid} ({name})"))

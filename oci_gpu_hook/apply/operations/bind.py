@@ -104,7 +104,7 @@ def check(entry: Entry, inspection: Inspection) -> Iterator[Finding]:
             yield unmounted(path, inspection)
             continue
         try:
-            if not _is_own(entry, path, fd):
+            if not is_own(entry, path, fd):
                 yield unmounted(path, inspection)
             elif inspection.is_deleted(fd):
                 yield stale(path, inspection, proven=True)
@@ -180,7 +180,7 @@ def source_failed(path: str, error: OSError) -> ApplyError | DriverError:
     return ApplyError(f"cannot mount {quoted(path)}", reason(error), _PRIVILEGE)
 
 
-def _is_own(entry: Entry, path: str, fd: int) -> bool:
+def is_own(entry: Entry, path: str, fd: int) -> bool:
     """Tell by the journal's proof whether a descriptor refers to the mount that the hook made at a path."""
     return (path, *syscalls.mount_identity(fd)) in entry.mounted
 
@@ -214,14 +214,10 @@ def take_away(entry: Entry, path: str, process: Process, rootfs: Rootfs) -> None
     """
     fd = rootfs.resolve(path)
     try:
-        if not _is_own(entry, path, fd):
+        if not is_own(entry, path, fd):
             why = "is not the mount that the hook made there"
             remedy = "stop what renames files in the container, or restart it"
             raise UnsafeRootfs(f"container path {quoted(path)}", why, remedy)
-        process.enter()
-        try:
-            process.unmount(fd)
-        finally:
-            process.leave()
+        process.unmount_there((fd,))
     finally:
         os.close(fd)
