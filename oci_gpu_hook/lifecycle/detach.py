@@ -15,7 +15,7 @@ from oci_gpu_hook.apply.journal import journal
 from oci_gpu_hook.apply.journal.entry import key
 from oci_gpu_hook.apply.operations import bind, ld_cache
 from oci_gpu_hook.apply.process import Process, check_process
-from oci_gpu_hook.base import syscalls
+from oci_gpu_hook.base import log, syscalls
 from oci_gpu_hook.base.errors import AllocationError, ApplyError, HookError, InvalidInput, quoted
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.devices import vendors
@@ -201,7 +201,10 @@ def _tell_systemd(unit: str, nodes: Sequence[Node]) -> None:
         drop_in.remove(unit)
     if unit.endswith(".scope"):
         ours = {f"/dev/char/{major}:{minor}": "rw" for major, minor in nodes}
-        private_bus.allow_only(unit, {**drop_in.others(unit), **ours})
+        try:
+            private_bus.allow_only(unit, {**drop_in.others(unit), **ours})
+        except ApplyError as error:  # access is taken already, and the drop-in holds from the next reload on
+            log.warning("warning", text=str(error))
 
 
 def _take_from_rootfs(
