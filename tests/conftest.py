@@ -13,6 +13,10 @@ from oci_gpu_hook.base import syscalls
 
 pytest_plugins = ["tests.runtime.fixtures"]
 
+# Else grpc, which tests of the CRI import, starts its threads again in each process that a test forks; with a thread
+# beside it, setns(2) refuses that process a mount namespace.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
+
 # With CI=true a skip is a failure, because there nobody reads it. What may be skipped all the same, and why:
 ALLOWED_SKIPS = {
     "crun on cgroup v2": "crun sets RLIMIT_MEMLOCK to infinity, which needs CAP_SYS_RESOURCE",
