@@ -29,7 +29,7 @@ lay 755 package/debian/oci-gpu /usr/bin/oci-gpu
 "$python" -c 'import json; from oci_gpu_hook.admin.engines import hooks_d
 print(json.dumps(hooks_d.document("/usr/libexec/oci-gpu-hook/oci-gpu-hook"), indent=2))' |
     lay_text /usr/share/containers/oci/hooks.d/oci-gpu-hook.json
-for unit in oci-gpu-hook-prewarm.service oci-gpu-hook-cdi.service oci-gpu-hook-cdi.path; do
+for unit in oci-gpu-hook-prewarm.service oci-gpu-hook-cdi.service oci-gpu-hook-cdi.path oci-gpu-watch.service; do
     lay 644 package/$unit /usr/lib/systemd/system/$unit
 done
 lay 644 package/72-oci-gpu-hook.rules /usr/lib/udev/rules.d/72-oci-gpu-hook.rules

@@ -44,6 +44,11 @@ EXAMPLES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
         ("oci-gpu attach web --count 1", "give a running container a free GPU"),
         ("oci-gpu attach 3f2a --devices 2,3 --exclusive", "these, for this container alone"),
     ),
+    "watch": (
+        ("systemctl enable --now oci-gpu-watch", "put back what containers lose, from now on"),
+        ("oci-gpu watch --once", "verify all containers once, and repair them"),
+        ("oci-gpu watch --interval 5m", "look less often"),
+    ),
     "detach": (
         ("oci-gpu detach web --all", "take all of its GPUs; refused while one is in use"),
         ("oci-gpu detach web --devices 2 --force", "end the processes that use GPU 2 first"),

@@ -24,6 +24,7 @@ COMMANDS: Final = (
     "repair",
     "attach",
     "detach",
+    "watch",
     "cdi",
     "install",
     "uninstall",

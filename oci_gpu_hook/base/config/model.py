@@ -41,5 +41,6 @@ class Config(Record):
     log_level: str = "info"
     log_file: str = ""
     log_journal: bool = True
+    watch_interval: int = 30  # seconds
 
     warnings: tuple[str, ...] = ()

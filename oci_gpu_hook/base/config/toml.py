@@ -155,6 +155,14 @@ def _seconds_or_nothing(key: str, value: object) -> int | None:
     return seconds
 
 
+def _seconds(key: str, value: object) -> int:
+    """Read a time of a second and more, in the same form."""
+    seconds = duration.seconds(_text(key, value))
+    if not seconds:
+        raise _wrong(key, value, 'a whole number of at least 1 and s, m or h, such as "30s"')
+    return seconds
+
+
 def _one_of(*choices: str) -> Callable[[str, object], str]:
     def read(key: str, value: object) -> str:
         if value not in choices:
@@ -209,6 +217,7 @@ _SECTIONS: Final = {
         "file": _key("log_file", _path_or_nothing),
         "journal": _key("log_journal", _boolean),
     },
+    "watch": {"interval": _key("watch_interval", _seconds)},
 }
 _NVIDIA_SECTIONS: Final = (
     "features",
