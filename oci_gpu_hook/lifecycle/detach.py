@@ -78,7 +78,8 @@ def _named(names: Sequence[str], entry: Entry, config: Config) -> tuple[str, ...
     uuids = [name for name in names if name in entry.gpus]
     if unknown:
         request = asked.with_devices(None, (), ("utility",))
-        of_host = vendor.devices(vendor.snapshot(request, config).inventory, config)
+        found = vendor.devices(vendor.snapshot(request, config).inventory, config)
+        of_host = [device.replace(fault="") for device in found]  # what has failed can be taken all the same
         uuids += [device.uuid for device in vendor.resolve(unknown, of_host)]
     for uuid in uuids:
         if uuid not in entry.gpus:

@@ -162,3 +162,20 @@ def test_what_cannot_be_done_is_said_once(runtime, host, running):
         assert "device node of other numbers" in str(lines.wait_for("not put back")["reason"])
         time.sleep(2.5)
         assert len(lines.of("not put back")) == 1
+
+
+def test_a_gpu_that_gets_sick_meanwhile(runtime, host, running, make_bundle):
+    """The container that holds it keeps it, and is repaired as ever; others do not get it."""
+    bus = host.gpus()[0].bus_id.rpartition(".")[0]
+    with watching(runtime, host) as lines:
+        with open(host.directory / "kmsg", "a") as file:
+            file.write(f"3,1,1,-;NVRM: Xid (PCI:{bus}): 79, GPU has fallen off the bus.\n")
+        assert lines.wait_for("GPU marked sick")["xid"] == 79
+        take_rights(running)
+        lines.wait_for("put back")
+        assert access(running) == FINE
+        refused = runtime.run(make_bundle("true", gpus="0", config=host.config, name="named"))
+        assert "it is marked sick since" in refused.complaint()
+        env = ("OCI_GPU_COUNT=1", "NVIDIA_DRIVER_CAPABILITIES=compute,utility")
+        counted = make_bundle("open=/dev/nvidia0", "open=/dev/nvidia1", env=env, config=host.config, name="counted")
+        assert runtime.run(counted).seen() == {"open=/dev/nvidia0": "ENOENT", "open=/dev/nvidia1": "ENXIO"}

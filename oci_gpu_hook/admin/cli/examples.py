@@ -35,6 +35,10 @@ EXAMPLES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
         ("oci-gpu leases --watch", "redrawn every second"),
         ("oci-gpu leases release 3f2a", "drop the lease of a container that is gone"),
     ),
+    "gpus": (
+        ("oci-gpu gpus", "which are free, held, lost or sick"),
+        ("oci-gpu gpus heal 3", "GPU 3 was reset: it can be granted again"),
+    ),
     "verify": (
         ("oci-gpu verify", "all running containers"),
         ("oci-gpu verify 3f2a", "one, by the start of its id"),

@@ -16,6 +16,7 @@ from oci_gpu_hook.allocation import conflict, query, release
 from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.base.errors import AllocationError, HookError, InvalidInput, one_line, quoted
 from oci_gpu_hook.base.record import Record
+from oci_gpu_hook.devices.model import is_sick
 from oci_gpu_hook.devices.nvidia import devices as of_nvidia
 from oci_gpu_hook.devices.nvidia import snapshot as inventories
 from oci_gpu_hook.devices.nvidia.devices import gpu_of
@@ -104,7 +105,8 @@ def rows(table: LeaseTable, gpus: Iterable[Gpu], others: Iterable[Device] = ()) 
     for device in (*of_nvidia.everything(devices), *lost):
         holders = conflict.holders(device, table.leases)
         shown |= {leased for lease in holders for leased in lease.devices if _is_of(leased, device)}
-        product = "lost by the driver" if device.fault else _product(device)
+        fault = "marked sick" if is_sick(device.fault) else "lost by the driver"
+        product = fault if device.fault else _product(device)
         yield from _lines(device.name, product, _memory(device), holders)
     for device in others:
         holders = conflict.holders(device, table.leases)

@@ -1,6 +1,7 @@
 """Watch over running containers: what they lose of their GPUs is put back, within a second of a reload of systemd.
 
-Runs until it is told to end (SIGTERM), as the service oci-gpu-watch, and writes what it does as JSON lines. When the
+Runs until it is told to end (SIGTERM), as the service oci-gpu-watch, and writes what it does as JSON lines. GPUs whose
+errors only a reset ends are marked sick, so that counts pass them over, until `oci-gpu gpus heal`. When the
 driver, the MIG layout or the set of GPUs changes it also refreshes the inventory, and the CDI files that this host has.
 """
 
@@ -33,6 +34,7 @@ def run(options: argparse.Namespace) -> int:
     """Watch until told to end. Exit status 0."""
     from oci_gpu_hook.admin.cli.cdi import DIRECTORY
     from oci_gpu_hook.admin.watch.inventory import Keeper
+    from oci_gpu_hook.admin.watch.kernel_log import KernelLog
     from oci_gpu_hook.admin.watch.loop import Watch
     from oci_gpu_hook.admin.watch.told import Teller
     from oci_gpu_hook.lifecycle.healing import Healer
@@ -41,7 +43,12 @@ def run(options: argparse.Namespace) -> int:
     log.configure(config)
     interval = options.interval or config.watch_interval
     tell = Teller(config.log_level)
-    watch = Watch(Healer(config, tell, interval), Keeper(config, options.config, DIRECTORY, tell), tell, interval)
+    keeper = Keeper(config, options.config, DIRECTORY, tell)
+    watch = Watch(Healer(config, tell, interval), keeper, tell, interval)
+    kernel_log = KernelLog(config, tell, on_sick=keeper.refresh_cdi)
+    if kernel_log.fd >= 0:
+        watch.wait_for(kernel_log.fd, kernel_log.read)
+    watch.more.append(kernel_log.read)
     if options.once:
         watch.once()
         return 0

@@ -55,8 +55,7 @@ class Keeper:
             return False
         inventory = self._known.inventory
         self._tell("info", "inventory refreshed", driver=inventory.driver_version, gpus=len(inventory.gpus))
-        if self._has_cdi_file():
-            self._refresh_cdi()
+        self.refresh_cdi()
         return True
 
     def _outline(self) -> object:
@@ -70,8 +69,10 @@ class Keeper:
 
         return os.path.exists(refresh.path_of(self._cdi_directory, KIND))
 
-    def _refresh_cdi(self) -> None:
-        """Write the CDI files again, in a process apart, which takes the memory that it takes with it."""
+    def refresh_cdi(self) -> None:
+        """Write the CDI files again, if there are any, in a process apart, which takes its memory with it."""
+        if not self._has_cdi_file():
+            return
         data = apart.answer(self._written, limits.CDI_REFRESH_SECONDS)
         if not data:
             self._tell("warning", "CDI files not refreshed", reason="it took too long, or ended without an answer")

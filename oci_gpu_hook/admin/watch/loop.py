@@ -45,10 +45,10 @@ class Watch:
     def once(self) -> None:
         """Look at everything once."""
         self._keeper.look()
-        while self._healer.look():
-            pass
         for task in self.more:
             task()
+        while self._healer.look():
+            pass
 
     def run(self) -> None:
         """Look, and wait, until SIGTERM or SIGINT comes; a repair that is under way is finished first."""
@@ -90,13 +90,13 @@ class Watch:
     def _look(self, *, is_regular: bool) -> None:
         _reap()
         self._listen()
+        if is_regular:
+            for task in self.more:
+                task()
         if is_regular and self._keeper.look():
             self._healer.suspect()
         if self._healer.look():
             self._look_again((_SOONEST,))
-        if is_regular:
-            for task in self.more:
-                task()
 
     def _look_again(self, after: tuple[float, ...]) -> None:
         now = monotonic()

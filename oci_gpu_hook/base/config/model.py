@@ -42,5 +42,6 @@ class Config(Record):
     log_file: str = ""
     log_journal: bool = True
     watch_interval: int = 30  # seconds
+    watch_kernel_log: str = "/dev/kmsg"
 
     warnings: tuple[str, ...] = ()

@@ -217,7 +217,10 @@ _SECTIONS: Final = {
         "file": _key("log_file", _path_or_nothing),
         "journal": _key("log_journal", _boolean),
     },
-    "watch": {"interval": _key("watch_interval", _seconds)},
+    "watch": {
+        "interval": _key("watch_interval", _seconds),
+        "kernel-log": _key("watch_kernel_log", _path_or_nothing),
+    },
 }
 _NVIDIA_SECTIONS: Final = (
     "features",
