@@ -63,7 +63,9 @@ def detach(
         going = _named(names, entry, config)
         nodes = _nodes_of(going, entry, container, config)
         found = apart_from_container.done(
-            running.id, lambda: _detach(container, entry, going, nodes, config, force=force, grace=grace)
+            running.id,
+            lambda: _detach(container, entry, going, nodes, config, force=force, grace=grace),
+            waiting=grace + in_use.KILL_SECONDS if force else 0.0,
         )
         leases.give_back(running.id, running.pid, going, config)
     return Detached(uuids=going, ended=tuple((pid, name) for pid, name in found))
