@@ -179,3 +179,22 @@ def test_a_gpu_that_gets_sick_meanwhile(runtime, host, running, make_bundle):
         env = ("OCI_GPU_COUNT=1", "NVIDIA_DRIVER_CAPABILITIES=compute,utility")
         counted = make_bundle("open=/dev/nvidia0", "open=/dev/nvidia1", env=env, config=host.config, name="counted")
         assert runtime.run(counted).seen() == {"open=/dev/nvidia0": "ENOENT", "open=/dev/nvidia1": "ENXIO"}
+
+
+@pytest.mark.parametrize("what", ["report", "detach"])
+def test_a_hold_that_is_too_long(runtime, host, running, what):
+    with open(host.config, "a") as file:
+        file.write(f'\n[allocation]\nlongest-hold = "1s"\non-overrun = "{what}"\n')
+    with watching(runtime, host) as lines:
+        assert lines.wait_for("holds GPUs for too long")["gpus"] == [host.gpus()[0].uuid]
+        if what == "detach":
+            assert lines.wait_for("detached")["ended"] == []
+            assert access(running)["nvidia0"] == "ENOENT"
+        else:
+            time.sleep(2.5)
+            assert access(running) == FINE
+            path = Path(sys.executable).with_name("oci-gpu")
+            shown = runtime.host.call(path, "--config", host.config, "leases", "--json").stdout
+            assert [lease["overdue"] for lease in json.loads(shown)] == [True]
+        assert len(lines.of("holds GPUs for too long")) == 1
+        assert lines.of("not detached") == []

@@ -13,6 +13,7 @@ import time
 from oci_gpu_hook.admin.cli import described
 from oci_gpu_hook.admin.cli.console import console
 from oci_gpu_hook.allocation import conflict, query, release
+from oci_gpu_hook.allocation.overdue import age, is_overdue, overdue
 from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.base.errors import AllocationError, HookError, InvalidInput, one_line, quoted
 from oci_gpu_hook.base.record import Record
@@ -71,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         import json
 
-        print(json.dumps(to_json(query.current(config)), indent=2))
+        print(json.dumps(to_json(query.current(config), config), indent=2))
     elif options.watch:
         _watch(config)
     else:
@@ -79,7 +80,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def to_json(table: LeaseTable) -> list[dict[str, object]]:
+def to_json(table: LeaseTable, config: Config) -> list[dict[str, object]]:
     """Return the form that `schemas/leases.schema.json` describes."""
     return [
         {
@@ -88,6 +89,7 @@ def to_json(table: LeaseTable) -> list[dict[str, object]]:
             "exclusive": lease.exclusive,
             "pid": lease.holder.pid,
             "since": lease.since,
+            **({"overdue": True} if is_overdue(lease, config, time.time()) else {}),
             **({"pod": lease.pod} if lease.pod else {}),
         }
         for lease in table.leases
@@ -177,6 +179,8 @@ def _picture(config: Config) -> Group:
             _age(row.since),
             ("yes" if row.exclusive else "no") if row.holder else "",
         )
+    late = overdue(found.leases, config, time.time())
+    notes += [one_line(f"over [allocation] longest-hold: {lease.name}, {_age(lease.since)}") for lease in late]
     for place, waiter in enumerate(found.queue, 1):
         wanted = waiter.request.count or ", ".join(waiter.request.devices)
         notes.append(one_line(f"waiting, {place}: {waiter.container} for {wanted}, {_age(waiter.since)}"))
@@ -209,16 +213,13 @@ def _watch(config: Config) -> None:
 
 def _age(since: str) -> str:
     """Return the age of a time in the record: `12s`, `5m`, `3h`, `2d`."""
-    from calendar import timegm
-
-    try:
-        seconds = int(time.time()) - timegm(time.strptime(since, "%Y-%m-%dT%H:%M:%SZ"))
-    except ValueError:
+    seconds = age(since, time.time())
+    if seconds is None:
         return ""
     for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
         if seconds >= 2 * length:
             return f"{seconds // length}{unit}"
-    return f"{max(seconds, 0)}s"
+    return f"{seconds}s"
 
 
 def _release(text: str, config: Config, *, force: bool) -> int:

@@ -209,6 +209,8 @@ _SECTIONS: Final = {
         "indices": _key("allocation_indices", _one_of("names", "count")),
         "exclude": _key("allocation_exclude", _devices),
         "longest-wait": _key("allocation_longest_wait", _seconds_or_nothing),
+        "longest-hold": _key("allocation_longest_hold", _seconds_or_nothing),
+        "on-overrun": _key("allocation_on_overrun", _one_of("report", "detach")),
     },
     "cdi": {"spec-dirs": _key("cdi_spec_dirs", _paths)},
     "state": {"dir": _key("state_dir", _path)},
