@@ -20,6 +20,7 @@ COMMANDS: Final = (
     "request",
     "plan",
     "leases",
+    "top",
     "verify",
     "repair",
     "attach",
