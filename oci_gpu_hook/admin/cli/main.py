@@ -21,6 +21,7 @@ COMMANDS: Final = (
     "plan",
     "leases",
     "top",
+    "metrics",
     "verify",
     "repair",
     "attach",
