@@ -100,10 +100,13 @@ def refused(program: str, message: str, code: str) -> None:
 
 def count_refusal(code: str) -> None:
     """Count a container that is not started, if the configuration is known."""
-    if _state_dir:
+    if not _state_dir:
+        return
+    try:
         from oci_gpu_hook.base import counts
-
-        counts.add(_state_dir, {f"{counts.REFUSALS} {code}": 1})
+    except (ImportError, OSError):  # for want of descriptors, of which the refusal may tell
+        return
+    counts.add(_state_dir, {f"{counts.REFUSALS} {code}": 1})
 
 
 def _tell_host(program: str, message: str, *, is_error: bool) -> None:

@@ -58,7 +58,7 @@ class Census:
         self._roots = runtime_roots
         self._known: dict[Key, Resident] = {}
         self._processes: dict[tuple[int, int], Resident | None] = {}
-        self._cgroups: dict[bytes, Resident] = {}
+        self._cgroups: dict[bytes, list[tuple[Resident, set[bytes]]]] = {}
         self._namespaces: dict[str, Resident] = {}
         self._hosts = _namespaces("self") | _namespaces(1)
 
@@ -103,7 +103,7 @@ class Census:
     def _place(self, resident: Resident) -> None:
         own, above = _cgroups(resident.pid), _cgroups(parent(resident.pid))
         for cgroup in own - above:  # where its parent is too, so are others
-            self._cgroups.setdefault(cgroup, resident)
+            self._cgroups.setdefault(cgroup, []).append((resident, own))
         for namespace in _namespaces(resident.pid) - self._hosts:
             self._namespaces.setdefault(namespace, resident)
 
@@ -111,8 +111,9 @@ class Census:
         cgroups = _cgroups(pid)
         for cgroup in cgroups:
             while cgroup:
-                if cgroup in self._cgroups:
-                    return self._cgroups[cgroup]
+                for resident, own in self._cgroups.get(cgroup, ()):
+                    if _are_within(cgroups, own):
+                        return resident
                 cgroup = cgroup.rpartition(b"/")[0]  # noqa: PLW2901  the cgroup above
         for namespace in _namespaces(pid):
             if namespace in self._namespaces:
@@ -149,6 +150,11 @@ def _cgroups(pid: int) -> set[bytes]:
     except OSError:
         return set()
     return {b"%s:%s" % (number, path) for number, _, path in mount_table.cgroups(table) if path not in (b"", b"/")}
+
+
+def _are_within(cgroups: set[bytes], others: set[bytes]) -> bool:
+    """Tell whether cgroups are in all of the others or below: in some hierarchies a container may be where all are."""
+    return all(any(one == other or one.startswith(other + b"/") for one in cgroups) for other in others)
 
 
 def _namespaces(pid: int | str) -> set[str]:

@@ -26,7 +26,7 @@ class Top:
     """The command on a runtime's host, and the file that says what the GPUs are used for."""
 
     def __init__(self, runtime, host: SimulatedHost) -> None:
-        self._runtime = runtime
+        self.runtime = runtime
         self.host = host
 
     def use(self, *lines: str) -> None:
@@ -34,8 +34,8 @@ class Top:
 
     def command(self, *arguments: object) -> list[str]:
         path = Path(sys.executable).with_name("oci-gpu")
-        top = (path, "--config", self.host.config, "top", "--runtime-root", self._runtime.state_dir)
-        command: list[str] = self._runtime.host.command(*top, *arguments)
+        top = (path, "--config", self.host.config, "top", "--runtime-root", self.runtime.state_dir)
+        command: list[str] = self.runtime.host.command(*top, *arguments)
         return command
 
     def __call__(self, *arguments: object) -> str:
@@ -56,6 +56,13 @@ class Top:
 @pytest.fixture
 def top(runtime, directory):
     """Of a host of the test's own, with two GPUs."""
+    return Top(runtime, SimulatedHost(Path(make(str(directory / "host"), gpus=2).directory)))
+
+
+@pytest.fixture
+def one(machine, directory):
+    """The same for the first runtime: for what is the same under all of them."""
+    runtime = next(iter(machine.runtimes.values()))
     return Top(runtime, SimulatedHost(Path(make(str(directory / "host"), gpus=2).directory)))
 
 
@@ -179,11 +186,11 @@ def with_open_node(container):
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 120])
-def test_gpu_and_holder_are_shown_on_any_terminal(runtime, make_bundle, top, width):
-    with runtime.started(make_bundle(args=SLEEP, gpus="all", config=top.host.config)) as container:
+def test_gpu_and_holder_are_shown_on_any_terminal(make_bundle, one, width):
+    with one.runtime.started(make_bundle(args=SLEEP, gpus="all", config=one.host.config)) as container:
         pid = container.pid
-        top.use(f"gpu 0 process {pid} compute 2048 50 20", f"gpu 0 process {os.getpid()} compute 1 1 1")
-        script = f"stty cols {width} rows 50; {' '.join(top.command('--once'))}"
+        one.use(f"gpu 0 process {pid} compute 2048 50 20", f"gpu 0 process {os.getpid()} compute 1 1 1")
+        script = f"stty cols {width} rows 50; {' '.join(one.command('--once'))}"
         shown = subprocess.run(["script", "-qec", script, "/dev/null"], capture_output=True, text=True, check=True)
     plain = [part.partition("m")[2] if number else part for number, part in enumerate(shown.stdout.split("\x1b["))]
     lines = [line.rstrip() for line in "".join(plain).replace("\r", "").split("\n")]
@@ -193,11 +200,11 @@ def test_gpu_and_holder_are_shown_on_any_terminal(runtime, make_bundle, top, wid
     assert any(line.strip().startswith(str(pid)) for line in lines)
 
 
-def test_a_line_of_json_at_each_interval(top):
-    with subprocess.Popen(top.command("--json", "--interval", "0.1"), stdout=subprocess.PIPE, text=True) as process:
+def test_a_line_of_json_at_each_interval(one):
+    with subprocess.Popen(one.command("--json", "--interval", "0.1"), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         idle = json.loads(process.stdout.readline())
-        top.use("gpu 1 utilization 88 1")
+        one.use("gpu 1 utilization 88 1")
         deadline = time.monotonic() + 30
         while json.loads(process.stdout.readline())["devices"][1]["utilization"] != 88:
             assert time.monotonic() < deadline
@@ -205,21 +212,22 @@ def test_a_line_of_json_at_each_interval(top):
     assert idle["devices"][1]["utilization"] == 0
 
 
-def test_without_nvml_the_holders_are_shown_and_what_is_missing(runtime, make_bundle, top):
-    with runtime.started(make_bundle(args=SLEEP, gpus="0", config=top.host.config)) as container:
-        for path in top.host.libraries("libnvidia-ml.so*"):
+def test_without_nvml_the_holders_are_shown_and_what_is_missing(make_bundle, one):
+    with one.runtime.started(make_bundle(args=SLEEP, gpus="0", config=one.host.config)) as container:
+        for path in one.host.libraries("libnvidia-ml.so*"):
             path.write_bytes(path.read_bytes()[:100])
-        document = json.loads(top("--json"))
-        text = top()
+        document = json.loads(one("--json"))
+        text = one()
     assert any("cannot ask NVML" in warning for warning in document["warnings"])
     assert document["devices"][0]["utilization"] is None
     assert document["devices"][0]["holders"][0]["container"] == container.id
     assert "warning: cannot ask NVML" in text
 
 
-def test_a_user_is_told_what_only_root_may_read(runtime, make_bundle, top):
-    with runtime.started(make_bundle(args=SLEEP, gpus="0", config=top.host.config)):
-        command = top.command("--once", "--json")
+def test_a_user_is_told_what_only_root_may_read(make_bundle, one):
+    with one.runtime.started(make_bundle(args=SLEEP, gpus="0", config=one.host.config)):
+        one.host.state_dir.chmod(0o700)
+        command = one.command("--once", "--json")
         nobody = [*command[: command.index("--") + 1], "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
         done = subprocess.run(
             [*nobody, *command[command.index("--") + 1 :]], capture_output=True, text=True, check=False
@@ -229,10 +237,11 @@ def test_a_user_is_told_what_only_root_may_read(runtime, make_bundle, top):
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert any("run this as root" in warning for warning in document["warnings"])
+    assert document["devices"][0]["temperature"] == 35
 
 
 @pytest.mark.parametrize("interval", ["0", "-1", "nan", "soon", "inf"])
-def test_an_interval_that_is_none(top, interval):
-    done = subprocess.run(top.command(f"--interval={interval}"), capture_output=True, text=True, check=False)
+def test_an_interval_that_is_none(one, interval):
+    done = subprocess.run(one.command(f"--interval={interval}"), capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "give a number of seconds" in done.stderr

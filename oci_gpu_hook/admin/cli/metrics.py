@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Give out the metrics. Raises HookError, OSError if the file cannot be written."""
-    config = configs.of_this_user(configs.load(options.config))
+    config = configs.load(options.config)
     with Lookout(config, tuple(options.runtime_root)) as lookout:
         if options.listen:
             host, port = options.listen
@@ -77,7 +77,7 @@ def _measured(lookout: Lookout, config: Config) -> tuple[Family, ...]:
     for warning in warnings:
         print(f"oci-gpu: warning: {warning}", file=sys.stderr)
     uptime = int(time.clock_gettime(time.CLOCK_BOOTTIME))
-    return families.of(look, counts.read(config.state_dir), uptime)
+    return families.of(look, counts.read(configs.of_this_user(config).state_dir), uptime)
 
 
 def _address(text: str) -> tuple[str, int]:

@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
     """Look until interrupted, or once. Raises HookError if there is nothing that can be read."""
     from oci_gpu_hook.admin.metering.look import Lookout
 
-    config = configs.of_this_user(configs.load(options.config))
+    config = configs.load(options.config)
     with Lookout(config, tuple(options.runtime_root)) as lookout:
         if not options.once and not options.json and sys.stdout.isatty():
             _live(lookout, options.interval)

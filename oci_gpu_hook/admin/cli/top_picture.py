@@ -37,7 +37,7 @@ def of(look: Look, width: int) -> Text:
     lines: list[Text] = []
     for view in look.views:
         lines.append(_line(0, _device(view), width))
-        lines += _below(view, width, knows_holders=look.table is not None)
+        lines += _below(view, width, knows_holders=look.whole)
     for place, waiter in enumerate(look.table.queue if look.table else (), 1):
         wanted = waiter.request.count or ", ".join(waiter.request.devices)
         text = one_line(f"waiting, {place}: {short(waiter.container)}")

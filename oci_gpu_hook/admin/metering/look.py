@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from oci_gpu_hook.allocation import query
+from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.base.errors import DriverError, HookError, StateError, quoted
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.devices.nvidia import devices as of_nvidia
@@ -26,11 +27,15 @@ if TYPE_CHECKING:
 
 
 class Look(Record):
-    """What was seen. metered: whether the driver said what its GPUs are used for; table: None where it is not known."""
+    """What was seen. table: None where it cannot be read.
+
+    metered: whether the driver said what its GPUs are used for. whole: whether the leases are those of all containers.
+    """
 
     views: tuple[DeviceView, ...]
     table: LeaseTable | None
     metered: bool
+    whole: bool
     driver_version: str = ""
     warnings: tuple[str, ...] = ()
 
@@ -39,9 +44,10 @@ class Lookout:
     """Looks as often as it is asked. Used in a `with` block, at whose end NVML is let go."""
 
     def __init__(self, config: Config, runtime_roots: tuple[str, ...] = ()) -> None:
-        """runtime_roots: where further runtimes keep their states."""
-        self._config = config
-        self._census = Census(config, runtime_roots)
+        """Take the configuration as it was loaded. runtime_roots: where further runtimes keep their states."""
+        self._config = configs.of_this_user(config)
+        self._of_root = config.state_dir
+        self._census = Census(self._config, runtime_roots)
         self._meter: Meter | None = None
 
     def __enter__(self) -> Self:
@@ -67,12 +73,16 @@ class Lookout:
             troubles.append(error)
         if table is None and inventory is None:
             raise troubles[-1]
+        is_whole = table is not None and self._config.state_dir == self._of_root
+        if table is not None and not is_whole:
+            troubles.append(_unreadable(self._of_root))
         devices = of_nvidia.of(inventory.gpus, self._config.allocation_exclude) if inventory else ()
         views = usage.view(devices, uses or {}, table.leases if table else (), self._census)
         return Look(
             views=views,
             table=table,
             metered=uses is not None,
+            whole=is_whole,
             driver_version=inventory.driver_version if inventory else "",
             warnings=tuple([str(trouble) for trouble in troubles]),
         )
@@ -88,5 +98,9 @@ class Lookout:
 def check_readable(config: Config) -> None:
     """Raise StateError if this user may not read who holds what."""
     if os.path.isdir(config.state_dir) and not os.access(config.state_dir, os.R_OK | os.X_OK):
-        why = "is owned by root, mode 0700, so it is not known who holds which GPU"
-        raise StateError(f"state directory {quoted(config.state_dir)}", why, "run this as root")
+        raise _unreadable(config.state_dir)
+
+
+def _unreadable(directory: str) -> StateError:
+    why = "is owned by root, mode 0700, so it is not known which GPUs the containers of root hold"
+    return StateError(f"state directory {quoted(directory)}", why, "run this as root")

@@ -59,7 +59,7 @@ def look():
     waiter = Waiter(ticket=1, container="w", holder=PROCESS, request=wish, since="", uptime=100)
     table = LeaseTable(leases=(lease,), queue=(waiter,))
     views = (held, alone, DeviceView(device=devices[2]), loose)
-    return Look(views=views, table=table, metered=True, driver_version="580.1")
+    return Look(views=views, table=table, metered=True, whole=True, driver_version="580.1")
 
 
 def samples(made):
