@@ -35,6 +35,15 @@ EXAMPLES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
         ("oci-gpu leases --watch", "redrawn every second"),
         ("oci-gpu leases release 3f2a", "drop the lease of a container that is gone"),
     ),
+    "top": (
+        ("oci-gpu top", "what each GPU is used for, and by whom, every second"),
+        ("oci-gpu top --once --json", "the same once, for scripts"),
+    ),
+    "metrics": (
+        ("oci-gpu metrics", "all metrics, as Prometheus reads them"),
+        ("oci-gpu metrics --output /var/lib/prometheus/node-exporter/oci-gpu.prom", "for node_exporter"),
+        ("oci-gpu metrics --listen 9835", "for a Prometheus on this host"),
+    ),
     "verify": (
         ("oci-gpu verify", "all running containers"),
         ("oci-gpu verify 3f2a", "one, by the start of its id"),
