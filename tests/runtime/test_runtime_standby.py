@@ -81,7 +81,7 @@ def test_the_hook_starts_no_python_at_prestart(front, plain_bundle, simulated, i
     seen = front.run(bundle).seen()
     assert_reaches(seen, simulated, (0,))
     assert seen["dlopen=libcuda.so.1"].endswith("/libcuda.so.1")
-    assert interpreters() == ["poststop"]
+    assert interpreters() == []
     assert waiting(simulated) == []
 
 
@@ -89,7 +89,7 @@ def test_where_nobody_stands_by_the_hook_starts_python(front, before, plain_bund
     before(f"kill -KILL {CHILDREN}")
     seen = front.run(plain_bundle(*reach(simulated), gpus="0")).seen()
     assert_reaches(seen, simulated, (0,))
-    assert interpreters() == ["prestart", "poststop"]
+    assert interpreters() == ["prestart"]
 
 
 def test_a_bundle_that_is_started_again_has_another(front, plain_bundle, simulated, interpreters):
