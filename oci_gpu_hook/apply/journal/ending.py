@@ -1,9 +1,9 @@
-"""Writes what `poststop` must undo for the front, which does that for ordinary containers without Python (front/ended.c).
+"""Writes what `poststop` must undo in a form for the front, which does that without Python (front/ended.c).
 
-The file stands beside the container's entry, KEY.end, and is made of it. It has fields that NUL ends: its version, which
-entry it is of, what identifies the container and its rootfs, and the changes that outlive the container, the last one
-first. The front checks all of that. Where there is no file, or anything in it does not hold, the front starts Python,
-which goes by the entry.
+The file stands beside the container's entry, as KEY.end, and is made of it. It has fields that NUL ends: its version,
+which entry it is of, what identifies the container and its rootfs, and the changes that outlive the container, the last
+one first. The front checks all of that. Where there is no file, or anything in it does not hold, the front starts
+Python, which goes by the entry.
 """
 
 from __future__ import annotations
