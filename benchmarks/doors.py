@@ -32,8 +32,8 @@ PEER_CDI = "nvidia-container-runtime.cdi"
 class Meter:
     """A cgroup that counts CPU time; children are started in one below it, and containers in others.
 
-    No process is in the cgroup itself: on v2 a runtime would make the cgroups below it threaded ("no internal processes",
-    cgroups(7)), in which no container's process can be found.
+    No process is in the cgroup itself: on v2 a runtime would make the cgroups below it threaded ("no internal
+    processes", cgroups(7)).
     """
 
     def __init__(self) -> None:
@@ -181,14 +181,12 @@ def tell(found: list[Door]) -> None:
     least = {door.name: min(door.cpu) * 1000 for door in found}
     wall = {door.name: statistics.median(door.wall) * 1000 for door in found}
     bare, plain = cpu.pop(BARE), cpu["plain"]
-    print(
-        f"\n{'create, start, delete by door':36} {'CPU ms':>8} {'added':>7} {'x bare':>7} {'least':>8} {'added':>7}",
-        end="",
-    )
-    print(f" {'create wall':>12} {'added':>7}")
-    print(f"{BARE:36} {bare:8.1f} {'':7} {'':7} {least[BARE]:8.1f}")
+    heading = "create, start, delete by door"
+    columns = ("CPU ms", "added", "x bare", "least", "added", "create wall", "added")
+    print(f"\n{heading:36} " + " ".join(f"{name:>{max(8, len(name))}}" for name in columns))
+    print(f"{BARE:36} {bare:8.1f} {'':8} {'':8} {least[BARE]:8.1f}")
     for name, used in cpu.items():
         print(
-            f"{name:36} {used:8.1f} {used - plain:7.1f} {(used - plain) / bare:7.2f} {least[name]:8.1f}"
-            f" {least[name] - least['plain']:7.1f} {wall[name]:12.1f} {wall[name] - wall['plain']:7.1f}"
+            f"{name:36} {used:8.1f} {used - plain:8.1f} {(used - plain) / bare:8.2f} {least[name]:8.1f}"
+            f" {least[name] - least['plain']:8.1f} {wall[name]:11.1f} {wall[name] - wall['plain']:8.1f}"
         )

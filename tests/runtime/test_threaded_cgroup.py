@@ -1,4 +1,4 @@
-"""A runtime makes the cgroup of a container threaded where processes are above it: in a container of an engine's own."""
+"""A runtime makes a container's cgroup threaded where processes are above it, as in containers with an engine."""
 
 from __future__ import annotations
 

@@ -211,7 +211,7 @@ def _open_if_holding(directory: str, pid: int) -> int | None:
 
 
 def _processes(directory: int) -> bytes:
-    """Return the pids in a cgroup; of a threaded one, which does not tell those, the ids of the threads. Raises OSError."""
+    """Return the pids in a cgroup; of a threaded one, which does not tell them, the ids of threads. Raises OSError."""
     try:
         return read_file("cgroup.procs", dir_fd=directory)
     except OSError as error:
