@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from oci_gpu_hook.allocation import release
 from oci_gpu_hook.apply import cleanup
 from oci_gpu_hook.apply.journal import changes as made
+from oci_gpu_hook.apply.journal import journal
 from oci_gpu_hook.apply.journal.entry import key
 from tests.unit.front.conftest import SOURCES
 from tests.unit.front.ended import Host
@@ -62,7 +63,7 @@ def make(host, found):
     host.make_rootfs()
     host.changes = ()
     entry = host.start().replace(changes=found)
-    cleanup.journal.write(host.config, entry)
+    journal.write(host.config, entry)
     for kind, path, target, device, _was, _passing in found:
         place = host.rootfs / path[1:]
         try:
