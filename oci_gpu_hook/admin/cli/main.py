@@ -21,6 +21,8 @@ COMMANDS: Final = (
     "plan",
     "leases",
     "gpus",
+    "top",
+    "metrics",
     "verify",
     "repair",
     "attach",
