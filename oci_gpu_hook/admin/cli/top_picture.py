@@ -6,6 +6,8 @@ container never are.
 
 from __future__ import annotations
 
+import os
+
 from oci_gpu_hook.base.errors import one_line
 from oci_gpu_hook.oci.naming import short
 
@@ -52,7 +54,7 @@ def _below(view: DeviceView, width: int, *, knows_holders: bool) -> Iterator[Tex
         for process in holder.processes:
             yield _line(4, _process(process), width)
     for process in view.outside:
-        mark = _SERVER if process.server else "outside any container"
+        mark = f"{_SERVER} of {_owner(process.pid)}" if process.server else "outside any container"
         yield _line(2, [(0, mark, "" if process.server else "red"), *_process(process)], width)
     if not (view.holders or view.outside or view.device.parts or view.device.fault):
         yield _line(2, [(0, "free", "green") if knows_holders else (0, "not in use", "")], width)
@@ -105,6 +107,20 @@ def _process(process: Working) -> list[Part]:
     if process.kind in _KINDS and not process.server:
         parts.append((3, _KINDS[process.kind], ""))
     return parts + _figures(process.memory, process.utilization)
+
+
+def _owner(pid: int) -> str:
+    """Return the name of the user that a process runs as, its number where it has none."""
+    import pwd
+
+    try:
+        uid = os.stat(f"/proc/{pid}").st_uid
+    except OSError:
+        return "a process that has ended"
+    try:
+        return one_line(pwd.getpwuid(uid).pw_name)
+    except KeyError:
+        return str(uid)
 
 
 def _figures(memory: int | None, utilization: int | None) -> list[Part]:

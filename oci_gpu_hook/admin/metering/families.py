@@ -10,6 +10,7 @@ from calendar import timegm
 
 from oci_gpu_hook import __version__
 from oci_gpu_hook.base import counts
+from oci_gpu_hook.base.errors import one_line
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.devices.nvidia.devices import gpu_of
 
@@ -204,7 +205,7 @@ def _place(view: DeviceView) -> Labels:
 
 def _container(holder: Holder) -> Labels:
     one = holder.container
-    return _labels(container=one.id, engine=one.engine, name=one.name, pod=one.pod)
+    return _labels(container=one_line(one.id), engine=one.engine, name=one_line(one.name), pod=one_line(one.pod))
 
 
 def _figure(of_use: Callable[..., float | None]) -> Callable[[DeviceView], float | None]:
