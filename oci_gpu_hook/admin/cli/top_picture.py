@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from oci_gpu_hook.admin.metering.look import product_of
 from oci_gpu_hook.base.errors import one_line
 from oci_gpu_hook.oci.naming import short
 
@@ -63,8 +64,8 @@ def _below(view: DeviceView, width: int, *, knows_holders: bool) -> Iterator[Tex
 def _device(view: DeviceView) -> list[Part]:
     device, use = view.device, view.use
     parts: list[Part] = [(0, one_line(device.label), "bold")]
-    product = f"{device.profile} " if device.whole else _product(view)
-    parts.append((5, one_line(product.strip()), ""))
+    product = device.profile if device.whole else product_of(device).removeprefix("NVIDIA ")
+    parts.append((5, one_line(product), ""))
     if device.fault:
         return [*parts, (1, one_line(device.fault), "red")]
     if use is None:
@@ -79,12 +80,6 @@ def _device(view: DeviceView) -> list[Part]:
     if use.temperature is not None:
         parts.append((3, f"{use.temperature} °C", ""))
     return parts
-
-
-def _product(view: DeviceView) -> str:
-    from oci_gpu_hook.devices.nvidia.devices import gpu_of
-
-    return gpu_of(view.device).name.removeprefix("NVIDIA ")
 
 
 def _holder(holder: Holder) -> list[Part]:

@@ -9,10 +9,10 @@ import time
 from calendar import timegm
 
 from oci_gpu_hook import __version__
+from oci_gpu_hook.admin.metering.look import product_of
 from oci_gpu_hook.base import counts
 from oci_gpu_hook.base.errors import one_line
 from oci_gpu_hook.base.record import Record
-from oci_gpu_hook.devices.nvidia.devices import gpu_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -86,10 +86,8 @@ def _of_use(views: Sequence[DeviceView]) -> Iterator[Family]:
     infos = []
     for view in views:
         device = view.device
-        product = gpu_of(device).name
-        infos.append(
-            _info(device=device.name, uuid=device.uuid, parent=device.whole, profile=device.profile, product=product)
-        )
+        what = {"parent": device.whole, "profile": device.profile, "product": product_of(device)}
+        infos.append(_info(device=device.name, uuid=device.uuid, kind=device.kind, **what))
     yield _family("device_info", GAUGE, "What a device is.", infos)
     healthy = [(_place(view), float(not view.device.fault)) for view in views]
     yield _family("device_healthy", GAUGE, "Whether the device works, so that containers can get it.", healthy)
