@@ -81,13 +81,14 @@ def attach(config_path: str) -> None:
     started = time.perf_counter()
     state_json = read_all(0, limits.STATE, "OCI state")
     state = containers.read_state(state_json)
-    config_json = containers.read_config(state.bundle)
     config, trouble = load_or_defaults(config_path)
-    if not may_ask(config_json, state_json, config.swarm_resource):
-        return
     if state.status == "stopped":
         # An oci-hooks file has one argument list for all of its stages, so the state must tell poststop from prestart.
+        # What the container asked for does not tell what it was given while it ran.
         _release(state, config)
+        return
+    config_json = containers.read_config(state.bundle)
+    if not may_ask(config_json, state_json, config.swarm_resource):
         return
     try:
         container, request = _request(config_json, state, config)

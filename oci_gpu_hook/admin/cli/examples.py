@@ -74,7 +74,10 @@ EXAMPLES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
         ("oci-gpu install docker --swarm", "have Docker Swarm hand out this node's GPUs"),
         ("oci-gpu install slurm", "serve srun --container"),
     ),
-    "uninstall": (("oci-gpu uninstall docker", "put daemon.json back as it was"),),
+    "uninstall": (
+        ("oci-gpu uninstall docker", "put daemon.json back as it was"),
+        ("oci-gpu uninstall --all", "out of every engine, with the executables"),
+    ),
     "hook-path": (
         ("oci-gpu hook-path", "after each upgrade of the package or of Python"),
         ("oci-gpu hook-path --runtime", "the runtime for Docker and containerd"),
