@@ -156,9 +156,9 @@ def _of_counts(counted: Mapping[str, int]) -> Iterator[Family]:
     )
     waited = counted.get(counts.WAIT_TIME, 0) / _MICRO
     yield Family(
-        name="oci_gpu_start_wait_seconds",
+        name="oci_gpu_wait_duration_seconds",
         kind=SUMMARY,
-        help="Time that started containers which may wait for devices have waited.",
+        help="Time that containers waited for devices before they got them.",
         samples=(("_sum", (), waited), ("_count", (), float(counted.get(counts.WAITS, 0)))),
     )
     refusals = _counted(counted, counts.REFUSALS, "code")

@@ -112,7 +112,7 @@ def test_what_was_counted():
     assert value(found, "start_duration_seconds_bucket", le="10") == 5
     assert value(found, "start_duration_seconds_bucket", le="+Inf") == value(found, "start_duration_seconds_count") == 6
     assert value(found, "start_duration_seconds_sum") == 1.25
-    assert (value(found, "start_wait_seconds_sum"), value(found, "start_wait_seconds_count")) == (9, 2)
+    assert (value(found, "wait_duration_seconds_sum"), value(found, "wait_duration_seconds_count")) == (9, 2)
     assert value(found, "refusals_total", code="busy") == 4
     assert value(found, "repairs_total", result="repaired") == 1
 
