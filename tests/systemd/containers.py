@@ -19,7 +19,7 @@ def prepare(machine: Machine, config: str) -> None:
     """Write bundles, hook registrations and settings. `config` is the hook's, of a host below the machine's `work`."""
     image = machine.image()
     policies: dict[str, tuple[dict, ...]] = dict.fromkeys(
-        ("told", "untold", "lost", "watched", "kept"), (_DENY, _MKNOD)
+        ("told", "untold", "lost", "watched", "attached", "kept"), (_DENY, _MKNOD)
     )
     policies["free"] = ({"allow": True, "access": "rwm"},)
     made = {name: str(_bundle(machine, image, name, devices, config)) for name, devices in policies.items()}
@@ -34,7 +34,7 @@ def _bundle(machine: Machine, image: Path, name: str, devices: tuple[dict, ...],
     made = bundles.make(
         directory,
         ["/watch", "/log/log", "/dev/nvidia0"],
-        env=("NVIDIA_VISIBLE_DEVICES=0", "NVIDIA_DRIVER_CAPABILITIES=compute,utility"),
+        env=() if name == "attached" else ("NVIDIA_VISIBLE_DEVICES=0", "NVIDIA_DRIVER_CAPABILITIES=compute,utility"),
         hooks={stage: [_entry(machine, stage, config)] for stage in ("prestart", "poststop")},
         devices=devices,
         mounts=({"destination": "/log", "type": "bind", "source": machine.log_directory(name), "options": ["rbind"]},),

@@ -148,6 +148,25 @@ def lose_and_be_watched(guest: Guest) -> None:
     run("runc", "delete", "--force", "watched")
 
 
+def attach(guest: Guest) -> None:
+    """A container that has asked for nothing is given a GPU while it runs, and lives through all that others do."""
+    unit = scope_of(guest.start("attached"))
+    guest.note("attached", "started", unit=unit)
+    guest.note("attached", "attached", attach=guest.oci_gpu("attach", "attached", "--devices", "0"))
+    run("systemctl", "set-property", "--runtime", unit, "CPUWeight=77")
+    guest.note("attached", "property set")
+    reload()
+    guest.note("attached", "reloaded")
+    update("--cpu-share=512", "attached")
+    guest.note("attached", "updated by runc")
+    run("systemctl", "daemon-reexec")
+    guest.note("attached", "reexecuted", verify=guest.oci_gpu("verify", "attached", "--json"))
+    detach = guest.oci_gpu("detach", "attached", "--all")
+    reload()
+    guest.note("attached", "detached and reloaded", detach=detach)
+    run("runc", "delete", "--force", "attached")
+
+
 def await_so(is_so: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE
     while not is_so():
@@ -314,7 +333,7 @@ def main() -> None:
     guest = Guest(json.loads(Path(sys.argv[1]).read_text()))
     failure = ""
     try:
-        for act in (lay, before_a_reload, untold, lose_and_repair, lose_and_be_watched, keep, free, podman):
+        for act in (lay, before_a_reload, untold, lose_and_repair, lose_and_be_watched, attach, keep, free, podman):
             act(guest)
     except Exception as error:  # noqa: BLE001  it is raised again outside
         failure = f"{type(error).__name__}: {error}"

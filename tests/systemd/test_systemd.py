@@ -118,6 +118,18 @@ def test_the_watch_puts_back_what_a_reload_takes(booted, steps):
     print(f"without its GPU at {refused}", [each for each in booted.warnings() if each[0] == "watched"], lines)
 
 
+def test_what_was_attached_outlasts_reloads_and_updates(booted, steps):
+    attached = steps("attached")
+    absent = str(errno.ENOENT)
+    assert attached["attached"]["attach"]["status"] == 0, attached["attached"]["attach"]
+    assert attached["detached and reloaded"]["detach"]["status"] == 0, attached["detached and reloaded"]["detach"]
+    given = dict.fromkeys(("attached", "property set", "reloaded", "updated by runc", "reexecuted"), GRANTED)
+    assert seen(attached) == {"started": absent, **given, "detached and reloaded": absent}
+    assert findings(attached["reexecuted"]) == []
+    assert attached["attached"]["drop-ins"] == [attached["started"]["unit"]]
+    assert attached["detached and reloaded"]["drop-ins"] == []
+
+
 @pytest.mark.parametrize("container", ["told", "untold", "kept", "podman", "free"])
 def test_what_systemd_knows_of_it_takes_from_nobody(booted, steps, container):
     after = seen(steps(container))
