@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from types import CodeType
     from typing import Final
 
-# Modules that are imported together after the entry point: a container's end; what is asked of annotations; its request,
-# and the vendor's words; the grant, and what the runtime does with it; the kinds of edits, and its start; the vendor's
+# Modules that are imported together after the entry point: a container's end; its annotations; its request, and the
+# vendor's words; the grant, and what the runtime does with it; the kinds of edits, and its start; the vendor's
 # room; what the hook of a CDI specification adds; devices of other vendors; a choice by count, for one GPU and for
 # more; each version of the device cgroup; systemd's units; cleanup after other containers. Also modules that a start
 # may need after a wait, during which the package may have been upgraded; the file that the process holds open is
