@@ -78,6 +78,7 @@ APPLY: Allowed = {
 
 LIFECYCLE: Allowed = {
     "lifecycle/attach.py": {"_check_root": {"os.stat": "the root directory that the runtime's own state names"}},
+    "lifecycle/census.py": {"_namespaces": {"os.readlink": PROC}},
     "lifecycle/in_use.py": {
         "_has_open": {"os.listdir": PROC, "os.stat": PROC},
         "_namespaces": {"os.readlink": PROC},
