@@ -18,15 +18,26 @@ if TYPE_CHECKING:
 
 
 def of_host(config: Config) -> tuple[tuple[Listed, ...], str]:
-    """Return the devices of kinds that have no room of their own, and why there may be more that nobody could see."""
+    """Return the devices of other vendors than NVIDIA, and why there may be more that nobody could see.
+
+    Those that the kernel tells of go before what CDI specifications have of their kind.
+    """
+    found: list[Listed] = []
+    kinds = set()
+    for kind in vendors.SEEN:
+        inventory = vendors.seen(kind, config)
+        if inventory is not None:
+            kinds.add(kind)
+            found += everything.of_inventory(inventory, config)
     try:
-        return everything.listed(config, is_other), ""
+        found += everything.listed(config, lambda kind: is_other(kind) and kind not in kinds)
     except HookError as error:
-        return (), str(error)
+        return tuple(found), str(error)
+    return tuple(found), ""
 
 
 def is_other(kind: str) -> bool:
-    """Tell whether a kind is of a vendor whose devices only CDI specifications describe."""
+    """Tell whether a kind is of another vendor than NVIDIA."""
     return not qualified_name.kind_of(kind.partition("/")[0])
 
 
@@ -40,15 +51,22 @@ def to_json(listed: Listed) -> dict[str, object]:
         "names": list(listed.names),
         "nodes": list(listed.nodes),
         "file": listed.file,
+        "product": listed.product or None,
+        "memory": device.memory or None,
+        "numaNode": device.numa_node,
         "fault": device.fault or None,
     }
 
 
 def lines(listed: tuple[Listed, ...]) -> Iterator[tuple[str, ...]]:
-    """Yield the rows of a table of devices: name, other names, nodes or what is wrong."""
+    """Yield the rows of a table of devices: name, other names, nodes or what is wrong, and what the kernel says."""
     for each in listed:
         others = ", ".join(name for name in each.names if name != each.device.name)
-        yield each.device.label, others, each.device.fault or ", ".join(each.nodes)
+        device = each.device
+        memory = f"{device.memory / (1 << 30):g} GiB" if device.memory else ""
+        numa = f"NUMA {device.numa_node}" if device.numa_node is not None else ""
+        more = ", ".join(filter(None, (each.product, memory, numa)))
+        yield device.label, others, device.fault or ", ".join(each.nodes), more
 
 
 def native_part(made: Plan, described: ContainerEdits) -> Plan:

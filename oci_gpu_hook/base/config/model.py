@@ -35,6 +35,7 @@ class Config(Record):
     allocation_policy: str = "shared"
     allocation_indices: str = "names"
     allocation_exclude: tuple[str, ...] = ()
+    allocation_default_kind: str = ""
     allocation_longest_wait: int | None = None  # seconds
     cdi_spec_dirs: tuple[str, ...] = ("/etc/cdi", "/var/run/cdi", "/run/cdi")
     state_dir: str = "/run/oci-gpu-hook"
