@@ -54,7 +54,7 @@ def start(
             nodes = [(node.major, node.minor) for node in made.edits.device_nodes]
             warnings = transaction.carry_out(made, site, nodes, Starting(site), lambda: admission.confirm(planned))
         clock.lap("apply")
-    counts.started(config.state_dir, *clock.start_and_wait(waits=request.wait > 0))
+    counts.started(config.state_dir, clock.seconds(waits=request.wait > 0))
     for text in (*made.warnings, *warnings):
         log.tell(text, grave=text in made.unmet)
     if config.log_file:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from oci_gpu_hook.base.errors import HookError
-from oci_gpu_hook.devices import vendors
-from oci_gpu_hook.devices.cdi import everything
-from oci_gpu_hook.request import qualified_name
+from oci_gpu_hook.admin.metering.look import is_other
+from oci_gpu_hook.devices import listing, vendors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,27 +16,9 @@ if TYPE_CHECKING:
 
 
 def of_host(config: Config) -> tuple[tuple[Listed, ...], str]:
-    """Return the devices of other vendors than NVIDIA, and why there may be more that nobody could see.
-
-    Those that the kernel tells of go before what CDI specifications have of their kind.
-    """
-    found: list[Listed] = []
-    kinds = set()
-    for kind in vendors.SEEN:
-        inventory = vendors.seen(kind, config)
-        if inventory is not None:
-            kinds.add(kind)
-            found += everything.of_inventory(inventory, config)
-    try:
-        found += everything.listed(config, lambda kind: is_other(kind) and kind not in kinds)
-    except HookError as error:
-        return tuple(found), str(error)
-    return tuple(found), ""
-
-
-def is_other(kind: str) -> bool:
-    """Tell whether a kind is of another vendor than NVIDIA."""
-    return not qualified_name.kind_of(kind.partition("/")[0])
+    """Return the devices of other vendors than NVIDIA, and why there may be more that nobody could see."""
+    found, trouble = listing.of_host(config, is_other)
+    return found, str(trouble) if trouble else ""
 
 
 def to_json(listed: Listed) -> dict[str, object]:

@@ -135,3 +135,11 @@ def test_what_a_simulated_host_was_asked_to_be_outlasts_an_upgrade(tmp_path):
 def test_a_host_that_cannot_be_is_refused(tmp_path, settings):
     with pytest.raises(InvalidInput, match=r"partitions: 3 is no mode|platform: 'voodoo' is not known"):
         make(f"{tmp_path}/host", device_nodes=False, **settings)
+
+
+def test_top_shows_what_the_kernel_tells(host, capsys):
+    config = host("amd", "intel")
+    main(["--config", str(config), "top", "--once"])
+    shown = capsys.readouterr().out
+    assert "amd.com/gpu=0" in shown
+    assert "intel.com/gpu=0" in shown
