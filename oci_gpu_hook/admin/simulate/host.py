@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import platform
 
+from oci_gpu_hook.admin.simulate import kernel_log
 from oci_gpu_hook.admin.simulate.gpus import default_profiles, make_gpus
 from oci_gpu_hook.admin.simulate.layouts import DEFAULT_LAYOUT, LAYOUTS, layout_named
 from oci_gpu_hook.admin.simulate.model import DEFAULT_DRIVER_VERSION, NVIDIA, Settings, SimulatedHost
@@ -46,6 +47,7 @@ def make(  # noqa: PLR0913  the settings of a host, each with a default
     lost: Sequence[int] = (),
     platforms: Sequence[str] = (NVIDIA,),
     partitions: int = 1,
+    xids: Sequence[tuple[int, int]] = (),
 ) -> SimulatedHost:
     """Make a simulated host, or replace the one that is there.
 
@@ -54,6 +56,7 @@ def make(  # noqa: PLR0913  the settings of a host, each with a default
     GPU. minors: N of /dev/nvidiaN of each GPU, by default its index. device_nodes: False where nodes cannot be made.
     sick, lost: places on the bus of GPUs that the driver could not start, and of those that have fallen off the bus.
     platforms: of `PLATFORMS`; the host has `gpus` GPUs of each. partitions: of each GPU of AMD's.
+    xids: errors that the kernel's log gets, each as the place of a GPU and the number of the Xid.
     Raises InvalidInput for settings that make no host; SimulationError where this machine or the directory is unfit.
     """
     model = product_named(product)
@@ -92,12 +95,16 @@ def make(  # noqa: PLR0913  the settings of a host, each with a default
             sick=settings.sick,
             lost=settings.lost,
         )
+    for place, number in xids:
+        if not 0 <= place < gpus:
+            raise InvalidInput(f"Xid {number} of GPU {place}", f"the host has {gpus}", "count GPUs from 0")
     machine = platform.machine()
     if machine not in MACHINES:
         raise SimulationError("machine", f"{quoted(machine)} is not supported", f"use one of {', '.join(MACHINES)}")
     host = _host(_usable_path(directory), settings, placed, layout_named(layout, machine))
     try:
         replace(host, machine)
+        kernel_log.report(host, xids)
     except OSError as error:
         where = f" at {quoted(error.filename)}" if error.filename else ""
         remedy = "see that the directory is writable and has some megabytes free"
