@@ -150,6 +150,8 @@ class Admitted:
         """Raise DriverError, AllocationError or InvalidInput if the request cannot be granted; then nothing is held."""
         began = monotonic()
         request = self._request
+        if request.is_open:
+            request = self._settled(request)
         if not request.beside:
             return self._granted(request, began)
         try:  # always in this order, so that of two which wait each other out one gets on
@@ -158,6 +160,18 @@ class Admitted:
             self._withdraw()
             raise
         return first.replace(beside=tuple(others))
+
+    def _settled(self, request: Request) -> Request:
+        """Return the request with the kinds that it leaves open. Raises InvalidInput."""
+        from oci_gpu_hook.lifecycle import kinds
+
+        if self._restriction:  # whose GPUs are NVIDIA's
+            return request.replace(any_kind=False)
+        try:
+            return kinds.settled(request, self._config)
+        except HookError as error:
+            log.error("refused", reason=str(error))
+            raise
 
     def _granted(self, request: Request, began: float) -> Admission:
         """Grant what is asked for of one kind."""
@@ -226,6 +240,10 @@ def previewed(container: Container, request: Request, config: Config, clock: Clo
     from oci_gpu_hook.allocation import query
 
     parts = []
+    if request.is_open:
+        from oci_gpu_hook.lifecycle import kinds
+
+        request = kinds.settled(request, config)
     for each in (request, *request.beside):
         vendor = vendors.of(each.kind)
         snapshot = vendor.snapshot(each, config)
@@ -244,6 +262,10 @@ def readmitted(container: Container, request: Request, config: Config, uuids: It
     Raises DriverError if the host no longer has one of them.
     """
     wanted = tuple(uuids)
+    if request.is_open:
+        from oci_gpu_hook.lifecycle import kinds
+
+        request = kinds.settled_before(request, wanted)
     parts = [_readmitted(container, each, config, wanted) for each in (request, *request.beside)]
     return parts[0].replace(beside=tuple(parts[1:]))
 

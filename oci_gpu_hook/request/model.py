@@ -37,6 +37,8 @@ class Request(Record):
     beside: requests for other kinds of devices, one for each kind; these have nothing beside them.
     engine_serves: whether the names are from annotations that the engines of Kubernetes serve themselves, so that a
     name that is unknown here may be the engine's.
+    any_kind: whether the devices of another vendor do as well: a count without a kind, or one of several requests by
+    the variables of several vendors. `lifecycle.kinds` settles what the host has.
     """
 
     kind: str = DEFAULT_KIND
@@ -55,3 +57,9 @@ class Request(Record):
     warnings: tuple[str, ...] = ()
     beside: tuple[Request, ...] = ()
     engine_serves: bool = False
+    any_kind: bool = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it leaves open whose devices it means."""
+        return self.any_kind or True in [part.any_kind for part in self.beside]

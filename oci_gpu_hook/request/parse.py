@@ -80,6 +80,9 @@ def _requests(  # noqa: PLR0913, PLR0917
     """Return a request for each ask that is for something. Raises InvalidInput. kind: that is said, "" for none."""
     if asks and asks[0].kind in vendors.KINDS and config.allocation_indices == "count":
         asks = [by_count.from_indices(asks[0], settings), *asks[1:]]
+    asks = [_of_any_kind(ask, config) if ask.count_decides and not kind else ask for ask in asks]
+    if "count" in settings and len(asks) > 1 and all(ask.any_kind and ask.devices == ("all",) for ask in asks):
+        asks = _counted_together(asks, kind or config.allocation_default_kind)
     counts = next((ask for ask in asks if ask.kind == kind), asks[0] if asks else None)
     found = []
     for ask in asks:
@@ -91,9 +94,28 @@ def _requests(  # noqa: PLR0913, PLR0917
         if ask.kind in vendors.KINDS:
             options = vendors.of(ask.kind).options(ask, container, config, variables, warnings)
         found.append(
-            Request(**counted.__dict__, **options, kind=ask.kind, source=ask.source, engine_serves=ask.engine_serves)
+            Request(
+                **counted.__dict__,
+                **options,
+                kind=ask.kind,
+                source=ask.source,
+                engine_serves=ask.engine_serves,
+                any_kind=ask.any_kind,
+            )
         )
     return found
+
+
+def _of_any_kind(ask: Ask, config: Config) -> Ask:
+    """Return a count without a kind as one of the kind that the host counts, or of whichever it has."""
+    default = config.allocation_default_kind
+    return ask.replace(kind=default) if default else ask.replace(any_kind=True)
+
+
+def _counted_together(asks: Sequence[Ask], kind: str) -> list[Ask]:
+    """Return what `all` of several vendors is with a count: so many of one. kind: that is said, "" for none."""
+    said = [ask.replace(any_kind=False) for ask in asks if ask.kind == kind]
+    return said or [asks[0]]
 
 
 def _unannotated(

@@ -226,6 +226,7 @@ NO_LIMITS = {
     "admin/engines/files.py": {"LARGEST": "of engines' configuration, which administrators write"},
     "admin/install/executables.py": {"_LONGEST_SHEBANG": "the kernel's"},
     "admin/simulate/gpus.py": {"MOST_GPUS": "the driver's"},
+    "admin/simulate/other_vendors.py": {"MOST_PARTS": "the product's"},
     "allocation/json_members.py": {"_LONGEST": "the kernel's PATH_MAX"},
     "allocation/pid_namespaces.py": {"_MOST_ANCESTORS": "the kernel's"},
     "allocation/topology.py": {"MOST_PAIRS": "of what is computed"},

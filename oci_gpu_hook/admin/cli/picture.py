@@ -54,12 +54,12 @@ def show(inventory: Inventory, out: Console) -> None:
 
 
 def show_described(rows: Sequence[tuple[str, ...]], trouble: str, out: Console) -> None:
-    """Print the devices that CDI specifications describe: name, other names, nodes. trouble: of reading those."""
+    """Print the devices of other vendors: name, other names, nodes, what they are. trouble: of reading some."""
     from rich.text import Text
 
     if rows:
         table = new_table()
-        for title in ("CDI DEVICE", "ALSO", "NODES"):
+        for title in ("DEVICE", "ALSO", "NODES", "WHAT"):
             table.add_column(title, overflow="fold")
         for row in rows:
             table.add_row(*(Text(one_line(cell)) for cell in row))

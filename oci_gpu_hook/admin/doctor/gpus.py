@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from oci_gpu_hook.admin.doctor.model import ERROR, NOTE, OK, WARNING, Finding, Host
 from oci_gpu_hook.base.errors import quoted
-from oci_gpu_hook.devices import vendors
+from oci_gpu_hook.devices import pci, vendors
 from oci_gpu_hook.devices.model import is_sick
 from oci_gpu_hook.devices.nvidia import devices as of_nvidia
-from oci_gpu_hook.devices.nvidia import pci, procfs, refusals
+from oci_gpu_hook.devices.nvidia import procfs, refusals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from oci_gpu_hook.allocation import query
 from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.base.errors import DriverError, HookError, StateError, quoted
 from oci_gpu_hook.base.record import Record
-from oci_gpu_hook.devices.cdi import everything
+from oci_gpu_hook.devices import listing
 from oci_gpu_hook.devices.nvidia import devices as of_nvidia
 from oci_gpu_hook.devices.nvidia import snapshot
 from oci_gpu_hook.devices.nvidia.usage import Meter
@@ -80,11 +80,9 @@ class Lookout:
         if table is not None and not is_whole:
             troubles.append(_unreadable(self._of_root))
         devices = of_nvidia.of(inventory.gpus, self._config.allocation_exclude) if inventory else ()
-        try:
-            others = tuple([each.device for each in everything.listed(self._config, is_other)])
-        except HookError as error:
-            others = ()
-            troubles.append(error)
+        listed, trouble = listing.of_host(self._config, is_other)
+        others = tuple([each.device for each in listed])
+        troubles += [trouble] if trouble else []
         views = usage.view((*devices, *others), uses or {}, table.leases if table else (), self._census)
         return Look(
             views=views,
@@ -109,7 +107,7 @@ def product_of(device: Device) -> str:
 
 
 def is_other(kind: str) -> bool:
-    """Tell whether a kind is of a vendor whose devices only CDI specifications describe."""
+    """Tell whether a kind is of another vendor than NVIDIA."""
     return not qualified_name.kind_of(kind.partition("/")[0])
 
 

@@ -35,6 +35,7 @@ class Config(Record):
     allocation_policy: str = "shared"
     allocation_indices: str = "names"
     allocation_exclude: tuple[str, ...] = ()
+    allocation_default_kind: str = ""
     allocation_longest_wait: int | None = None  # seconds
     allocation_longest_hold: int | None = None  # seconds
     allocation_on_overrun: str = "report"

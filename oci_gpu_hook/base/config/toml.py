@@ -155,6 +155,19 @@ def _seconds_or_nothing(key: str, value: object) -> int | None:
     return seconds
 
 
+def _kind_or_nothing(key: str, value: object) -> str:
+    text = _text(key, value).strip()
+    vendor, slash, device_class = text.partition("/")
+    if text and not (slash and all(map(_is_of_kind, (vendor, device_class)))):
+        raise _wrong(key, value, 'vendor/class, such as "nvidia.com/gpu" or "amd.com/gpu", or ""')
+    return text
+
+
+def _is_of_kind(part: str) -> bool:
+    """Tell whether a text is a vendor or a class as CDI has them."""
+    return part[:1].isalpha() and part[-1:].isalnum() and part.isascii() and not set("/=, ").intersection(part)
+
+
 def _seconds(key: str, value: object) -> int:
     """Read a time of a second and more, in the same form."""
     seconds = duration.seconds(_text(key, value))
@@ -208,6 +221,7 @@ _SECTIONS: Final = {
         "policy": _key("allocation_policy", _one_of("shared", "exclusive")),
         "indices": _key("allocation_indices", _one_of("names", "count")),
         "exclude": _key("allocation_exclude", _devices),
+        "default-kind": _key("allocation_default_kind", _kind_or_nothing),
         "longest-wait": _key("allocation_longest_wait", _seconds_or_nothing),
         "longest-hold": _key("allocation_longest_hold", _seconds_or_nothing),
         "on-overrun": _key("allocation_on_overrun", _one_of("report", "detach")),
