@@ -52,6 +52,8 @@ def read(container: Container, config: Config) -> Reading:
     if asks and sources.container_declines(asks[0], container, config, variables, warnings):
         asks, container = [], container.replace(annotations=sources.without_devices(container.annotations))
     asks = asks or _unannotated(container, kind, config, variables, warnings)
+    if not asks and not beside:
+        asks = _share_alone(container, kind, config, variables, warnings)
     by_variables = bool(asks) and asks[0].source not in ("annotations", "mounts")
     settings = by_count.settings(container.annotations, variables if by_variables else {})
     if beside:
@@ -94,6 +96,18 @@ def _requests(  # noqa: PLR0913, PLR0917
             Request(**counted.__dict__, **options, kind=ask.kind, source=ask.source, engine_serves=ask.engine_serves)
         )
     return found
+
+
+def _share_alone(
+    container: Container, kind: str, config: Config, variables: Mapping[str, str], warnings: list[str]
+) -> list[Ask]:
+    """Return what a container asks for that says only how much of a device it needs. kind: the one that is said."""
+    found = by_count.settings(container.annotations, variables)
+    if found.keys().isdisjoint(by_count.SHARE):
+        return []
+    from oci_gpu_hook.request import share_alone
+
+    return share_alone.asks(container, kind, config, variables, warnings)
 
 
 def _unannotated(

@@ -12,7 +12,8 @@ import time
 
 from oci_gpu_hook.admin.cli import described
 from oci_gpu_hook.admin.cli.console import console
-from oci_gpu_hook.allocation import conflict, query, release
+from oci_gpu_hook.allocation import conflict, query, release, shares
+from oci_gpu_hook.allocation.messages import amounts
 from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.base.errors import AllocationError, HookError, InvalidInput, one_line, quoted
 from oci_gpu_hook.base.record import Record
@@ -47,6 +48,7 @@ class Row(Record):
     holder: str = ""
     since: str = ""
     exclusive: bool = False
+    share: str = ""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -88,9 +90,17 @@ def to_json(table: LeaseTable) -> list[dict[str, object]]:
             "pid": lease.holder.pid,
             "since": lease.since,
             **({"pod": lease.pod} if lease.pod else {}),
+            **({"shares": shares} if (shares := _shares(lease)) else {}),
         }
         for lease in table.leases
     ]
+
+
+def _shares(lease: Lease) -> dict[str, dict[str, int]]:
+    """Return what a container has of those devices of which it has a part."""
+    return {
+        device.uuid: {"memory": device.memory, "cores": device.cores} for device in lease.devices if device.is_share
+    }
 
 
 def rows(table: LeaseTable, gpus: Iterable[Gpu], others: Iterable[Device] = ()) -> Iterator[Row]:
@@ -105,7 +115,7 @@ def rows(table: LeaseTable, gpus: Iterable[Gpu], others: Iterable[Device] = ()) 
         holders = conflict.holders(device, table.leases)
         shown |= {leased for lease in holders for leased in lease.devices if _is_of(leased, device)}
         product = "lost by the driver" if device.fault else _product(device)
-        yield from _lines(device.name, product, _memory(device), holders)
+        yield from _lines(device.name, product, _memory(device), holders, device)
     for device in others:
         holders = conflict.holders(device, table.leases)
         shown |= {leased for lease in holders for leased in lease.devices if _is_of(leased, device)}
@@ -116,7 +126,17 @@ def rows(table: LeaseTable, gpus: Iterable[Gpu], others: Iterable[Device] = ()) 
                 yield from _lines(leased.uuid, "not on this host now", "", [lease])
 
 
-def _lines(device: str, product: str, memory: str, holders: list[Lease]) -> Iterator[Row]:
+def left(table: LeaseTable, devices: Iterable[Device]) -> Iterator[str]:
+    """Yield a line for each device of which containers have shares: what they have, and what is left."""
+    for device in devices:
+        memory, cores, count = shares.reserved(device, table.leases)
+        if count:
+            rest = shares.left(device, table.leases)
+            what = f"{count} share{'s' * (count != 1)}: {amounts(memory, cores)}"
+            yield f"{device.label}: {what}; {amounts(max(rest.memory, 0), max(rest.cores, 0))} left for others"
+
+
+def _lines(device: str, product: str, memory: str, holders: list[Lease], of: Device | None = None) -> Iterator[Row]:
     if not holders:
         yield Row(device=device, product=product, memory=memory)
     for lease in holders:
@@ -127,6 +147,7 @@ def _lines(device: str, product: str, memory: str, holders: list[Lease]) -> Iter
             holder=lease.name,
             since=lease.since,
             exclusive=lease.exclusive,
+            share=_share(lease, of),
         )
         device = product = memory = ""
 
@@ -134,6 +155,11 @@ def _lines(device: str, product: str, memory: str, holders: list[Lease]) -> Iter
 def _is_of(leased: LeasedDevice, device: Device) -> bool:
     """Tell whether a lease belongs on a device's line; the device may be a part of the leased one."""
     return leased.part == device.uuid if leased.part else leased.whole == (device.whole or device.uuid)
+
+
+def _share(lease: Lease, of: Device | None) -> str:
+    found = [leased for leased in lease.devices if leased.is_share and of and conflict.is_of(leased, of)]
+    return ", ".join(amounts(leased.memory, leased.cores).replace(" of the cores", "") for leased in found)
 
 
 def _product(device: Device) -> str:
@@ -166,7 +192,11 @@ def _picture(config: Config) -> Group:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     for heading, options in _COLUMNS.items():
         table.add_column(heading, **options)  # type: ignore[arg-type]
-    for row in rows(found, gpus, [each.device for each in others]):
+    lines = list(rows(found, gpus, [each.device for each in others]))
+    parts = any(row.share for row in lines)
+    if parts:
+        table.add_column("PART", no_wrap=True)
+    for row in lines:
         table.add_row(
             Text(one_line(row.device)),
             Text(one_line(row.product)),
@@ -174,7 +204,9 @@ def _picture(config: Config) -> Group:
             Text(one_line(row.holder), style="bold") if row.holder else Text("free", style="green"),
             _age(row.since),
             ("yes" if row.exclusive else "no") if row.holder else "",
+            *([row.share] if parts else []),
         )
+    notes += left(found, of_nvidia.everything(of_nvidia.of(gpus, reserve=config.sharing_reserve)))
     for place, waiter in enumerate(found.queue, 1):
         wanted = waiter.request.count or ", ".join(waiter.request.devices)
         notes.append(one_line(f"waiting, {place}: {waiter.container} for {wanted}, {_age(waiter.since)}"))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import tomllib  # noqa: TID253
 from difflib import get_close_matches
 
-from oci_gpu_hook.base import duration
+from oci_gpu_hook.base import amounts, duration
 from oci_gpu_hook.base.config.model import DRIVER_CAPABILITIES, Config
 from oci_gpu_hook.base.errors import ConfigError, one_line, quoted
 from oci_gpu_hook.base.record import Record
@@ -155,6 +155,14 @@ def _seconds_or_nothing(key: str, value: object) -> int | None:
     return seconds
 
 
+def _size(key: str, value: object) -> int:
+    """Read an amount of memory in the form of OCI_GPU_MEMORY."""
+    found = amounts.size(_text(key, value))
+    if found is None:
+        raise _wrong(key, value, amounts.FORM.replace("40GiB", "1GiB"))
+    return found
+
+
 def _one_of(*choices: str) -> Callable[[str, object], str]:
     def read(key: str, value: object) -> str:
         if value not in choices:
@@ -201,6 +209,10 @@ _SECTIONS: Final = {
         "indices": _key("allocation_indices", _one_of("names", "count")),
         "exclude": _key("allocation_exclude", _devices),
         "longest-wait": _key("allocation_longest_wait", _seconds_or_nothing),
+        "placement": _key("allocation_placement", _one_of("pack", "spread")),
+    },
+    "sharing": {
+        "reserve": _key("sharing_reserve", _size),
     },
     "cdi": {"spec-dirs": _key("cdi_spec_dirs", _paths)},
     "state": {"dir": _key("state_dir", _path)},

@@ -38,7 +38,7 @@ of_nodes = device_nodes.devices_of
 
 def devices(inventory: RequestInventory, config: Config) -> tuple[Device, ...]:
     """Return the GPUs, each followed by its MIG devices."""
-    return of_nvidia.of(inventory.gpus, config.allocation_exclude)
+    return of_nvidia.of(inventory.gpus, config.allocation_exclude, config.sharing_reserve)
 
 
 def served(
