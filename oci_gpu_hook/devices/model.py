@@ -66,6 +66,19 @@ class Terms(Record):
     partitioned: str
 
 
+class Limiter(Record):
+    """A daemon of the driver that holds the programs of a container to its parts of devices.
+
+    program: its host path. environment: what it needs. commands: that set the limits, one a line.
+    pipe: where containers look for its pipe directory.
+    """
+
+    program: str
+    environment: tuple[tuple[str, str], ...]
+    commands: tuple[str, ...]
+    pipe: str
+
+
 class Contribution(Record):
     """What a container gets with the devices of one vendor: CDI's edits, and edits that CDI does not have.
 

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 DRIVER: Final = "driver"
 UNKNOWN: Final = "unknown"
 GPU: Final = "gpu"
+LIMITS: Final = "limits"
+PIPE: Final = "/tmp/nvidia-mps"  # noqa: S108  where CUDA looks for its daemon
 ACCESS: Final = "access"  # nothing was lost: the nodes belong to a group that the container's process is not in
 
 
@@ -75,7 +77,8 @@ def _look(entry: Entry, config: Config) -> tuple[Finding, ...]:
 def lost(entry: Entry, process: Process, rootfs: Rootfs, config: Config) -> tuple[Finding, ...]:
     """Inspect a container and return what it has lost. Raises HookError, OSError."""
     running = vendors.of(DEFAULT_KIND).running_driver(config) if entry.driver else ""
-    return (*_driver(entry, running), *_gone(entry, config), *status.look(entry, process, rootfs, config))
+    found = (*_driver(entry, running), *_gone(entry, config), *status.look(entry, process, rootfs, config))
+    return (*found, *_unlimited(entry)) if any(entry.share) else found
 
 
 def check_alive(entry: Entry) -> None:
@@ -138,6 +141,17 @@ def _gone(entry: Entry, config: Config) -> Iterator[Finding]:
             name = "GPU" if kind in vendors.KINDS else "device"
             remedy = f"restart the container: with another {name}, or when this one works again (dmesg tells of it)"
             yield Finding(kind=GPU, what=f"{name} {quoted(uuid)}", why=why, remedy=remedy, repairable=False)
+
+
+def _unlimited(entry: Entry) -> Iterator[Finding]:
+    """Yield a finding if the daemon that held the container to its parts of GPUs has ended."""
+    from oci_gpu_hook.apply.mps import ending, place
+
+    name = place.name_of(entry.pid)
+    if PIPE in entry.mounts and not ending.is_alive(name):
+        what = f"the MPS daemon of container {quoted(entry.id)}"
+        why = "has ended, without which its programs cannot use a GPU"
+        yield Finding(kind=LIMITS, what=what, why=why, remedy="restart the container", repairable=False)
 
 
 def _driver(entry: Entry, running: str) -> Iterator[Finding]:

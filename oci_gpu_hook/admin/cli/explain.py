@@ -13,6 +13,7 @@ from oci_gpu_hook.base.errors import quoted
 from oci_gpu_hook.devices.nvidia.capabilities import DISPLAY, GRAPHICS
 from oci_gpu_hook.devices.nvidia.device_nodes import MIG_NODES
 from oci_gpu_hook.devices.nvidia.devices import gpu_of
+from oci_gpu_hook.devices.nvidia.mps import DEFAULT
 from oci_gpu_hook.request.model import ANNOTATION_PREFIX
 from oci_gpu_hook.request.nvidia.cdi_names import FEATURE_CLASSES
 from oci_gpu_hook.request.nvidia.names import MOUNT_ROOT
@@ -97,6 +98,8 @@ def mounts(made: Plan, inventory: Inventory) -> dict[str, list[str]]:
             reason = _reason(capabilities[mount.host_path], wanted)
         elif mount.container_path.startswith("/proc/"):
             reason = "granted GPUs"
+        elif made.request.is_share and mount.container_path == DEFAULT:
+            reason = "the MPS daemon of its own, for its part"
         else:
             reason = "graphics"  # the application profile that shows EGL only the granted GPUs
         found.setdefault(reason, []).append(mount.container_path)

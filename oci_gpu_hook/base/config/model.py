@@ -37,6 +37,7 @@ class Config(Record):
     allocation_exclude: tuple[str, ...] = ()
     allocation_longest_wait: int | None = None  # seconds
     allocation_placement: str = "pack"
+    sharing_enforce: str = "mps"
     sharing_reserve: int = 1 << 30  # bytes of each device
     cdi_spec_dirs: tuple[str, ...] = ("/etc/cdi", "/var/run/cdi", "/run/cdi")
     state_dir: str = "/run/oci-gpu-hook"

@@ -212,6 +212,7 @@ _SECTIONS: Final = {
         "placement": _key("allocation_placement", _one_of("pack", "spread")),
     },
     "sharing": {
+        "enforce": _key("sharing_enforce", _one_of("mps", "none")),
         "reserve": _key("sharing_reserve", _size),
     },
     "cdi": {"spec-dirs": _key("cdi_spec_dirs", _paths)},

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.base.errors import InvalidInput
-    from oci_gpu_hook.devices.model import Device
+    from oci_gpu_hook.devices.model import Device, Limiter
     from oci_gpu_hook.devices.nvidia.model import RequestInventory
     from oci_gpu_hook.devices.vendor import Request
 
@@ -107,6 +107,13 @@ def made_node(path: str, config: Config) -> tuple[int, int] | None:
         return None
     major = procfs.device_major(read_text(f"{config.proc_root}/devices") or "", device_nodes.IMEX_DRIVER)
     return (major, int(channel)) if major else None
+
+
+def limiter(request: Request, inventory: RequestInventory, devices: Sequence[Device]) -> Limiter:
+    """Return the MPS daemon for these GPUs. Raises InvalidInput, DriverError."""
+    from oci_gpu_hook.devices.nvidia import mps_limits
+
+    return mps_limits.limiter(request, inventory, devices)
 
 
 def to_json(device: Device) -> dict[str, object]:

@@ -79,7 +79,8 @@ def attempt(wish, container, config):
 
 def test_never_too_much_and_none_lost(config, world):
     dice = random.Random(20251128)
-    model, pids, granted, refused = Model(), {}, 0, 0
+    pids: dict[str, int] = {}
+    model, granted, refused = Model(), 0, 0
     for step in range(STEPS):
         act = dice.random()
         if act < 0.002:
