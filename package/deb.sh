@@ -26,9 +26,6 @@ rm -rf "$stage$home"/bin "$stage$home"/*.dist-info
 lay 644 "$("$python" -c 'import pynvml; print(pynvml.__file__)')" $home/pynvml.py
 
 lay 755 package/debian/oci-gpu /usr/bin/oci-gpu
-"$python" -c 'import json; from oci_gpu_hook.admin.engines import hooks_d
-print(json.dumps(hooks_d.document("/usr/libexec/oci-gpu-hook/oci-gpu-hook"), indent=2))' |
-    lay_text /usr/share/containers/oci/hooks.d/oci-gpu-hook.json
 for unit in oci-gpu-hook-prewarm.service oci-gpu-hook-cdi.service oci-gpu-hook-cdi.path; do
     lay 644 package/$unit /usr/lib/systemd/system/$unit
 done
@@ -48,7 +45,7 @@ $oci_gpu fish | lay_text /usr/share/fish/vendor_completions.d/oci-gpu.fish
 lay 644 package/debian/lintian-overrides /usr/share/lintian/overrides/oci-gpu-hook
 lay 644 package/debian/copyright $documents/copyright
 lay_zipped $documents/changelog <CHANGELOG.md
-for document in README.md SECURITY.md docs/*.md docs/decisions/*.md; do
+for document in README.md SECURITY.md docs/*.md docs/*.svg docs/decisions/*.md; do
     lay 644 "$document" "$documents/$document"
 done
 for schema in schemas/*.json; do
@@ -60,7 +57,7 @@ mkdir "$stage/DEBIAN"
 (cd "$stage" && find . -path ./DEBIAN -prune -o -type f -printf '%P\0' | sort -z | xargs -0 md5sum) >"$stage/DEBIAN/md5sums"
 sed "s/@VERSION@/$version/; s/@ARCHITECTURE@/$architecture/" package/debian/control >"$stage/DEBIAN/control"
 echo "Installed-Size: $(du -ks --exclude=DEBIAN "$stage" | cut -f1)" >>"$stage/DEBIAN/control"
-for script in postinst prerm postrm; do
+for script in preinst postinst prerm postrm; do
     install -m 755 "package/debian/$script" "$stage/DEBIAN/$script"
 done
 install -m 644 package/debian/triggers "$stage/DEBIAN/triggers"

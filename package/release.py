@@ -157,7 +157,7 @@ def check_metadata(data: bytes, version: str) -> None:
 def check_wheel(wheel: Path, venv: Path, version: str) -> None:
     """Install the wheel where nothing else is, and ask what it installed."""
     names = zipfile.ZipFile(wheel).namelist()
-    for name in ("oci_gpu_hook/py.typed", "oci_gpu_hook/front.elf"):
+    for name in ("oci_gpu_hook/py.typed", "oci_gpu_hook/admin/install/front.elf"):
         if name not in names:
             raise Fault(f"{wheel.name} has no {name}")
     run(sys.executable, "-m", "venv", str(venv))

@@ -122,6 +122,8 @@ class Claim(Record):
 class Busy(AllocationError):
     """The devices exist, but others hold them, so waiting can help."""
 
+    code = "busy"
+
 
 def leased(device: Device, request: Request) -> LeasedDevice:
     """Return a device that is granted to a request in the form of a lease."""

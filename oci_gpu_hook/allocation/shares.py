@@ -6,7 +6,7 @@ without limits, which has the whole device beside others, takes nothing of that;
 
 from __future__ import annotations
 
-from oci_gpu_hook.allocation.conflict import holders, is_of
+from oci_gpu_hook.allocation.conflict import is_of
 from oci_gpu_hook.base.record import Record
 
 TYPE_CHECKING = False
@@ -62,10 +62,3 @@ def load(device: Device, request: Request, held: Sequence[Lease]) -> tuple[int, 
     if device.shareable > 0:
         rest += (found.memory - request.memory_limit) * _PARTS // device.shareable
     return found.others, -rest if request.spread else rest
-
-
-def reserved(device: Device, held: Iterable[Lease]) -> tuple[int, int, int]:
-    """Return the memory and the cores of a device that shares have, and how many shares these are."""
-    parts = [leased for lease in holders(device, held) for leased in lease.devices if is_of(leased, device)]
-    shares = [leased for leased in parts if leased.is_share]
-    return sum(share.memory for share in shares), sum(share.cores for share in shares), len(shares)

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import time
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+_MAY_WAIT: Final = ("inventory", "allocation")  # for a driver, and for GPUs that others hold
+
 
 class Clock:
     """The milliseconds that each step took, in the order of the steps."""
@@ -18,6 +24,14 @@ class Clock:
         now = time.perf_counter()
         self.laps.append((step, (now - self._last) * 1000))
         self._last = now
+
+    def start_and_wait(self, *, waits: bool) -> tuple[float, float | None]:
+        """Return the seconds of all steps, and those in which a container that is ready to wait may have waited."""
+        total = sum(duration for _, duration in self.laps) / 1000
+        if not waits:
+            return total, None
+        waited = sum(duration for step, duration in self.laps if step in _MAY_WAIT) / 1000
+        return total - waited, waited
 
     def milliseconds(self) -> dict[str, str]:
         """Return the times in the log's form, e.g. {"plan": "0.412"}."""

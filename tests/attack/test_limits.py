@@ -654,6 +654,16 @@ WORST = {
         """,
         "read",
     ),
+    "counts": (
+        ("COUNTS",),
+        """
+        from oci_gpu_hook.base import counts
+        written("counts.json", parsed(b"{", b'"a": 1,', b"}", limits.COUNTS))
+        os.chmod(directory, 0o700)
+        read = lambda: counts.add(directory, {"b": 1}) or str(counts.read(directory))
+        """,
+        "'b': 1",
+    ),
     "a text of the driver": (
         ("PROC_FILE",),
         """
@@ -711,6 +721,7 @@ OTHERS = {
     "LOOK_SECONDS": "test_hanging.py",
     "JOURNAL_LOCK_SECONDS": "tests/unit/apply/test_cleanup.py",
     "LEASES_LOCK_SECONDS": "tests/unit/allocation/test_record_files.py",
+    "COUNTS_LOCK_SECONDS": "tests/unit/base/test_counts.py",
     "NVML_SECONDS": "tests/unit/devices/nvidia/test_nvml.py",
     "HOST_LOG_MESSAGE": "of what is said, which is cut",
     "RUNTIME_SECONDS": "tests/runtime/test_runtime_update.py",

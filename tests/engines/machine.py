@@ -32,7 +32,7 @@ class EngineMachine:
         self.simulated = simulated
         self.daemons: list[subprocess.Popen] = []
         self.host = host or Host(work.parent, "v1-only")
-        for name in ("etc", "usr"):
+        for name in ("etc", "usr", "var/lib"):
             self.overlay(name)
         self.host.call("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run")
         self.write("/etc/oci-gpu-hook/config.toml", simulated.config.read_text())
@@ -41,7 +41,7 @@ class EngineMachine:
 
     def overlay(self, name: str) -> None:
         """Let a directory at the root be changed."""
-        layers = self.work / f"layers-{name}"
+        layers = self.work / f"layers-{name.replace('/', '-')}"
         layers.mkdir()
         self.host.call("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", layers)
         self.host.call("mkdir", layers / "upper", layers / "work")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 pytestmark = pytest.mark.root
 
 ROOT = Path(__file__).parents[2]
+STAYS = ("usr/share/info", "usr/share/containers")  # directories that `oci-gpu install` has made
 
 
 @pytest.fixture(scope="module")
@@ -62,9 +64,9 @@ def test_the_doctor_finds_the_package_in_order(installed):
     assert "error" not in executables
 
 
-def test_podman_and_cri_o_find_the_hook_as_install_would_lay_it(installed):
-    done = installed.run("oci-gpu", "install", "podman", "--hooks-directory", "/usr/share/containers/oci/hooks.d")
-    assert "Nothing to change" in done.stdout
+def test_no_engine_is_changed_by_the_package_itself(installed, before):
+    added = installed.tree() - before
+    assert not [path for path in added if "hooks.d" in path or path.startswith(("etc/docker", "etc/containers"))]
 
 
 def test_the_files_are_as_packaged(installed):
@@ -97,11 +99,40 @@ def test_an_upgrade_keeps_it_running(installed):
     test_the_hook_runs_without_anything_of_the_environment(installed)
 
 
+def test_an_upgrade_from_0_1_0_keeps_podman_served(installed):
+    """That version had the hook's file for Podman and CRI-O among its own, and dpkg removes what a package lost."""
+    file = installed.root / "usr/share/containers/oci/hooks.d/oci-gpu-hook.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("{}")
+    listed = installed.root / "var/lib/dpkg/info/oci-gpu-hook.list"
+    with listed.open("a") as names:
+        names.write("/usr/share/containers/oci/hooks.d/oci-gpu-hook.json\n")
+    installed.run("dpkg", "--install", "/tmp/package.deb")
+    assert json.loads(file.read_text())["hook"]["path"] == "/usr/libexec/oci-gpu-hook/oci-gpu-hook"
+
+
+def test_removal_with_a_running_container_leaves_what_it_needs(installed):
+    libexec = installed.root / "usr/libexec/oci-gpu-hook"
+    runs = ["/usr/sbin/chroot", str(installed.root), "/bin/sh", "-c", "echo runs; read _"]
+    command = [*runs, "conmon", "-r", "/usr/libexec/oci-gpu-hook/oci-gpu-runtime"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as container:
+        assert container.stdout
+        container.stdout.readline()
+        done = installed.run("dpkg", "--remove", "oci-gpu-hook")
+        assert f"still need them: process {container.pid} " in done.stderr
+        assert not (installed.root / "usr/lib/oci-gpu-hook").exists()
+        assert "runc version" in installed.run("/usr/libexec/oci-gpu-hook/oci-gpu-runtime", "--version").stdout
+        installed.run("/usr/libexec/oci-gpu-hook/oci-gpu-runtime", "delete", "--force", "nothing")
+        container.communicate()
+    installed.run("dpkg", "--install", "/tmp/package.deb")
+    assert (libexec / "oci-gpu-hook").exists()
+
+
 def test_removal_leaves_nothing(installed, before):
     (installed.root / "etc/docker").mkdir()
     installed.run("oci-gpu", "install", "docker", "--file", "/etc/docker/daemon.json")
     installed.run("dpkg", "--purge", "oci-gpu-hook")
     assert not (installed.root / "etc/docker/daemon.json").exists()
-    left = {path for path in installed.tree() - before if not path.startswith(("etc/docker", "usr/share/info"))}
+    left = {path for path in installed.tree() - before if not path.startswith(("etc/docker", *STAYS))}
     assert {path for path in left if "oci" in path or "gpu" in path or "nvidia" in path} == set()
     assert before - installed.tree() == set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -76,6 +77,16 @@ def test_the_wheel_has_the_package_and_nothing_else(wheel):
     if shutil.which("cc"):
         assert "oci_gpu_hook/admin/install/front.elf" in names
         assert wheel.name.endswith(f"linux_{os.uname().machine}.whl")
+
+
+@pytest.mark.skipif(not shutil.which("cc"), reason="no compiler: no release is built on such a machine")
+def test_it_is_what_a_release_has(wheel, tmp_path):
+    spec = importlib.util.spec_from_file_location("release", ROOT / "package/release.py")
+    assert spec
+    assert spec.loader
+    release = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(release)
+    release.check_wheel(wheel, tmp_path / "venv", release.read_version())
 
 
 def test_what_is_installed_from_it_starts(wheel, tmp_path):

@@ -27,6 +27,7 @@ APPLY: Allowed = {
         "_sweep": {"os.listdir": STATE},
     },
     "apply/device_access/cgroup.py": {"_open_if_holding": {"os.open": CGROUP}},
+    "apply/journal/ending.py": {"write": {"os.open": STATE, "os.stat": STATE}},
     "apply/journal/journal.py": {
         "_is_dead": {"os.open": STATE},
         "dead": {"os.listdir": STATE},
@@ -97,6 +98,7 @@ APPLY: Allowed = {
 
 LIFECYCLE: Allowed = {
     "lifecycle/attach.py": {"_check_root": {"os.stat": "the root directory that the runtime's own state names"}},
+    "lifecycle/census.py": {"_namespaces": {"os.readlink": PROC}},
     "lifecycle/in_use.py": {
         "_has_open": {"os.listdir": PROC, "os.stat": PROC},
         "_namespaces": {"os.readlink": PROC},

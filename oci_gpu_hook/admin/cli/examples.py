@@ -35,6 +35,15 @@ EXAMPLES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
         ("oci-gpu leases --watch", "redrawn every second"),
         ("oci-gpu leases release 3f2a", "drop the lease of a container that is gone"),
     ),
+    "top": (
+        ("oci-gpu top", "what each GPU is used for, and by whom, every second"),
+        ("oci-gpu top --once --json", "the same once, for scripts"),
+    ),
+    "metrics": (
+        ("oci-gpu metrics", "all metrics, as Prometheus reads them"),
+        ("oci-gpu metrics --output /var/lib/prometheus/node-exporter/oci-gpu.prom", "for node_exporter"),
+        ("oci-gpu metrics --listen 9835", "for a Prometheus on this host"),
+    ),
     "verify": (
         ("oci-gpu verify", "all running containers"),
         ("oci-gpu verify 3f2a", "one, by the start of its id"),
@@ -65,7 +74,10 @@ EXAMPLES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
         ("oci-gpu install docker --swarm", "have Docker Swarm hand out this node's GPUs"),
         ("oci-gpu install slurm", "serve srun --container"),
     ),
-    "uninstall": (("oci-gpu uninstall docker", "put daemon.json back as it was"),),
+    "uninstall": (
+        ("oci-gpu uninstall docker", "put daemon.json back as it was"),
+        ("oci-gpu uninstall --all", "out of every engine, with the executables"),
+    ),
     "hook-path": (
         ("oci-gpu hook-path", "after each upgrade of the package or of Python"),
         ("oci-gpu hook-path --runtime", "the runtime for Docker and containerd"),

@@ -7,12 +7,14 @@ from __future__ import annotations
 import os
 import sys
 
-from oci_gpu_hook.admin.engines import docker_swarm, files, known, mesos, slurm
-from oci_gpu_hook.admin.engines.model import BACKUP_SUFFIX, Steps, Target
+from oci_gpu_hook.admin.engines import docker_swarm, files, installations, known, mesos, slurm
+from oci_gpu_hook.admin.engines.model import BACKUP_SUFFIX, Change, Steps, Target
 from oci_gpu_hook.admin.install import executables
 from oci_gpu_hook.admin.install.programs import find_real_runtime
 from oci_gpu_hook.admin.install.trusted_files import check_owners, make_directory
-from oci_gpu_hook.base.errors import HookError
+from oci_gpu_hook.base.config import load as configs
+from oci_gpu_hook.base.config.load import DEFAULT_PATH
+from oci_gpu_hook.base.errors import HookError, quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,10 +22,13 @@ if TYPE_CHECKING:
     from typing import Final
 
 SUMMARY: Final = "teach a container engine to give containers their GPUs"
+# The other engines are given the configuration's path: in the hook's arguments, or in a stub of their own.
+_WITHOUT_CONFIG: Final = ("docker", "containerd", "slurm")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Describe the options."""
+    parser.add_argument("engine", choices=known.NAMES)
     add_common_arguments(parser)
     parser.add_argument("--default", action="store_true", help="make oci-gpu the default runtime (docker only)")
     parser.add_argument("--runtime", action="store_true", help="make oci-gpu-runtime Podman's runtime (podman only)")
@@ -41,7 +46,6 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def add_common_arguments(parser: ArgumentParser) -> None:
     """Describe the options that uninstall has too."""
-    parser.add_argument("engine", choices=known.NAMES)
     parser.add_argument("--dry-run", action="store_true", help="show what would change, as a diff, and change nothing")
     parser.add_argument("--root", metavar="DIR", default="/", help="of an image that is being built (default: /)")
     parser.add_argument("--file", metavar="FILE", default="", help="the engine's configuration file, if not the usual")
@@ -63,9 +67,11 @@ def run(options: Namespace) -> int:
         raise HookError("--also-as", f"is for docker, not {options.engine}", remedy)
     if options.swarm and options.engine != "docker":
         raise HookError("--swarm", f"is for docker, not {options.engine}", "leave it out")
-    target = target_of(options)
+    check_config(options)
+    target = installations.informed(target_of(options), options.engine)
     steps = known.module(options.engine).install(target)
-    files.check(steps.changes)
+    record = installations.added(target, options.engine)
+    files.check([*steps.changes, *([record] if record else [])])
     warnings = [*steps.warnings]
     if options.engine == "mesos":
         front, helper = mesos.front_of(target)
@@ -81,8 +87,18 @@ def run(options: Namespace) -> int:
     elif not os.access(target.path(target.hook), os.X_OK):
         where = f" in {options.root}" if options.root != "/" else ""
         warnings.append(f"{target.hook} is not installed yet{where}; `oci-gpu hook-path` there installs it")
-    carry_out(Steps(changes=steps.changes, notes=steps.notes, warnings=tuple(warnings)), dry_run=options.dry_run)
+    carry_out(steps.replace(warnings=tuple(warnings)), record, dry_run=options.dry_run)
     return 0
+
+
+def check_config(options: Namespace) -> None:
+    """Raise HookError for a configuration that the engine would not have containers started with."""
+    if options.config == DEFAULT_PATH:
+        return
+    if options.engine in _WITHOUT_CONFIG:
+        why = f"cannot be used with {options.engine}, which calls the executables without options"
+        raise HookError(f"--config {quoted(options.config)}", why, f"make the file {DEFAULT_PATH}")
+    configs.load(options.config)
 
 
 def target_of(options: Namespace) -> Target:
@@ -97,28 +113,29 @@ def target_of(options: Namespace) -> Target:
         hook=f"{directory}/oci-gpu-hook",
         runtime=f"{directory}/oci-gpu-runtime" if has_runtime else "",
         file=options.file if in_image or not options.file else os.path.abspath(options.file),
-        hooks_directory=options.hooks_directory,
+        hooks_directory=os.path.abspath(options.hooks_directory) if options.hooks_directory else "",
         default=getattr(options, "default", False),
         also_as=getattr(options, "also_as", ""),
         swarm=getattr(options, "swarm", ""),
         as_runtime=getattr(options, "runtime", False),
         real_runtime=real_runtime,
         launcher_directory=options.launcher_dir,
-        output=options.output,
-        config=options.config,
+        output=os.path.abspath(options.output) if options.output and not in_image else options.output,
+        config=options.config if options.config == DEFAULT_PATH else os.path.abspath(options.config),
     )
 
 
-def carry_out(steps: Steps, *, dry_run: bool) -> None:
-    """Make the changes and say what was done and what is left to do, or show them."""
+def carry_out(steps: Steps, record: Change | None, *, dry_run: bool) -> None:
+    """Make the changes and say what was done and what is left to do, or show them. record: that of installations."""
     for warning in steps.warnings:
         print(f"oci-gpu: warning: {warning}", file=sys.stderr)
+    if not dry_run:
+        files.apply([*steps.changes, *([record] if record else [])])
     if not steps.changes:
         print("Nothing to change.")
     elif dry_run:
         print(files.diff(steps.changes), end="")
     else:
-        files.apply(steps.changes)
         for change in steps.changes:
             done = "removed" if change.after is None else "made" if change.before is None else "changed"
             kept = f" (before: {change.path}{BACKUP_SUFFIX})" if change.backup and change.before is not None else ""

@@ -20,6 +20,8 @@ COMMANDS: Final = (
     "request",
     "plan",
     "leases",
+    "top",
+    "metrics",
     "verify",
     "repair",
     "attach",

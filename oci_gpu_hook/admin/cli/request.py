@@ -41,7 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the request. Raises HookError if it cannot be served as written."""
-    reading = parse.read(bundle.read(options.bundle), configs.load(options.config))
+    config = configs.load(options.config)
+    reading = parse.read(bundle.read(options.bundle), config)
     if options.json:
         import json
 

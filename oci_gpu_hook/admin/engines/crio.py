@@ -25,8 +25,8 @@ def install(target: Target) -> Steps:
 
 def uninstall(target: Target) -> Steps:
     """Return the changes that remove the hook, without making them. Raises HookError."""
-    changes = hooks_d.uninstall(target, [hooks_directories.of_crio(target.root)])
-    return Steps(changes=changes, notes=(_SHARED + ", and no longer has the hook",) if changes else ())
+    changes, notes = hooks_d.uninstall(target, "crio", [hooks_directories.of_crio(target.root)])
+    return Steps(changes=changes, notes=notes)
 
 
 def check(root: str = "/") -> list[Finding]:

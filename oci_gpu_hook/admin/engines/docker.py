@@ -70,19 +70,38 @@ def uninstall(target: Target) -> Steps:
     if before is not None:
         text = files.text_of(before, path)
         daemon = docker_runtimes.load(text, path)
-        if docker_runtimes.has_part(daemon):
-            original, untouched = docker_runtimes.original(path, text, daemon)
+        if docker_runtimes.has_part(daemon, target):
+            original, untouched = docker_runtimes.original(path, text, daemon, target)
             changes.append(Change(path=path, before=before, after=original))
             if not untouched:
                 notes.append(f"{path} was edited since the installation: only what was installed is taken out")
-    changes += filter(None, [docker_swarm.config_restored(target)])
+    stays = _elsewhere(target, path)
+    if not stays:
+        changes += filter(None, [docker_swarm.config_restored(target)])
     link = target.path(HOOK_LINK)
     led = files.read_link(link)
-    if led and os.path.basename(led) == "oci-gpu-hook":
+    if led and os.path.basename(led) == "oci-gpu-hook" and stays:
+        notes.append(f"{HOOK_LINK} stays for the Docker of {stays}")
+    elif led and os.path.basename(led) == "oci-gpu-hook":
         changes.append(Change(path=link, before=led.encode(), after=None, link=True))
     if changes:
         notes.append("restart Docker: systemctl restart docker")
     return Steps(changes=tuple(changes), notes=tuple(notes))
+
+
+def _elsewhere(target: Target, path: str) -> str:
+    """Return the daemon.json of another Docker that has this project's runtime, "" for none."""
+    if target.everything:
+        return ""
+    others = [each.file for each in target.others if each.engine == "docker" and each.file]
+    for other in dict.fromkeys(target.path(each) for each in (FILE, *others)):
+        try:
+            text = files.text_of(files.read(other) or b"", other)
+            if other != path and RUNTIME_NAME in docker_runtimes.ours(docker_runtimes.load(text, other)):
+                return other
+        except EngineFileError:
+            continue  # it is not the file that is to be changed
+    return ""
 
 
 def check(root: str = "/") -> list[Finding]:

@@ -69,9 +69,20 @@ def lacks(daemon: dict[str, Any], target: Target) -> bool:
     return not has_names or (target.default and daemon.get("default-runtime") != RUNTIME_NAME)
 
 
-def has_part(daemon: dict[str, Any]) -> bool:
+def installed(daemon: dict[str, Any], target: Target) -> dict[str, str]:
+    """Return those of `ours` that `oci-gpu install` has made; an operator may have made others by hand.
+
+    Without a record they are known by their form.
+    """
+    if target.recorded:
+        names = (RUNTIME_NAME, target.recorded.also_as)
+        return {name: path for name, path in ours(daemon).items() if name in names}
+    return {name: path for name, path in ours(daemon).items() if daemon["runtimes"][name] == {"path": path}}
+
+
+def has_part(daemon: dict[str, Any], target: Target) -> bool:
     """Tell whether a daemon.json has any setting of this project."""
-    return bool(ours(daemon)) or daemon.get("default-runtime") == RUNTIME_NAME
+    return bool(installed(daemon, target)) or daemon.get("default-runtime") == RUNTIME_NAME
 
 
 def with_runtimes(text: str, target: Target) -> str:
@@ -79,11 +90,11 @@ def with_runtimes(text: str, target: Target) -> str:
     return _edited(text, dict.fromkeys(_names(target), target.runtime), default=target.default)
 
 
-def original(path: str, text: str, daemon: dict[str, Any]) -> tuple[bytes | None, bool]:
+def original(path: str, text: str, daemon: dict[str, Any], target: Target) -> tuple[bytes | None, bool]:
     """Return the file's contents before the installation, None if there was none, and whether it is unchanged since."""
     backup = files.read(path + BACKUP_SUFFIX)
     start = files.text_of(backup or b"", path)
-    there = ours(daemon)
+    there = installed(daemon, target)
     resources = daemon.get(docker_swarm.RESOURCES)
     kinds = docker_swarm.kinds_of(daemon)
     try:
@@ -97,7 +108,7 @@ def original(path: str, text: str, daemon: dict[str, Any]) -> tuple[bytes | None
     text = docker_swarm.without_resources(text, kinds)
     for name in there:
         text = json_text.without_member(text, ("runtimes", name))
-    if daemon.get("default-runtime") == RUNTIME_NAME:
+    if daemon.get("default-runtime") in (RUNTIME_NAME, *there):  # dockerd does not start with one that is not there
         text = json_text.without_member(text, _DEFAULT)
     return text.encode(), False
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 import json  # noqa: TID253
 import os
 
-from oci_gpu_hook.admin.engines import files
+from oci_gpu_hook.admin.engines import files, hooks_directories, programs
 from oci_gpu_hook.admin.engines.files import EngineFileError
 from oci_gpu_hook.admin.engines.hooks_directories import USUAL
 from oci_gpu_hook.admin.engines.model import Change, Finding
 from oci_gpu_hook.apply.bundle import HOOK_ENVIRONMENT
+from oci_gpu_hook.base.config.load import DEFAULT_PATH
 from oci_gpu_hook.base.errors import HookError, quoted
 
 TYPE_CHECKING = False
@@ -26,13 +27,19 @@ if TYPE_CHECKING:
     from oci_gpu_hook.admin.engines.model import Target
 
 FILE_NAME: Final = "oci-gpu-hook.json"
+_CALLED: Final = {"podman": "Podman", "crio": "CRI-O"}
+_READERS: Final = {
+    "podman": (hooks_directories.of_podman, hooks_directories.of_rootless_podman),
+    "crio": (hooks_directories.of_crio,),
+}
 
 
-def document(hook: str) -> dict[str, object]:
-    """Return the file's contents: version 1.0.0 of the format."""
+def document(hook: str, config: str = DEFAULT_PATH) -> dict[str, object]:
+    """Return the file's contents: version 1.0.0 of the format. config: this project's configuration."""
+    options = () if config == DEFAULT_PATH else ("--config", config)
     return {
         "version": "1.0.0",
-        "hook": {"path": hook, "args": ["oci-gpu-hook", "prestart"], "env": list(HOOK_ENVIRONMENT)},
+        "hook": {"path": hook, "args": ["oci-gpu-hook", *options, "prestart"], "env": list(HOOK_ENVIRONMENT)},
         "when": {"always": True},
         "stages": ["prestart", "poststop"],
     }
@@ -44,7 +51,7 @@ def install(target: Target, read: Sequence[Directories]) -> tuple[Change, ...]:
     read: the directories that an engine reads, for each kind of user with its own.
     """
     changes = []
-    after = json.dumps(document(target.hook), indent=2).encode() + b"\n"
+    after = json.dumps(document(target.hook, target.config), indent=2).encode() + b"\n"
     for path in dict.fromkeys(_chosen(target, directories) for directories in read):
         before = files.read(path)
         if before is not None and not _is_ours(before):
@@ -54,10 +61,11 @@ def install(target: Target, read: Sequence[Directories]) -> tuple[Change, ...]:
     return tuple(changes)
 
 
-def uninstall(target: Target, read: Sequence[Directories]) -> tuple[Change, ...]:
-    """Return the changes that remove the hook, () if it is not registered. Raises HookError."""
+def uninstall(target: Target, engine: str, read: Sequence[Directories]) -> tuple[tuple[Change, ...], tuple[str, ...]]:
+    """Return the changes that remove the hook, and notes on what stays. Raises HookError."""
     directories = [path for each in read for path in each.paths]
     changes = []
+    notes = []
     for directory in dict.fromkeys([target.hooks_directory] if target.hooks_directory else [USUAL, *directories]):
         path = _file(target, directory)
         before = files.read(path)
@@ -65,8 +73,32 @@ def uninstall(target: Target, read: Sequence[Directories]) -> tuple[Change, ...]
             continue
         if not _is_ours(before):
             raise EngineFileError(quoted(path), "is not this project's", "remove it by hand if it is to go")
+        if other := _other_reader(target, engine, path):
+            commands = f"`oci-gpu uninstall {other}` or `oci-gpu uninstall --all`"
+            notes.append(f"{path} stays for {_CALLED[other]}, which reads it too; to remove it: {commands}")
+            continue
         changes.append(Change(path=path, before=before, after=None))
-    return tuple(changes)
+    return tuple(changes), tuple(notes)
+
+
+def _other_reader(target: Target, engine: str, path: str) -> str:
+    """Return the other engine that was given the hook by the same file, "" for none.
+
+    Before there was a record, the file was everybody's who reads it.
+    """
+    for other, read in _READERS.items():
+        if other == engine or target.everything:
+            continue
+        entries = [each for each in target.others if each.engine == other]
+        named = [each.hooks_directory for each in entries if each.hooks_directory]
+        if any(path == _file(target, each) for each in named):
+            return other
+        is_recorded = len(named) < len(entries)
+        if is_recorded or (not target.recorded and programs.find(target.root, other)):
+            paths = [each for reader in read for each in reader(target.root).paths]
+            if path in [_file(target, each) for each in paths]:
+                return other
+    return ""
 
 
 def check(root: str, engine: str, command: str, reads: Callable[[str], Directories]) -> Finding:

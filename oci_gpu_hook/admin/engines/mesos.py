@@ -27,12 +27,12 @@ _REMEDY: Final = "name the directory that Mesos' package has installed: --launch
 
 def front_of(target: Target) -> tuple[str, str]:
     """Return the path of the front, and that of the real helper."""
-    return os.path.join(_output(target), HELPER), os.path.join(_launcher(target), HELPER)
+    return os.path.join(output_of(target), HELPER), os.path.join(_launcher(target), HELPER)
 
 
 def install(target: Target) -> Steps:
     """Return the links of the new launcher directory; the front is installed beside them. Raises HookError."""
-    launcher, output = _launcher(target), _output(target)
+    launcher, output = _launcher(target), output_of(target)
     names = _programs(launcher)
     front, _ = front_of(target)
     if os.path.lexists(front) and not _is_front(front):
@@ -50,7 +50,7 @@ def install(target: Target) -> Steps:
 
 def uninstall(target: Target) -> Steps:
     """Return the changes that remove the launcher directory. Raises HookError."""
-    output = _output(target)
+    output = output_of(target)
     front, _ = front_of(target)
     if not os.path.lexists(front):
         return Steps(changes=())
@@ -85,7 +85,8 @@ def _launcher(target: Target) -> str:
     return os.path.abspath(target.path(target.launcher_directory or LAUNCHER))
 
 
-def _output(target: Target) -> str:
+def output_of(target: Target) -> str:
+    """Return the path of the launcher directory that is made."""
     return os.path.abspath(target.path(target.output or OUTPUT))
 
 

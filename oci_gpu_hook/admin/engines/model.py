@@ -15,6 +15,25 @@ RUNTIME_NAME: Final = "oci-gpu"
 BACKUP_SUFFIX: Final = ".before-oci-gpu-hook"
 
 
+class Installation(Record):
+    """A finished installation, as the record keeps it: the engine, and the options by which it is found again.
+
+    directory: of the executables. file, hooks_directory, output: absolute paths, "" for the usual ones. also_as:
+    Docker's second name for the runtime.
+    """
+
+    engine: str
+    directory: str = ""
+    file: str = ""
+    hooks_directory: str = ""
+    output: str = ""
+    also_as: str = ""
+
+    def place(self) -> tuple[str, ...]:
+        """Return what tells installations into one engine apart."""
+        return self.engine, self.file, self.hooks_directory, self.output
+
+
 class Target(Record):
     """Where this project is installed into an engine.
 
@@ -23,7 +42,8 @@ class Target(Record):
     not the usual one. hooks_directory: the same for hooks. default: make the runtime the engine's default. also_as: a
     second name for it, in Docker. swarm: the kind of resources by which Docker Swarm hands out GPUs, "" for none.
     as_runtime: make it Podman's runtime. real_runtime: the one behind it. launcher_directory, output: for Mesos, its
-    own directory and the new one. config: this project's configuration, on this machine.
+    own directory and the new one. config: this project's configuration, on this machine. recorded: this installation
+    as the record has it, None if it has none; others: the other ones there; everything: all of them go.
     """
 
     root: str = "/"
@@ -39,6 +59,9 @@ class Target(Record):
     launcher_directory: str = ""
     output: str = ""
     config: str = DEFAULT_PATH
+    recorded: Installation | None = None
+    others: tuple[Installation, ...] = ()
+    everything: bool = False
 
     def path(self, path: str) -> str:
         """Return this process's path for a path of the target's file system."""

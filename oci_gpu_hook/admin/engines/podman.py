@@ -35,8 +35,8 @@ def install(target: Target) -> Steps:
 
 def uninstall(target: Target) -> Steps:
     """Return the changes that remove the hook, without making them. Raises HookError."""
-    changes = (*hooks_d.uninstall(target, _read(target.root)), *podman_runtime.uninstall(target))
-    return Steps(changes=changes, notes=(_SHARED + ", and no longer has the hook",) if changes else ())
+    changes, notes = hooks_d.uninstall(target, "podman", _read(target.root))
+    return Steps(changes=(*changes, *podman_runtime.uninstall(target)), notes=notes)
 
 
 def check(root: str = "/") -> list[Finding]:

@@ -11,7 +11,7 @@ import shlex
 import sys
 
 import oci_gpu_hook
-from oci_gpu_hook.admin.install import hotpath_build
+from oci_gpu_hook.admin.install import hotpath_build, without_package
 from oci_gpu_hook.admin.install.bytecode import byte_code, compile_package
 from oci_gpu_hook.admin.install.front_file import write_front
 from oci_gpu_hook.admin.install.programs import INTERPRETER_OPTIONS, find_real_runtime, usable_interpreter
@@ -43,7 +43,12 @@ try:  # the modules of a start out of one file; oci_gpu_hook/base/cpython/hotpat
     scope["use"](file, 8 + size, head, "oci_gpu_hook.{module}")
 except Exception:
     pass  # without it all is imported as usual, which takes longer
-from oci_gpu_hook.{module} import main
+try:
+    from oci_gpu_hook.{module} import main
+except ModuleNotFoundError as error:
+    if not str(error.name).startswith("oci_gpu_hook"):
+        raise
+{without_package}
 sys.exit(main({arguments}))
 """
 _RUNTIME_IN_SH: Final = """\
@@ -108,7 +113,8 @@ def _write(directory: str, real_runtime: str, interpreter: str) -> Executables:
     if real_runtime:
         runtime = os.path.join(directory, "oci-gpu-runtime")
         arguments = f"sys.argv, {real_runtime!a}"
-        runtime_stub = _write_stub(runtime + ".py", "entrypoints.runtime", arguments, interpreter)
+        stub = runtime + ".py"
+        runtime_stub = _write_stub(stub, "entrypoints.runtime", arguments, interpreter, real_runtime=real_runtime)
         if not write_front(runtime, "runtime", interpreter, runtime_stub + "c", real_runtime):
             python = f"{shlex.quote(interpreter)} {INTERPRETER_OPTIONS}"
             text = _RUNTIME_IN_SH.format(
@@ -185,8 +191,12 @@ def _check_modules() -> list[str]:
     return warnings
 
 
-def _write_stub(path: str, module: str, arguments: str, interpreter: str, *, runs_alone: bool = False) -> str:
+def _write_stub(  # noqa: PLR0913  what the stubs differ in
+    path: str, module: str, arguments: str, interpreter: str, *, real_runtime: str = "", runs_alone: bool = False
+) -> str:
     """Write the script that starts an entry point, and return its path; its byte code has a `c` appended.
+
+    real_runtime: of oci-gpu-runtime, which serves containers without GPUs when this package was removed.
 
     Raises HookError if only a #! line could start it, and the interpreter's path does not fit into one.
     """
@@ -199,7 +209,13 @@ def _write_stub(path: str, module: str, arguments: str, interpreter: str, *, run
         )
     modules = f"{path.removesuffix('.py')}.modules"
     hotpath_build.write(modules, interpreter, PACKAGE, f"oci_gpu_hook.{module}", is_checkout=is_checkout())
-    text = _STUB.format(module=module, directories=ascii(_directories()), modules=ascii(modules), arguments=arguments)
+    text = _STUB.format(
+        module=module,
+        directories=ascii(_directories()),
+        modules=ascii(modules),
+        arguments=arguments,
+        without_package=without_package.text(module, PACKAGE, real_runtime),
+    )
     replace(path, (shebang if fits else b"") + text.encode("ascii"), 0o755 if fits else 0o644)
     if not runs_alone:
         replace(path + "c", byte_code(text, path), 0o644)

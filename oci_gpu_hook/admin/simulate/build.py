@@ -28,7 +28,7 @@ LIBRARY_FLAGS: Final = ("-shared", "-fPIC", "-fvisibility=hidden", "-Wl,-z,relro
 STATIC_COMPILERS: Final = ("musl-gcc", "cc", "gcc", "clang")
 COMPILERS: Final = ("cc", "gcc", "clang")
 _LIBRARIES: Final = {
-    "libnvidia-ml": ("nvml.c", "nvml_topology.c", "nvml_instances.c", "nvml_events.c"),
+    "libnvidia-ml": ("nvml.c", "nvml_topology.c", "nvml_instances.c", "nvml_usage.c", "nvml_events.c"),
     "libcuda": ("cuda.c",),
     "libnvidia-sandboxutils": ("sandboxutils.c",),
 }

@@ -173,7 +173,6 @@ NUMBER_OF_GPU(nvmlDeviceGetMinorNumber, unsigned int, gpu->minor)
 NUMBER_OF_GPU(nvmlDeviceGetArchitecture, unsigned int, gpu->architecture)
 NUMBER_OF_GPU(nvmlDeviceGetPersistenceMode, unsigned int, ((void)gpu, 1))
 NUMBER_OF_GPU(nvmlDeviceGetComputeMode, unsigned int, ((void)gpu, 0))
-NUMBER_OF_GPU(nvmlDeviceGetComputeRunningProcesses_v3, unsigned int, ((void)gpu, 0))
 
 API int nvmlDeviceGetCudaComputeCapability(nvmlDevice_t device, int *major, int *minor)
 {
@@ -187,38 +186,4 @@ API int nvmlDeviceGetPciInfo_v3(nvmlDevice_t device, nvmlPciInfo_t *info)
 {
     NEED_GPU(gpu, device, info);
     return nvml_pci_info(gpu, info);
-}
-
-static unsigned long long memory_of(nvmlDevice_t device)
-{
-    const struct sim_gpu *parent = NULL;
-    const struct sim_mig *mig = as_mig(device, &parent);
-    const struct sim_gpu *gpu = as_gpu(device);
-
-    return (mig ? mig->memory : gpu ? gpu->memory : 0) << 20;
-}
-
-typedef struct {
-    unsigned long long total, free, used;
-} nvmlMemory_t;
-
-typedef struct {
-    unsigned int version;
-    unsigned long long total, reserved, free, used;
-} nvmlMemory_v2_t;
-
-API int nvmlDeviceGetMemoryInfo(nvmlDevice_t device, nvmlMemory_t *memory)
-{
-    NEED_INIT();
-    NEED(memory && memory_of(device), NVML_ERROR_INVALID_ARGUMENT);
-    *memory = (nvmlMemory_t){.total = memory_of(device), .free = memory_of(device)};
-    return NVML_SUCCESS;
-}
-
-API int nvmlDeviceGetMemoryInfo_v2(nvmlDevice_t device, nvmlMemory_v2_t *memory)
-{
-    NEED_INIT();
-    NEED(memory && memory_of(device), NVML_ERROR_INVALID_ARGUMENT);
-    *memory = (nvmlMemory_v2_t){.version = memory->version, .total = memory_of(device), .free = memory_of(device)};
-    return NVML_SUCCESS;
 }

@@ -35,6 +35,9 @@ extern const struct sim_gpu *nvml_gpus[SIM_GPU_COUNT + 1];
 extern unsigned int nvml_gpu_count;
 extern unsigned int nvml_users;
 
+/* Returns how many Xid errors of a GPU the file DIR/usage has (nvml_usage.c), and writes one by its number, if there. */
+unsigned int nvml_xids(const struct sim_gpu *gpu, unsigned int number, unsigned long long *xid);
+
 static inline const struct sim_gpu *as_gpu(nvmlDevice_t device)
 {
     for (unsigned int i = 0; i < nvml_gpu_count; i++)

@@ -1,6 +1,7 @@
 /* libnvidia-ml.so of a simulated host: events, by which NVIDIA's device plugin and DCGM learn that a GPU is sick.
  *
- * The one that comes is Xid 79, "GPU has fallen off the bus", once for each registered GPU that is lost (sim_gpu_lost).
+ * Xid 79, "GPU has fallen off the bus", comes once for each registered GPU that is lost (sim_gpu_lost), any other for each
+ * line `gpu N xid NUMBER` that the file DIR/usage has got since the GPU was registered.
  * Sources: NVML API, nvml.h; open-gpu-kernel-modules, nverror.h (ROBUST_CHANNEL_GPU_HAS_FALLEN_OFF_THE_BUS).
  */
 #include <time.h>
@@ -17,6 +18,7 @@ enum { XID_FALLEN_OFF_THE_BUS = 79, LOOK_EVERY = 50 /* ms */ };
 struct event_set {
     unsigned long long types[SIM_GPU_COUNT + 1];
     int told[SIM_GPU_COUNT + 1];
+    unsigned int xids[SIM_GPU_COUNT + 1]; /* told, or older than the registration */
 };
 typedef struct event_set *nvmlEventSet_t;
 
@@ -55,24 +57,42 @@ API int nvmlDeviceRegisterEvents(nvmlDevice_t device, unsigned long long types, 
     NEED_GPU(gpu, device, set);
     NEED(!(types & ~SUPPORTED_EVENTS), NVML_ERROR_NOT_SUPPORTED);
     NEED(!sim_gpu_lost(gpu), NVML_ERROR_GPU_IS_LOST);
+    if (!(set->types[gpu - sim_gpus] & EVENT_XID))
+        set->xids[gpu - sim_gpus] = nvml_xids(gpu, 0, &(unsigned long long){0});
     set->types[gpu - sim_gpus] |= types;
     return NVML_SUCCESS;
 }
 
+static void make_event(nvmlEventData_t *data, const struct sim_gpu *gpu, unsigned long long xid)
+{
+    *data = (nvmlEventData_t){
+        .device = gpu,
+        .eventType = EVENT_XID,
+        .eventData = xid,
+        .gpuInstanceId = NO_INSTANCE,
+        .computeInstanceId = NO_INSTANCE,
+    };
+}
+
 static int next_event(nvmlEventSet_t set, nvmlEventData_t *data)
 {
-    for (int i = 0; i < SIM_GPU_COUNT; i++)
-        if (set->types[i] & EVENT_XID && !set->told[i] && sim_gpu_lost(&sim_gpus[i])) {
-            set->told[i] = 1;
-            *data = (nvmlEventData_t){
-                .device = &sim_gpus[i],
-                .eventType = EVENT_XID,
-                .eventData = XID_FALLEN_OFF_THE_BUS,
-                .gpuInstanceId = NO_INSTANCE,
-                .computeInstanceId = NO_INSTANCE,
-            };
+    for (int i = 0; i < SIM_GPU_COUNT; i++) {
+        const struct sim_gpu *gpu = &sim_gpus[i];
+        unsigned long long xid = 0;
+
+        if (!(set->types[i] & EVENT_XID))
+            continue;
+        if (nvml_xids(gpu, set->xids[i], &xid) > set->xids[i]) {
+            set->xids[i]++;
+            make_event(data, gpu, xid);
             return 1;
         }
+        if (!set->told[i] && sim_gpu_lost(gpu)) {
+            set->told[i] = 1;
+            make_event(data, gpu, XID_FALLEN_OFF_THE_BUS);
+            return 1;
+        }
+    }
     return 0;
 }
 

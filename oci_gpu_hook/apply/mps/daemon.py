@@ -45,6 +45,7 @@ class Daemon:
         if _is_inside(pid) and not os.access(_BUS, os.F_OK):
             why = "would run in the container's namespaces, since this host has no systemd to start it"
             raise ApplyError(_WHAT, why, 'run systemd on the host, or set [sharing] enforce = "none"')
+        _import_now()
         self._state_dir = state_dir
         self._name = place.name_of(pid)
         if self._name in place.names(state_dir):
@@ -230,6 +231,14 @@ class _Child:
             os.execve(program, (os.path.basename(program), *arguments), self._environment)  # noqa: S606
         finally:
             os._exit(_NOT_FOUND)
+
+
+def _import_now() -> None:
+    """Import what the child needs, which closes the file that modules are read from."""
+    import _socket  # noqa: F401
+    import select  # noqa: F401
+
+    from oci_gpu_hook.apply.systemd import private_bus  # noqa: F401
 
 
 def _is_inside(pid: int) -> bool:

@@ -17,12 +17,12 @@ DEFAULT_PATH: Final = "/etc/oci-gpu-hook/config.toml"
 
 
 def load(path: str) -> Config:
-    """Return the configuration in a file, or the defaults if there is no file. Raises ConfigError."""
+    """Return the configuration in a file, or the defaults if the usual file does not exist. Raises ConfigError."""
     try:
         made_of = compiled.identity(os.stat(path))
-    except (FileNotFoundError, NotADirectoryError):
-        return Config()
     except (OSError, ValueError) as error:
+        if path == DEFAULT_PATH and isinstance(error, FileNotFoundError | NotADirectoryError):
+            return Config()
         from oci_gpu_hook.base.config import source
 
         raise source.unreadable(path, error) from None

@@ -52,5 +52,7 @@ def _is_settled(identity: list[int]) -> bool:
 
 def unreadable(path: str, error: Exception) -> ConfigError:
     """Return the error for a configuration that cannot be read."""
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return ConfigError(quoted(path), "does not exist", "name another file with --config, or leave it out")
     why = reason(error) if isinstance(error, OSError) else "is not a valid path"
     return ConfigError(f"cannot read {quoted(path)}", why, "make it a file that root can read, or remove it")

@@ -6,6 +6,9 @@ from oci_gpu_hook.base import streams
 from oci_gpu_hook.base.errors import one_line
 
 
-def complain(message: str) -> None:
-    """Write a failure as one line to stderr, which is the task's."""
+def complain(message: str, code: str) -> None:
+    """Write a failure as one line to stderr, which is the task's, and count it by the error's code."""
     streams.say(f"oci-gpu-hook: error: {one_line(message)}")
+    from oci_gpu_hook.base import log
+
+    log.count_refusal(code)

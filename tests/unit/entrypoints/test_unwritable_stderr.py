@@ -85,6 +85,7 @@ def test_no_file_takes_the_place_of_a_closed_stderr(tmp_path, bundle):
 @pytest.mark.parametrize("stderr", STDERR)
 def test_what_a_child_says_is_taken_from_it_though_nobody_listens(stderr):
     """Who stands by for a child that works apart reads on, and ends as the child does."""
-    code = "import os; from oci_gpu_hook.apply.watch import _pass_on; reading, writing = os.pipe();"
+    code = "import os; from oci_gpu_hook.apply.watch import _pass_on; from oci_gpu_hook.base import streams;"
+    code += "streams.fill(); reading, writing = os.pipe();"
     code += "os.set_blocking(reading, False); os.write(writing, b'x' * 9000); _pass_on(reading); os._exit(7)"
     assert run(STDERR[stderr], code) == 7

@@ -7,14 +7,15 @@ import json
 import pytest
 
 from oci_gpu_hook.admin.engines import docker
-from tests.unit.admin.engines.test_engines import DAEMON_JSON, RUNTIME, oci_gpu, put, root, tree  # noqa: F401  fixtures
+from tests.unit.admin.engines.conftest import RUNTIME, put, tree
+from tests.unit.admin.engines.test_engines import DAEMON_JSON
 
 ALSO = ("--also-as", "nvidia")
 
 
 @pytest.mark.parametrize("steps", [[("--default", *ALSO)], [(), ALSO], [ALSO, ("--default",)]], ids=str)
 @pytest.mark.parametrize("name", DAEMON_JSON)
-def test_it_goes_in_and_out(root, oci_gpu, name, steps):  # noqa: F811
+def test_it_goes_in_and_out(root, oci_gpu, name, steps):
     file = put(root, docker.FILE, DAEMON_JSON[name], 0o640)
     before = tree(root)
     for options in steps:
@@ -30,7 +31,7 @@ def test_it_goes_in_and_out(root, oci_gpu, name, steps):  # noqa: F811
     assert tree(root) == before
 
 
-def test_what_was_edited_since_stays(root, oci_gpu):  # noqa: F811
+def test_what_was_edited_since_stays(root, oci_gpu):
     file = put(root, docker.FILE, DAEMON_JSON["four"])
     oci_gpu("install", "docker", *ALSO)
     file.write_text(file.read_text().replace("10.0.0.1", "10.9.9.9"))
@@ -38,7 +39,7 @@ def test_what_was_edited_since_stays(root, oci_gpu):  # noqa: F811
     assert file.read_text() == DAEMON_JSON["four"].replace("10.0.0.1", "10.9.9.9")
 
 
-def test_where_nvidia_s_runtime_is_installed_the_name_is_its(root, oci_gpu):  # noqa: F811
+def test_where_nvidia_s_runtime_is_installed_the_name_is_its(root, oci_gpu):
     put(root, "/usr/bin/nvidia-container-runtime", "#!/bin/sh\n", 0o755)
     before = tree(root)
     status, _, complaint = oci_gpu("install", "docker", *ALSO)
@@ -47,7 +48,7 @@ def test_where_nvidia_s_runtime_is_installed_the_name_is_its(root, oci_gpu):  # 
     assert oci_gpu("install", "docker")[0] == 0
 
 
-def test_another_runtime_of_that_name_stays(root, oci_gpu):  # noqa: F811
+def test_another_runtime_of_that_name_stays(root, oci_gpu):
     put(root, docker.FILE, '{"runtimes": {"nvidia": {"path": "nvidia-container-runtime", "runtimeArgs": []}}}')
     before = tree(root)
     status, _, complaint = oci_gpu("install", "docker", *ALSO)
@@ -56,14 +57,14 @@ def test_another_runtime_of_that_name_stays(root, oci_gpu):  # noqa: F811
 
 
 @pytest.mark.parametrize("name", ["runc", "oci-gpu", "a b", "io.containerd.runc.v2", "../x", "é"])
-def test_names_that_cannot_be(root, oci_gpu, name):  # noqa: F811
+def test_names_that_cannot_be(root, oci_gpu, name):
     before = tree(root)
     status, _, complaint = oci_gpu("install", "docker", "--also-as", name)
     assert (status, tree(root)) == (1, before)
     assert "cannot be the runtime's second name" in complaint
 
 
-def test_it_is_docker_s_alone(oci_gpu):  # noqa: F811
+def test_it_is_docker_s_alone(oci_gpu):
     status, _, complaint = oci_gpu("install", "containerd", *ALSO)
     assert status == 1
     assert "is for docker" in complaint

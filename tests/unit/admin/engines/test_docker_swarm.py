@@ -12,7 +12,8 @@ from oci_gpu_hook.admin.engines import docker, docker_swarm, files
 from oci_gpu_hook.admin.engines.files import EngineFileError
 from oci_gpu_hook.admin.engines.model import Target
 from tests.runtime.fixtures import oci_gpu as command
-from tests.unit.admin.engines.test_engines import DAEMON_JSON, HOOK, RUNTIME, put, root, tree  # noqa: F401  fixtures
+from tests.unit.admin.engines.conftest import HOOK, RUNTIME, put, tree
+from tests.unit.admin.engines.test_engines import DAEMON_JSON
 
 CONFIG = "/etc/oci-gpu-hook/config.toml"
 VARIABLE = "DOCKER_RESOURCE_NVIDIA-GPU"
@@ -33,7 +34,7 @@ def host(tmp_path_factory):
 
 
 @pytest.fixture
-def install(root, host, monkeypatch):  # noqa: F811
+def install(root, host, monkeypatch):
     """Change the files below `root` as `install` and `uninstall` do, with the GPUs of a simulated host."""
     monkeypatch.setattr(docker_swarm, "check_place", lambda _target: None)
 
@@ -47,7 +48,7 @@ def install(root, host, monkeypatch):  # noqa: F811
 
 
 @pytest.mark.parametrize("daemon", DAEMON_JSON)
-def test_daemon_json_goes_in_and_out(root, install, daemon):  # noqa: F811
+def test_daemon_json_goes_in_and_out(root, install, daemon):
     file = put(root, docker.FILE, DAEMON_JSON[daemon])
     before = tree(root)
     install()
@@ -63,7 +64,7 @@ def test_daemon_json_goes_in_and_out(root, install, daemon):  # noqa: F811
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_config_toml_goes_in_and_out(root, install, name):  # noqa: F811
+def test_config_toml_goes_in_and_out(root, install, name):
     put(root, docker.FILE, "{}")
     text = CONFIGS[name]
     if text is not None:
@@ -77,7 +78,7 @@ def test_config_toml_goes_in_and_out(root, install, name):  # noqa: F811
     assert tree(root) == before
 
 
-def test_of_a_config_that_was_edited_only_the_key_goes(root, install):  # noqa: F811
+def test_of_a_config_that_was_edited_only_the_key_goes(root, install):
     put(root, docker.FILE, "{}")
     file = put(root, CONFIG, '[log]\nlevel = "info"\n')
     install()
@@ -86,7 +87,7 @@ def test_of_a_config_that_was_edited_only_the_key_goes(root, install):  # noqa: 
     assert tomllib.loads(file.read_text()) == {"log": {"level": "info"}, "request": {"disable-require": True}}
 
 
-def test_resources_of_other_kinds_stay(root, install):  # noqa: F811
+def test_resources_of_other_kinds_stay(root, install):
     file = put(root, docker.FILE, '{"node-generic-resources": ["fpga=2", "NVIDIA-GPU=GPU-gone"]}')
     install()
     assert (listed := json.loads(file.read_text())["node-generic-resources"])[0] == "fpga=2"
@@ -97,7 +98,7 @@ def test_resources_of_other_kinds_stay(root, install):  # noqa: F811
     assert json.loads(file.read_text()) == {"node-generic-resources": ["fpga=2"]}
 
 
-def test_a_kind_of_ones_own(root, install):  # noqa: F811
+def test_a_kind_of_ones_own(root, install):
     put(root, docker.FILE, "{}")
     put(root, CONFIG, 'request.swarm-resource = ["DOCKER_RESOURCE_GPU"]\n')
     steps = install(kind="gpu")
@@ -113,7 +114,7 @@ def test_a_kind_of_ones_own(root, install):  # noqa: F811
         ("[request\n", "is not TOML"),
     ],
 )
-def test_what_is_not_as_expected_is_left_untouched(root, install, text, why):  # noqa: F811
+def test_what_is_not_as_expected_is_left_untouched(root, install, text, why):
     put(root, docker.FILE, "{}")
     put(root, CONFIG, text)
     before = tree(root)
@@ -123,21 +124,21 @@ def test_what_is_not_as_expected_is_left_untouched(root, install, text, why):  #
 
 
 @pytest.mark.parametrize("kind", ["a b", "a=b", "é", "a,b", "-"])
-def test_kinds_that_cannot_be(root, kind, capsys):  # noqa: F811
+def test_kinds_that_cannot_be(root, kind, capsys):
     before = tree(root)
     assert main.main(["install", "docker", "--swarm", kind, "--dry-run"]) == 1
     assert "cannot be a kind of resources" in capsys.readouterr().err
     assert tree(root) == before
 
 
-def test_an_image_has_no_gpus(root, capsys):  # noqa: F811
+def test_an_image_has_no_gpus(root, capsys):
     assert main.main(["install", "docker", "--swarm", "--root", str(root)]) == 1
     assert "needs the GPUs of the node" in capsys.readouterr().err
     assert main.main(["install", "podman", "--swarm"]) == 1
     assert "is for docker, not podman" in capsys.readouterr().err
 
 
-def test_the_doctor(root, install):  # noqa: F811
+def test_the_doctor(root, install):
     file = put(root, docker.FILE, "{}")
     install()
     assert "Docker Swarm hands out 2 NVIDIA-GPU" in [each.text for each in docker.check(str(root)) if each.ok]

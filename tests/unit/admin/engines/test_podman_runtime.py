@@ -7,12 +7,12 @@ import tomllib
 import pytest
 
 from oci_gpu_hook.admin.engines import podman, podman_runtime
-from tests.unit.admin.engines.test_engines import RUNTIME, oci_gpu, put, root, tree  # noqa: F401  fixtures
+from tests.unit.admin.engines.conftest import RUNTIME, put, tree
 
 INSTALL = ("install", "podman", "--runtime")
 
 
-def test_it_goes_in_and_out(root, oci_gpu):  # noqa: F811
+def test_it_goes_in_and_out(root, oci_gpu):
     before = tree(root)
     assert oci_gpu(*INSTALL)[0] == 0
     engine = tomllib.loads((root / podman_runtime.FILE[1:]).read_text())["engine"]
@@ -28,7 +28,7 @@ def test_it_goes_in_and_out(root, oci_gpu):  # noqa: F811
     assert tree(root) == before
 
 
-def test_another_runtime_that_was_chosen_stays(root, oci_gpu):  # noqa: F811
+def test_another_runtime_that_was_chosen_stays(root, oci_gpu):
     put(root, "/etc/containers/containers.conf", '[engine]\nruntime = "kata"\n')
     before = tree(root)
     status, _, complaint = oci_gpu(*INSTALL)
@@ -38,7 +38,7 @@ def test_another_runtime_that_was_chosen_stays(root, oci_gpu):  # noqa: F811
 
 
 @pytest.mark.parametrize("command", [INSTALL, ("uninstall", "podman")], ids=str)
-def test_a_file_of_another_stays(root, oci_gpu, command):  # noqa: F811
+def test_a_file_of_another_stays(root, oci_gpu, command):
     put(root, podman_runtime.FILE, "[engine]\n")
     before = tree(root)
     status, _, complaint = oci_gpu(*command)
@@ -47,14 +47,14 @@ def test_a_file_of_another_stays(root, oci_gpu, command):  # noqa: F811
 
 
 @pytest.mark.parametrize("edit", [("oci-gpu = [", "other = ["), (RUNTIME, "/nonexistent"), ("[engine.", "[[")], ids=str)
-def test_the_doctor_sees_a_runtime_that_is_none(root, oci_gpu, edit):  # noqa: F811
+def test_the_doctor_sees_a_runtime_that_is_none(root, oci_gpu, edit):
     oci_gpu(*INSTALL)
     file = root / podman_runtime.FILE[1:]
     file.write_text(file.read_text().replace(*edit))
     assert not all(finding.ok for finding in podman.check(str(root)))
 
 
-def test_it_is_podman_s_alone(oci_gpu):  # noqa: F811
+def test_it_is_podman_s_alone(oci_gpu):
     status, _, complaint = oci_gpu("install", "docker", "--runtime")
     assert status == 1
     assert "is for podman" in complaint

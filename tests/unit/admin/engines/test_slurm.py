@@ -13,7 +13,7 @@ from oci_gpu_hook.admin.install import executables
 from oci_gpu_hook.devices.edits import DeviceNode
 from oci_gpu_hook.devices.model import Device
 from tests.runtime.fixtures import oci_gpu as command
-from tests.unit.admin.engines.test_engines import HOOK, RUNTIME, oci_gpu, put, root, tree  # noqa: F401  fixtures
+from tests.unit.admin.engines.conftest import put, tree
 
 SLURM = "/usr/libexec/oci-gpu-hook/oci-gpu-slurm"
 OCI_CONF = {
@@ -27,7 +27,7 @@ OCI_CONF = {
 
 
 @pytest.fixture
-def node(root):  # noqa: F811
+def node(root):
     put(root, "/usr/sbin/slurmd", "#!/bin/sh\n", 0o755)
     put(root, "/etc/slurm/slurm.conf", "ClusterName=x\n")
     put(root, SLURM, "#!/bin/sh\n", 0o755)
@@ -35,7 +35,7 @@ def node(root):  # noqa: F811
 
 
 @pytest.mark.parametrize("name", OCI_CONF)
-def test_oci_conf_goes_in_and_out(node, oci_gpu, name):  # noqa: F811
+def test_oci_conf_goes_in_and_out(node, oci_gpu, name):
     text = OCI_CONF[name]
     if text is not None:
         put(node, "/etc/slurm/oci.conf", text, 0o640)
@@ -57,7 +57,7 @@ def test_oci_conf_goes_in_and_out(node, oci_gpu, name):  # noqa: F811
     assert tree(node) == before
 
 
-def test_what_was_edited_since_stays(node, oci_gpu):  # noqa: F811
+def test_what_was_edited_since_stays(node, oci_gpu):
     file = put(node, "/etc/slurm/oci.conf", "FileDebug=debug\n")
     oci_gpu("install", "slurm")
     file.write_text("StdIODebug=debug2\n" + file.read_text())
@@ -66,7 +66,7 @@ def test_what_was_edited_since_stays(node, oci_gpu):  # noqa: F811
     assert file.read_text() == "StdIODebug=debug2\nFileDebug=debug\n"
 
 
-def test_half_a_block(node, oci_gpu):  # noqa: F811
+def test_half_a_block(node, oci_gpu):
     file = put(node, "/etc/slurm/oci.conf", "")
     oci_gpu("install", "slurm")
     file.write_text(file.read_text().rpartition("# END")[0])
@@ -76,7 +76,7 @@ def test_half_a_block(node, oci_gpu):  # noqa: F811
     assert "has a damaged block of oci-gpu-hook" in complaint
 
 
-def test_where_slurm_is_not(root, oci_gpu):  # noqa: F811
+def test_where_slurm_is_not(root, oci_gpu):
     before = tree(root)
     assert "slurmd: is not installed" in oci_gpu("install", "slurm")[2]
     put(root, "/usr/sbin/slurmd", "#!/bin/sh\n", 0o755)
@@ -88,14 +88,14 @@ def test_where_slurm_is_not(root, oci_gpu):  # noqa: F811
     assert slurm.check(str(root)) == []
 
 
-def test_slurm_conf_elsewhere(node, oci_gpu):  # noqa: F811
+def test_slurm_conf_elsewhere(node, oci_gpu):
     put(node, "/opt/slurm/etc/slurm.conf", "")
     assert oci_gpu("install", "slurm", "--file", "/opt/slurm/etc/slurm.conf")[0] == 0
     assert (node / "opt/slurm/etc/oci.conf").exists()
     assert not (node / "etc/slurm/oci.conf").exists()
 
 
-def test_what_is_left_to_do_is_what_is_missing(node, oci_gpu):  # noqa: F811
+def test_what_is_left_to_do_is_what_is_missing(node, oci_gpu):
     put(
         node,
         "/etc/slurm/slurm.conf",
@@ -108,7 +108,7 @@ def test_what_is_left_to_do_is_what_is_missing(node, oci_gpu):  # noqa: F811
     assert "in cgroup.conf" not in said
 
 
-def test_the_doctor(node, oci_gpu):  # noqa: F811
+def test_the_doctor(node, oci_gpu):
     (found,) = slurm.check(str(node))
     assert (found.ok, found.text) == (False, "Slurm runs no containers, which gives jobs no GPUs in them")
     put(node, "/etc/slurm/oci.conf", 'RunTimeRun="runc run %j"\n')
@@ -167,13 +167,15 @@ def test_gpus_of_this_host(tmp_path, monkeypatch, capsys):
     """Two nodes share one gres.conf; what is written is in the order of indices, whatever the minors."""
     command("simulate", tmp_path / "host", "--gpus", "2")
     (tmp_path / "slurm.conf").touch()
+    config = str(tmp_path / "host/config.toml")
+    monkeypatch.setattr("oci_gpu_hook.admin.cli.install.DEFAULT_PATH", config)  # this host's configuration
     monkeypatch.setattr("oci_gpu_hook.admin.cli.install.executables.write", lambda *_: type("E", (), {"warnings": ()}))
     monkeypatch.setattr("oci_gpu_hook.admin.cli.install.executables.write_slurm", lambda *_: "")
 
     def run(what: str, name: str) -> str:
         monkeypatch.setattr(slurm, "_node_name", lambda: name)
         options = ("--file", str(tmp_path / "slurm.conf"), "--directory", "/x")
-        assert main.main(["--config", str(tmp_path / "host/config.toml"), what, "slurm", *options]) == 0
+        assert main.main(["--config", config, what, "slurm", *options]) == 0
         return capsys.readouterr().out
 
     assert "NodeName=one Gres=gpu:nvidia_h100_80gb_hbm3:2" in run("install", "one")

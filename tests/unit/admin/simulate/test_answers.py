@@ -89,7 +89,7 @@ def error(call, *arguments):
 h = n.nvmlDeviceGetHandleByIndex(0)
 answers = [error(n.nvmlDeviceGetHandleByIndex, 8), error(n.nvmlDeviceGetHandleByUUID, b"GPU-x"),
     error(n.nvmlDeviceGetGpuInstanceId, h), error(n.nvmlDeviceGetMigDeviceHandleByIndex, h, 0),
-    error(n.nvmlDeviceGetNvLinkState, h, 99), error(n.nvmlDeviceGetTemperature, h, 0)]
+    error(n.nvmlDeviceGetNvLinkState, h, 99), error(n.nvmlDeviceGetFanSpeed, h)]
 n.nvmlShutdown()
 print(json.dumps([*answers, error(n.nvmlDeviceGetCount)]))"""
         assert nvml(eight, program) == [
