@@ -44,7 +44,8 @@ def verify(entry: Entry, config: Config) -> tuple[Finding, ...]:
     data = apart.answer(lambda: dump([each.__dict__ for each in _look(entry, config)]), limits.LOOK_SECONDS)
     try:
         if data:
-            return tuple([Finding(**each) for each in parse(data, "findings")])
+            found = tuple([Finding(**each) for each in parse(data, "findings")])
+            return (*found, *_overuse(entry, config)) if any(entry.share) else found
     except HookError:
         data = b""
     why = f"a file system in it has not answered for {limits.LOOK_SECONDS:.0f} s"
@@ -53,6 +54,12 @@ def verify(entry: Entry, config: Config) -> tuple[Finding, ...]:
     what = f"cannot look into container {quoted(entry.id)}"
     remedy = "look at its volumes of FUSE and NFS"
     return (Finding(kind=UNKNOWN, what=what, why=why, remedy=remedy, repairable=False),)
+
+
+def _overuse(entry: Entry, config: Config) -> tuple[Finding, ...]:
+    from oci_gpu_hook.lifecycle import overuse  # few containers have parts of GPUs
+
+    return tuple(overuse.of(entry, config))
 
 
 def _look(entry: Entry, config: Config) -> tuple[Finding, ...]:

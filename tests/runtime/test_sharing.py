@@ -187,6 +187,18 @@ def test_verify_sees_a_daemon_that_died(runtime, make_bundle, host):
         assert "has ended, without which its programs cannot use a GPU" in finding["why"]
 
 
+def test_verify_sees_who_uses_more_than_its_part(runtime, make_bundle, host):
+    bundle = make_bundle(config=host.config, env=SHARE, args=("/bin/sleep", "100"))
+    with runtime.started(bundle) as container:
+        pid = container.state()["pid"]
+        for used, expected in ((8000, []), (9000, ["limits"])):
+            (host.directory / "usage").write_text(f"gpu 0 process {pid} compute {used} 0 0\n")
+            (document,) = oci_gpu(runtime, host, "verify", container.id, "--json")
+            assert [finding["kind"] for finding in document["findings"]] == expected
+        assert "use 9000 MiB of 'GPU-" in document["findings"][0]["why"]
+        assert "of which it was given 8192 MiB" in document["findings"][0]["why"]
+
+
 def oci_gpu(runtime, host, *arguments):
     path = Path(subprocess.sys.executable).with_name("oci-gpu")  # type: ignore[attr-defined]
     done = runtime.host.call(path, "--config", host.config, *arguments, check=False)
