@@ -47,7 +47,7 @@ def start(
         tidy(config)
         made, warnings = (_put_limited if admission.is_limited else _put)(admission, clock)
         clock.lap("apply")
-    counts.started(config.state_dir, *clock.start_and_wait(waits=request.wait > 0))
+    counts.started(config.state_dir, clock.seconds(waits=request.wait > 0))
     for text in (*made.warnings, *warnings):
         log.tell(text, grave=text in made.unmet)
     if config.log_file:
