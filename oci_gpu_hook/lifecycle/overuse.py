@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from oci_gpu_hook.allocation import query
 from oci_gpu_hook.apply.operations.inspection import Finding
 from oci_gpu_hook.base.errors import HookError, quoted
 from oci_gpu_hook.devices import vendors
@@ -26,7 +27,7 @@ def of(entry: Entry, config: Config) -> Iterator[Finding]:
     if not limit:
         return
     census = Census(config)
-    census.take(())
+    census.take(lease for lease in query.readable(config).leases if lease.container == entry.id)
     for kind in {vendors.kind_of(uuid) for uuid in entry.gpus}:
         try:
             uses = vendors.of(kind).used(config)
