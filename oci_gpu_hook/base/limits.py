@@ -56,6 +56,8 @@ MOUNTS: Final = 100_000  # rows of a mountinfo; the kernel's default for a names
 ENVIRONMENT: Final = 8 << 20  # bytes of a process's environment; the kernel allows at most 6 MiB (fs/exec.c)
 WRAPPER: Final = 64 << 10  # bytes of a script that replaces a program of the driver; they have some hundred
 WRAPPERS: Final = 4  # such scripts, each of which starts the next
+KERNEL_MESSAGE: Final = 8192  # bytes of a record of its log: kernel/printk, PRINTK_MESSAGE_MAX and its dictionary
+XID_TEXT: Final = 120  # characters of the text of a GPU's error that are kept
 PROC_FILE: Final = 1 << 20  # bytes of a file of the driver in /proc
 UNIT_FILE: Final = 64 << 10  # bytes of a unit file of systemd
 SYSTEMD_MESSAGE: Final = 1 << 20  # bytes; messages of systemd about a unit have some kilobytes
@@ -73,6 +75,7 @@ HOST_LOG_MESSAGE: Final = 8192  # characters of a refusal; one that lists eight 
 CONFIG_TOML: Final = 256 << 10
 CONFIG_COMPILED: Final = 512 << 10
 INVENTORY: Final = 4 << 20  # bytes; 100 files and 8 GPUs make 30 KB
+SICK: Final = 64 << 10  # bytes of the marks of sick GPUs; one has 150
 JOURNAL_ENTRY: Final = 4 << 20  # bytes; those of the largest plans have 60 KB
 ENGINE_RECORD: Final = 4 << 20  # bytes of an engine's list of containers, or of its record of an image
 WAITERS: Final = 128  # containers that wait for GPUs at a time; each of them takes the lock of the leases now and then
@@ -93,6 +96,7 @@ CDI_SPECS: Final = 256  # files of one directory
 CDI_SPECS_TOGETHER: Final = 4 << 20  # bytes of all files; of more the largest are left out
 CDI_COMPILED: Final = 2 << 20  # bytes of what is kept of them
 CDI_SECONDS: Final = 20.0  # that reading them may take; a few files take 0.1 s
+CDI_REFRESH_SECONDS: Final = 120.0  # that `oci-gpu watch` gives to writing this host's; NVML may be asked for it
 CDI_MEMORY: Final = 1 << 30  # bytes of address space of the process that reads them
 
 # Input from Mesos.

@@ -35,6 +35,10 @@ EXAMPLES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
         ("oci-gpu leases --watch", "redrawn every second"),
         ("oci-gpu leases release 3f2a", "drop the lease of a container that is gone"),
     ),
+    "gpus": (
+        ("oci-gpu gpus", "which are free, held, lost or sick"),
+        ("oci-gpu gpus heal 3", "GPU 3 was reset: it can be granted again"),
+    ),
     "top": (
         ("oci-gpu top", "what each GPU is used for, and by whom, every second"),
         ("oci-gpu top --once --json", "the same once, for scripts"),
@@ -52,6 +56,11 @@ EXAMPLES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
     "attach": (
         ("oci-gpu attach web --count 1", "give a running container a free GPU"),
         ("oci-gpu attach 3f2a --devices 2,3 --exclusive", "these, for this container alone"),
+    ),
+    "watch": (
+        ("systemctl enable --now oci-gpu-watch", "put back what containers lose, from now on"),
+        ("oci-gpu watch --once", "verify all containers once, and repair them"),
+        ("oci-gpu watch --interval 5m", "look less often"),
     ),
     "detach": (
         ("oci-gpu detach web --all", "take all of its GPUs; refused while one is in use"),

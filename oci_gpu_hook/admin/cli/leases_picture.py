@@ -7,8 +7,10 @@ import time
 from oci_gpu_hook.admin.cli import described
 from oci_gpu_hook.allocation import conflict, query, shares
 from oci_gpu_hook.allocation.messages import amounts
+from oci_gpu_hook.allocation.overdue import age, overdue
 from oci_gpu_hook.base.errors import HookError, one_line
 from oci_gpu_hook.base.record import Record
+from oci_gpu_hook.devices.model import is_sick
 from oci_gpu_hook.devices.nvidia import devices as of_nvidia
 from oci_gpu_hook.devices.nvidia import snapshot as inventories
 from oci_gpu_hook.devices.nvidia.devices import gpu_of
@@ -91,6 +93,8 @@ def of(config: Config, width: int) -> Group:
             "EXCLUSIVE": Text(("yes" if row.exclusive else "no") if row.holder else ""),
         }
         table.add_row(*(cells[heading] for heading in shown))
+    late = overdue(found.leases, config, time.time())
+    notes += [one_line(f"over [allocation] longest-hold: {lease.name}, {_age(lease.since)}") for lease in late]
     notes += parts(
         found, of_nvidia.everything(of_nvidia.of(gpus, reserve=config.sharing_reserve)), census(found, config)
     )
@@ -133,7 +137,8 @@ def rows(table: LeaseTable, known: Census, gpus: Iterable[Gpu], others: Iterable
     for device in (*of_nvidia.everything(devices), *lost):
         holders = conflict.holders(device, table.leases)
         shown |= {leased for lease in holders for leased in lease.devices if _is_of(leased, device)}
-        product = "lost by the driver" if device.fault else _product(device)
+        fault = "marked sick" if is_sick(device.fault) else "lost by the driver"
+        product = fault if device.fault else _product(device)
         yield from _lines(device.name, product, _memory(device), holders, known)
     for device in others:
         holders = conflict.holders(device, table.leases)
@@ -194,13 +199,10 @@ def _memory(device: Device) -> str:
 
 def _age(since: str) -> str:
     """Return the age of a time in the record: `12s`, `5m`, `3h`, `2d`."""
-    from calendar import timegm
-
-    try:
-        seconds = int(time.time()) - timegm(time.strptime(since, "%Y-%m-%dT%H:%M:%SZ"))
-    except ValueError:
+    seconds = age(since, time.time())
+    if seconds is None:
         return ""
     for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
         if seconds >= 2 * length:
             return f"{seconds // length}{unit}"
-    return f"{max(seconds, 0)}s"
+    return f"{seconds}s"

@@ -36,6 +36,8 @@ class Config(Record):
     allocation_indices: str = "names"
     allocation_exclude: tuple[str, ...] = ()
     allocation_longest_wait: int | None = None  # seconds
+    allocation_longest_hold: int | None = None  # seconds
+    allocation_on_overrun: str = "report"
     allocation_placement: str = "pack"
     sharing_enforce: str = "mps"
     sharing_reserve: int = 1 << 30  # bytes of each device
@@ -44,5 +46,7 @@ class Config(Record):
     log_level: str = "info"
     log_file: str = ""
     log_journal: bool = True
+    watch_interval: int = 30  # seconds
+    watch_kernel_log: str = "/dev/kmsg"
 
     warnings: tuple[str, ...] = ()

@@ -138,7 +138,7 @@ def test_the_record_has_the_sizes_and_old_records_are_read(config, started):
     jsonschema.validate(record, json.loads((SCHEMAS / "lease-record.schema.json").read_text()))
     assert [(each["memory"], each["cores"]) for each in record["leases"][0]["devices"]] == [(8 * GIB, 25)] * 2
     table = query.current(config)
-    listed = shown.to_json(table, leases_picture.census(table, config))
+    listed = shown.to_json(table, leases_picture.census(table, config), config)
     jsonschema.validate(listed, json.loads((SCHEMAS / "leases.schema.json").read_text()))
     assert listed[0]["shares"] == {uuid(index): {"memory": 8 * GIB, "cores": 25} for index in range(2)}
     for device in record["leases"][0]["devices"]:
