@@ -70,7 +70,7 @@ def _recorded(
         from oci_gpu_hook.allocation import messages, query
 
         why = reason(error) if isinstance(error, OSError) else error.why
-        if request.exclusive or request.count is not None:
+        if request.exclusive or request.count is not None or request.is_share:
             raise messages.unusable(config.state_dir, why) from None
         log.warning("lease not recorded", container=container.id, directory=config.state_dir, reason=why)
         # The readable leases still count: an exclusive holder keeps its GPU even on a host whose disk is full.

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
     from oci_gpu_hook.base.config.model import Config
-    from oci_gpu_hook.devices.model import Device
+    from oci_gpu_hook.devices.model import Device, Limiter
     from oci_gpu_hook.devices.vendor import Snapshot
     from oci_gpu_hook.lifecycle.arrival import Arrival
     from oci_gpu_hook.lifecycle.clock import Clock
@@ -65,6 +65,20 @@ class Admission(Record):
         """Whether any of it is by CDI specification files, which may bring more than nodes, files and links."""
         return bool(self.beside) or self.request.kind not in vendors.KINDS
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether the container is held to parts of its devices."""
+        if self.config.sharing_enforce == "none":
+            return False
+        return self.request.is_share or True in [part.request.is_share for part in self.beside]
+
+    def limiter(self) -> Limiter:
+        """Return what holds the container to its parts. Raises InvalidInput, DriverError where nothing can."""
+        from oci_gpu_hook.lifecycle import limiting
+
+        part = next(part for part in (self, *self.beside) if part.request.is_share)
+        return limiting.limiter(self.container, part.request, part.snapshot.inventory, part.devices)
+
     def device_edits(self) -> ContainerEdits:
         """Return nodes and groups, which need no rootfs, but for what CDI specifications describe."""
         if self.request.kind not in vendors.KINDS:  # what has a room of its own is of one kind, and comes first
@@ -87,6 +101,10 @@ class Admission(Record):
         if clock:
             clock.lap("image")
         made = self.made(facts)
+        if self.is_limited:
+            from oci_gpu_hook.lifecycle import limiting
+
+            made = limiting.added(made, self.limiter(), self.container, self.config)
         nodes = restricted(made.edits.device_nodes)
         if nodes:
             from oci_gpu_hook.lifecycle import container_user

@@ -52,6 +52,8 @@ def read(container: Container, config: Config) -> Reading:
     if asks and sources.container_declines(asks[0], container, config, variables, warnings):
         asks, container = [], container.replace(annotations=sources.without_devices(container.annotations))
     asks = asks or _unannotated(container, kind, config, variables, warnings)
+    if not asks and not beside:
+        asks = _share_alone(container, kind, config, variables, warnings)
     by_variables = bool(asks) and asks[0].source not in ("annotations", "mounts")
     settings = by_count.settings(container.annotations, variables if by_variables else {})
     if beside:
@@ -116,6 +118,18 @@ def _counted_together(asks: Sequence[Ask], kind: str) -> list[Ask]:
     """Return what `all` of several vendors is with a count: so many of one. kind: that is said, "" for none."""
     said = [ask.replace(any_kind=False) for ask in asks if ask.kind == kind]
     return said or [asks[0]]
+
+
+def _share_alone(
+    container: Container, kind: str, config: Config, variables: Mapping[str, str], warnings: list[str]
+) -> list[Ask]:
+    """Return what a container asks for that says only how much of a device it needs. kind: the one that is said."""
+    found = by_count.settings(container.annotations, variables)
+    if found.keys().isdisjoint(by_count.SHARE):
+        return []
+    from oci_gpu_hook.request import share_alone
+
+    return share_alone.asks(container, kind, config, variables, warnings)
 
 
 def _unannotated(

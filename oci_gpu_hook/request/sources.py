@@ -197,10 +197,10 @@ def _from_own_variables(
             kind=kind, source="environment", what=what, devices=None, count_decides=True, variables=(_COUNT,)
         )
         asked = [of_count, *asked]
-    return [ask for each in asked if (ask := _heard(each, container, config, warnings))]
+    return [ask for each in asked if (ask := heard(each, container, config, warnings))]
 
 
-def _heard(ask: Ask, container: Container, config: Config, warnings: list[str]) -> Ask | None:
+def heard(ask: Ask, container: Container, config: Config, warnings: list[str]) -> Ask | None:
     """Return an ask by variables, None where `[request] image-may-ask` keeps it from being one."""
     if config.image_may_ask == "yes":
         return ask
@@ -242,7 +242,7 @@ def _from_variables(  # noqa: PLR0913, PLR0917
         what = ", ".join(f"{name}={quoted(variables[name])}" for name in said.variables)
         asked = words.read_list(said.source, what, said.items, warnings)
         asked = asked and asked.replace(variables=said.variables)
-    return asked if asked is None or said.declines else _heard(asked, container, config, warnings)
+    return asked if asked is None or said.declines else heard(asked, container, config, warnings)
 
 
 def _cdi_devices(annotations: Mapping[str, str], warnings: list[str]) -> tuple[list[str], list[Ask]]:

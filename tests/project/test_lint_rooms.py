@@ -234,6 +234,8 @@ NO_LIMITS = {
     "apply/device_access/device_program.py": {"_MOST": "of the format"},
     "apply/device_access/runtime_program.py": {"_LARGEST_NUMBER": "of the format"},
     "apply/journal/entry.py": {"_LONGEST_ID": "of a file name"},
+    "apply/mps/daemon.py": {"_MOST_DESCRIPTORS": "the kernel's"},
+    "apply/mps/place.py": {"_LONGEST_PATH": "the kernel's"},
     "apply/rootfs/as_mounted.py": {"_MOST_LINKS": "the kernel's"},
     "apply/systemd/units.py": {"_LONGEST_NAME": "of a file name"},
     "base/errors.py": {"LONGEST_VALUE": "of what is shown"},

@@ -293,6 +293,27 @@ def await_end(scope: str) -> None:
         time.sleep(0.05)
 
 
+def share(guest: Guest) -> None:
+    """A container with a part of a GPU: its MPS daemon is a service of systemd's, which ends with the container."""
+    pid = guest.start("share")
+    (unit,) = services()
+    group = Path("/sys/fs/cgroup/system.slice", unit, "cgroup.procs")
+    programs = [Path(f"/proc/{each}/exe").resolve().name for each in group.read_text().split()]
+    guest.note("share", "started", unit=unit, programs=programs)
+    reload()
+    guest.note("share", "reloaded", units=services(), verify=guest.oci_gpu("verify", "share", "--json"))
+    os.kill(pid, signal.SIGKILL)
+    run("runc", "delete", "--force", "share")  # which runs poststop
+    left = sorted(path.name for path in Path(guest.settings["config"]).parent.glob("state/mps/*"))
+    guest.report.append({"container": "share", "step": "deleted", "units": services(), "left": left})
+
+
+def services() -> list[str]:
+    """Return the services of MPS daemons, whatever has become of them."""
+    listed = run("systemctl", "list-units", "--all", "--plain", "--no-legend", "oci-gpu-mps-*")
+    return sorted(line.split()[0] for line in listed.splitlines() if line.strip())
+
+
 def free(guest: Guest) -> None:
     """A container that may use every device has no policy, so nothing is left for it; and it cleans up after kept."""
     guest.start("free")
@@ -333,7 +354,8 @@ def main() -> None:
     guest = Guest(json.loads(Path(sys.argv[1]).read_text()))
     failure = ""
     try:
-        for act in (lay, before_a_reload, untold, lose_and_repair, lose_and_be_watched, attach, keep, free, podman):
+        acts = (lay, before_a_reload, untold, lose_and_repair, lose_and_be_watched, attach, keep, share, free, podman)
+        for act in acts:
             act(guest)
     except Exception as error:  # noqa: BLE001  it is raised again outside
         failure = f"{type(error).__name__}: {error}"

@@ -181,3 +181,11 @@ def test_poststop_removes_the_drop_in(steps):
 def test_the_next_start_removes_the_drop_in_of_a_killed_container(steps):
     assert steps("kept")["killed"]["drop-ins"] == [r"gpu-kept\x2dname.scope"]
     assert steps("free")["started"]["drop-ins"] == []
+
+
+def test_the_mps_daemon_of_a_container_is_a_service_and_ends_with_it(steps):
+    share = steps("share")
+    assert share["started"]["programs"] == ["nvidia-cuda-mps-control"]
+    assert share["reloaded"]["units"] == [share["started"]["unit"]]
+    assert findings(share["reloaded"]) == []
+    assert (share["deleted"]["units"], share["deleted"]["left"]) == ([], [])

@@ -74,9 +74,17 @@ def to_json(table: LeaseTable, census: Census, config: Config) -> list[dict[str,
             "since": lease.since,
             **({"overdue": True} if is_overdue(lease, config, time.time()) else {}),
             **{name: text for name, text in _names(lease, census).items() if text},
+            **({"shares": shares} if (shares := _shares(lease)) else {}),
         }
         for lease in table.leases
     ]
+
+
+def _shares(lease: Lease) -> dict[str, dict[str, int]]:
+    """Return what a container has of those devices of which it has a part."""
+    return {
+        device.uuid: {"memory": device.memory, "cores": device.cores} for device in lease.devices if device.is_share
+    }
 
 
 def _names(lease: Lease, census: Census) -> dict[str, str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 
 from oci_gpu_hook.admin.cli import described
-from oci_gpu_hook.allocation import conflict, query
+from oci_gpu_hook.allocation import conflict, query, shares
+from oci_gpu_hook.allocation.messages import amounts
 from oci_gpu_hook.allocation.overdue import age, overdue
 from oci_gpu_hook.base.errors import HookError, one_line
 from oci_gpu_hook.base.record import Record
@@ -94,6 +95,9 @@ def of(config: Config, width: int) -> Group:
         table.add_row(*(cells[heading] for heading in shown))
     late = overdue(found.leases, config, time.time())
     notes += [one_line(f"over [allocation] longest-hold: {lease.name}, {_age(lease.since)}") for lease in late]
+    notes += parts(
+        found, of_nvidia.everything(of_nvidia.of(gpus, reserve=config.sharing_reserve)), census(found, config)
+    )
     for place, waiter in enumerate(found.queue, 1):
         wanted = waiter.request.count or ", ".join(waiter.request.devices)
         notes.append(one_line(f"waiting, {place}: {waiter.container} for {wanted}, {_age(waiter.since)}"))
@@ -144,6 +148,21 @@ def rows(table: LeaseTable, known: Census, gpus: Iterable[Gpu], others: Iterable
         for leased in lease.devices:
             if leased not in shown:
                 yield from _lines(leased.uuid, "not on this host now", "", [lease], known)
+
+
+def parts(table: LeaseTable, devices: Iterable[Device], known: Census) -> Iterator[str]:
+    """Yield a line for each device of which containers have parts: who has how much, and what is left."""
+    for device in devices:
+        of_device = [
+            f"{known.of_lease(lease).name or short(lease.name)} has {amounts(leased.memory, leased.cores)}"
+            for lease in conflict.holders(device, table.leases)
+            for leased in lease.devices
+            if leased.is_share and conflict.is_of(leased, device)
+        ]
+        if of_device:
+            rest = shares.left(device, table.leases)
+            left = amounts(max(rest.memory, 0), max(rest.cores, 0))
+            yield one_line(f"{device.label}: {', '.join(of_device)}; {left} left for others")
 
 
 def _lines(device: str, product: str, memory: str, holders: list[Lease], known: Census) -> Iterator[Row]:

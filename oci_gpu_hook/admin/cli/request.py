@@ -30,6 +30,7 @@ _SOURCES: Final = {
     "legacy-image": "environment (CUDA_VERSION of an old CUDA image)",
 }
 _GIB: Final = 1 << 30
+_MIB: Final = 1 << 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -94,7 +95,13 @@ def _devices(request: Request) -> str:
     words = ", ".join(request.devices)
     if request.count is not None:
         words = f"{request.count}, whichever {'is' if request.count == 1 else 'are'} free"
-    return words + (", for this container alone" if request.exclusive else "")
+    return words + _part(request) + (", for this container alone" if request.exclusive else "")
+
+
+def _part(request: Request) -> str:
+    parts = [f"{_amount(request.memory_limit)} of memory"] if request.memory_limit else []
+    parts += [f"{request.cores}% of the cores"] if request.cores else []
+    return f", of each {' and '.join(parts)}" if parts else ""
 
 
 def _gpus(request: Request) -> str:
@@ -106,8 +113,10 @@ def _gpus(request: Request) -> str:
         words = f"{request.count} {kind}, whichever {'is' if request.count == 1 else 'are'} free"
     if request.memory:
         words += f", each with at least {_amount(request.memory)}"
-    return words + (", for this container alone" if request.exclusive else "")
+    return words + _part(request) + (", for this container alone" if request.exclusive else "")
 
 
 def _amount(size: int) -> str:
+    if size % _GIB and size % _MIB == 0:
+        return f"{size // _MIB} MiB"
     return f"{size // _GIB} GiB" if size % _GIB == 0 else f"{size} bytes"

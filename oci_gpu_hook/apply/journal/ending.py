@@ -53,11 +53,12 @@ def write(config: Config, entry: Entry, entry_path: str, lock: int) -> None:
 def is_ordinary(entry: Entry) -> bool:
     """Tell whether the front can undo all that was made for a container.
 
-    It restores neither links that made way nor the image's own ld cache, and needs to know the boot.
+    It restores neither links that made way nor the image's own ld cache, ends no daemon that held the container to
+    parts of GPUs, and needs to know the boot.
     """
-    return not (entry.cached or entry.key or "\\" in entry.unit or any(made[4] for made in entry.changes)) and bool(
-        entry.boot_id and entry.rootfs_born
-    )
+    return not (
+        any(entry.share) or entry.cached or entry.key or "\\" in entry.unit or any(made[4] for made in entry.changes)
+    ) and bool(entry.boot_id and entry.rootfs_born)
 
 
 def form(entry: Entry, identity: tuple[int, int], lock: int) -> bytes:

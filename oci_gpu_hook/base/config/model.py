@@ -39,6 +39,9 @@ class Config(Record):
     allocation_longest_wait: int | None = None  # seconds
     allocation_longest_hold: int | None = None  # seconds
     allocation_on_overrun: str = "report"
+    allocation_placement: str = "pack"
+    sharing_enforce: str = "mps"
+    sharing_reserve: int = 1 << 30  # bytes of each device
     cdi_spec_dirs: tuple[str, ...] = ("/etc/cdi", "/var/run/cdi", "/run/cdi")
     state_dir: str = "/run/oci-gpu-hook"
     log_level: str = "info"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import tomllib  # noqa: TID253
 from difflib import get_close_matches
 
-from oci_gpu_hook.base import duration
+from oci_gpu_hook.base import amounts, duration
 from oci_gpu_hook.base.config.model import DRIVER_CAPABILITIES, Config
 from oci_gpu_hook.base.errors import ConfigError, one_line, quoted
 from oci_gpu_hook.base.record import Record
@@ -176,6 +176,14 @@ def _seconds(key: str, value: object) -> int:
     return seconds
 
 
+def _size(key: str, value: object) -> int:
+    """Read an amount of memory in the form of OCI_GPU_MEMORY."""
+    found = amounts.size(_text(key, value))
+    if found is None:
+        raise _wrong(key, value, amounts.FORM.replace("40GiB", "1GiB"))
+    return found
+
+
 def _one_of(*choices: str) -> Callable[[str, object], str]:
     def read(key: str, value: object) -> str:
         if value not in choices:
@@ -225,6 +233,11 @@ _SECTIONS: Final = {
         "longest-wait": _key("allocation_longest_wait", _seconds_or_nothing),
         "longest-hold": _key("allocation_longest_hold", _seconds_or_nothing),
         "on-overrun": _key("allocation_on_overrun", _one_of("report", "detach")),
+        "placement": _key("allocation_placement", _one_of("pack", "spread")),
+    },
+    "sharing": {
+        "enforce": _key("sharing_enforce", _one_of("mps", "none")),
+        "reserve": _key("sharing_reserve", _size),
     },
     "cdi": {"spec-dirs": _key("cdi_spec_dirs", _paths)},
     "state": {"dir": _key("state_dir", _path)},

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.devices.cdi.model import Described
-    from oci_gpu_hook.devices.model import Device
+    from oci_gpu_hook.devices.model import Device, Limiter
+    from oci_gpu_hook.devices.use import DeviceUse
     from oci_gpu_hook.devices.vendor import Request, Rootfs
     from oci_gpu_hook.oci.container import Container
     from oci_gpu_hook.oci.image import Image
@@ -165,6 +166,16 @@ class Room:
             device_nodes=tuple(compose.filled(node, uid=UNSAID, gid=UNSAID) for node in found.device_nodes),
             mounts=tuple(compose.placed(mount) for mount in found.mounts),
         )
+
+    def used(self, _config: Config) -> dict[str, DeviceUse]:
+        """Return nothing: specifications describe devices, and nothing meters them."""
+        return {}
+
+    def limiter(self, _request: Request, _inventory: Inventory, _devices: Sequence[Device]) -> Limiter:
+        """Raise InvalidInput: nothing here can hold a container to a part of these devices."""
+        why = "this project can hold containers to parts of NVIDIA's GPUs only"
+        remedy = 'ask for whole devices, or set [sharing] enforce = "none", by which parts are only reserved'
+        raise InvalidInput(f"a part of a device of kind {quoted(self.kind)}", why, remedy)
 
     def to_json(self, device: Device) -> dict[str, object]:
         """Return what `oci-gpu plan --json` shows of a device."""

@@ -55,6 +55,8 @@ def needs_details(request: Request, inventory: Inventory | RequestInventory | No
 
         if requirements.needs_nvml(request.requirements):
             return True
+    if request.memory_limit or request.cores:
+        return True
     if request.count is not None:
         return bool(request.devices) or request.memory > 0 or request.count > 1
     if True in [of_mig(name) for name in request.devices]:

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.base.errors import InvalidInput
-    from oci_gpu_hook.devices.model import Device
+    from oci_gpu_hook.devices.model import Device, Limiter
     from oci_gpu_hook.devices.nvidia.model import RequestInventory
+    from oci_gpu_hook.devices.use import DeviceUse
     from oci_gpu_hook.devices.vendor import Request
 
 TERMS: Final = Terms(
@@ -38,7 +39,7 @@ of_nodes = device_nodes.devices_of
 
 def devices(inventory: RequestInventory, config: Config) -> tuple[Device, ...]:
     """Return the GPUs, each followed by its MIG devices."""
-    return of_nvidia.of(inventory.gpus, config.allocation_exclude)
+    return of_nvidia.of(inventory.gpus, config.allocation_exclude, config.sharing_reserve)
 
 
 def served(
@@ -107,6 +108,22 @@ def made_node(path: str, config: Config) -> tuple[int, int] | None:
         return None
     major = procfs.device_major(read_text(f"{config.proc_root}/devices") or "", device_nodes.IMEX_DRIVER)
     return (major, int(channel)) if major else None
+
+
+def used(config: Config) -> dict[str, DeviceUse]:
+    """Return what GPUs and MIG devices are used for now, as NVML says. Raises DriverError."""
+    from oci_gpu_hook.base import limits
+    from oci_gpu_hook.devices.nvidia import snapshot, usage
+
+    with usage.Meter(snapshot.load(config, detailed=True)) as meter:
+        return meter.read(limits.NVML_SECONDS)
+
+
+def limiter(request: Request, inventory: RequestInventory, devices: Sequence[Device]) -> Limiter:
+    """Return the MPS daemon for these GPUs. Raises InvalidInput, DriverError."""
+    from oci_gpu_hook.devices.nvidia import mps_limits
+
+    return mps_limits.limiter(request, inventory, devices)
 
 
 def to_json(device: Device) -> dict[str, object]:
