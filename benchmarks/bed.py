@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(os.environ.get("OCI_GPU_BENCH_ROOT") or Path(__file__).resolve().parent.parent)  # see against.py
 sys.path.insert(0, str(ROOT))
 from oci_gpu_hook.admin.doctor import tiny  # noqa: E402
 

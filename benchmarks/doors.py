@@ -23,12 +23,18 @@ if TYPE_CHECKING:
     from bed import Bed
 
 GPU = ["NVIDIA_VISIBLE_DEVICES=all"]
+PYTHON = "/usr/bin/python3"
+BARE = "python3 -I -S -c pass"
 PEER_HOOK = "nvidia-container-runtime-hook"
 PEER_CDI = "nvidia-container-runtime.cdi"
 
 
 class Meter:
-    """A cgroup that counts CPU time; children are started in it."""
+    """A cgroup that counts CPU time; children are started in one below it, and containers in others.
+
+    No process is in the cgroup itself: on v2 a runtime would make the cgroups below it threaded ("no internal
+    processes", cgroups(7)).
+    """
 
     def __init__(self) -> None:
         name = f"oci-gpu-hook-bench-{os.getpid()}"
@@ -36,7 +42,8 @@ class Meter:
         v1 = Path("/sys/fs/cgroup/cpuacct")
         self.directory = (v1 if v1.exists() else Path("/sys/fs/cgroup")) / name
         self.is_v1 = v1.exists()
-        self.directory.mkdir(exist_ok=True)
+        self.processes = self.directory / "processes"
+        self.processes.mkdir(parents=True, exist_ok=True)
 
     def usage(self) -> float:
         """Return the CPU seconds of everything that has run in the cgroup and below it."""
@@ -50,7 +57,7 @@ class Meter:
         pid = os.fork()
         if not pid:
             try:
-                procs = os.open(self.directory / "cgroup.procs", os.O_WRONLY)
+                procs = os.open(self.processes / "cgroup.procs", os.O_WRONLY)
                 os.write(procs, b"0")
                 null = os.open(os.devnull, os.O_RDWR)
                 for fd in (0, 1):
@@ -77,13 +84,19 @@ class Door:
 
     name: str
     runtime: list[str]
-    bundle: Path
+    bundle: Path | None
     cpu: list[float] = field(default_factory=list)
     wall: list[float] = field(default_factory=list)
     config: bytes = b""
 
     def run(self, bed: Bed, meter: Meter) -> None:
-        """Run one container from create to delete."""
+        """Run one container from create to delete; without a bundle, the command."""
+        if self.bundle is None:
+            before, started = meter.usage(), time.perf_counter()
+            meter.run(self.runtime)
+            self.wall.append(time.perf_counter() - started)
+            self.cpu.append(meter.usage() - before)
+            return
         if not self.config:
             self.config = (self.bundle / "config.json").read_bytes()
         (self.bundle / "config.json").write_bytes(self.config)  # the runtime door changes it, as every bundle is new
@@ -130,6 +143,7 @@ def doors(bed: Bed, meter: Meter) -> list[Door]:
         return bed.bundle(name, *arguments, cgroups_path=f"{meter.path}/container")
 
     found = [
+        Door(BARE, [PYTHON, "-I", "-S", "-c", "pass"], None),
         Door("plain", runc, bundle("door-plain", [])),
         Door("oci-gpu-hook, nothing asked", runc, bundle("door-nothing", [], hook)),
         Door("oci-gpu-hook, prestart", runc, bundle("door-prestart", GPU, hook, ("prestart",))),
@@ -158,10 +172,21 @@ def whole_containers(bed: Bed, rounds: int) -> None:
                     door.wall.clear()
     finally:
         meter.close()
+    tell(found)
+
+
+def tell(found: list[Door]) -> None:
+    """Print what each door costs, what it adds to a plain container, and how many bare interpreters that is."""
     cpu = {door.name: statistics.median(door.cpu) * 1000 for door in found}
+    least = {door.name: min(door.cpu) * 1000 for door in found}
     wall = {door.name: statistics.median(door.wall) * 1000 for door in found}
+    bare, plain = cpu.pop(BARE), cpu["plain"]
     heading = "create, start, delete by door"
-    print(f"\n{heading:36} {'CPU ms':>8} {'added':>7} {'create wall':>12} {'added':>7}")
+    columns = ("CPU ms", "added", "x bare", "least", "added", "create wall", "added")
+    print(f"\n{heading:36} " + " ".join(f"{name:>{max(8, len(name))}}" for name in columns))
+    print(f"{BARE:36} {bare:8.1f} {'':8} {'':8} {least[BARE]:8.1f}")
     for name, used in cpu.items():
-        took = wall[name]
-        print(f"{name:36} {used:8.1f} {used - cpu['plain']:7.1f} {took:12.1f} {took - wall['plain']:7.1f}")
+        print(
+            f"{name:36} {used:8.1f} {used - plain:8.1f} {(used - plain) / bare:8.2f} {least[name]:8.1f}"
+            f" {least[name] - least['plain']:8.1f} {wall[name]:11.1f} {wall[name] - wall['plain']:8.1f}"
+        )

@@ -6,4 +6,6 @@ here=$(dirname "$0")
 exec ${CC:-cc} -std=c11 -Os -Wall -Wextra -Werror=implicit-function-declaration \
     -ffreestanding -fno-pie -fno-stack-protector -fno-asynchronous-unwind-tables -fomit-frame-pointer \
     -static -nostdlib -no-pie -Wl,-z,noexecstack -Wl,-z,noseparate-code -Wl,--build-id=none -s \
-    -o "$1" "$here"/start.c "$here"/programs.c "$here"/system.c "$here"/words.c "$here"/state.c "$here"/standby.c "$here"/hook.c "$here"/runtime.c "$here"/mesos.c
+    -o "$1" "$here"/start.c "$here"/programs.c "$here"/system.c "$here"/words.c "$here"/json.c "$here"/state.c \
+    "$here"/settings.c "$here"/files.c "$here"/processes.c "$here"/leases.c "$here"/ended.c "$here"/standby.c \
+    "$here"/hook.c "$here"/runtime.c "$here"/mesos.c

@@ -1,12 +1,12 @@
 /* oci-gpu-hook: answers for containers that ask for nothing, and gives every other call to Python as it came. */
 #include "front.h"
 
-static char state[LARGEST_STATE + 1];
+static char text[LARGEST_STATE + 1];
 
 /* Python reads from its stdin what this process has read from its own. */
 static void put_back(size_t size) {
     int fd = memory_file("oci-state");
-    if (fd < 0 || !write_all(fd, state, size))
+    if (fd < 0 || !write_all(fd, text, size))
         fail("OCI state", "", "cannot be handed to the hook: no memory file (memfd_create); give the engine more open files");
     rewind_file(fd);
     move_to_stdin(fd);
@@ -15,6 +15,15 @@ static void put_back(size_t size) {
 static _Noreturn void ask_python(char **argv) {
     close_above_stderr();
     start_python(NULL, argv + 1, false);
+}
+
+/* Ends this process where what is to be done is nothing, or can be done here. An engine that has one argument list for
+   all stages tells by the status that the container has ended. */
+static void answer(const struct state *state, struct text json, const char *stage, const char *toml) {
+    bool has_ended = same(stage, "poststop") || (state->status.start && is(state->status, "stopped"));
+    enum ended ended = has_ended ? end_container(state, toml) : HAD_NOTHING;
+    if (ended == TAKEN_BACK || (ended == HAD_NOTHING && !may_ask(json) && !bundle_may_ask(state->bundle, toml)))
+        leave(0);
 }
 
 _Noreturn void hook(int argc, char **argv) {
@@ -29,16 +38,16 @@ _Noreturn void hook(int argc, char **argv) {
         toml = argv[1] + sizeof "--config=" - 1;
     else if (argc != 2)
         ask_python(argv);
-    /* What has asked for nothing has been given nothing: there is nothing to take back at poststop either. */
     if (*toml != '/' || (!same(stage, "prestart") && !same(stage, "createRuntime") && !same(stage, "poststop")))
         ask_python(argv);
 
-    struct text json = {state, 0}, bundle;
-    enum whole whole = read_whole(0, true, state, LARGEST_STATE, &json.size);
+    struct text json = {text, 0};
+    struct state state;
+    enum whole whole = read_whole(0, true, text, LARGEST_STATE, &json.size);
     if (whole == WHOLE && standby && same(stage, "prestart"))
         ask_standby(standby, json);
-    if (whole == WHOLE && find_bundle(json, &bundle) && !may_ask(json) && !bundle_may_ask(bundle, toml))
-        leave(0);
+    if (whole == WHOLE && read_state(json, &state))
+        answer(&state, json, stage, toml);
     if (json.size)
         put_back(json.size);
     ask_python(argv);

@@ -1,5 +1,6 @@
 /* System calls and what is made of them. There is no libc: its start-up would cost more than all the rest. */
 #include "front.h"
+#include "calls.h"
 
 struct block block = {.magic = "oci-gpu-front-1"};
 
@@ -7,42 +8,15 @@ struct block block = {.magic = "oci-gpu-front-1"};
 enum { READ = 0, WRITE = 1, FSTAT = 5, LSEEK = 8, RT_SIGACTION = 13, EXECVE = 59, CHDIR = 80, GETEUID = 107,
        EXIT_GROUP = 231, OPENAT = 257, PPOLL = 271, DUP3 = 292, MEMFD_CREATE = 319,
        CLOSE_RANGE = 436 }; /* arch/x86/entry/syscalls/syscall_64.tbl */
-enum { O_NOFOLLOW_ = 0400000 };
 struct status { long device, inode, links; unsigned mode, uid, rest[28]; }; /* arch/x86/include/uapi/asm/stat.h */
-
-static long call(long number, long a, long b, long c, long d) {
-    long result;
-    register long r10 __asm__("r10") = d;
-    register long r8 __asm__("r8") = 0;
-    __asm__ volatile("syscall"
-                     : "=a"(result)
-                     : "0"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8)
-                     : "rcx", "r11", "memory");
-    return result;
-}
-#elif defined(__aarch64__)
+#else
 enum { DUP3 = 24, CHDIR = 49, OPENAT = 56, LSEEK = 62, READ = 63, WRITE = 64, PPOLL = 73, EXIT_GROUP = 94,
        FSTAT = 80, RT_SIGACTION = 134, GETEUID = 175, EXECVE = 221, MEMFD_CREATE = 279,
        CLOSE_RANGE = 436 }; /* include/uapi/asm-generic/unistd.h */
-enum { O_NOFOLLOW_ = 0100000 };
 struct status { long device, inode; unsigned mode, links, uid, rest[25]; }; /* include/uapi/asm-generic/stat.h */
-
-static long call(long number, long a, long b, long c, long d) {
-    register long x8 __asm__("x8") = number;
-    register long x0 __asm__("x0") = a;
-    register long x1 __asm__("x1") = b;
-    register long x2 __asm__("x2") = c;
-    register long x3 __asm__("x3") = d;
-    register long x4 __asm__("x4") = 0;
-    __asm__ volatile("svc #0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4) : "memory");
-    return x0;
-}
-#else
-#error "the front knows x86_64 and aarch64; elsewhere the Python stub stands alone"
 #endif
 
-enum { EINTR_ = 4, EAGAIN_ = 11, EINVAL_ = 22, POLLIN_ = 1, POLLOUT_ = 4, AT_FDCWD_ = -100 };
-enum { O_WRONLY_ = 1, O_RDWR_ = 2, O_NOCTTY_ = 0400, O_NONBLOCK_ = 04000, O_CLOEXEC_ = 02000000 };
+enum { POLLIN_ = 1, POLLOUT_ = 4 };
 
 size_t length(const char *text) {
     size_t n = 0;
@@ -60,6 +34,46 @@ bool begins(const char *text, const char *start) {
 
 bool same(const char *a, const char *b) {
     return begins(a, b) && a[length(b)] == '\0';
+}
+
+bool is(struct text text, const char *word) {
+    return text.size == length(word) && begins(text.start, word);
+}
+
+bool equal(struct text a, struct text b) {
+    if (a.size != b.size)
+        return false;
+    for (size_t i = 0; i < a.size; i++)
+        if (a.start[i] != b.start[i])
+            return false;
+    return true;
+}
+
+bool starts_with(struct text text, struct text start) {
+    return text.size >= start.size && equal((struct text){text.start, start.size}, start);
+}
+
+bool has(struct text text, struct text part) {
+    for (size_t i = 0; i + part.size <= text.size; i++)
+        if (text.start[i] == *part.start && equal((struct text){text.start + i, part.size}, part))
+            return true;
+    return false;
+}
+
+struct text text_of(const char *word) {
+    return (struct text){word, length(word)};
+}
+
+/* The value of decimal digits; false for none, for anything else, and for more than 63 bits hold. */
+bool number_of(struct text digits, unsigned long *value) {
+    *value = 0;
+    for (size_t i = 0; i < digits.size; i++) {
+        char c = digits.start[i];
+        if (c < '0' || c > '9' || *value > (~0UL >> 1) / 10 - 1)
+            return false;
+        *value = *value * 10 + (c - '0');
+    }
+    return digits.size != 0;
 }
 
 int open_to_read(const char *path) {
@@ -131,10 +145,14 @@ int open_own_fifo(const char *path, bool to_write) {
     if (fd < 0)
         return fd;
     if (call(FSTAT, fd, (long)&found, 0, 0) == 0 && (found.mode & TYPE) == FIFO && !(found.mode & OF_OTHERS) &&
-        found.uid == (unsigned)call(GETEUID, 0, 0, 0, 0))
+        found.uid == effective_user())
         return fd;
     close_file(fd);
     return -EINVAL_;
+}
+
+unsigned effective_user(void) {
+    return call(GETEUID, 0, 0, 0, 0);
 }
 
 void close_file(int fd) {

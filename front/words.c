@@ -1,5 +1,6 @@
 /* The words without which no request exists: request/prefilter.py in C, on the side of doubt. */
 #include "front.h"
+#include "calls.h"
 #include "words.h"
 
 enum { WORD_COUNT = sizeof WORDS / sizeof *WORDS };
@@ -10,14 +11,6 @@ static const bool *first_bytes(void) {
     for (int word = 0; word < WORD_COUNT; word++)
         is_first[(unsigned char)*WORDS[word]] = true;
     return is_first;
-}
-
-static bool has(struct text text, const char *word) {
-    size_t size = length(word);
-    for (size_t i = 0; i + size <= text.size; i++)
-        if (text.start[i] == *word && begins(text.start + i, word))
-            return true;
-    return false;
 }
 
 static int hexadecimal(char c) {
@@ -47,7 +40,7 @@ static bool may_spell(struct text json) {
 }
 
 bool may_say(struct text json, const char *word) {
-    return has(json, word) || may_spell(json);
+    return has(json, text_of(word)) || may_spell(json);
 }
 
 bool may_ask(struct text json) {
@@ -77,23 +70,22 @@ static bool line_is_harmless(struct text line) {
         if (at == end && part == 3)
             return true;
     }
-    return !has(line, "swarm");
+    return !has(line, text_of("swarm"));
 }
 
 /* Tells whether the configuration may name a swarm variable, by which any variable becomes a request. Comments can be
    told by their line only where no string has many lines and no escape spells a key. */
 static bool may_name_swarm_resource(const char *path) {
     static char toml[LARGEST_TOML + 1];
-    enum { ENOENT_ = 2 };
     int fd = open_to_read(path);
     if (fd == -ENOENT_)
         return false;
     struct text rest = {toml, 0};
     if (fd < 0 || read_whole(fd, false, toml, LARGEST_TOML, &rest.size) != WHOLE)
         return true;
-    if (!has(rest, "swarm") && !has(rest, "\\"))
+    if (!has(rest, text_of("swarm")) && !has(rest, text_of("\\")))
         return false;
-    if (has(rest, "\\") || has(rest, "\"\"\"") || has(rest, "'''"))
+    if (has(rest, text_of("\\")) || has(rest, text_of("\"\"\"")) || has(rest, text_of("'''")))
         return true;
     while (rest.size) {
         struct text line = {rest.start, 0};

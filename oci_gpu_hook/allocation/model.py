@@ -114,6 +114,8 @@ class Claim(Record):
 class Busy(AllocationError):
     """The devices exist, but others hold them, so waiting can help."""
 
+    code = "busy"
+
 
 def leased(device: Device) -> LeasedDevice:
     """Return a granted device in the form of a lease."""

@@ -102,7 +102,8 @@ class Watch:
         message = one_line(f"{what}: {why}; {remedy}")
         streams.say(f"oci-gpu-hook: error: {message}")
         try:
-            log.refused("oci-gpu-hook", message)  # in the host's mount namespace, where this thread or process still is
+            # In the host's mount namespace, where this thread or process still is.
+            log.refused("oci-gpu-hook", message, "no-answer")
         finally:
             os._exit(1)
 

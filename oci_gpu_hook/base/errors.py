@@ -7,11 +7,17 @@ if TYPE_CHECKING:
     from typing import Final
 
 LONGEST_VALUE: Final = 200
+BUG: Final = "internal"  # the code of what is no HookError
 NEW_KERNEL: Final = "use Linux 5.12 or later, and let no seccomp profile refuse openat2 and the mount calls to the hook"
 
 
 class HookError(Exception):
-    """A failure described for people in one line, `WHAT: WHY; REMEDY`, which engines show to their users."""
+    """A failure described for people in one line, `WHAT: WHY; REMEDY`, which engines show to their users.
+
+    code: the word for its kind by which refusals are counted; it stays from version to version.
+    """
+
+    code = "other"
 
     def __init__(self, what: str, why: str, remedy: str) -> None:
         super().__init__(what, why, remedy)
@@ -26,37 +32,55 @@ class HookError(Exception):
 class InvalidInput(HookError):
     """The engine or the container passed something that the interface does not allow."""
 
+    code = "invalid-input"
+
 
 class TooLarge(InvalidInput):
     """The input is larger than one of the `limits`, so what it says is not known."""
+
+    code = "too-large"
 
 
 class ConfigError(HookError):
     """The configuration file cannot be used."""
 
+    code = "config"
+
 
 class StateError(HookError):
     """The state directory cannot be used, or a file in it cannot be trusted."""
+
+    code = "state"
 
 
 class DriverError(HookError):
     """The host's driver, its files or its device nodes are not in a state to serve containers."""
 
+    code = "driver"
+
 
 class AllocationError(HookError):
     """The GPUs asked for cannot be granted now."""
+
+    code = "allocation"
 
 
 class SimulationError(HookError):
     """A simulated host cannot be made here."""
 
+    code = "simulation"
+
 
 class UnsafeRootfs(HookError):
     """The container's file system would redirect a change to another place, so the change is refused."""
 
+    code = "unsafe-rootfs"
+
 
 class ApplyError(HookError):
     """A change to the container could not be made; what had been done was undone."""
+
+    code = "apply"
 
 
 def quoted(value: object) -> str:

@@ -29,6 +29,7 @@ _REFUSALS: Final = ("refused", "failed", "internal error")
 
 _file = ""
 _lowest = 1
+_state_dir = ""
 _tells_host = True
 _has_refusal = False
 _context: dict[str, object] = {}
@@ -36,8 +37,9 @@ _context: dict[str, object] = {}
 
 def configure(config: Config, **context: object) -> None:
     """Set the file and the lowest level from the configuration; `context` is part of every line."""
-    global _file, _lowest, _tells_host, _context
+    global _file, _lowest, _tells_host, _state_dir, _context
     _file = config.log_file
+    _state_dir = config.state_dir
     _tells_host = config.log_journal
     _lowest = LEVELS.index(config.log_level)
     _context = context
@@ -84,12 +86,27 @@ def error(event: str, **fields: object) -> None:
         _write(3, event, fields)
 
 
-def refused(program: str, message: str) -> None:
-    """Log why a container is not started, unless the log has that already, and write it to the host's log."""
+def refused(program: str, message: str, code: str) -> None:
+    """Log why a container is not started, unless the log has that already, and write it to the host's log.
+
+    code: of the error, by which refusals are counted.
+    """
+    count_refusal(code)
     if not _has_refusal:
         error("refused", reason=message)
     if _tells_host:
         _tell_host(program, message, is_error=True)
+
+
+def count_refusal(code: str) -> None:
+    """Count a container that is not started, if the configuration is known."""
+    if not _state_dir:
+        return
+    try:
+        from oci_gpu_hook.base import counts
+    except (ImportError, OSError):  # for want of descriptors, of which the refusal may tell
+        return
+    counts.add(_state_dir, {f"{counts.REFUSALS} {code}": 1})
 
 
 def _tell_host(program: str, message: str, *, is_error: bool) -> None:
@@ -136,10 +153,15 @@ def _note(event: str) -> None:
 def _write(level: int, event: str, fields: dict[str, object]) -> None:
     _note(event)
     if _file and level >= _lowest:
-        seconds = time.time()
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
-        line = {"event": event, "level": LEVELS[level], "timestamp": f"{stamp}.{int(seconds % 1 * 1e6):06d}Z"}
-        _append(render(None, "", {**line, **_context, **fields}))
+        _append(line(LEVELS[level], event, fields))
+
+
+def line(level: str, event: str, fields: dict[str, object]) -> str:
+    """Return the line of an event that happens now."""
+    seconds = time.time()
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    head = {"event": event, "level": level, "timestamp": f"{stamp}.{int(seconds % 1 * 1e6):06d}Z"}
+    return render(None, "", {**head, **_context, **fields})
 
 
 def _append(line: str) -> None:

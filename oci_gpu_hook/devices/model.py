@@ -6,8 +6,12 @@ from oci_gpu_hook.base.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final
+
     from oci_gpu_hook.base.formats.ldcache import Entry
     from oci_gpu_hook.devices.edits import ContainerEdits, GeneratedFile, Symlink
+
+MARKED_SICK: Final = "it is marked sick"  # how the fault of a device begins that its driver still has
 
 
 class Device(Record):
@@ -83,3 +87,13 @@ class Contribution(Record):
     unmet: tuple[str, ...] = ()
     driver_version: str = ""
     late: tuple[tuple[str, bool], ...] = ()
+
+
+def is_sick(fault: str) -> bool:
+    """Tell whether a device has its fault because it is marked, and not because its driver has lost it."""
+    return fault.startswith(MARKED_SICK)
+
+
+def why_not(fault: str) -> str:
+    """Return the words for a device's fault."""
+    return fault if is_sick(fault) else f"the driver has lost it: {fault}"

@@ -15,7 +15,7 @@ import time
 
 from oci_gpu_hook.base import limits, streams
 from oci_gpu_hook.base.config.load import DEFAULT_PATH, load_or_defaults
-from oci_gpu_hook.base.errors import HookError, described_bug, one_line, shortage
+from oci_gpu_hook.base.errors import BUG, HookError, described_bug, one_line, shortage
 from oci_gpu_hook.base.files import read_all
 from oci_gpu_hook.oci import container as containers
 from oci_gpu_hook.request.prefilter import may_ask
@@ -70,9 +70,9 @@ def run(arguments: Sequence[str]) -> int:
         else:
             attach(config_path)
     except HookError as error:
-        return _fail(str(error))
+        return _fail(str(error), error.code)
     except Exception as error:  # noqa: BLE001  a bug: engines show one line, so it names the place
-        return _fail(_what_went_wrong(error))
+        return _fail(_what_went_wrong(error), BUG)
     return 0
 
 
@@ -81,13 +81,14 @@ def attach(config_path: str) -> None:
     started = time.perf_counter()
     state_json = read_all(0, limits.STATE, "OCI state")
     state = containers.read_state(state_json)
-    config_json = containers.read_config(state.bundle)
     config, trouble = load_or_defaults(config_path)
-    if not may_ask(config_json, state_json, config.swarm_resource):
-        return
     if state.status == "stopped":
         # An oci-hooks file has one argument list for all of its stages, so the state must tell poststop from prestart.
+        # What the container asked for does not tell what it was given while it ran.
         _release(state, config)
+        return
+    config_json = containers.read_config(state.bundle)
+    if not may_ask(config_json, state_json, config.swarm_resource):
         return
     try:
         container, request = _request(config_json, state, config)
@@ -186,11 +187,11 @@ def _read_arguments(arguments: Sequence[str]) -> tuple[str, str, list[str] | Non
     return path, rest[0] if len(rest) == 1 else "", None
 
 
-def _fail(message: str) -> int:
+def _fail(message: str, code: str) -> int:
     streams.say(f"oci-gpu-hook: error: {one_line(message)}")
     from oci_gpu_hook.base import log
 
-    log.refused("oci-gpu-hook", message)
+    log.refused("oci-gpu-hook", message, code)
     return 1
 
 

@@ -15,7 +15,7 @@ from oci_gpu_hook.base import log, processes, streams
 from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.base.cpython import signals
 from oci_gpu_hook.base.document import dump, member
-from oci_gpu_hook.base.errors import ApplyError, HookError, InvalidInput, TooLarge, quoted, reason
+from oci_gpu_hook.base.errors import BUG, ApplyError, HookError, InvalidInput, TooLarge, quoted, reason
 from oci_gpu_hook.base.files import replace_file
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.base.rootless import in_first_user_namespace
@@ -64,9 +64,9 @@ def main(arguments: Sequence[str], real_runtime: str) -> NoReturn:
         prepared = prepare(call, hook, real_runtime) if call else None
         become(real_runtime, words, prepared)
     except HookError as error:
-        complain(call, str(error))
+        complain(call, str(error), error.code)
     except Exception as error:  # noqa: BLE001  a bug: engines show one line, so it names the place
-        complain(call, describe_bug(error))
+        complain(call, describe_bug(error), BUG)
     os._exit(1)
 
 

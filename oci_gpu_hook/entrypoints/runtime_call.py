@@ -73,13 +73,13 @@ def command_at(words: Sequence[str]) -> int:
     return at
 
 
-def complain(call: Call | None, message: str) -> None:
+def complain(call: Call | None, message: str, code: str) -> None:
     """Report an error where engines look for it: in the runtime's log (in runc's two formats), and on stderr."""
     line = f"oci-gpu-runtime: error: {one_line(message)}"
     if call and call.log:
         _log(call, line)
     streams.say(line)
-    log.refused("oci-gpu-runtime", message)
+    log.refused("oci-gpu-runtime", message, code)
 
 
 def _log(call: Call, message: str) -> None:

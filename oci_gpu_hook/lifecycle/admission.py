@@ -17,6 +17,7 @@ from oci_gpu_hook.base.errors import DriverError, HookError
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.devices import vendors
 from oci_gpu_hook.devices.edits import ContainerEdits, restricted
+from oci_gpu_hook.devices.model import is_sick, why_not
 from oci_gpu_hook.plan import plan
 
 TYPE_CHECKING = False
@@ -259,9 +260,10 @@ def _readmitted(container: Container, request: Request, config: Config, uuids: I
         name = uuid if vendors.kind_of(uuid) not in vendors.KINDS else f"GPU {uuid}"
         if uuid not in known:
             raise DriverError(name, "the host no longer has it", "restart the container")
-        if known[uuid].fault:
-            why = f"the driver has lost it: {known[uuid].fault}"
-            raise DriverError(name, why, "restart the container when it works again, or with another")
+        if known[uuid].fault and not is_sick(known[uuid].fault):
+            raise DriverError(
+                name, why_not(known[uuid].fault), "restart the container when it works again, or with another"
+            )
         devices.append(known[uuid])
     request = _served(request, snapshot, of_host)
     return Admission(container=container, request=request, config=config, snapshot=snapshot, devices=tuple(devices))

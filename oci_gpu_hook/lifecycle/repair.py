@@ -15,8 +15,8 @@ from oci_gpu_hook.apply.journal.entry import key
 from oci_gpu_hook.apply.operations import bind
 from oci_gpu_hook.apply.operations.inspection import Finding
 from oci_gpu_hook.apply.process import Process, Site, check_process
-from oci_gpu_hook.base import log
-from oci_gpu_hook.base.errors import DriverError, InvalidInput, quoted
+from oci_gpu_hook.base import counts, log
+from oci_gpu_hook.base.errors import DriverError, HookError, InvalidInput, quoted
 from oci_gpu_hook.lifecycle import apart_from_container, asked, verify
 from oci_gpu_hook.lifecycle.admission import readmitted
 from oci_gpu_hook.lifecycle.mending import Mending
@@ -37,7 +37,13 @@ def repair(entry: Entry, config: Config) -> tuple[Finding, ...]:
     the work, since a container may have a volume that never answers; what that process has done by then is undone when
     the container ends.
     """
-    mended = apart_from_container.done(entry.id, lambda: [each.__dict__ for each in _repair(entry, config)])
+    try:
+        mended = apart_from_container.done(entry.id, lambda: [each.__dict__ for each in _repair(entry, config)])
+    except HookError:
+        counts.add(config.state_dir, {f"{counts.REPAIRS} failed": 1})
+        raise
+    if mended:
+        counts.add(config.state_dir, {f"{counts.REPAIRS} repaired": 1})
     return tuple([Finding(**each) for each in mended])
 
 
@@ -71,6 +77,8 @@ def _repair(entry: Entry, config: Config) -> tuple[Finding, ...]:
 def _refuse(lost: Sequence[Finding]) -> None:
     """Raise DriverError for what cannot be put back. What the host has not created yet does not stop the rest."""
     for finding in lost:
+        if finding.kind == verify.SICK:
+            continue  # the container keeps what it has
         if not finding.repairable and not (finding.late and any(other.repairable for other in lost)):
             raise DriverError(finding.what, finding.why, finding.remedy)
 

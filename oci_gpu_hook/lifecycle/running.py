@@ -1,4 +1,4 @@
-"""Finds the running container that a person names by id, beginning of an id, bundle, or a process in it."""
+"""Finds the running container that a person names by name, id, beginning of an id, bundle, or a process in it."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ def named(name: str, config: Config) -> Entry:
     """Return the entry of the named container. Raises InvalidInput if the name fits no container, or several."""
     entries = everything(config)
     found = [entry for entry in entries if entry.id == name]
+    found = found or [entry for entry in entries if name and engine_records.name_of(entry.id, entry.rootfs) == name]
     if not found and name.isdecimal():
         found = [entry for entry in entries if str(entry.pid) == name] or _around(name, entries)
     if not found and name.startswith("/"):

@@ -7,7 +7,7 @@ from oci_gpu_hook.apply.journal import journal
 from oci_gpu_hook.apply.process import Process, Site, check_process
 from oci_gpu_hook.apply.systemd import units
 from oci_gpu_hook.apply.watch import Watch
-from oci_gpu_hook.base import log
+from oci_gpu_hook.base import counts, log
 from oci_gpu_hook.base.config.load import of_this_user
 from oci_gpu_hook.lifecycle.admission import Admitted
 from oci_gpu_hook.lifecycle.clock import Clock
@@ -54,6 +54,7 @@ def start(
             nodes = [(node.major, node.minor) for node in made.edits.device_nodes]
             warnings = transaction.carry_out(made, site, nodes, Starting(site), lambda: admission.confirm(planned))
         clock.lap("apply")
+    counts.started(config.state_dir, clock.seconds(waits=request.wait > 0))
     for text in (*made.warnings, *warnings):
         log.tell(text, grave=text in made.unmet)
     if config.log_file:

@@ -17,6 +17,7 @@ from oci_gpu_hook.base.document import dump, parse
 from oci_gpu_hook.base.errors import HookError, InvalidInput, described_bug, quoted, reason
 from oci_gpu_hook.devices import vendors
 from oci_gpu_hook.devices.edits import DeviceNode, restricted
+from oci_gpu_hook.devices.model import is_sick
 from oci_gpu_hook.request.model import DEFAULT_KIND
 
 TYPE_CHECKING = False
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 DRIVER: Final = "driver"
 UNKNOWN: Final = "unknown"
 GPU: Final = "gpu"
+SICK: Final = "sick"  # nothing was lost: the GPU is marked, and no other container gets it
 ACCESS: Final = "access"  # nothing was lost: the nodes belong to a group that the container's process is not in
 
 
@@ -136,8 +138,9 @@ def _gone(entry: Entry, config: Config) -> Iterator[Finding]:
     for kind, uuids in of_kinds.items():
         for uuid, why in vendors.of(kind).lost(uuids, config).items():
             name = "GPU" if kind in vendors.KINDS else "device"
+            found = SICK if is_sick(why) else GPU
             remedy = f"restart the container: with another {name}, or when this one works again (dmesg tells of it)"
-            yield Finding(kind=GPU, what=f"{name} {quoted(uuid)}", why=why, remedy=remedy, repairable=False)
+            yield Finding(kind=found, what=f"{name} {quoted(uuid)}", why=why, remedy=remedy, repairable=False)
 
 
 def _driver(entry: Entry, running: str) -> Iterator[Finding]:

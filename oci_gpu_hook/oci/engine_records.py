@@ -39,10 +39,13 @@ def image_environment(rootfs: str, container: str) -> tuple[str, ...] | None:
 def name_of(container_id: str, rootfs: str) -> str:
     """Return the name that people have given a container of Docker, Podman or CRI-O; "" if none is recorded."""
     store, driver = _store_of(rootfs)
-    if not driver:
+    if not driver:  # Docker with containerd's image store has root directories at STORE/rootfs/SNAPSHOTTER/ID
+        store = rootfs.rpartition("/rootfs/")[0]
+    if not store:
         return ""
     record = _read(f"{store}/containers/{container_id}/config.v2.json")
-    return _text(record, "Name").lstrip("/") or _name_in_containers_storage(store, driver, container_id)
+    name = _text(record, "Name").lstrip("/")
+    return name or (_name_in_containers_storage(store, driver, container_id) if driver else "")
 
 
 def _name_in_containers_storage(store: str, driver: str, container_id: str) -> str:

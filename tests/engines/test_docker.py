@@ -85,7 +85,9 @@ def test_stop_start_restart_and_exec(docker, simulated, way):
             docker(*step, container)
         if step[:1] != ("stop",):
             assert_reaches(docker.exec(container, *reach(simulated)), simulated, (0,))
-            assert [lease["container"] for lease in docker.engines.leases()] == [container]
+            (lease,) = docker.engines.leases()
+            assert (lease["container"], lease["engine"]) == (container, "docker")
+            assert f"/{lease['name']}" == docker("inspect", "--format", "{{.Name}}", container).stdout.strip()
         else:
             assert docker.engines.leases() == []
 

@@ -36,7 +36,9 @@ def assert_has_none(pod, container: str) -> None:
 
 def holders(containerd) -> dict[str, int]:
     """Return the names of those who hold GPUs, and how many each."""
-    return {lease["pod"]: len(lease["gpus"]) for lease in containerd.engines.leases()}
+    leases = containerd.engines.leases()
+    assert {lease["engine"] for lease in leases} <= {"containerd"}
+    return {lease["pod"]: len(lease["gpus"]) for lease in leases}
 
 
 class TestAsking:

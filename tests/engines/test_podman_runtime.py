@@ -42,7 +42,9 @@ def test_gpus_are_given_and_stay_through_an_update(podman, simulated):
     for _ in range(2):
         podman("update", "--cpu-shares=512", container)
         assert_reaches(podman.exec(container, *reach(simulated)), simulated, (index,))
-    assert len(podman.engines.leases()) == 1
+    (lease,) = podman.engines.leases()
+    name = podman("inspect", "--format", "{{.Name}}", container).stdout.strip()
+    assert (lease["engine"], lease["name"]) == ("podman", name)
     podman("stop", "-t", "0", container)
     assert podman.engines.leases() == []
     podman("start", container)

@@ -25,7 +25,9 @@ APPLY: Allowed = {
         "_is_given_up": {"os.stat": STATE},
         "_sweep": {"os.listdir": STATE},
     },
+    "apply/device_access/stamp.py": {"place_of": {"os.readlink": PROC}, "stamp_of": {"os.open": CGROUP}},
     "apply/device_access/cgroup.py": {"_open_if_holding": {"os.open": CGROUP}},
+    "apply/journal/ending.py": {"write": {"os.open": STATE, "os.stat": STATE}},
     "apply/journal/journal.py": {
         "_is_dead": {"os.open": STATE},
         "dead": {"os.listdir": STATE},
@@ -77,6 +79,7 @@ APPLY: Allowed = {
 
 LIFECYCLE: Allowed = {
     "lifecycle/attach.py": {"_check_root": {"os.stat": "the root directory that the runtime's own state names"}},
+    "lifecycle/census.py": {"_namespaces": {"os.readlink": PROC}},
     "lifecycle/in_use.py": {
         "_has_open": {"os.listdir": PROC, "os.stat": PROC},
         "_namespaces": {"os.readlink": PROC},
@@ -87,6 +90,7 @@ LIFECYCLE: Allowed = {
         "of": {"os.access": "a device node of the host"},
         "of_running": {"os.stat": PROC},
     },
+    "lifecycle/healing.py": {"Healer._take_stock": {"os.stat": STATE}},
     "lifecycle/journaling.py": {
         "_of_start": {"os.readlink": PROC},
         "_sources": {"os.path.exists": "device nodes of the host that a CDI specification names"},

@@ -64,6 +64,21 @@ def test_a_container_that_gets_a_gpu(runtime, make_bundle, simulated, hook):
     assert found <= GPU, found - GPU
 
 
+def test_a_container_that_asks_by_annotation(runtime, make_bundle, simulated, hook):
+    """oci-gpu-runtime leaves an annotation, too, so all containers of Docker and containerd have one."""
+
+    def start(name):
+        bundle = make_bundle("list=/", gpus=None, name=name)
+        bundle.config["annotations"] = {"io.oci-gpu-hook.devices": "0"}
+        bundle.config["hooks"].pop("prestart")  # this test is the engine
+        with runtime.created(bundle) as container:
+            return imported(f"{hook}.py", state_of(container), "--config", simulated.config)
+
+    start("first")
+    found = start("second")
+    assert found <= GPU, found - GPU
+
+
 def test_a_host_that_lacks_a_part_of_the_driver(runtime, make_bundle, hook, directory):
     """Most hosts lack some part, and every start there says so."""
     host = SimulatedHost(Path(make(str(directory / "host"), gpus=1).directory))

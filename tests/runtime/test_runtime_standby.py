@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from oci_gpu_hook.admin.install.bytecode import byte_code
-from oci_gpu_hook.admin.install.front_file import write_front
+from tests.runtime.counted import is_front, lay, lay_hook
 from tests.runtime.host import contents, difference
 from tests.runtime.test_devices import assert_reaches, reach
 from tests.runtime.test_oci_runtime import leases
@@ -23,25 +22,15 @@ CHILDREN = "$(cat /proc/$$/task/$$/children)"
 @pytest.fixture
 def front(front, runtime, directory):
     """Executables of this test's own: each Python that the hook's front starts leaves its stage in a file."""
-    if Path(front.binary).read_bytes()[:4] != b"\x7fELF":
+    if not is_front(Path(front.binary)):
         pytest.skip("the front was not built")
     own = directory / "libexec"
     own.mkdir()
-    marks = str(directory / "interpreters")
-    note = f"import posix, sys\nposix.write(posix.open({marks!r}, 0o2101, 0o644), (sys.argv[-1] + ' ').encode())\n"
-    stub = Path(front.binary).with_name("oci-gpu-hook.py").read_text()
-    lay(own / "oci-gpu-hook", "hook", note + stub)
+    lay_hook(own / "oci-gpu-hook", Path(front.binary).with_name("oci-gpu-hook"), directory / "interpreters")
     stub = Path(f"{front.binary}.py").read_text()
     (own / "oci-gpu-runtime.py").write_text(stub)
     lay(own / "oci-gpu-runtime", "runtime", stub, runtime.binary)
     return replace(front, binary=str(own / "oci-gpu-runtime"))
-
-
-def lay(path, role, stub, program=""):
-    """Lay a front with a stub of its own."""
-    interpreter = stub[stub.index("#!") :].partition("\n")[0].removeprefix("#!").split()[0]
-    path.with_suffix(".pyc").write_bytes(byte_code(stub, str(path.with_suffix(".py"))))
-    assert write_front(str(path), role, interpreter, str(path.with_suffix(".pyc")), str(program))
 
 
 @pytest.fixture
@@ -81,7 +70,7 @@ def test_the_hook_starts_no_python_at_prestart(front, plain_bundle, simulated, i
     seen = front.run(bundle).seen()
     assert_reaches(seen, simulated, (0,))
     assert seen["dlopen=libcuda.so.1"].endswith("/libcuda.so.1")
-    assert interpreters() == ["poststop"]
+    assert interpreters() == []
     assert waiting(simulated) == []
 
 
@@ -89,7 +78,7 @@ def test_where_nobody_stands_by_the_hook_starts_python(front, before, plain_bund
     before(f"kill -KILL {CHILDREN}")
     seen = front.run(plain_bundle(*reach(simulated), gpus="0")).seen()
     assert_reaches(seen, simulated, (0,))
-    assert interpreters() == ["prestart", "poststop"]
+    assert interpreters() == ["prestart"]
 
 
 def test_a_bundle_that_is_started_again_has_another(front, plain_bundle, simulated, interpreters):

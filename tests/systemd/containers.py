@@ -18,7 +18,9 @@ _MKNOD = {"allow": True, "type": "c", "access": "m"}
 def prepare(machine: Machine, config: str) -> None:
     """Write bundles, hook registrations and settings. `config` is the hook's, of a host below the machine's `work`."""
     image = machine.image()
-    policies: dict[str, tuple[dict, ...]] = dict.fromkeys(("told", "untold", "lost", "kept"), (_DENY, _MKNOD))
+    policies: dict[str, tuple[dict, ...]] = dict.fromkeys(
+        ("told", "untold", "lost", "watched", "kept"), (_DENY, _MKNOD)
+    )
     policies["free"] = ({"allow": True, "access": "rwm"},)
     made = {name: str(_bundle(machine, image, name, devices, config)) for name, devices in policies.items()}
     settings = {"bundles": made, "podman": _podman(machine, image, config)}

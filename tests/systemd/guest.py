@@ -18,6 +18,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 CONTROL = Path("/run/systemd/system.control")
@@ -51,8 +52,12 @@ class Guest:
             time.sleep(0.02)
         raise RuntimeError(f"the watcher of {container} is silent")
 
-    def oci_gpu(self, *arguments: str) -> dict:
-        command = [
+    @property
+    def environment(self) -> dict[str, str]:
+        return {"PYTHONPATH": self.settings["package"], "PATH": os.environ["PATH"]}
+
+    def command(self, *arguments: str) -> list[str]:
+        return [
             "/usr/bin/python3",
             "-m",
             "oci_gpu_hook.admin.cli.main",
@@ -60,13 +65,15 @@ class Guest:
             self.settings["config"],
             *arguments,
         ]
+
+    def oci_gpu(self, *arguments: str) -> dict:
         done = subprocess.run(
-            command,
+            self.command(*arguments),
             check=False,
             capture_output=True,
             text=True,
             cwd="/",
-            env={"PYTHONPATH": self.settings["package"], "PATH": os.environ["PATH"]},
+            env=self.environment,
             timeout=60,
         )
         return {"status": done.returncode, "stdout": done.stdout, "stderr": done.stderr}
@@ -100,15 +107,60 @@ def drop_ins() -> list[str]:
     return sorted(path.parent.name.removesuffix(".d") for path in CONTROL.glob(f"*/{DROP_IN}"))
 
 
+def forget(unit: str) -> None:
+    """Have it from here on as with a hook that tells systemd nothing."""
+    told = (CONTROL / f"{unit}.d" / DROP_IN).read_text().splitlines()[1:]
+    shutil.rmtree(CONTROL / f"{unit}.d")
+    kept = TRANSIENT / f"{unit}.d/50-DeviceAllow.conf"  # where systemd writes down what it was told
+    kept.write_text("".join(line for line in kept.read_text().splitlines(keepends=True) if line.strip() not in told))
+
+
+def lose_and_be_watched(guest: Guest) -> None:
+    """The same trouble with `oci-gpu watch`, which next looks by itself long after all of this."""
+    unit = "gpu-watched.scope"
+    guest.start("watched")
+    guest.note("watched", "started")
+    lines = guest.work / "watch.log"
+    with lines.open("w") as file:
+        command = guest.command("watch", "--interval", "1h")
+        watch = subprocess.Popen(command, stdout=file, stderr=file, env=guest.environment, cwd="/")
+    try:
+        await_so(lambda: "watching" in lines.read_text())
+        time.sleep(2)  # its first look
+        for step in ("reloaded", "reexecuted", "taken"):
+            forget(unit)
+            if step == "taken":
+                watch.send_signal(signal.SIGSTOP)  # else it is there before anything is taken
+            run("systemctl", "daemon-reexec" if step == "reexecuted" else "daemon-reload")
+            run("systemctl", "set-property", "--runtime", unit, "CPUWeight=77")
+            if step == "taken":
+                guest.note("watched", step)
+                watch.send_signal(signal.SIGCONT)
+            await_so(lambda: unit in drop_ins())
+            time.sleep(1)
+            verified = guest.oci_gpu("verify", "watched", "--json")
+            guest.note("watched", "given back" if step == "taken" else step, verify=verified)
+    finally:
+        watch.terminate()
+    guest.report.append(
+        {"container": "watched", "step": "ended", "status": watch.wait(PATIENCE), "lines": lines.read_text()}
+    )
+    run("runc", "delete", "--force", "watched")
+
+
+def await_so(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not is_so():
+        if time.monotonic() > deadline:
+            raise RuntimeError("it does not come to that")
+        time.sleep(0.02)
+
+
 def lose_and_repair(guest: Guest) -> None:
     """The trouble: what systemd does not know of, it takes away. Then the cure for who has that already."""
     guest.start("lost")
     guest.note("lost", "started")
-    # From here on it is as with a hook that tells systemd nothing.
-    told = (CONTROL / "gpu-lost.scope.d" / DROP_IN).read_text().splitlines()[1:]
-    shutil.rmtree(CONTROL / "gpu-lost.scope.d")
-    kept = TRANSIENT / "gpu-lost.scope.d/50-DeviceAllow.conf"  # where systemd writes down what it was told
-    kept.write_text("".join(line for line in kept.read_text().splitlines(keepends=True) if line.strip() not in told))
+    forget("gpu-lost.scope")
     guest.note("lost", "drop-in removed", verify=guest.oci_gpu("verify", "lost", "--json"))
     reload()
     run("systemctl", "set-property", "--runtime", "gpu-lost.scope", "CPUWeight=77")  # 257 writes no rules before
@@ -262,7 +314,7 @@ def main() -> None:
     guest = Guest(json.loads(Path(sys.argv[1]).read_text()))
     failure = ""
     try:
-        for act in (lay, before_a_reload, untold, lose_and_repair, keep, free, podman):
+        for act in (lay, before_a_reload, untold, lose_and_repair, lose_and_be_watched, keep, free, podman):
             act(guest)
     except Exception as error:  # noqa: BLE001  it is raised again outside
         failure = f"{type(error).__name__}: {error}"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from oci_gpu_hook.admin.metering.look import is_other
 from oci_gpu_hook.base.errors import HookError
 from oci_gpu_hook.devices import vendors
 from oci_gpu_hook.devices.cdi import everything
-from oci_gpu_hook.request import qualified_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,11 +23,6 @@ def of_host(config: Config) -> tuple[tuple[Listed, ...], str]:
         return everything.listed(config, is_other), ""
     except HookError as error:
         return (), str(error)
-
-
-def is_other(kind: str) -> bool:
-    """Tell whether a kind is of a vendor whose devices only CDI specifications describe."""
-    return not qualified_name.kind_of(kind.partition("/")[0])
 
 
 def to_json(listed: Listed) -> dict[str, object]:

@@ -37,6 +37,19 @@ EXAMPLES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
         ("oci-gpu leases --watch", "redrawn every second"),
         ("oci-gpu leases release 3f2a", "drop the lease of a container that is gone"),
     ),
+    "gpus": (
+        ("oci-gpu gpus", "which are free, held, lost or sick"),
+        ("oci-gpu gpus heal 3", "GPU 3 was reset: it can be granted again"),
+    ),
+    "top": (
+        ("oci-gpu top", "what each GPU is used for, and by whom, every second"),
+        ("oci-gpu top --once --json", "the same once, for scripts"),
+    ),
+    "metrics": (
+        ("oci-gpu metrics", "all metrics, as Prometheus reads them"),
+        ("oci-gpu metrics --output /var/lib/prometheus/node-exporter/oci-gpu.prom", "for node_exporter"),
+        ("oci-gpu metrics --listen 9835", "for a Prometheus on this host"),
+    ),
     "verify": (
         ("oci-gpu verify", "all running containers"),
         ("oci-gpu verify 3f2a", "one, by the start of its id"),
@@ -45,6 +58,11 @@ EXAMPLES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
     "attach": (
         ("oci-gpu attach web --count 1", "give a running container a free GPU"),
         ("oci-gpu attach 3f2a --devices 2,3 --exclusive", "these, for this container alone"),
+    ),
+    "watch": (
+        ("systemctl enable --now oci-gpu-watch", "put back what containers lose, from now on"),
+        ("oci-gpu watch --once", "verify all containers once, and repair them"),
+        ("oci-gpu watch --interval 5m", "look less often"),
     ),
     "detach": (
         ("oci-gpu detach web --all", "take all of its GPUs; refused while one is in use"),

@@ -1,6 +1,7 @@
 """Put back what running containers have lost of what they were given: nodes, rights, libraries, the ld cache.
 
-CONTAINER is the id of a container or its beginning, PID a process in it. Only what the container was given is put back.
+CONTAINER is the name or the id of a container or the beginning of its id, PID a process in it. Only what the container
+was given is put back.
 What needs a restart, such as files of a driver that no longer runs, is refused.
 """
 

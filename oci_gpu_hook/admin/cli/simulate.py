@@ -70,6 +70,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=(),
         help="GPUs that have fallen off the bus since, counted from 0: NVML says that they are lost",
     )
+    parser.add_argument(
+        "--xid",
+        metavar="N:XID,…",
+        type=_xids,
+        default=(),
+        help="errors of GPUs, counted from 0, for the kernel's log, DIR/kmsg, such as 0:79, which oci-gpu watch reads",
+    )
     parser.add_argument("--json", action="store_true", help="print what was made as JSON")
 
 
@@ -89,6 +96,7 @@ def run(options: argparse.Namespace) -> int:
             device_nodes=not options.no_device_nodes,
             sick=options.sick,
             lost=options.lost,
+            xids=options.xid,
         )
     if options.json:
         import json
@@ -105,6 +113,11 @@ def _names(text: str) -> list[str]:
 
 def _numbers(text: str) -> tuple[int, ...]:
     return tuple(int(number) for number in _names(text))
+
+
+def _xids(text: str) -> list[tuple[int, int]]:
+    pairs = [name.partition(":")[::2] for name in _names(text)]
+    return [(int(place), int(number)) for place, number in pairs]
 
 
 def _show(host: SimulatedHost) -> None:

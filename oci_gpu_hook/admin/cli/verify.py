@@ -1,7 +1,7 @@
 """Tell whether running containers still have what they were given: nodes, rights, libraries, of the running driver.
 
-CONTAINER is the id of a container or its beginning, PID a process in it; without either, all containers that were given
-GPUs are checked.
+CONTAINER is the name or the id of a container or the beginning of its id, PID a process in it; without either, all
+containers that were given GPUs are checked.
 """
 
 from __future__ import annotations

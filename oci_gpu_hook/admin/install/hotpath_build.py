@@ -22,13 +22,14 @@ if TYPE_CHECKING:
     from types import CodeType
     from typing import Final
 
-# Modules that are imported together after the entry point: a container's end; its request, and the vendor's words; the
-# grant, and what the runtime does with it; the kinds of edits, and its start; the vendor's room; what the hook of a CDI
-# specification adds; devices of other vendors; a choice by count, for one GPU and for more; each version of the device
-# cgroup; systemd's units; cleanup after other containers. Also modules that a start may need after a wait, during which
-# the package may have been upgraded; the file that the process holds open is complete. No group that a start reads has
-# 128 KiB: malloc would have the kernel map those. head → the heads whose modules its group need not contain. They are
-# imported before it, but for those of _START: whoever needs one of these outside a start imports the rest one by one.
+# Modules that are imported together after the entry point: a container's end; annotations; its request, and the
+# vendor's words; the grant, and what the runtime does with it; the kinds of edits, and its start; the vendor's room;
+# what the hook of a CDI specification adds; devices of other vendors; a choice by count, for one GPU and for more; each
+# version of the device cgroup; systemd's units; cleanup after other containers. Also modules that a start may need
+# after a wait, during which the package may have been upgraded; the file that the process holds open is complete. No
+# group that a start reads has 128 KiB: malloc would have the kernel map those. head → the heads whose modules its group
+# need not contain. They are imported before it, but for those of _START: whoever needs one of these outside a start
+# imports the rest one by one.
 _REQUEST: Final = ("oci_gpu_hook.request.parse",)
 _GRANT: Final = (*_REQUEST, "oci_gpu_hook.allocation.allocate")
 _ADMISSION: Final = (*_GRANT, "oci_gpu_hook.lifecycle.admission")
@@ -37,6 +38,7 @@ _START: Final = (*_TRANSACTION, "oci_gpu_hook.lifecycle.start")
 HEADS: Final = {
     "oci_gpu_hook.allocation.release": (),
     "oci_gpu_hook.lifecycle.teardown": ("oci_gpu_hook.allocation.release",),
+    "oci_gpu_hook.oci.image_annotations": (),
     "oci_gpu_hook.request.parse": (),
     "oci_gpu_hook.request.nvidia.words": _REQUEST,
     "oci_gpu_hook.allocation.allocate": _REQUEST,
@@ -61,6 +63,7 @@ HEADS: Final = {
     "oci_gpu_hook.allocation.wait": _START,
     "oci_gpu_hook.allocation.turns": _START,
     "oci_gpu_hook.devices.nvidia.refusals": _START,
+    "oci_gpu_hook.devices.nvidia.sick": _START,
     "oci_gpu_hook.devices.nvidia.shortfalls": _START,
     "oci_gpu_hook.allocation.messages": _START,
 }

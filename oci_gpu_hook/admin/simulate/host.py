@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import platform
 
+from oci_gpu_hook.admin.simulate import kernel_log
 from oci_gpu_hook.admin.simulate.gpus import default_profiles, make_gpus
 from oci_gpu_hook.admin.simulate.layouts import DEFAULT_LAYOUT, LAYOUTS, layout_named
 from oci_gpu_hook.admin.simulate.model import DEFAULT_DRIVER_VERSION, Settings, SimulatedHost
@@ -42,6 +43,7 @@ def make(  # noqa: PLR0913  the settings of a host, each with a default
     device_nodes: bool = True,
     sick: Sequence[int] = (),
     lost: Sequence[int] = (),
+    xids: Sequence[tuple[int, int]] = (),
 ) -> SimulatedHost:
     """Make a simulated host, or replace the one that is there.
 
@@ -49,6 +51,7 @@ def make(  # noqa: PLR0913  the settings of a host, each with a default
     libcuda implements; by default the branch's own. mig: True for a partition of three sizes, or the profiles of each
     GPU. minors: N of /dev/nvidiaN of each GPU, by default its index. device_nodes: False where nodes cannot be made.
     sick, lost: places on the bus of GPUs that the driver could not start, and of those that have fallen off the bus.
+    xids: errors that the kernel's log gets, each as the place of a GPU and the number of the Xid.
     Raises InvalidInput for settings that make no host; SimulationError where this machine or the directory is unfit.
     """
     model = product_named(product)
@@ -74,12 +77,16 @@ def make(  # noqa: PLR0913  the settings of a host, each with a default
     placed = make_gpus(
         gpus, model, seed=seed, minors=settings.minors, mig_profiles=profiles, sick=settings.sick, lost=settings.lost
     )
+    for place, number in xids:
+        if not 0 <= place < gpus:
+            raise InvalidInput(f"Xid {number} of GPU {place}", f"the host has {gpus}", "count GPUs from 0")
     machine = platform.machine()
     if machine not in MACHINES:
         raise SimulationError("machine", f"{quoted(machine)} is not supported", f"use one of {', '.join(MACHINES)}")
     host = _host(_usable_path(directory), settings, placed, layout_named(layout, machine))
     try:
         replace(host, machine)
+        kernel_log.report(host, xids)
     except OSError as error:
         where = f" at {quoted(error.filename)}" if error.filename else ""
         remedy = "see that the directory is writable and has some megabytes free"

@@ -10,6 +10,7 @@ import json  # noqa: TID253  a command for people
 import os
 import shutil  # noqa: TID253
 
+from oci_gpu_hook.admin.simulate import kernel_log
 from oci_gpu_hook.admin.simulate.build import build
 from oci_gpu_hook.admin.simulate.driver_files import Driver
 from oci_gpu_hook.admin.simulate.driver_root import make_driver_root
@@ -147,4 +148,6 @@ def _config(host: SimulatedHost, layout: Layout) -> str:
     if layout.search_paths:
         lines += f"library-search-paths = {json.dumps(layout.search_paths)}\n"
     state = json.dumps(host.state_dir, ensure_ascii=False)
-    return f"# A simulated host, made by oci-gpu simulate.\n[driver]\n{lines}\n[state]\ndir = {state}\n"
+    log = json.dumps(f"{host.directory}/{kernel_log.NAME}", ensure_ascii=False)
+    watch = f"[watch]\nkernel-log = {log}\n"
+    return f"# A simulated host, made by oci-gpu simulate.\n[driver]\n{lines}\n[state]\ndir = {state}\n\n{watch}"

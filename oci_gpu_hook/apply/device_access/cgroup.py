@@ -200,7 +200,7 @@ def _open_if_holding(directory: str, pid: int) -> int | None:
     except OSError:
         return None
     try:
-        held = read_file("cgroup.procs", dir_fd=fd).split()
+        held = _processes(fd).split()
         # The pids are those of the reader's pid namespace: under Mesos the container's, whereas /proc is the host's.
         if b"%d" % pid in held or b"%d" % innermost_number(pid) in held:
             return fd
@@ -208,6 +208,16 @@ def _open_if_holding(directory: str, pid: int) -> int | None:
         pass
     os.close(fd)
     return None
+
+
+def _processes(directory: int) -> bytes:
+    """Return the pids in a cgroup; of a threaded one, which does not tell them, the ids of threads. Raises OSError."""
+    try:
+        return read_file("cgroup.procs", dir_fd=directory)
+    except OSError as error:
+        if error.errno != errno.EOPNOTSUPP:
+            raise
+        return read_file("cgroup.threads", dir_fd=directory)
 
 
 def _with_own_ancestors(version: int, path: str, directory: int, cgroups_path: str) -> DeviceCgroup:

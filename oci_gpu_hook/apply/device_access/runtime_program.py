@@ -44,6 +44,7 @@ RUNC: Final = _BEFORE_CONSOLE + _TERMINALS + _TUN
 RUNC_WITHOUT_TUN: Final = _BEFORE_CONSOLE + _TERMINALS  # 1.2.0 to 1.2.3
 CRUN: Final = _BEFORE_CONSOLE + _CONSOLE + _TERMINALS + _TUN
 CRUN_WITHOUT_TUN: Final = _BEFORE_CONSOLE + _CONSOLE + _TERMINALS  # 1.5 to 1.19
+_END_OF_LIST: Final = ((True, "c", 0, 0, 0),)  # 1.18 and later make a block of it, too
 
 _PROLOGUE: Final = (
     instruction(_LOAD, 2, 1, 0)
@@ -64,7 +65,7 @@ def candidates(rules: Sequence[DeviceRule]) -> Iterator[bytes]:
         made = of_runc([*plain, *defaults])
         if made is not None:
             yield made
-    for defaults in (CRUN, CRUN_WITHOUT_TUN):
+    for defaults in (CRUN, CRUN_WITHOUT_TUN, CRUN + _END_OF_LIST, CRUN_WITHOUT_TUN + _END_OF_LIST):
         yield of_crun([*plain, *defaults])
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 
+from oci_gpu_hook.apply.journal import ending
 from oci_gpu_hook.apply.journal.entry import DIRECTORY, UNNAMED, key, key_of, path_in
 from oci_gpu_hook.base import limits, log, state
 from oci_gpu_hook.base.document import dump, has_few_items
@@ -87,7 +88,9 @@ def write(config: Config, entry: Entry) -> None:
         most = f"{limits.JOURNAL_ENTRY} bytes or {limits.JSON_ITEMS} values"
         why = f"would be larger than {most}, and could not be read back to clean up"
         raise ApplyError(what, why, "remove the links with long targets from the image's library directories")
-    replace_file(path_in(os.path.join(config.state_dir, DIRECTORY), key(entry)), data)
+    path = path_in(os.path.join(config.state_dir, DIRECTORY), key(entry))
+    replace_file(path, data)
+    ending.write(config, entry, path, _offset(entry.rootfs_identity))
 
 
 def _of_boot(entry: Entry) -> dict[str, object]:
@@ -155,7 +158,8 @@ def forget(config: Config, key: str) -> None:
     for path in (_ld_cache_path(config, key), entry):
         drop(path)
         drop_unfinished(path)
-    drop(tried_path(config, key))
+    for path in (tried_path(config, key), ending.path_of(entry)):
+        drop(path)
 
 
 def is_kept(config: Config, key: str) -> bool:
@@ -187,6 +191,12 @@ def drop(path: str) -> None:
             raise
 
 
+def _offset(rootfs_identity: tuple[int, int]) -> int:
+    """Return the byte of the lock file that stands for a rootfs."""
+    device, inode = rootfs_identity
+    return (device * _SPREAD + inode) & _OFFSETS
+
+
 class Lock:
     """The right to inspect a rootfs and to clean up there after dead containers, for a `with` block.
 
@@ -197,8 +207,7 @@ class Lock:
 
     def __init__(self, config: Config, rootfs_identity: tuple[int, int], patience: float | None = None) -> None:
         self._config = config
-        device, inode = rootfs_identity
-        self._offset = (device * _SPREAD + inode) & _OFFSETS
+        self._offset = _offset(rootfs_identity)
         self._patience = limits.JOURNAL_LOCK_SECONDS if patience is None else patience
         self._fd: int | None = None
         self.is_held = False

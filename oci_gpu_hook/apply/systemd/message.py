@@ -1,4 +1,4 @@
-"""Writes and reads D-Bus messages, as far as one call to systemd needs them.
+"""Writes and reads D-Bus messages, as far as one call to systemd and its signals need them.
 
 D-Bus specification, "Marshaling (Wire Format)" and "Message Protocol": numbers are aligned to multiples of their size,
 counted from the beginning of the message, and so are the contents of arrays and structs.
@@ -23,6 +23,7 @@ _SERIAL: Final = 1  # of the call, the only one of its connection
 _CALL: Final = 1
 _RETURN: Final = 2
 _ERROR: Final = 3
+_SIGNAL: Final = 4
 _ORDERS: Final[dict[int, Literal["little", "big"]]] = {ord("l"): "little", ord("B"): "big"}
 _OWN_ORDER: Final = b"l" if sys.byteorder == "little" else b"B"
 _STRUCT: Final = 8  # the alignment of structs
@@ -110,6 +111,20 @@ def answer(message: bytes) -> str | None:
     if fields.get(_REPLY_SERIAL) != _SERIAL:
         return None
     return "" if message[1] == _RETURN else str(fields.get(_ERROR_NAME, "an error without a name"))
+
+
+def signal(message: bytes) -> tuple[str, str]:
+    """Return the path of the object that sends a signal, and the signal's name; ("", "") for another message.
+
+    Raises ValueError if the message is damaged.
+    """
+    if message[1] != _SIGNAL:
+        return "", ""
+    try:
+        fields = dict(_fields(message))
+    except IndexError:
+        raise ValueError("it sent a damaged message") from None
+    return str(fields.get(_PATH, "")), str(fields.get(_MEMBER, ""))
 
 
 class _Writer:

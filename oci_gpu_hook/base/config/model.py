@@ -36,10 +36,14 @@ class Config(Record):
     allocation_indices: str = "names"
     allocation_exclude: tuple[str, ...] = ()
     allocation_longest_wait: int | None = None  # seconds
+    allocation_longest_hold: int | None = None  # seconds
+    allocation_on_overrun: str = "report"
     cdi_spec_dirs: tuple[str, ...] = ("/etc/cdi", "/var/run/cdi", "/run/cdi")
     state_dir: str = "/run/oci-gpu-hook"
     log_level: str = "info"
     log_file: str = ""
     log_journal: bool = True
+    watch_interval: int = 30  # seconds
+    watch_kernel_log: str = "/dev/kmsg"
 
     warnings: tuple[str, ...] = ()

@@ -155,6 +155,14 @@ def _seconds_or_nothing(key: str, value: object) -> int | None:
     return seconds
 
 
+def _seconds(key: str, value: object) -> int:
+    """Read a time of a second and more, in the same form."""
+    seconds = duration.seconds(_text(key, value))
+    if not seconds:
+        raise _wrong(key, value, 'a whole number of at least 1 and s, m or h, such as "30s"')
+    return seconds
+
+
 def _one_of(*choices: str) -> Callable[[str, object], str]:
     def read(key: str, value: object) -> str:
         if value not in choices:
@@ -201,6 +209,8 @@ _SECTIONS: Final = {
         "indices": _key("allocation_indices", _one_of("names", "count")),
         "exclude": _key("allocation_exclude", _devices),
         "longest-wait": _key("allocation_longest_wait", _seconds_or_nothing),
+        "longest-hold": _key("allocation_longest_hold", _seconds_or_nothing),
+        "on-overrun": _key("allocation_on_overrun", _one_of("report", "detach")),
     },
     "cdi": {"spec-dirs": _key("cdi_spec_dirs", _paths)},
     "state": {"dir": _key("state_dir", _path)},
@@ -208,6 +218,10 @@ _SECTIONS: Final = {
         "level": _key("log_level", _one_of("debug", "info", "warning", "error")),
         "file": _key("log_file", _path_or_nothing),
         "journal": _key("log_journal", _boolean),
+    },
+    "watch": {
+        "interval": _key("watch_interval", _seconds),
+        "kernel-log": _key("watch_kernel_log", _path_or_nothing),
     },
 }
 _NVIDIA_SECTIONS: Final = (

@@ -36,7 +36,7 @@ def complete(inventory: Inventory, hidden: frozenset[int] = frozenset()) -> Inve
     hidden: minors of the GPUs that a device cgroup keeps from this process. NVML does not count those and numbers the
     others from 0 on, so none of this says anything about them, and numbers stay those of the host.
     """
-    answer = ask(_library(inventory), _module_directories())
+    answer = ask(library_of(inventory), module_directories())
     told = _by_bus(answer["gpus"], [gpu.bus_id for gpu in inventory.gpus])
     if hidden:
         told |= {gpu.bus_id: {**told[gpu.bus_id], "index": gpu.index} for gpu in inventory.gpus if gpu.bus_id in told}
@@ -132,14 +132,15 @@ def _wait(pid: int, patience: float) -> int | None:
     return None
 
 
-def _library(inventory: Inventory) -> str:
+def library_of(inventory: Inventory) -> str:
+    """Return the path of the driver's NVML. Raises DriverError."""
     for library in inventory.libraries:
         if library.soname == "libnvidia-ml.so.1" and library.bits == 64:
             return library.host_path
     raise DriverError("cannot ask NVML", "the driver has no libnvidia-ml", "install the driver's management library")
 
 
-def _module_directories() -> list[str]:
+def module_directories() -> list[str]:
     """Return the directories of pynvml: beside this package, or Python's own. Raises DriverError."""
     import site
 

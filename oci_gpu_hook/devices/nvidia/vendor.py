@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from oci_gpu_hook.base.errors import DriverError, HookError
 from oci_gpu_hook.base.files import read_text
-from oci_gpu_hook.devices.model import Terms
+from oci_gpu_hook.devices.model import Terms, why_not
 from oci_gpu_hook.devices.nvidia import contribution as made
 from oci_gpu_hook.devices.nvidia import device_nodes, for_request, names
 from oci_gpu_hook.devices.nvidia import devices as of_nvidia
@@ -76,7 +76,7 @@ def lost(uuids: Iterable[str], config: Config) -> dict[str, str]:
         if device is None:
             found[uuid] = "the host no longer has it"
         elif device.fault:
-            found[uuid] = f"the driver has lost it: {device.fault}"
+            found[uuid] = why_not(device.fault)
     return found
 
 

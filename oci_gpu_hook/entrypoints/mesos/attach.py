@@ -16,7 +16,7 @@ from oci_gpu_hook.base import mount_table, syscalls
 from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.base.document import member
 from oci_gpu_hook.base.document import parse as parse_json
-from oci_gpu_hook.base.errors import ApplyError, HookError, InvalidInput, quoted, reason
+from oci_gpu_hook.base.errors import BUG, ApplyError, HookError, InvalidInput, quoted, reason
 from oci_gpu_hook.base.files import read_file
 from oci_gpu_hook.base.processes import parent
 from oci_gpu_hook.entrypoints.mesos import cgroups
@@ -46,9 +46,9 @@ def run(arguments: Sequence[str], config_path: str) -> int:
         (bundle,) = arguments  # written by `shim.with_hook`
         attach(bundle, config_path)
     except HookError as error:
-        complain(str(error))
+        complain(str(error), error.code, config_path)
     except Exception as error:  # noqa: BLE001  a bug: the task's stderr shows one line, so it names the place
-        complain(describe_bug(error))
+        complain(describe_bug(error), BUG, config_path)
     else:
         return 0
     return 1

@@ -15,7 +15,7 @@ from oci_gpu_hook.base import streams
 from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.base.cpython import signals
 from oci_gpu_hook.base.document import dump
-from oci_gpu_hook.base.errors import ApplyError, HookError, InvalidInput, quoted, reason
+from oci_gpu_hook.base.errors import BUG, ApplyError, HookError, InvalidInput, quoted, reason
 from oci_gpu_hook.base.files import read_file
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.entrypoints.hook import describe_bug
@@ -63,9 +63,9 @@ def main(arguments: Sequence[str], real_helper: str, front: str, config_path: st
         launch = _find_or_pass(call, config_path)
         _become(real_helper, with_hook(launch, call, front) if launch else call, ignored)
     except HookError as error:
-        complain(str(error))
+        complain(str(error), error.code, config_path)
     except Exception as error:  # noqa: BLE001  a bug: the task's stderr shows one line, so it names the place
-        complain(describe_bug(error))
+        complain(describe_bug(error), BUG, config_path)
     os._exit(1)
 
 

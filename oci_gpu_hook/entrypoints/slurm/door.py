@@ -17,7 +17,7 @@ import os
 from oci_gpu_hook.base import limits, log, state, streams
 from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.base.document import dump, parse
-from oci_gpu_hook.base.errors import ApplyError, HookError, one_line, quoted, reason
+from oci_gpu_hook.base.errors import BUG, ApplyError, HookError, one_line, quoted, reason
 from oci_gpu_hook.base.files import read_file, replace_file
 from oci_gpu_hook.entrypoints import runtime
 from oci_gpu_hook.entrypoints.hook import describe_bug
@@ -50,9 +50,9 @@ def main(arguments: Sequence[str], real_runtime: str) -> NoReturn:
         elif len(words) == 3 and words[0] in _AFTERWARDS:
             _afterwards(words[0], words[1], words[2], real_runtime)
     except HookError as error:
-        _complain(str(error))
+        _complain(str(error), error.code)
     except Exception as error:  # noqa: BLE001  a bug: Slurm shows one line, so it names the place
-        _complain(describe_bug(error))
+        _complain(describe_bug(error), BUG)
     else:
         streams.say(_USAGE)
         os._exit(2)
@@ -125,6 +125,6 @@ def _hook(executable: str) -> str:
     return os.path.join(os.path.dirname(os.path.abspath(executable)), "oci-gpu-hook")
 
 
-def _complain(message: str) -> None:
+def _complain(message: str, code: str) -> None:
     streams.say(f"{NAME}: error: {one_line(message)}")
-    log.refused(NAME, message)
+    log.refused(NAME, message, code)

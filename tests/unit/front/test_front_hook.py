@@ -153,7 +153,7 @@ def test_swarm_variable_goes_to_python(lay, bundle, tmp_path, case):
 
 @pytest.mark.parametrize("stage", ["prestart", "createRuntime", "poststop"])
 def test_every_stage_that_acts_is_answered_for_who_asks_for_nothing(lay, bundle, stage):
-    assert passes(lay("hook"), json.dumps({"bundle": bundle(SILENT)}), stage)
+    assert passes(lay("hook"), json.dumps({"id": "c", "bundle": bundle(SILENT)}), stage)
     assert not passes(lay("hook"), json.dumps({"bundle": bundle('{"process": {"env": ["OCI_GPU_COUNT=1"]}}')}), stage)
     assert not passes(lay("hook"), json.dumps({"bundle": "/nonexistent"}), stage)
 

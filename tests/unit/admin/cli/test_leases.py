@@ -12,12 +12,15 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from oci_gpu_hook.admin.cli import leases as command
+from oci_gpu_hook.admin.cli import leases_picture
 from oci_gpu_hook.admin.cli.main import main
 from oci_gpu_hook.allocation import allocate as story
 from oci_gpu_hook.allocation import query, release
+from oci_gpu_hook.apply.journal import journal
+from oci_gpu_hook.apply.journal.entry import Entry
 from oci_gpu_hook.base.config.model import Config
 from oci_gpu_hook.base.errors import DriverError
+from oci_gpu_hook.base.processes import boot_id, start_time
 from oci_gpu_hook.devices.nvidia import devices as of_nvidia
 from oci_gpu_hook.devices.nvidia import snapshot
 from oci_gpu_hook.devices.nvidia.model import Gpu, Inventory, MigDevice
@@ -74,6 +77,26 @@ def host(tmp_path, monkeypatch):
     process.wait()
 
 
+@pytest.fixture
+def named(host, tmp_path):
+    """The first container has an entry in the journal, and a name in the records of Podman."""
+    storage = tmp_path / "storage"
+    bundle = storage / "overlay-containers" / LONG / "userdata"
+    bundle.mkdir(parents=True)
+    config = {"ociVersion": "1.0.2", "process": {"env": []}, "root": {"path": f"{storage}/overlay/x/merged"}}
+    (bundle / "config.json").write_text(json.dumps({**config, "annotations": {"io.container.manager": "libpod"}}))
+    records = [{"id": LONG, "image": "0" * 64, "names": ["train-the-model"]}]
+    (storage / "overlay-containers/containers.json").write_text(json.dumps(records))
+    started = start_time(host.process.pid)
+    entry = Entry(
+        id=LONG, pid=host.process.pid, start_time=started, bundle=str(bundle), rootfs=f"{storage}/overlay/x/merged",
+        rootfs_identity=(0, 0), gpus=("GPU-0",), changes=(), boot_id=boot_id(),
+    )  # fmt: skip
+    with journal.Lock(host.config, (0, 0)):
+        os.makedirs(f"{host.config.state_dir}/containers", mode=0o700)
+        journal.write(host.config, entry)
+
+
 def test_json_is_what_the_schema_says(host, capsys):
     assert host("--json") == 0
     shown = json.loads(capsys.readouterr().out)
@@ -93,7 +116,7 @@ def test_the_table_shows_free_and_held_devices_without_colour_in_a_pipe(host, ca
     assert host() == 0
     text = capsys.readouterr().out
     lines = [line.split() for line in text.splitlines() if line.strip()]
-    assert lines[0] == ["GPU", "PRODUCT", "MEMORY", "HOLDER", "SINCE", "EXCLUSIVE"]
+    assert lines[0] == ["GPU", "PRODUCT", "MEMORY", "HOLDER", "ENGINE", "NAME", "SINCE", "EXCLUSIVE"]
     assert lines[2] == ["0", "H100", "80GB", "HBM3", "80", "GiB", "free"]
     assert lines[3][-3] == r"b\x1b[31m"
     assert lines[3][-1] == "yes"
@@ -106,12 +129,38 @@ def test_eighty_columns_are_enough(host):
     from rich.console import Console
 
     console = Console(width=80, file=open(os.devnull, "w"), record=True)  # noqa: SIM115
-    console.print(command._picture(host.config))
+    console.print(leases_picture.of(host.config, 80))
     text = console.export_text()
     assert all(len(line) <= 80 for line in text.splitlines())
     assert all(word in text for word in ("PRODUCT", "MEMORY", "HOLDER", "SINCE", "EXCLUSIVE", "yes"))
     assert re.search(r" \d+s ", text), "how long ago"
     assert "80 GiB   3f5a3f5a3f5a" in text, "as many digits as docker ps shows"
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+def test_no_terminal_is_too_narrow_for_gpu_and_holder(host, named, width):
+    from rich.console import Console
+
+    console = Console(width=width, file=open(os.devnull, "w"), record=True)  # noqa: SIM115
+    console.print(leases_picture.of(host.config, width))
+    text = console.export_text()
+    lines = text.splitlines()
+    assert all(len(line) <= width for line in lines)
+    assert [line.split()[0] for line in lines[3:6]] == ["0", "1", "2:0"]
+    assert "train-the-model" in text
+    assert r"b\x1b[31m" in text
+    assert ("podman" in text) == (width >= 60)
+    assert (LONG[:12] in text) == (width >= 120)
+
+
+def test_a_container_is_called_as_its_engine_calls_it(host, named, capsys):
+    assert host("--json") == 0
+    first = json.loads(capsys.readouterr().out)[0]
+    assert (first["container"], first["engine"], first["name"]) == (LONG, "podman", "train-the-model")
+    with open(os.path.join(ROOT, "schemas", "leases.schema.json")) as file:
+        jsonschema.Draft202012Validator(json.load(file)).validate([first])
+    assert host("release", "train-the-model") == 1
+    assert f"container '{LONG}': lives" in capsys.readouterr().err
 
 
 def test_a_device_that_the_host_lost_is_still_shown_with_its_holder(host, monkeypatch, capsys):
@@ -130,7 +179,7 @@ def test_leases_are_shown_without_a_driver(host, monkeypatch, capsys):
     monkeypatch.setattr(snapshot, "load", fail)
     assert host() == 0
     text = capsys.readouterr().out
-    assert LONG in text
+    assert LONG[:12] in text
     assert "warning: no driver: it is not loaded; load it" in text
 
 

@@ -323,6 +323,9 @@ class TestRecognisedPrograms:
         assert recorded("runc-1.1.5") in runtime_program.candidates([NOTHING, FUSE])
         assert recorded("runc-1.1.5-privileged") in runtime_program.candidates([rule(True)])
 
+    def test_a_recorded_program_of_crun_is_among_them(self):
+        assert recorded("crun-1.21") in runtime_program.candidates([NOTHING])
+
     def test_other_rules_make_other_programs(self):
         assert recorded("runc-1.1.5") not in runtime_program.candidates([NOTHING])
 
@@ -337,7 +340,7 @@ class TestRecognisedPrograms:
 
     def test_runc_refuses_a_hole_in_a_wildcard(self):
         rules = [NOTHING, rule(True, "c", 195, None), rule(False, "c", 195, 0, "w")]
-        assert len(list(runtime_program.candidates(rules))) == 2
+        assert len(list(runtime_program.candidates(rules))) == 4  # all of crun
 
     def test_numbers_that_no_device_has_make_no_program(self):
         assert list(runtime_program.candidates([rule(True, "c", 1 << 40)])) == []

@@ -85,7 +85,7 @@ def inventory(library, *gpus):
 
 def test_what_nvml_tells(fake, monkeypatch):
     library = fake()
-    monkeypatch.setattr(nvml, "_module_directories", lambda: [fake.directory])
+    monkeypatch.setattr(nvml, "module_directories", lambda: [fake.directory])
     mig = MigDevice(
         index=0, uuid="", gpu_instance=7, compute_instance=0, profile="", memory=0,
         gpu_instance_minor=66, compute_instance_minor=67,
@@ -112,7 +112,7 @@ def test_what_nvml_tells(fake, monkeypatch):
 def test_what_nvml_tells_where_gpus_are_hidden(fake, monkeypatch):
     """In a device cgroup NVML counts the GPUs that are left, from 0 on; of the others that says nothing."""
     library = fake()
-    monkeypatch.setattr(nvml, "_module_directories", lambda: [fake.directory])
+    monkeypatch.setattr(nvml, "module_directories", lambda: [fake.directory])
     gpus = [gpu(index, uuid=f"GPU-{index}", bus_id=bus_id) for index, bus_id in enumerate(BUSES)]
     found = nvml.complete(inventory(library, *gpus), frozenset({0, 4}))
     assert [each.index for each in found.gpus] == [0, 1, 2, 3, 4]
@@ -193,4 +193,4 @@ def test_the_library_of_the_driver_root_is_the_one_that_answers(tmp_path):
     library = str(tmp_path / "elsewhere.so")
     subprocess.run(["cc", "-shared", "-fPIC", "-Wl,-soname,libnvidia-ml.so.1", "-o", library, source], check=True)
     with pytest.raises(DriverError, match="Driver Not Loaded"):  # NVML_ERROR_DRIVER_NOT_LOADED is 9
-        nvml.ask(library, nvml._module_directories())
+        nvml.ask(library, nvml.module_directories())

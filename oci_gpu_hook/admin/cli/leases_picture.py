@@ -1,0 +1,189 @@
+"""The picture of `oci-gpu leases`: a line for each device and each of its holders."""
+
+from __future__ import annotations
+
+import time
+
+from oci_gpu_hook.admin.cli import described
+from oci_gpu_hook.allocation import conflict, query
+from oci_gpu_hook.allocation.overdue import age, overdue
+from oci_gpu_hook.base.errors import HookError, one_line
+from oci_gpu_hook.base.record import Record
+from oci_gpu_hook.devices.model import is_sick
+from oci_gpu_hook.devices.nvidia import devices as of_nvidia
+from oci_gpu_hook.devices.nvidia import snapshot as inventories
+from oci_gpu_hook.devices.nvidia.devices import gpu_of
+from oci_gpu_hook.lifecycle.census import Census
+from oci_gpu_hook.oci.naming import SHORT, short
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Final
+
+    from rich.console import Group
+
+    from oci_gpu_hook.allocation.model import Lease, LeasedDevice, LeaseTable
+    from oci_gpu_hook.base.config.model import Config
+    from oci_gpu_hook.devices.model import Device
+    from oci_gpu_hook.devices.nvidia.model import Gpu
+
+_GIB: Final = 1 << 30
+
+
+class Row(Record):
+    """A line of the table: a device and one of its holders, or none."""
+
+    device: str
+    product: str
+    memory: str
+    holder: str = ""
+    engine: str = ""
+    name: str = ""
+    since: str = ""
+    exclusive: bool = False
+
+    @property
+    def called(self) -> str:
+        """What people call the holder."""
+        return self.name or self.holder
+
+
+def census(table: LeaseTable, config: Config) -> Census:
+    """Return what the holders of leases are called."""
+    found = Census(config)
+    found.take(table.leases)
+    return found
+
+
+def of(config: Config, width: int) -> Group:
+    """Return the table for a terminal of that width, and the lines below it."""
+    from rich import box
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    notes = []
+    others, trouble = described.of_host(config)
+    gpus: tuple[Gpu, ...] = ()
+    try:
+        gpus = inventories.load(config, detailed=True).gpus
+    except HookError as error:  # the leases are useful even without a driver
+        if not others:
+            notes.append(f"warning: {error}")
+    if trouble:
+        notes.append(f"warning: {trouble}")
+    found = query.current(config)
+    shown = next(columns for least, columns in _COLUMNS_FROM if width >= least)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    for heading in shown:
+        narrow = {"max_width": _PRODUCT} if heading == "PRODUCT" and "NAME" not in shown else {}
+        table.add_column(heading, **{**_COLUMNS[heading], **narrow})  # type: ignore[arg-type]
+    for row in rows(found, census(found, config), gpus, [each.device for each in others]):
+        holder = row.holder if "NAME" in shown else row.called
+        cells = {
+            "GPU": Text(one_line(row.device)),
+            "PRODUCT": Text(one_line(row.product)),
+            "MEMORY": Text(row.memory),
+            "HOLDER": Text(one_line(holder), style="bold") if row.holder else Text("free", style="green"),
+            "ENGINE": Text(one_line(row.engine)),
+            "NAME": Text(one_line(row.name)),
+            "SINCE": Text(_age(row.since)),
+            "EXCLUSIVE": Text(("yes" if row.exclusive else "no") if row.holder else ""),
+        }
+        table.add_row(*(cells[heading] for heading in shown))
+    late = overdue(found.leases, config, time.time())
+    notes += [one_line(f"over [allocation] longest-hold: {lease.name}, {_age(lease.since)}") for lease in late]
+    for place, waiter in enumerate(found.queue, 1):
+        wanted = waiter.request.count or ", ".join(waiter.request.devices)
+        notes.append(one_line(f"waiting, {place}: {waiter.container} for {wanted}, {_age(waiter.since)}"))
+    return Group(table, *(Text(note) for note in notes))
+
+
+# What fits; the GPU and its holder always do. Without a column NAME the name stands in HOLDER, where there is one.
+_COLUMNS_FROM: Final = (
+    (110, ("GPU", "PRODUCT", "MEMORY", "HOLDER", "ENGINE", "NAME", "SINCE", "EXCLUSIVE")),
+    (76, ("GPU", "PRODUCT", "MEMORY", "HOLDER", "ENGINE", "SINCE", "EXCLUSIVE")),
+    (56, ("GPU", "HOLDER", "ENGINE", "SINCE", "EXCLUSIVE")),
+    (36, ("GPU", "HOLDER", "SINCE")),
+    (0, ("GPU", "HOLDER")),
+)
+_PRODUCT: Final = 14  # of its width, where there is little room
+# On a narrow terminal the holder is wrapped rather than cut off: a name may be long.
+_COLUMNS: Final[dict[str, dict[str, object]]] = {
+    "GPU": {"no_wrap": True},
+    "PRODUCT": {"no_wrap": True, "max_width": 24, "overflow": "ellipsis"},
+    "MEMORY": {"no_wrap": True, "justify": "right"},
+    "HOLDER": {"overflow": "fold", "min_width": SHORT},
+    "ENGINE": {"no_wrap": True},
+    "NAME": {"overflow": "fold"},
+    "SINCE": {"no_wrap": True, "justify": "right"},
+    "EXCLUSIVE": {"no_wrap": True},
+}
+
+
+def rows(table: LeaseTable, known: Census, gpus: Iterable[Gpu], others: Iterable[Device] = ()) -> Iterator[Row]:
+    """Return a line for each holder of each device: first this host's devices, then held ones that it lacks now.
+
+    others: devices that CDI specifications describe.
+    """
+    shown = set()
+    devices = of_nvidia.of(gpus)
+    lost = [device for device in devices if device.fault and not device.whole]
+    for device in (*of_nvidia.everything(devices), *lost):
+        holders = conflict.holders(device, table.leases)
+        shown |= {leased for lease in holders for leased in lease.devices if _is_of(leased, device)}
+        fault = "marked sick" if is_sick(device.fault) else "lost by the driver"
+        product = fault if device.fault else _product(device)
+        yield from _lines(device.name, product, _memory(device), holders, known)
+    for device in others:
+        holders = conflict.holders(device, table.leases)
+        shown |= {leased for lease in holders for leased in lease.devices if _is_of(leased, device)}
+        yield from _lines(device.label, "by CDI" if not device.fault else "lacks a node", "", holders, known)
+    for lease in table.leases:
+        for leased in lease.devices:
+            if leased not in shown:
+                yield from _lines(leased.uuid, "not on this host now", "", [lease], known)
+
+
+def _lines(device: str, product: str, memory: str, holders: list[Lease], known: Census) -> Iterator[Row]:
+    if not holders:
+        yield Row(device=device, product=product, memory=memory)
+    for lease in holders:
+        resident = known.of_lease(lease)
+        yield Row(
+            device=device,
+            product=product,
+            memory=memory,
+            holder=short(lease.container),
+            engine=resident.engine,
+            name=lease.pod or resident.name,
+            since=lease.since,
+            exclusive=lease.exclusive,
+        )
+        device = product = memory = ""
+
+
+def _is_of(leased: LeasedDevice, device: Device) -> bool:
+    """Tell whether a lease belongs on a device's line; the device may be a part of the leased one."""
+    return leased.part == device.uuid if leased.part else leased.whole == (device.whole or device.uuid)
+
+
+def _product(device: Device) -> str:
+    name = gpu_of(device).name.removeprefix("NVIDIA ")
+    return f"MIG {device.profile} of {name}" if device.whole else name
+
+
+def _memory(device: Device) -> str:
+    return f"{device.memory / _GIB:.0f} GiB" if device.memory else ""
+
+
+def _age(since: str) -> str:
+    """Return the age of a time in the record: `12s`, `5m`, `3h`, `2d`."""
+    seconds = age(since, time.time())
+    if seconds is None:
+        return ""
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds // length}{unit}"
+    return f"{seconds}s"

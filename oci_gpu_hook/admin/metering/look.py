@@ -1,0 +1,124 @@
+"""A look at the host: its devices, what they are used for, by whom, and who waits. What cannot be seen is a warning."""
+
+from __future__ import annotations
+
+import os
+
+from oci_gpu_hook.allocation import query
+from oci_gpu_hook.base.config import load as configs
+from oci_gpu_hook.base.errors import DriverError, HookError, StateError, quoted
+from oci_gpu_hook.base.record import Record
+from oci_gpu_hook.devices.cdi import everything
+from oci_gpu_hook.devices.nvidia import devices as of_nvidia
+from oci_gpu_hook.devices.nvidia import snapshot
+from oci_gpu_hook.devices.nvidia.usage import Meter
+from oci_gpu_hook.lifecycle import usage
+from oci_gpu_hook.lifecycle.census import Census
+from oci_gpu_hook.request import qualified_name
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Self
+
+    from oci_gpu_hook.allocation.model import LeaseTable
+    from oci_gpu_hook.base.config.model import Config
+    from oci_gpu_hook.devices.model import Device
+    from oci_gpu_hook.devices.nvidia.model import Inventory
+    from oci_gpu_hook.devices.use import DeviceUse
+    from oci_gpu_hook.lifecycle.usage import DeviceView
+
+
+class Look(Record):
+    """What was seen. table: None where it cannot be read.
+
+    metered: whether the driver said what its GPUs are used for. whole: whether the leases are those of all containers.
+    """
+
+    views: tuple[DeviceView, ...]
+    table: LeaseTable | None
+    metered: bool
+    whole: bool
+    driver_version: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+class Lookout:
+    """Looks as often as it is asked. Used in a `with` block, at whose end NVML is let go."""
+
+    def __init__(self, config: Config, runtime_roots: tuple[str, ...] = ()) -> None:
+        """Take the configuration as it was loaded. runtime_roots: where further runtimes keep their states."""
+        self._config = configs.of_this_user(config)
+        self._of_root = config.state_dir
+        self._census = Census(self._config, runtime_roots)
+        self._meter: Meter | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._meter:
+            self._meter.__exit__()
+
+    def look(self) -> Look:
+        """Return what there is to see now. Raises HookError if neither driver nor leases can be read."""
+        table, uses, inventory = None, None, None
+        troubles: list[HookError] = []
+        try:
+            check_readable(self._config)
+            table = query.current(self._config)
+        except HookError as error:
+            troubles.append(error)
+        try:
+            inventory = snapshot.load(self._config, detailed=True)
+            uses = self._uses(inventory)
+        except HookError as error:
+            troubles.append(error)
+        if table is None and inventory is None:
+            raise troubles[-1]
+        is_whole = table is not None and self._config.state_dir == self._of_root
+        if table is not None and not is_whole:
+            troubles.append(_unreadable(self._of_root))
+        devices = of_nvidia.of(inventory.gpus, self._config.allocation_exclude) if inventory else ()
+        try:
+            others = tuple([each.device for each in everything.listed(self._config, is_other)])
+        except HookError as error:
+            others = ()
+            troubles.append(error)
+        views = usage.view((*devices, *others), uses or {}, table.leases if table else (), self._census)
+        return Look(
+            views=views,
+            table=table,
+            metered=uses is not None,
+            whole=is_whole,
+            driver_version=inventory.driver_version if inventory else "",
+            warnings=tuple([str(trouble) for trouble in troubles]),
+        )
+
+    def _uses(self, inventory: Inventory) -> Mapping[str, DeviceUse]:
+        if not inventory.gpus:
+            raise DriverError("no GPU", "the driver has none on this host", "see `oci-gpu doctor`")
+        if self._meter is None:
+            self._meter = Meter(inventory)
+        return self._meter.read()
+
+
+def product_of(device: Device) -> str:
+    """Return a GPU's name, or that of the GPU that a MIG device is a part of; "" for devices of other vendors."""
+    return of_nvidia.gpu_of(device).name if device.kind == of_nvidia.KIND else ""
+
+
+def is_other(kind: str) -> bool:
+    """Tell whether a kind is of a vendor whose devices only CDI specifications describe."""
+    return not qualified_name.kind_of(kind.partition("/")[0])
+
+
+def check_readable(config: Config) -> None:
+    """Raise StateError if this user may not read who holds what."""
+    if os.path.isdir(config.state_dir) and not os.access(config.state_dir, os.R_OK | os.X_OK):
+        raise _unreadable(config.state_dir)
+
+
+def _unreadable(directory: str) -> StateError:
+    why = "is owned by root, mode 0700, so it is not known which GPUs the containers of root hold"
+    return StateError(f"state directory {quoted(directory)}", why, "run this as root")
