@@ -14,7 +14,7 @@ from oci_gpu_hook.request.values import duration, number, size, truth
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import Final
 
     from oci_gpu_hook.request.ask import Ask
@@ -23,6 +23,7 @@ SHARE: Final = ("memory-limit", "cores")  # settings for a part of each device
 _SETTINGS: Final = ("count", "memory", "exclusive", "wait", *SHARE)
 _OF_NAMES: Final = ("exclusive", "wait")  # settings that mean something for devices that are named, too
 _VARIABLES: Final = ("devices", "kind", *_SETTINGS)
+_OTHER_VARIABLES: Final = ("volume", "cuda-compat")  # read by devices' vendors
 _ANNOTATIONS: Final = ("devices", "capabilities", "kind", *_SETTINGS, "volume", "cuda-compat", "nested-proc")
 
 
@@ -82,15 +83,33 @@ def tell_unread(annotations: Mapping[str, str], variables: Mapping[str, str], wh
         variable = variable_of(name)
         if why and variables.get(variable, "").strip():
             warnings.append(f"{variable}={quoted(variables[variable])} is not read: {why}")
+    known = known_variables()
+    strange = [key for key in variables if key.startswith(VARIABLE_PREFIX) and key not in known]
+    warnings += [f"{quoted(key)} is not read; {_meant(key, VARIABLE_PREFIX, known)}" for key in strange]
     for key in annotations:
         if not key.startswith(ANNOTATION_PREFIX) or key == PREPARED:
             continue
         word, dot, _ = key.removeprefix(ANNOTATION_PREFIX).partition(".")
         if word not in _ANNOTATIONS:
-            known = ", ".join(_ANNOTATIONS)
-            warnings.append(f"the annotation {quoted(key)} is not read; {ANNOTATION_PREFIX}* are: {known}")
+            named = [ANNOTATION_PREFIX + name for name in _ANNOTATIONS]
+            meant = _meant(ANNOTATION_PREFIX + word, ANNOTATION_PREFIX, named)
+            warnings.append(f"the annotation {quoted(key)} is not read; {meant}")
         elif dot and not pod.container_name(annotations):
             warnings.append(f"the annotation {quoted(key)} is not read: it is for a container of a pod by its name")
+
+
+def known_variables() -> list[str]:
+    """Return the names of this project's variables."""
+    return [VARIABLE_PREFIX + name.upper().replace("-", "_") for name in (*_VARIABLES, *_OTHER_VARIABLES)]
+
+
+def _meant(name: str, prefix: str, known: Sequence[str]) -> str:
+    """Return which of the known names with a prefix a misspelt one was probably meant for, or all of them."""
+    from oci_gpu_hook.request import suggestions
+
+    words = [each.removeprefix(prefix) for each in known]
+    nearest = suggestions.word(name.removeprefix(prefix), words)
+    return f"did you mean {prefix}{nearest}?" if nearest else f"{prefix}* are: {', '.join(words)}"
 
 
 def counted(ask: Ask, found: Mapping[str, Setting], longest_wait: int | None, warnings: list[str]) -> Counted | None:

@@ -29,6 +29,8 @@ EXAMPLES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
         ("oci-gpu plan BUNDLE", "what it gets, why, and what is skipped"),
         ("oci-gpu plan BUNDLE --files", "with every single file"),
         ("oci-gpu plan BUNDLE --json", "the same as CDI edits"),
+        ("oci-gpu plan --env NVIDIA_VISIBLE_DEVICES=0", "before there is a container"),
+        ("oci-gpu plan --count 2 --memory 40GiB", "which GPUs would it be now?"),
     ),
     "leases": (
         ("oci-gpu leases", "GPUs and who holds them"),
@@ -95,6 +97,13 @@ EXAMPLES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
         ("oci-gpu simulate /var/lib/gpu-host --gpus 2", "two H100 for a machine without GPUs"),
         ("oci-gpu simulate DIR --product A100 --mig", "partitioned GPUs"),
     ),
+    "config": (
+        ("oci-gpu config", "every key with its value in force"),
+        ("oci-gpu config --check", "is the file right?"),
+        ("oci-gpu config --default > /etc/oci-gpu-hook/config.toml", "a file to start from"),
+    ),
+    "help": (("oci-gpu help leases release", "what `oci-gpu leases release --help` shows"),),
+    "version": (("oci-gpu version", "as `oci-gpu --version` and `oci-gpu -V`"),),
     "completion": (
         ("oci-gpu completion bash > /etc/bash_completion.d/oci-gpu", "for every user"),
         ("source <(oci-gpu completion zsh)", "for this shell"),

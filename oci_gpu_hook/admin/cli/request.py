@@ -5,7 +5,7 @@ It reads the bundle's config.json and the configuration, and needs no driver.
 
 from __future__ import annotations
 
-from oci_gpu_hook.admin.cli import bundle
+from oci_gpu_hook.admin.cli import bundle, near_misses
 from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.base.errors import one_line, quoted
 from oci_gpu_hook.request import parse
@@ -42,7 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the request. Raises HookError if it cannot be served as written."""
     config = configs.load(options.config)
-    reading = parse.read(bundle.read(options.bundle), config)
+    container = bundle.read(options.bundle)
+    reading = parse.read(container, config)
     if options.json:
         import json
 
@@ -50,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
         return 0
     for line in described(reading.request) if reading.request else ("The container asks for no GPU.",):
         print(one_line(line))
-    for warning in reading.warnings:
+    for warning in (*reading.warnings, *near_misses.of(container)):
         print(one_line(f"warning: {warning}"))
     return 0
 
