@@ -1,9 +1,8 @@
 """Admits a container: determines the devices that it is granted and the plan of what it gets.
 
-All that give a container GPUs use this module: the hook, the runtime, the Mesos agent's launch, `repair`, and `oci-gpu
-plan`, which changes nothing. They differ in where the devices come from: `Admitted` grants them and withdraws them if a
-later step fails, `previewed` returns what would be granted, `readmitted` returns those that the container was given
-before.
+All that give a container GPUs use this module: the hook, the runtime and the Mesos agent's launch. `Admitted` grants
+the devices and withdraws them if a later step fails. `readmission` has the two ways that grant nothing: what would be
+granted, for `oci-gpu plan`, and what a container was given before, for `repair`.
 """
 
 from __future__ import annotations
@@ -17,12 +16,11 @@ from oci_gpu_hook.base.errors import DriverError, HookError
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.devices import vendors
 from oci_gpu_hook.devices.edits import ContainerEdits, restricted
-from oci_gpu_hook.devices.model import is_sick, why_not
 from oci_gpu_hook.plan import plan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
     from oci_gpu_hook.base.config.model import Config
@@ -203,7 +201,7 @@ class Admitted:
         self._lap("inventory")
         of_host = vendors.of(request.kind).devices(snapshot.inventory, config)
         try:
-            request = _served(request, snapshot, of_host)
+            request = served(request, snapshot, of_host)
         except HookError as error:
             self._tell_wait(error)
             log.error("refused", reason=str(error))
@@ -253,63 +251,7 @@ class Admitted:
             self._clock.lap(step)
 
 
-def previewed(container: Container, request: Request, config: Config, clock: Clock) -> Admission:
-    """Return what a start would be granted now, without recording it. Raises HookError."""
-    from oci_gpu_hook.allocation import query
-
-    parts = []
-    if request.is_open:
-        from oci_gpu_hook.lifecycle import kinds
-
-        request = kinds.settled(request, config)
-    for each in (request, *request.beside):
-        vendor = vendors.of(each.kind)
-        snapshot = vendor.snapshot(each, config)
-        of_host = vendor.devices(snapshot.inventory, config)
-        each = _served(each, snapshot, of_host)  # noqa: PLW2901
-        clock.lap("inventory")
-        devices = query.preview(each, of_host, config)
-        clock.lap("allocation")
-        parts.append(Admission(container=container, request=each, config=config, snapshot=snapshot, devices=devices))
-    return parts[0].replace(beside=tuple(parts[1:]))
-
-
-def readmitted(container: Container, request: Request, config: Config, uuids: Iterable[str]) -> Admission:
-    """Return the admission of a running container by the UUIDs of the devices that it was granted.
-
-    Raises DriverError if the host no longer has one of them.
-    """
-    wanted = tuple(uuids)
-    if request.is_open:
-        from oci_gpu_hook.lifecycle import kinds
-
-        request = kinds.settled_before(request, wanted)
-    parts = [_readmitted(container, each, config, wanted) for each in (request, *request.beside)]
-    return parts[0].replace(beside=tuple(parts[1:]))
-
-
-def _readmitted(container: Container, request: Request, config: Config, uuids: Iterable[str]) -> Admission:
-    vendor = vendors.of(request.kind)
-    snapshot = vendor.snapshot(request, config)
-    of_host = vendor.devices(snapshot.inventory, config)
-    known = {device.uuid: device for device in of_host}
-    devices = []
-    for uuid in uuids:
-        if vendors.kind_of(uuid) != request.kind:
-            continue
-        name = uuid if vendors.kind_of(uuid) not in vendors.KINDS else f"GPU {uuid}"
-        if uuid not in known:
-            raise DriverError(name, "the host no longer has it", "restart the container")
-        if known[uuid].fault and not is_sick(known[uuid].fault):
-            raise DriverError(
-                name, why_not(known[uuid].fault), "restart the container when it works again, or with another"
-            )
-        devices.append(known[uuid])
-    request = _served(request, snapshot, of_host)
-    return Admission(container=container, request=request, config=config, snapshot=snapshot, devices=tuple(devices))
-
-
-def _served(request: Request, snapshot: Snapshot, devices: Sequence[Device]) -> Request:
+def served(request: Request, snapshot: Snapshot, devices: Sequence[Device]) -> Request:
     """Return the request without the names that are left to the engine. Raises InvalidInput."""
     names, warnings = vendors.of(request.kind).served(request, snapshot.inventory, devices)
     if not warnings:

@@ -18,8 +18,8 @@ from oci_gpu_hook.apply.process import Process, Site, check_process
 from oci_gpu_hook.base import counts, log
 from oci_gpu_hook.base.errors import DriverError, HookError, InvalidInput, quoted
 from oci_gpu_hook.lifecycle import apart_from_container, asked, verify
-from oci_gpu_hook.lifecycle.admission import readmitted
 from oci_gpu_hook.lifecycle.mending import Mending
+from oci_gpu_hook.lifecycle.readmission import readmitted
 from oci_gpu_hook.lifecycle.running import container_of
 
 TYPE_CHECKING = False

@@ -26,8 +26,8 @@ from oci_gpu_hook.devices import vendors
 from oci_gpu_hook.devices.edits import ContainerEdits
 from oci_gpu_hook.devices.nvidia import snapshot
 from oci_gpu_hook.lifecycle import described
-from oci_gpu_hook.lifecycle.admission import previewed
 from oci_gpu_hook.lifecycle.clock import Clock
+from oci_gpu_hook.lifecycle.readmission import previewed
 from oci_gpu_hook.request import parse
 
 TYPE_CHECKING = False
