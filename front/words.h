@@ -3,6 +3,7 @@ static const char *const WORDS[] = {
     "NVIDIA_VISIBLE_DEVICES",
     "CUDA_VERSION",
     "nvidia-container-devices",
+    "AMD_VISIBLE_DEVICES",
     "OCI_GPU_",
     "io.oci-gpu-hook.",
     "cdi.k8s.io",

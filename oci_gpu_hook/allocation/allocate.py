@@ -70,7 +70,7 @@ def _recorded(
         from oci_gpu_hook.allocation import messages, query
 
         why = reason(error) if isinstance(error, OSError) else error.why
-        if request.exclusive or request.count is not None:
+        if request.exclusive or request.count is not None or request.is_share:
             raise messages.unusable(config.state_dir, why) from None
         log.warning("lease not recorded", container=container.id, directory=config.state_dir, reason=why)
         # The readable leases still count: an exclusive holder keeps its GPU even on a host whose disk is full.
@@ -106,12 +106,19 @@ def _in_turn(
         if table is not found:
             audit.released(_dropped(found, table), "holder is gone")
         if refusal is None:
-            if granted and after is not table:
-                audit.granted(after.leases[-1])  # `serve` puts the new lease last
+            _tell(after if granted and after is not table else None, wait)
             return granted
         if wait is None:
             raise refusal
         wait.pause(stamp, refusal)
+
+
+def _tell(changed: LeaseTable | None, wait: Wait | None) -> None:
+    """Log a new lease, and count a wait for it. changed: the table with the lease, None where there is none."""
+    if changed:
+        audit.granted(changed.leases[-1])  # `serve` puts the new lease last
+    if wait:
+        wait.count()
 
 
 def _with_makers(asked: Claim, table: LeaseTable, processes: Processes) -> Claim:

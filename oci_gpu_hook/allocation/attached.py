@@ -72,7 +72,7 @@ def add(
     extended = next((lease for lease in own if lease.attached and lease.exclusive == request.exclusive), None)
     lease = Lease(
         container=asked.container,
-        devices=(*(extended.devices if extended else ()), *[leased(device) for device in granted]),
+        devices=(*(extended.devices if extended else ()), *[leased(device, request) for device in granted]),
         exclusive=request.exclusive,
         holder=asked.holder,
         since=extended.since if extended else now.date,

@@ -23,9 +23,12 @@ def released(leases: Iterable[Lease], why: str) -> None:
 
 
 def _facts(lease: Lease) -> dict[str, object]:
-    facts = {
+    facts: dict[str, object] = {
         "container": lease.container,
         "gpus": [device.uuid for device in lease.devices],
         "exclusive": lease.exclusive,
     }
+    sizes = {device.uuid: [device.memory, device.cores] for device in lease.devices if device.is_share}
+    if sizes:
+        facts["shares"] = sizes
     return facts | {"pod": lease.pod} if lease.pod else facts

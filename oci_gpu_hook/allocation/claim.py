@@ -53,7 +53,7 @@ def serve(
         return granted, table.replace(leases=(*others, *beside), queue=queue) if own or place else table
     lease = Lease(
         container=claim.container,
-        devices=tuple([leased(device) for device in granted]),
+        devices=tuple([leased(device, request) for device in granted]),
         exclusive=request.exclusive or (own is not None and own.exclusive),
         holder=own.holder if own and same(own.holder, claim.holder) else claim.holder,
         since=own.since if own else now.date,
@@ -76,7 +76,7 @@ def choose_in_turn(
 
     They do not hold up a plain request by name: it shares, as in NVIDIA's interface, and has no alternative.
     """
-    if ahead and (request.count is not None or request.exclusive):
+    if ahead and (request.count is not None or request.exclusive or request.is_share):
         from oci_gpu_hook.allocation import turns
 
         held = (*held, *turns.kept(ahead, request.kind, devices, held, uptime))
@@ -103,6 +103,8 @@ def _is_of_kind(lease: Lease, kind: str) -> bool:
 def _again(own: Lease, request: Request, devices: Sequence[Device]) -> tuple[Device, ...] | None:
     """Return the devices of a lease, None if its container now asks for others."""
     if any(device.kind != request.kind for device in own.devices):
+        return None
+    if any((device.memory, device.cores) != (request.memory_limit, request.cores) for device in own.devices):
         return None
     vendor = vendors.of(request.kind)
     try:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
-    from oci_gpu_hook.allocation.model import Lease
+    from oci_gpu_hook.allocation.model import Lease, LeasedDevice
     from oci_gpu_hook.devices.model import Device
     from oci_gpu_hook.request.model import Request
 
@@ -24,21 +24,19 @@ def obstacle(device: Device, request: Request, held: Iterable[Lease]) -> Lease |
     return None
 
 
-def available(devices: Iterable[Device], request: Request, held: Sequence[Lease]) -> list[Device]:
-    """Return the devices that a request can get now: not held at all if it is exclusive, else not held exclusively."""
-    return [device for device in devices if obstacle(device, request, held) is None]
-
-
 def _overlaps(lease: Lease, device: Device) -> bool:
-    for leased in lease.devices:
-        if leased.kind != device.kind:
-            continue
-        if leased.part and device.whole:
-            if leased.part == device.uuid:
-                return True
-        elif leased.whole:
-            if leased.whole == (device.whole or device.uuid):
-                return True
-        elif leased.part in device.parts:  # restored from a journal, which does not know the whole device
+    for leased in lease.devices:  # noqa: SIM110  a generator costs each start on a crowded host more
+        if is_of(leased, device):
             return True
     return False
+
+
+def is_of(leased: LeasedDevice, device: Device) -> bool:
+    """Tell whether a leased device is a device, a part of it, or what it is a part of."""
+    if leased.kind != device.kind:
+        return False
+    if leased.part and device.whole:
+        return leased.part == device.uuid
+    if leased.whole:
+        return leased.whole == (device.whole or device.uuid)
+    return leased.part in device.parts  # restored from a journal, which does not know the whole device

@@ -23,6 +23,7 @@ VERSION: Final = 1
 _TABLE: Final[Kinds] = {"version": int, "nextTicket": int, "leases": list, "queue": list}
 _DEVICE: Final[Kinds] = {"gpu": str, "mig": str}
 _DEVICE_OF_KIND: Final[Kinds] = {**_DEVICE, "kind": str}
+_SHARE: Final[Kinds] = {"memory": int, "cores": int}
 _LEASE: Final[Kinds] = {
     "container": str, "devices": list, "exclusive": bool, **HOLDER, "since": str, "starting": bool,
 }  # fmt: skip
@@ -61,6 +62,8 @@ def _device_json(device: LeasedDevice) -> dict[str, object]:
     document: dict[str, object] = {"gpu": device.whole, "mig": device.part}
     if device.kind != DEFAULT_KIND:
         document["kind"] = device.kind
+    if device.is_share:
+        document |= {"memory": device.memory, "cores": device.cores}
     return document
 
 
@@ -102,6 +105,10 @@ def _wrong_lease(entry: Any) -> str:
         trouble = wrong(device, _DEVICE_OF_KIND if type(device) is dict and "kind" in device else _DEVICE)
         if trouble:
             return trouble
+        if "memory" in device or "cores" in device:
+            trouble = wrong(device, _SHARE)
+            if trouble:
+                return trouble
         if not (device["gpu"] or device["mig"]):
             return "a device has neither gpu nor mig"
     return ""
@@ -126,7 +133,10 @@ def _lease(entry: Any) -> Lease:
 
 def _device(entry: Any) -> LeasedDevice:
     kind = entry.get("kind", DEFAULT_KIND)
-    return LeasedDevice.of({"whole": entry["gpu"], "part": entry["mig"], "kind": kind})
+    fields = {"whole": entry["gpu"], "part": entry["mig"], "kind": kind, "memory": 0, "cores": 0}
+    if "memory" in entry:
+        fields |= {"memory": entry["memory"], "cores": entry["cores"]}
+    return LeasedDevice.of(fields)
 
 
 def _list(document: Any, name: str) -> list[Any]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from oci_gpu_hook.devices.model import Device
     from oci_gpu_hook.request.model import Request
 
-_LISTED: Final = 8  # how many holders a message names
+LISTED: Final = 8  # how many holders a message names
 GIB: Final = 1 << 30
 
 
@@ -51,8 +51,8 @@ def too_many(
         why += f", and {partitioned} {vendors.of(request.kind).TERMS.partitioned}"
     lost = [device for device in devices if device.fault and not device.whole]
     if lost:
-        listed = ", ".join(f"{device.label}: {device.fault}" for device in lost[:_LISTED])
-        why += f", and {len(lost)} that cannot be used ({listed})"
+        names = ", ".join(f"{device.label}: {device.fault}" for device in lost[:LISTED])
+        why += f", and {len(lost)} that cannot be used ({names})"
     excluded = sum(device.excluded and (bool(device.whole) == bool(request.devices)) for device in devices)
     if excluded:
         why += f", and {excluded} that [allocation] exclude keeps out of counts"
@@ -95,6 +95,12 @@ def size(memory: int) -> str:
     return f"{memory // GIB}GiB" if memory >= GIB else f"{memory} bytes"
 
 
+def amounts(memory: int, cores: int) -> str:
+    """Describe a part of a device: 8GiB and 25% of the cores."""
+    parts = [size(memory)] if memory else []
+    return " and ".join(parts + ([f"{cores}% of the cores"] if cores else [])) or "nothing"
+
+
 def duration(seconds: int) -> str:
     """Return a time as text: 45 s, 12 min, 3 h."""
     if seconds < 120:
@@ -108,7 +114,8 @@ def _wanted(request: Request) -> str:
     kind = (terms.part if request.devices else terms.whole) + "s" * (count != 1)
     profile = f" {request.devices[0]}" if request.devices else ""
     memory = f" of {size(request.memory)}" if request.memory else ""
-    return f"{count} {kind}{profile}{memory}"
+    share = f"{amounts(request.memory_limit, request.cores)} of " if request.is_share else ""
+    return f"{share}{count} {kind}{profile}{memory}"
 
 
 def _held_by(candidates: Sequence[Device], held: Sequence[Lease]) -> str:
@@ -125,16 +132,16 @@ def _held_by(candidates: Sequence[Device], held: Sequence[Lease]) -> str:
         if isinstance(lease, Kept):
             names = [device.label for device in candidates if device.uuid not in taken and holders(device, [lease])]
             if names:
-                parts.append(f"{_listed(names)}: {_keeps(lease)}")
+                parts.append(f"{listed(names)}: {_keeps(lease)}")
     if not parts:
         return ""
-    return "; " + _listed(parts)
+    return "; " + listed(parts)
 
 
 def _keeps(lease: Kept) -> str:
     """Say who a device is kept for, and for how much longer at most."""
     request = lease.request
-    wanted = _wanted(request) if request.count is not None else ", ".join(map(quoted, request.devices[:_LISTED]))
+    wanted = _wanted(request) if request.count is not None else ", ".join(map(quoted, request.devices[:LISTED]))
     turn = f", for {duration(lease.left)} more at most" if lease.left else ""
     return (
         f"kept for {quoted(lease.container)}, which came first and has waited {duration(lease.waited)} "
@@ -142,7 +149,8 @@ def _keeps(lease: Kept) -> str:
     )
 
 
-def _listed(names: Iterable[str]) -> str:
+def listed(names: Iterable[str]) -> str:
+    """Join texts by commas, the first ones if they are many."""
     names = [*names]
-    more = [f"and {len(names) - _LISTED} more"] if len(names) > _LISTED else []
-    return ", ".join(names[:_LISTED] + more)
+    more = [f"and {len(names) - LISTED} more"] if len(names) > LISTED else []
+    return ", ".join(names[:LISTED] + more)

@@ -15,17 +15,25 @@ if TYPE_CHECKING:
 class LeasedDevice(Record):
     """A leased device by UUID: a whole device, or a part of one such as a MIG device.
 
-    whole: of a part, "" if it is unknown. kind: as in Device.
+    whole: of a part, "" if it is unknown. kind: as in Device. memory, cores: the bytes and the percentage of its cores
+    that the container has of it, 0 for no limit.
     """
 
     whole: str
     part: str = ""
     kind: str = DEFAULT_KIND
+    memory: int = 0
+    cores: int = 0
 
     @property
     def uuid(self) -> str:
         """The UUID of what is leased."""
         return self.part or self.whole
+
+    @property
+    def is_share(self) -> bool:
+        """Whether the container has a part of it, beside which others may have theirs."""
+        return self.memory > 0 or self.cores > 0
 
 
 class Lease(Record):
@@ -117,8 +125,9 @@ class Busy(AllocationError):
     code = "busy"
 
 
-def leased(device: Device) -> LeasedDevice:
-    """Return a granted device in the form of a lease."""
-    if device.whole:
-        return LeasedDevice(whole=device.whole, part=device.uuid, kind=device.kind)
-    return LeasedDevice(whole=device.uuid, kind=device.kind)
+def leased(device: Device, request: Request) -> LeasedDevice:
+    """Return a device that is granted to a request in the form of a lease."""
+    found = LeasedDevice(whole=device.whole or device.uuid, part=device.uuid if device.whole else "", kind=device.kind)
+    if request.is_share:
+        return found.replace(memory=request.memory_limit, cores=request.cores)
+    return found

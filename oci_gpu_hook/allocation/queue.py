@@ -63,6 +63,8 @@ def to_json(waiter: Waiter) -> dict[str, object]:
     }
     if request.kind != DEFAULT_KIND:
         document["kind"] = request.kind
+    if request.is_share:
+        document |= {"memoryLimit": request.memory_limit, "cores": request.cores, "spread": request.spread}
     return document
 
 
@@ -86,6 +88,9 @@ def _wrong_waiter(entry: Any) -> str:
         return f"count: expected an integer, found {quoted(entry['count'])}"
     if type(entry.get("kind", "")) is not str:
         return f"kind: expected a string, found {quoted(entry['kind'])}"
+    for name, kind in (("memoryLimit", int), ("cores", int), ("spread", bool)):
+        if type(entry.get(name, kind())) is not kind or not 0 <= entry.get(name, 0) < 1 << 63:
+            return f"{name}: {quoted(entry[name])} is not the part of a device"
     for name in entry["devices"]:
         if type(name) is not str:
             return f"devices: {quoted(name)} is not a string"
@@ -99,6 +104,9 @@ def _waiter(entry: Any) -> Waiter:
         count=entry.get("count"),
         memory=entry["memory"],
         exclusive=entry["exclusive"],
+        memory_limit=entry.get("memoryLimit", 0),
+        cores=entry.get("cores", 0),
+        spread=entry.get("spread", False),
         driver_capabilities=(),
         source="queue",
     )
@@ -120,6 +128,9 @@ def _chosen_by(request: Request) -> Request:
         count=request.count,
         memory=request.memory,
         exclusive=request.exclusive,
+        memory_limit=request.memory_limit,
+        cores=request.cores,
+        spread=request.spread,
         driver_capabilities=(),
         source="queue",
     )

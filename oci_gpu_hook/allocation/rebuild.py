@@ -54,6 +54,11 @@ def from_journal(entry: object, boot_id: str, pid_namespace: int) -> Lease:
     alive.
     """
     devices = [_device(uuid) for uuid in _required(entry, "gpus", list)]
+    share = member(entry, "share", dict, _WHAT, {})
+    if share:
+        sizes = {"memory": _required(share, "memory", int), "cores": _required(share, "cores", int)}
+        later = member(entry, "attached", list, _WHAT, [])
+        devices = [each if each.uuid in later else each.replace(**sizes) for each in devices]
     return Lease(
         container=_required(entry, "id", str),
         devices=tuple(devices),

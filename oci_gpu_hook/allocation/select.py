@@ -35,11 +35,26 @@ def choose(request: Request, devices: Sequence[Device], held: Sequence[Lease]) -
             from oci_gpu_hook.allocation import messages
 
             raise messages.held(device, request, lease)
+    if request.is_share:
+        _check_room(named, request, held)
     return named
 
 
+def _check_room(named: Sequence[Device], request: Request, held: Sequence[Lease]) -> None:
+    """Raise Busy if a share does not fit onto one of the named devices, AllocationError if it never could."""
+    from oci_gpu_hook.allocation import share_messages, shares
+
+    for device in named:
+        if request.memory_limit > device.shareable:
+            raise share_messages.too_large(device, request)
+        if not shares.fits(device, request, held):
+            raise share_messages.no_room(device, request, held)
+
+
 def under_policy(request: Request, config: Config) -> Request:
-    """Return the request, changed as the configuration demands."""
+    """Return the request, changed as the configuration demands. A share is one under every policy."""
+    if request.is_share:
+        return request.replace(spread=config.allocation_placement == "spread")
     if config.allocation_policy == "exclusive" and not request.exclusive:
         return request.replace(exclusive=True)
     return request

@@ -76,7 +76,8 @@ class Store:
         checked in turn; the rest are checked by pid alone. That keeps a start cheap on a host with hundreds of
         containers.
         """
-        few = JUDGED if request is not None and request.count is None and not request.exclusive else len(table.leases)
+        plain = request is not None and request.count is None and not request.exclusive and not request.is_share
+        few = JUDGED if plain else len(table.leases)
         lives, may_live = self.processes.lives, self.processes.may_live
         judged = [lease for lease in table.leases[:few] if lives(lease.holder) is not False]
         leases = []

@@ -9,8 +9,8 @@ than what it has to wait for.
 
 from __future__ import annotations
 
-from oci_gpu_hook.allocation.by_count import balanced, eligible
-from oci_gpu_hook.allocation.conflict import available, holders
+from oci_gpu_hook.allocation.by_count import available, balanced, eligible
+from oci_gpu_hook.allocation.conflict import holders
 from oci_gpu_hook.allocation.model import Kept, leased
 from oci_gpu_hook.base.errors import InvalidInput
 
@@ -62,10 +62,10 @@ def kept(
             continue
         waited = max(uptime - waiter.uptime, 0)
         within = available(usable, request, found)
-        free = available(within, request, held)
+        free = available(within, request, [*held, *found])
         left = 0
         if len(free) >= needed:
-            chosen = list(balanced(free, needed, [*held, *found]))
+            chosen = list(balanced(free, needed, [*held, *found], request))
         else:
             places = {place for device in usable for place in (device.uuid, *device.parts)}
             left = next((left for theirs, left in turns if not places.isdisjoint(theirs)), turn_left(waited))
@@ -75,7 +75,7 @@ def kept(
             found.append(
                 Kept(
                     container=waiter.container,
-                    devices=tuple([leased(device) for device in chosen]),
+                    devices=tuple([leased(device, request) for device in chosen]),
                     exclusive=request.exclusive,
                     holder=waiter.holder,
                     since=waiter.since,
@@ -98,7 +98,17 @@ def _kept_back(
     """
     if request.count is None:
         return within
-    chosen = balanced(free, min(request.count, len(free)), [*held, *found])
+    chosen = balanced(free, min(request.count, len(free)), [*held, *found], request)
     busy = [device for device in within if device not in free]
-    busy.sort(key=lambda device: (len(holders(device, held)), *device.position))
+    if request.is_share:
+        busy.sort(key=lambda device: (_rest(device, held), *device.position))
+    else:
+        busy.sort(key=lambda device: (len(holders(device, held)), *device.position))
     return [*chosen, *busy[: request.count - len(chosen)]]
+
+
+def _rest(device: Device, held: Sequence[Lease]) -> int:
+    """Return a key that sorts devices by what shares may still have of them, most first."""
+    from oci_gpu_hook.allocation import shares
+
+    return -shares.left(device, held).memory

@@ -6,7 +6,7 @@ import time
 
 from oci_gpu_hook.allocation import queue
 from oci_gpu_hook.allocation.store import stamp_of
-from oci_gpu_hook.base import limits
+from oci_gpu_hook.base import counts, limits
 from oci_gpu_hook.base.errors import AllocationError, quoted
 
 TYPE_CHECKING = False
@@ -41,6 +41,7 @@ class Wait:
         self._ahead = 0
         self._crowd = 0  # as many as may wait, where there is no place left
         self.place: Waiter | None = None
+        self._has_waited = False
 
     def begin_look(self) -> None:
         """Note whether the attempt that begins now is the last one."""
@@ -66,6 +67,11 @@ class Wait:
         self.place, table = queue.enqueue(table, self._claim, hook, now)
         return table
 
+    def count(self) -> None:
+        """Count the wait that has ended with a grant, if there was one."""
+        if self._has_waited:
+            counts.waited(self._directory, time.monotonic() - self._began)
+
     def pause(self, stamp: tuple[int, int], busy: Busy) -> None:
         """Sleep until the file is replaced, a holder may have died, or the time is up.
 
@@ -82,6 +88,7 @@ class Wait:
 
             seconds = round(time.monotonic() - self._began)
             raise messages.after_wait(busy, self._claim.request, seconds, self._longest)
+        self._has_waited = True
         until = min(time.monotonic() + LOOK_AGAIN * (1 + self._ahead * _PATIENCE_OF), self._give_up)
         while (left := until - time.monotonic()) > 0:
             if stamp_of(self._directory) != stamp:

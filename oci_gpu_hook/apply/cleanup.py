@@ -65,6 +65,7 @@ def detach(container_id: str, bundle: str, config: Config) -> None:
             with journal.Lock(config, entry.rootfs_identity):
                 _take_back(entries.key(entry), config)
     _sweep(config)
+    _end_daemons(config)
 
 
 def reconcile(config: Config) -> tuple[str, ...]:
@@ -98,6 +99,7 @@ def take_back_dead(config: Config, *, thoroughly: bool = False) -> tuple[str, ..
         except HookError as error:
             log.warning("drop-in not removed", unit=scope, reason=str(error))
     _sweep(config)
+    _end_daemons(config)
     wanted = [key for key in dead if journal.is_kept(config, key) and (thoroughly or not _is_given_up(config, key))]
     patience = limits.REMAINS_BY_HAND_SECONDS if thoroughly else limits.REMAINS_SECONDS
     if wanted and not _in_a_child(lambda: _take_back_all(wanted, config), patience):
@@ -179,6 +181,14 @@ def _sweep(config: Config) -> None:
     for name in os.listdir(directory) if directory else ():
         if journal.is_left_over(config, name):
             journal.drop(os.path.join(config.state_dir, entries.DIRECTORY, name))
+
+
+def _end_daemons(config: Config) -> None:
+    """End the daemons that held containers to their parts of GPUs and have outlived them."""
+    if os.access(f"{config.state_dir}/mps", os.F_OK):
+        from oci_gpu_hook.apply.mps import ending  # few hosts have one
+
+        ending.sweep(config.state_dir)
 
 
 def _remove_drop_in_of(entry: Entry, config: Config) -> None:

@@ -29,13 +29,15 @@ BOUNDS: Final = ("0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1", "2.5", "5",
 _MICRO: Final = 1_000_000
 
 
-def started(state_dir: str, seconds: float, waited: float | None) -> None:
-    """Count a start. seconds: that it took, beside `waited`; waited: None for one that would not have waited."""
+def started(state_dir: str, seconds: float) -> None:
+    """Count a start. seconds: that it took."""
     bound = next((bound for bound in BOUNDS if seconds <= float(bound)), "")
-    counted = {f"{STARTS} {bound}": 1, START_TIME: int(seconds * _MICRO)}
-    if waited is not None:
-        counted |= {WAITS: 1, WAIT_TIME: int(waited * _MICRO)}
-    add(state_dir, counted)
+    add(state_dir, {f"{STARTS} {bound}": 1, START_TIME: int(seconds * _MICRO)})
+
+
+def waited(state_dir: str, seconds: float) -> None:
+    """Count a wait that ended with what was waited for."""
+    add(state_dir, {WAITS: 1, WAIT_TIME: int(seconds * _MICRO)})
 
 
 def add(state_dir: str, more: Mapping[str, int]) -> None:

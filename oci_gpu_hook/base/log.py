@@ -153,10 +153,15 @@ def _note(event: str) -> None:
 def _write(level: int, event: str, fields: dict[str, object]) -> None:
     _note(event)
     if _file and level >= _lowest:
-        seconds = time.time()
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
-        line = {"event": event, "level": LEVELS[level], "timestamp": f"{stamp}.{int(seconds % 1 * 1e6):06d}Z"}
-        _append(render(None, "", {**line, **_context, **fields}))
+        _append(line(LEVELS[level], event, fields))
+
+
+def line(level: str, event: str, fields: dict[str, object]) -> str:
+    """Return the line of an event that happens now."""
+    seconds = time.time()
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    head = {"event": event, "level": level, "timestamp": f"{stamp}.{int(seconds % 1 * 1e6):06d}Z"}
+    return render(None, "", {**head, **_context, **fields})
 
 
 def _append(line: str) -> None:

@@ -6,8 +6,12 @@ from oci_gpu_hook.base.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final
+
     from oci_gpu_hook.base.formats.ldcache import Entry
     from oci_gpu_hook.devices.edits import ContainerEdits, GeneratedFile, Symlink
+
+MARKED_SICK: Final = "it is marked sick"  # how the fault of a device begins that its driver still has
 
 
 class Device(Record):
@@ -16,7 +20,8 @@ class Device(Record):
     kind, name: the parts of its CDI-qualified name, nvidia.com/gpu=0:1. label: its name in messages, "GPU 0".
     index: of the whole device, in the vendor's order. part: its number in the whole device, -1 for a whole device.
     whole: UUID of the device that it is a part of, "" for a whole device. parts: UUIDs of its own parts.
-    profile: the size with which a part was made, "1g.10gb". memory: bytes, 0 if unknown.
+    profile: the size with which a part was made, "1g.10gb". memory: bytes, 0 if unknown. shareable: how many of them
+    shares may have together.
     countable: whether a request for a number of devices, without a profile, can get it.
     fault: why nobody can get it, "" for a device that works.
     excluded: whether the host's configuration keeps it out of `all` and of every count; by name it can be requested.
@@ -34,6 +39,7 @@ class Device(Record):
     parts: tuple[str, ...] = ()
     profile: str = ""
     memory: int = 0
+    shareable: int = 0
     countable: bool = True
     fault: str = ""
     excluded: bool = False
@@ -64,6 +70,19 @@ class Terms(Record):
     partitioned: str
 
 
+class Limiter(Record):
+    """A daemon of the driver that holds the programs of a container to its parts of devices.
+
+    program: its host path. environment: what it needs. commands: that set the limits, one a line.
+    pipe: where containers look for its pipe directory.
+    """
+
+    program: str
+    environment: tuple[tuple[str, str], ...]
+    commands: tuple[str, ...]
+    pipe: str
+
+
 class Contribution(Record):
     """What a container gets with the devices of one vendor: CDI's edits, and edits that CDI does not have.
 
@@ -83,3 +102,13 @@ class Contribution(Record):
     unmet: tuple[str, ...] = ()
     driver_version: str = ""
     late: tuple[tuple[str, bool], ...] = ()
+
+
+def is_sick(fault: str) -> bool:
+    """Tell whether a device has its fault because it is marked, and not because its driver has lost it."""
+    return fault.startswith(MARKED_SICK)
+
+
+def why_not(fault: str) -> str:
+    """Return the words for a device's fault."""
+    return fault if is_sick(fault) else f"the driver has lost it: {fault}"

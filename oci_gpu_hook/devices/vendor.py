@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from oci_gpu_hook.base.errors import InvalidInput
     from oci_gpu_hook.base.record import Record
     from oci_gpu_hook.devices.edits import ContainerEdits
-    from oci_gpu_hook.devices.model import Contribution, Device, Terms
+    from oci_gpu_hook.devices.model import Contribution, Device, Limiter, Terms
+    from oci_gpu_hook.devices.use import DeviceUse
     from oci_gpu_hook.oci.container import Container
     from oci_gpu_hook.oci.image import Image
 
@@ -36,6 +37,10 @@ class Request(Protocol):
     def count(self) -> int | None: ...
     @property
     def memory(self) -> int: ...
+    @property
+    def memory_limit(self) -> int: ...
+    @property
+    def cores(self) -> int: ...
     @property
     def driver_capabilities(self) -> tuple[str, ...]: ...
     @property
@@ -146,6 +151,12 @@ class Vendor(Protocol):
 
     def device_edits(self, request: Request, inventory: Any, devices: Sequence[Device]) -> ContainerEdits:
         """Return the part of the contribution that does not depend on the image: nodes, and groups for them."""
+
+    def used(self, config: Config) -> Mapping[str, DeviceUse]:
+        """Return what devices are used for now, by UUID; {} if nothing tells. For commands. Raises DriverError."""
+
+    def limiter(self, request: Request, inventory: Any, devices: Sequence[Device]) -> Limiter:
+        """Return what holds a container to its parts of devices. Raises InvalidInput, DriverError where nothing can."""
 
     def to_json(self, device: Device) -> dict[str, object]:
         """Return what `oci-gpu plan --json` shows of a device."""

@@ -1,6 +1,7 @@
 """The vendors' rooms by the kind of their devices. A room is imported when a request names its kind.
 
-A kind without a room of its own is what the host's CDI specification files say of it (devices.cdi).
+A kind without a room of its own is what the host's CDI specification files say of it (devices.cdi). The rooms of
+`SEEN` give devices in the form of such files, too, but the kernel tells of them (devices.kernel).
 """
 
 from __future__ import annotations
@@ -10,14 +11,27 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import Final
 
+    from oci_gpu_hook.base.config.model import Config
+    from oci_gpu_hook.devices.cdi.model import Inventory
+    from oci_gpu_hook.devices.kernel.room import Room
     from oci_gpu_hook.devices.model import Device
     from oci_gpu_hook.devices.vendor import Vendor
 
 
 def of(kind: str) -> Vendor:
     """Return the interface of the room for devices of a kind."""
-    room = _ROOMS.get(kind)
+    room = _ROOMS.get(kind) or _SEEN.get(kind)
     return room() if room else _described(kind)
+
+
+def seen(kind: str, config: Config) -> Inventory | None:
+    """Return all that the kernel tells of one of the kinds of `SEEN`, None for nothing."""
+    return _SEEN[kind]().seen(config)
+
+
+def standing(kind: str, config: Config) -> str:
+    """Return what GPUs of one of the kinds of `SEEN` the host has: `CARD`, `INTEGRATED`, "" for none."""
+    return _SEEN[kind]().standing(config)
 
 
 def kind_of(uuid: str) -> str:
@@ -27,7 +41,7 @@ def kind_of(uuid: str) -> str:
 
 
 def described(devices: Iterable[Device]) -> bool:
-    """Tell whether any of the devices is one that CDI specification files describe."""
+    """Tell whether any of the devices is described as CDI does, by specification files or devices.kernel."""
     return any(device.kind not in _ROOMS for device in devices)
 
 
@@ -43,5 +57,21 @@ def _nvidia() -> Vendor:
     return vendor
 
 
+def _amd() -> Room:
+    from oci_gpu_hook.devices.amd.room import ROOM
+
+    return ROOM
+
+
+def _intel() -> Room:
+    from oci_gpu_hook.devices.intel.room import ROOM
+
+    return ROOM
+
+
 _ROOMS: Final[Mapping[str, Callable[[], Vendor]]] = {"nvidia.com/gpu": _nvidia}
+_SEEN: Final[Mapping[str, Callable[[], Room]]] = {"amd.com/gpu": _amd, "intel.com/gpu": _intel}
 KINDS: Final = tuple(_ROOMS)
+SEEN: Final = tuple(_SEEN)
+CARD: Final = "card"
+INTEGRATED: Final = "integrated"

@@ -17,6 +17,7 @@ from oci_gpu_hook.base.errors import DriverError, HookError
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.devices import vendors
 from oci_gpu_hook.devices.edits import ContainerEdits, restricted
+from oci_gpu_hook.devices.model import is_sick, why_not
 from oci_gpu_hook.plan import plan
 
 TYPE_CHECKING = False
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
     from oci_gpu_hook.base.config.model import Config
-    from oci_gpu_hook.devices.model import Device
+    from oci_gpu_hook.devices.model import Device, Limiter
     from oci_gpu_hook.devices.vendor import Snapshot
     from oci_gpu_hook.lifecycle.arrival import Arrival
     from oci_gpu_hook.lifecycle.clock import Clock
@@ -64,6 +65,20 @@ class Admission(Record):
         """Whether any of it is by CDI specification files, which may bring more than nodes, files and links."""
         return bool(self.beside) or self.request.kind not in vendors.KINDS
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether the container is held to parts of its devices."""
+        if self.config.sharing_enforce == "none":
+            return False
+        return self.request.is_share or True in [part.request.is_share for part in self.beside]
+
+    def limiter(self) -> Limiter:
+        """Return what holds the container to its parts. Raises InvalidInput, DriverError where nothing can."""
+        from oci_gpu_hook.lifecycle import limiting
+
+        part = next(part for part in (self, *self.beside) if part.request.is_share)
+        return limiting.limiter(self.container, part.request, part.snapshot.inventory, part.devices)
+
     def device_edits(self) -> ContainerEdits:
         """Return nodes and groups, which need no rootfs, but for what CDI specifications describe."""
         if self.request.kind not in vendors.KINDS:  # what has a room of its own is of one kind, and comes first
@@ -86,6 +101,10 @@ class Admission(Record):
         if clock:
             clock.lap("image")
         made = self.made(facts)
+        if self.is_limited:
+            from oci_gpu_hook.lifecycle import limiting
+
+            made = limiting.added(made, self.limiter(), self.container, self.config)
         nodes = restricted(made.edits.device_nodes)
         if nodes:
             from oci_gpu_hook.lifecycle import container_user
@@ -149,6 +168,8 @@ class Admitted:
         """Raise DriverError, AllocationError or InvalidInput if the request cannot be granted; then nothing is held."""
         began = monotonic()
         request = self._request
+        if request.is_open:
+            request = self._settled(request)
         if not request.beside:
             return self._granted(request, began)
         try:  # always in this order, so that of two which wait each other out one gets on
@@ -157,6 +178,18 @@ class Admitted:
             self._withdraw()
             raise
         return first.replace(beside=tuple(others))
+
+    def _settled(self, request: Request) -> Request:
+        """Return the request with the kinds that it leaves open. Raises InvalidInput."""
+        from oci_gpu_hook.lifecycle import kinds
+
+        if self._restriction:  # whose GPUs are NVIDIA's
+            return request.replace(any_kind=False)
+        try:
+            return kinds.settled(request, self._config)
+        except HookError as error:
+            log.error("refused", reason=str(error))
+            raise
 
     def _granted(self, request: Request, began: float) -> Admission:
         """Grant what is asked for of one kind."""
@@ -225,6 +258,10 @@ def previewed(container: Container, request: Request, config: Config, clock: Clo
     from oci_gpu_hook.allocation import query
 
     parts = []
+    if request.is_open:
+        from oci_gpu_hook.lifecycle import kinds
+
+        request = kinds.settled(request, config)
     for each in (request, *request.beside):
         vendor = vendors.of(each.kind)
         snapshot = vendor.snapshot(each, config)
@@ -243,6 +280,10 @@ def readmitted(container: Container, request: Request, config: Config, uuids: It
     Raises DriverError if the host no longer has one of them.
     """
     wanted = tuple(uuids)
+    if request.is_open:
+        from oci_gpu_hook.lifecycle import kinds
+
+        request = kinds.settled_before(request, wanted)
     parts = [_readmitted(container, each, config, wanted) for each in (request, *request.beside)]
     return parts[0].replace(beside=tuple(parts[1:]))
 
@@ -259,9 +300,10 @@ def _readmitted(container: Container, request: Request, config: Config, uuids: I
         name = uuid if vendors.kind_of(uuid) not in vendors.KINDS else f"GPU {uuid}"
         if uuid not in known:
             raise DriverError(name, "the host no longer has it", "restart the container")
-        if known[uuid].fault:
-            why = f"the driver has lost it: {known[uuid].fault}"
-            raise DriverError(name, why, "restart the container when it works again, or with another")
+        if known[uuid].fault and not is_sick(known[uuid].fault):
+            raise DriverError(
+                name, why_not(known[uuid].fault), "restart the container when it works again, or with another"
+            )
         devices.append(known[uuid])
     request = _served(request, snapshot, of_host)
     return Admission(container=container, request=request, config=config, snapshot=snapshot, devices=tuple(devices))

@@ -15,8 +15,11 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def done(container_id: str, work: Callable[[], object]) -> Any:
-    """Return what the work returns, in the form that JSON gives it. Raises HookError, also what the work raised."""
+def done(container_id: str, work: Callable[[], object], waiting: float = 0.0) -> Any:
+    """Return what the work returns, in the form that JSON gives it. Raises HookError, also what the work raised.
+
+    waiting: seconds that the work may wait for something else than the container's files.
+    """
     what = f"container {quoted(container_id)}"
 
     def answer() -> bytes:
@@ -30,7 +33,7 @@ def done(container_id: str, work: Callable[[], object]) -> Any:
             said = [what, described_bug(error), "please report this with the container's config.json"]
         return dump({"refused": said})
 
-    data = apart.answer(answer, limits.CONTAINER_FILES_SECONDS)
+    data = apart.answer(answer, limits.CONTAINER_FILES_SECONDS + waiting)
     if not data:
         why = f"a file system in it has not answered for {limits.CONTAINER_FILES_SECONDS:.0f} s"
         if data is not None:

@@ -90,6 +90,10 @@ def _attach(
         own = parse.parse(container, config) if entry else None
         uuids = tuple(device.uuid for device in granted)
         devices = [known[uuid] for uuid in entry.gpus if uuid in known] if entry else []
+        if own and own.is_share:
+            what = f"container {quoted(container.id)} has parts of GPUs"
+            why = "and an MPS daemon that serves its programs those and no others"
+            raise InvalidInput(what, why, "start another container with the GPUs")
         if entry:
             capabilities = entry.capabilities or (own.driver_capabilities if own else request.driver_capabilities)
             _check_capabilities(request, capabilities, container)

@@ -8,17 +8,18 @@ from __future__ import annotations
 import os
 
 from oci_gpu_hook.apply.journal import reader
+from oci_gpu_hook.apply.journal.entry import key_of
 from oci_gpu_hook.base import mount_table
 from oci_gpu_hook.base.errors import HookError
 from oci_gpu_hook.base.files import read_file
-from oci_gpu_hook.base.processes import name_of, parent, start_time
+from oci_gpu_hook.base.processes import lives, name_of, parent, start_time
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.lifecycle.running import container_of
 from oci_gpu_hook.oci import naming, pod, runtime_states
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
     from typing import Final
 
     from oci_gpu_hook.allocation.model import Lease
@@ -50,13 +51,19 @@ class Resident(Record):
 
 
 class Census:
-    """The running containers. What is found out about one is kept, for those who look again and again."""
+    """The running containers. What is found out about one is kept, for those who look again and again.
+
+    Entries of the journal and states of runtimes are many files on a busy host, so they are read only for a lease or a
+    process of which nothing is known yet.
+    """
 
     def __init__(self, config: Config, runtime_roots: tuple[str, ...] = ()) -> None:
         """runtime_roots: where further runtimes keep their states."""
         self._config = config
         self._roots = runtime_roots
         self._known: dict[Key, Resident] = {}
+        self._started: dict[Key, int] = {}
+        self._scanned = False  # since the last `take`
         self._processes: dict[tuple[int, int], Resident | None] = {}
         self._cgroups: dict[bytes, list[tuple[Resident, set[bytes]]]] = {}
         self._namespaces: dict[str, Resident] = {}
@@ -64,21 +71,18 @@ class Census:
 
     def take(self, leases: Iterable[Lease]) -> None:
         """Look again at which containers run."""
-        known, self._known = self._known, {}
-        self._cgroups, self._namespaces = {}, {}
-        self._processes = {key: found for key, found in self._processes.items() if start_time(key[0]) == key[1]}
-        for running in self._running():
-            key = (running.id, running.pid)
-            if key not in self._known:
-                self._known[key] = known.get(key) or _named(running)
+        self._scanned = False
+        self._processes = {key: found for key, found in self._processes.items() if lives(*key)}
+        ended = [key for key, started in self._started.items() if not lives(key[1], started)]
+        for key in ended:
+            del self._known[key], self._started[key]
+        if ended:
+            self._cgroups, self._namespaces = {}, {}
+            for resident in self._known.values():
+                self._place(resident)
         for lease in leases:
-            key = (lease.container, lease.holder.pid)
-            if key not in self._known and not lease.starting:
-                self._known[key] = known.get(key) or Resident(id=lease.container, pid=lease.holder.pid, pod=lease.pod)
-        if known.keys() != self._known.keys():
-            self._processes = {}
-        for resident in self._known.values():
-            self._place(resident)
+            if not lease.starting and (lease.container, lease.holder.pid) not in self._known:
+                self._find_holder(lease)
 
     def of_lease(self, lease: Lease) -> Resident:
         """Return the container that holds a lease."""
@@ -90,15 +94,37 @@ class Census:
         """Return the container that a process runs in, by its cgroups, else by its namespaces; None if in none."""
         key = (pid, start_time(pid))
         if key not in self._processes:
-            self._processes[key] = self._find(pid)
+            found = self._find(pid)
+            if found is None and not self._scanned:
+                self._scan()
+                found = self._find(pid)
+            self._processes[key] = found or _named_by_cgroup(pid)
         return self._processes[key]
 
-    def _running(self) -> Iterator[Running | Entry]:
+    def _find_holder(self, lease: Lease) -> None:
+        holder = lease.holder
         try:
-            yield from [entry for entry in reader.read_all(self._config) if entry.is_alive()]
-        except (HookError, OSError):
-            pass
-        yield from runtime_states.everything(more=self._roots)
+            entry = reader.read(self._config, key_of(lease.container, holder.pid, holder.start_time))
+        except HookError:
+            entry = None
+        if entry:
+            self._add(_named(entry), holder.start_time)
+        elif not self._scanned:
+            self._scan()
+        if (lease.container, holder.pid) not in self._known:
+            self._add(Resident(id=lease.container, pid=holder.pid), holder.start_time)
+
+    def _scan(self) -> None:
+        """Add the containers that runtimes know."""
+        self._scanned = True
+        for running in runtime_states.everything(more=self._roots):
+            if (running.id, running.pid) not in self._known:
+                self._add(_named(running), running.started)
+
+    def _add(self, resident: Resident, started: int) -> None:
+        key = (resident.id, resident.pid)
+        self._known[key], self._started[key] = resident, started
+        self._place(resident)
 
     def _place(self, resident: Resident) -> None:
         own, above = _cgroups(resident.pid), _cgroups(parent(resident.pid))
@@ -118,11 +144,16 @@ class Census:
         for namespace in _namespaces(pid):
             if namespace in self._namespaces:
                 return self._namespaces[namespace]
-        for cgroup in cgroups:
-            engine, container_id = naming.of_cgroup(os.fsdecode(cgroup.partition(b":")[2]))
-            if container_id:
-                return Resident(id=container_id, engine=engine)
         return None
+
+
+def _named_by_cgroup(pid: int) -> Resident | None:
+    """Return the container whose engine has named a cgroup of the process after it."""
+    for cgroup in _cgroups(pid):
+        engine, container_id = naming.of_cgroup(os.fsdecode(cgroup.partition(b":")[2]))
+        if container_id:
+            return Resident(id=container_id, engine=engine)
+    return None
 
 
 def command_of(pid: int) -> str:

@@ -25,13 +25,9 @@ class Clock:
         self.laps.append((step, (now - self._last) * 1000))
         self._last = now
 
-    def start_and_wait(self, *, waits: bool) -> tuple[float, float | None]:
-        """Return the seconds of all steps, and those in which a container that is ready to wait may have waited."""
-        total = sum(duration for _, duration in self.laps) / 1000
-        if not waits:
-            return total, None
-        waited = sum(duration for step, duration in self.laps if step in _MAY_WAIT) / 1000
-        return total - waited, waited
+    def seconds(self, *, waits: bool) -> float:
+        """Return the time of all steps; of a container that is ready to wait, without those in which it may have."""
+        return sum(duration for step, duration in self.laps if not (waits and step in _MAY_WAIT)) / 1000
 
     def milliseconds(self) -> dict[str, str]:
         """Return the times in the log's form, e.g. {"plan": "0.412"}."""

@@ -63,7 +63,9 @@ def detach(
         going = _named(names, entry, config)
         nodes = _nodes_of(going, entry, container, config)
         found = apart_from_container.done(
-            running.id, lambda: _detach(container, entry, going, nodes, config, force=force, grace=grace)
+            running.id,
+            lambda: _detach(container, entry, going, nodes, config, force=force, grace=grace),
+            waiting=grace + in_use.KILL_SECONDS if force else 0.0,
         )
         leases.give_back(running.id, running.pid, going, config)
     return Detached(uuids=going, ended=tuple((pid, name) for pid, name in found))
@@ -78,7 +80,8 @@ def _named(names: Sequence[str], entry: Entry, config: Config) -> tuple[str, ...
     uuids = [name for name in names if name in entry.gpus]
     if unknown:
         request = asked.with_devices(None, (), ("utility",))
-        of_host = vendor.devices(vendor.snapshot(request, config).inventory, config)
+        found = vendor.devices(vendor.snapshot(request, config).inventory, config)
+        of_host = [device.replace(fault="") for device in found]  # what has failed can be taken all the same
         uuids += [device.uuid for device in vendor.resolve(unknown, of_host)]
     for uuid in uuids:
         if uuid not in entry.gpus:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _TERM: Final = 15  # signal(7)
 _KILL: Final = 9
+KILL_SECONDS: Final = 10.0  # that a killed process may take to end: the driver tears down what it had
 _LOOK_AGAIN: Final = 0.05  # seconds
 
 
@@ -44,7 +45,7 @@ def users(container_pid: int, nodes: Collection[Node]) -> tuple[User, ...]:
 
 def end(found: Sequence[User], grace: float) -> bool:
     """End processes: ask them to, and kill those that are still there after `grace` seconds. Tell whether all ended."""
-    for signal, patience in ((_TERM, grace), (_KILL, 10.0)):
+    for signal, patience in ((_TERM, grace), (_KILL, KILL_SECONDS)):
         for user in found:
             _send(user, signal)
         give_up = time.monotonic() + patience
@@ -75,7 +76,9 @@ def _send(user: User, signal: int) -> None:
 
 
 def _processes(container_pid: int) -> Iterator[User]:
-    cgroups = _cgroups(container_pid)
+    own = _cgroups(os.getpid())
+    # A cgroup that this process is in as well is not the container's alone, and its processes are not to be ended.
+    cgroups = {number: path for number, path in _cgroups(container_pid).items() if not _is_within(own, {number: path})}
     namespaces = _namespaces(container_pid)
     for name in os.listdir("/proc"):
         if not name.isdecimal():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 
+from oci_gpu_hook.allocation.select import under_policy
 from oci_gpu_hook.apply.journal import journal
 from oci_gpu_hook.apply.journal.entry import Entry
 from oci_gpu_hook.apply.operations import ld_cache
@@ -79,7 +80,7 @@ def _of_start(work: Work, site: Site, attached: tuple[str, ...]) -> Entry:
         cached=work.cached,
         nodes=tuple([(node.major, node.minor) for node in nodes]),
         unit=work.unit,
-        exclusive=plan.request.exclusive or config.allocation_policy == "exclusive",
+        exclusive=under_policy(plan.request, config).exclusive,
         driver=plan.driver_version,
         cgroups_path=container.cgroups_path,
         node_paths=tuple([node.path for node in nodes]),
@@ -94,4 +95,5 @@ def _of_start(work: Work, site: Site, attached: tuple[str, ...]) -> Entry:
         late=plan.late,
         attached=attached,
         capabilities=plan.request.driver_capabilities if attached else (),
+        share=(plan.request.memory_limit, plan.request.cores),
     )

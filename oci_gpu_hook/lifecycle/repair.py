@@ -77,6 +77,8 @@ def _repair(entry: Entry, config: Config) -> tuple[Finding, ...]:
 def _refuse(lost: Sequence[Finding]) -> None:
     """Raise DriverError for what cannot be put back. What the host has not created yet does not stop the rest."""
     for finding in lost:
+        if finding.kind == verify.SICK:
+            continue  # the container keeps what it has
         if not finding.repairable and not (finding.late and any(other.repairable for other in lost)):
             raise DriverError(finding.what, finding.why, finding.remedy)
 

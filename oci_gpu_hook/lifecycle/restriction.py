@@ -5,6 +5,7 @@ from __future__ import annotations
 from oci_gpu_hook.base.errors import AllocationError
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.devices import vendors
+from oci_gpu_hook.devices.model import why_not
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def restricted_to(restriction: Restriction, devices: Sequence[Device], request: 
         for device in own:
             if device.fault:
                 what = f"{device.label} ({device.uuid}), which {restriction.who} has given this container"
-                raise AllocationError(what, f"the driver has lost it: {device.fault}", "see dmesg for the cause")
+                raise AllocationError(what, why_not(device.fault), "see dmesg for the cause")
     whole = [device for device in own if not device.whole]
     if request.count is not None and not request.devices and request.count > len(whole):
         why = f"{restriction.who} has given this container {len(whole)}"

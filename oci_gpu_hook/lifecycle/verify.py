@@ -17,6 +17,7 @@ from oci_gpu_hook.base.document import dump, parse
 from oci_gpu_hook.base.errors import HookError, InvalidInput, described_bug, quoted, reason
 from oci_gpu_hook.devices import vendors
 from oci_gpu_hook.devices.edits import DeviceNode, restricted
+from oci_gpu_hook.devices.model import is_sick
 from oci_gpu_hook.request.model import DEFAULT_KIND
 
 TYPE_CHECKING = False
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 DRIVER: Final = "driver"
 UNKNOWN: Final = "unknown"
 GPU: Final = "gpu"
+SICK: Final = "sick"  # nothing was lost: the GPU is marked, and no other container gets it
+LIMITS: Final = "limits"
+PIPE: Final = "/tmp/nvidia-mps"  # noqa: S108  where CUDA looks for its daemon
 ACCESS: Final = "access"  # nothing was lost: the nodes belong to a group that the container's process is not in
 
 
@@ -42,7 +46,8 @@ def verify(entry: Entry, config: Config) -> tuple[Finding, ...]:
     data = apart.answer(lambda: dump([each.__dict__ for each in _look(entry, config)]), limits.LOOK_SECONDS)
     try:
         if data:
-            return tuple([Finding(**each) for each in parse(data, "findings")])
+            found = tuple([Finding(**each) for each in parse(data, "findings")])
+            return (*found, *_overuse(entry, config)) if any(entry.share) else found
     except HookError:
         data = b""
     why = f"a file system in it has not answered for {limits.LOOK_SECONDS:.0f} s"
@@ -51,6 +56,12 @@ def verify(entry: Entry, config: Config) -> tuple[Finding, ...]:
     what = f"cannot look into container {quoted(entry.id)}"
     remedy = "look at its volumes of FUSE and NFS"
     return (Finding(kind=UNKNOWN, what=what, why=why, remedy=remedy, repairable=False),)
+
+
+def _overuse(entry: Entry, config: Config) -> tuple[Finding, ...]:
+    from oci_gpu_hook.lifecycle import overuse  # few containers have parts of GPUs
+
+    return tuple(overuse.of(entry, config))
 
 
 def _look(entry: Entry, config: Config) -> tuple[Finding, ...]:
@@ -75,7 +86,8 @@ def _look(entry: Entry, config: Config) -> tuple[Finding, ...]:
 def lost(entry: Entry, process: Process, rootfs: Rootfs, config: Config) -> tuple[Finding, ...]:
     """Inspect a container and return what it has lost. Raises HookError, OSError."""
     running = vendors.of(DEFAULT_KIND).running_driver(config) if entry.driver else ""
-    return (*_driver(entry, running), *_gone(entry, config), *status.look(entry, process, rootfs, config))
+    found = (*_driver(entry, running), *_gone(entry, config), *status.look(entry, process, rootfs, config))
+    return (*found, *_unlimited(entry)) if any(entry.share) else found
 
 
 def check_alive(entry: Entry) -> None:
@@ -136,8 +148,20 @@ def _gone(entry: Entry, config: Config) -> Iterator[Finding]:
     for kind, uuids in of_kinds.items():
         for uuid, why in vendors.of(kind).lost(uuids, config).items():
             name = "GPU" if kind in vendors.KINDS else "device"
+            found = SICK if is_sick(why) else GPU
             remedy = f"restart the container: with another {name}, or when this one works again (dmesg tells of it)"
-            yield Finding(kind=GPU, what=f"{name} {quoted(uuid)}", why=why, remedy=remedy, repairable=False)
+            yield Finding(kind=found, what=f"{name} {quoted(uuid)}", why=why, remedy=remedy, repairable=False)
+
+
+def _unlimited(entry: Entry) -> Iterator[Finding]:
+    """Yield a finding if the daemon that held the container to its parts of GPUs has ended."""
+    from oci_gpu_hook.apply.mps import ending, place
+
+    name = place.name_of(entry.pid)
+    if PIPE in entry.mounts and not ending.is_alive(name):
+        what = f"the MPS daemon of container {quoted(entry.id)}"
+        why = "has ended, without which its programs cannot use a GPU"
+        yield Finding(kind=LIMITS, what=what, why=why, remedy="restart the container", repairable=False)
 
 
 def _driver(entry: Entry, running: str) -> Iterator[Finding]:

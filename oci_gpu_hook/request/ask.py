@@ -14,7 +14,7 @@ class Ask(Record):
     count_decides: no device was named at all, so that only a count says how many.
     variables: the names of the environment variables that make the request.
     imex_channels, features: what CDI names and mounts ask for in addition to the devices, unchecked.
-    engine_serves: as in Request.
+    engine_serves, any_kind: as in Request.
     """
 
     kind: str
@@ -27,6 +27,7 @@ class Ask(Record):
     imex_channels: tuple[str, ...] = ()
     features: tuple[str, ...] = ()
     engine_serves: bool = False
+    any_kind: bool = False
 
 
 class Said(Record):

@@ -1,4 +1,4 @@
-"""Requests by count: `io.oci-gpu-hook.count`, `.memory`, `.exclusive`, `.wait`, or OCI_GPU_COUNT and its like.
+"""Requests by count: `io.oci-gpu-hook.count`, `.memory`, `.exclusive`, `.wait`, or OCI_GPU_COUNT and its like; shares.
 
 A count narrows `all`, which nearly every CUDA image sets. Beside a list of devices, a count is an error unless the list
 has exactly that many.
@@ -9,19 +9,21 @@ from __future__ import annotations
 from oci_gpu_hook.base.errors import InvalidInput, quoted
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.oci import pod
-from oci_gpu_hook.request.model import ANNOTATION_PREFIX, PREPARED, VARIABLE_PREFIX
+from oci_gpu_hook.request.model import ANNOTATION_PREFIX, PREPARED, VARIABLE_PREFIX, variable_of
 from oci_gpu_hook.request.values import duration, number, size, truth
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import Final
 
     from oci_gpu_hook.request.ask import Ask
 
-_SETTINGS: Final = ("count", "memory", "exclusive", "wait")
+SHARE: Final = ("memory-limit", "cores")  # settings for a part of each device
+_SETTINGS: Final = ("count", "memory", "exclusive", "wait", *SHARE)
 _OF_NAMES: Final = ("exclusive", "wait")  # settings that mean something for devices that are named, too
 _VARIABLES: Final = ("devices", "kind", *_SETTINGS)
+_OTHER_VARIABLES: Final = ("volume", "cuda-compat")  # read by devices' vendors
 _ANNOTATIONS: Final = ("devices", "capabilities", "kind", *_SETTINGS, "volume", "cuda-compat", "nested-proc")
 
 
@@ -33,6 +35,8 @@ class Counted(Record):
     memory: int = 0
     exclusive: bool = False
     wait: int = 0
+    memory_limit: int = 0
+    cores: int = 0
 
 
 class Setting(Record):
@@ -47,7 +51,7 @@ def settings(annotations: Mapping[str, str], variables: Mapping[str, str]) -> di
     found = {}
     for name in _SETTINGS:
         annotation = pod.own_key(annotations, ANNOTATION_PREFIX + name)
-        for key, values in ((annotation, annotations), (VARIABLE_PREFIX + name.upper(), variables)):
+        for key, values in ((annotation, annotations), (variable_of(name), variables)):
             if values.get(key, "").strip():
                 found[name] = Setting(what=key, text=values[key])
                 break
@@ -76,18 +80,36 @@ def from_indices(ask: Ask, found: dict[str, Setting]) -> Ask:
 def tell_unread(annotations: Mapping[str, str], variables: Mapping[str, str], why: str, warnings: list[str]) -> None:
     """Warn of OCI_GPU_* variables that have no effect, and of unknown annotations of this project."""
     for name in _VARIABLES:
-        variable = VARIABLE_PREFIX + name.upper()
+        variable = variable_of(name)
         if why and variables.get(variable, "").strip():
             warnings.append(f"{variable}={quoted(variables[variable])} is not read: {why}")
+    known = known_variables()
+    strange = [key for key in variables if key.startswith(VARIABLE_PREFIX) and key not in known]
+    warnings += [f"{quoted(key)} is not read; {_meant(key, VARIABLE_PREFIX, known)}" for key in strange]
     for key in annotations:
         if not key.startswith(ANNOTATION_PREFIX) or key == PREPARED:
             continue
         word, dot, _ = key.removeprefix(ANNOTATION_PREFIX).partition(".")
         if word not in _ANNOTATIONS:
-            known = ", ".join(_ANNOTATIONS)
-            warnings.append(f"the annotation {quoted(key)} is not read; {ANNOTATION_PREFIX}* are: {known}")
+            named = [ANNOTATION_PREFIX + name for name in _ANNOTATIONS]
+            meant = _meant(ANNOTATION_PREFIX + word, ANNOTATION_PREFIX, named)
+            warnings.append(f"the annotation {quoted(key)} is not read; {meant}")
         elif dot and not pod.container_name(annotations):
             warnings.append(f"the annotation {quoted(key)} is not read: it is for a container of a pod by its name")
+
+
+def known_variables() -> list[str]:
+    """Return the names of this project's variables."""
+    return [VARIABLE_PREFIX + name.upper().replace("-", "_") for name in (*_VARIABLES, *_OTHER_VARIABLES)]
+
+
+def _meant(name: str, prefix: str, known: Sequence[str]) -> str:
+    """Return which of the known names with a prefix a misspelt one was probably meant for, or all of them."""
+    from oci_gpu_hook.request import suggestions
+
+    words = [each.removeprefix(prefix) for each in known]
+    nearest = suggestions.word(name.removeprefix(prefix), words)
+    return f"did you mean {prefix}{nearest}?" if nearest else f"{prefix}* are: {', '.join(words)}"
 
 
 def counted(ask: Ask, found: Mapping[str, Setting], longest_wait: int | None, warnings: list[str]) -> Counted | None:
@@ -115,19 +137,37 @@ def counted(ask: Ask, found: Mapping[str, Setting], longest_wait: int | None, wa
         warnings += [f"{setting.what} is not read: {ask.what} asks for no GPU" for setting in found.values()]
         return Counted(devices=())
     exclusive = found.get("exclusive")
-    return Counted(
+    made = Counted(
         devices=devices,
         count=count,
         memory=_memory(ask, found.get("memory"), count),
         exclusive=truth(exclusive.text, exclusive.what) if exclusive else False,
         wait=_wait(found.get("wait"), longest_wait, warnings),
     )
+    if found.keys().isdisjoint(SHARE):
+        return made
+    return _share(found, made)
+
+
+def _share(found: Mapping[str, Setting], counted: Counted) -> Counted:
+    from oci_gpu_hook.request import shares
+
+    memory, cores = (found.get(name) for name in SHARE)
+    made = counted.replace(
+        memory_limit=shares.memory(memory.text, memory.what) if memory else 0,
+        cores=shares.cores(cores.text, cores.what) if cores else 0,
+    )
+    part, whole = memory or cores, found.get("exclusive")
+    if counted.exclusive and part and whole:
+        why = f"asks for a part of a GPU, and {whole.what}={quoted(whole.text)} for the whole of it"
+        raise InvalidInput(f"{part.what}={quoted(part.text)}", why, "remove one of the two")
+    return made
 
 
 def _count(ask: Ask, setting: Setting | None) -> int | None:
     """Return how many are asked for, None if the devices say so. A profile alone means one device of it."""
     if setting is None:
-        return 1 if ask.is_profile else None
+        return 1 if ask.is_profile or ask.count_decides else None
     count = number(setting.text, setting.what)
     if ask.count_decides or ask.is_profile or ask.devices == ("all",):
         return count

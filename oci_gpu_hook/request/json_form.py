@@ -28,6 +28,10 @@ def to_json(request: Request) -> dict[str, object]:
         document["beside"] = [to_json(other) for other in request.beside]
     if request.memory:
         document["memory"] = request.memory
+    if request.memory_limit:
+        document["memoryLimit"] = request.memory_limit
+    if request.cores:
+        document["cores"] = request.cores
     if request.exclusive:
         document["exclusive"] = True
     if request.wait:

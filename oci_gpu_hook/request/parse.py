@@ -52,6 +52,8 @@ def read(container: Container, config: Config) -> Reading:
     if asks and sources.container_declines(asks[0], container, config, variables, warnings):
         asks, container = [], container.replace(annotations=sources.without_devices(container.annotations))
     asks = asks or _unannotated(container, kind, config, variables, warnings)
+    if not asks and not beside:
+        asks = _share_alone(container, kind, config, variables, warnings)
     by_variables = bool(asks) and asks[0].source not in ("annotations", "mounts")
     settings = by_count.settings(container.annotations, variables if by_variables else {})
     if beside:
@@ -80,6 +82,9 @@ def _requests(  # noqa: PLR0913, PLR0917
     """Return a request for each ask that is for something. Raises InvalidInput. kind: that is said, "" for none."""
     if asks and asks[0].kind in vendors.KINDS and config.allocation_indices == "count":
         asks = [by_count.from_indices(asks[0], settings), *asks[1:]]
+    asks = [_of_any_kind(ask, config) if ask.count_decides and not kind else ask for ask in asks]
+    if "count" in settings and len(asks) > 1 and all(ask.any_kind and ask.devices == ("all",) for ask in asks):
+        asks = _counted_together(asks, kind or config.allocation_default_kind)
     counts = next((ask for ask in asks if ask.kind == kind), asks[0] if asks else None)
     found = []
     for ask in asks:
@@ -91,9 +96,40 @@ def _requests(  # noqa: PLR0913, PLR0917
         if ask.kind in vendors.KINDS:
             options = vendors.of(ask.kind).options(ask, container, config, variables, warnings)
         found.append(
-            Request(**counted.__dict__, **options, kind=ask.kind, source=ask.source, engine_serves=ask.engine_serves)
+            Request(
+                **counted.__dict__,
+                **options,
+                kind=ask.kind,
+                source=ask.source,
+                engine_serves=ask.engine_serves,
+                any_kind=ask.any_kind,
+            )
         )
     return found
+
+
+def _of_any_kind(ask: Ask, config: Config) -> Ask:
+    """Return a count without a kind as one of the kind that the host counts, or of whichever it has."""
+    default = config.allocation_default_kind
+    return ask.replace(kind=default) if default else ask.replace(any_kind=True)
+
+
+def _counted_together(asks: Sequence[Ask], kind: str) -> list[Ask]:
+    """Return what `all` of several vendors is with a count: so many of one. kind: that is said, "" for none."""
+    said = [ask.replace(any_kind=False) for ask in asks if ask.kind == kind]
+    return said or [asks[0]]
+
+
+def _share_alone(
+    container: Container, kind: str, config: Config, variables: Mapping[str, str], warnings: list[str]
+) -> list[Ask]:
+    """Return what a container asks for that says only how much of a device it needs. kind: the one that is said."""
+    found = by_count.settings(container.annotations, variables)
+    if found.keys().isdisjoint(by_count.SHARE):
+        return []
+    from oci_gpu_hook.request import share_alone
+
+    return share_alone.asks(container, kind, config, variables, warnings)
 
 
 def _unannotated(

@@ -20,6 +20,7 @@ WORDS: Final = (
     b"NVIDIA_VISIBLE_DEVICES",
     b"CUDA_VERSION",  # older images than NVIDIA_REQUIRE_CUDA ask only by this
     b"nvidia-container-devices",
+    b"AMD_VISIBLE_DEVICES",
     # words of every vendor
     b"OCI_GPU_",
     b"io.oci-gpu-hook.",

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.oci.container import BundleMount, Container
+    from oci_gpu_hook.request.vendor import Words
 
 CDI_ANNOTATION_PREFIX: Final = "cdi.k8s.io/"
 # The annotations that select devices: one of the container's own takes precedence over all of the pod's.
@@ -155,11 +156,18 @@ def from_environment(
         named = _from_own_variables(container, kind, config, variables, warnings)
         if named is not None:
             return named
+    others = [of for variable, of in vendors.BY_VARIABLE.items() if variables.get(variable, "").strip()]
+    found = []
     for each in vendors.KINDS:
-        ask = _from_variables(each, container, config, variables, warnings)
-        if ask is not None:
-            return [ask]
-    return []
+        words = vendors.of(each)
+        found.append(_from_variables(words, each, container, config, variables, warnings, counts=not others))
+    for each, words_of in others:
+        found.append(_from_variables(words_of(), each, container, config, variables, warnings, counts=False))
+    asks = [ask for ask in found if ask is not None]
+    wanted = [ask for ask in asks if ask.devices is not None or ask.count_decides]
+    if len(wanted) > 1:  # by an image for the hosts of several vendors
+        return [ask.replace(any_kind=True) for ask in wanted]
+    return wanted or asks[:1]
 
 
 def _from_own_variables(
@@ -189,10 +197,10 @@ def _from_own_variables(
             kind=kind, source="environment", what=what, devices=None, count_decides=True, variables=(_COUNT,)
         )
         asked = [of_count, *asked]
-    return [ask for each in asked if (ask := _heard(each, container, config, warnings))]
+    return [ask for each in asked if (ask := heard(each, container, config, warnings))]
 
 
-def _heard(ask: Ask, container: Container, config: Config, warnings: list[str]) -> Ask | None:
+def heard(ask: Ask, container: Container, config: Config, warnings: list[str]) -> Ask | None:
     """Return an ask by variables, None where `[request] image-may-ask` keeps it from being one."""
     if config.image_may_ask == "yes":
         return ask
@@ -201,13 +209,20 @@ def _heard(ask: Ask, container: Container, config: Config, warnings: list[str]) 
     return image_asks.heard(ask, container, config.image_may_ask, warnings)
 
 
-def _from_variables(
-    kind: str, container: Container, config: Config, variables: Mapping[str, str], warnings: list[str]
+def _from_variables(  # noqa: PLR0913, PLR0917
+    words: Words,
+    kind: str,
+    container: Container,
+    config: Config,
+    variables: Mapping[str, str],
+    warnings: list[str],
+    *,
+    counts: bool,
 ) -> Ask | None:
-    words = vendors.of(kind)
+    """Return what a vendor's variables ask for. counts: whether OCI_GPU_COUNT asks where they list nothing."""
     said = words.said(variables, config)
     count = variables.get(_COUNT, "").strip()
-    by_count = bool(count) and not said.outranks_count and not said.items
+    by_count = counts and bool(count) and not said.outranks_count and not said.items
     if not (said.items or by_count or said.implied):
         return None
     if not (container.privileged or config.accept_envvar_when_unprivileged):
@@ -227,7 +242,7 @@ def _from_variables(
         what = ", ".join(f"{name}={quoted(variables[name])}" for name in said.variables)
         asked = words.read_list(said.source, what, said.items, warnings)
         asked = asked and asked.replace(variables=said.variables)
-    return asked if asked is None or said.declines else _heard(asked, container, config, warnings)
+    return asked if asked is None or said.declines else heard(asked, container, config, warnings)
 
 
 def _cdi_devices(annotations: Mapping[str, str], warnings: list[str]) -> tuple[list[str], list[Ask]]:

@@ -16,5 +16,6 @@ def word(text: str, allowed: Iterable[str]) -> str:
     """Return the allowed word that is most similar to a text, "" if none is similar."""
     if len(text) > _LONGEST:
         return ""
-    matches = get_close_matches(text.strip().lower(), list(allowed), n=1, cutoff=0.6)
-    return matches[0] if matches else ""
+    spelt = {name.lower(): name for name in allowed}
+    matches = get_close_matches(text.strip().lower(), list(spelt), n=1, cutoff=0.6)
+    return spelt[matches[0]] if matches else ""

@@ -12,22 +12,6 @@ if TYPE_CHECKING:
 LARGEST_NUMBER_DIGITS: Final = 9
 _TRUE: Final = ("1", "t", "T", "true", "TRUE", "True")  # as Go's strconv.ParseBool, which NVIDIA's tools use
 _FALSE: Final = ("0", "f", "F", "false", "FALSE", "False")
-_UNITS: Final = {
-    "": 1,
-    "B": 1,
-    "Ki": 1 << 10,  # the units of Kubernetes
-    "Mi": 1 << 20,
-    "Gi": 1 << 30,
-    "Ti": 1 << 40,
-    "KiB": 1 << 10,
-    "MiB": 1 << 20,
-    "GiB": 1 << 30,
-    "TiB": 1 << 40,
-    "KB": 10**3,
-    "MB": 10**6,
-    "GB": 10**9,
-    "TB": 10**12,
-}
 
 
 def items(text: str) -> list[str]:
@@ -92,11 +76,9 @@ def truth(text: str, what: str) -> bool:
 
 def size(text: str, what: str) -> int:
     """Return the bytes in a text such as `40GiB` or `40000MB`. Raises InvalidInput."""
-    trimmed = text.strip()
-    unit = trimmed.lstrip("0123456789")
-    amount = digits(trimmed[: len(trimmed) - len(unit)])
-    scale = _UNITS.get(unit.strip())
-    if amount is None or scale is None:
-        remedy = "write a whole number and a unit (KiB, MiB, GiB, TiB, KB, MB, GB, TB), such as 40GiB"
-        raise InvalidInput(f"{what}={quoted(text)}", "is not an amount of memory", remedy)
-    return amount * scale
+    from oci_gpu_hook.base import amounts  # few containers name an amount
+
+    found = amounts.size(text)
+    if found is None:
+        raise InvalidInput(f"{what}={quoted(text)}", "is not an amount of memory", f"write {amounts.FORM}")
+    return found

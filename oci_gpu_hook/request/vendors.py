@@ -23,5 +23,13 @@ def _nvidia() -> Words:
     return words
 
 
+def _amd() -> Words:
+    from oci_gpu_hook.request.amd import words
+
+    return words
+
+
 _WORDS: Final[Mapping[str, Callable[[], Words]]] = {DEFAULT_KIND: _nvidia}
 KINDS: Final = tuple(_WORDS)  # in the order in which their mounts and variables are read
+# Vendors whose words are a variable alone, by it; all else is as for every kind (other_kinds.py).
+BY_VARIABLE: Final[Mapping[str, tuple[str, Callable[[], Words]]]] = {"AMD_VISIBLE_DEVICES": ("amd.com/gpu", _amd)}

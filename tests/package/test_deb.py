@@ -80,13 +80,14 @@ def test_the_files_are_as_packaged(installed):
 
 
 def test_the_units_and_the_completion_are_sound(installed):
-    units = [path.name for path in (installed.root / "usr/lib/systemd/system").glob("oci-gpu-hook-*")]
-    assert len(units) == 3
+    units = [path.name for path in (installed.root / "usr/lib/systemd/system").glob("oci-gpu-*")]
+    assert len(units) == 4
+    assert not list((installed.root / "etc/systemd/system").rglob("oci-gpu-watch.service")), "off until it is enabled"
     if shutil.which("systemd-analyze"):
         command = ["systemd-analyze", "verify", "--man=no", f"--root={installed.root}", *units]
         said = subprocess.run(command, capture_output=True, text=True, check=False).stderr.splitlines()
         # The root directory has no systemd, so no targets to order by.
-        assert [line for line in said if "oci-gpu-hook" in line and ".target not found" not in line] == []
+        assert [line for line in said if "oci-gpu-" in line and ".target not found" not in line] == []
     script = installed.root / "usr/share/bash-completion/completions/oci-gpu"
     subprocess.run(["bash", "-n", script], check=True)
 

@@ -20,11 +20,13 @@ APPLY: Allowed = {
         "write": {"os.path.realpath": "an engine's directory, whose name is that of a file of the state directory"},
     },
     "apply/cleanup.py": {
+        "_end_daemons": {"os.access": STATE},
         "_clean_rootfs": {"os.open": "compared with the identity in the journal, then held"},
         "_in_a_child": {"os.open": "/dev/null of the host"},
         "_is_given_up": {"os.stat": STATE},
         "_sweep": {"os.listdir": STATE},
     },
+    "apply/device_access/stamp.py": {"place_of": {"os.readlink": PROC}, "stamp_of": {"os.open": CGROUP}},
     "apply/device_access/cgroup.py": {"_open_if_holding": {"os.open": CGROUP}},
     "apply/journal/ending.py": {"write": {"os.open": STATE, "os.stat": STATE, "os.unlink": STATE}},
     "apply/journal/journal.py": {
@@ -46,6 +48,25 @@ APPLY: Allowed = {
     },
     "apply/inside.py": {
         "check_namespace": {"os.stat": PROC},
+    },
+    "apply/mps/daemon.py": {
+        "_Child.__init__": {"os.access": SYSTEMD},
+        "_Child._set_limits": {"os.access": STATE},
+        "_Child.run": {"os.chdir": "the root directory of this process", "os.open": "/dev/null of the host"},
+        "_is_inside": {"os.readlink": PROC},
+        "Daemon.__init__": {"os.access": SYSTEMD},
+    },
+    "apply/mps/ending.py": {"end": {"os.path.lexists": SYSTEMD}},
+    "apply/mps/group.py": {
+        "_paths": {"os.path.isdir": CGROUP},
+        "_write": {"os.open": CGROUP},
+        "end": {"os.path.isdir": CGROUP, "os.rmdir": CGROUP},
+        "enter": {"os.access": CGROUP, "os.mkdir": CGROUP},
+    },
+    "apply/mps/place.py": {
+        "_remove": {"os.listdir": STATE, "os.rmdir": STATE, "os.unlink": STATE},
+        "make": {"os.mkdir": STATE},
+        "names": {"os.listdir": STATE},
     },
     "apply/operations/undo.py": {
         "": {
@@ -89,10 +110,12 @@ LIFECYCLE: Allowed = {
         "of": {"os.access": "a device node of the host"},
         "of_running": {"os.stat": PROC},
     },
+    "lifecycle/healing.py": {"Healer._take_stock": {"os.stat": STATE}},
     "lifecycle/journaling.py": {
         "_of_start": {"os.readlink": PROC},
         "_sources": {"os.path.exists": "device nodes of the host that a CDI specification names"},
     },
+    "lifecycle/start.py": {"_has_ended_daemons": {"os.access": STATE}},
     "lifecycle/running.py": {"_mount_namespace": {"os.readlink": PROC}},
     "lifecycle/verify.py": {"_node_in": {"os.access": "a descriptor below /proc/self/fd"}},
 }

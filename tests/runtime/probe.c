@@ -196,6 +196,31 @@ static void init_cuda(const char *what, const char *name)
 		snprintf(text, sizeof text, "not loaded: %s", dlerror());
 	answer(what, init != NULL, text);
 }
+
+/* cuda=MIB: what CUDA says of its first GPU, and whether it lets so much memory be had: FREE of TOTAL, CORES, RESULT */
+static void use_cuda(const char *what, const char *amount)
+{
+	void *library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
+	int (*init)(unsigned) = library ? (int (*)(unsigned))dlsym(library, "cuInit") : NULL;
+	int (*info)(size_t *, size_t *) = library ? (int (*)(size_t *, size_t *))dlsym(library, "cuMemGetInfo_v2") : NULL;
+	int (*attribute)(int *, int, int) = library ? (int (*)(int *, int, int))dlsym(library, "cuDeviceGetAttribute") : NULL;
+	int (*allocate)(unsigned long long *, size_t) =
+		library ? (int (*)(unsigned long long *, size_t))dlsym(library, "cuMemAlloc_v2") : NULL;
+	unsigned long long pointer;
+	size_t unused, total;
+	char text[256];
+	int cores, error = init ? init(0) : -1;
+	if (!error)
+		error = info(&unused, &total) || attribute(&cores, 16, 0);
+	if (error) {
+		snprintf(text, sizeof text, "%d", error);
+		answer(what, 0, text);
+		return;
+	}
+	error = allocate(&pointer, (size_t)atoll(amount) << 20);
+	snprintf(text, sizeof text, "%zu of %zu MiB, %d, %d", unused >> 20, total >> 20, cores, error);
+	answer(what, 1, text);
+}
 #endif
 
 int main(int count, char **arguments)
@@ -219,6 +244,7 @@ int main(int count, char **arguments)
 #ifndef WITHOUT_LOADER
 		else if (VERB("dlopen")) load(what, value);
 		else if (VERB("cuinit")) init_cuda(what, value);
+		else if (VERB("cuda")) use_cuda(what, value);
 #endif
 		else return 2;
 		fflush(stdout);

@@ -116,12 +116,17 @@ def test_a_repair_knows_what_was_attached(plain, command):
 
 
 def test_the_end_of_a_container_frees_what_was_attached(runtime, make_bundle, host, command):
-    with runtime.started(make_bundle(args=("/bin/sleep", "100"), gpus=None, config=host.config)) as container:
+    """Its own poststop does that, though the container has asked for nothing: nobody needs to repair."""
+    bundle = make_bundle(args=("/bin/sleep", "100"), gpus=None, config=host.config)
+    with runtime.started(bundle) as container:
         assert command("attach", container.id, "--count", 2, "--exclusive").returncode == 0
-        rootfs = Path(container.state()["bundle"], "rootfs")
+        assert list(bundle.rootfs.rglob("libcuda.so.1"))
+        assert list((host.state_dir / "containers").glob("*.json"))
     assert leases(command) == []
-    command("repair", "--all")
-    assert not list(rootfs.glob("dev/nvidia*"))
+    assert not list(bundle.rootfs.glob("dev/nvidia*"))
+    assert not list(bundle.rootfs.rglob("libcuda*"))
+    assert not list((host.state_dir / "containers").glob("*.json"))
+    assert command("repair", "--all").stdout == ""
 
 
 def test_a_name_that_is_none(command):

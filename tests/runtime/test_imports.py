@@ -10,6 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from oci_gpu_hook.admin.simulate.host import make
 from tests.runtime.simulated import SimulatedHost
 
@@ -27,8 +29,8 @@ NOTHING_ASKED = INTERPRETER | OS | {"gc", "_json"}
 GPU = NOTHING_ASKED | {"_ctypes", "_struct", "errno", "fcntl", "itertools", "struct"}
 
 
-def imported(hook_stub, state, *arguments):
-    """Return the modules that a run of the hook imports, this package's aside."""
+def imported(hook_stub, state, *arguments, own=False):
+    """Return the modules that a run of the hook imports, this package's aside; own: those of this package."""
     with open(hook_stub) as file:
         interpreter, options = file.readline().removeprefix("#!").split()
     command = [interpreter, options, "-X", "importtime", str(hook_stub), *map(str, arguments), "prestart"]
@@ -36,7 +38,7 @@ def imported(hook_stub, state, *arguments):
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
     names = {line.rpartition("|")[2].strip() for line in lines} - {"imported package"}
-    return {name for name in names if name.split(".")[0] != "oci_gpu_hook"}
+    return {name for name in names if (name.split(".")[0] == "oci_gpu_hook") == own}
 
 
 def state_of(container):
@@ -62,6 +64,24 @@ def test_a_container_that_gets_a_gpu(runtime, make_bundle, simulated, hook):
     start("first")  # which makes the inventory, if nobody has yet
     found = start("second")
     assert found <= GPU, found - GPU
+
+
+@pytest.mark.parametrize("count", [False, True], ids=["by-name", "by-count"])
+def test_nvidias_start_reads_no_other_vendors_code(runtime, make_bundle, simulated, hook, count):
+    def start(name):
+        env = ("OCI_GPU_COUNT=1",) if count else ()
+        bundle = make_bundle("list=/", gpus=None if count else "0", env=env, name=name)
+        bundle.config["hooks"].pop("prestart")  # this test is the engine
+        with runtime.created(bundle) as container:
+            return imported(f"{hook}.py", state_of(container), "--config", simulated.config, own=True)
+
+    start("first")
+    found = start("second")
+    others = ("oci_gpu_hook.devices.amd", "oci_gpu_hook.devices.intel", "oci_gpu_hook.devices.kernel",
+              "oci_gpu_hook.devices.cdi", "oci_gpu_hook.request.amd", "oci_gpu_hook.request.other_kinds")  # fmt: skip
+    assert [name for name in found if name.startswith(others)] == []
+    assert any(name.startswith("oci_gpu_hook.devices.nvidia") for name in found)
+    assert ("oci_gpu_hook.lifecycle.kinds" in found) == count
 
 
 def test_a_container_that_asks_by_annotation(runtime, make_bundle, simulated, hook):

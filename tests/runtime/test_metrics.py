@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -12,6 +14,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -105,14 +108,22 @@ def test_a_repair_is_counted(metrics, make_bundle):
     assert value(metrics(), "repairs_total", result="repaired") == 1
 
 
-def test_a_wait_is_measured(metrics, make_bundle):
-    env = ("OCI_GPU_COUNT=1", "OCI_GPU_WAIT=30s", "NVIDIA_DRIVER_CAPABILITIES=utility")
-    assert (
-        metrics.runtime.run(make_bundle(args=("/bin/busybox", "true"), env=env, config=metrics.host.config)).status == 0
+def test_a_wait_is_seen_and_measured(metrics, make_bundle):
+    capabilities = "NVIDIA_DRIVER_CAPABILITIES=utility"
+    alone = make_bundle(
+        args=SLEEP, env=("OCI_GPU_COUNT=2", "OCI_GPU_EXCLUSIVE=1", capabilities), config=metrics.host.config
     )
+    waiting = ("OCI_GPU_COUNT=1", "OCI_GPU_WAIT=60s", capabilities)
+    second = make_bundle(args=("/bin/busybox", "true"), env=waiting, config=metrics.host.config, name="second")
+    with metrics.runtime.started(alone) as container, ThreadPoolExecutor() as pool:
+        answer = pool.submit(metrics.runtime.run, second)
+        eventually(lambda: value(metrics(), "waiting_containers") == 1)
+        assert value(metrics(), "wait_duration_seconds_count") == 0
+        os.kill(container.pid, signal.SIGKILL)
+        assert answer.result().status == 0
     text = metrics()
-    assert value(text, "start_wait_seconds_count") == 1
-    assert value(text, "start_wait_seconds_sum") < 30
+    assert (value(text, "waiting_containers"), value(text, "wait_duration_seconds_count")) == (0, 1)
+    assert 0 < value(text, "wait_duration_seconds_sum") < 60
 
 
 @needs_promtool

@@ -160,7 +160,7 @@ def test_clients_of_mps_are_their_containers(runtime, make_bundle, top, director
             device = top.seen()[0]
             assert [(each["pid"], each["kind"]) for each in device["outside"]] == [(process.pid, "mps-server")]
             assert [(each["pid"], each["kind"]) for each in device["holders"][0]["processes"]] == [(listed, "mps")]
-            assert "MPS server" in top()
+            assert f"MPS server of root  {process.pid}" in top()
             with with_open_node(container) as opener:
                 top.use(f"gpu 0 process {process.pid} compute 30 0 0")
                 device = top.seen()[0]

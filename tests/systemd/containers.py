@@ -13,12 +13,15 @@ from tests.systemd.machine import Machine
 # Docker's and Podman's containers have all of these, runc's default rules besides.
 _DENY = {"allow": False, "access": "rwm"}
 _MKNOD = {"allow": True, "type": "c", "access": "m"}
+_ASKED = ("NVIDIA_VISIBLE_DEVICES=0", "NVIDIA_DRIVER_CAPABILITIES=compute,utility")
 
 
 def prepare(machine: Machine, config: str) -> None:
     """Write bundles, hook registrations and settings. `config` is the hook's, of a host below the machine's `work`."""
     image = machine.image()
-    policies: dict[str, tuple[dict, ...]] = dict.fromkeys(("told", "untold", "lost", "kept"), (_DENY, _MKNOD))
+    policies: dict[str, tuple[dict, ...]] = dict.fromkeys(
+        ("told", "untold", "lost", "watched", "attached", "kept", "share"), (_DENY, _MKNOD)
+    )
     policies["free"] = ({"allow": True, "access": "rwm"},)
     made = {name: str(_bundle(machine, image, name, devices, config)) for name, devices in policies.items()}
     settings = {"bundles": made, "podman": _podman(machine, image, config)}
@@ -29,10 +32,11 @@ def _bundle(machine: Machine, image: Path, name: str, devices: tuple[dict, ...],
     directory = machine.work / "bundles" / name
     directory.mkdir(parents=True)
     images.copy(image, directory / "rootfs")
+    share = ("OCI_GPU_MEMORY_LIMIT=8GiB", "OCI_GPU_CORES=50%") if name == "share" else ()
     made = bundles.make(
         directory,
         ["/watch", "/log/log", "/dev/nvidia0"],
-        env=("NVIDIA_VISIBLE_DEVICES=0", "NVIDIA_DRIVER_CAPABILITIES=compute,utility"),
+        env=() if name == "attached" else (*_ASKED, *share),
         hooks={stage: [_entry(machine, stage, config)] for stage in ("prestart", "poststop")},
         devices=devices,
         mounts=({"destination": "/log", "type": "bind", "source": machine.log_directory(name), "options": ["rbind"]},),

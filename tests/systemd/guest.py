@@ -18,6 +18,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 CONTROL = Path("/run/systemd/system.control")
@@ -51,8 +52,12 @@ class Guest:
             time.sleep(0.02)
         raise RuntimeError(f"the watcher of {container} is silent")
 
-    def oci_gpu(self, *arguments: str) -> dict:
-        command = [
+    @property
+    def environment(self) -> dict[str, str]:
+        return {"PYTHONPATH": self.settings["package"], "PATH": os.environ["PATH"]}
+
+    def command(self, *arguments: str) -> list[str]:
+        return [
             "/usr/bin/python3",
             "-m",
             "oci_gpu_hook.admin.cli.main",
@@ -60,13 +65,15 @@ class Guest:
             self.settings["config"],
             *arguments,
         ]
+
+    def oci_gpu(self, *arguments: str) -> dict:
         done = subprocess.run(
-            command,
+            self.command(*arguments),
             check=False,
             capture_output=True,
             text=True,
             cwd="/",
-            env={"PYTHONPATH": self.settings["package"], "PATH": os.environ["PATH"]},
+            env=self.environment,
             timeout=60,
         )
         return {"status": done.returncode, "stdout": done.stdout, "stderr": done.stderr}
@@ -100,15 +107,79 @@ def drop_ins() -> list[str]:
     return sorted(path.parent.name.removesuffix(".d") for path in CONTROL.glob(f"*/{DROP_IN}"))
 
 
+def forget(unit: str) -> None:
+    """Have it from here on as with a hook that tells systemd nothing."""
+    told = (CONTROL / f"{unit}.d" / DROP_IN).read_text().splitlines()[1:]
+    shutil.rmtree(CONTROL / f"{unit}.d")
+    kept = TRANSIENT / f"{unit}.d/50-DeviceAllow.conf"  # where systemd writes down what it was told
+    kept.write_text("".join(line for line in kept.read_text().splitlines(keepends=True) if line.strip() not in told))
+
+
+def lose_and_be_watched(guest: Guest) -> None:
+    """The same trouble with `oci-gpu watch`, which next looks by itself long after all of this."""
+    unit = "gpu-watched.scope"
+    guest.start("watched")
+    guest.note("watched", "started")
+    lines = guest.work / "watch.log"
+    with lines.open("w") as file:
+        command = guest.command("watch", "--interval", "1h")
+        watch = subprocess.Popen(command, stdout=file, stderr=file, env=guest.environment, cwd="/")
+    try:
+        await_so(lambda: "watching" in lines.read_text())
+        time.sleep(2)  # its first look
+        for step in ("reloaded", "reexecuted", "taken"):
+            forget(unit)
+            if step == "taken":
+                watch.send_signal(signal.SIGSTOP)  # else it is there before anything is taken
+            run("systemctl", "daemon-reexec" if step == "reexecuted" else "daemon-reload")
+            run("systemctl", "set-property", "--runtime", unit, "CPUWeight=77")
+            if step == "taken":
+                guest.note("watched", step)
+                watch.send_signal(signal.SIGCONT)
+            await_so(lambda: unit in drop_ins())
+            time.sleep(1)
+            verified = guest.oci_gpu("verify", "watched", "--json")
+            guest.note("watched", "given back" if step == "taken" else step, verify=verified)
+    finally:
+        watch.terminate()
+    guest.report.append(
+        {"container": "watched", "step": "ended", "status": watch.wait(PATIENCE), "lines": lines.read_text()}
+    )
+    run("runc", "delete", "--force", "watched")
+
+
+def attach(guest: Guest) -> None:
+    """A container that has asked for nothing is given a GPU while it runs, and lives through all that others do."""
+    unit = scope_of(guest.start("attached"))
+    guest.note("attached", "started", unit=unit)
+    guest.note("attached", "attached", attach=guest.oci_gpu("attach", "attached", "--devices", "0"))
+    run("systemctl", "set-property", "--runtime", unit, "CPUWeight=77")
+    guest.note("attached", "property set")
+    reload()
+    guest.note("attached", "reloaded")
+    update("--cpu-share=512", "attached")
+    guest.note("attached", "updated by runc")
+    run("systemctl", "daemon-reexec")
+    guest.note("attached", "reexecuted", verify=guest.oci_gpu("verify", "attached", "--json"))
+    detach = guest.oci_gpu("detach", "attached", "--all")
+    reload()
+    guest.note("attached", "detached and reloaded", detach=detach)
+    run("runc", "delete", "--force", "attached")
+
+
+def await_so(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not is_so():
+        if time.monotonic() > deadline:
+            raise RuntimeError("it does not come to that")
+        time.sleep(0.02)
+
+
 def lose_and_repair(guest: Guest) -> None:
     """The trouble: what systemd does not know of, it takes away. Then the cure for who has that already."""
     guest.start("lost")
     guest.note("lost", "started")
-    # From here on it is as with a hook that tells systemd nothing.
-    told = (CONTROL / "gpu-lost.scope.d" / DROP_IN).read_text().splitlines()[1:]
-    shutil.rmtree(CONTROL / "gpu-lost.scope.d")
-    kept = TRANSIENT / "gpu-lost.scope.d/50-DeviceAllow.conf"  # where systemd writes down what it was told
-    kept.write_text("".join(line for line in kept.read_text().splitlines(keepends=True) if line.strip() not in told))
+    forget("gpu-lost.scope")
     guest.note("lost", "drop-in removed", verify=guest.oci_gpu("verify", "lost", "--json"))
     reload()
     run("systemctl", "set-property", "--runtime", "gpu-lost.scope", "CPUWeight=77")  # 257 writes no rules before
@@ -222,6 +293,27 @@ def await_end(scope: str) -> None:
         time.sleep(0.05)
 
 
+def share(guest: Guest) -> None:
+    """A container with a part of a GPU: its MPS daemon is a service of systemd's, which ends with the container."""
+    pid = guest.start("share")
+    (unit,) = services()
+    group = Path("/sys/fs/cgroup/system.slice", unit, "cgroup.procs")
+    programs = [Path(f"/proc/{each}/exe").resolve().name for each in group.read_text().split()]
+    guest.note("share", "started", unit=unit, programs=programs)
+    reload()
+    guest.note("share", "reloaded", units=services(), verify=guest.oci_gpu("verify", "share", "--json"))
+    os.kill(pid, signal.SIGKILL)
+    run("runc", "delete", "--force", "share")  # which runs poststop
+    left = sorted(path.name for path in Path(guest.settings["config"]).parent.glob("state/mps/*"))
+    guest.report.append({"container": "share", "step": "deleted", "units": services(), "left": left})
+
+
+def services() -> list[str]:
+    """Return the services of MPS daemons, whatever has become of them."""
+    listed = run("systemctl", "list-units", "--all", "--plain", "--no-legend", "oci-gpu-mps-*")
+    return sorted(line.split()[0] for line in listed.splitlines() if line.strip())
+
+
 def free(guest: Guest) -> None:
     """A container that may use every device has no policy, so nothing is left for it; and it cleans up after kept."""
     guest.start("free")
@@ -262,7 +354,8 @@ def main() -> None:
     guest = Guest(json.loads(Path(sys.argv[1]).read_text()))
     failure = ""
     try:
-        for act in (lay, before_a_reload, untold, lose_and_repair, keep, free, podman):
+        acts = (lay, before_a_reload, untold, lose_and_repair, lose_and_be_watched, attach, keep, share, free, podman)
+        for act in acts:
             act(guest)
     except Exception as error:  # noqa: BLE001  it is raised again outside
         failure = f"{type(error).__name__}: {error}"

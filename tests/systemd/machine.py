@@ -125,7 +125,7 @@ class Machine:
     def warnings(self) -> list[tuple[str, str]]:
         """Return what the hook has warned of: container, text."""
         events = [json.loads(line) for line in (self.work / "hook.log").read_text().splitlines()]
-        return [(event["container"], event["text"]) for event in events if event["level"] == "warning"]
+        return [(event["container"], event["text"]) for event in events if event["event"] == "warning"]
 
     def close(self) -> None:
         """Leave nothing behind."""

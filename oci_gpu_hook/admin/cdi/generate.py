@@ -8,6 +8,8 @@ from oci_gpu_hook.admin.install import executables
 from oci_gpu_hook.base.config.load import DEFAULT_PATH
 from oci_gpu_hook.base.config.model import DRIVER_CAPABILITIES
 from oci_gpu_hook.base.errors import InvalidInput, quoted
+from oci_gpu_hook.devices import vendors
+from oci_gpu_hook.devices.kernel import specification as of_kernel
 from oci_gpu_hook.devices.nvidia import for_request, snapshot, specification
 from oci_gpu_hook.devices.nvidia.cdi_classes import FEATURE_CLASSES
 from oci_gpu_hook.devices.nvidia.specification import Form
@@ -38,6 +40,15 @@ def specification_of(
         source="cdi",
     )
     return specification.of(request, for_request.selected(inventory, request), config, device_class, form)
+
+
+def seen_specification_of(kind: str, config: Config, names: str) -> Specification:
+    """Return the specification of devices of another vendor that the kernel tells of; names: as for `form_of`."""
+    inventory = vendors.seen(kind, config)
+    if inventory is None:
+        return of_kernel.nothing(kind)
+    by_index, by_uuid = names in {"both", specification.BY_INDEX}, names in {"both", specification.BY_UUID}
+    return of_kernel.of(inventory, config.allocation_exclude, lambda name: by_index if name.isdecimal() else by_uuid)
 
 
 def capabilities_of(text: str) -> tuple[str, ...]:

@@ -44,6 +44,15 @@ def refresh(
     engines would give neither device.
     """
     made = [generate.specification_of(inventory, config, name, capabilities, form) for name in _KEPT]
+    return _kept(directory, made)
+
+
+def refresh_kind(kind: str, config: Config, directory: str, names: str) -> list[Outcome]:
+    """Do the same for one kind of devices that the kernel tells of. names: "index", "uuid" or "both"."""
+    return _kept(directory, [generate.seen_specification_of(kind, config, names)])
+
+
+def _kept(directory: str, made: Sequence[Specification]) -> list[Outcome]:
     _refuse_conflicts(directory, [specification for specification in made if specification.devices])
     try:
         os.makedirs(directory, mode=0o755, exist_ok=True)  # noqa: TID251  a directory of the host's

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import argparse  # noqa: TID253
+import os
+import sys
 from importlib import import_module
 
 from oci_gpu_hook import __version__
 from oci_gpu_hook.admin.cli.examples import EXAMPLES
 from oci_gpu_hook.base.config.load import DEFAULT_PATH
+from oci_gpu_hook.base.errors import one_line, quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Final
+    from typing import Final, NoReturn
 
 DESCRIPTION: Final = "Look at, explain and mend what containers get of the host's GPUs."
 _EXAMPLES: Final = "examples:"
+_USUAL_COLUMNS: Final = 80
 _WITH_VALUE: Final = ("--config",)
 
 
@@ -32,21 +36,86 @@ def command_of(arguments: Sequence[str]) -> str:
 
 def parser(commands: Sequence[str]) -> argparse.ArgumentParser:
     """Return a parser for these commands; only their modules are imported."""
-    top = argparse.ArgumentParser(
-        prog="oci-gpu", description=DESCRIPTION, epilog=examples(""), formatter_class=Formatter
-    )
-    top.add_argument("--version", action="version", version=f"oci-gpu {__version__}")
-    top.add_argument("--config", metavar="FILE", default=DEFAULT_PATH, help="configuration (default: %(default)s)")
-    top.add_argument("--debug", action="store_true", help="show where in the code an error comes from")
-    below = top.add_subparsers(metavar="COMMAND", required=True)
+    top = _top()
+    below = top.add_subparsers(metavar="COMMAND")
     for name in commands:
-        module = import_module(f"oci_gpu_hook.admin.cli.{name.replace('-', '_')}")
+        module = import_module(f"{__package__}.{name.replace('-', '_')}")
         command = below.add_parser(
             name, help=module.SUMMARY, description=module.__doc__, epilog=examples(name), formatter_class=Formatter
         )
         module.add_arguments(command)
         command.set_defaults(run=module.run)
     return top
+
+
+def overview(commands: Sequence[str]) -> argparse.ArgumentParser:
+    """Return a parser for the global options, whose help lists the commands. No command's module is imported."""
+    top = _top()
+    below = top.add_subparsers(metavar="COMMAND")
+    for name in commands:
+        below.add_parser(name, help=summary(name), add_help=False, formatter_class=Formatter)
+    return top
+
+
+def summary(command: str) -> str:
+    """Return a command's SUMMARY out of its source, since importing all modules takes longer than to show the help."""
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), f"{command.replace('-', '_')}.py")
+    with open(path, encoding="utf-8") as source:
+        line = next(line for line in source if line.startswith("SUMMARY"))
+    return line.partition(" = ")[2].strip().strip('"')
+
+
+def unknown(command: str, commands: Sequence[str], before: Sequence[str]) -> int:
+    """Complain about a command that does not exist, or a wrong option before it; return the exit status."""
+    top = _top()
+    for word in before:
+        if word.startswith("-") and word.partition("=")[0] not in _options(top):
+            top.error(f"unrecognized arguments: {word}")
+    from oci_gpu_hook.request import suggestions
+
+    nearest = suggestions.word(command, commands)
+    hint = f"did you mean {nearest!r}? " if nearest else ""
+    print(f"oci-gpu: error: there is no command {quoted(command)}; {hint}`oci-gpu help` lists them", file=sys.stderr)
+    return 2
+
+
+def _top() -> argparse.ArgumentParser:
+    top = Parser(prog="oci-gpu", description=DESCRIPTION, epilog=examples(""), formatter_class=Formatter)
+    top.add_argument("-V", "--version", action="version", version=f"oci-gpu {__version__}")
+    top.add_argument("--config", metavar="FILE", default=DEFAULT_PATH, help="configuration (default: %(default)s)")
+    top.add_argument("--debug", action="store_true", help="show where in the code an error comes from")
+    return top
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that suggests what a mistyped option or value may have been meant for."""
+
+    def error(self, message: str) -> NoReturn:
+        """Complain, and end with exit status 2."""
+        self.print_usage(sys.stderr)
+        self.exit(2, f"{self.prog}: error: {one_line(message)}{self._hint(message)}\n")
+
+    def _hint(self, message: str) -> str:
+        from oci_gpu_hook.request import suggestions
+
+        _, is_unknown, words = message.partition("unrecognized arguments: ")
+        _, is_choice, value = message.partition("invalid choice: ")
+        nearest = ""
+        if is_unknown and words.startswith("-"):
+            nearest = suggestions.word(words.split()[0].partition("=")[0], _options(self))
+        elif is_choice:
+            choices = [str(choice) for action in self._actions for choice in action.choices or ()]
+            nearest = suggestions.word(value.partition(" (choose")[0].strip("'"), choices)
+        return f"; did you mean {nearest!r}?" if nearest else ""
+
+
+def _options(parser: argparse.ArgumentParser) -> list[str]:
+    """Return the options of a parser and of all parsers below it."""
+    found = [flag for action in parser._actions for flag in action.option_strings]  # noqa: SLF001  no other way
+    for action in parser._actions:  # noqa: SLF001
+        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
+            found += [flag for each in action.choices.values() for flag in _options(each)]
+    return found
 
 
 def examples(command: str) -> str | None:
@@ -61,7 +130,22 @@ def examples(command: str) -> str | None:
 class Formatter(argparse.HelpFormatter):
     """Wraps the paragraphs of descriptions, and leaves examples as they are."""
 
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=_columns() - 2)
+
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         if text.startswith(_EXAMPLES):
             return text
         return "\n\n".join(super(Formatter, self)._fill_text(part, width, indent) for part in text.split("\n\n"))
+
+
+def _columns() -> int:
+    """Return the width of the terminal, as shutil does, which takes as long to import as argparse."""
+    try:
+        return int(os.environ.get("COLUMNS", "")) or _USUAL_COLUMNS
+    except ValueError:
+        pass
+    try:
+        return os.get_terminal_size(1).columns or _USUAL_COLUMNS
+    except OSError:
+        return _USUAL_COLUMNS

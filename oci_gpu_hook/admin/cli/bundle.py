@@ -13,8 +13,10 @@ if TYPE_CHECKING:
 
 
 def read(bundle: str) -> Container:
-    """Return the container that a bundle describes. Raises InvalidInput."""
+    """Return the container of a bundle, which its config.json may stand for. Raises InvalidInput."""
     bundle = os.path.abspath(bundle)
+    if os.path.basename(bundle) == "config.json" and os.path.isfile(bundle):
+        bundle = os.path.dirname(bundle)
     if not os.path.lexists(os.path.join(bundle, "config.json")):
         remedy = "name the directory that an engine hands to its runtime (docs/getting-started.md)"
         raise InvalidInput(f"bundle {quoted(bundle)}", "has no config.json", remedy)

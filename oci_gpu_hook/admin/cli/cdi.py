@@ -12,6 +12,7 @@ import sys
 from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.base.document import dump
 from oci_gpu_hook.base.errors import HookError, quoted, reason
+from oci_gpu_hook.devices import vendors
 from oci_gpu_hook.devices.cdi.spec_files import writing
 from oci_gpu_hook.devices.nvidia.cdi_classes import CLASSES
 
@@ -40,10 +41,16 @@ def add_arguments(parser: ArgumentParser) -> None:
     generate.add_argument(
         "--class", dest="device_class", choices=CLASSES, default="gpu", help="of devices (default: %(default)s)"
     )
+    generate.add_argument(
+        "--kind", choices=vendors.SEEN, default="", help="of another vendor's devices, which the kernel tells of"
+    )
     generate.set_defaults(action=_generate)
     refresh = actions.add_parser("refresh", help="keep this host's files true", description=_refresh.__doc__)
     refresh.add_argument("--output", metavar="DIR", default=DIRECTORY, help="directory (default: %(default)s)")
     refresh.add_argument("--json", action="store_true", help="print JSON (schemas/cdi-refresh.schema.json)")
+    refresh.add_argument(
+        "--kind", choices=vendors.SEEN, default="", help="this kind's file alone, instead of those of NVIDIA's classes"
+    )
     _add_content(refresh)
     refresh.set_defaults(action=_refresh)
     listing = actions.add_parser("list", help="show the devices that specifications have", description=_list.__doc__)
@@ -81,9 +88,12 @@ def _generate(options: Namespace) -> int:
     from oci_gpu_hook.admin.cdi import generate
 
     text_form = options.format or ("json" if options.output.endswith(".json") else "yaml")
-    inventory, config, capabilities, form = _content(options)
-    made = generate.specification_of(inventory, config, options.device_class, capabilities, form)
-    _tell(inventory.warnings)
+    if options.kind:
+        made = generate.seen_specification_of(options.kind, configs.load(options.config), options.name)
+    else:
+        inventory, config, capabilities, form = _content(options)
+        made = generate.specification_of(inventory, config, options.device_class, capabilities, form)
+        _tell(inventory.warnings)
     if not made.devices:
         raise HookError(made.kind, "this host has no device of that class", "see `oci-gpu info` for what it has")
     written = writing.write(made, text_form)
@@ -114,9 +124,12 @@ def _refresh(options: Namespace) -> int:
     """
     from oci_gpu_hook.admin.cdi import refresh
 
-    inventory, config, capabilities, form = _content(options)
-    outcomes = refresh.refresh(inventory, config, options.output, capabilities, form)
-    _tell(inventory.warnings)
+    if options.kind:
+        outcomes = refresh.refresh_kind(options.kind, configs.load(options.config), options.output, options.name)
+    else:
+        inventory, config, capabilities, form = _content(options)
+        outcomes = refresh.refresh(inventory, config, options.output, capabilities, form)
+        _tell(inventory.warnings)
     if options.json:
         print(dump([dict(outcome.__dict__) for outcome in outcomes]).decode())
         return 0

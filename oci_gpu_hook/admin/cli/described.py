@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from oci_gpu_hook.base.errors import HookError
-from oci_gpu_hook.devices import vendors
-from oci_gpu_hook.devices.cdi import everything
-from oci_gpu_hook.request import qualified_name
+from oci_gpu_hook.admin.metering.look import is_other
+from oci_gpu_hook.devices import listing, vendors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,16 +16,9 @@ if TYPE_CHECKING:
 
 
 def of_host(config: Config) -> tuple[tuple[Listed, ...], str]:
-    """Return the devices of kinds that have no room of their own, and why there may be more that nobody could see."""
-    try:
-        return everything.listed(config, is_other), ""
-    except HookError as error:
-        return (), str(error)
-
-
-def is_other(kind: str) -> bool:
-    """Tell whether a kind is of a vendor whose devices only CDI specifications describe."""
-    return not qualified_name.kind_of(kind.partition("/")[0])
+    """Return the devices of other vendors than NVIDIA, and why there may be more that nobody could see."""
+    found, trouble = listing.of_host(config, is_other)
+    return found, str(trouble) if trouble else ""
 
 
 def to_json(listed: Listed) -> dict[str, object]:
@@ -40,15 +31,22 @@ def to_json(listed: Listed) -> dict[str, object]:
         "names": list(listed.names),
         "nodes": list(listed.nodes),
         "file": listed.file,
+        "product": listed.product or None,
+        "memory": device.memory or None,
+        "numaNode": device.numa_node,
         "fault": device.fault or None,
     }
 
 
 def lines(listed: tuple[Listed, ...]) -> Iterator[tuple[str, ...]]:
-    """Yield the rows of a table of devices: name, other names, nodes or what is wrong."""
+    """Yield the rows of a table of devices: name, other names, nodes or what is wrong, and what the kernel says."""
     for each in listed:
         others = ", ".join(name for name in each.names if name != each.device.name)
-        yield each.device.label, others, each.device.fault or ", ".join(each.nodes)
+        device = each.device
+        memory = f"{device.memory / (1 << 30):g} GiB" if device.memory else ""
+        numa = f"NUMA {device.numa_node}" if device.numa_node is not None else ""
+        more = ", ".join(filter(None, (each.product, memory, numa)))
+        yield device.label, others, device.fault or ", ".join(each.nodes), more
 
 
 def native_part(made: Plan, described: ContainerEdits) -> Plan:

@@ -29,11 +29,17 @@ EXAMPLES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
         ("oci-gpu plan BUNDLE", "what it gets, why, and what is skipped"),
         ("oci-gpu plan BUNDLE --files", "with every single file"),
         ("oci-gpu plan BUNDLE --json", "the same as CDI edits"),
+        ("oci-gpu plan --env NVIDIA_VISIBLE_DEVICES=0", "before there is a container"),
+        ("oci-gpu plan --count 2 --memory 40GiB", "which GPUs would it be now?"),
     ),
     "leases": (
         ("oci-gpu leases", "GPUs and who holds them"),
         ("oci-gpu leases --watch", "redrawn every second"),
         ("oci-gpu leases release 3f2a", "drop the lease of a container that is gone"),
+    ),
+    "gpus": (
+        ("oci-gpu gpus", "which are free, held, lost or sick"),
+        ("oci-gpu gpus heal 3", "GPU 3 was reset: it can be granted again"),
     ),
     "top": (
         ("oci-gpu top", "what each GPU is used for, and by whom, every second"),
@@ -52,6 +58,11 @@ EXAMPLES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
     "attach": (
         ("oci-gpu attach web --count 1", "give a running container a free GPU"),
         ("oci-gpu attach 3f2a --devices 2,3 --exclusive", "these, for this container alone"),
+    ),
+    "watch": (
+        ("systemctl enable --now oci-gpu-watch", "put back what containers lose, from now on"),
+        ("oci-gpu watch --once", "verify all containers once, and repair them"),
+        ("oci-gpu watch --interval 5m", "look less often"),
     ),
     "detach": (
         ("oci-gpu detach web --all", "take all of its GPUs; refused while one is in use"),
@@ -86,6 +97,13 @@ EXAMPLES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
         ("oci-gpu simulate /var/lib/gpu-host --gpus 2", "two H100 for a machine without GPUs"),
         ("oci-gpu simulate DIR --product A100 --mig", "partitioned GPUs"),
     ),
+    "config": (
+        ("oci-gpu config", "every key with its value in force"),
+        ("oci-gpu config --check", "is the file right?"),
+        ("oci-gpu config --default > /etc/oci-gpu-hook/config.toml", "a file to start from"),
+    ),
+    "help": (("oci-gpu help leases release", "what `oci-gpu leases release --help` shows"),),
+    "version": (("oci-gpu version", "as `oci-gpu --version` and `oci-gpu -V`"),),
     "completion": (
         ("oci-gpu completion bash > /etc/bash_completion.d/oci-gpu", "for every user"),
         ("source <(oci-gpu completion zsh)", "for this shell"),

@@ -7,11 +7,13 @@ start time.
 from __future__ import annotations
 
 from oci_gpu_hook.admin.cli.picture import memory, relation
-from oci_gpu_hook.allocation import by_count, conflict
+from oci_gpu_hook.allocation import by_count, conflict, shares
+from oci_gpu_hook.allocation.messages import amounts
 from oci_gpu_hook.base.errors import quoted
 from oci_gpu_hook.devices.nvidia.capabilities import DISPLAY, GRAPHICS
 from oci_gpu_hook.devices.nvidia.device_nodes import MIG_NODES
 from oci_gpu_hook.devices.nvidia.devices import gpu_of
+from oci_gpu_hook.devices.nvidia.mps import DEFAULT
 from oci_gpu_hook.request.model import ANNOTATION_PREFIX
 from oci_gpu_hook.request.nvidia.cdi_names import FEATURE_CLASSES
 from oci_gpu_hook.request.nvidia.names import MOUNT_ROOT
@@ -58,11 +60,13 @@ def gpus(
         yield "  ".join(filter(None, (device.label, product, memory(device.memory), device.uuid)))
         alone = ", then by this container alone" if request.exclusive else ""
         yield f"  {_chosen(request)}; {_shared(device, held)}{alone}"
+        if request.is_share:
+            yield f"  {_share(request, device, held or ())}"
     if request.count is not None:
         candidates = by_count.eligible(request, of_host)
-        free = len(conflict.available(candidates, request, held or ()))
+        free = len(by_count.available(candidates, request, held or ()))
         least = f" with {memory(request.memory)} or more" if request.memory else ""
-        yield f"{free} of {len(candidates)} available on this host{least}; the fewest holders come first"
+        yield f"{free} of {len(candidates)} available on this host{least}; {_first(request)}"
         if len(granted) > 1 and not any(device.whole for device in granted):
             pairs = _pairs(granted)
             yield f"of equals, those that are nearest to each other: {', '.join(pairs[:_LISTED])}"
@@ -94,6 +98,8 @@ def mounts(made: Plan, inventory: Inventory) -> dict[str, list[str]]:
             reason = _reason(capabilities[mount.host_path], wanted)
         elif mount.container_path.startswith("/proc/"):
             reason = "granted GPUs"
+        elif made.request.is_share and mount.container_path == DEFAULT:
+            reason = "the MPS daemon of its own, for its part"
         else:
             reason = "graphics"  # the application profile that shows EGL only the granted GPUs
         found.setdefault(reason, []).append(mount.container_path)
@@ -123,6 +129,19 @@ def skipped(made: Plan, inventory: Inventory, config: Config) -> Iterator[tuple[
     render = [path for device in made.devices for name in gpu_of(device).drm if (path := f"/dev/dri/{name}")]
     if render and wanted.isdisjoint((*GRAPHICS, *DISPLAY)):
         yield f"{len(render)} nodes in /dev/dri", _why_not(("graphics", "display"), config)
+
+
+def _share(request: Request, device: Device, held: Sequence[Lease]) -> str:
+    """Say what the container gets of a device, and what is then left for others."""
+    found = shares.left(device, held)
+    rest = amounts(max(found.memory - request.memory_limit, 0), max(found.cores - request.cores, 0))
+    return f"a share: {amounts(request.memory_limit, request.cores)}; then {rest} left for others"
+
+
+def _first(request: Request) -> str:
+    if not request.is_share:
+        return "the fewest holders come first"
+    return "the emptiest come first" if request.spread else "the fullest with room come first"
 
 
 def _shared(device: Device, held: Sequence[Lease] | None) -> str:

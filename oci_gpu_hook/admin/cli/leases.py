@@ -13,6 +13,7 @@ from oci_gpu_hook.admin.cli import leases_picture
 from oci_gpu_hook.admin.cli.console import console
 from oci_gpu_hook.admin.metering import look
 from oci_gpu_hook.allocation import query, release
+from oci_gpu_hook.allocation.overdue import is_overdue
 from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.base.errors import AllocationError, InvalidInput, quoted
 
@@ -53,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
         import json
 
         table = query.current(config)
-        print(json.dumps(to_json(table, leases_picture.census(table, config)), indent=2))
+        print(json.dumps(to_json(table, leases_picture.census(table, config), config), indent=2))
     elif options.watch:
         _watch(config)
     else:
@@ -62,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def to_json(table: LeaseTable, census: Census) -> list[dict[str, object]]:
+def to_json(table: LeaseTable, census: Census, config: Config) -> list[dict[str, object]]:
     """Return the form that `schemas/leases.schema.json` describes."""
     return [
         {
@@ -71,10 +72,19 @@ def to_json(table: LeaseTable, census: Census) -> list[dict[str, object]]:
             "exclusive": lease.exclusive,
             "pid": lease.holder.pid,
             "since": lease.since,
+            **({"overdue": True} if is_overdue(lease, config, time.time()) else {}),
             **{name: text for name, text in _names(lease, census).items() if text},
+            **({"shares": shares} if (shares := _shares(lease)) else {}),
         }
         for lease in table.leases
     ]
+
+
+def _shares(lease: Lease) -> dict[str, dict[str, int]]:
+    """Return what a container has of those devices of which it has a part."""
+    return {
+        device.uuid: {"memory": device.memory, "cores": device.cores} for device in lease.devices if device.is_share
+    }
 
 
 def _names(lease: Lease, census: Census) -> dict[str, str]:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import time
 
 from oci_gpu_hook.admin.cli import described
-from oci_gpu_hook.allocation import conflict, query
+from oci_gpu_hook.allocation import conflict, query, shares
+from oci_gpu_hook.allocation.messages import amounts
+from oci_gpu_hook.allocation.overdue import age, overdue
 from oci_gpu_hook.base.errors import HookError, one_line
 from oci_gpu_hook.base.record import Record
+from oci_gpu_hook.devices.model import is_sick
 from oci_gpu_hook.devices.nvidia import devices as of_nvidia
 from oci_gpu_hook.devices.nvidia import snapshot as inventories
 from oci_gpu_hook.devices.nvidia.devices import gpu_of
@@ -90,6 +93,11 @@ def of(config: Config, width: int) -> Group:
             "EXCLUSIVE": Text(("yes" if row.exclusive else "no") if row.holder else ""),
         }
         table.add_row(*(cells[heading] for heading in shown))
+    late = overdue(found.leases, config, time.time())
+    notes += [one_line(f"over [allocation] longest-hold: {lease.name}, {_age(lease.since)}") for lease in late]
+    notes += parts(
+        found, of_nvidia.everything(of_nvidia.of(gpus, reserve=config.sharing_reserve)), census(found, config)
+    )
     for place, waiter in enumerate(found.queue, 1):
         wanted = waiter.request.count or ", ".join(waiter.request.devices)
         notes.append(one_line(f"waiting, {place}: {waiter.container} for {wanted}, {_age(waiter.since)}"))
@@ -129,7 +137,8 @@ def rows(table: LeaseTable, known: Census, gpus: Iterable[Gpu], others: Iterable
     for device in (*of_nvidia.everything(devices), *lost):
         holders = conflict.holders(device, table.leases)
         shown |= {leased for lease in holders for leased in lease.devices if _is_of(leased, device)}
-        product = "lost by the driver" if device.fault else _product(device)
+        fault = "marked sick" if is_sick(device.fault) else "lost by the driver"
+        product = fault if device.fault else _product(device)
         yield from _lines(device.name, product, _memory(device), holders, known)
     for device in others:
         holders = conflict.holders(device, table.leases)
@@ -139,6 +148,21 @@ def rows(table: LeaseTable, known: Census, gpus: Iterable[Gpu], others: Iterable
         for leased in lease.devices:
             if leased not in shown:
                 yield from _lines(leased.uuid, "not on this host now", "", [lease], known)
+
+
+def parts(table: LeaseTable, devices: Iterable[Device], known: Census) -> Iterator[str]:
+    """Yield a line for each device of which containers have parts: who has how much, and what is left."""
+    for device in devices:
+        of_device = [
+            f"{known.of_lease(lease).name or short(lease.name)} has {amounts(leased.memory, leased.cores)}"
+            for lease in conflict.holders(device, table.leases)
+            for leased in lease.devices
+            if leased.is_share and conflict.is_of(leased, device)
+        ]
+        if of_device:
+            rest = shares.left(device, table.leases)
+            left = amounts(max(rest.memory, 0), max(rest.cores, 0))
+            yield one_line(f"{device.label}: {', '.join(of_device)}; {left} left for others")
 
 
 def _lines(device: str, product: str, memory: str, holders: list[Lease], known: Census) -> Iterator[Row]:
@@ -175,13 +199,10 @@ def _memory(device: Device) -> str:
 
 def _age(since: str) -> str:
     """Return the age of a time in the record: `12s`, `5m`, `3h`, `2d`."""
-    from calendar import timegm
-
-    try:
-        seconds = int(time.time()) - timegm(time.strptime(since, "%Y-%m-%dT%H:%M:%SZ"))
-    except ValueError:
+    seconds = age(since, time.time())
+    if seconds is None:
         return ""
     for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
         if seconds >= 2 * length:
             return f"{seconds // length}{unit}"
-    return f"{max(seconds, 0)}s"
+    return f"{seconds}s"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
+from oci_gpu_hook import __version__
+from oci_gpu_hook.base import streams
 from oci_gpu_hook.base.errors import HookError, one_line, quoted, reason
 
 TYPE_CHECKING = False
@@ -20,46 +22,108 @@ COMMANDS: Final = (
     "request",
     "plan",
     "leases",
+    "gpus",
     "top",
     "metrics",
     "verify",
     "repair",
     "attach",
     "detach",
+    "watch",
     "cdi",
     "install",
     "uninstall",
     "hook-path",
     "simulate",
+    "config",
     "completion",
+    "help",
+    "version",
 )
+_VERSION: Final = ("--version", "-V")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command. Exit status: 0 done, 1 failed with a reason on stderr, 2 wrong usage; doctor has others."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    _open_closed_streams()
+    try:
+        if given[:1] and given[0] in _VERSION:
+            print(f"oci-gpu {__version__}")
+            return _flushed(0)
+        status = _run(given)
+        sys.stdout.flush()
+    except SystemExit as end:  # from argparse, once it has shown help or complained
+        status = end.code if type(end.code) is int else 0
+        return _flushed(status)
+    except BrokenPipeError:  # the reader of our output, such as head(1), has seen enough
+        _discard_output()
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    except OSError as error:
+        return _not_written(error)
+    return status
+
+
+def _run(given: Sequence[str]) -> int:
+    """Run the command that the words say, and report its errors. Raises OSError if stdout cannot be written to."""
     from oci_gpu_hook.admin.cli import arguments as command_line
 
-    given = sys.argv[1:] if arguments is None else list(arguments)
     chosen = command_line.command_of(given)
-    options = command_line.parser((chosen,) if chosen in COMMANDS else COMMANDS).parse_args(given)
+    if chosen and chosen not in COMMANDS:
+        return command_line.unknown(chosen, COMMANDS, given[: given.index(chosen)])
+    parser = command_line.parser((chosen,)) if chosen else command_line.overview(COMMANDS)
+    options = parser.parse_args(given)
+    if not chosen:
+        parser.print_help()
+        return 0
     try:
         status: int = options.run(options)
         sys.stdout.flush()
     except HookError as error:
         return _fail(str(error), options)
-    except BrokenPipeError:  # the reader of our output, such as head(1), has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), sys.stdout.fileno())
-        return 0
-    except KeyboardInterrupt:
-        return 130
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        where = f"{quoted(os.fsdecode(error.filename))}: " if isinstance(error.filename, str | bytes) else ""
+        if error.filename is None:
+            raise
         remedy = "" if os.geteuid() == 0 else "; run it as root"
-        return _fail(f"{where}{reason(error)}{remedy}", options)
+        return _fail(f"{quoted(os.fsdecode(error.filename))}: {reason(error)}{remedy}", options)
     except Exception as error:  # noqa: BLE001  a bug: people get a line of it, and all of it by --debug
         remedy = "please report it with what `oci-gpu --debug` and the same command prints"
         return _fail(f"internal error: {type(error).__name__}: {error}; {remedy}", options)
     return status
+
+
+def _open_closed_streams() -> None:
+    """Let output to closed descriptors go nowhere; otherwise Python has no stream to write to."""
+    streams.fill()
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  as long as the process
+
+
+def _flushed(status: int) -> int:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _discard_output()
+    except OSError as error:
+        return _not_written(error)
+    return status
+
+
+def _discard_output() -> None:
+    """Have what is still in the buffer of stdout go nowhere when the interpreter ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), sys.stdout.fileno())
+
+
+def _not_written(error: OSError) -> int:
+    remedy = "" if os.geteuid() == 0 else "; if it is not about the output, run it as root"
+    print(f"oci-gpu: error: {one_line(reason(error))}{remedy}", file=sys.stderr)
+    _discard_output()
+    return 1
 
 
 def _fail(message: str, options: Namespace) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from oci_gpu_hook.admin.cli.console import new_table, print_table
 from oci_gpu_hook.base.errors import one_line
+from oci_gpu_hook.devices.model import is_sick
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,18 +47,19 @@ def show(inventory: Inventory, out: Console) -> None:
         out.print(Text(f"note: the host has no {path}, which {'/'.join(capabilities) or 'every container'} would use"))
     for gpu in inventory.gpus:
         if gpu.fault:
-            out.print(Text(f"error: the driver has lost the GPU at {gpu.bus_id}: {gpu.fault}", style="red"))
+            who = "GPU" if is_sick(gpu.fault) else "the driver has lost the GPU"
+            out.print(Text(f"error: {who} at {gpu.bus_id}: {gpu.fault}", style="red"))
     for warning in inventory.warnings:
         out.print(Text(f"warning: {one_line(warning)}", style="yellow"))
 
 
 def show_described(rows: Sequence[tuple[str, ...]], trouble: str, out: Console) -> None:
-    """Print the devices that CDI specifications describe: name, other names, nodes. trouble: of reading those."""
+    """Print the devices of other vendors: name, other names, nodes, what they are. trouble: of reading some."""
     from rich.text import Text
 
     if rows:
         table = new_table()
-        for title in ("CDI DEVICE", "ALSO", "NODES"):
+        for title in ("DEVICE", "ALSO", "NODES", "WHAT"):
             table.add_column(title, overflow="fold")
         for row in rows:
             table.add_row(*(Text(one_line(cell)) for cell in row))
@@ -106,7 +108,11 @@ def _gpu_table(gpus: Sequence[Gpu]) -> Table:
     table.add_column("MODES", no_wrap=True)
     for gpu in gpus:
         node = "NUMA ?" if gpu.numa_node is None else f"NUMA {gpu.numa_node}"
-        modes = "lost" if gpu.fault else f"persist {_switch(gpu.persistence_mode)}\nMIG {_switch(gpu.mig_enabled)}"
+        modes = (
+            ("sick" if is_sick(gpu.fault) else "lost")
+            if gpu.fault
+            else f"persist {_switch(gpu.persistence_mode)}\nMIG {_switch(gpu.mig_enabled)}"
+        )
         name = Text.assemble((one_line(gpu.name) or "unknown product", "bold"), f"\n{one_line(gpu.uuid)}")
         index = str(gpu.index) if gpu.index >= 0 else "-"
         table.add_row(index, name, memory(gpu.memory), f"{short_bus_id(gpu.bus_id)}\n{node}", Text(modes))

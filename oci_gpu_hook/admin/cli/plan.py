@@ -3,6 +3,9 @@
 BUNDLE is the directory of an OCI bundle (config.json and the rootfs it names). It shows what the hook would do if an
 engine started that bundle now; both run the same code. Exit status 1: the container would not start; the line shown is
 what its engine would show.
+
+Without a BUNDLE, say what the container would ask by: --env, --annotation, --count and their like. The image is
+taken to be like Debian's then, unless --image-root names another one, unpacked.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import os
 import sys
 import time
 
-from oci_gpu_hook.admin.cli import bundle, narrative
+from oci_gpu_hook.admin.cli import bundle, imagined, narrative, near_misses
 from oci_gpu_hook.admin.cli.narrative import Preview
 from oci_gpu_hook.allocation import query
 from oci_gpu_hook.apply import transaction
@@ -43,7 +46,8 @@ SUMMARY = "show what a container would get, and why"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line."""
-    parser.add_argument("bundle", metavar="BUNDLE", help="directory with config.json")
+    parser.add_argument("bundle", metavar="BUNDLE", nargs="?", help="directory with config.json")
+    imagined.add_arguments(parser)
     parser.add_argument("--files", action="store_true", help="list every mount, link and entry of the ld cache")
     parser.add_argument("--json", action="store_true", help="print the plan as JSON (schemas/plan.schema.json)")
     parser.add_argument("--timings", action="store_true", help="print what each step took, in milliseconds")
@@ -51,8 +55,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the plan; exit status 0, also for a container that asks for nothing, 1 if it would not start."""
+    if options.bundle and imagined.is_told(options):
+        raise InvalidInput("plan", "takes a BUNDLE, or --env and its like", "leave one of them out")
+    if options.bundle:
+        return _show(bundle.read(options.bundle), options)
+    return imagined.with_container(options, lambda container: _show(container, options))
+
+
+def _show(container: Container, options: argparse.Namespace) -> int:
     clock = Clock(time.perf_counter())
-    container = bundle.read(options.bundle)
     config, trouble = configs.load_or_defaults(options.config)
     request = None
     try:
@@ -74,7 +85,8 @@ def run(options: argparse.Namespace) -> int:
 
         print(json.dumps(json_form.to_json(seen.plan) if seen else None, indent=2))
     elif seen is None:
-        narrative.show_nothing(container, config, (*reading.warnings, *([str(trouble)] if trouble else [])))
+        warnings = (*reading.warnings, *near_misses.of(container), *([str(trouble)] if trouble else []))
+        narrative.show_nothing(container, config, warnings)
     else:
         narrative.show(seen, files=options.files)
     if options.timings:

@@ -5,7 +5,7 @@ It reads the bundle's config.json and the configuration, and needs no driver.
 
 from __future__ import annotations
 
-from oci_gpu_hook.admin.cli import bundle
+from oci_gpu_hook.admin.cli import bundle, near_misses
 from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.base.errors import one_line, quoted
 from oci_gpu_hook.request import parse
@@ -30,6 +30,7 @@ _SOURCES: Final = {
     "legacy-image": "environment (CUDA_VERSION of an old CUDA image)",
 }
 _GIB: Final = 1 << 30
+_MIB: Final = 1 << 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the request. Raises HookError if it cannot be served as written."""
     config = configs.load(options.config)
-    reading = parse.read(bundle.read(options.bundle), config)
+    container = bundle.read(options.bundle)
+    reading = parse.read(container, config)
     if options.json:
         import json
 
@@ -49,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
         return 0
     for line in described(reading.request) if reading.request else ("The container asks for no GPU.",):
         print(one_line(line))
-    for warning in reading.warnings:
+    for warning in (*reading.warnings, *near_misses.of(container)):
         print(one_line(f"warning: {warning}"))
     return 0
 
@@ -94,7 +96,13 @@ def _devices(request: Request) -> str:
     words = ", ".join(request.devices)
     if request.count is not None:
         words = f"{request.count}, whichever {'is' if request.count == 1 else 'are'} free"
-    return words + (", for this container alone" if request.exclusive else "")
+    return words + _part(request) + (", for this container alone" if request.exclusive else "")
+
+
+def _part(request: Request) -> str:
+    parts = [f"{_amount(request.memory_limit)} of memory"] if request.memory_limit else []
+    parts += [f"{request.cores}% of the cores"] if request.cores else []
+    return f", of each {' and '.join(parts)}" if parts else ""
 
 
 def _gpus(request: Request) -> str:
@@ -106,8 +114,10 @@ def _gpus(request: Request) -> str:
         words = f"{request.count} {kind}, whichever {'is' if request.count == 1 else 'are'} free"
     if request.memory:
         words += f", each with at least {_amount(request.memory)}"
-    return words + (", for this container alone" if request.exclusive else "")
+    return words + _part(request) + (", for this container alone" if request.exclusive else "")
 
 
 def _amount(size: int) -> str:
+    if size % _GIB and size % _MIB == 0:
+        return f"{size // _MIB} MiB"
     return f"{size // _GIB} GiB" if size % _GIB == 0 else f"{size} bytes"

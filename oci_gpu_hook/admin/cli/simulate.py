@@ -1,14 +1,15 @@
-"""Make a host with NVIDIA GPUs in a directory, for machines that have none: a driver with all its files, an NVML that
-answers, device nodes with the true numbers, /proc and /sys, and a config.toml that points to them all. Running it again
-replaces the host; its state directory stays. Needs a C compiler and, for the nodes, root.
+"""Make a host with GPUs in a directory, for machines that have none: NVIDIA's driver with all its files, an NVML that
+answers, device nodes with the true numbers, /proc and /sys, and a config.toml that points to them all; with --platform
+also GPUs of AMD and Intel. Running it again replaces the host; its state directory stays. Needs a C compiler and, for
+the nodes, root.
 """  # noqa: D205  the help text of the command, wrapped by argparse
 
 from __future__ import annotations
 
 from oci_gpu_hook.admin.cli.console import Working
-from oci_gpu_hook.admin.simulate.host import make
+from oci_gpu_hook.admin.simulate.host import PLATFORMS, make
 from oci_gpu_hook.admin.simulate.layouts import DEFAULT_LAYOUT, LAYOUTS
-from oci_gpu_hook.admin.simulate.model import DEFAULT_DRIVER_VERSION
+from oci_gpu_hook.admin.simulate.model import DEFAULT_DRIVER_VERSION, NVIDIA
 from oci_gpu_hook.admin.simulate.products import DEFAULT_PRODUCT, PRODUCTS
 
 TYPE_CHECKING = False
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.admin.simulate.model import SimulatedHost
 
-SUMMARY: Final = "make a host with NVIDIA GPUs in a directory, for machines that have none"
+SUMMARY: Final = "make a host with GPUs in a directory, for machines that have none"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,6 +31,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         default=DEFAULT_PRODUCT,
         help=f"one of {', '.join(PRODUCTS)}, or a product's full name (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--platform",
+        metavar="P,P,…",
+        type=_names,
+        default=[NVIDIA],
+        help=f"whose GPUs, so many of each: {', '.join(PLATFORMS)} (default: {NVIDIA})",
+    )
+    parser.add_argument(
+        "--partitions", metavar="N", type=int, default=1, help="into so many parts each GPU of AMD's is divided"
     )
     parser.add_argument(
         "--driver-version", metavar="V", default=DEFAULT_DRIVER_VERSION, help="driver version (default: %(default)s)"
@@ -70,6 +81,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=(),
         help="GPUs that have fallen off the bus since, counted from 0: NVML says that they are lost",
     )
+    parser.add_argument(
+        "--xid",
+        metavar="N:XID,…",
+        type=_xids,
+        default=(),
+        help="errors of GPUs, counted from 0, for the kernel's log, DIR/kmsg, such as 0:79, which oci-gpu watch reads",
+    )
     parser.add_argument("--json", action="store_true", help="print what was made as JSON")
 
 
@@ -89,6 +107,9 @@ def run(options: argparse.Namespace) -> int:
             device_nodes=not options.no_device_nodes,
             sick=options.sick,
             lost=options.lost,
+            platforms=options.platform,
+            partitions=options.partitions,
+            xids=options.xid,
         )
     if options.json:
         import json
@@ -107,16 +128,25 @@ def _numbers(text: str) -> tuple[int, ...]:
     return tuple(int(number) for number in _names(text))
 
 
+def _xids(text: str) -> list[tuple[int, int]]:
+    pairs = [name.partition(":")[::2] for name in _names(text)]
+    return [(int(place), int(number)) for place, number in pairs]
+
+
 def _show(host: SimulatedHost) -> None:
     settings = host.settings
     kernel = settings.kernel_driver_version
     mismatch = f", kernel modules {kernel}" if kernel != settings.driver_version else ""
-    print(f"{host.directory}: driver {settings.driver_version}, CUDA {settings.cuda}{mismatch}")
+    driver = f": driver {settings.driver_version}, CUDA {settings.cuda}{mismatch}" if host.gpus else ""
+    print(f"{host.directory}{driver}")
     for gpu in host.gpus:
         trouble = ", sick" * gpu.sick + ", lost" * gpu.lost
         print(f"  GPU {gpu.index}: {gpu.product.name} (UUID: {gpu.uuid}){trouble}")
         for index, device in enumerate(gpu.mig_devices):
             print(f"    MIG {device.profile.name:<11} Device {index}: (UUID: {device.uuid})")
+    for other in host.others:
+        part = f", part {other.part}" if other.parts > 1 else ""
+        print(f"  {other.vendor} GPU at {other.address}{part}: {', '.join(other.names)}")
     print(f"Use it with --config {host.config}")
 
 
@@ -145,5 +175,9 @@ def _document(host: SimulatedHost) -> dict[str, Any]:
                 ],
             }
             for gpu in host.gpus
+        ],
+        "others": [
+            {"vendor": device.vendor, "address": device.address, "part": device.part, "nodes": list(device.names)}
+            for device in host.others
         ],
     }

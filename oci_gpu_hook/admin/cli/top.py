@@ -106,6 +106,7 @@ def _device(view: DeviceView) -> dict[str, object]:
     device, use = view.device, view.use
     return {
         "device": device.name,
+        "kind": device.kind,
         "uuid": device.uuid,
         "parent": device.whole or None,
         "profile": device.profile or None,

@@ -6,6 +6,9 @@ container never are.
 
 from __future__ import annotations
 
+import os
+
+from oci_gpu_hook.admin.metering.look import product_of
 from oci_gpu_hook.base.errors import one_line
 from oci_gpu_hook.oci.naming import short
 
@@ -52,7 +55,7 @@ def _below(view: DeviceView, width: int, *, knows_holders: bool) -> Iterator[Tex
         for process in holder.processes:
             yield _line(4, _process(process), width)
     for process in view.outside:
-        mark = _SERVER if process.server else "outside any container"
+        mark = f"{_SERVER} of {_owner(process.pid)}" if process.server else "outside any container"
         yield _line(2, [(0, mark, "" if process.server else "red"), *_process(process)], width)
     if not (view.holders or view.outside or view.device.parts or view.device.fault):
         yield _line(2, [(0, "free", "green") if knows_holders else (0, "not in use", "")], width)
@@ -61,8 +64,8 @@ def _below(view: DeviceView, width: int, *, knows_holders: bool) -> Iterator[Tex
 def _device(view: DeviceView) -> list[Part]:
     device, use = view.device, view.use
     parts: list[Part] = [(0, one_line(device.label), "bold")]
-    product = f"{device.profile} " if device.whole else _product(view)
-    parts.append((5, one_line(product.strip()), ""))
+    product = device.profile if device.whole else product_of(device).removeprefix("NVIDIA ")
+    parts.append((5, one_line(product), ""))
     if device.fault:
         return [*parts, (1, one_line(device.fault), "red")]
     if use is None:
@@ -77,12 +80,6 @@ def _device(view: DeviceView) -> list[Part]:
     if use.temperature is not None:
         parts.append((3, f"{use.temperature} °C", ""))
     return parts
-
-
-def _product(view: DeviceView) -> str:
-    from oci_gpu_hook.devices.nvidia.devices import gpu_of
-
-    return gpu_of(view.device).name.removeprefix("NVIDIA ")
 
 
 def _holder(holder: Holder) -> list[Part]:
@@ -105,6 +102,20 @@ def _process(process: Working) -> list[Part]:
     if process.kind in _KINDS and not process.server:
         parts.append((3, _KINDS[process.kind], ""))
     return parts + _figures(process.memory, process.utilization)
+
+
+def _owner(pid: int) -> str:
+    """Return the name of the user that a process runs as, its number where it has none."""
+    import pwd
+
+    try:
+        uid = os.stat(f"/proc/{pid}").st_uid
+    except OSError:
+        return "a process that has ended"
+    try:
+        return one_line(pwd.getpwuid(uid).pw_name)
+    except KeyError:
+        return str(uid)
 
 
 def _figures(memory: int | None, utilization: int | None) -> list[Part]:

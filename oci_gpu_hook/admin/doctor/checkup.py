@@ -20,6 +20,7 @@ CHECKS: Final = (
     "driver",
     "nodes",
     "gpus",
+    "other_vendors",
     "cgroups",
     "confinement",
     "executables",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from oci_gpu_hook.admin.doctor.model import ERROR, NOTE, OK, WARNING, Finding, Host
+from oci_gpu_hook.devices import presence, vendors
 from oci_gpu_hook.devices.nvidia import essentials
 
 TYPE_CHECKING = False
@@ -28,7 +29,11 @@ def check(host: Host) -> Iterator[Finding]:
     """Check the result of discovery."""
     inventory = host.inventory
     if inventory is None:
-        if host.trouble:
+        others = presence.of_host(host.config)
+        if others and not set(vendors.KINDS).intersection(others):
+            what = f"no NVIDIA driver, and no NVIDIA GPU; the host has {', '.join(others)}"
+            yield Finding(check=_NAME, severity=OK, what=what)
+        elif host.trouble:
             why = f"{host.trouble.why}; every container that asks for a GPU fails with this"
             yield Finding(check=_NAME, severity=ERROR, what=host.trouble.what, why=why, remedy=host.trouble.remedy)
         return

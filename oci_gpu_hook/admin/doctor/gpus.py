@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from oci_gpu_hook.admin.doctor.model import ERROR, NOTE, OK, WARNING, Finding, Host
 from oci_gpu_hook.base.errors import quoted
-from oci_gpu_hook.devices import vendors
+from oci_gpu_hook.devices import pci, vendors
+from oci_gpu_hook.devices.model import is_sick
 from oci_gpu_hook.devices.nvidia import devices as of_nvidia
-from oci_gpu_hook.devices.nvidia import pci, procfs, refusals
+from oci_gpu_hook.devices.nvidia import procfs, refusals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,9 +34,10 @@ def check(host: Host) -> Iterator[Finding]:
         yield Finding(check=_NAME, severity=WARNING, what="the driver has no GPU", why=why, remedy=remedy)
     for gpu in inventory.gpus:
         if gpu.fault:
-            what = f"the driver has lost {refusals.named(gpu)}: {gpu.fault}"
+            name = refusals.named(gpu)
+            what = f"{name}: {gpu.fault}" if is_sick(gpu.fault) else f"the driver has lost {name}: {gpu.fault}"
             why = "containers that name it fail; `all` and counts pass it over"
-            yield Finding(check=_NAME, severity=ERROR, what=what, why=why, remedy=refusals.REMEDY_OF_LOST)
+            yield Finding(check=_NAME, severity=ERROR, what=what, why=why, remedy=refusals.remedy(gpu.fault))
     known = {gpu.bus_id for gpu in inventory.gpus}
     on_the_bus = {procfs.bus_id(address) for address, vendor in pci.gpus(host.config.sys_root) if vendor == pci.NVIDIA}
     for address in sorted(on_the_bus - known):

@@ -63,6 +63,7 @@ HEADS: Final = {
     "oci_gpu_hook.allocation.wait": _START,
     "oci_gpu_hook.allocation.turns": _START,
     "oci_gpu_hook.devices.nvidia.refusals": _START,
+    "oci_gpu_hook.devices.nvidia.sick": _START,
     "oci_gpu_hook.devices.nvidia.shortfalls": _START,
     "oci_gpu_hook.allocation.messages": _START,
 }

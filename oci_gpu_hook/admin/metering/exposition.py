@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 def text(families: Iterable[Family]) -> bytes:
-    """Return metrics as text. Characters that are no text, in names that others chose, are replaced."""
+    """Return metrics as text."""
     lines = []
     for family in families:
         lines += [f"# HELP {family.name} {_escaped(family.help)}", f"# TYPE {family.name} {family.kind}"]
         lines += [f"{family.name}{suffix}{_braces(labels)} {value!r}" for suffix, labels, value in family.samples]
-    return ("\n".join(lines) + "\n").encode("utf-8", "replace")
+    return ("\n".join(lines) + "\n").encode()
 
 
 def serve(host: str, port: int, measured: Callable[[], Iterable[Family]]) -> None:
@@ -51,7 +51,7 @@ def serve(host: str, port: int, measured: Callable[[], Iterable[Family]]) -> Non
                 name = family.name.removesuffix("_total") if family.kind == COUNTER else family.name
                 metric = Metric(name, family.help, family.kind)
                 for suffix, labels, value in family.samples:
-                    metric.add_sample(family.name + suffix, {key: _text(word) for key, word in labels}, value)
+                    metric.add_sample(family.name + suffix, dict(labels), value)
                 yield metric
 
     registry = prometheus_client.CollectorRegistry(auto_describe=False)
@@ -79,7 +79,3 @@ def _quoted(value: str) -> str:
 
 def _escaped(value: str) -> str:
     return value.replace("\\", "\\\\").replace("\n", "\\n")
-
-
-def _text(value: str) -> str:
-    return value.encode("utf-8", "replace").decode()

@@ -9,9 +9,10 @@ import time
 from calendar import timegm
 
 from oci_gpu_hook import __version__
+from oci_gpu_hook.admin.metering.look import product_of
 from oci_gpu_hook.base import counts
+from oci_gpu_hook.base.errors import one_line
 from oci_gpu_hook.base.record import Record
-from oci_gpu_hook.devices.nvidia.devices import gpu_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,10 +86,8 @@ def _of_use(views: Sequence[DeviceView]) -> Iterator[Family]:
     infos = []
     for view in views:
         device = view.device
-        product = gpu_of(device).name
-        infos.append(
-            _info(device=device.name, uuid=device.uuid, parent=device.whole, profile=device.profile, product=product)
-        )
+        what = {"parent": device.whole, "profile": device.profile, "product": product_of(device)}
+        infos.append(_info(device=device.name, uuid=device.uuid, kind=device.kind, **what))
     yield _family("device_info", GAUGE, "What a device is.", infos)
     healthy = [(_place(view), float(not view.device.fault)) for view in views]
     yield _family("device_healthy", GAUGE, "Whether the device works, so that containers can get it.", healthy)
@@ -157,9 +156,9 @@ def _of_counts(counted: Mapping[str, int]) -> Iterator[Family]:
     )
     waited = counted.get(counts.WAIT_TIME, 0) / _MICRO
     yield Family(
-        name="oci_gpu_start_wait_seconds",
+        name="oci_gpu_wait_duration_seconds",
         kind=SUMMARY,
-        help="Time that started containers which may wait for devices have waited.",
+        help="Time that containers waited for devices before they got them.",
         samples=(("_sum", (), waited), ("_count", (), float(counted.get(counts.WAITS, 0)))),
     )
     refusals = _counted(counted, counts.REFUSALS, "code")
@@ -204,7 +203,7 @@ def _place(view: DeviceView) -> Labels:
 
 def _container(holder: Holder) -> Labels:
     one = holder.container
-    return _labels(container=one.id, engine=one.engine, name=one.name, pod=one.pod)
+    return _labels(container=one_line(one.id), engine=one.engine, name=one_line(one.name), pod=one_line(one.pod))
 
 
 def _figure(of_use: Callable[..., float | None]) -> Callable[[DeviceView], float | None]:

@@ -8,11 +8,13 @@ from oci_gpu_hook.allocation import query
 from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.base.errors import DriverError, HookError, StateError, quoted
 from oci_gpu_hook.base.record import Record
+from oci_gpu_hook.devices import listing
 from oci_gpu_hook.devices.nvidia import devices as of_nvidia
 from oci_gpu_hook.devices.nvidia import snapshot
 from oci_gpu_hook.devices.nvidia.usage import Meter
 from oci_gpu_hook.lifecycle import usage
 from oci_gpu_hook.lifecycle.census import Census
+from oci_gpu_hook.request import qualified_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.allocation.model import LeaseTable
     from oci_gpu_hook.base.config.model import Config
+    from oci_gpu_hook.devices.model import Device
     from oci_gpu_hook.devices.nvidia.model import Inventory
     from oci_gpu_hook.devices.use import DeviceUse
     from oci_gpu_hook.lifecycle.usage import DeviceView
@@ -77,7 +80,10 @@ class Lookout:
         if table is not None and not is_whole:
             troubles.append(_unreadable(self._of_root))
         devices = of_nvidia.of(inventory.gpus, self._config.allocation_exclude) if inventory else ()
-        views = usage.view(devices, uses or {}, table.leases if table else (), self._census)
+        listed, trouble = listing.of_host(self._config, is_other)
+        others = tuple([each.device for each in listed])
+        troubles += [trouble] if trouble else []
+        views = usage.view((*devices, *others), uses or {}, table.leases if table else (), self._census)
         return Look(
             views=views,
             table=table,
@@ -93,6 +99,16 @@ class Lookout:
         if self._meter is None:
             self._meter = Meter(inventory)
         return self._meter.read()
+
+
+def product_of(device: Device) -> str:
+    """Return a GPU's name, or that of the GPU that a MIG device is a part of; "" for devices of other vendors."""
+    return of_nvidia.gpu_of(device).name if device.kind == of_nvidia.KIND else ""
+
+
+def is_other(kind: str) -> bool:
+    """Tell whether a kind is of another vendor than NVIDIA."""
+    return not qualified_name.kind_of(kind.partition("/")[0])
 
 
 def check_readable(config: Config) -> None:

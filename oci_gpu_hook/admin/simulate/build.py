@@ -35,7 +35,7 @@ _LIBRARIES: Final = {
 
 
 def build(gpus: Sequence[SimulatedGpu], settings: Settings, layout: Layout, numbers: Numbers) -> dict[str, bytes]:
-    """Return the images of libraries and of `nvidia-smi` by their names without `.so`. Raises SimulationError."""
+    """Return the images of libraries, of `nvidia-smi` and `mps` by their names. Raises SimulationError."""
     compiler = next(filter(None, map(shutil.which, COMPILERS)), None)
     if compiler is None:
         remedy = "install one (Debian: apt-get install gcc libc6-dev)"
@@ -46,7 +46,8 @@ def build(gpus: Sequence[SimulatedGpu], settings: Settings, layout: Layout, numb
         with open(f"{work}/facts.c", "w", encoding="utf-8") as file:
             file.write(_facts_table(gpus, numbers))
         images = {stem: _link(compiler, work, f"{stem}.so.1", *sources) for stem, sources in _LIBRARIES.items()}
-        return {**images, "nvidia-smi": _static_program(work)}
+        programs = {stem: _static_program(work, f"{stem}.c") for stem in ("nvidia-smi", "mps")}
+        return {**images, **programs}
 
 
 def _link(compiler: str, work: str, soname: str, *sources: str) -> bytes:
@@ -56,14 +57,14 @@ def _link(compiler: str, work: str, soname: str, *sources: str) -> bytes:
     return _image(work)
 
 
-def _static_program(work: str) -> bytes:
+def _static_program(work: str, source: str) -> bytes:
     error = ""
     for compiler in filter(None, map(shutil.which, STATIC_COMPILERS)):
-        error = _compile([compiler, "-static"], work, "nvidia-smi.c")
+        error = _compile([compiler, "-static"], work, source)
         if not error:
             return _image(work)
     remedy = "install a static C library (Debian: apt-get install musl-tools, Fedora: glibc-static)"
-    raise SimulationError("nvidia-smi", error, remedy)
+    raise SimulationError(source, error, remedy)
 
 
 def _compile(command: Sequence[str], work: str, *sources: str) -> str:

@@ -188,6 +188,8 @@ PROGRAMS: Final = (
     "nvidia-xconfig",
 )
 
+MPS_PROGRAMS: Final = ("nvidia-cuda-mps-control", "nvidia-cuda-mps-server")  # built from C, too
+
 FIRMWARE: Final = ("gsp_ga10x.bin", "gsp_tu10x.bin")
 
 SOCKETS: Final = ("nvidia-persistenced/socket", "nvidia-fabricmanager/socket")  # below /run

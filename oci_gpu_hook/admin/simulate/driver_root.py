@@ -27,7 +27,7 @@ TLS_ABI_TAG: Final = Note(section=".note.ABI-tag", owner="GNU", type=1, descript
 def make_driver_root(root: str, driver: Driver, layout: Layout, compiled: Mapping[str, bytes]) -> None:
     """Fill the directory `root`.
 
-    compiled: images built from C: libraries by their stems, and `nvidia-smi`, which serves for every program.
+    compiled: images built from C: libraries by their stems, `mps`, and `nvidia-smi`, which serves for other programs.
     Raises SimulationError when ldconfig is missing or fails; OSError.
     """
     tree = Tree(root=root)
@@ -37,7 +37,8 @@ def make_driver_root(root: str, driver: Driver, layout: Layout, compiled: Mappin
         tree.link(path, target)
     _libraries(tree, driver, layout, compiled)
     for name in ("nvidia-smi", *driver_files.PROGRAMS):
-        tree.write(f"{layout.programs}/{name}", compiled["nvidia-smi"], 0o755)
+        image = "mps" if name in driver_files.MPS_PROGRAMS else "nvidia-smi"
+        tree.write(f"{layout.programs}/{name}", compiled[image], 0o755)
     _firmware_and_configuration(tree, driver, layout)
     for socket in driver_files.SOCKETS:
         tree.socket(f"run/{socket}")

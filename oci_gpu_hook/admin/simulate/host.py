@@ -8,10 +8,12 @@ from __future__ import annotations
 import os
 import platform
 
+from oci_gpu_hook.admin.simulate import kernel_log
 from oci_gpu_hook.admin.simulate.gpus import default_profiles, make_gpus
 from oci_gpu_hook.admin.simulate.layouts import DEFAULT_LAYOUT, LAYOUTS, layout_named
-from oci_gpu_hook.admin.simulate.model import DEFAULT_DRIVER_VERSION, Settings, SimulatedHost
+from oci_gpu_hook.admin.simulate.model import DEFAULT_DRIVER_VERSION, NVIDIA, Settings, SimulatedHost
 from oci_gpu_hook.admin.simulate.nodes import free_numbers
+from oci_gpu_hook.admin.simulate.other_vendors import AMD, INTEL, make_devices
 from oci_gpu_hook.admin.simulate.products import DEFAULT_PRODUCT, cuda_version, driver_branch, product_named
 from oci_gpu_hook.admin.simulate.replace import read_settings, replace
 from oci_gpu_hook.base.errors import InvalidInput, SimulationError, quoted, reason
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from oci_gpu_hook.admin.simulate.gpus import SimulatedGpu
     from oci_gpu_hook.admin.simulate.layouts import Layout
 
+PLATFORMS: Final = (NVIDIA, AMD, INTEL)
 MACHINES: Final = ("x86_64", "aarch64")
 
 
@@ -42,6 +45,9 @@ def make(  # noqa: PLR0913  the settings of a host, each with a default
     device_nodes: bool = True,
     sick: Sequence[int] = (),
     lost: Sequence[int] = (),
+    platforms: Sequence[str] = (NVIDIA,),
+    partitions: int = 1,
+    xids: Sequence[tuple[int, int]] = (),
 ) -> SimulatedHost:
     """Make a simulated host, or replace the one that is there.
 
@@ -49,12 +55,17 @@ def make(  # noqa: PLR0913  the settings of a host, each with a default
     libcuda implements; by default the branch's own. mig: True for a partition of three sizes, or the profiles of each
     GPU. minors: N of /dev/nvidiaN of each GPU, by default its index. device_nodes: False where nodes cannot be made.
     sick, lost: places on the bus of GPUs that the driver could not start, and of those that have fallen off the bus.
+    platforms: of `PLATFORMS`; the host has `gpus` GPUs of each. partitions: of each GPU of AMD's.
+    xids: errors that the kernel's log gets, each as the place of a GPU and the number of the Xid.
     Raises InvalidInput for settings that make no host; SimulationError where this machine or the directory is unfit.
     """
     model = product_named(product)
     profiles = default_profiles(model) if mig is True else tuple(mig or ())
     if layout not in LAYOUTS:
         raise InvalidInput("layout", f"{quoted(layout)} is not known", f"choose one of {', '.join(LAYOUTS)}")
+    for name in platforms:
+        if name not in PLATFORMS:
+            raise InvalidInput("platform", f"{quoted(name)} is not known", f"choose of {', '.join(PLATFORMS)}")
     kernel = kernel_driver_version or driver_version
     driver_branch(kernel)
     settings = Settings(
@@ -70,16 +81,30 @@ def make(  # noqa: PLR0913  the settings of a host, each with a default
         device_nodes=device_nodes,
         sick=tuple(sick),
         lost=tuple(lost),
+        platforms=tuple(platforms),
+        partitions=partitions,
     )
-    placed = make_gpus(
-        gpus, model, seed=seed, minors=settings.minors, mig_profiles=profiles, sick=settings.sick, lost=settings.lost
-    )
+    placed: tuple[SimulatedGpu, ...] = ()
+    if NVIDIA in platforms:
+        placed = make_gpus(
+            gpus,
+            model,
+            seed=seed,
+            minors=settings.minors,
+            mig_profiles=profiles,
+            sick=settings.sick,
+            lost=settings.lost,
+        )
+    for place, number in xids:
+        if not 0 <= place < gpus:
+            raise InvalidInput(f"Xid {number} of GPU {place}", f"the host has {gpus}", "count GPUs from 0")
     machine = platform.machine()
     if machine not in MACHINES:
         raise SimulationError("machine", f"{quoted(machine)} is not supported", f"use one of {', '.join(MACHINES)}")
     host = _host(_usable_path(directory), settings, placed, layout_named(layout, machine))
     try:
         replace(host, machine)
+        kernel_log.report(host, xids)
     except OSError as error:
         where = f" at {quoted(error.filename)}" if error.filename else ""
         remedy = "see that the directory is writable and has some megabytes free"
@@ -109,6 +134,8 @@ def upgrade(directory: str, driver_version: str, *, libraries: bool = True, kern
         device_nodes=settings.device_nodes,
         sick=settings.sick,
         lost=settings.lost,
+        platforms=settings.platforms,
+        partitions=settings.partitions,
     )
 
 
@@ -120,6 +147,7 @@ def _usable_path(directory: str) -> str:
 
 
 def _host(directory: str, settings: Settings, gpus: tuple[SimulatedGpu, ...], layout: Layout) -> SimulatedHost:
+    numbers = free_numbers()
     return SimulatedHost(
         directory=directory,
         config=f"{directory}/config.toml",
@@ -132,5 +160,13 @@ def _host(directory: str, settings: Settings, gpus: tuple[SimulatedGpu, ...], la
         library_directory32=f"/{layout.libraries32}",
         settings=settings,
         gpus=gpus,
-        numbers=free_numbers(),
+        numbers=numbers,
+        others=make_devices(
+            settings.platforms,
+            count=settings.gpus,
+            parts=settings.partitions,
+            seed=settings.seed,
+            numbers=numbers,
+            taken=len(gpus),
+        ),
     )

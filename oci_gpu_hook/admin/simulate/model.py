@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.admin.simulate.gpus import SimulatedGpu
     from oci_gpu_hook.admin.simulate.nodes import Numbers
+    from oci_gpu_hook.admin.simulate.other_vendors import SimulatedDevice
 
+NVIDIA: Final = "nvidia"
 DEFAULT_DRIVER_VERSION: Final = "580.159.04"
 
 
@@ -20,6 +22,7 @@ class Settings(Record):
     """What a simulated host was asked to be, as simulation.json keeps it. mig_profiles: of each GPU; () for MIG off.
 
     sick, lost: places on the bus, counted from 0, of GPUs that the driver could not start, and that fell off the bus.
+    platforms: whose GPUs there are, so many of each. partitions: of each GPU of AMD's.
     """
 
     gpus: int = 1
@@ -34,13 +37,15 @@ class Settings(Record):
     device_nodes: bool = True
     sick: tuple[int, ...] = ()
     lost: tuple[int, ...] = ()
+    platforms: tuple[str, ...] = (NVIDIA,)
+    partitions: int = 1
 
 
 class SimulatedHost(Record):
     """A simulated host as it stands in `directory`; every path absolute.
 
     driver_root, dev_root, proc_root, sys_root, state_dir: what config.toml says. library_directory,
-    library_directory32: below driver_root, with a leading slash.
+    library_directory32: below driver_root, with a leading slash. gpus: NVIDIA's; others: those of other vendors.
     """
 
     directory: str
@@ -55,3 +60,4 @@ class SimulatedHost(Record):
     settings: Settings
     gpus: tuple[SimulatedGpu, ...]
     numbers: Numbers
+    others: tuple[SimulatedDevice, ...] = ()

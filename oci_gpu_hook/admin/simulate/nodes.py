@@ -52,12 +52,16 @@ class Node(Record):
 
 
 class Numbers(Record):
-    """Numbers given out on this machine. majors: name in /proc/devices → major. first_card: N of the first cardN."""
+    """Numbers given out on this machine. majors: name in /proc/devices → major. first_card: N of the first cardN.
+
+    kfd: the major of AMD's compute driver.
+    """
 
     majors: tuple[tuple[str, int], ...]
     first_card: int
     first_render: int
     rdma_cm_minor: int
+    kfd: int = 0
 
     def major(self, name: str) -> int:
         """Return the major of a driver by its name in /proc/devices."""
@@ -91,6 +95,7 @@ def free_numbers(proc: str = "/proc", drm: str = "/sys/class/drm") -> Numbers:
         first_card=max([0, *cards]) + 1,  # card0 is the board's management controller
         first_render=max([FIRST_RENDER_MINOR - 1, *renders]) + 1,
         rdma_cm_minor=next(minor for minor in range(122, 0, -1) if minor not in misc),
+        kfd=next(number for number in range(238, 511) if number not in used),
     )
 
 

@@ -122,11 +122,13 @@ def information_text(gpu: SimulatedGpu, firmware: str) -> str:
     )
 
 
-def devices_text(numbers: Numbers) -> str:
+def devices_text(numbers: Numbers, *, without_nvidia: bool = False) -> str:
     """Return /proc/devices: what every host has, and the drivers of this one."""
     always = [(1, "mem"), (4, "tty"), (5, "/dev/tty"), (10, "misc"), (136, "pts")]
     nvidia = [(195, "nvidia"), (195, "nvidia-modeset"), (195, "nvidiactl"), (226, "drm")]
-    rows = sorted([*always, *nvidia, *((major, name) for name, major in numbers.majors)], key=lambda row: row[0])
+    of_drivers = [(major, name) for name, major in numbers.majors]
+    others = [(226, "drm"), (numbers.kfd, "kfd")]
+    rows = sorted([*always, *(others if without_nvidia else (*nvidia, *of_drivers))], key=lambda row: row[0])
     lines = "".join(f"{major:3d} {name}\n" for major, name in rows)
     return f"Character devices:\n{lines}\nBlock devices:\n  7 loop\n259 blkext\n"
 

@@ -10,13 +10,14 @@ import json  # noqa: TID253  a command for people
 import os
 import shutil  # noqa: TID253
 
+from oci_gpu_hook.admin.simulate import kernel_log, other_vendors
 from oci_gpu_hook.admin.simulate.build import build
 from oci_gpu_hook.admin.simulate.driver_files import Driver
 from oci_gpu_hook.admin.simulate.driver_root import make_driver_root
 from oci_gpu_hook.admin.simulate.layouts import layout_named
-from oci_gpu_hook.admin.simulate.model import Settings
+from oci_gpu_hook.admin.simulate.model import NVIDIA, Settings
 from oci_gpu_hook.admin.simulate.nodes import host_nodes
-from oci_gpu_hook.admin.simulate.procfs import make_procfs
+from oci_gpu_hook.admin.simulate.procfs import devices_text, make_procfs
 from oci_gpu_hook.admin.simulate.sysfs import make_sysfs
 from oci_gpu_hook.admin.simulate.tree import Tree
 from oci_gpu_hook.base.errors import SimulationError, quoted
@@ -34,7 +35,7 @@ PARTS: Final = (MARKER, "config.toml", "driver", "dev", "proc", "sys")
 STAGING: Final = ".new"
 
 
-_LISTS: Final = ("mig_profiles", "minors", "sick", "lost")
+_LISTS: Final = ("mig_profiles", "minors", "sick", "lost", "platforms")
 
 
 def read_settings(directory: str) -> Settings | None:
@@ -123,21 +124,31 @@ def _fill(tree: Tree, host: SimulatedHost, machine: str) -> None:
     tree.directory("dev")
     if settings.device_nodes:
         _nodes(tree, host)
-    make_procfs(tree, host.gpus, modules, host.numbers)
-    make_sysfs(tree, host.gpus, version=modules.version, numbers=host.numbers, firmware=layout.firmware_class_path)
-    compiled = build(host.gpus, settings, layout, host.numbers)
-    make_driver_root(f"{tree.root}/driver", libraries, layout, compiled)
+    if NVIDIA in settings.platforms:
+        make_procfs(tree, host.gpus, modules, host.numbers)
+        make_sysfs(tree, host.gpus, version=modules.version, numbers=host.numbers, firmware=layout.firmware_class_path)
+        compiled = build(host.gpus, settings, layout, host.numbers)
+        make_driver_root(f"{tree.root}/driver", libraries, layout, compiled)
+    else:
+        tree.directory("driver")
+        tree.write("proc/devices", devices_text(host.numbers, without_nvidia=True), 0o444)
+    other_vendors.make_sysfs(tree, host.others)
     tree.write("config.toml", _config(host, layout))
     tree.write(MARKER, json.dumps({"oci-gpu-hook simulated host": vars(settings)}, indent=2) + "\n")
 
 
 def _nodes(tree: Tree, host: SimulatedHost) -> None:
-    for node in host_nodes(host.gpus, host.numbers):
+    nvidia = host_nodes(host.gpus, host.numbers) if NVIDIA in host.settings.platforms else ()
+    for node in (*nvidia, *other_vendors.device_nodes(host.others, host.numbers)):
         tree.character_device(node.path, node.major, node.minor, node.mode, node.gid)
     for gpu in host.gpus:
         card, render = host.numbers.drm(gpu.index)
         tree.link(f"dev/dri/by-path/pci-{gpu.bus_id}-card", f"../{card}")
         tree.link(f"dev/dri/by-path/pci-{gpu.bus_id}-render", f"../{render}")
+    for device in host.others:
+        for name in device.names if not device.part else ():
+            kind = "card" if name.startswith("card") else "render"
+            tree.link(f"dev/dri/by-path/pci-{device.address}-{kind}", f"../{name}")
 
 
 def _config(host: SimulatedHost, layout: Layout) -> str:
@@ -147,4 +158,6 @@ def _config(host: SimulatedHost, layout: Layout) -> str:
     if layout.search_paths:
         lines += f"library-search-paths = {json.dumps(layout.search_paths)}\n"
     state = json.dumps(host.state_dir, ensure_ascii=False)
-    return f"# A simulated host, made by oci-gpu simulate.\n[driver]\n{lines}\n[state]\ndir = {state}\n"
+    log = json.dumps(f"{host.directory}/{kernel_log.NAME}", ensure_ascii=False)
+    watch = f"[watch]\nkernel-log = {log}\n"
+    return f"# A simulated host, made by oci-gpu simulate.\n[driver]\n{lines}\n[state]\ndir = {state}\n\n{watch}"

@@ -1,15 +1,14 @@
 """The part of /sys that tells where GPUs sit: PCI devices, their DRM nodes, the module's version.
 
-As in the real one, entries of bus/ and class/ are links into devices/, whose nesting is the PCIe topology: a root port,
-the switch's upstream port, one downstream port for each GPU. Source: Documentation/ABI/testing/sysfs-bus-pci.
+The nesting below devices/ is a root port, the switch's upstream port, one downstream port for each GPU.
 """
 
 from __future__ import annotations
 
 import struct
 
+from oci_gpu_hook.admin.simulate import pci_devices
 from oci_gpu_hook.admin.simulate.gpus import SLOTS
-from oci_gpu_hook.admin.simulate.nodes import DRM_MAJOR
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,15 +52,9 @@ def _pci_device(tree: Tree, gpu: SimulatedGpu) -> None:
         "current_link_width": "16",
         "enable": "1",
     }
-    for name, value in attributes.items():
-        tree.write(f"sys/{path}/{name}", f"{value}\n", 0o444)
+    pci_devices.pci_device(tree, path, attributes, "nvidia")
     tree.write(f"sys/{path}/config", config_space(gpu), 0o644)
     tree.write(f"sys/{path}/power/runtime_status", "active\n", 0o444)
-    up = "../" * (path.count("/") + 1)
-    tree.link(f"sys/{path}/driver", f"{up}bus/pci/drivers/nvidia")
-    tree.link(f"sys/{path}/subsystem", f"{up}bus/pci")
-    tree.link(f"sys/bus/pci/devices/{gpu.bus_id}", f"../../../{path}")
-    tree.link(f"sys/bus/pci/drivers/nvidia/{gpu.bus_id}", f"../../../../{path}")
 
 
 def config_space(gpu: SimulatedGpu) -> bytes:
@@ -74,12 +67,5 @@ def config_space(gpu: SimulatedGpu) -> bytes:
 
 
 def _drm_device(tree: Tree, gpu: SimulatedGpu, numbers: Numbers) -> None:
-    path = device_path(gpu)
     minors = (numbers.first_card + gpu.index, numbers.first_render + gpu.index)
-    for name, minor in zip(numbers.drm(gpu.index), minors, strict=True):
-        number = f"{DRM_MAJOR}:{minor}"
-        tree.write(f"sys/{path}/drm/{name}/dev", f"{number}\n", 0o444)
-        tree.write(f"sys/{path}/drm/{name}/uevent", f"MAJOR={DRM_MAJOR}\nMINOR={minor}\nDEVNAME=dri/{name}\n", 0o644)
-        tree.link(f"sys/{path}/drm/{name}/device", f"../../../{gpu.bus_id}")
-        tree.link(f"sys/class/drm/{name}", f"../../{path}/drm/{name}")
-        tree.link(f"sys/dev/char/{number}", f"../../{path}/drm/{name}")
+    pci_devices.drm_nodes(tree, device_path(gpu), dict(zip(numbers.drm(gpu.index), minors, strict=True)))

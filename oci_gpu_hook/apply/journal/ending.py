@@ -54,10 +54,12 @@ def write(config: Config, entry: Entry, entry_path: str, lock: int) -> None:
 def is_ordinary(entry: Entry) -> bool:
     """Tell whether the front can undo all that was made for a container.
 
-    It restores neither links that made way nor the image's own ld cache, knows no kinds of changes of later versions,
-    and needs to know the boot.
+    It restores neither links that made way nor the image's own ld cache, ends no daemon that held the container to
+    parts of GPUs, knows no kinds of changes of later versions, and needs to know the boot.
     """
-    if entry.cached or entry.key or "\\" in entry.unit or not (entry.boot_id and entry.rootfs_born):
+    if any(entry.share) or entry.cached or entry.key or "\\" in entry.unit:
+        return False
+    if not (entry.boot_id and entry.rootfs_born):
         return False
     return not any(made[4] or made[0] not in _KINDS for made in entry.changes)
 

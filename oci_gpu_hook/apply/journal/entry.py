@@ -40,6 +40,8 @@ class Entry(Record):
     cached: paths that were added to the rootfs's own /etc/ld.so.cache; () if a new cache was mounted over it.
     ld_cache: the paths that its ld cache was to list.
     late: what the host had not created yet at its start, as in devices.model.Contribution; `oci-gpu repair` adds it.
+    share: the memory and the percentage of cores that it has of each of `gpus` but those that were attached, (0, 0)
+    without limits.
     attached: those of `gpus` that it was given while it ran, and capabilities: the driver capabilities that it got with
     them.
 
@@ -72,6 +74,7 @@ class Entry(Record):
     late: tuple[tuple[str, bool], ...] = ()
     attached: tuple[str, ...] = ()
     capabilities: tuple[str, ...] = ()
+    share: tuple[int, int] = (0, 0)
     key: str = ""
 
     def awaits(self, path: str) -> bool:

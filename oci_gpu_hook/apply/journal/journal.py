@@ -76,6 +76,9 @@ def write(config: Config, entry: Entry) -> None:
     if entry.attached:
         document["attached"] = entry.attached
         document["capabilities"] = entry.capabilities
+    if any(entry.share):
+        memory, cores = entry.share
+        document["share"] = {"memory": memory, "cores": cores}
     if entry.node_sources:
         document["nodeSources"] = entry.node_sources
     if entry.late:

@@ -117,6 +117,7 @@ def _entry(document: dict[str, Any]) -> Entry:
         rootfs_born=int(document.get("rootfsBorn", 0)),
         attached=tuple(map(str, document.get("attached", ()))),
         capabilities=tuple(map(str, document.get("capabilities", ()))),
+        share=_share(document.get("share")),
         late=tuple([(str(path), bool(needed)) for path, needed in document.get("late", ())]),
     )
 
@@ -139,6 +140,10 @@ def _change(found: Any) -> Change:
 def _mounted(found: Any) -> tuple[str, int, int, int, int]:
     path, number, major, minor, inode = found
     return str(path), int(number), int(major), int(minor), int(inode)
+
+
+def _share(found: Any) -> tuple[int, int]:
+    return (int(found["memory"]), int(found["cores"])) if found else (0, 0)
 
 
 def _pair(numbers: Any) -> tuple[int, int]:

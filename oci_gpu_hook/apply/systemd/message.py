@@ -1,4 +1,4 @@
-"""Writes and reads D-Bus messages, as far as one call to systemd needs them.
+"""Writes and reads D-Bus messages, as far as one call to systemd and its signals need them.
 
 D-Bus specification, "Marshaling (Wire Format)" and "Message Protocol": numbers are aligned to multiples of their size,
 counted from the beginning of the message, and so are the contents of arrays and structs.
@@ -23,8 +23,10 @@ _SERIAL: Final = 1  # of the call, the only one of its connection
 _CALL: Final = 1
 _RETURN: Final = 2
 _ERROR: Final = 3
+_SIGNAL: Final = 4
 _ORDERS: Final[dict[int, Literal["little", "big"]]] = {ord("l"): "little", ord("B"): "big"}
 _OWN_ORDER: Final = b"l" if sys.byteorder == "little" else b"B"
+_SIGKILL: Final = 9
 _STRUCT: Final = 8  # the alignment of structs
 # codes of header fields
 _PATH: Final = 1
@@ -52,6 +54,50 @@ def allowing_only(unit: str, allowed: Mapping[str, str]) -> bytes:
     return _setting(unit, [[], [*allowed.items()]])
 
 
+def starting_service(unit: str, command: Sequence[str], environment: Mapping[str, str]) -> bytes:
+    """Return the call that starts a transient service, whose command forks.
+
+    StartTransientUnit(unit, "fail", [(property, value), …], []). Nothing is left of it when it ends, however it ends.
+    """
+    body = _Writer()
+    body.string(unit)
+    body.string("fail")
+    properties = body.begin_array()
+    texts = {"Description": "MPS daemon of a container, by oci-gpu-hook", "Type": "forking"}
+    for name, text in {**texts, "CollectMode": "inactive-or-failed"}.items():
+        body.align(_STRUCT)
+        body.string(name)
+        body.signature("s")
+        body.string(text)
+    body.align(_STRUCT)
+    body.string("KillSignal")
+    body.signature("i")
+    body.number(_SIGKILL)
+    body.align(_STRUCT)
+    body.string("Environment")
+    body.signature("as")
+    body.strings([f"{name}={value}" for name, value in environment.items()])
+    body.align(_STRUCT)
+    body.string("ExecStart")
+    body.signature("a(sasb)")
+    commands = body.begin_array()
+    body.string(command[0])
+    body.strings(command)
+    body.number(0)  # a failure is one
+    body.end_array(commands)
+    body.end_array(properties)
+    body.end_array(body.begin_array())
+    return _call("StartTransientUnit", "ssa(sv)a(sa(sv))", body)
+
+
+def stopping(unit: str) -> bytes:
+    """Return the call that stops a unit: StopUnit(unit, "replace")."""
+    body = _Writer()
+    body.string(unit)
+    body.string("replace")
+    return _call("StopUnit", "ss", body)
+
+
 def _setting(unit: str, values: Sequence[Sequence[tuple[str, str]]]) -> bytes:
     """Return the call that sets DeviceAllow to each of the values in turn."""
     body = _Writer()
@@ -69,7 +115,11 @@ def _setting(unit: str, values: Sequence[Sequence[tuple[str, str]]]) -> bytes:
             body.string(access)
         body.end_array(devices)
     body.end_array(properties)
+    return _call("SetUnitProperties", "sba(sv)", body)
 
+
+def _call(member: str, signature: str, body: _Writer) -> bytes:
+    """Return the call of a method of systemd's manager."""
     head = _Writer()
     head.data += _OWN_ORDER + bytes((_CALL, 0, 1))  # no flags; version 1 of the protocol
     head.number(len(body.data))
@@ -78,8 +128,8 @@ def _setting(unit: str, values: Sequence[Sequence[tuple[str, str]]]) -> bytes:
     head.field(_PATH, "o", "/org/freedesktop/systemd1")
     head.field(_DESTINATION, "s", "org.freedesktop.systemd1")
     head.field(_INTERFACE, "s", "org.freedesktop.systemd1.Manager")
-    head.field(_MEMBER, "s", "SetUnitProperties")
-    head.field(_SIGNATURE, "g", "sba(sv)")
+    head.field(_MEMBER, "s", member)
+    head.field(_SIGNATURE, "g", signature)
     head.end_array(fields)
     head.align(_STRUCT)
     return bytes(head.data + body.data)
@@ -112,6 +162,20 @@ def answer(message: bytes) -> str | None:
     return "" if message[1] == _RETURN else str(fields.get(_ERROR_NAME, "an error without a name"))
 
 
+def signal(message: bytes) -> tuple[str, str]:
+    """Return the path of the object that sends a signal, and the signal's name; ("", "") for another message.
+
+    Raises ValueError if the message is damaged.
+    """
+    if message[1] != _SIGNAL:
+        return "", ""
+    try:
+        fields = dict(_fields(message))
+    except IndexError:
+        raise ValueError("it sent a damaged message") from None
+    return str(fields.get(_PATH, "")), str(fields.get(_MEMBER, ""))
+
+
 class _Writer:
     """A buffer to which values are added, each at its alignment."""
 
@@ -129,6 +193,13 @@ class _Writer:
         encoded = text.encode()
         self.number(len(encoded))
         self.data += encoded + b"\0"
+
+    def strings(self, texts: Sequence[str]) -> None:
+        self.number(0)
+        at = len(self.data) - 4
+        for text in texts:
+            self.string(text)
+        self.data[at : at + 4] = (len(self.data) - at - 4).to_bytes(4, sys.byteorder)
 
     def signature(self, text: str) -> None:
         self.data += bytes((len(text),)) + text.encode() + b"\0"

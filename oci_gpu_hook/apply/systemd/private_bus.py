@@ -46,10 +46,24 @@ def allow_only(unit: str, allowed: Mapping[str, str], root: str = "/", patience:
     _tell(unit, message.allowing_only(unit, allowed), root, patience)
 
 
+def start_service(unit: str, command: Sequence[str], environment: Mapping[str, str], root: str = "/") -> None:
+    """Have systemd start a transient service, whose command forks. Raises ApplyError; it may still fail to start."""
+    call = message.starting_service(unit, command, environment)
+    _ask(call, f"systemd did not start {quoted(unit)}", "see systemd's own log", root, PATIENCE)
+
+
+def stop(unit: str, root: str = "/") -> None:
+    """Have systemd stop a unit. Raises ApplyError; the unit may stop later."""
+    _ask(message.stopping(unit), f"systemd did not stop {quoted(unit)}", "see systemd's own log", root, PATIENCE)
+
+
 def _tell(unit: str, call: bytes, root: str, patience: float) -> None:
+    _ask(call, f"systemd was not told of the devices of {quoted(unit)}", _REMEDY, root, patience)
+
+
+def _ask(call: bytes, what: str, remedy: str, root: str, patience: float) -> None:
     import _socket  # the module `socket` costs fifteen times as much, and none of it is needed
 
-    what = f"systemd was not told of the devices of {quoted(unit)}"
     try:
         connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
         try:
@@ -60,9 +74,9 @@ def _tell(unit: str, call: bytes, root: str, patience: float) -> None:
             connection.close()
     except (OSError, ValueError) as error:
         why = reason(error) if isinstance(error, OSError) else str(error)
-        raise ApplyError(what, why, _REMEDY) from None
+        raise ApplyError(what, why, remedy) from None
     if said:
-        raise ApplyError(what, f"it answered {quoted(said)}", _REMEDY)
+        raise ApplyError(what, f"it answered {quoted(said)}", remedy)
 
 
 class _Conversation:

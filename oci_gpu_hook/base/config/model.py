@@ -35,11 +35,19 @@ class Config(Record):
     allocation_policy: str = "shared"
     allocation_indices: str = "names"
     allocation_exclude: tuple[str, ...] = ()
+    allocation_default_kind: str = ""
     allocation_longest_wait: int | None = None  # seconds
+    allocation_longest_hold: int | None = None  # seconds
+    allocation_on_overrun: str = "report"
+    allocation_placement: str = "pack"
+    sharing_enforce: str = "mps"
+    sharing_reserve: int = 1 << 30  # bytes of each device
     cdi_spec_dirs: tuple[str, ...] = ("/etc/cdi", "/var/run/cdi", "/run/cdi")
     state_dir: str = "/run/oci-gpu-hook"
     log_level: str = "info"
     log_file: str = ""
     log_journal: bool = True
+    watch_interval: int = 30  # seconds
+    watch_kernel_log: str = "/dev/kmsg"
 
     warnings: tuple[str, ...] = ()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import tomllib  # noqa: TID253
 from difflib import get_close_matches
 
-from oci_gpu_hook.base import duration
+from oci_gpu_hook.base import amounts, duration
 from oci_gpu_hook.base.config.model import DRIVER_CAPABILITIES, Config
 from oci_gpu_hook.base.errors import ConfigError, one_line, quoted
 from oci_gpu_hook.base.record import Record
@@ -155,6 +155,35 @@ def _seconds_or_nothing(key: str, value: object) -> int | None:
     return seconds
 
 
+def _kind_or_nothing(key: str, value: object) -> str:
+    text = _text(key, value).strip()
+    vendor, slash, device_class = text.partition("/")
+    if text and not (slash and all(map(_is_of_kind, (vendor, device_class)))):
+        raise _wrong(key, value, 'vendor/class, such as "nvidia.com/gpu" or "amd.com/gpu", or ""')
+    return text
+
+
+def _is_of_kind(part: str) -> bool:
+    """Tell whether a text is a vendor or a class as CDI has them."""
+    return part[:1].isalpha() and part[-1:].isalnum() and part.isascii() and not set("/=, ").intersection(part)
+
+
+def _seconds(key: str, value: object) -> int:
+    """Read a time of a second and more, in the same form."""
+    seconds = duration.seconds(_text(key, value))
+    if not seconds:
+        raise _wrong(key, value, 'a whole number of at least 1 and s, m or h, such as "30s"')
+    return seconds
+
+
+def _size(key: str, value: object) -> int:
+    """Read an amount of memory in the form of OCI_GPU_MEMORY."""
+    found = amounts.size(_text(key, value))
+    if found is None:
+        raise _wrong(key, value, amounts.FORM.replace("40GiB", "1GiB"))
+    return found
+
+
 def _one_of(*choices: str) -> Callable[[str, object], str]:
     def read(key: str, value: object) -> str:
         if value not in choices:
@@ -200,7 +229,15 @@ _SECTIONS: Final = {
         "policy": _key("allocation_policy", _one_of("shared", "exclusive")),
         "indices": _key("allocation_indices", _one_of("names", "count")),
         "exclude": _key("allocation_exclude", _devices),
+        "default-kind": _key("allocation_default_kind", _kind_or_nothing),
         "longest-wait": _key("allocation_longest_wait", _seconds_or_nothing),
+        "longest-hold": _key("allocation_longest_hold", _seconds_or_nothing),
+        "on-overrun": _key("allocation_on_overrun", _one_of("report", "detach")),
+        "placement": _key("allocation_placement", _one_of("pack", "spread")),
+    },
+    "sharing": {
+        "enforce": _key("sharing_enforce", _one_of("mps", "none")),
+        "reserve": _key("sharing_reserve", _size),
     },
     "cdi": {"spec-dirs": _key("cdi_spec_dirs", _paths)},
     "state": {"dir": _key("state_dir", _path)},
@@ -208,6 +245,10 @@ _SECTIONS: Final = {
         "level": _key("log_level", _one_of("debug", "info", "warning", "error")),
         "file": _key("log_file", _path_or_nothing),
         "journal": _key("log_journal", _boolean),
+    },
+    "watch": {
+        "interval": _key("watch_interval", _seconds),
+        "kernel-log": _key("watch_kernel_log", _path_or_nothing),
     },
 }
 _NVIDIA_SECTIONS: Final = (

@@ -24,6 +24,15 @@ def restore(ignored: Container[int] = ()) -> None:
             signal(each, SIG_DFL)
 
 
+def unblock() -> None:
+    """Unblock all signals: some runtimes run their hooks with those blocked that they wait for themselves."""
+    try:
+        from _signal import SIG_SETMASK, pthread_sigmask
+    except ImportError:
+        from signal import SIG_SETMASK, pthread_sigmask
+    pthread_sigmask(SIG_SETMASK, ())
+
+
 def die_after(seconds: int) -> None:
     """Have the kernel end this process after that many seconds, whatever it is doing then."""
     try:

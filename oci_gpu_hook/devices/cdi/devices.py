@@ -46,6 +46,7 @@ def of(inventory: Inventory, exclude: Collection[str] = ()) -> tuple[Device, ...
         if whole is not None:
             parts.setdefault(whole, []).append(uuids[identity])
     numbers = _numbered(single, wholes)
+    index_of = {each.name: numbers[identity][0] for identity in single for each in by_identity[identity]}
     devices = []
     for identity in single:
         whole = wholes[identity]
@@ -57,6 +58,7 @@ def of(inventory: Inventory, exclude: Collection[str] = ()) -> tuple[Device, ...
                 position=numbers[identity],
                 whole=uuids[whole] if whole is not None else "",
                 parts=tuple(parts.get(identity, ())),
+                index_of=index_of,
                 exclude=exclude,
             )
         )
@@ -180,9 +182,11 @@ def _device(  # noqa: PLR0913
     position: tuple[int, int],
     whole: str,
     parts: tuple[str, ...],
+    index_of: Mapping[str, int],
     exclude: Collection[str],
 ) -> Device:
     names = tuple(each.name for each in described)
+    first = described[0]
     index, part = position
     return Device(
         kind=kind,
@@ -193,9 +197,13 @@ def _device(  # noqa: PLR0913
         label=f"{kind}={names[0]}",
         whole=whole,
         parts=parts,
+        memory=first.memory,
         countable=not whole,
-        fault=missing(described[0]),
+        fault=missing(first),
         excluded=any(f"{kind}={name}" in exclude for name in names),
+        numa_node=first.numa_node,
+        pcie_switch=first.pcie_switch,
+        peer_links=tuple((index_of[name], links) for name, links in first.peers if name in index_of),
         native=Native(names=names, described=tuple(described)),
     )
 

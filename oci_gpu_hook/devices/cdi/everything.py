@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from oci_gpu_hook.base.config.model import Config
+    from oci_gpu_hook.devices.cdi.model import Inventory
     from oci_gpu_hook.devices.model import Device
 
 
@@ -27,6 +28,11 @@ class Listed(Record):
         return native(self.device).names
 
     @property
+    def product(self) -> str:
+        """What it is called, "" where nobody says so."""
+        return native(self.device).described[0].product
+
+    @property
     def nodes(self) -> tuple[str, ...]:
         """Paths of its own nodes in a container."""
         return tuple(node.path for node in native(self.device).described[0].edits.device_nodes)
@@ -36,7 +42,11 @@ def listed(config: Config, wanted: Callable[[str], bool]) -> tuple[Listed, ...]:
     """Return the devices of the kinds that are wanted, but for names of several at once. Raises DriverError."""
     found: list[Listed] = []
     for kind in filter(wanted, compiled.kinds(config)):
-        inventory = compiled.of_kind(kind, config).inventory
-        single = [device for device in of_cdi.of(inventory, config.allocation_exclude) if not native(device).covers]
-        found += [Listed(device=each, file=inventory.files[native(each).described[0].file][0]) for each in single]
+        found += of_inventory(compiled.of_kind(kind, config).inventory, config)
     return tuple(found)
+
+
+def of_inventory(inventory: Inventory, config: Config) -> list[Listed]:
+    """Return the devices of one kind."""
+    single = [device for device in of_cdi.of(inventory, config.allocation_exclude) if not native(device).covers]
+    return [Listed(device=each, file=inventory.files[native(each).described[0].file][0]) for each in single]

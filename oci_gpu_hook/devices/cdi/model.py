@@ -8,22 +8,35 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Final
 
-    from oci_gpu_hook.devices.edits import ContainerEdits
+    from oci_gpu_hook.devices.edits import ContainerEdits, Symlink
 
 NO_DRIVER: Final = ""
 
 
 class Described(Record):
-    """A device of a specification file. file: its place among the inventory's `files`. edits: what it brings."""
+    """A device of a specification file. file: its place among the inventory's `files`. edits: what it brings.
+
+    What no specification says, and the kernel does (devices.kernel): memory, numa_node, pcie_switch as in Device;
+    peers: names of devices that it has links to, and how many; product: what it is called; links: names of its nodes
+    that udev makes.
+    """
 
     name: str
     file: int
     edits: ContainerEdits
+    memory: int = 0
+    numa_node: int | None = None
+    pcie_switch: str = ""
+    peers: tuple[tuple[str, int], ...] = ()
+    product: str = ""
+    links: tuple[Symlink, ...] = ()
 
 
 class Inventory(Record):
     """What the specification files have of one kind.
 
+    by_kernel: whether the kernel told of them, and not a specification; `files` then has what told of them. unseen: why
+    the kernel tells of none, where it could.
     files: path and the edits that each device of the file brings once. conflicts: names that several files of one
     directory have, with those files. broken: what is wrong with files that could not be used. kinds: all there are.
     """
@@ -37,6 +50,8 @@ class Inventory(Record):
     kinds: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     driver_version: str = NO_DRIVER
+    by_kernel: bool = False
+    unseen: str = ""
 
 
 class Snapshot(Record):

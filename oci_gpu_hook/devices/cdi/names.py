@@ -107,6 +107,8 @@ def served(
 def _told(error: UnknownName, inventory: Inventory) -> InvalidInput:
     """Return the refusal of a name, with what the specification files have instead, and what is wrong with them."""
     kind = inventory.kind
+    if inventory.by_kernel:
+        return _told_by_kernel(error, inventory)
     name = error.name.removeprefix(f"{kind}=")
     where = ", ".join(inventory.directories)
     for qualified, paths in inventory.conflicts:
@@ -120,11 +122,21 @@ def _told(error: UnknownName, inventory: Inventory) -> InvalidInput:
     else:
         kinds = ", ".join(inventory.kinds[:_LISTED])
         why = f"no specification in {where} has devices of {kind}" + (f"; they have {kinds}" if kinds else "")
+        why = f"{inventory.unseen}, and {why}" if inventory.unseen else why
     remedy = "name one of these, or write the specification with the vendor's tool"
     if inventory.broken:
         why += f"; {len(inventory.broken)} could not be used: {inventory.broken[0]}"
         remedy = "see `oci-gpu cdi list` for what is wrong"
     return InvalidInput(error.what, why, remedy)
+
+
+def _told_by_kernel(error: UnknownName, inventory: Inventory) -> InvalidInput:
+    names = [described.name for described in inventory.devices]
+    more = f" and {len(names) - _LISTED} more names" if len(names) > _LISTED else ""
+    why = f"this host has no such device; of {inventory.kind} it has {', '.join(names[:_LISTED])}{more}"
+    return InvalidInput(
+        f"device {quoted(error.name)} of {inventory.kind}", why, "name one of these, see `oci-gpu info`"
+    )
 
 
 def _faulty(device: Device) -> DriverError:

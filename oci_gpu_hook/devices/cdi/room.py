@@ -15,13 +15,18 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Container as Collection
     from collections.abc import Iterable, Sequence
+    from typing import Final
 
     from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.devices.cdi.model import Described
-    from oci_gpu_hook.devices.model import Device
+    from oci_gpu_hook.devices.model import Device, Limiter
+    from oci_gpu_hook.devices.use import DeviceUse
     from oci_gpu_hook.devices.vendor import Request, Rootfs
     from oci_gpu_hook.oci.container import Container
     from oci_gpu_hook.oci.image import Image
+
+
+_UNDESCRIBED: Final = "no CDI specification of this host has it any more"
 
 
 class NoFacts(Record):
@@ -47,6 +52,10 @@ class Room:
                 raise
             broken = (str(error),)
         return Snapshot(inventory=Inventory(kind=self.kind, directories=config.cdi_spec_dirs, broken=broken), facts=[])
+
+    def inventory(self, config: Config) -> Inventory:
+        """Return all that there is of the kind. Raises DriverError."""
+        return compiled.of_kind(self.kind, config).inventory
 
     def is_fresh(self, snapshot: Snapshot, config: Config) -> bool:
         """Tell whether the files are as they were."""
@@ -90,7 +99,7 @@ class Room:
     def lost(self, uuids: Iterable[str], config: Config) -> dict[str, str]:
         """Return those of the devices that no specification has any more, or whose nodes the host lacks, and why."""
         try:
-            inventory = compiled.of_kind(self.kind, config).inventory
+            inventory = self.inventory(config)
         except HookError:
             return {}  # nobody can tell
         devices = self.devices(inventory, config)
@@ -98,7 +107,7 @@ class Room:
         for uuid in uuids:
             device = names.find(self.kind, uuid, devices)
             if device is None:
-                found[uuid] = "no CDI specification of this host has it any more"
+                found[uuid] = "this host no longer has it" if inventory.by_kernel else _UNDESCRIBED
             elif device.fault:
                 found[uuid] = f"the host lacks a node of it ({device.fault})"
         return found
@@ -132,11 +141,13 @@ class Room:
         """Return the edits of the devices' entries. Raises DriverError for a node that the host lacks."""
         entries = self._entries(request, inventory, devices)
         files = [inventory.files[entry.file][0] for entry in entries]
-        decisions = [
-            f"{self.kind}={entry.name} is as {file} describes it" for entry, file in zip(entries, files, strict=True)
-        ]
-        edits = self.device_edits(request, inventory, devices)
-        return Contribution(edits=edits, decisions=tuple(decisions))
+        told = "tells" if inventory.by_kernel else "describes it"
+        names = [f"{self.kind}={entry.name}" for entry in entries]
+        return Contribution(
+            edits=self.device_edits(request, inventory, devices),
+            links=tuple(dict.fromkeys(link for entry in entries for link in entry.links)),
+            decisions=tuple(f"{name} is as {file} {told}" for name, file in zip(names, files, strict=True)),
+        )
 
     def device_edits(self, request: Request, inventory: Inventory, devices: Sequence[Device]) -> ContainerEdits:
         """Return all edits, as none needs the image. Raises DriverError for what the host lacks.
@@ -155,6 +166,16 @@ class Room:
             device_nodes=tuple(compose.filled(node, uid=UNSAID, gid=UNSAID) for node in found.device_nodes),
             mounts=tuple(compose.placed(mount) for mount in found.mounts),
         )
+
+    def used(self, _config: Config) -> dict[str, DeviceUse]:
+        """Return nothing: specifications describe devices, and nothing meters them."""
+        return {}
+
+    def limiter(self, _request: Request, _inventory: Inventory, _devices: Sequence[Device]) -> Limiter:
+        """Raise InvalidInput: nothing here can hold a container to a part of these devices."""
+        why = "this project can hold containers to parts of NVIDIA's GPUs only"
+        remedy = 'ask for whole devices, or set [sharing] enforce = "none", by which parts are only reserved'
+        raise InvalidInput(f"a part of a device of kind {quoted(self.kind)}", why, remedy)
 
     def to_json(self, device: Device) -> dict[str, object]:
         """Return what `oci-gpu plan --json` shows of a device."""

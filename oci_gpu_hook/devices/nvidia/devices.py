@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 KIND: Final = "nvidia.com/gpu"
 
 
-def of(gpus: Iterable[Gpu], exclude: Sequence[str] = ()) -> tuple[Device, ...]:
+def of(gpus: Iterable[Gpu], exclude: Sequence[str] = (), reserve: int = 0) -> tuple[Device, ...]:
     """Return the GPUs, each followed by its MIG devices.
 
     exclude: indices, UUIDs and products that `all` and counts skip. A GPU in MIG mode is not countable, because CUDA
-    sees only its MIG devices.
+    sees only its MIG devices. reserve: bytes of each device that shares leave free, for CUDA's contexts.
     """
     devices = []
     excluded = frozenset([_plain(name) for name in exclude])
@@ -37,6 +37,7 @@ def of(gpus: Iterable[Gpu], exclude: Sequence[str] = ()) -> tuple[Device, ...]:
             "parts": tuple([mig.uuid for mig in gpu.mig_devices]),
             "profile": "",
             "memory": gpu.memory,
+            "shareable": max(gpu.memory - reserve, 0),
             "countable": not gpu.mig_enabled,
             "fault": gpu.fault,
             "excluded": is_excluded,
@@ -57,6 +58,7 @@ def of(gpus: Iterable[Gpu], exclude: Sequence[str] = ()) -> tuple[Device, ...]:
                 "parts": (),
                 "profile": mig.profile,
                 "memory": mig.memory,
+                "shareable": max(mig.memory - reserve, 0),
                 "countable": False,
                 "fault": gpu.fault,
                 "excluded": is_excluded or mig.uuid.lower() in excluded,

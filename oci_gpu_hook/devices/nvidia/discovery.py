@@ -11,9 +11,10 @@ import os
 from oci_gpu_hook.base import log
 from oci_gpu_hook.base.errors import HookError, quoted
 from oci_gpu_hook.base.files import read_text
-from oci_gpu_hook.devices.nvidia import device_nodes, essentials, facts, files, host_nodes, libraries, mig, pci, procfs
+from oci_gpu_hook.devices import pci
+from oci_gpu_hook.devices.nvidia import device_nodes, essentials, facts, files, host_nodes, libraries, mig, procfs
 from oci_gpu_hook.devices.nvidia.driver_root import DriverRoot
-from oci_gpu_hook.devices.nvidia.model import FALLEN_OFF, Basis, Gpu, Inventory, MigDevice, Snapshot
+from oci_gpu_hook.devices.nvidia.model import FALLEN_OFF, Basis, Gpu, Inventory, MigDevice, Snapshot, pci_address
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ def _gpus(config: Config) -> Iterable[Gpu]:
     has_mig = any(facts.mig_instances(config.proc_root, gpu.minor) for gpu in found)
     minors = mig.minors(config.proc_root) if has_mig else {}
     for index, gpu in enumerate(found):
-        place = pci.place(config.sys_root, gpu.bus_id)
+        place = pci.place(config.sys_root, pci_address(gpu.bus_id))
         devices = mig.devices(config.proc_root, gpu.minor, minors)
         yield Gpu(
             index=index,

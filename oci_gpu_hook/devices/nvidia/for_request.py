@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
+
 from oci_gpu_hook.devices.nvidia import facts, stored
 from oci_gpu_hook.devices.nvidia.model import RequestInventory, RequestSnapshot
 from oci_gpu_hook.devices.nvidia.names import of_mig
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final
+
     from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.devices.nvidia.model import Inventory, Snapshot
     from oci_gpu_hook.devices.vendor import Request
+
+_SICK: Final = "sick.json"  # devices.nvidia.sick.NAME, which a start imports only if there is such a file
 
 
 def get(request: Request, config: Config) -> RequestSnapshot:
@@ -21,6 +27,10 @@ def get(request: Request, config: Config) -> RequestSnapshot:
     found = stored.for_request(request, config)
     if found is None or (needs_details(request, found.inventory) and not found.inventory.detailed):
         found = _made(request, config)
+    if os.access(f"{config.state_dir}/{_SICK}", os.F_OK):
+        from oci_gpu_hook.devices.nvidia import sick
+
+        found = found.replace(inventory=found.inventory.replace(gpus=sick.marked(found.inventory.gpus, config)))
     if "mps" in request.features or (config.mps == "always" and "compute" in request.driver_capabilities):
         from oci_gpu_hook.devices.nvidia import mps
 
@@ -45,6 +55,8 @@ def needs_details(request: Request, inventory: Inventory | RequestInventory | No
 
         if requirements.needs_nvml(request.requirements):
             return True
+    if request.memory_limit or request.cores:
+        return True
     if request.count is not None:
         return bool(request.devices) or request.memory > 0 or request.count > 1
     if True in [of_mig(name) for name in request.devices]:

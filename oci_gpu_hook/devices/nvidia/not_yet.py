@@ -7,8 +7,9 @@ start.
 from __future__ import annotations
 
 from oci_gpu_hook.base.errors import InvalidInput
+from oci_gpu_hook.devices import pci
 from oci_gpu_hook.devices.nvidia import devices as of_nvidia
-from oci_gpu_hook.devices.nvidia import names, pci, procfs
+from oci_gpu_hook.devices.nvidia import names, procfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import os
 
 from oci_gpu_hook.base.errors import DriverError, quoted
 from oci_gpu_hook.base.files import read_text
-from oci_gpu_hook.devices.nvidia import pci
+from oci_gpu_hook.devices import pci
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def _found(config: Config) -> tuple[str, str]:
             why = f"the host has AMD GPUs (/dev/kfd), and no driver for its NVIDIA GPU at {nvidias[0]}"
         else:
             why = "the host's GPUs are AMD's (/dev/kfd)"
-        remedy = f"run `amd-ctk cdi generate` of AMD's container toolkit for AMD's, and {_BY_CDI}"
+        remedy = "ask for AMD's by AMD_VISIBLE_DEVICES, or by OCI_GPU_KIND=amd.com/gpu and a count"
         return why, f"{remedy}; for NVIDIA's install its driver" if nvidias else remedy
     version = quoted(f"{config.proc_root}/driver/nvidia/version")
     if nvidias:

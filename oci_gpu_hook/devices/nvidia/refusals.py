@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from oci_gpu_hook.base.errors import DriverError, InvalidInput, quoted
+from oci_gpu_hook.devices.model import is_sick, why_not
 from oci_gpu_hook.devices.nvidia.devices import everything, gpu_of, of
 
 TYPE_CHECKING = False
@@ -17,6 +18,7 @@ REMEDY_OF_LOST: Final = (
     "see dmesg for its Xid and NVRM lines; reset it (nvidia-smi -r) or restart the host, "
     "then run oci-gpu info --refresh"
 )
+REMEDY_OF_SICK: Final = "reset it (nvidia-smi -r) or restart the host, then run oci-gpu gpus heal"
 _LISTED: Final = 8  # how many devices a message names
 
 
@@ -41,29 +43,34 @@ def unknown(name: str, devices: Sequence[Device]) -> InvalidInput:
 def lost(name: str, device: Device) -> InvalidInput:
     """Refuse a device that cannot be used."""
     what = named(gpu_of(device)) if not device.whole else f"{device.label} ({device.uuid})"
-    return InvalidInput(
-        f"{what}, asked for as {quoted(name)}", f"the driver has lost it: {device.fault}", REMEDY_OF_LOST
-    )
+    return InvalidInput(f"{what}, asked for as {quoted(name)}", why_not(device.fault), remedy(device.fault))
+
+
+def remedy(fault: str) -> str:
+    """Return what to do about a GPU's fault."""
+    return REMEDY_OF_SICK if is_sick(fault) else REMEDY_OF_LOST
 
 
 def none_works(devices: Sequence[Device]) -> InvalidInput:
     """Refuse `all` on a host on which no GPU works; otherwise the container would start and find none."""
-    return InvalidInput("all GPUs asked for", f"this host has none that works{_lost(devices)}", REMEDY_OF_LOST)
+    faults = [device.fault for device in devices if device.fault]
+    doing = remedy(faults[0]) if faults else REMEDY_OF_LOST
+    return InvalidInput("all GPUs asked for", f"this host has none that works{_lost(devices)}", doing)
 
 
 def passed_over(gpu: Gpu) -> str:
     """Return the warning for a request, for all or by count, that skips a GPU because it cannot be used."""
-    return f"{named(gpu)} is passed over: the driver has lost it: {gpu.fault}; {REMEDY_OF_LOST}"
+    return f"{named(gpu)} is passed over: {why_not(gpu.fault)}; {remedy(gpu.fault)}"
 
 
 def given(gpu: Gpu) -> DriverError:
     """Refuse a lost GPU that an engine gives by a CDI specification."""
-    return DriverError(f"the GPU at {quoted(gpu.bus_id)}", f"the driver has lost it: {gpu.fault}", REMEDY_OF_LOST)
+    return DriverError(f"the GPU at {quoted(gpu.bus_id)}", why_not(gpu.fault), remedy(gpu.fault))
 
 
 def given_with_others(gpu: Gpu) -> str:
     """Return the warning for a container that an engine gives every GPU, one of which is lost."""
-    return f"the GPU at {quoted(gpu.bus_id)} is of no use: the driver has lost it: {gpu.fault}; {REMEDY_OF_LOST}"
+    return f"the GPU at {quoted(gpu.bus_id)} is of no use: {why_not(gpu.fault)}; {remedy(gpu.fault)}"
 
 
 def named(gpu: Gpu) -> str:
@@ -81,11 +88,12 @@ def no_profile(profile: str, devices: Iterable[Device]) -> InvalidInput:
 
 
 def _lost(devices: Iterable[Device]) -> str:
-    found = [f"{named(gpu_of(device))}: {device.fault}" for device in devices if device.fault and not device.whole]
-    if not found:
-        return ""
+    faulty = [device for device in devices if device.fault and not device.whole]
+    found = [f"{named(gpu_of(device))}: {device.fault}" for device in faulty if not is_sick(device.fault)]
+    sick = [f"; {named(gpu_of(device))}: {device.fault}" for device in faulty if is_sick(device.fault)]
     more = f", and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
-    return f"; the driver has lost {', '.join(found[:_LISTED])}{more}"
+    lost = f"; the driver has lost {', '.join(found[:_LISTED])}{more}" if found else ""
+    return lost + "".join(sick[:_LISTED])
 
 
 def _list(devices: Sequence[Device]) -> str:

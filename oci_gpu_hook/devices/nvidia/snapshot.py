@@ -5,7 +5,7 @@ A container's start uses for_request.py, which calls this module if no inventory
 
 from __future__ import annotations
 
-from oci_gpu_hook.devices.nvidia import host_nodes, stored
+from oci_gpu_hook.devices.nvidia import host_nodes, sick, stored
 from oci_gpu_hook.devices.nvidia.model import Inventory, Snapshot
 
 TYPE_CHECKING = False
@@ -32,4 +32,6 @@ def get(config: Config, *, detailed: bool = False, force: bool = False) -> Snaps
         nodes, missing = host_nodes.look(found.basis.candidates, config.dev_root)
         inventory = found.inventory.replace(nodes=nodes, missing_nodes=missing)
         found = Snapshot(inventory=inventory, basis=found.basis)
+    if gpus := sick.marked(found.inventory.gpus, config):
+        found = found.replace(inventory=found.inventory.replace(gpus=gpus))
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from oci_gpu_hook.base.errors import DriverError, HookError
 from oci_gpu_hook.base.files import read_text
-from oci_gpu_hook.devices.model import Terms
+from oci_gpu_hook.devices.model import Terms, why_not
 from oci_gpu_hook.devices.nvidia import contribution as made
 from oci_gpu_hook.devices.nvidia import device_nodes, for_request, names
 from oci_gpu_hook.devices.nvidia import devices as of_nvidia
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.base.errors import InvalidInput
-    from oci_gpu_hook.devices.model import Device
+    from oci_gpu_hook.devices.model import Device, Limiter
     from oci_gpu_hook.devices.nvidia.model import RequestInventory
+    from oci_gpu_hook.devices.use import DeviceUse
     from oci_gpu_hook.devices.vendor import Request
 
 TERMS: Final = Terms(
@@ -38,7 +39,7 @@ of_nodes = device_nodes.devices_of
 
 def devices(inventory: RequestInventory, config: Config) -> tuple[Device, ...]:
     """Return the GPUs, each followed by its MIG devices."""
-    return of_nvidia.of(inventory.gpus, config.allocation_exclude)
+    return of_nvidia.of(inventory.gpus, config.allocation_exclude, config.sharing_reserve)
 
 
 def served(
@@ -76,7 +77,7 @@ def lost(uuids: Iterable[str], config: Config) -> dict[str, str]:
         if device is None:
             found[uuid] = "the host no longer has it"
         elif device.fault:
-            found[uuid] = f"the driver has lost it: {device.fault}"
+            found[uuid] = why_not(device.fault)
     return found
 
 
@@ -107,6 +108,22 @@ def made_node(path: str, config: Config) -> tuple[int, int] | None:
         return None
     major = procfs.device_major(read_text(f"{config.proc_root}/devices") or "", device_nodes.IMEX_DRIVER)
     return (major, int(channel)) if major else None
+
+
+def used(config: Config) -> dict[str, DeviceUse]:
+    """Return what GPUs and MIG devices are used for now, as NVML says. Raises DriverError."""
+    from oci_gpu_hook.base import limits
+    from oci_gpu_hook.devices.nvidia import snapshot, usage
+
+    with usage.Meter(snapshot.load(config, detailed=True)) as meter:
+        return meter.read(limits.NVML_SECONDS)
+
+
+def limiter(request: Request, inventory: RequestInventory, devices: Sequence[Device]) -> Limiter:
+    """Return the MPS daemon for these GPUs. Raises InvalidInput, DriverError."""
+    from oci_gpu_hook.devices.nvidia import mps_limits
+
+    return mps_limits.limiter(request, inventory, devices)
 
 
 def to_json(device: Device) -> dict[str, object]:

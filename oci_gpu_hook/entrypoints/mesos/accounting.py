@@ -5,6 +5,7 @@
 | `all`, nothing, or a count of N | N GPUs |
 | N names or fewer | those |
 | more names than N, or another count | refused: Mesos would not know of them |
+| a part of a GPU | refused: what Mesos accounts is whole |
 | `none` | the driver's files |
 | `void` | nothing |
 
@@ -51,6 +52,10 @@ def asks(document: dict[str, Any], gpus: int | None, config: Config) -> bool:
     if request is not None and request.count not in (None, gpus):
         why = f"asks for {request.count} GPUs, while Mesos gave the task gpus:{gpus}"
         raise InvalidInput(f"OCI_GPU_COUNT={request.count}", why, _REMEDY)
+    if request is not None and request.is_share:
+        why = f"Mesos gave the task gpus:{gpus}, which are whole GPUs"
+        remedy = "give the task no `gpus`, and it gets its part; or remove OCI_GPU_MEMORY_LIMIT and OCI_GPU_CORES"
+        raise InvalidInput("a part of a GPU", why, remedy)
     settings = {"exclusive": "true", "wait": str(PATIENCE)}
     settings |= {name: text for name in _SETTINGS if (text := variables.get(f"OCI_GPU_{name.upper()}", "").strip())}
     if request is not None and named and not request.devices:

@@ -46,9 +46,9 @@ def run(arguments: Sequence[str], config_path: str) -> int:
         (bundle,) = arguments  # written by `shim.with_hook`
         attach(bundle, config_path)
     except HookError as error:
-        complain(str(error), error.code)
+        complain(str(error), error.code, config_path)
     except Exception as error:  # noqa: BLE001  a bug: the task's stderr shows one line, so it names the place
-        complain(describe_bug(error), BUG)
+        complain(describe_bug(error), BUG, config_path)
     else:
         return 0
     return 1

@@ -6,9 +6,12 @@ from oci_gpu_hook.base import streams
 from oci_gpu_hook.base.errors import one_line
 
 
-def complain(message: str, code: str) -> None:
+def complain(message: str, code: str, config_path: str) -> None:
     """Write a failure as one line to stderr, which is the task's, and count it by the error's code."""
     streams.say(f"oci-gpu-hook: error: {one_line(message)}")
     from oci_gpu_hook.base import log
+    from oci_gpu_hook.base.config import load as configs
 
+    config, _ = configs.load_or_defaults(config_path)
+    log.configure(configs.of_this_user(config))
     log.count_refusal(code)

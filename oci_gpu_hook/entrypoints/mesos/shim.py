@@ -63,9 +63,9 @@ def main(arguments: Sequence[str], real_helper: str, front: str, config_path: st
         launch = _find_or_pass(call, config_path)
         _become(real_helper, with_hook(launch, call, front) if launch else call, ignored)
     except HookError as error:
-        complain(str(error), error.code)
+        complain(str(error), error.code, config_path)
     except Exception as error:  # noqa: BLE001  a bug: the task's stderr shows one line, so it names the place
-        complain(describe_bug(error), BUG)
+        complain(describe_bug(error), BUG, config_path)
     os._exit(1)
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from oci_gpu_hook.base.document import member
 from oci_gpu_hook.request import sources
-from oci_gpu_hook.request.model import ANNOTATION_PREFIX
+from oci_gpu_hook.request.by_count import SHARE
+from oci_gpu_hook.request.model import ANNOTATION_PREFIX, variable_of
 from oci_gpu_hook.request.nvidia.words import VISIBLE_DEVICES
 
 TYPE_CHECKING = False
@@ -46,7 +47,8 @@ def choose(config: dict[str, Any], devices: Sequence[Device]) -> None:
         names = ["none"]
     there = member(config, "annotations", dict, _WHAT, {})
     kept = {key: text for key, text in there.items() if not _says_which(key)}
-    config["annotations"] = {**kept, f"{ANNOTATION_PREFIX}devices": ",".join(names)}
+    parts = {ANNOTATION_PREFIX + name: text for name in SHARE if (text := said.get(variable_of(name), "").strip())}
+    config["annotations"] = {**parts, **kept, f"{ANNOTATION_PREFIX}devices": ",".join(names)}
     if devices:
         _number(member(config, "process", dict, _WHAT, {}), devices)
 

@@ -67,10 +67,10 @@ def edit(config, change):
         json.dump(record, file)
 
 
-def in_background(results, name, wish, container, config):
+def in_background(results, name, wish, container, config, inventory=HOST):
     def run():
         try:
-            results.append((name, grant(wish, container, config)))
+            results.append((name, grant(wish, container, config, inventory)))
         except AllocationError as error:
             results.append((name, str(error)))
 

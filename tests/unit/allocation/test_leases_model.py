@@ -14,7 +14,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from oci_gpu_hook.allocation import allocate as story
 from oci_gpu_hook.allocation import query, queue, release, store
-from oci_gpu_hook.allocation.holders import Processes
 from oci_gpu_hook.allocation.model import Claim, Moment
 from oci_gpu_hook.base.config.model import Config
 from oci_gpu_hook.base.errors import AllocationError
@@ -22,6 +21,7 @@ from oci_gpu_hook.devices.nvidia import devices as of_nvidia
 from oci_gpu_hook.devices.nvidia.model import Gpu, MigDevice
 from oci_gpu_hook.oci.container import Container
 from oci_gpu_hook.request.model import Request
+from tests.unit.allocation.worlds import FakeProcesses, World
 
 
 def gpu(index, **facts):
@@ -78,51 +78,6 @@ wishes = st.one_of(
 
 numbers = st.integers(0, 99)
 somebody_lives = precondition(lambda self: bool(getattr(self, "living", None)))
-
-
-class World:
-    """The processes of a machine: what lives, and which boot it is."""
-
-    def __init__(self):
-        self.boot = 1
-        self.ticks = 100
-        self.alive = {}
-        self.pids = 300
-        self.uptime = 0
-
-    def start(self, pid=None):
-        self.ticks += 1
-        if pid is None:
-            self.pids += 1
-            pid = self.pids
-        self.alive[pid] = self.ticks
-        return pid
-
-    def reboot(self):
-        self.boot += 1
-        self.uptime = 0
-        self.ticks = 100
-        self.alive = {}
-        self.pids = 300
-
-
-class FakeProcesses(Processes):
-    """The real rules of who lives, over the world's processes."""
-
-    world: World
-
-    def __init__(self):
-        self.boot_id = f"boot-{self.world.boot}"
-        self.pid_namespace = 7
-
-    def start_time(self, pid):
-        return self.world.alive.get(pid, 0)
-
-    def is_taken(self, pid):
-        return pid in self.world.alive
-
-    def uptime(self):
-        return self.world.uptime
 
 
 def lets_pass(waited):

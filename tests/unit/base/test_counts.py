@@ -39,8 +39,9 @@ def test_those_who_count_at_once(directory, monkeypatch):
 
 def test_the_time_of_starts_by_bounds(directory):
     for seconds in (0.004, 0.01, 0.011, 99.0):
-        counts.started(directory, seconds, None)
-    counts.started(directory, 0.02, 3.5)
+        counts.started(directory, seconds)
+    counts.started(directory, 0.02)
+    counts.waited(directory, 3.5)
     assert counts.read(directory) == {
         "starts 0.01": 2,
         "starts 0.025": 2,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import oci_gpu_hook
-from oci_gpu_hook.allocation import conflict, lease_table, queue, select, turns
+from oci_gpu_hook.allocation import by_count, conflict, lease_table, queue, select, turns
 from oci_gpu_hook.allocation.holders import Holder
 from oci_gpu_hook.allocation.model import Lease, LeasedDevice, LeaseTable, Waiter, leased
 from oci_gpu_hook.base.errors import InvalidInput
@@ -102,15 +102,15 @@ def test_what_the_gpus_of_a_host_are_as_devices():
 def test_equal_uuids_of_two_kinds_are_two_devices():
     gpu = Device(kind=DEFAULT_KIND, name="0", uuid="0", index=0, label="GPU 0")
     npu = Device(**{**gpu.__dict__, "kind": OTHER})
-    held = [lease(leased(gpu), exclusive=True)]
+    held = [lease(leased(gpu, request("0")), exclusive=True)]
     assert conflict.holders(gpu, held) == held
     assert conflict.holders(npu, held) == []
-    assert conflict.available([gpu, npu], request("0", kind=OTHER), held) == [npu]
+    assert by_count.available([gpu, npu], request("0", kind=OTHER), held) == [npu]
 
 
 def test_devices_of_any_kind_are_counted():
     devices = [other(0), other(1, memory=5), other(2, countable=False)]
-    held = [lease(leased(devices[0]), exclusive=True)]
+    held = [lease(leased(devices[0], request("0")), exclusive=True)]
     assert select.choose(request(count=1, kind=OTHER), devices, held) == (devices[1],)
 
 

@@ -119,6 +119,30 @@ def test_the_front_leaves_what_python_leaves(lay, witness, tmp_path, found, tamp
     assert by_front.leases() == by_python.leases() == []
 
 
+@pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
+@pytest.mark.parametrize(
+    ("call", "when"),
+    [(call, when) for call in ("openat2", "unlinkat") for when in (1, 2, 3, 4, 5)]
+    + [(call, 1) for call in ("fcntl", "flock", "fstatfs", "fchmod", "renameat", "write")],
+)
+def test_one_that_is_killed_at_work_leaves_it_to_python(lay, witness, tmp_path, call, when):
+    interpreter, script, _ = witness
+    host = Host(tmp_path, lay("hook", interpreter, script))
+    entry = host.start()
+    (host.rootfs / "usr/lib/gpu/kept").touch()
+    host.hold(host.lease(entry), host.lease(entry, container="other"))
+    trace = ["strace", "-qq", "-o", "/dev/null", "-e", f"inject={call}:signal=KILL:when={when}"]
+    state = json.dumps({"id": host.id, "bundle": str(host.bundle), "status": "stopped"}).encode()
+    done = subprocess.run([*trace, host.front, "--config", str(host.toml), "poststop"], input=state, check=False)
+    assert done.returncode in (0, -9, 137), done
+    assert done.returncode or when > 1
+    cleanup.detach(host.id, str(host.bundle), host.config)
+    release.release(host.id, host.config)
+    assert host.left() == ["usr/lib/gpu", "usr/lib/gpu/kept"]
+    assert host.entries() == []
+    assert [lease["container"] for lease in host.leases()] == ["other"]
+
+
 @pytest.fixture(scope="session")
 def sanitized(template, tmp_path_factory):
     """Build the front with the sanitizers; where it would start Python it exits 1."""

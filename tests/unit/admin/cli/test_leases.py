@@ -125,6 +125,20 @@ def test_the_table_shows_free_and_held_devices_without_colour_in_a_pipe(host, ca
     assert "\x1b" not in text
 
 
+def test_shares_are_shown_with_what_is_left(host, capsys):
+    release.release_by_hand(LONG, host.config, force=True)
+    container = Container(
+        id="s", pid=host.process.pid, bundle="/b", rootfs="/b/r", root_readonly=False, env=(), mounts=(),
+        annotations={}, privileged=False, uid=0, gid=0, namespaces=(), uid_mappings=(), gid_mappings=(),
+        cgroups_path="", device_rules=(),
+    )  # fmt: skip
+    wish = Request(devices=("0",), memory_limit=8 << 30, cores=25, driver_capabilities=(), source="environment")
+    story.allocate(wish, of_nvidia.of(HOST.gpus, reserve=1 << 30), container, host.config)
+    assert host() == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "GPU 0: s has 8GiB and 25% of the cores; 71GiB and 75% of the cores left for others" in said
+
+
 def test_eighty_columns_are_enough(host):
     from rich.console import Console
 

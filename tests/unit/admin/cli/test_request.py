@@ -104,5 +104,7 @@ def test_hostile_text_stays_on_its_line(command):
 
 def test_a_directory_that_is_no_bundle(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(main, "COMMANDS", ("request",))
-    assert main.main(["--config", "/nonexistent", "request", str(tmp_path)]) == 1
+    config = tmp_path / "config.toml"
+    config.touch()
+    assert main.main(["--config", str(config), "request", str(tmp_path)]) == 1
     assert "config.json" in capsys.readouterr().err

@@ -50,7 +50,7 @@ def look():
     devices = of_nvidia.of([gpu(0), gpu(1), gpu(2, fault="gone"), gpu(3)])
     twice = (holder("c", GIB, since="2026-01-02T03:04:05Z"), holder("c", 2 * GIB))  # one id, under two runtimes
     held = DeviceView(device=devices[0], use=use, holders=twice)
-    alone = DeviceView(device=devices[1], holders=(holder("d\udc80", None, exclusive=True),))
+    alone = DeviceView(device=devices[1], holders=(holder("d\udc80\x1b[31m", None, exclusive=True),))
     outside = (Working(pid=9, name="x", kind="compute", memory=5),)
     loose = DeviceView(device=devices[3], use=DeviceUse(uuid="GPU-3"), outside=outside)
     leased = (LeasedDevice(whole="GPU-0"),)
@@ -94,8 +94,9 @@ def test_what_is_seen():
     assert value(found, "device_utilization_ratio") == 0.5
     assert value(found, "device_power_watts", device="0", uuid="GPU-0") == 312.5
     assert value(found, "device_healthy", device="2") == 0
-    assert value(found, "container_memory_used_bytes", container="c", name='we"b\n\\', engine="docker") == 3 * GIB
-    assert value(found, "container_utilization_ratio", container="d?") == 0.25
+    assert value(found, "container_memory_used_bytes", container="c", name='we"b\\n\\', engine="docker") == 3 * GIB
+    assert value(found, "container_utilization_ratio", container=r"d\udc80\x1b[31m") == 0.25
+    assert exposition.text(families.of(look(), COUNTED, 0)).decode().replace("\n", "").isprintable()
     assert value(found, "lease_start_time_seconds", container="c") == 1767323045
     assert value(found, "outside_processes", device="3") == 1
     assert value(found, "outside_memory_used_bytes", device="3") == 5
@@ -111,7 +112,7 @@ def test_what_was_counted():
     assert value(found, "start_duration_seconds_bucket", le="10") == 5
     assert value(found, "start_duration_seconds_bucket", le="+Inf") == value(found, "start_duration_seconds_count") == 6
     assert value(found, "start_duration_seconds_sum") == 1.25
-    assert (value(found, "start_wait_seconds_sum"), value(found, "start_wait_seconds_count")) == (9, 2)
+    assert (value(found, "wait_duration_seconds_sum"), value(found, "wait_duration_seconds_count")) == (9, 2)
     assert value(found, "refusals_total", code="busy") == 4
     assert value(found, "repairs_total", result="repaired") == 1
 

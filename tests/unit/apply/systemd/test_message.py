@@ -43,7 +43,7 @@ class Reader:
 
     def value(self, kind):
         plain = {
-            **dict.fromkeys("ub", self.number),
+            **dict.fromkeys("uib", self.number),
             **dict.fromkeys("so", lambda: self.text(self.number())),
             "g": lambda: self.text(self.take(1)[0]),
             "v": lambda: self.value(self.value("g")),
@@ -53,7 +53,7 @@ class Reader:
             return plain[kind]()
         if kind[0] == "a":
             end = self.number()
-            self.align(8)
+            self.align(8 if kind[1] in "({" else 4)
             end += self.at
             items = []
             while self.at < end:
@@ -62,8 +62,18 @@ class Reader:
             return items
         assert kind[0] == "("
         self.align(8)
-        inner = kind[1:-1]
-        return tuple(self.value(each) for each in (inner if "(" not in inner else [inner]))
+        return tuple(self.value(each) for each in types(kind[1:-1]))
+
+
+def types(signature):
+    """Return the complete types in a signature."""
+    found, depth, start = [], 0, 0
+    for at, letter in enumerate(signature, 1):
+        depth += (letter == "(") - (letter == ")")
+        if not depth and letter != "a":
+            found.append(signature[start:at])
+            start = at
+    return found
 
 
 def head_of(data):
@@ -117,6 +127,36 @@ def test_a_call_can_be_read_by_the_specification(unit, nodes):
     assert body.value("a(ss)") == [(f"/dev/char/{major}:{minor}", "rw") for major, minor in nodes]
     assert body.at == end == size
     assert message.size(call[: message.HEAD]) == len(call)
+
+
+WORDS = some.lists(some.text(alphabet="abc/-=", min_size=1, max_size=20), min_size=1, max_size=5)
+
+
+@given(WORDS, some.dictionaries(some.text(alphabet="ABC_", min_size=1), some.text(alphabet="xyz/,", max_size=50)))
+def test_a_service_can_be_read_by_the_specification(command, environment):
+    call = message.starting_service("a.service", command, environment)
+    (*_, size, _), fields, reader = head_of(call)
+    assert (fields[3], fields[8]) == ("StartTransientUnit", "ssa(sv)a(sa(sv))")
+    body = Reader(call[reader.at :])
+    assert (body.value("s"), body.value("s")) == ("a.service", "fail")
+    assert dict(body.value("a(sv)")) == {
+        "Description": "MPS daemon of a container, by oci-gpu-hook",
+        "Type": "forking",
+        "CollectMode": "inactive-or-failed",
+        "KillSignal": 9,
+        "Environment": [f"{name}={value}" for name, value in environment.items()],
+        "ExecStart": [(command[0], command, 0)],
+    }
+    assert body.value("a(sa(sv))") == []
+    assert body.at == size
+    assert message.size(call[: message.HEAD]) == len(call)
+
+
+def test_a_stop_can_be_read_by_the_specification():
+    call = message.stopping("a.service")
+    _, fields, reader = head_of(call)
+    body = Reader(call[reader.at :])
+    assert (fields[3], fields[8], body.value("s"), body.value("s")) == ("StopUnit", "ss", "a.service", "replace")
 
 
 @pytest.mark.parametrize("order", ["little", "big"])

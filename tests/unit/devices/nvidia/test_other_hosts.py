@@ -59,7 +59,7 @@ HOSTS: dict[str, tuple[Callable[[str], Any], str, str]] = {
     "amd": (
         lambda root: node(root, "/dev/kfd"),
         "the host's GPUs are AMD's (/dev/kfd); ",
-        "amd-ctk cdi generate",
+        "AMD_VISIBLE_DEVICES",
     ),
     "amd-and-nvidia": (
         lambda root: (node(root, "/dev/kfd"), pci(root, "0x10de")),

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oci_gpu_hook.base.errors import DriverError
-from oci_gpu_hook.devices.nvidia import pci, procfs
+from oci_gpu_hook.devices import pci
+from oci_gpu_hook.devices.nvidia import procfs
 from oci_gpu_hook.devices.nvidia.model import pci_address
 from tests.paths import DATA
 from tests.unit.devices.nvidia import driver_trees as trees
@@ -150,7 +151,7 @@ def test_place_of_a_gpu(tmp_path):
     (real / "drm/renderD128").mkdir()
     (real / "numa_node").write_text("1\n")
     trees.link(str(tmp_path / "bus/pci/devices/0000:18:00.0"), str(real))
-    place = pci.place(str(tmp_path), "00000000:18:00.0")
+    place = pci.place(str(tmp_path), pci_address("00000000:18:00.0"))
     assert place == pci.Place(numa_node=1, pcie_switch="0000:16:00.0", drm=("card1", "renderD128"))
 
 
@@ -159,11 +160,11 @@ def test_place_of_a_gpu_on_a_root_port(tmp_path):
     real.mkdir(parents=True)
     (real / "numa_node").write_text("-1\n")
     trees.link(str(tmp_path / "bus/pci/devices/0000:01:00.0"), str(real))
-    assert pci.place(str(tmp_path), "00000000:01:00.0") == pci.Place()
+    assert pci.place(str(tmp_path), pci_address("00000000:01:00.0")) == pci.Place()
 
 
 def test_place_where_sysfs_does_not_tell(tmp_path):
-    assert pci.place(str(tmp_path), "00000000:01:00.0") == pci.Place()
+    assert pci.place(str(tmp_path), pci_address("00000000:01:00.0")) == pci.Place()
 
 
 @pytest.mark.parametrize(

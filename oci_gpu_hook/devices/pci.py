@@ -9,14 +9,15 @@ import os
 
 from oci_gpu_hook.base.files import read_text
 from oci_gpu_hook.base.record import Record
-from oci_gpu_hook.devices.nvidia.model import pci_address
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Final
 
-NVIDIA: Final = "0x10de"  # PCI-SIG's number for the vendor, in sysfs's form
+NVIDIA: Final = "0x10de"  # PCI-SIG's numbers for vendors, in sysfs's form
+AMD: Final = "0x1002"
+INTEL: Final = "0x8086"
 # VGA and 3D controllers, processing accelerators (PCI code and ID assignment specification)
 _CLASSES: Final = ("0x03", "0x12")
 
@@ -36,8 +37,8 @@ def gpus(sys_root: str) -> Iterator[tuple[str, str]]:
     except OSError:
         return
     for address in addresses:
-        if _attribute(sys_root, address, "class").startswith(_CLASSES):
-            yield address, _attribute(sys_root, address, "vendor")
+        if attribute(sys_root, address, "class").startswith(_CLASSES):
+            yield address, attribute(sys_root, address, "vendor")
 
 
 def is_seen(sys_root: str) -> bool:
@@ -56,11 +57,10 @@ def driver(sys_root: str, address: str) -> str:
         return ""
 
 
-def place(sys_root: str, bus_id: str) -> Place:
-    """Return the place of the PCI device with that address (domain in eight hex digits)."""
-    address = pci_address(bus_id)
+def place(sys_root: str, address: str) -> Place:
+    """Return the place of the PCI device with that address (in sysfs's form)."""
     device = f"{sys_root}/bus/pci/devices/{address}"
-    node = _attribute(sys_root, address, "numa_node")
+    node = attribute(sys_root, address, "numa_node")
     return Place(
         numa_node=int(node) if node.isdecimal() else None,  # -1: the firmware does not say
         pcie_switch=_switch(device),
@@ -68,7 +68,8 @@ def place(sys_root: str, bus_id: str) -> Place:
     )
 
 
-def _attribute(sys_root: str, address: str, name: str) -> str:
+def attribute(sys_root: str, address: str, name: str) -> str:
+    """Return an attribute of the PCI device with that address, "" if it has none."""
     return (read_text(f"{sys_root}/bus/pci/devices/{address}/{name}") or "").strip()
 
 

@@ -1,0 +1,140 @@
+"""Show the state of each GPU: free, held, excluded, lost by the driver, or marked sick; take such a mark away.
+
+`oci-gpu watch` marks a GPU sick when the driver reports an error after which only a reset helps. Counts and `all` pass
+it over, and its name is refused, until it is healed. Containers that hold it keep it.
+"""
+
+from __future__ import annotations
+
+from oci_gpu_hook.allocation import conflict, query
+from oci_gpu_hook.base.config import load as configs
+from oci_gpu_hook.base.errors import one_line, quoted
+from oci_gpu_hook.base.record import Record
+from oci_gpu_hook.devices.model import is_sick, why_not
+from oci_gpu_hook.devices.nvidia import devices as of_nvidia
+from oci_gpu_hook.devices.nvidia import names, sick, snapshot
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from typing import Final
+
+    from oci_gpu_hook.base.config.model import Config
+    from oci_gpu_hook.devices.model import Device
+
+SUMMARY: Final = "show the state of each GPU, or heal a sick one"
+
+
+class State(Record):
+    """A GPU as it is shown. state: free, held, excluded, lost or sick; why: of lost and sick ones."""
+
+    index: int | None
+    uuid: str
+    bus_id: str
+    name: str
+    state: str
+    holders: tuple[str, ...]
+    why: str
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command line."""
+    parser.add_argument("--json", action="store_true", help="print JSON (schemas/gpus.schema.json)")
+    actions = parser.add_subparsers(metavar="ACTION")
+    heal = actions.add_parser("heal", help="take the mark of a sick GPU away", description=_heal.__doc__)
+    heal.add_argument("gpu", metavar="GPU", help="its index, UUID or bus id, or `all`")
+    parser.set_defaults(gpu=None)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Show the GPUs, or heal one. Raises HookError."""
+    config = configs.of_this_user(configs.load(options.config))
+    if options.gpu is not None:
+        return _heal(options.gpu, config)
+    found = states(config)
+    if options.json:
+        import json
+
+        print(json.dumps([_to_json(each) for each in found], indent=2))
+    else:
+        _show(found)
+    return 0
+
+
+def states(config: Config) -> list[State]:
+    """Return the state of each GPU of this host. Raises DriverError."""
+    leases = query.readable(config).leases
+    found = []
+    for device in _whole(config):
+        gpu = of_nvidia.gpu_of(device)
+        holders = tuple(lease.name for lease in conflict.holders(device, leases))
+        state = "held" if holders else "excluded" if device.excluded else "free"
+        if device.fault:
+            state = "sick" if is_sick(device.fault) else "lost"
+        found.append(
+            State(
+                index=gpu.index if gpu.index >= 0 else None,
+                uuid=gpu.uuid,
+                bus_id=gpu.bus_id,
+                name=gpu.name,
+                state=state,
+                holders=holders,
+                why=why_not(device.fault) if device.fault else "",
+            )
+        )
+    return found
+
+
+def _whole(config: Config) -> list[Device]:
+    devices = of_nvidia.of(snapshot.load(config).gpus, config.allocation_exclude)
+    return [device for device in devices if not device.whole]
+
+
+def _to_json(state: State) -> dict[str, object]:
+    return {
+        "index": state.index,
+        "uuid": state.uuid,
+        "busId": state.bus_id,
+        "name": state.name,
+        "state": state.state,
+        "holders": list(state.holders),
+        "why": state.why or None,
+    }
+
+
+def _show(found: list[State]) -> None:
+    from rich.text import Text
+
+    from oci_gpu_hook.admin.cli.console import console, new_table
+
+    if not found:
+        print("no GPU: the driver has none")
+        return
+    table = new_table()
+    for heading in ("GPU", "BUS", "PRODUCT", "STATE", ""):
+        table.add_column(heading, overflow="fold")
+    for each in found:
+        said = each.why or ", ".join(each.holders)
+        number = "-" if each.index is None else str(each.index)
+        style = {"free": "green", "sick": "red", "lost": "red"}.get(each.state, "")
+        texts = [Text(one_line(text)) for text in (number, each.bus_id, each.name.removeprefix("NVIDIA "))]
+        table.add_row(*texts, Text(each.state, style=style), Text(one_line(said)))
+    console().print(table)
+
+
+def _heal(name: str, config: Config) -> int:
+    """Take the mark of a GPU away, once it was reset or found to be well: requests get it again.
+
+    The next such error of the driver marks it again.
+    """
+    devices = [device.replace(fault="") for device in _whole(config)]
+    meant = devices if name == "all" else names.resolve((name,), devices)
+    places = [of_nvidia.gpu_of(device).bus_id for device in meant]
+    marks = sick.marks(config)
+    if not sick.heal(places, config):
+        print(f"{quoted(name)}: not marked sick")
+        return 0
+    for device, place in zip(meant, places, strict=True):
+        if place in marks:
+            print(one_line(f"{device.label} ({device.uuid}): healed"))
+    return 0

@@ -1,0 +1,94 @@
+"""The room of a kind whose devices the kernel tells of, otherwise CDI specification files."""
+
+from __future__ import annotations
+
+from oci_gpu_hook.base.record import Record
+from oci_gpu_hook.devices.cdi import room
+from oci_gpu_hook.devices.cdi.model import Inventory, Snapshot
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final, Protocol
+
+    from oci_gpu_hook.base.config.model import Config
+    from oci_gpu_hook.devices.cdi.model import Described
+    from oci_gpu_hook.devices.edits import ContainerEdits
+    from oci_gpu_hook.devices.vendor import Request
+
+    class Discovery(Protocol):
+        """A module that finds the devices of a kind in sysfs."""
+
+        @property
+        def KIND(self) -> str:  # noqa: N802  a constant of the module
+            """The kind of its devices."""
+
+        @property
+        def UNSEEN(self) -> str:  # noqa: N802
+            """What is said where the kernel tells of none."""
+
+        def look(self, config: Config, *, detailed: bool) -> Seen:
+            """Return what the kernel tells. detailed: with memory, places and links."""
+
+        def standing(self, config: Config) -> str:
+            """Return what GPUs the kernel tells of: "card", "integrated", "" for none."""
+
+        def facts(self, config: Config) -> list[Any]:
+            """Return what changes when devices come or go."""
+
+
+_BY_KERNEL: Final = "kernel"  # the first of the facts of a snapshot of this room
+
+
+class Seen(Record):
+    """Devices, the file of the kernel that tells of them, and what each container that gets one of them gets, once."""
+
+    devices: tuple[Described, ...] = ()
+    told_by: str = ""
+    edits: ContainerEdits
+
+
+class Room(room.Room):
+    """The devices of one kind."""
+
+    def __init__(self, discovery: Discovery) -> None:
+        super().__init__(discovery.KIND)
+        self._discovery = discovery
+
+    def snapshot(self, request: Request, config: Config) -> Snapshot:
+        """Return what the kernel tells of, otherwise what the specification files have. Raises DriverError."""
+        detailed = request.count is not None and (request.count > 1 or request.memory > 0)
+        found = self._seen(config, detailed=detailed)
+        if found is None:
+            described = super().snapshot(request, config)
+            return described.replace(inventory=described.inventory.replace(unseen=self._discovery.UNSEEN))
+        return Snapshot(inventory=found, facts=[_BY_KERNEL, *self._discovery.facts(config)])
+
+    def inventory(self, config: Config) -> Inventory:
+        """Return all that there is of the kind, in every detail."""
+        return self.seen(config) or super().inventory(config)
+
+    def standing(self, config: Config) -> str:
+        """Return what GPUs the kernel tells of: "card", "integrated", "" for none."""
+        return self._discovery.standing(config)
+
+    def is_fresh(self, snapshot: Snapshot, config: Config) -> bool:
+        """Tell whether the devices, or the files, are as they were."""
+        if snapshot.facts[:1] != [_BY_KERNEL]:
+            return super().is_fresh(snapshot, config)
+        return snapshot.facts[1:] == self._discovery.facts(config)
+
+    def seen(self, config: Config) -> Inventory | None:
+        """Return what the kernel tells of, in every detail; None for nothing."""
+        return self._seen(config, detailed=True)
+
+    def _seen(self, config: Config, *, detailed: bool) -> Inventory | None:
+        found = self._discovery.look(config, detailed=detailed)
+        if not found.devices:
+            return None
+        return Inventory(
+            kind=self.kind,
+            directories=config.cdi_spec_dirs,
+            files=((found.told_by, found.edits),),
+            devices=found.devices,
+            by_kernel=True,
+        )

@@ -1,0 +1,52 @@
+"""Which vendors' GPUs the host has, for requests that leave the vendor open. It looks at a few paths of sysfs.
+
+A GPU that is part of a processor draws the screen of a machine, and is not what a count means where a card is, too.
+"""
+
+from __future__ import annotations
+
+import os
+
+from oci_gpu_hook.devices import vendors
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Final
+
+    from oci_gpu_hook.base.config.model import Config
+
+# What sysfs has where a vendor's driver is loaded: without it, the vendor's room need not be read.
+_OF_DRIVERS: Final[Mapping[str, tuple[str, ...]]] = {
+    "amd.com/gpu": ("class/kfd",),
+    "intel.com/gpu": ("bus/pci/drivers/i915", "bus/pci/drivers/xe"),
+}
+
+
+def of_host(config: Config) -> tuple[str, ...]:
+    """Return the kinds of GPUs that the host has, integrated ones included."""
+    nvidia = vendors.KINDS if _has_nvidias(config) else ()
+    return (*nvidia, *(kind for kind in vendors.SEEN if _standing(kind, config)))
+
+
+def meant_by_count(config: Config) -> tuple[str, ...]:
+    """Return the kinds of GPUs that a count without a kind may mean: integrated ones where there are no others."""
+    found = {kind: _standing(kind, config) for kind in vendors.SEEN}
+    cards = tuple(kind for kind, standing in found.items() if standing == vendors.CARD)
+    if _has_nvidias(config):
+        return (*vendors.KINDS, *cards)
+    return cards or tuple(kind for kind, standing in found.items() if standing)
+
+
+def _standing(kind: str, config: Config) -> str:
+    has_driver = True in [os.path.exists(f"{config.sys_root}/{path}") for path in _OF_DRIVERS[kind]]
+    return vendors.standing(kind, config) if has_driver else ""
+
+
+def _has_nvidias(config: Config) -> bool:
+    """Tell whether NVIDIA's driver is loaded, or has something to be loaded for."""
+    if os.path.exists(f"{config.proc_root}/driver/nvidia/version"):
+        return True
+    from oci_gpu_hook.devices import pci
+
+    return any(vendor == pci.NVIDIA for _address, vendor in pci.gpus(config.sys_root))

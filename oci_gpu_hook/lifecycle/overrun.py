@@ -1,0 +1,72 @@
+"""What is done about containers that hold GPUs for too long by the configuration: they are told of, or detached."""
+
+from __future__ import annotations
+
+import time
+from time import monotonic
+
+from oci_gpu_hook.allocation import overdue, query
+from oci_gpu_hook.base import log
+from oci_gpu_hook.base.errors import HookError
+from oci_gpu_hook.lifecycle import detach, running
+from oci_gpu_hook.lifecycle.patience import Patience
+from oci_gpu_hook.oci.runtime_states import Running
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Final
+
+    from oci_gpu_hook.allocation.holders import Holder
+    from oci_gpu_hook.allocation.model import Lease
+    from oci_gpu_hook.base.config.model import Config
+
+_GRACE: Final = 10.0  # seconds between the request to end and the kill
+
+
+class Overruns:
+    """Knows what was said, and tried, of whom. tell: as that of healing.Healer."""
+
+    def __init__(self, config: Config, tell: Callable[..., object]) -> None:
+        self._config = config
+        self._tell = tell
+        self._known: dict[Holder, Patience] = {}
+
+    def look(self) -> None:
+        """Tell of each container that holds GPUs for too long, once, and detach it if that is configured."""
+        if self._config.allocation_longest_hold is None:
+            return
+        found: dict[Holder, list[Lease]] = {}
+        for lease in overdue.overdue(query.readable(self._config).leases, self._config, time.time()):
+            found.setdefault(lease.holder, []).append(lease)
+        self._known = {holder: patience for holder, patience in self._known.items() if holder in found}
+        for holder, leases in found.items():
+            if holder not in self._known:
+                self._known[holder] = Patience()
+                self._say("holds GPUs for too long", leases)
+            patience = self._known[holder]
+            if self._config.allocation_on_overrun == "detach" and patience.allows(monotonic()):
+                patience.note_repair(monotonic())
+                self._detach(leases)
+
+    def _say(self, event: str, leases: list[Lease], **more: object) -> None:
+        gpus = [device.uuid for lease in leases for device in lease.devices]
+        since = min(lease.since for lease in leases)
+        self._tell("warning", event, container=leases[0].name, gpus=gpus, since=since, **more)
+
+    def _detach(self, leases: list[Lease]) -> None:
+        """Take the GPUs of these leases, also from processes that use them."""
+        uuids = tuple(device.uuid for lease in leases for device in lease.devices)
+        log.configure(self._config, container=leases[0].container)
+        try:
+            entry = running.named(str(leases[0].holder.pid), self._config)
+            meant = Running(
+                id=entry.id, pid=entry.pid, started=entry.start_time, bundle=entry.bundle, rootfs=entry.rootfs
+            )
+            done = detach.detach(meant, uuids, self._config, force=True, grace=_GRACE)
+        except HookError as error:
+            self._say("not detached", leases, reason=str(error))
+        else:
+            self._say("detached", leases, ended=[f"{pid} ({name})" for pid, name in done.ended])
+        finally:
+            log.configure(self._config)

@@ -1,0 +1,1 @@
+"""AMD's words, by which containers ask for its devices."""
