@@ -14,7 +14,7 @@ from oci_gpu_hook.allocation import attached, query, release
 from oci_gpu_hook.base.config.model import Config
 from oci_gpu_hook.base.errors import AllocationError, InvalidInput
 from tests.unit.allocation.leasing import bundle, host, request, uuid
-from tests.unit.allocation.test_leases_model import FakeProcesses, World
+from tests.unit.allocation.worlds import FakeProcesses, World
 
 STEPS = int(os.environ.get("OCI_GPU_MODEL_STEPS", "600"))
 SEED = int(os.environ.get("OCI_GPU_MODEL_SEED", random.randrange(1 << 32)))
