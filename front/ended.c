@@ -68,11 +68,9 @@ static void count(struct own *own, const char *name) {
     bool is_entry = ends_with(whole, text_of(".json"));
     bool is_own = starts_with(whole, own->id) && whole.size > own->id.size + 1;
     char after = is_own ? name[own->id.size] : '\0';
-    if (after == '.') {
-        own->has_more |= is_entry && whole.size == own->id.size + 5; /* of an older version */
-        return;
-    }
-    if (after == '~' && split_process(part(whole, own->id.size + 1, whole.size), &pid, &started, &suffix)) {
+    if (after == '.' && is_entry && whole.size == own->id.size + 5) {
+        own->has_more = true; /* of an older version */
+    } else if (after == '~' && split_process(part(whole, own->id.size + 1, whole.size), &pid, &started, &suffix)) {
         if (is(suffix, ".json")) {
             own->entries++;
             size_t stem = whole.size - 5;

@@ -48,7 +48,10 @@ static enum life life_of_holder(const struct lease *lease) {
     enum { FIRST = 0xEFFFFFFC };
     if (lease->starting)
         return UNKNOWN;
-    if (!equal(lease->boot, boot_id()))
+    struct text boot = boot_id();
+    if (!boot.size)
+        return UNKNOWN;
+    if (!equal(lease->boot, boot))
         return ENDED;
     if (lease->pid_namespace != (unsigned)FIRST && lease->pid_namespace != 0)
         return UNKNOWN;
@@ -142,13 +145,14 @@ static bool replace_table(int directory, const char *kept, size_t size) {
 }
 
 static bool drop_under_lock(int directory, struct text id) {
-    static char data[LARGEST_LEASES + 1], kept[LARGEST_LEASES + 16];
+    /* A table of another hand may lack the spaces that are written here: one more byte for each comma at most. */
+    static char data[LARGEST_LEASES + 1], kept[2 * LARGEST_LEASES + 16];
     struct text table = {data, 0};
     struct found found;
     size_t size = 0;
     int dropped = 0;
     if (!read_trusted(directory, TABLE, data, LARGEST_LEASES, &table.size, &found) ||
-        !keep_table(table, id, kept, &size, &dropped))
+        !keep_table(table, id, kept, &size, &dropped) || size > LARGEST_LEASES)
         return false;
     return !dropped || replace_table(directory, kept, size);
 }

@@ -28,7 +28,7 @@ APPLY: Allowed = {
     },
     "apply/device_access/stamp.py": {"place_of": {"os.readlink": PROC}, "stamp_of": {"os.open": CGROUP}},
     "apply/device_access/cgroup.py": {"_open_if_holding": {"os.open": CGROUP}},
-    "apply/journal/ending.py": {"write": {"os.open": STATE, "os.stat": STATE}},
+    "apply/journal/ending.py": {"write": {"os.open": STATE, "os.stat": STATE, "os.unlink": STATE}},
     "apply/journal/journal.py": {
         "_is_dead": {"os.open": STATE},
         "dead": {"os.listdir": STATE},

@@ -32,13 +32,14 @@ def path_of(entry_path: str) -> str:
 
 
 def write(config: Config, entry: Entry, entry_path: str, lock: int) -> None:
-    """Write the file for an entry that was just written; leave it out where Python must clean up.
+    """Write the file for an entry that was just written; remove it where Python must clean up.
 
     lock: the byte of the journal's lock that stands for the rootfs.
     """
-    if config.log_file or not is_ordinary(entry):
-        return
     try:
+        if config.log_file or not is_ordinary(entry):
+            os.unlink(path_of(entry_path))
+            return
         status = os.stat(entry_path)
         # Not replaced in one step: what is cut short does not end as it must, and the front starts Python.
         fd = os.open(path_of(entry_path), _FLAGS, 0o600)
@@ -54,11 +55,13 @@ def is_ordinary(entry: Entry) -> bool:
     """Tell whether the front can undo all that was made for a container.
 
     It restores neither links that made way nor the image's own ld cache, ends no daemon that held the container to
-    parts of GPUs, and needs to know the boot.
+    parts of GPUs, knows no kinds of changes of later versions, and needs to know the boot.
     """
-    return not (
-        any(entry.share) or entry.cached or entry.key or "\\" in entry.unit or any(made[4] for made in entry.changes)
-    ) and bool(entry.boot_id and entry.rootfs_born)
+    if any(entry.share) or entry.cached or entry.key or "\\" in entry.unit:
+        return False
+    if not (entry.boot_id and entry.rootfs_born):
+        return False
+    return not any(made[4] or made[0] not in _KINDS for made in entry.changes)
 
 
 def form(entry: Entry, identity: tuple[int, int], lock: int) -> bytes:

@@ -292,3 +292,23 @@ def test_a_container_that_an_older_hook_served_ends_as_it_should(config, rootfs,
     assert (found.id, found.key) == ("lives", "lives")
     assert found.changes == (change(FILE, "/made-for-ended"), *living.changes)
     assert sorted(os.listdir(os.path.join(config.state_dir, entries.DIRECTORY))) == [".lock", "lives.json"]
+
+
+def test_a_change_of_a_kind_that_only_a_later_version_knows_is_handed_over(config, tmp_path, dead_pid):
+    """Containers keep running while the hook is replaced by an older one; whoever cannot undo it keeps it on record."""
+    boot = {"boot_id": processes.boot_id(), "rootfs_born": 1}
+    ended = entry("ended", tmp_path, pid=dead_pid, started=1, **boot)
+    unknown = change("later", "/made-later")
+    state.directory(config.state_dir, entries.DIRECTORY)
+    journal.write(config, entry("heir", tmp_path, **boot))
+    path = os.path.join(config.state_dir, entries.DIRECTORY, f"{entries.key(ended)}.json")
+    journal.write(config, ended)
+    with open(path, "rb") as file:
+        document = json.load(file)
+    document["changes"].append(unknown)
+    replace_file(path, json.dumps(document).encode())
+    cleanup.detach("ended", "/bundle", config)
+    (heir,) = reader.read_all(config)
+    assert unknown in heir.changes
+    assert [name for name in os.listdir(f"{config.state_dir}/containers") if name.startswith("ended")] == []
+    assert not os.path.exists(f"{config.state_dir}/containers/{entries.key(heir)}.end")

@@ -138,9 +138,9 @@ def another(host: Host, **more: Any) -> None:
     journal.write(host.config, entry)
 
 
-def remains(host: Host) -> None:
+def remains(host: Host, name: str = "x") -> None:
     pid, started = dead_process()
-    (host.journal / f"x~{pid}-{started}.ld.so.cache").touch()
+    (host.journal / f"{name}~{pid}-{started}.ld.so.cache").touch()
 
 
 def of_a_living(host: Host, entry: Entry, **more: Any) -> None:
@@ -181,6 +181,7 @@ ODD: dict[str, Callable[[Host, Entry], object]] = {
     "an entry of an older version": lambda host, entry: (host.journal / "c.json").write_text("{}"),
     "a mark that cleaning up took too long": lambda host, entry: (host.journal / f"{key(entry)}.tried").touch(),
     "remains of a killed hook": lambda host, entry: remains(host),
+    "remains of one whose name begins alike": lambda host, entry: remains(host, "c.x"),
     "another container on the rootfs": lambda host, entry: another(host),
     "an entry that cannot be read": lambda host, entry: (host.journal / "x~1-2.json").write_text("{}"),
     "the container lives": lambda host, entry: of_a_living(host, entry, pid=living()[0], start_time=living()[1]),

@@ -17,6 +17,7 @@ from oci_gpu_hook.apply import cleanup
 from oci_gpu_hook.apply.journal import changes as made
 from oci_gpu_hook.apply.journal import journal
 from oci_gpu_hook.apply.journal.entry import key
+from oci_gpu_hook.base import limits
 from tests.unit.front.conftest import SOURCES
 from tests.unit.front.ended import Host
 
@@ -175,6 +176,27 @@ pieces = st.one_of(
     ),
 )
 cuts = st.lists(st.tuples(st.integers(0, 4000), st.integers(0, 40), pieces), max_size=4)
+
+
+def test_a_table_without_spaces_stays_within_the_buffer(sanitized, tmp_path):
+    """What is written has spaces between leases, so it may be larger than what was read; Python must read it back."""
+    host = Host(tmp_path, sanitized)
+    entry = host.start()
+    small = {"container": "o", "bootId": "", "pid": 0, "startTime": 0, "pidNamespace": 0, "starting": False}
+    count = limits.LEASES // len(json.dumps(small, separators=(",", ":")) + ",") - 10
+    table = {"version": 1, "nextTicket": 7, "leases": [host.lease(entry), *[small] * count], "queue": []}
+    path = tmp_path / "state/leases.json"
+    path.write_text(json.dumps(table, separators=(",", ":")))
+    before = path.read_bytes()
+    done = subprocess.run(
+        [sanitized, "--config", str(host.toml), "poststop"],
+        input=json.dumps({"id": host.id, "pid": 0, "status": "stopped", "bundle": str(host.bundle)}).encode(),
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (1, b"")
+    assert path.read_bytes() == before
 
 
 @several
