@@ -6,6 +6,7 @@ has exactly that many.
 
 from __future__ import annotations
 
+from oci_gpu_hook.base import limits
 from oci_gpu_hook.base.errors import InvalidInput, quoted
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.oci import pod
@@ -84,16 +85,16 @@ def tell_unread(annotations: Mapping[str, str], variables: Mapping[str, str], wh
         if why and variables.get(variable, "").strip():
             warnings.append(f"{variable}={quoted(variables[variable])} is not read: {why}")
     known = known_variables()
-    strange = [key for key in variables if key.startswith(VARIABLE_PREFIX) and key not in known]
-    warnings += [f"{quoted(key)} is not read; {_meant(key, VARIABLE_PREFIX, known)}" for key in strange]
+    for key in variables:
+        if key.startswith(VARIABLE_PREFIX) and key not in known:
+            warnings.append(f"{quoted(key)} is not read{_meant(key, VARIABLE_PREFIX, known, warnings)}")
     for key in annotations:
         if not key.startswith(ANNOTATION_PREFIX) or key == PREPARED:
             continue
         word, dot, _ = key.removeprefix(ANNOTATION_PREFIX).partition(".")
         if word not in _ANNOTATIONS:
-            named = [ANNOTATION_PREFIX + name for name in _ANNOTATIONS]
-            meant = _meant(ANNOTATION_PREFIX + word, ANNOTATION_PREFIX, named)
-            warnings.append(f"the annotation {quoted(key)} is not read; {meant}")
+            meant = _meant(ANNOTATION_PREFIX + word, ANNOTATION_PREFIX, _ANNOTATIONS, warnings)
+            warnings.append(f"the annotation {quoted(key)} is not read{meant}")
         elif dot and not pod.container_name(annotations):
             warnings.append(f"the annotation {quoted(key)} is not read: it is for a container of a pod by its name")
 
@@ -103,13 +104,18 @@ def known_variables() -> list[str]:
     return [VARIABLE_PREFIX + name.upper().replace("-", "_") for name in (*_VARIABLES, *_OTHER_VARIABLES)]
 
 
-def _meant(name: str, prefix: str, known: Sequence[str]) -> str:
-    """Return which of the known names with a prefix a misspelt one was probably meant for, or all of them."""
+def _meant(name: str, prefix: str, known: Sequence[str], warnings: Sequence[str]) -> str:
+    """Return which of the known names a misspelt one was probably meant for, or all of them.
+
+    "" where there are more warnings already than anybody is told.
+    """
+    if len(warnings) >= limits.WARNINGS:
+        return ""
     from oci_gpu_hook.request import suggestions
 
     words = [each.removeprefix(prefix) for each in known]
     nearest = suggestions.word(name.removeprefix(prefix), words)
-    return f"did you mean {prefix}{nearest}?" if nearest else f"{prefix}* are: {', '.join(words)}"
+    return f"; did you mean {prefix}{nearest}?" if nearest else f"; {prefix}* are: {', '.join(words)}"
 
 
 def counted(ask: Ask, found: Mapping[str, Setting], longest_wait: int | None, warnings: list[str]) -> Counted | None:

@@ -532,7 +532,7 @@ WORST = {
         holder = lambda n: Holder(pid=n, start_time=n, boot_id="b", pid_namespace=1)
         asked = Request(count=1, driver_capabilities=(), source="x")
         leases = [
-            Lease(container=f"c{n}", devices=(leased(device),), exclusive=True, holder=holder(n), since="")
+            Lease(container=f"c{n}", devices=(leased(device, asked),), exclusive=True, holder=holder(n), since="")
             for n, device in enumerate(devices)
         ]
         queue = [
@@ -751,6 +751,8 @@ OTHERS = {
     "JOURNAL_LOCK_SECONDS": "tests/unit/apply/test_cleanup.py",
     "LEASES_LOCK_SECONDS": "tests/unit/allocation/test_record_files.py",
     "COUNTS_LOCK_SECONDS": "tests/unit/base/test_counts.py",
+    "MPS_SECONDS": "tests/runtime/test_sharing.py",
+    "MPS_SAID": "tests/runtime/test_sharing.py",
     "NVML_SECONDS": "tests/unit/devices/nvidia/test_nvml.py",
     "HOST_LOG_MESSAGE": "of what is said, which is cut",
     "RUNTIME_SECONDS": "tests/runtime/test_runtime_update.py",
