@@ -48,4 +48,7 @@ def _forms(value: Any) -> Iterator[object]:
         yield ""
     elif type(value) is int:
         yield f"{value}s"
+        for unit, size in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)):
+            if value % size == 0:
+                yield f"{value // size}{unit}"
     yield value

@@ -12,8 +12,6 @@ import os
 from oci_gpu_hook.base import limits, state
 from oci_gpu_hook.base.document import dump, parse
 from oci_gpu_hook.base.errors import HookError, StateError, quoted, reason
-from oci_gpu_hook.base.files import replace_file
-from oci_gpu_hook.base.locks import acquire
 from oci_gpu_hook.base.processes import boot_id
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.devices.model import MARKED_SICK
@@ -89,6 +87,9 @@ def heal(bus_ids: Iterable[str], config: Config) -> bool:
 
 def _change(change: Callable[[dict[str, Mark]], bool], config: Config) -> bool:
     """Change the marks under their lock. Raises StateError."""
+    from oci_gpu_hook.base.files import replace_file  # a start only reads
+    from oci_gpu_hook.base.locks import acquire
+
     directory = state.directory(config.state_dir)
     path = os.path.join(directory, NAME)
     remedy = f"see that root can write to {quoted(directory)}"
