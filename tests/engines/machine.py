@@ -34,7 +34,9 @@ class EngineMachine:
         self.host = host or Host(work.parent, "v1-only")
         for name in ("etc", "usr", "var/lib"):
             self.overlay(name)
-        self.host.call("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run")
+        self.host.call("mkdir", "-p", "/var/lib/containers")  # on which engines put an overlay of their own
+        for directory in ("/run", "/var/lib/containers"):
+            self.host.call("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", directory)
         self.write("/etc/oci-gpu-hook/config.toml", simulated.config.read_text())
         shutil.copytree(PACKAGE, work / "lib/oci_gpu_hook", ignore=shutil.ignore_patterns("__pycache__"))
         self.libexec = work / "libexec"

@@ -194,6 +194,7 @@ def main() -> int:
         host.describe()
         host.check_figures(expected_busy=False)
         host.check_container()
+        time.sleep(3)  # until the driver has let go of all memory, the process is not gone
         expect("nobody holds or uses GPU 0 afterwards", host.top()[0]["holders"] == [])
     finally:
         subprocess.run(["umount", "-l", work], check=True)

@@ -130,9 +130,10 @@ def test_driver_that_is_gone_fails_the_task_that_asks_and_no_other(
 
 def test_configuration_that_is_wrong_fails_the_task_that_asks_and_no_other(mesos, simulated, real_launcher):
     config = mesos.directory / "config.toml"
-    config.write_text("[allocation]\npolicy = 7\n")
+    config.touch()
     output = mesos.directory / "front"
     oci_gpu("--config", config, "install", "mesos", "--launcher-dir", real_launcher, "--output", output)
+    config.write_text("[allocation]\npolicy = 7\n")
     assert "policy" in mesos.run(*REACH, launcher=output).complaint()
     assert gpus(mesos.run(*REACH, environment={"NVIDIA_VISIBLE_DEVICES": "void"}, launcher=output).seen()) == set()
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from oci_gpu_hook.base import limits
 from oci_gpu_hook.base.config import compiled as compiled_forms
+from oci_gpu_hook.base.config import load as load_module
 from oci_gpu_hook.base.config import source
 from oci_gpu_hook.base.config.load import load, load_or_defaults
 from oci_gpu_hook.base.config.model import DRIVER_CAPABILITIES, Config
@@ -239,10 +240,13 @@ def test_schema_and_parser_agree(section, key, value):
     assert accepted == validator().is_valid(tomllib.loads(text)), text
 
 
-def test_load_without_a_file_gives_the_defaults(tmp_path, compiled):
-    assert load(str(tmp_path / "none.toml")) == Config()
+@pytest.mark.parametrize("name", ["none.toml", "file/config.toml"])
+def test_load_without_the_usual_file_gives_the_defaults(tmp_path, compiled, monkeypatch, name):
     (tmp_path / "file").write_text("")
-    assert load(str(tmp_path / "file" / "config.toml")) == Config()
+    with pytest.raises(ConfigError, match=r"does not exist|is not a directory"):
+        load(str(tmp_path / name))
+    monkeypatch.setattr(load_module, "DEFAULT_PATH", str(tmp_path / name))
+    assert load(str(tmp_path / name)) == Config()
     assert not compiled.exists()
 
 
@@ -370,4 +374,6 @@ def test_what_is_wrong_comes_with_the_defaults(tmp_path, compiled):
     assert "root" in str(trouble)
     path = write(tmp_path / "config.toml", '[driver]\nroot = "/driver"\n')
     assert load_or_defaults(path) == (Config(driver_root="/driver"), None)
-    assert load_or_defaults("/nonexistent/config.toml") == (Config(), None)
+    config, trouble = load_or_defaults("/nonexistent/config.toml")
+    assert config == Config()
+    assert "does not exist" in str(trouble)
