@@ -6,8 +6,9 @@ import json
 import os
 import subprocess
 import sys
+import termios
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import jsonschema
@@ -185,14 +186,29 @@ def with_open_node(container):
         process.kill()
 
 
+def on_a_terminal(command, columns):
+    """Return what a command prints on a terminal of that width."""
+    terminal, slave = os.openpty()
+    termios.tcsetwinsize(slave, (50, columns))
+    # Of this process's own, readline sets COLUMNS where os.environ does not see it; what is passed does not have it.
+    started = subprocess.Popen(command, stdin=slave, stdout=slave, env={**os.environ, "TERM": "xterm"})
+    with open(terminal, "rb", buffering=0) as screen, started as process:
+        os.close(slave)
+        shown = b""
+        with suppress(OSError):  # EIO: the last process that had the terminal has ended
+            while part := screen.read(65536):
+                shown += part
+    assert process.returncode == 0
+    return shown.decode()
+
+
 @pytest.mark.parametrize("width", [40, 60, 80, 120])
 def test_gpu_and_holder_are_shown_on_any_terminal(make_bundle, one, width):
     with one.runtime.started(make_bundle(args=SLEEP, gpus="all", config=one.host.config)) as container:
         pid = container.pid
         one.use(f"gpu 0 process {pid} compute 2048 50 20", f"gpu 0 process {os.getpid()} compute 1 1 1")
-        script = f"stty cols {width} rows 50; {' '.join(one.command('--once'))}"
-        shown = subprocess.run(["script", "-qec", script, "/dev/null"], capture_output=True, text=True, check=True)
-    plain = [part.partition("m")[2] if number else part for number, part in enumerate(shown.stdout.split("\x1b["))]
+        shown = on_a_terminal(one.command("--once"), width)
+    plain = [part.partition("m")[2] if number else part for number, part in enumerate(shown.split("\x1b["))]
     lines = [line.rstrip() for line in "".join(plain).replace("\r", "").split("\n")]
     assert all(len(line) <= width for line in lines), lines
     assert [line.split()[:2] for line in lines if line.startswith("GPU")] == [["GPU", "0"], ["GPU", "1"]]
