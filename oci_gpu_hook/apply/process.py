@@ -105,7 +105,7 @@ class Process:
             self._switch(self._own_namespace)
         except ApplyError as error:
             streams.say(f"oci-gpu-hook: error: cannot leave the container's mount namespace: {error.why}")
-            os._exit(1)
+            streams.leave(1)
         self._let_go_of_descriptors()
 
     def _own_descriptors(self) -> int:
