@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from oci_gpu_hook.admin.install import front_file
+from oci_gpu_hook.base import limits
 from tests.runtime import residents
 from tests.runtime.fixtures import HOOK_ENVIRONMENT
 from tests.runtime.host import contents, difference
@@ -199,3 +201,15 @@ def test_without_its_socket_it_says_what_it_needs(hook, directory, machine):
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30, close_fds=True)
     assert done.returncode == 1
     assert "it is started by: systemctl start oci-gpu-hook.socket" in done.stderr
+
+
+def test_those_that_have_rested_long_enough_are_no_failures(runtime, begin, front, pythons):
+    """After many starts at once many workers wait, and end without another front."""
+    running = begin()
+    with ThreadPoolExecutor(12) as pool:
+        list(pool.map(lambda _: refused(runtime, front), range(24)))
+    once = pythons()
+    time.sleep(limits.RESIDENT_REST_SECONDS + 1)
+    running.wait_until_ready()
+    refused(runtime, front)
+    assert pythons() == once

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _LISTENING: Final = 3  # SD_LISTEN_FDS_START of sd_listen_fds(3)
 _SPARE: Final = 2  # workers that wait
 _IDLE_SECONDS: Final = 600.0
-_FAILURES: Final = 8  # workers in a row that end before they have a front
+_FAILURES: Final = 8  # workers in a row that fail before they have a front
 _PIECE: Final = worker.NOTE.size * 1024
 _MILLI: Final = 1000
 
@@ -142,19 +142,19 @@ class Manager:
         return bool(said)
 
     def _reap(self) -> None:
-        """Forget workers that have ended. Raises OSError if they end without a front, again and again."""
+        """Forget workers that have ended. Raises OSError if they fail without a front, again and again."""
         while True:
             try:
-                pid, _ = os.waitpid(-1, os.WNOHANG)
+                pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
                 return
             if not pid:
                 return
-            self._failures += pid in self._waiting
+            self._failures += status != 0 and pid in self._waiting
             self._waiting.discard(pid)
             self._working.discard(pid)
             if self._failures >= _FAILURES:
-                raise ChildProcessError(f"{_FAILURES} workers in a row have ended before a front came")
+                raise ChildProcessError(f"{_FAILURES} workers in a row have failed before a front came")
 
 
 def _drain(fd: int) -> bytes:
