@@ -22,7 +22,7 @@ RESIDENT_CALL: Final = 16 << 10  # bytes of what a front asks the resident; LARG
 RESIDENT_SECONDS: Final = 1.0  # for each message of a front before the work; it sends them at once
 RESIDENT_WORKERS: Final = 64  # that serve at one time; further fronts start Python
 RESIDENT_STARTS: Final = 32  # that one worker serves
-RESIDENT_MEMORY: Final = 6 << 20  # bytes of its own by which a worker may grow and still serve the next
+RESIDENT_MEMORY: Final = 2 << 20  # bytes of its own by which a worker may grow and still serve the next
 RESIDENT_REST_SECONDS: Final = 10.0  # for which a worker that has served waits for the next
 CONTAINER_ID: Final = 220  # bytes; a file name has 255, and the state directory's add a suffix
 

@@ -125,20 +125,32 @@ def _attend(connection: Any, desk: Desk) -> bool:
     connection.settimeout(limits.RESIDENT_SECONDS)
     descriptors: list[int] = []
     try:
-        call = _heard(connection)
-        front = _peer(connection)
-        if call is not None and front and _is_of_this_build(call, desk):
-            look = Look.at(front)
-            if look.place == desk.place:
-                connection.send(_READY)
-                if _is_told_to_go(connection, descriptors):
-                    _take(descriptors, look.umask)
-                    return _work(call, front, connection, desk)
+        agreed = _agreed(connection, desk, descriptors)
     except (OSError, ValueError):
-        pass  # the front is gone, or was never one
+        agreed = None  # the front is gone, or was never one
+    if agreed:
+        call, front, umask = agreed
+        _take(descriptors, umask)
+        return _work(call, front, connection, desk)
     for fd in descriptors:
         os.close(fd)
     return True
+
+
+def _agreed(connection: Any, desk: Desk, descriptors: list[int]) -> tuple[Call, int, int] | None:
+    """Return what to do, the front's pid and its umask, once it has said go; None if it is not to be served.
+
+    descriptors: gets those that it hands over. Raises OSError, ValueError.
+    """
+    call = _heard(connection)
+    front = _peer(connection)
+    if call is None or not front or not _is_of_this_build(call, desk):
+        return None
+    look = Look.at(front)
+    if look.place != desk.place:
+        return None
+    connection.send(_READY)
+    return (call, front, look.umask) if _is_told_to_go(connection, descriptors) else None
 
 
 def _heard(connection: Any) -> Call | None:
@@ -188,7 +200,6 @@ def _take(descriptors: list[int], umask: int) -> None:
     for standard, fd in zip(_STANDARD, descriptors, strict=True):
         os.dup2(fd, standard)
         os.close(fd)
-    descriptors.clear()
     os.umask(umask)
 
 
