@@ -154,7 +154,7 @@ enum ended end_container(const struct state *state, const char *toml);
 void ask_standby(const char *path, struct text state);
 
 /* resident.c */
-void ask_resident(char **arguments);
+bool ask_resident(char **arguments);
 
 /* one for each role */
 _Noreturn void hook(int argc, char **argv);

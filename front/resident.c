@@ -79,11 +79,13 @@ static bool add(char *packet, size_t *size, const char *word) {
     return true;
 }
 
-/* Sends what is asked: the stub that Python would start, which says of which version this is, and its arguments. */
+/* Sends what is asked: the stub that Python would start, which says of which version this is, the program that this
+   stands before, and its arguments. */
 static bool ask(int fd, char **arguments) {
     static char packet[LARGEST_CALL];
     size_t size = 0;
-    bool fits = add(packet, &size, MAGIC) && add(packet, &size, block.role) && add(packet, &size, block.stub);
+    bool fits = add(packet, &size, MAGIC) && add(packet, &size, block.role) && add(packet, &size, block.stub) &&
+                add(packet, &size, block.program);
     for (; fits && *arguments; arguments++)
         fits = add(packet, &size, *arguments);
     return fits && system_call(SENDTO, fd, (long)packet, size, NOSIGNAL, 0) == (long)size;
@@ -111,19 +113,23 @@ static char hear(int fd, int patience) {
     return n == 1 && system_call(RECVFROM, fd, (long)&said, 1, 0, 0) == 1 ? said : '\0';
 }
 
-/* Ends this process with the status of the resident's worker; returns where there is none that is ready, and nothing has
-   been done. */
-void ask_resident(char **arguments) {
+/* Has the resident's worker do the work; returns false where there is none that is ready, and nothing has been done. Ends
+   this process if the work fails, and said why. */
+bool ask_resident(char **arguments) {
     if (block.resident[0] != '/' || effective_user() != 0)
-        return;
+        return false;
     int fd = connect_to(block.resident);
     if (fd < 0)
-        return;
+        return false;
     if (ask(fd, arguments) && hear(fd, PATIENCE) == 'R' && go(fd)) {
         char status = hear(fd, 0);
-        if (status >= '0' && status <= '9')
+        close_file(fd);
+        if (status == '0')
+            return true;
+        if (status > '0' && status <= '9')
             leave(status - '0');
-        fail("the resident's process", "", "has ended before the hook was done; start the container again");
+        fail("the resident's process", "", "has ended before its work was done; start the container again");
     }
     close_file(fd);
+    return false;
 }

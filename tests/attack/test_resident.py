@@ -204,7 +204,7 @@ for _ in range(5):
             pass
     print(heard)
 """
-FRONT = (b"oci-gpu-hook resident 1\0hook\0STUB\0prestart\0", 0)
+FRONT = (b"oci-gpu-hook resident 1\0hook\0STUB\0\0prestart\0", 0)
 # What is sent, each packet with the number of descriptors that come with it, and what comes back before the end.
 PACKETS = {
     "a front": ([FRONT], b"R"),
@@ -215,12 +215,12 @@ PACKETS = {
     "go with too many": ([FRONT, (b"G", 100)], b"R"),
     "another word than go": ([FRONT, (b"X", 3)], b"R"),
     "more than go": ([FRONT, (b"GG", 3)], b"R"),
-    "another version": ([(b"oci-gpu-hook resident 2\0hook\0STUB\0prestart\0", 0)], b""),
-    "another installation": ([(b"oci-gpu-hook resident 1\0hook\0/tmp/other.pyc\0prestart\0", 0)], b""),
-    "another program": ([(b"oci-gpu-hook resident 1\0mesos\0STUB\0prestart\0", 0)], b""),
-    "no arguments": ([(b"oci-gpu-hook resident 1\0hook\0STUB\0", 0)], b""),
-    "no end": ([(b"oci-gpu-hook resident 1\0hook\0STUB\0prestart", 0)], b""),
-    "a stage that it does not do": ([(b"oci-gpu-hook resident 1\0hook\0STUB\0createContainer\0", 0)], b""),
+    "another version": ([(b"oci-gpu-hook resident 2\0hook\0STUB\0\0prestart\0", 0)], b""),
+    "another installation": ([(b"oci-gpu-hook resident 1\0hook\0/tmp/other.pyc\0\0prestart\0", 0)], b""),
+    "another program": ([(b"oci-gpu-hook resident 1\0mesos\0STUB\0\0prestart\0", 0)], b""),
+    "no arguments": ([(b"oci-gpu-hook resident 1\0hook\0STUB\0\0", 0)], b""),
+    "no end": ([(b"oci-gpu-hook resident 1\0hook\0STUB\0\0prestart", 0)], b""),
+    "a stage that it does not do": ([(b"oci-gpu-hook resident 1\0hook\0STUB\0\0createContainer\0", 0)], b""),
     "longer than any": ([(FRONT[0] + b"a\0" * 50_000 + b"prestart\0", 0)], b""),
     "bytes": ([(bytes(range(256)) * 8, 3)], b""),
 }

@@ -135,7 +135,7 @@ def _write(directory: str, real_runtime: str, interpreter: str) -> Executables:
         arguments = f"sys.argv, {real_runtime!a}"
         stub = runtime + ".py"
         runtime_stub = _write_stub(stub, "entrypoints.runtime", arguments, interpreter, real_runtime=real_runtime)
-        if not write_front(runtime, "runtime", interpreter, runtime_stub + "c", real_runtime):
+        if not write_front(runtime, "runtime", interpreter, runtime_stub + "c", real_runtime, SOCKET):
             python = f"{shlex.quote(interpreter)} {INTERPRETER_OPTIONS}"
             text = _RUNTIME_IN_SH.format(
                 python=python, stub=shlex.quote(runtime_stub), program=shlex.quote(real_runtime)

@@ -23,7 +23,7 @@ def is_ready(address: str, stub: str, seconds: float = _SECONDS) -> bool:
     try:
         connection.settimeout(seconds)
         connection.connect(address)
-        packet = b"".join(word + b"\0" for word in (_MAGIC, b"hook", os.fsencode(stub), b"prestart"))
+        packet = b"".join(word + b"\0" for word in (_MAGIC, b"hook", os.fsencode(stub), b"", b"prestart"))
         connection.send(packet)
         return connection.recv(1) == b"R"
     finally:

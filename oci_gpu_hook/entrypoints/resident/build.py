@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 class Build(Record):
     """The files that a hook's front and its Python consist of, with their identities when this process began.
 
-    stub: what the front starts; a front of another installation names another.
+    stubs: what the fronts start, by role; a front of another installation names another.
     """
 
-    stub: str
+    stubs: dict[str, str]
     files: tuple[tuple[str, Identity], ...]
 
     @classmethod
@@ -31,11 +31,16 @@ class Build(Record):
         Raises OSError if a file of it is not there, ValueError if this process has not read the file of modules.
         """
         modules = stub.removesuffix(".pyc") + ".modules"
-        paths = (stub, modules, os.path.realpath(sys.executable), str(oci_gpu_hook.__file__))
+        paths: tuple[str, ...] = (stub, modules, os.path.realpath(sys.executable), str(oci_gpu_hook.__file__))
         read = [os.fstat(finder.file) for finder in sys.meta_path if hasattr(finder, "file")]
         if [(found.st_dev, found.st_ino) for found in read] != [_identity(modules)[:2]]:
             raise ValueError(f"{modules} is not what was imported; run `oci-gpu hook-path`")
-        return cls(stub=stub, files=tuple((path, _identity(path)) for path in paths))
+        runtime = os.path.join(os.path.dirname(stub), "oci-gpu-runtime.pyc")
+        stubs = {"hook": stub}
+        if os.path.exists(runtime):
+            stubs["runtime"] = runtime
+            paths += (runtime,)
+        return cls(stubs=stubs, files=tuple((path, _identity(path)) for path in paths))
 
     def is_current(self) -> bool:
         """Tell whether no file was replaced since, as by an upgrade of the package or of Python."""

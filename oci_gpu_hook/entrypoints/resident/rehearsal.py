@@ -8,8 +8,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-# The modules that admin/install/hotpath_build.py lists as those of a start, but for the runtime's own, and what these
-# import in functions. tests/unit/entrypoints/test_resident.py compares the lists.
+# The modules that admin/install/hotpath_build.py lists as those of a start, and what these import in functions.
+# tests/unit/entrypoints/resident/test_rehearsal.py compares the lists.
 _MODULES: Final = (
     "oci_gpu_hook.allocation.allocate",
     "oci_gpu_hook.allocation.by_count",
@@ -30,6 +30,8 @@ _MODULES: Final = (
     "oci_gpu_hook.devices.nvidia.shortfalls",
     "oci_gpu_hook.devices.nvidia.sick",
     "oci_gpu_hook.devices.nvidia.vendor",
+    "oci_gpu_hook.entrypoints.runtime",
+    "oci_gpu_hook.entrypoints.runtime_standby",
     "oci_gpu_hook.lifecycle.admission",
     "oci_gpu_hook.lifecycle.described",
     "oci_gpu_hook.lifecycle.injected",

@@ -17,7 +17,7 @@ from struct import Struct
 from oci_gpu_hook.base import limits, log, processes, streams
 from oci_gpu_hook.base.errors import one_line
 from oci_gpu_hook.base.record import Record
-from oci_gpu_hook.entrypoints import hook
+from oci_gpu_hook.entrypoints import hook, runtime
 from oci_gpu_hook.entrypoints.resident.place import Look
 from oci_gpu_hook.entrypoints.resident.unchanged import Before
 
@@ -36,16 +36,22 @@ OUTDATED: Final = b"O"  # what has been imported is no longer what a start by Py
 _MAGIC: Final = "oci-gpu-hook resident 1"  # MAGIC of front/resident.c
 _READY: Final = b"R"
 _GO: Final = b"G"
-_ROLE: Final = "hook"
+_HOOK: Final = "hook"
+_RUNTIME: Final = "runtime"
 _STAGES: Final = ("prestart", "createRuntime", "poststop")
 _STANDARD: Final = (0, 1, 2)
 _INT_SIZE: Final = 4
 
 
 class Call(Record):
-    """What a front asks for: the arguments of the hook. stub: what it would start, which tells of which build it is."""
+    """What a front asks for: the arguments of the hook, or of the runtime.
 
+    stub: what it would start, which tells of which build it is. program: the real runtime, that the front becomes.
+    """
+
+    role: str
     stub: str
+    program: str
     arguments: tuple[str, ...]
 
 
@@ -81,8 +87,7 @@ def serve(desk: Desk) -> NoReturn:
             if connection is None:
                 break
             desk.tell(TAKEN)
-            if not _attend(connection, desk):
-                break
+            _attend(connection, desk)
             connection.close()
             if not before.is_now():
                 break
@@ -117,11 +122,8 @@ class _Door:
         return None
 
 
-def _attend(connection: Any, desk: Desk) -> bool:
-    """Serve a front that asks for what this process can do as well as Python; others are to start Python.
-
-    Tell whether this process may serve the next.
-    """
+def _attend(connection: Any, desk: Desk) -> None:
+    """Serve a front that asks for what this process can do as well as Python; others are to start Python."""
     connection.settimeout(limits.RESIDENT_SECONDS)
     descriptors: list[int] = []
     try:
@@ -131,10 +133,11 @@ def _attend(connection: Any, desk: Desk) -> bool:
     if agreed:
         call, front, umask = agreed
         _take(descriptors, umask)
-        return _work(call, front, connection, desk)
-    for fd in descriptors:
-        os.close(fd)
-    return True
+        _work(call, front, connection, desk)
+    else:
+        for fd in descriptors:
+            os.close(fd)
+    os.chdir("/")
 
 
 def _agreed(connection: Any, desk: Desk, descriptors: list[int]) -> tuple[Call, int, int] | None:
@@ -149,6 +152,8 @@ def _agreed(connection: Any, desk: Desk, descriptors: list[int]) -> tuple[Call, 
     look = Look.at(front)
     if look.place != desk.place:
         return None
+    if call.role == _RUNTIME:
+        os.chdir(f"/proc/{front}/cwd")  # in which a bundle's path may begin
     connection.send(_READY)
     return (call, front, look.umask) if _is_told_to_go(connection, descriptors) else None
 
@@ -156,9 +161,10 @@ def _agreed(connection: Any, desk: Desk, descriptors: list[int]) -> tuple[Call, 
 def _heard(connection: Any) -> Call | None:
     """Return what the front asks for, None for anything that is not a packet of the front's."""
     words = os.fsdecode(connection.recv(limits.RESIDENT_CALL + 1)).split("\0")
-    if len(words) < 5 or words[:2] != [_MAGIC, _ROLE] or words[-1]:
+    if len(words) < 6 or words[0] != _MAGIC or words[-1]:
         return None
-    return Call(stub=words[2], arguments=tuple(words[3:-1]))
+    _, role, stub, program, *arguments = words[:-1]
+    return Call(role=role, stub=stub, program=program, arguments=tuple(arguments))
 
 
 def _is_told_to_go(connection: Any, descriptors: list[int]) -> bool:
@@ -187,7 +193,7 @@ def _peer(connection: Any) -> int:
 
 def _is_of_this_build(call: Call, desk: Desk) -> bool:
     """Tell whether Python would do what this process does."""
-    if call.stub != desk.build.stub or call.arguments[-1] not in _STAGES:
+    if call.stub != desk.build.stubs.get(call.role) or (call.role == _HOOK and call.arguments[-1] not in _STAGES):
         return False
     if desk.build.is_current():
         return True
@@ -203,8 +209,8 @@ def _take(descriptors: list[int], umask: int) -> None:
     os.umask(umask)
 
 
-def _work(call: Call, front: int, connection: Any, desk: Desk) -> bool:
-    """Do what the hook does, and tell the front its status; tell whether this process may serve the next."""
+def _work(call: Call, front: int, connection: Any, desk: Desk) -> None:
+    """Do what the hook or the runtime's Python does, and tell the front its status. After a failure, end."""
     own = os.getpid()
     closing = poll()
     closing.register(connection.fileno(), POLLHUP)
@@ -223,8 +229,10 @@ def _work(call: Call, front: int, connection: Any, desk: Desk) -> bool:
     log.forget()
     streams.before_leaving(tell)
     processes.act_for(front, lambda: bool(closing.poll(0)))
-    status = hook.run(call.arguments)
+    if call.role == _RUNTIME:
+        status = runtime.prepare_for((call.stub, *call.arguments), call.program)
+    else:
+        status = hook.run(call.arguments)
     if status or os.getpid() != own:
         streams.leave(status)
     tell(status)
-    return True
