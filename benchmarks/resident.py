@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bed import Created
-from doors import BARE, PYTHON, Meter
+from doors import BARE, PYTHON, Door, Meter, tell
 
+from oci_gpu_hook.admin.install import front_file
 from tests.runtime import residents
 
 TYPE_CHECKING = False
@@ -53,13 +54,21 @@ class Bench:
         self.meter = meter
         self.config = bed.host(1)
         self.plain = bed.hook()
+        place = bed.work / "libexec-resident"
+        bed.oci_gpu("hook-path", "--directory", place)
+        hook, runtime = place / "oci-gpu-hook", place / "oci-gpu-runtime"
         address = bed.work / "resident" / "socket"
+        for path, role in ((hook, "hook"), (runtime, "runtime")):
+            front = front_file.read_front(str(path))
+            assert front
+            front_file.write_front(str(path), role, front.interpreter, front.stub, front.program, str(address))
+        self.served = str(hook)
+        self.served_runtime = [str(runtime), *bed.runc()[1:]]
         self.listening = residents.listen(address)
-        self.served = str(residents.lay_front(bed.work / "front-of-resident", Path(self.plain), address))
         below = meter.directory / "resident"
         below.mkdir()
         enter = ("sh", "-c", f'echo 0 > {below}/cgroup.procs; exec "$@"', "sh")
-        self.resident = residents.Resident(self.listening, Path(self.plain), bed.work / "resident-said", before=enter)
+        self.resident = residents.Resident(self.listening, hook, bed.work / "resident-said", before=enter)
         self.resident.wait_until_ready()
         # The front reads the state directory's path only where it is written as everybody writes it.
         self.odd = bed.work / "odd.toml"
@@ -149,6 +158,14 @@ def with_and_without(bed: Bed, rounds: int) -> None:
                 sample = row.run()
                 row.samples += [sample] if number else []
         _tell(rows)
+        doors = _doors(bench)
+        for number in range(rounds + 1):
+            for door in doors:
+                door.run(bed, meter)
+                if not number:
+                    door.cpu.clear()
+                    door.wall.clear()
+        tell(doors)
         _tell_memory(bench)
         _tell_many(bench)
     finally:
@@ -166,6 +183,18 @@ def _rows(bench: Bench) -> list[Row]:
         Row("poststop by Python", lambda: bench.poststop(bench.plain, bench.odd)),
         Row("poststop by the resident", lambda: bench.poststop(bench.served, bench.odd)),
     ]
+
+
+def _doors(bench: Bench) -> list[Door]:
+    """Return whole containers, as Docker and containerd start them."""
+    bed, path = bench.bed, f"{bench.meter.path}/container"
+    names = ("plain", "oci-gpu-runtime", "oci-gpu-runtime, resident")
+    runtimes = (bed.runc(), bed.runtime(), bench.served_runtime)
+    found = [Door(BARE, [PYTHON, "-I", "-S", "-c", "pass"], None)]
+    for number, (name, runtime) in enumerate(zip(names, runtimes, strict=True)):
+        bundle = bed.bundle(f"resident-door{number}", GPU if number else [], cgroups_path=path)
+        found.append(Door(name, runtime, bundle))
+    return found
 
 
 def _tell(rows: list[Row]) -> None:

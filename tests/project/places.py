@@ -128,6 +128,10 @@ ENTRYPOINTS: Allowed = {
         "main": {"os.chdir": "the root directory of this process"},
     },
     "entrypoints/resident/place.py": {"Look.at": {"os.readlink": PROC}, "_link": {"os.readlink": PROC}},
+    "entrypoints/resident/worker.py": {
+        "_agreed": {"os.chdir": PROC},
+        "_attend": {"os.chdir": "the root directory of this process"},
+    },
     "entrypoints/resident/unchanged.py": {
         "_descriptors": {"os.listdir": PROC, "os.readlink": PROC},
         "_is_alone": {"os.listdir": PROC},
