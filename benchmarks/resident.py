@@ -169,7 +169,7 @@ def with_and_without(bed: Bed, rounds: int) -> None:
         _tell_memory(bench)
         _tell_many(bench)
     finally:
-        if bench:
+        if bench is not None:
             bench.close()
         meter.close()
 

@@ -323,6 +323,8 @@ def test_a_worker_that_is_killed_leaves_what_a_killed_hook_leaves(served, enter,
             break
         assert served.pythons, "neither killed nor Python's"  # on a busy machine the front has waited for its 50 ms
         assert sandbox.release() == Outcome("")
+    else:
+        pytest.fail("no worker was in time")
     assert "the resident's process: has ended before its work was done" in outcome.refused
     with enter(rootfs, env=UTILITY, hook=served.front, id=sandbox.id) as again:
         assert again.attach() == Outcome("")
@@ -339,11 +341,7 @@ def test_what_a_front_asked_for_that_was_killed_is_rolled_back(served, enter, ro
     tracers = traced(served, "-e", f"trace={call}", "-e", f"inject={call}:delay_enter=1500000:when={number}")
     with enter(rootfs, env=UTILITY, hook=served.front) as sandbox:
         mounts = sandbox.mounts()
-        front = subprocess.Popen(
-            sandbox.command("prestart"), stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT
-        )
-        front.stdin.write(sandbox.state())
-        front.stdin.close()
+        front = begun(sandbox)
         time.sleep(0.7)
         front.kill()
         assert front.wait() == -signal.SIGKILL

@@ -10,6 +10,7 @@ import pytest
 
 from oci_gpu_hook.admin.doctor import model, resident
 from oci_gpu_hook.admin.doctor.model import Host
+from oci_gpu_hook.admin.engines import resident as units
 from oci_gpu_hook.admin.install import executables, front_file
 from oci_gpu_hook.base.config.model import Config
 
@@ -57,7 +58,7 @@ def test_where_there_is_none_nothing_is_said(address):
 
 
 def test_one_that_is_installed_and_does_not_listen(address, monkeypatch):
-    monkeypatch.setattr(resident.resident, "is_installed", lambda _root: True)
+    monkeypatch.setattr(units, "is_installed", lambda _root: True)
     (finding,) = found(address)
     assert finding.severity == model.WARNING
     assert "systemctl start oci-gpu-hook.socket" in finding.remedy
