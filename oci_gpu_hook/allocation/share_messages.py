@@ -23,18 +23,20 @@ def too_large(device: Device, request: Request) -> AllocationError:
     what = f"{size(request.memory_limit)} of {device.label} ({device.uuid})"
     setting = name_of("memory-limit", request)
     if not device.memory:
-        return AllocationError(what, "how much memory it has is not known here", f"ask for it without {setting}")
+        return AllocationError(
+            what, "how much memory it has is not known here", f"ask for it without {setting}", "OGH1304"
+        )
     why = (
         f"containers can have {size(device.shareable)} of its {size(device.memory)} ([sharing] reserve keeps the rest)"
     )
-    return AllocationError(what, why, f"set {setting} to at most {size(device.shareable)}")
+    return AllocationError(what, why, f"set {setting} to at most {size(device.shareable)}", "OGH1304")
 
 
 def no_room(device: Device, request: Request, held: Sequence[Lease]) -> Busy:
     """Refuse a share that does not fit onto a named device now."""
     what = f"{amounts(request.memory_limit, request.cores)} of {device.label} ({device.uuid})"
     remedy = f"ask for less, for another GPU, or wait for it with {name_of('wait', request)}=60s"
-    return Busy(what, _room(device, held), remedy)
+    return Busy(what, _room(device, held), remedy, "OGH1305")
 
 
 def too_many(
@@ -43,19 +45,21 @@ def too_many(
     """Refuse shares of more devices than the host has for them. free: on how many there is room now."""
     if candidates:
         why = f"this host has {len(candidates)} with that much memory for containers; {free} have room now"
-        return AllocationError(asked(request), why + _of_all(candidates, held), f"ask for at most {len(candidates)}")
+        return AllocationError(
+            asked(request), why + _of_all(candidates, held), f"ask for at most {len(candidates)}", "OGH1302"
+        )
     largest = max(countable, key=lambda device: device.shareable, default=None)
     if largest is None:
-        return AllocationError(asked(request), "this host has no GPU to share", "ask for it on another host")
+        return AllocationError(asked(request), "this host has no GPU to share", "ask for it on another host", "OGH1302")
     error = too_large(largest, request)
-    return AllocationError(asked(request), f"of {largest.label}, the largest, {error.why}", error.remedy)
+    return AllocationError(asked(request), f"of {largest.label}, the largest, {error.why}", error.remedy, "OGH1304")
 
 
 def too_few(request: Request, candidates: Sequence[Device], held: Sequence[Lease], free: int) -> Busy:
     """Refuse shares of more devices than have room for them now."""
     why = f"{free} of {len(candidates)} have room{_of_all(candidates, held)}"
     remedy = f"try again when others have ended, ask for less, or wait with {name_of('wait', request)}=60s"
-    return Busy(asked(request), why, remedy)
+    return Busy(asked(request), why, remedy, "OGH1305")
 
 
 def _of_all(candidates: Sequence[Device], held: Sequence[Lease]) -> str:

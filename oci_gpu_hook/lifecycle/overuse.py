@@ -39,7 +39,7 @@ def of(entry: Entry, config: Config) -> Iterator[Finding]:
                 why = f"use {used // _MIB} MiB of {quoted(uuid)}, of which it was given {limit // _MIB} MiB"
                 what = f"programs of container {quoted(entry.id)}"
                 remedy = (
-                    "stop it, or ask its owner: they have left MPS, or are several, each of which may have its part"
+                    "stop it, or ask its owner: they bypass MPS, or are several, each of which may use the whole part"
                 )
                 yield Finding(kind=LIMITS, what=what, why=why, remedy=remedy, repairable=False)
 

@@ -34,13 +34,13 @@ def check(host: Host) -> Iterator[Finding]:
             what = f"no NVIDIA driver, and no NVIDIA GPU; the host has {', '.join(others)}"
             yield Finding(check=_NAME, severity=OK, what=what)
         elif host.trouble:
-            why = f"{host.trouble.why}; every container that asks for a GPU fails with this"
+            why = f"{host.trouble.why}; every container that asks for a GPU fails to start with this error"
             yield Finding(check=_NAME, severity=ERROR, what=host.trouble.what, why=why, remedy=host.trouble.remedy)
         return
     version = inventory.driver_version
     cuda = f", CUDA {inventory.cuda_version}" if inventory.cuda_version else ""
     count = len(inventory.libraries)
-    yield Finding(check=_NAME, severity=OK, what=f"driver {version}{cuda}; {count} libraries that fit it")
+    yield Finding(check=_NAME, severity=OK, what=f"driver {version}{cuda}; {count} matching libraries")
     present = {library.soname for library in inventory.libraries if library.bits == 64}
     for soname, capability, why in _ESSENTIAL:
         if soname not in present:

@@ -34,7 +34,7 @@ _BY_CDI: Final = "give them to containers by CDI (--device, annotations cdi.k8s.
 def no_driver(config: Config) -> DriverError:
     """Return the error for a host whose kernel has no NVIDIA driver; it depends on what the host has instead."""
     why, remedy = _found(config)
-    return DriverError(_WHAT, why, remedy)
+    return DriverError(_WHAT, why, remedy, "OGH1401")
 
 
 def _found(config: Config) -> tuple[str, str]:
