@@ -12,7 +12,7 @@ import time
 from oci_gpu_hook.admin.cli import leases_picture
 from oci_gpu_hook.admin.cli.console import console
 from oci_gpu_hook.admin.metering import look
-from oci_gpu_hook.allocation import query, release
+from oci_gpu_hook.allocation import query, release, shares
 from oci_gpu_hook.allocation.overdue import is_overdue
 from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.base.errors import AllocationError, InvalidInput, quoted
@@ -20,11 +20,13 @@ from oci_gpu_hook.base.errors import AllocationError, InvalidInput, quoted
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Final
 
     from oci_gpu_hook.allocation.model import Lease, LeaseTable
+    from oci_gpu_hook.allocation.shares import Standing
     from oci_gpu_hook.base.config.model import Config
+    from oci_gpu_hook.devices.model import Device
     from oci_gpu_hook.lifecycle.census import Census
 
 SUMMARY: Final = "show who holds which GPU, or release a lease"
@@ -54,7 +56,8 @@ def run(options: argparse.Namespace) -> int:
         import json
 
         table = query.current(config)
-        print(json.dumps(to_json(table, leases_picture.census(table, config), config), indent=2))
+        devices = leases_picture.devices_of(config)
+        print(json.dumps(to_json(table, leases_picture.census(table, config), config, devices), indent=2))
     elif options.watch:
         _watch(config)
     else:
@@ -63,8 +66,11 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def to_json(table: LeaseTable, census: Census, config: Config) -> list[dict[str, object]]:
-    """Return the form that `schemas/leases.schema.json` describes."""
+def to_json(
+    table: LeaseTable, census: Census, config: Config, devices: Sequence[Device] = ()
+) -> list[dict[str, object]]:
+    """Return the form that `schemas/leases.schema.json` describes. devices: of this host, as far as it can be asked."""
+    left = {device.uuid: shares.standing(device, table.leases) for device in devices} if _have_shares(table) else {}
     return [
         {
             "container": lease.container,
@@ -74,17 +80,27 @@ def to_json(table: LeaseTable, census: Census, config: Config) -> list[dict[str,
             "since": lease.since,
             **({"overdue": True} if is_overdue(lease, config, time.time()) else {}),
             **{name: text for name, text in _names(lease, census).items() if text},
-            **({"shares": shares} if (shares := _shares(lease)) else {}),
+            **({"shares": parts} if (parts := _parts(lease, left)) else {}),
         }
         for lease in table.leases
     ]
 
 
-def _shares(lease: Lease) -> dict[str, dict[str, int]]:
-    """Return what a container has of those devices of which it has a part."""
+def _have_shares(table: LeaseTable) -> bool:
+    return any(device.is_share for lease in table.leases for device in lease.devices)
+
+
+def _parts(lease: Lease, left: Mapping[str, Standing]) -> dict[str, dict[str, int]]:
+    """Return what a container has of those devices of which it has a part, and what is left of these for others."""
     return {
-        device.uuid: {"memory": device.memory, "cores": device.cores} for device in lease.devices if device.is_share
+        device.uuid: {"memory": device.memory, "cores": device.cores, **_left(left.get(device.uuid))}
+        for device in lease.devices
+        if device.is_share
     }
+
+
+def _left(standing: Standing | None) -> dict[str, int]:
+    return {"memoryLeft": standing.memory_left, "coresLeft": standing.cores_left} if standing else {}
 
 
 def _names(lease: Lease, census: Census) -> dict[str, str]:
