@@ -128,7 +128,8 @@ bool ask_resident(char **arguments) {
             return true;
         if (status > '0' && status <= '9')
             leave(status - '0');
-        fail("the resident's process", "", "has ended before its work was done; start the container again");
+        fail("the resident's process", "", "has ended before its work was done; start the container again",
+             "OGH1516");
     }
     close_file(fd);
     return false;

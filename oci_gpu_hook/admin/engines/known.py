@@ -13,6 +13,14 @@ if TYPE_CHECKING:
 NAMES: Final = ("docker", "podman", "crio", "containerd", "mesos", "slurm")
 RESIDENT: Final = "resident"  # no engine: it has no check, and is installed for all of them
 INSTALLABLE: Final = (*NAMES, RESIDENT)
+CALLED: Final = {
+    "docker": "Docker",
+    "podman": "Podman",
+    "crio": "CRI-O",
+    "containerd": "containerd",
+    "mesos": "Mesos",
+    "slurm": "Slurm",
+}
 
 
 def module(name: str) -> ModuleType:

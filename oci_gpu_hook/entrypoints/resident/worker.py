@@ -15,7 +15,7 @@ from select import EPOLLEXCLUSIVE, EPOLLHUP, EPOLLIN, POLLHUP, epoll, poll
 from struct import Struct
 
 from oci_gpu_hook.base import limits, log, processes, streams
-from oci_gpu_hook.base.errors import one_line
+from oci_gpu_hook.base.errors import BUG, coded
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.entrypoints import hook, runtime
 from oci_gpu_hook.entrypoints.resident.place import Look
@@ -94,7 +94,7 @@ def serve(desk: Desk) -> NoReturn:
             desk.tell(FREE)
         status = 0
     except Exception as error:  # noqa: BLE001  a bug; the front's stderr is this process's by then
-        streams.say(f"oci-gpu-hook: error: {one_line(hook.describe_bug(error))}")
+        streams.say(f"oci-gpu-hook: error: {coded(hook.describe_bug(error), BUG)}")
     finally:
         os._exit(status)
 
