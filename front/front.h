@@ -81,6 +81,7 @@ unsigned effective_user(void);
 void close_file(int fd);
 void close_above_stderr(void);
 bool is_ignored(int signal);
+void let_alarm_end(void); /* SIGALRM ends this process, whatever was inherited */
 void go_to_root_directory(void);
 void fill_standard_descriptors(void);
 int execute(const char *path, char **argv, char **envp); /* returns only where it fails: errno */

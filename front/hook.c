@@ -1,4 +1,4 @@
-/* oci-gpu-hook: answers for containers that ask for nothing, and gives every other call to Python as it came. */
+/* oci-gpu-hook: answers for containers that ask for nothing, and passes every other call on to Python unchanged. */
 #include "front.h"
 
 static char text[LARGEST_STATE + 1];
@@ -17,8 +17,8 @@ static _Noreturn void ask_python(char **argv) {
     start_python(NULL, argv + 1, false);
 }
 
-/* Ends this process where what is to be done is nothing, or can be done here. An engine that has one argument list for
-   all stages tells by the status that the container has ended. */
+/* Ends this process where there is nothing to do, or where it is done here. An engine that has one argument list for all
+   stages says by the status that the container has ended. */
 static void answer(const struct state *state, struct text json, const char *stage, const char *toml) {
     bool has_ended = same(stage, "poststop") || (state->status.start && is(state->status, "stopped"));
     enum ended ended = has_ended ? end_container(state, toml) : HAD_NOTHING;

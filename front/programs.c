@@ -1,4 +1,4 @@
-/* The two ways out that start a program: Python with the hook, and the program that this executable stands before. */
+/* The two ways to start another program: Python with the hook, and the program that this executable stands in for. */
 #include "front.h"
 
 char **environment;

@@ -1,5 +1,5 @@
-/* oci-gpu-runtime: `create` and `run` of a container that may ask for a GPU go to Python, and an `update` that may name
-   devices; all else to the real runtime, with the same arguments, environment and descriptors. */
+/* oci-gpu-runtime: Python gets `create` and `run` of a container that may ask for a GPU, and an `update` that may name
+   devices. Everything else goes to the real runtime, with the same arguments, environment and descriptors. */
 #include "front.h"
 
 /* The options of runc 1.0 to 1.4 and crun 1.0 to 1.23, before and after the command. Of short ones only -b and -d are
@@ -73,7 +73,7 @@ static bool find_bundle_option(char **arguments, struct text *bundle) {
     return *arguments && !arguments[1] && bundle->size != 0;
 }
 
-/* Whether what is on stdin may name devices. It is put back, in a memory file, for whoever comes next. */
+/* Whether what is on stdin may name devices. A memory file takes its place, for the program that follows. */
 static bool stdin_may_name_devices(void) {
     static char piece[LARGEST_STATE + 1];
     struct text json = {piece, 0};

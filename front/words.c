@@ -1,4 +1,4 @@
-/* The words without which no request exists: request/prefilter.py in C, on the side of doubt. */
+/* The words that every request contains at least one of: request/prefilter.py in C. In doubt the answer is "maybe". */
 #include "front.h"
 #include "calls.h"
 #include "words.h"

@@ -60,6 +60,11 @@ class Directories:
             known[unsafe_path] = None if fd is None else Directory(self._rootfs, fd, unsafe_path)
         return known[unsafe_path]
 
+    def find_again(self, unsafe_path: str) -> Directory | None:
+        """Do what `find` does for a path at which nothing was: something may have been made there since."""
+        del self._known[unsafe_path]
+        return self.find(unsafe_path)
+
     def make(self, unsafe_path: str) -> Directory:
         """Return the directory, created with its parents if missing. Raises UnsafeRootfs, ApplyError."""
         found = self._known.get(unsafe_path) or self.find(unsafe_path)
