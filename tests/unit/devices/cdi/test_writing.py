@@ -101,4 +101,5 @@ def test_escapes_of_json_that_yaml_has_otherwise_are_read_as_json_has_them():
     text = f'{{"cdiVersion": "0.5.0", "kind": "v.com/d", "devices": [{device}]}}'
     found = reading.parse(text.encode(), is_json=True)
     assert found.problems == ()
+    assert found.specification
     assert found.specification.devices[0].edits.env == ("A=🙂/\\ud83d\\/ä",)
