@@ -154,7 +154,7 @@ def _fill(tree: Tree, host: SimulatedHost, machine: str) -> None:
 def _driver_files(
     tree: Tree, driver: Driver, layout: Layout, compiled: Mapping[str, bytes], settings: Settings
 ) -> None:
-    root = f"{tree.root}/driver"
+    root = os.path.join(tree.root, "driver", layout.root).rstrip("/")
     if WSL in settings.platforms:
         other_platforms.make_wsl(Tree(root=root), driver.machine, compiled)
     elif TEGRA in settings.platforms:
