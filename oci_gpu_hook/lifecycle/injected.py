@@ -10,7 +10,7 @@ from __future__ import annotations
 from oci_gpu_hook.allocation import allocate
 from oci_gpu_hook.base import log
 from oci_gpu_hook.base.errors import HookError
-from oci_gpu_hook.devices import vendors
+from oci_gpu_hook.devices import presence, vendors
 from oci_gpu_hook.request.model import IN_THE_BUNDLE, Request
 
 TYPE_CHECKING = False
@@ -46,15 +46,27 @@ def hold(container: Container, config: Config) -> tuple[str, ...]:
             log.warning("devices in the bundle not known", reason=str(error))
             continue
         held += _hold(kind, inventory, container, config, ())
-    return held
+    return held + _hold_of_others(container, config, ())
 
 
 def hold_beside(admission: Admission) -> None:
     """Do the same for a container that has asked for devices and was granted others. Raises AllocationError."""
     container = admission.container
     if is_possible(container):
-        inventory = admission.snapshot.inventory
-        _hold(admission.request.kind, inventory, container, admission.config, admission.uuids)
+        inventory, granted = admission.snapshot.inventory, admission.uuids
+        if admission.request.kind in vendors.KINDS:
+            _hold(admission.request.kind, inventory, container, admission.config, granted)
+        _hold_of_others(container, admission.config, granted)
+
+
+def _hold_of_others(container: Container, config: Config, granted: Collection[str]) -> tuple[str, ...]:
+    """Do the same for GPUs of other vendors, of which the kernel tells; on most hosts there are none."""
+    held: tuple[str, ...] = ()
+    for kind in presence.with_driver(config):
+        inventory = vendors.seen(kind, config)
+        if inventory is not None:
+            held += _hold(kind, inventory, container, config, granted)
+    return held
 
 
 def _hold(

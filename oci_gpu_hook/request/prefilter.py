@@ -25,7 +25,11 @@ WORDS: Final = (
     b"OCI_GPU_",
     b"io.oci-gpu-hook.",
     b"cdi.k8s.io",
-    b"nvidiactl",  # not a request, but the engine has put a GPU into the container: lifecycle.injected
+    # not requests, but nodes of GPUs, which an engine or a person has put into the container: lifecycle.injected
+    b"nvidiactl",
+    b"renderD",  # AMD's and Intel's
+    b"nvmap",  # a Tegra's own
+    b"dxg",  # of WSL 2
 )
 LETTERS: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-.")
 
