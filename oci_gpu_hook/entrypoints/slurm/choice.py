@@ -56,8 +56,8 @@ def given(variables: Mapping[str, str], config: Config) -> tuple[Device, ...]:
 def check_others(variables: Mapping[str, str], devices: Sequence[Device], config: Config) -> None:
     """Raise InvalidInput for a container that asks by another vendor's variable, for GPUs that this host has.
 
-    What Slurm has given of them is not known here. Beside NVIDIA's GPUs, and on hosts without such GPUs, the variable may
-    be one that an image sets for hosts of either vendor.
+    What Slurm has given of them is not known here. Beside NVIDIA's GPUs, and on hosts without such GPUs, the variable
+    may be one that an image sets for hosts of either vendor.
     """
     for name, (kind, words) in BY_VARIABLE.items():
         if name not in variables or kind not in presence.with_driver(config):
