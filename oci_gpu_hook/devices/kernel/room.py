@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from oci_gpu_hook.devices.cdi.model import Described
     from oci_gpu_hook.devices.edits import ContainerEdits, DeviceNode
     from oci_gpu_hook.devices.model import Device
+    from oci_gpu_hook.devices.use import DeviceUse
     from oci_gpu_hook.devices.vendor import Request
 
     class Discovery(Protocol):
@@ -86,6 +87,13 @@ class Room(room.Room):
     def seen(self, config: Config) -> Inventory | None:
         """Return what the kernel tells of, in every detail; None for nothing."""
         return self._seen(config, detailed=True)
+
+    def used(self, config: Config) -> dict[str, DeviceUse]:
+        """Return what sysfs tells of the use of the devices that the kernel tells of."""
+        from oci_gpu_hook.devices.kernel import usage
+
+        inventory = self.seen(config)
+        return usage.of(self.devices(inventory, config), config) if inventory else {}
 
     def of_nodes(
         self,
