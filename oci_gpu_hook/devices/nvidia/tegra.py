@@ -34,6 +34,7 @@ _OF_CHIP: Final = ("/dev/nvgpu", "/dev/nvhost-gpu", "/dev/nvhost-ctrl-gpu")  # n
 _NAMES: Final = ("(nvgpu)", "NVIDIA Thor")
 _THOR: Final = "00000000:01:00.0"
 _DISPLAY: Final = "/dev/nvidia2"
+_WITHOUT_NODES: Final = "the host has none of the device nodes that its CSV files name"
 _LISTED: Final = 4
 
 
@@ -104,6 +105,7 @@ def _gpus(
     if cards and _is_node(dev_root + _DISPLAY):
         own.append(_DISPLAY)
     chip = inside[0] if inside else None
+    own = list(dict.fromkeys(own))
     yield Gpu(
         index=0,
         uuid=chip.uuid if chip else "",
@@ -111,7 +113,8 @@ def _gpus(
         bus_id=chip.bus_id if chip else "",
         proc_name=chip.proc_name if chip else "",
         name=chip.name if chip else "",
-        nodes=tuple(dict.fromkeys(own)),
+        fault="" if own else _WITHOUT_NODES,
+        nodes=tuple(own) or ("/dev/nvmap",),
     )
     others = [path for path in nodes if not path.removeprefix("/dev/nvidia").isdecimal() and path not in _CONTROL]
     for index, gpu in enumerate(cards, 1):

@@ -39,7 +39,10 @@ def test_lines_may_have_blanks_around_their_words_and_be_empty(tmp_path):
     assert wrong == ()
 
 
-@pytest.mark.parametrize("line", ["dir", "dir,", "file, /x", "dev /dev/x", ", /x", "lib, /x\0y"])
+@pytest.mark.parametrize(
+    "line",
+    ["dir", "dir,", "file, /x", "dev /dev/x", ", /x", "lib, /x\0y", "dir, /", "dir, //", "dir, /x/..", "dir, /dev/"],
+)
 def test_another_line_is_passed_over_and_told_with_its_number(tmp_path, line):
     entries, wrong = read(tmp_path, drivers=f"lib, /a\n{line}\nlib, /b\n")
     assert [entry.path for entry in entries] == ["/a", "/b"]
@@ -187,6 +190,12 @@ def test_a_tegra_with_nothing_but_cards_is_a_host_with_cards(tmp_path):
     (gpus / "0000:01:00.0").rmdir()
     text = Path(config.proc_root, "driver/nvidia/version").read_text()
     assert tegra.discover(config, text) is None
+
+
+def test_a_gpu_without_any_node_is_one_with_a_fault(tmp_path):
+    config, _ = made(tmp_path)
+    (gpu,) = snapshot.load(config).gpus
+    assert gpu.fault == "the host has none of the device nodes that its CSV files name"
 
 
 def test_thors_gpus_are_its_own_then_its_card(tmp_path):
