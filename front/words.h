@@ -8,7 +8,6 @@ static const char *const WORDS[] = {
     "io.oci-gpu-hook.",
     "cdi.k8s.io",
     "nvidiactl",
-    "renderD",
+    "nderD",
     "nvmap",
-    "dxg",
 };

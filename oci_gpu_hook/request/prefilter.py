@@ -27,9 +27,8 @@ WORDS: Final = (
     b"cdi.k8s.io",
     # not requests, but nodes of GPUs, which an engine or a person has put into the container: lifecycle.injected
     b"nvidiactl",
-    b"renderD",  # AMD's and Intel's
+    b"nderD",  # AMD's and Intel's renderDN: every other first letter than those above costs each container time
     b"nvmap",  # a Tegra's own
-    b"dxg",  # of WSL 2
 )
 LETTERS: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-.")
 
