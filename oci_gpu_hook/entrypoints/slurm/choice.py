@@ -72,7 +72,8 @@ def check_others(variables: Mapping[str, str], devices: Sequence[Device], config
             )
             continue
         why = f"asks for {kind}, and in a job only NVIDIA's GPUs are given: which others Slurm has chosen is not known"
-        raise InvalidInput(what, why, "run it without --container's GPUs, or unset the variable")
+        remedy = "have the job start it by podman run, which Slurm's device cgroup confines, or unset the variable"
+        raise InvalidInput(what, why, remedy)
 
 
 def _of_kind(kind: str, variables: Mapping[str, str], config: Config) -> tuple[Device, ...]:
