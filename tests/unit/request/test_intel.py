@@ -9,6 +9,7 @@ import pytest
 
 from oci_gpu_hook.base.errors import InvalidInput
 from oci_gpu_hook.devices import vendors
+from oci_gpu_hook.devices.cdi.devices import native
 from oci_gpu_hook.request.parse import read
 from tests.paths import DATA
 from tests.unit.devices.topologies import Machine
@@ -38,7 +39,7 @@ def given_nodes(annotations, env, config):
     devices = room.devices(inventory, config)
     names, _warnings = room.served(request, inventory, devices)
     chosen = room.resolve(names, devices)
-    paths = [node.path for device in chosen for node in device.native.described[0].edits.device_nodes]
+    paths = [node.path for device in chosen for node in native(device).described[0].edits.device_nodes]
     return sorted(map(os.path.basename, paths))
 
 
