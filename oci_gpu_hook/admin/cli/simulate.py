@@ -37,10 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="P,P,…",
         type=_names,
         default=[NVIDIA],
-        help=f"whose GPUs, so many of each, or which platform: {', '.join(PLATFORMS)} (default: {NVIDIA})",
+        help=f"whose GPUs, this many of each, or which platform: {', '.join(PLATFORMS)} (default: {NVIDIA})",
     )
     parser.add_argument(
-        "--partitions", metavar="N", type=int, default=1, help="into so many parts each GPU of AMD's is divided"
+        "--partitions", metavar="N", type=int, default=1, help="divide each AMD GPU into this many partitions"
     )
     parser.add_argument(
         "--driver-version", metavar="V", default=DEFAULT_DRIVER_VERSION, help="driver version (default: %(default)s)"
@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--layout",
         metavar="NAME",
         default=DEFAULT_LAYOUT,
-        help=f"where the driver's files lie, as in {', '.join(LAYOUTS)} (default: %(default)s)",
+        help=f"where the driver's files are, as in {', '.join(LAYOUTS)} (default: %(default)s)",
     )
     parser.add_argument(
         "--seed", metavar="N", type=int, default=0, help="hosts of one seed have the same UUIDs (default: %(default)s)"

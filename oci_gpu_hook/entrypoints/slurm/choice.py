@@ -73,7 +73,7 @@ def check_others(variables: Mapping[str, str], devices: Sequence[Device], config
             continue
         why = f"asks for {kind}, and in a job only NVIDIA's GPUs are given: which others Slurm has chosen is not known"
         remedy = "have the job start it by podman run, which Slurm's device cgroup confines, or unset the variable"
-        raise InvalidInput(what, why, remedy)
+        raise InvalidInput(what, why, remedy, "OGH1714")
 
 
 def _of_kind(kind: str, variables: Mapping[str, str], config: Config) -> tuple[Device, ...]:
@@ -110,8 +110,8 @@ def _named(variables: Mapping[str, str], devices: Sequence[Device]) -> tuple[Dev
         places = []
         for item in items(variables[name]):
             if not (item.isdecimal() and item.isascii() and len(item) <= 4 and int(item) < len(devices)):
-                why = f"{quoted(item)} is no device of this host, which has {len(devices)}"
-                raise InvalidInput(what, why, "compare gres.conf with `oci-gpu info`")
+                why = f"{quoted(item)} is not a device of this host, which has {len(devices)}"
+                raise InvalidInput(what, why, "compare gres.conf with `oci-gpu info`", "OGH1711")
             places.append(int(item))
         return tuple(devices[place] for place in sorted({*places}))
     return None
