@@ -191,8 +191,11 @@ def test_jetpack_may_ask_for_the_files_of_all_csv_files(runtime, make_bundle, or
     ],
 )  # fmt: skip
 def test_a_tegras_own_gpu_and_its_card_are_given_apart(runtime, make_bundle, thor, device, granted):
+    drawing = [f"dri/{path.name}" for path in (thor.directory / "sys/class/drm").iterdir()]  # the card's
+    (of_chip,) = [name for name in nodes_of_host(thor) if name.startswith("dri/renderD") and name not in drawing]
     nodes = ("nvidia0", "nvidia1", "nvidia2", "nvidiactl", "nvidia-modeset", "nvidia-uvm", "nvidia-uvm-tools", "nvmap",
-             "nvhost-gpu")  # fmt: skip
+             "nvhost-gpu", *drawing, of_chip)  # fmt: skip
+    granted = granted | ({*drawing} if device == "1" else {of_chip})
     bundle = make_bundle(*opens(*nodes), env=all_of(device), config=thor.config)
     seen = runtime.run(with_nodes_of_the_image(bundle, thor, nodes)).seen()
     assert {name for name in nodes if seen[f"open=/dev/{name}"] == "ENXIO"} == granted

@@ -204,3 +204,19 @@ def test_thors_gpus_are_its_own_then_its_card(tmp_path):
     assert [(gpu.index, gpu.name, gpu.bus_id) for gpu in found.gpus] == [
         (0, "NVIDIA Thor", "00000000:01:00.0"), (1, "NVIDIA H100 80GB HBM3", "00000000:1b:00.0"),
     ]  # fmt: skip
+
+
+@pytest.mark.root
+def test_no_node_of_a_card_is_the_chips(tmp_path):
+    """The CSV files name all of /dev/dri; with two cards /dev/nvidia2 is one of them, and no display."""
+    host = make(str(tmp_path / "host"), platforms=("tegra", "nvidia"), gpus=2)
+    chip, *cards = snapshot.load(configs.load(host.config)).gpus
+    own = [
+        {node for node in card.nodes if node.startswith(("/dev/dri/", f"/dev/nvidia{card.minor}"))} for card in cards
+    ]
+    assert [len(nodes) for nodes in own] == [3, 3]
+    assert not own[0] & own[1]
+    assert not set(chip.nodes) & (own[0] | own[1])
+    assert not {node for node in cards[0].nodes if node in own[1]}
+    assert "/dev/nvidia0" in chip.nodes
+    assert "/dev/nvmap" in set(chip.nodes) & set(cards[0].nodes) & set(cards[1].nodes)
