@@ -15,8 +15,9 @@ ROOT = Path(__file__).parents[2]
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PAGES = ("index", "docs/quick-start", "docs/errors", "docs/architecture", "docs/performance", "docs/configuration")
 WIDTHS = {"phone": 390, "desktop": 1280}
-# Shows a page in a frame of a width, and says how wide it came out, and which of its images have nothing to show.
-FRAME = """<!DOCTYPE html><body><iframe id="page" src="@PAGE@" width="@WIDTH@" height="900"></iframe><pre id="seen"></pre>
+# Shows a page in a frame, and says how wide it came out, and which of its images have nothing to show.
+FRAME = """<!DOCTYPE html><body><iframe id="page" src="@PAGE@" width="@WIDTH@" height="900"></iframe>
+<pre id="seen"></pre>
 <script>
 const frame = document.getElementById("page");
 frame.onload = () => setTimeout(() => {

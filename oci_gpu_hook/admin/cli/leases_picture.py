@@ -57,7 +57,7 @@ def census(table: LeaseTable, config: Config) -> Census:
     return found
 
 
-def of(config: Config, width: int) -> Group:
+def of(config: Config, width: int, *, headers: bool = True) -> Group:
     """Return the table for a terminal of that width, and the lines below it."""
     from rich import box
     from rich.console import Group
@@ -76,7 +76,7 @@ def of(config: Config, width: int) -> Group:
         notes.append(f"warning: {trouble}")
     found = query.current(config)
     shown = next(columns for least, columns in _COLUMNS_FROM if width >= least)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    table = Table(box=box.SIMPLE_HEAD if headers else None, pad_edge=False, padding=(0, 1), show_header=headers)
     for heading in shown:
         narrow = {"max_width": _PRODUCT} if heading == "PRODUCT" and "NAME" not in shown else {}
         table.add_column(heading, **{**_COLUMNS[heading], **narrow})  # type: ignore[arg-type]
