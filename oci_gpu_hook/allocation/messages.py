@@ -103,6 +103,18 @@ def amounts(memory: int, cores: int) -> str:
     return " and ".join(parts + ([f"{cores}% of the cores"] if cores else [])) or "nothing"
 
 
+def part(memory: int, cores: int) -> str:
+    """Return a part of a device in short, 8GiB 25%; "" for none."""
+    return " ".join(([size(memory)] if memory else []) + ([f"{cores}%"] if cores else []))
+
+
+def wanted(request: Request) -> str:
+    """Say in short what a waiting container waits for: 2, or 0, 3, with its part of each."""
+    what = str(request.count) if request.count else ", ".join(request.devices)
+    share = part(request.memory_limit, request.cores)
+    return f"{share} of {what}" if share else what
+
+
 def duration(seconds: int) -> str:
     """Return a time as text: 45 s, 12 min, 3 h."""
     if seconds < 120:

@@ -91,9 +91,10 @@ def _attach(
         uuids = tuple(device.uuid for device in granted)
         devices = [known[uuid] for uuid in entry.gpus if uuid in known] if entry else []
         if own and own.is_share:
-            what = f"container {quoted(container.id)} has parts of GPUs"
-            why = "and its MPS daemon serves its programs only those"
-            raise InvalidInput(what, why, "start another container with the GPUs", "OGH1908")
+            why = "was started with parts of GPUs, and its programs are served those and no others"
+            raise InvalidInput(
+                f"container {quoted(container.id)}", why, "start another container with the GPUs", "OGH1908"
+            )
         if entry:
             capabilities = entry.capabilities or (own.driver_capabilities if own else request.driver_capabilities)
             _check_capabilities(request, capabilities, container)

@@ -38,8 +38,10 @@ PIPE: Final = "/tmp/nvidia-mps"  # noqa: S108  where CUDA looks for its daemon
 ACCESS: Final = "access"  # nothing was lost: the nodes belong to a group that the container's process is not in
 
 
-def verify(entry: Entry, config: Config) -> tuple[Finding, ...]:
+def verify(entry: Entry, config: Config, *, overused: bool = True) -> tuple[Finding, ...]:
     """Return what the container of an entry has lost; that it cannot be inspected is a finding too.
+
+    overused: whether the driver is asked if the container uses more than it was given.
 
     A separate process inspects it, because a container may have a volume that never answers, and others are next.
     """
@@ -47,7 +49,7 @@ def verify(entry: Entry, config: Config) -> tuple[Finding, ...]:
     try:
         if data:
             found = tuple([Finding(**each) for each in parse(data, "findings")])
-            return (*found, *_overuse(entry, config)) if any(entry.share) else found
+            return (*found, *_overuse(entry, config)) if overused and any(entry.share) else found
     except HookError:
         data = b""
     why = f"a file system in it has not answered for {limits.LOOK_SECONDS:.0f} s"
@@ -160,7 +162,7 @@ def _unlimited(entry: Entry) -> Iterator[Finding]:
     name = place.name_of(entry.pid)
     if PIPE in entry.mounts and not ending.is_alive(name):
         what = f"the MPS daemon of container {quoted(entry.id)}"
-        why = "has ended, without which its programs cannot use a GPU"
+        why = "has ended: programs that it served fail, and those that start now have the whole GPU, without limits"
         yield Finding(kind=LIMITS, what=what, why=why, remedy="restart the container", repairable=False)
 
 

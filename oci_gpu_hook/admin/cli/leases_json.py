@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from oci_gpu_hook.admin.cli import described, leases_picture
-from oci_gpu_hook.allocation import conflict, query
+from oci_gpu_hook.allocation import conflict, query, shares
 from oci_gpu_hook.allocation.overdue import is_overdue
 from oci_gpu_hook.base.errors import HookError
 from oci_gpu_hook.devices.nvidia import devices as of_nvidia
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from oci_gpu_hook.allocation.model import Lease, LeaseTable, Waiter
+    from oci_gpu_hook.allocation.shares import Standing
     from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.devices.model import Device
     from oci_gpu_hook.lifecycle.census import Census
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 def of_leases(config: Config) -> list[dict[str, Any]]:
     """Return the form that `schemas/leases.schema.json` describes."""
     table = query.current(config)
-    return _leases(table, leases_picture.census(table, config), config, _devices(config, detailed=False))
+    return _leases(table, leases_picture.census(table, config), config, _devices(config, detailed=_have_shares(table)))
 
 
 def of_everything(config: Config) -> dict[str, Any]:
@@ -44,7 +45,8 @@ def _devices(config: Config, *, detailed: bool) -> list[Device]:
     """Return this host's devices as far as they can be seen: the leases are useful even without a driver."""
     others, _ = described.of_host(config)
     try:
-        own = of_nvidia.of(snapshot.load(config, detailed=detailed).gpus, config.allocation_exclude)
+        gpus = snapshot.load(config, detailed=detailed).gpus
+        own = of_nvidia.of(gpus, config.allocation_exclude, config.sharing_reserve)
     except HookError:
         own = ()
     lost = [device for device in own if device.fault and not device.whole]
@@ -52,6 +54,8 @@ def _devices(config: Config, *, detailed: bool) -> list[Device]:
 
 
 def _leases(table: LeaseTable, census: Census, config: Config, devices: Sequence[Device]) -> list[dict[str, Any]]:
+    own = [device for device in devices if device.kind == of_nvidia.KIND]
+    left = {device.uuid: shares.standing(device, table.leases) for device in own} if _have_shares(table) else {}
     indices = {device.uuid: device.index for device in devices if not device.whole and device.index >= 0}
     return [
         {
@@ -63,7 +67,7 @@ def _leases(table: LeaseTable, census: Census, config: Config, devices: Sequence
             "since": lease.since,
             **({"overdue": True} if is_overdue(lease, config, time.time()) else {}),
             **{name: text for name, text in _names(lease, census).items() if text},
-            **({"shares": shares} if (shares := _shares(lease)) else {}),
+            **({"shares": parts} if (parts := _parts(lease, left)) else {}),
         }
         for lease in table.leases
     ]
@@ -94,11 +98,21 @@ def _waiter(place: int, waiter: Waiter) -> dict[str, Any]:
     }
 
 
-def _shares(lease: Lease) -> Mapping[str, dict[str, int]]:
-    """Return what a container has of those devices of which it has a part."""
+def _have_shares(table: LeaseTable) -> bool:
+    return any(device.is_share for lease in table.leases for device in lease.devices)
+
+
+def _parts(lease: Lease, left: Mapping[str, Standing]) -> dict[str, dict[str, int]]:
+    """Return what a container has of those devices of which it has a part, and what is left of these for others."""
     return {
-        device.uuid: {"memory": device.memory, "cores": device.cores} for device in lease.devices if device.is_share
+        device.uuid: {"memory": device.memory, "cores": device.cores, **_left(left.get(device.uuid))}
+        for device in lease.devices
+        if device.is_share
     }
+
+
+def _left(standing: Standing | None) -> dict[str, int]:
+    return {"memoryLeft": standing.memory_left, "coresLeft": standing.cores_left} if standing else {}
 
 
 def _names(lease: Lease, census: Census) -> dict[str, str]:

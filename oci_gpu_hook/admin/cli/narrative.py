@@ -54,9 +54,22 @@ def show(seen: Preview, *, files: bool) -> None:
     _warnings(out, seen.plan.warnings)
 
 
+def shares(seen: Preview) -> dict[str, object]:
+    """Return the member `shares` of `oci-gpu plan --json`: what is got of each GPU, and what is left then."""
+    request = seen.plan.request
+    if not request.is_share:
+        return {}
+    parts = {}
+    for device in seen.plan.devices:
+        rest = explain.rest(request, device, seen.held) if seen.held is not None else (None, None)
+        left = dict(zip(("memoryLeft", "coresLeft"), rest, strict=True))
+        parts[device.uuid] = {"memory": request.memory_limit, "cores": request.cores, **left}
+    return {"shares": parts}
+
+
 def _show_gpus(out: Console, seen: Preview, inventory: Inventory, *, files: bool) -> None:
     made = described.native_part(seen.plan, seen.described)
-    of_host = of_nvidia.of(inventory.gpus, seen.config.allocation_exclude)
+    of_host = of_nvidia.of(inventory.gpus, seen.config.allocation_exclude, seen.config.sharing_reserve)
     for line in explain.gpus(made.request, of_host, made.devices, seen.held) if made.devices else ("no GPU",):
         hanging(out, "  ", one_line(line))
     cuda = f", CUDA {inventory.cuda_version}" if inventory.cuda_version else ""

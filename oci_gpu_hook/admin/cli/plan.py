@@ -83,7 +83,7 @@ def _show(container: Container, options: argparse.Namespace) -> int:
 
         from oci_gpu_hook.apply import json_form
 
-        print(json.dumps(json_form.to_json(seen.plan) if seen else None, indent=2))
+        print(json.dumps({**json_form.to_json(seen.plan), **narrative.shares(seen)} if seen else None, indent=2))
     elif seen is None:
         warnings = (*reading.warnings, *near_misses.of(container), *([str(trouble)] if trouble else []))
         narrative.show_nothing(container, config, warnings)

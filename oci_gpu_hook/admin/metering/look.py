@@ -81,7 +81,8 @@ class Lookout:
         is_whole = table is not None and self._config.state_dir == self._of_root
         if table is not None and not is_whole:
             troubles.append(_unreadable(self._of_root))
-        devices = of_nvidia.of(inventory.gpus, self._config.allocation_exclude) if inventory else ()
+        exclude, reserve = self._config.allocation_exclude, self._config.sharing_reserve
+        devices = of_nvidia.of(inventory.gpus, exclude, reserve) if inventory else ()
         listed, trouble = listing.of_host(self._config, is_other)
         others = tuple([each.device for each in listed])
         troubles += [trouble] if trouble else []

@@ -51,6 +51,7 @@ class Daemon:
         if self._name in place.names(state_dir):
             ending.end(state_dir, self._name)
         place.make(state_dir, self._name)
+        self._was_killed = False
         self._reading, writing = os.pipe()
         self._child = os.fork()
         if self._child == 0:
@@ -62,7 +63,8 @@ class Daemon:
         try:
             answer = parse(self._collect(), "answer")
         except HookError:
-            answer = ["", f"did not come up within {limits.MPS_SECONDS:.0f} s"]
+            late = f"did not come up within {limits.MPS_SECONDS:.0f} s"
+            answer = ["", "did not come up: the process that starts it was killed" if self._was_killed else late]
         if answer:
             what, why = answer
             last = self._last_line()
@@ -84,7 +86,8 @@ class Daemon:
                 said += piece
             os.close(self._reading)
             try:
-                os.waitpid(child, 0)
+                _, status = os.waitpid(child, 0)
+                self._was_killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == syscalls.SIGKILL
             except ChildProcessError:
                 pass  # this is another process by now (apply.watch), and its parent reaps it
         return bytes(said)
