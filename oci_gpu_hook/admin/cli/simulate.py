@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gpus", metavar="N", type=int, default=1, help="how many GPUs (default: %(default)s)")
     parser.add_argument(
         "--product",
-        metavar="NAME",
+        metavar="PRODUCT",
         default=DEFAULT_PRODUCT,
         help=f"one of {', '.join(PRODUCTS)}, or a product's full name (default: %(default)s)",
     )
