@@ -24,18 +24,20 @@ def too_large(device: Device, request: Request) -> AllocationError:
     what = f"{size(request.memory_limit)} of {device.label} ({device.uuid})"
     setting = name_of("memory-limit", request)
     if not device.memory:
-        return AllocationError(what, "how much memory it has is not known here", f"ask for it without {setting}")
+        return AllocationError(
+            what, "how much memory it has is not known here", f"ask for it without {setting}", "OGH1304"
+        )
     why = (
         f"containers can have {size(device.shareable)} of its {size(device.memory)} ([sharing] reserve keeps the rest)"
     )
-    return AllocationError(what, why, f"set {setting} to at most {size(device.shareable)}")
+    return AllocationError(what, why, f"set {setting} to at most {size(device.shareable)}", "OGH1304")
 
 
 def no_room(device: Device, request: Request, held: Sequence[Lease]) -> Busy:
     """Refuse a share that does not fit onto a named device now."""
     what = f"{amounts(request.memory_limit, request.cores)} of {device.label} ({device.uuid})"
     remedy = f"{_less(request, [device], held)}, for another GPU, or wait for it with {name_of('wait', request)}=60s"
-    return Busy(what, _room(device, held), remedy)
+    return Busy(what, _room(device, held), remedy, "OGH1305")
 
 
 def too_many(
@@ -44,7 +46,9 @@ def too_many(
     """Refuse shares of more devices than the host has for them. free: on how many there is room now."""
     if candidates:
         why = f"this host has {len(candidates)} with that much memory for containers; {free} have room now"
-        return AllocationError(asked(request), why + _of_all(candidates, held), f"ask for at most {len(candidates)}")
+        return AllocationError(
+            asked(request), why + _of_all(candidates, held), f"ask for at most {len(candidates)}", "OGH1302"
+        )
     countable = [device for device in devices if device.countable and not device.fault and not device.excluded]
     largest = max(countable, key=lambda device: device.shareable, default=None)
     if largest is None:
@@ -52,12 +56,12 @@ def too_many(
         if divided:
             why = f"this host has none to share, but {divided} {vendors.of(request.kind).TERMS.partitioned}"
             return AllocationError(
-                asked(request), why, "ask for one of their parts, without a share, or on another host"
+                asked(request), why, "ask for one of their parts, without a share, or on another host", "OGH1302"
             )
-        return AllocationError(asked(request), "this host has no GPU to share", "ask for it on another host")
+        return AllocationError(asked(request), "this host has no GPU to share", "ask for it on another host", "OGH1302")
     error = too_large(largest, request)
     of_largest = f"of {largest.label}, the largest, " if largest.memory else f"{largest.label}: "
-    return AllocationError(asked(request), of_largest + error.why, error.remedy)
+    return AllocationError(asked(request), of_largest + error.why, error.remedy, "OGH1304")
 
 
 def too_few(request: Request, candidates: Sequence[Device], held: Sequence[Lease], free: int) -> Busy:
@@ -65,7 +69,7 @@ def too_few(request: Request, candidates: Sequence[Device], held: Sequence[Lease
     why = f"{free} of {len(candidates)} have room{_of_all(candidates, held)}"
     less = _less(request, candidates, held)
     remedy = f"try again when others have ended, {less}, or wait with {name_of('wait', request)}=60s"
-    return Busy(asked(request), why, remedy)
+    return Busy(asked(request), why, remedy, "OGH1305")
 
 
 def _less(request: Request, candidates: Sequence[Device], held: Sequence[Lease]) -> str:

@@ -59,7 +59,9 @@ def detach(
         entry = entry_of(container, config)
         if entry is None or not entry.gpus:
             what = f"container {quoted(running.id)}"
-            raise InvalidInput(what, "has no GPUs of this project's", "see `oci-gpu leases` for those that have")
+            raise InvalidInput(
+                what, "was given no GPUs by oci-gpu-hook", "see `oci-gpu leases` for those that were", "OGH1910"
+            )
         going = _named(names, entry, config)
         nodes = _nodes_of(going, entry, container, config)
         found = apart_from_container.done(
@@ -90,7 +92,7 @@ def _named(names: Sequence[str], entry: Entry, config: Config) -> tuple[str, ...
     for uuid in uuids:
         if uuid not in entry.gpus:
             what = f"container {quoted(entry.id)}"
-            raise InvalidInput(what, f"does not have GPU {uuid}", f"it has {', '.join(entry.gpus)}")
+            raise InvalidInput(what, f"does not have GPU {uuid}", f"it has {', '.join(entry.gpus)}", "OGH1910")
     return tuple(dict.fromkeys(uuids))
 
 
@@ -183,7 +185,7 @@ def _check_refused(devices: DeviceCgroup, nodes: dict[Node, str], entry: Entry) 
         if cgroup.allows(devices, major, minor) is not False:
             what = f"GPUs of container {quoted(entry.id)}"
             why = f"its own device rules let it open {path} ({major}:{minor}), as those of a privileged container do"
-            raise ApplyError(what, why, "restart it with other device rules")
+            raise ApplyError(what, why, "restart it with other device rules", "OGH1910")
 
 
 def _let_go(
@@ -204,7 +206,7 @@ def _in_use(entry: Entry, found: Sequence[User], remedy: str) -> HookError:
     processes = ", ".join(f"{user.pid} ({quoted(user.name)})" for user in found[:8])
     more = f" and {len(found) - 8} more" if len(found) > 8 else ""
     what = f"GPUs of container {quoted(entry.id)}"
-    return AllocationError(what, f"are in use by process {processes}{more}", remedy)
+    return AllocationError(what, f"are in use by process {processes}{more}", remedy, "OGH1310")
 
 
 def _tell_systemd(unit: str, nodes: Sequence[Node]) -> None:

@@ -58,7 +58,7 @@ def of(entry: Entry, config: Config) -> Iterator[Finding]:
         return
     for each in found:
         what = f"programs of container {quoted(entry.id)}"
-        remedy = "stop it, or ask its owner: they have left MPS, or are several, each of which may have its part"
+        remedy = "stop it, or ask its owner: they bypass MPS, or are several, each of which may use the whole part"
         yield Finding(kind=LIMITS, what=what, why=str(each), remedy=remedy, repairable=False)
 
 

@@ -56,7 +56,7 @@ def verify(entry: Entry, config: Config, *, overused: bool = True) -> tuple[Find
     if data is not None:
         why = "the process that inspected it ended without a readable answer"
     what = f"cannot look into container {quoted(entry.id)}"
-    remedy = "look at its volumes of FUSE and NFS"
+    remedy = "check its FUSE and NFS volumes"
     return (Finding(kind=UNKNOWN, what=what, why=why, remedy=remedy, repairable=False),)
 
 
@@ -95,7 +95,7 @@ def lost(entry: Entry, process: Process, rootfs: Rootfs, config: Config) -> tupl
 def check_alive(entry: Entry) -> None:
     """Raise InvalidInput unless the container's first process lives."""
     if not entry.is_alive():
-        raise InvalidInput(f"container {quoted(entry.id)}", "has ended", "name a container that runs")
+        raise InvalidInput(f"container {quoted(entry.id)}", "has ended", "name a container that runs", "OGH1901")
 
 
 def check_root(entry: Entry, rootfs: Rootfs) -> None:
@@ -106,7 +106,7 @@ def check_root(entry: Entry, rootfs: Rootfs) -> None:
     found = os.fstat(rootfs.fd)
     if (found.st_dev, found.st_ino) != entry.rootfs_identity:
         why = "has another root directory than the one its GPUs were put into"
-        raise InvalidInput(f"first process of container {quoted(entry.id)}", why, "restart the container")
+        raise InvalidInput(f"first process of container {quoted(entry.id)}", why, "restart the container", "OGH1909")
 
 
 def _denied(entry: Entry, rootfs: Rootfs) -> Iterator[Finding]:
@@ -151,7 +151,7 @@ def _gone(entry: Entry, config: Config) -> Iterator[Finding]:
         for uuid, why in vendors.of(kind).lost(uuids, config).items():
             name = "GPU" if kind in vendors.KINDS else "device"
             found = SICK if is_sick(why) else GPU
-            remedy = f"restart the container: with another {name}, or when this one works again (dmesg tells of it)"
+            remedy = f"restart the container: with another {name}, or when this one works again (see dmesg)"
             yield Finding(kind=found, what=f"{name} {quoted(uuid)}", why=why, remedy=remedy, repairable=False)
 
 

@@ -73,8 +73,8 @@ def test_a_container_without_privileges_is_served(runtime, make_bundle, host):
 
 SICK = {
     "refuses": "nvidia-cuda-mps-control -d ended with status 1; its log ends with '[simulated] Control",
-    "deaf": "does not take its limits: status 0, 'Failed to set the limit'",
-    "dies": "does not take its limits: status 1, 'Cannot find MPS control daemon process'",
+    "deaf": "does not accept its limits: status 0, 'Failed to set the limit'",
+    "dies": "does not accept its limits: status 1, 'Cannot find MPS control daemon process'",
     "hangs": "did not come up within",
 }
 
@@ -85,7 +85,7 @@ def test_a_daemon_that_does_not_come_up_fails_the_start_and_nothing_is_left(runt
     said = runtime.run(make_bundle("cuda=1", config=host.config, env=SHARE)).complaint()
     assert said.startswith("MPS daemon of the container: ")
     assert SICK[sickness] in said
-    assert "see that nvidia-cuda-mps-control -d works on the host, or set [sharing] enforce = " in said
+    assert "check that nvidia-cuda-mps-control -d works on the host, or set [sharing] enforce = " in said
     assert (daemons(host), shares(host)) == ([], [])
     plain = make_bundle("cuda=1", gpus="0", config=host.config, name="plain")
     assert runtime.run(plain).seen()["cuda=1"].endswith(", 0"), "others are not touched, and the part was given back"
@@ -171,7 +171,7 @@ def test_where_mps_cannot_be_the_refusal_says_what_to_do(runtime, make_bundle, d
     old = SimulatedHost(Path(make(str(directory / "old"), gpus=1, driver_version="470.256.02").directory))
     said = runtime.run(make_bundle("cuda=1", config=old.config, env=SHARE)).complaint()
     assert said.startswith(
-        "NVIDIA driver 470.256.02: has no limits in MPS, which came with 495; install a newer one, or"
+        "NVIDIA driver 470.256.02: cannot limit containers by MPS, which takes driver 495 or later; install a newer one"
     )
     bundle = make_bundle("cuda=1", config=host.config, env=(*SHARE[:2], "NVIDIA_DRIVER_CAPABILITIES=utility"), name="u")
     assert "without the driver capability compute; add compute to" in runtime.run(bundle).complaint()

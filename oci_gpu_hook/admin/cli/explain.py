@@ -64,9 +64,12 @@ def gpus(
             yield f"  {_share(request, device, held)}"
     if request.count is not None:
         candidates = by_count.eligible(request, of_host)
-        free = len(by_count.available(candidates, request, held or ()))
         least = f" with {memory(request.memory)} or more" if request.memory else ""
-        yield f"{free} of {len(candidates)} available on this host{least}; {_first(request)}"
+        if held is None:
+            yield f"{len(candidates)} on this host{least}, of which only root can see the free ones; {_first(request)}"
+        else:
+            free = len(by_count.available(candidates, request, held))
+            yield f"{free} of {len(candidates)} available on this host{least}; {_first(request)}"
         if len(granted) > 1 and not any(device.whole for device in granted):
             pairs = _pairs(granted)
             yield f"of equals, those that are nearest to each other: {', '.join(pairs[:_LISTED])}"
@@ -99,7 +102,7 @@ def mounts(made: Plan, inventory: Inventory) -> dict[str, list[str]]:
         elif mount.container_path.startswith("/proc/"):
             reason = "granted GPUs"
         elif made.request.is_share and mount.container_path == DEFAULT:
-            reason = "the MPS daemon of its own, for its part"
+            reason = "its own MPS daemon, for its part"
         else:
             reason = "graphics"  # the application profile that shows EGL only the granted GPUs
         found.setdefault(reason, []).append(mount.container_path)

@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Show the leases, or release one. Raises HookError if the record cannot be used."""
     config = configs.of_this_user(configs.load(options.config))
-    look.check_readable(config)
+    look.check_readable(config, to_change=options.container is not None)
     if options.container is not None:
         return _release(options.container, config, force=options.force)
     if options.json:
@@ -131,19 +131,20 @@ def _release(text: str, config: Config, *, force: bool) -> int:
     meant = _meant(text, leases, leases_picture.census(table, config))
     if len({lease.container for lease in meant}) > 1:
         why = f"could be any of {', '.join(dict.fromkeys(quoted(lease.container) for lease in meant))}"
-        raise InvalidInput(f"container {quoted(text)}", why, "give more of the id")
+        raise InvalidInput(f"container {quoted(text)}", why, "give more of the id", "OGH1901")
     if len(meant) > 1:
         why = f"is the id of several: pid {', '.join(str(lease.holder.pid) for lease in meant)}"
-        raise InvalidInput(f"container {quoted(text)}", why, "give the pid of the one you mean")
+        raise InvalidInput(f"container {quoted(text)}", why, "give the pid of the one you mean", "OGH1901")
     if not meant:
         if release.release_by_hand(text, config, force=force):  # its process had ended, so it was no longer shown
             return 0
-        known = ", ".join(dict.fromkeys(quoted(lease.name) for lease in leases)) or "nobody"
-        raise InvalidInput(f"container {quoted(text)}", "has no lease", f"these have one: {known}")
+        known = ", ".join(dict.fromkeys(quoted(lease.name) for lease in leases))
+        remedy = f"these have one: {known}" if known else "no container has a lease, so there is nothing to release"
+        raise InvalidInput(f"container {quoted(text)}", "has no lease", remedy, "OGH1901")
     (lease,) = meant
     if not release.release_by_hand(lease.container, config, pid=lease.holder.pid, force=force):
-        why = "lives, and would go on using its GPUs"
-        raise AllocationError(f"container {quoted(lease.container)}", why, "stop it, or use --force")
+        why = "is still running and would keep its GPUs"
+        raise AllocationError(f"container {quoted(lease.container)}", why, "stop it, or use --force", "OGH1310")
     print(f"released the GPUs of container {quoted(lease.container)}")
     return 0
 

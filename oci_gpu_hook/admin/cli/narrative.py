@@ -5,7 +5,7 @@ from __future__ import annotations
 from oci_gpu_hook.admin.cli import described, explain
 from oci_gpu_hook.admin.cli.console import console, hanging, new_table, print_table
 from oci_gpu_hook.admin.cli.request import described as asked_for
-from oci_gpu_hook.base.errors import one_line
+from oci_gpu_hook.base.errors import coded, one_line
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.devices import vendors
 from oci_gpu_hook.devices.edits import ContainerEdits
@@ -116,14 +116,14 @@ def show_failure(container: Container, config: Config, request: Request | None, 
     out = console()
     _asked(out, request, container, config)
     _title(out, "The container would not start; its engine would be told")
-    out.print(Text(f"  oci-gpu-hook: error: {error}", style="red"), soft_wrap=True)
+    out.print(Text(f"  oci-gpu-hook: error: {coded(str(error), error.code)}", style="red"), soft_wrap=True)
 
 
 def _asked(out: Console, request: Request | None, container: Container, config: Config) -> None:
     _title(out, "Asks for", first=True)
     for line in asked_for(request) if request else ():
         hanging(out, f"  {line[:_LABEL]} ", one_line(line[_LABEL + 1 :]))
-    label = "said in config.json:"
+    label = "in config.json:"
     for text in explain.sayings(container, config):
         hanging(out, f"  {label:{_LABEL}} ", one_line(text))
         label = ""

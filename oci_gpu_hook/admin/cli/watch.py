@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse  # noqa: TID253  a command for people
 
+from oci_gpu_hook.admin.metering import look
 from oci_gpu_hook.base import duration, log
 from oci_gpu_hook.base.config import load as configs
 
@@ -42,6 +43,7 @@ def run(options: argparse.Namespace) -> int:
     from oci_gpu_hook.lifecycle.overrun import Overruns
 
     config = configs.of_this_user(configs.load(options.config))
+    look.check_readable(config, to_change=True)
     log.configure(config)
     interval = options.interval or config.watch_interval
     tell = Teller(config.log_level)

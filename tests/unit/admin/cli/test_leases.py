@@ -228,7 +228,7 @@ def test_a_container_is_called_as_its_engine_calls_it(host, named, capsys):
     with open(os.path.join(ROOT, "schemas", "leases.schema.json")) as file:
         jsonschema.Draft202012Validator(json.load(file)).validate([first])
     assert host("release", "train-the-model") == 1
-    assert f"container '{LONG}': lives" in capsys.readouterr().err
+    assert f"container '{LONG}': is still running" in capsys.readouterr().err
 
 
 def test_a_device_that_the_host_lost_is_still_shown_with_its_holder(host, monkeypatch, capsys):
@@ -253,7 +253,7 @@ def test_leases_are_shown_without_a_driver(host, monkeypatch, capsys):
 
 def test_what_lives_is_released_by_force_only(host, capsys):
     assert host("release", "c") == 1
-    assert "lives, and would go on using its GPUs" in capsys.readouterr().err
+    assert "is still running and would keep its GPUs" in capsys.readouterr().err
     assert host("release", "3f5a3f", "--force") == 0
     assert "c" in {lease.container for lease in query.current(host.config).leases}
     assert LONG not in {lease.container for lease in query.current(host.config).leases}
@@ -280,7 +280,7 @@ def test_of_two_that_live_and_have_one_id_the_process_tells_which_is_meant(host,
 def test_releasing_what_holds_nothing_is_an_error_that_names_the_holders(host, capsys):
     assert host("release", "zzz") == 1
     assert capsys.readouterr().err == (
-        f"oci-gpu: error: container 'zzz': has no lease; these have one: '{LONG}', 'b\\x1b[31m', 'c'\n"
+        f"oci-gpu: error: container 'zzz': has no lease; these have one: '{LONG}', 'b\\x1b[31m', 'c' [OGH1901]\n"
     )
 
 

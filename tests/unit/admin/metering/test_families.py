@@ -31,7 +31,7 @@ COUNTED = {
     "start microseconds": 1_250_000,
     "waits": 2,
     "wait microseconds": 9_000_000,
-    "refusals busy": 4,
+    "refusals OGH1303": 4,
     "repairs repaired": 1,
 }
 
@@ -145,7 +145,7 @@ def test_what_was_counted():
     assert value(found, "start_duration_seconds_bucket", le="+Inf") == value(found, "start_duration_seconds_count") == 6
     assert value(found, "start_duration_seconds_sum") == 1.25
     assert (value(found, "wait_duration_seconds_sum"), value(found, "wait_duration_seconds_count")) == (9, 2)
-    assert value(found, "refusals_total", code="busy") == 4
+    assert value(found, "refusals_total", code="OGH1303") == 4
     assert value(found, "repairs_total", result="repaired") == 1
 
 
