@@ -93,7 +93,7 @@ def of(config: Config, width: int, *, headers: bool = True) -> Group:
             "ENGINE": Text(one_line(row.engine)),
             "NAME": Text(one_line(row.name)),
             "SINCE": Text(_age(row.since)),
-            "SHARE": Text((row.share or "whole") if row.holder else ""),
+            "SHARE": Text(row.share or ("exclusive" if row.exclusive else "whole") if row.holder else ""),
             "EXCLUSIVE": Text(("yes" if row.exclusive else "no") if row.holder else ""),
         }
         table.add_row(*(cells[heading] for heading in shown))

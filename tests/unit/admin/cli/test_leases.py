@@ -197,7 +197,7 @@ def test_each_holder_is_shown_with_its_share_and_each_gpu_with_what_is_left(host
     lines = [line.split() for line in text.splitlines() if line.strip()]
     assert "SHARE" in lines[0]
     assert [line[-4:-2] for line in lines[2:4]] == [["8GiB", "25%"], ["only-memory", "20GiB"]]
-    assert [line[-3] for line in lines[4:6]] == ["whole", "whole"]
+    assert [line[-3] for line in lines[4:6]] == ["exclusive", "whole"]
     assert LEFT in text
     assert text.count("left for others") == 1, "of GPUs without parts there is nothing to say"
 
