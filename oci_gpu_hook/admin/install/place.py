@@ -21,3 +21,12 @@ def default_directory() -> str:
     import site
 
     return os.path.join(site.getuserbase(), "libexec", "oci-gpu-hook")
+
+
+def installed_directory() -> str:
+    """Return where the executables are: in the default directory, otherwise where root has installed them for all."""
+    own = default_directory()
+    for directory in (own, SYSTEM_DIRECTORY):
+        if os.path.exists(os.path.join(directory, "oci-gpu-hook")):
+            return directory
+    return own

@@ -32,7 +32,7 @@ def enter() -> None:
             syscalls.umount2(b"/proc", syscalls.MNT_DETACH)
     except OSError as error:
         remedy = "use Linux 5.12 or later, and let the agent run as root"
-        raise ApplyError("cannot leave the container's mount namespace", reason(error), remedy) from None
+        raise ApplyError("cannot leave the container's mount namespace", reason(error), remedy, "OGH1502") from None
 
 
 class Entered:
