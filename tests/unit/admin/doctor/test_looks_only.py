@@ -12,7 +12,7 @@ import pytest
 from oci_gpu_hook.admin.cli import main as cli
 from oci_gpu_hook.admin.doctor import trial
 from oci_gpu_hook.admin.doctor.model import WARNING, Host
-from oci_gpu_hook.admin.install import executables
+from oci_gpu_hook.admin.install import place as places
 from oci_gpu_hook.admin.simulate.host import make
 from oci_gpu_hook.base.config.model import Config
 
@@ -86,12 +86,12 @@ def test_a_trial_that_was_asked_for_and_not_run_is_a_warning(user, monkeypatch):
 
 def test_a_user_sees_what_root_has_installed(tmp_path, monkeypatch):
     system = tmp_path / "usr"
-    monkeypatch.setattr(executables, "SYSTEM_DIRECTORY", str(system))
-    monkeypatch.setattr(executables, "default_directory", lambda: str(tmp_path / "home"))
-    assert executables.installed_directory() == str(tmp_path / "home")
+    monkeypatch.setattr(places, "SYSTEM_DIRECTORY", str(system))
+    monkeypatch.setattr(places, "default_directory", lambda: str(tmp_path / "home"))
+    assert places.installed_directory() == str(tmp_path / "home")
     system.mkdir()
     (system / "oci-gpu-hook").touch()
-    assert executables.installed_directory() == str(system)
+    assert places.installed_directory() == str(system)
     (tmp_path / "home").mkdir()
     (tmp_path / "home/oci-gpu-hook").touch()
-    assert executables.installed_directory() == str(tmp_path / "home"), "what this user has installed goes first"
+    assert places.installed_directory() == str(tmp_path / "home"), "what this user has installed goes first"
