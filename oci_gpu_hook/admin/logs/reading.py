@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.admin.logs.line import Line
 
-_PATIENCE: Final = 0.25  # seconds from look to look at the file
+_PAUSE: Final = 0.25  # seconds from look to look at the file
 _REMEMBERED: Final = 256  # messages; a refusal is in both logs within a moment
 _MESSAGES: Final = ("refused", "failed", "warning")
 
@@ -47,7 +47,7 @@ class Logs:
         while True:
             fresh: list[Line] = []
             told = [self._follower.fd] if self._follower else []
-            if select.select(told, [], [], _PATIENCE)[0] and self._follower and not self._follower.read_into(fresh):
+            if select.select(told, [], [], _PAUSE)[0] and self._follower and not self._follower.read_into(fresh):
                 self._stop_following()
                 if not self._file:
                     raise HookError("log", "journalctl has ended", "start it again")
