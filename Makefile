@@ -3,7 +3,7 @@
 # be repeated.
 BIN := .venv/bin
 
-.PHONY: help test attack stress matrix engines lint demo bench setup man deb release
+.PHONY: help test attack stress matrix engines lint demo bench setup docs man deb release
 .DEFAULT_GOAL := help
 
 # list what there is
@@ -71,6 +71,12 @@ bench:
 # make this machine ready for all of these: packages by apt as root, a virtual environment in .venv
 setup:
 	@.ci/setup
+
+# build the site of the documentation into build/site; a link that leads nowhere is an error
+docs:
+	@.ci/setup docs
+	@$(BIN)/python -c 'import material' 2>/dev/null || $(BIN)/pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	@$(BIN)/python package/website.py
 
 # write the man pages into build/man
 man:

@@ -1,6 +1,6 @@
 /* The end of a container without Python: takes back what its start has made, if the start has left a file that says all of
-   that (apply/journal/ending.py), and drops its leases. Nothing of that file is believed that could not be checked. In
-   any doubt Python is started, whatever was done by then: it looks at what is there. */
+   that (apply/journal/ending.py), and drops its leases. The front checks every field before it acts on it. In any
+   doubt Python is started, whatever was done by then: it looks at what is there. */
 #include "front.h"
 #include "calls.h"
 
@@ -52,7 +52,7 @@ static bool split_process(struct text name, unsigned long *pid, unsigned long *s
     return number_of(part(name, 0, hyphen), pid) && number_of(part(name, hyphen + 1, dot), started);
 }
 
-/* Whether hooks that were killed have left a file: journal.is_left_over, or that of an entry that was not cleaned up. */
+/* Whether a hook that was killed has left this file: journal.is_left_over, or one of an entry that was not cleaned up. */
 static bool is_of_dead(struct text name) {
     unsigned long pid, started;
     struct text suffix;
@@ -137,7 +137,7 @@ static bool has_ended(struct text pid, struct text started) {
     return number_of(pid, &number) && number_of(started, &time) && life_of(number, time) == ENDED;
 }
 
-/* Whether the file is that of this container's entry, and container and hook have ended. */
+/* Whether the file belongs to this container's entry, and both the container and its hook have ended. */
 static bool is_of(const struct ending *ending, const struct state *state, int journal, const char *entry) {
     struct found found;
     return equal(ending->id, state->id) && equal(ending->bundle, state->bundle) && equal(ending->boot, boot_id()) &&
@@ -152,7 +152,7 @@ static size_t put(char *target, size_t size, struct text text) {
     return size + text.size;
 }
 
-/* Whether no other entry is of this rootfs or this unit, living or not. */
+/* Whether no other entry, of a running container or not, has this rootfs or this unit. */
 static bool is_alone(const struct ending *ending, int journal, const char *own) {
     static struct names names;
     static char data[LARGEST_ENTRY + 1], root[128], unit[LARGEST_NAME + 16];
@@ -186,7 +186,7 @@ static bool is_alone(const struct ending *ending, int journal, const char *own) 
     return names.size == 0;
 }
 
-/* Whether something that is there is what the start has made: undo.UNDO. */
+/* Whether what is at a path is what the start made there: undo.UNDO. */
 static bool is_own(char kind, struct text made, const struct found *found, int directory, const char *name) {
     static char target[LARGEST_PATH];
     long size;
@@ -263,7 +263,7 @@ static bool undo(struct text changes, int rootfs, unsigned long mount) {
     return is_done;
 }
 
-/* Whether a file system answers by itself, and not a server or another process. */
+/* Whether the kernel answers for a file system by itself, without a server or a process that may hang. */
 static bool is_local(long file_system) {
     enum { EXT = 0xEF53, TMPFS = 0x01021994, OVERLAY = 0x794c7630, XFS = 0x58465342, ZFS = 0x2fc12fc1 };
     const unsigned btrfs = 0x9123683e, f2fs = 0xf2f52010;
@@ -356,13 +356,13 @@ enum ended end_container(const struct state *state, const char *toml) {
     static struct own own;
     struct found found;
     if (!is_root_of_host())
-        return HAD_NOTHING; /* that root could have attached */
+        return HAD_NOTHING; /* only root attaches GPUs */
     if (!state->id.start || !can_be_in_a_name(state->id) || !find_state_directory(toml, path))
         return UNSURE;
     int directory = open_in(AT_FDCWD_, path, O_DIRECTORY_ | O_NOFOLLOW_);
     int journal = directory < 0 ? directory : open_in(directory, "containers", O_DIRECTORY_ | O_NOFOLLOW_);
     if (journal < 0)
-        return journal == -ENOENT_ || journal == -ENOTDIR_ ? HAD_NOTHING : UNSURE;
+        return journal == -ENOENT_ ? HAD_NOTHING : UNSURE;
     own.id = state->id;
     if (look_at(directory, &found) < 0 || !is_trusted(&found) || look_at(journal, &found) < 0 || !is_trusted(&found) ||
         !find_own(journal, &own))

@@ -137,7 +137,9 @@ bool lock_file(int fd, int patience) {
 }
 
 void end_in(int seconds) {
-    long time[4] = {0, 0, seconds, 0}; /* struct itimerval; SIGALRM ends a process that does not handle it */
+    long time[4] = {0, 0, seconds, 0}; /* struct itimerval */
+    if (seconds)
+        let_alarm_end(); /* an engine may start hooks with any signal ignored or blocked */
     call(SETITIMER, 0, (long)time, 0, 0);
 }
 

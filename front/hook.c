@@ -1,4 +1,4 @@
-/* oci-gpu-hook: answers for containers that ask for nothing, and gives every other call to Python as it came. */
+/* oci-gpu-hook: answers for containers that ask for nothing, and passes every other call on to Python unchanged. */
 #include "front.h"
 
 static char text[LARGEST_STATE + 1];
@@ -7,7 +7,7 @@ static char text[LARGEST_STATE + 1];
 static void put_back(size_t size) {
     int fd = memory_file("oci-state");
     if (fd < 0 || !write_all(fd, text, size))
-        fail("OCI state", "", "cannot be handed to the hook: no memory file (memfd_create); give the engine more open files");
+        fail("OCI state", "", "cannot be handed to the hook: no memory file (memfd_create); give the engine more open files", "OGH1515");
     rewind_file(fd);
     move_to_stdin(fd);
 }
@@ -17,8 +17,8 @@ static _Noreturn void ask_python(char **argv) {
     start_python(NULL, argv + 1, false);
 }
 
-/* Ends this process where what is to be done is nothing, or can be done here. An engine that has one argument list for
-   all stages tells by the status that the container has ended. */
+/* Ends this process where there is nothing to do, or where it is done here. An engine that has one argument list for all
+   stages says by the status that the container has ended. */
 static void answer(const struct state *state, struct text json, const char *stage, const char *toml) {
     bool has_ended = same(stage, "poststop") || (state->status.start && is(state->status, "stopped"));
     enum ended ended = has_ended ? end_container(state, toml) : HAD_NOTHING;
@@ -50,5 +50,7 @@ _Noreturn void hook(int argc, char **argv) {
         answer(&state, json, stage, toml);
     if (json.size)
         put_back(json.size);
+    if (whole == WHOLE && json.size && ask_resident(argv + 1))
+        leave(0);
     ask_python(argv);
 }

@@ -1,9 +1,9 @@
-/* The lease table, STATE/leases.json: drops what an ended container held, as allocation/release.py does. */
+/* The lease table, STATE/leases.json: drops the leases of a container that has ended, as allocation/release.py does. */
 #include "front.h"
 #include "calls.h"
 
 static const char TABLE[] = "leases.json", NEW_TABLE[] = "leases.json.new", LOCK[] = "leases.lock";
-enum { PATIENCE = 200 }; /* milliseconds for the lock; it is held for one */
+enum { PATIENCE = 200 }; /* milliseconds; a holder keeps the lock for about one */
 
 struct lease {
     struct text container, boot;
@@ -43,7 +43,7 @@ static bool take_lease(struct cursor *cursor, struct lease *lease) {
            lease->has_namespace && lease->has_starting;
 }
 
-/* Whether the container of a lease lives. The lease of a runtime that still creates it is Python's to judge. */
+/* Whether the container of a lease is running. Python judges the leases of containers that a runtime is still creating. */
 static enum life life_of_holder(const struct lease *lease) {
     enum { FIRST = 0xEFFFFFFC };
     if (lease->starting)
@@ -96,7 +96,7 @@ static bool keep_leases(struct cursor *cursor, struct text id, char *kept, size_
     return true;
 }
 
-/* Copies the table without those leases. What it is not sure to understand it refuses. */
+/* Copies the table without those leases; false for a table that it may not understand. */
 static bool keep_table(struct text table, struct text id, char *kept, size_t *size, int *dropped) {
     struct cursor cursor = {table.start, table.start + table.size};
     bool has_version = false, has_leases = false;
@@ -132,7 +132,7 @@ static bool keep_table(struct text table, struct text id, char *kept, size_t *si
 
 static bool replace_table(int directory, const char *kept, size_t size) {
     enum { READABLE = 0644 };
-    remove_from(directory, NEW_TABLE, false); /* that of a process that was killed while it had the lock */
+    remove_from(directory, NEW_TABLE, false); /* left by a process that was killed while it had the lock */
     int fd = create_in(directory, NEW_TABLE);
     if (fd < 0)
         return false;
@@ -145,7 +145,7 @@ static bool replace_table(int directory, const char *kept, size_t size) {
 }
 
 static bool drop_under_lock(int directory, struct text id) {
-    /* A table of another hand may lack the spaces that are written here: one more byte for each comma at most. */
+    /* A table that something else wrote may lack the spaces that are written here: at most one byte more for each comma. */
     static char data[LARGEST_LEASES + 1], kept[2 * LARGEST_LEASES + 16];
     struct text table = {data, 0};
     struct found found;

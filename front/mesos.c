@@ -1,10 +1,10 @@
-/* mesos-containerizer: a launch that may have a root file system goes to Python, and so does what Python has put into
-   such a launch; all else to the real helper, with the same arguments, environment and descriptors. */
+/* mesos-containerizer: Python gets every launch that may have a root file system, and the command that it adds to such a
+   launch. Everything else goes to the real helper, with the same arguments, environment and descriptors. */
 #include "front.h"
 
 /* The launch information is JSON, in a variable (the agent's launches) or an argument (the command executor's). A
-   container with an image has the member "rootfs" in it. That is all that is asked here: a task's `gpus` leaves no
-   word in the launch information, only in what the agent has checkpointed, which Python reads. */
+   container with an image has the member "rootfs" in it, and nothing more is looked for: a task's `gpus` is not in the
+   launch information but in the agent's checkpoint, which Python reads. */
 static bool may_have_rootfs(char **arguments) {
     for (char **text = arguments; *text; text++)
         if (begins(*text, "--") && may_say((struct text){*text, length(*text)}, "\"rootfs\""))
@@ -24,15 +24,15 @@ static char *in_decimal(int number) {
     return digit;
 }
 
-/* CPython ignores these two at its start. Whether they were ignored before, the real helper is to find as it was. */
+/* Writes which of the two signals are ignored that CPython ignores when it starts: the real helper gets them as they were. */
 static bool keep_ignored_signals(int fd) {
     enum { SIGPIPE_ = 13, SIGXFSZ_ = 25 };
     return (!is_ignored(SIGPIPE_) || write_all(fd, "13 ", 3)) && (!is_ignored(SIGXFSZ_) || write_all(fd, "25 ", 3)) &&
            write_all(fd, "", 1);
 }
 
-/* The pre-exec command that Python adds to a launch (oci_gpu_hook/entrypoints/mesos/attach.py). It runs in the helper's environment,
-   which may be the task's own, as root on the host. */
+/* The pre-exec command that Python adds to a launch (oci_gpu_hook/entrypoints/mesos/attach.py). It runs as root on the
+   host, in the helper's environment, which may be the task's own. */
 static _Noreturn void attach_gpus(char **argv) {
     close_above_stderr();
     go_to_root_directory();
@@ -51,7 +51,7 @@ _Noreturn void mesos(int argc, char **argv) {
     for (char **entry = environment; kept && *entry; entry++)
         kept = write_all(fd, *entry, length(*entry) + 1);
     if (!kept)
-        fail("environment", "", "cannot be kept: no memory file (memfd_create); give the agent more open files");
+        fail("environment", "", "cannot be kept: no memory file (memfd_create); give the agent more open files", "OGH1515");
     rewind_file(fd);
     start_python(in_decimal(fd), argv, false);
 }

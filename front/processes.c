@@ -39,7 +39,7 @@ static struct text next_word(struct text *rest) {
     return word;
 }
 
-/* Whether a process lives that started then: processes.lives. Its name may hold anything, so the last ')' counts. */
+/* Whether a process that started at that time is running: processes.lives. Its name may hold any byte: the last ')' counts. */
 enum life life_of(unsigned long pid, unsigned long started) {
     static char buffer[LARGEST_PROC_FILE];
     enum { STATE = 0, THREADS = 17, START = 19 };

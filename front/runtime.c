@@ -1,5 +1,5 @@
-/* oci-gpu-runtime: `create` and `run` of a container that may ask for a GPU go to Python, and an `update` that may name
-   devices; all else to the real runtime, with the same arguments, environment and descriptors. */
+/* oci-gpu-runtime: Python gets `create` and `run` of a container that may ask for a GPU, and an `update` that may name
+   devices. Everything else goes to the real runtime, with the same arguments, environment and descriptors. */
 #include "front.h"
 
 /* The options of runc 1.0 to 1.4 and crun 1.0 to 1.23, before and after the command. Of short ones only -b and -d are
@@ -73,7 +73,7 @@ static bool find_bundle_option(char **arguments, struct text *bundle) {
     return *arguments && !arguments[1] && bundle->size != 0;
 }
 
-/* Whether what is on stdin may name devices. It is put back, in a memory file, for whoever comes next. */
+/* Whether what is on stdin may name devices. A memory file takes its place, for the program that follows. */
 static bool stdin_may_name_devices(void) {
     static char piece[LARGEST_STATE + 1];
     struct text json = {piece, 0};
@@ -86,7 +86,7 @@ static bool stdin_may_name_devices(void) {
         whole = read_whole(0, true, piece, LARGEST_STATE, &json.size);
         may = may || whole != WHOLE || may_say(json, "devices");
         if (!write_all(fd, piece, json.size))
-            fail("resources", "", "cannot be handed to the runtime: no room in memory");
+            fail("resources", "", "cannot be handed to the runtime: no room in memory", "OGH1515");
     } while (whole == TOO_LARGE);
     rewind_file(fd);
     move_to_stdin(fd);
@@ -125,6 +125,8 @@ _Noreturn void runtime(int argc, char **argv) {
         !bundle_may_ask(bundle, "/etc/oci-gpu-hook/config.toml"))
         start_program(argv);
     if (kind == UPDATES && !update_may_name_devices(command + 1))
+        start_program(argv);
+    if (kind == CREATES && ask_resident(argv + 1)) /* which has prepared the bundle */
         start_program(argv);
     start_python(NULL, argv + 1, true);
 }

@@ -1,5 +1,5 @@
-/* The hook of a container that oci-gpu-runtime has prepared: a process of that runtime waits to do what Python would be
-   started for (entrypoints/runtime_standby.py). It is found by two FIFOs whose name is in the hook's own arguments. */
+/* The hook of a container that oci-gpu-runtime has prepared: a process of that runtime is waiting to do the work, so that
+   no second Python starts (entrypoints/runtime_standby.py). The hook's arguments name the two FIFOs to it. */
 #include "front.h"
 
 enum { LONGEST_END = 16 };
@@ -38,7 +38,7 @@ static _Noreturn void pass_on(int answer) {
         }
     }
     if (!has_spoken)
-        fail("the process that attaches the GPUs", "", "has ended; start the container again");
+        fail("the process that attaches the GPUs", "", "has ended; start the container again", "OGH1516");
     leave(1);
 }
 

@@ -1,4 +1,4 @@
-/* Takes from the OCI state what identifies a container. */
+/* Reads what identifies a container from the OCI state. */
 #include "front.h"
 
 /* A member that is a plain string; false where it is not, or was there before. */

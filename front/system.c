@@ -5,13 +5,13 @@
 struct block block = {.magic = "oci-gpu-front-1"};
 
 #if defined(__x86_64__)
-enum { READ = 0, WRITE = 1, FSTAT = 5, LSEEK = 8, RT_SIGACTION = 13, EXECVE = 59, CHDIR = 80, GETEUID = 107,
+enum { READ = 0, WRITE = 1, FSTAT = 5, LSEEK = 8, RT_SIGACTION = 13, RT_SIGPROCMASK = 14, EXECVE = 59, CHDIR = 80, GETEUID = 107,
        EXIT_GROUP = 231, OPENAT = 257, PPOLL = 271, DUP3 = 292, MEMFD_CREATE = 319,
        CLOSE_RANGE = 436 }; /* arch/x86/entry/syscalls/syscall_64.tbl */
 struct status { long device, inode, links; unsigned mode, uid, rest[28]; }; /* arch/x86/include/uapi/asm/stat.h */
 #else
 enum { DUP3 = 24, CHDIR = 49, OPENAT = 56, LSEEK = 62, READ = 63, WRITE = 64, PPOLL = 73, EXIT_GROUP = 94,
-       FSTAT = 80, RT_SIGACTION = 134, GETEUID = 175, EXECVE = 221, MEMFD_CREATE = 279,
+       FSTAT = 80, RT_SIGACTION = 134, RT_SIGPROCMASK = 135, GETEUID = 175, EXECVE = 221, MEMFD_CREATE = 279,
        CLOSE_RANGE = 436 }; /* include/uapi/asm-generic/unistd.h */
 struct status { long device, inode; unsigned mode, links, uid, rest[25]; }; /* include/uapi/asm-generic/stat.h */
 #endif
@@ -188,6 +188,14 @@ bool is_ignored(int signal) {
     return call(RT_SIGACTION, signal, 0, (long)&action, MASK_SIZE) == 0 && action.handler == SIG_IGN_;
 }
 
+void let_alarm_end(void) {
+    enum { SIGALRM_ = 14, SIG_UNBLOCK_ = 1, MASK_SIZE = 8 };
+    struct { long handler, flags, restorer, mask; } action = {0}; /* SIG_DFL, which ends the process */
+    long alarm = 1L << (SIGALRM_ - 1);
+    call(RT_SIGACTION, SIGALRM_, (long)&action, 0, MASK_SIZE);
+    call(RT_SIGPROCMASK, SIG_UNBLOCK_, (long)&alarm, 0, MASK_SIZE);
+}
+
 void ignore_broken_pipes(bool ignored) {
     enum { SIGPIPE_ = 13, MASK_SIZE = 8 };
     struct { long handler, flags, restorer, mask; } action = {ignored, 0, 0, 0}; /* SIG_DFL is 0, SIG_IGN 1 */
@@ -211,14 +219,16 @@ static void say(const char *text) {
     write_all(2, text, length(text));
 }
 
-_Noreturn void fail(const char *what, const char *path, const char *why) {
+_Noreturn void fail(const char *what, const char *path, const char *why, const char *code) {
     say(same(block.role, "hook") ? "oci-gpu-hook" : same(block.role, "mesos") ? "mesos-containerizer" : "oci-gpu-runtime");
     say(": error: ");
     say(what);
     say(path);
     say(": ");
     say(why);
-    say("\n");
+    say(" [");
+    say(code);
+    say("]\n");
     leave(1);
 }
 

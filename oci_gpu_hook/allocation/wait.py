@@ -8,6 +8,7 @@ from oci_gpu_hook.allocation import queue
 from oci_gpu_hook.allocation.store import stamp_of
 from oci_gpu_hook.base import counts, limits
 from oci_gpu_hook.base.errors import AllocationError, quoted
+from oci_gpu_hook.base.processes import check_principal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,10 +80,10 @@ class Wait:
         """
         if self._ended:
             what = f"container {quoted(self._claim.container)}"
-            raise AllocationError(what, "ended while it waited for GPUs", "start it again")
+            raise AllocationError(what, "ended while it waited for GPUs", "start it again", "OGH1307")
         if self._crowd:
-            why = f"{busy.why}; {self._crowd} containers wait already, and no more may"
-            raise AllocationError(busy.what, why, busy.remedy)
+            why = f"{busy.why}; {self._crowd} containers are waiting already, which is the limit"
+            raise AllocationError(busy.what, why, busy.remedy, "OGH1308")
         if self._late:
             from oci_gpu_hook.allocation import messages
 
@@ -95,3 +96,4 @@ class Wait:
                 time.sleep(min(self._ahead * _APART, left))
                 return
             time.sleep(min(POLL, left))
+            check_principal()

@@ -21,6 +21,7 @@ from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
 from oci_gpu_hook.apply.systemd import units
 from oci_gpu_hook.base import log, syscalls
 from oci_gpu_hook.base.errors import ApplyError, UnsafeRootfs, reason, shortage
+from oci_gpu_hook.base.processes import check_principal
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.base.rootless import host_id_of_root
 
@@ -151,8 +152,10 @@ def _carry_out(  # noqa: PLR0913, PLR0917
             for kind, own in zip(KINDS, work.looked, strict=True):
                 kind.make(work.plan, own, making)
             confirm()
+            check_principal()
             attach_all(making.attachments, attached, site.process, rootfs)
             journal.drop(making.state_file)
+            check_principal()
             _allow_devices(devices, nodes, container, unit)
         except BaseException:
             detach_all(attached, site.process)
@@ -238,9 +241,11 @@ def _unsteady(error: OSError) -> HookError:
         return short
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         remedy = "make room in the state directory; [state] dir in config.toml names another"
-        return ApplyError("cannot write down what is done to the container", reason(error), remedy)
+        return ApplyError("cannot write down what is done to the container", reason(error), remedy, "OGH1506")
     why = f"changed while the GPUs were attached ({reason(error)})"
-    return UnsafeRootfs("container rootfs", why, "stop what renames files in it and start the container again")
+    return UnsafeRootfs(
+        "container rootfs", why, "stop what renames files in it and start the container again", "OGH1602"
+    )
 
 
 def _owner(container: Container) -> tuple[int, int]:

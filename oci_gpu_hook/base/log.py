@@ -14,7 +14,7 @@ import time
 
 from oci_gpu_hook.base import streams
 from oci_gpu_hook.base.document import dump
-from oci_gpu_hook.base.errors import one_line
+from oci_gpu_hook.base.errors import coded, one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,6 +43,16 @@ def configure(config: Config, **context: object) -> None:
     _tells_host = config.log_journal
     _lowest = LEVELS.index(config.log_level)
     _context = context
+
+
+def forget() -> None:
+    """Be as before `configure`, in a process that serves one container after the other."""
+    global _file, _lowest, _tells_host, _state_dir, _context, _has_refusal
+    _file = _state_dir = ""
+    _lowest = 1
+    _tells_host = True
+    _context = {}
+    _has_refusal = False
 
 
 def debug(event: str, **fields: object) -> None:
@@ -93,9 +103,14 @@ def refused(program: str, message: str, code: str) -> None:
     """
     count_refusal(code)
     if not _has_refusal:
-        error("refused", reason=message)
+        error("refused", reason=message, code=code)
     if _tells_host:
-        _tell_host(program, message, is_error=True)
+        _tell_host(program, coded(message, code), is_error=True)
+
+
+def has_refusal() -> bool:
+    """Tell whether a refusal was logged."""
+    return _has_refusal
 
 
 def count_refusal(code: str) -> None:

@@ -34,7 +34,8 @@ _SAME_AS: Final = {"u": "c"}  # an unbuffered character device is a character de
 def merged(*edits: ContainerEdits) -> ContainerEdits:
     """Join edits. Of two edits for one place only the later one counts, at its position.
 
-    A place is a node's path, a mount's container path, a network device's interface, or a variable's name.
+    A place is a node's path, a mount's container path, a network device's interface, or a variable's name. The group 0
+    is no group to add, as in CDI's own library.
     """
     return ContainerEdits(
         env=_last((entry for each in edits for entry in each.env), lambda entry: entry.partition("=")[0]),
@@ -42,7 +43,7 @@ def merged(*edits: ContainerEdits) -> ContainerEdits:
         net_devices=_last((net for each in edits for net in each.net_devices), lambda net: net.host_interface_name),
         mounts=_last((mount for each in edits for mount in each.mounts), lambda mount: mount.container_path),
         hooks=tuple(dict.fromkeys(hook for each in edits for hook in each.hooks)),
-        additional_gids=tuple(dict.fromkeys(gid for each in edits for gid in each.additional_gids)),
+        additional_gids=tuple(dict.fromkeys(gid for each in edits for gid in each.additional_gids if gid)),
         intel_rdt=next((each.intel_rdt for each in reversed(edits) if each.intel_rdt is not None), None),
     )
 
@@ -106,7 +107,7 @@ def placed(mount: Mount) -> Mount:
         found = os.stat(mount.host_path)
     except OSError as error:
         remedy = "correct the CDI specification, or install what it names"
-        raise DriverError(f"mount of {quoted(mount.host_path)}", reason(error), remedy) from None
+        raise DriverError(f"mount of {quoted(mount.host_path)}", reason(error), remedy, "OGH1408") from None
     return mount.replace(directory=stat.S_ISDIR(found.st_mode))
 
 
@@ -116,19 +117,21 @@ def _identified(node: DeviceNode, found: os.stat_result, host_path: str) -> Devi
     if kind is None:
         raise _unusable(host_path, "is not a device node")
     if node.type and _SAME_AS.get(node.type, node.type) != kind:
-        raise _unusable(host_path, f"is of type {kind}, and {node.type} is said")
+        raise _unusable(host_path, f"is of type {kind}, but the specification says {node.type}")
     node = node.replace(type=node.type or kind)
     if kind == "p":
         return node
     major, minor = os.major(found.st_rdev), os.minor(found.st_rdev)
     for name, said, number in (("major", node.major, major), ("minor", node.minor, minor)):
         if said not in (UNSAID, number):
-            raise _unusable(host_path, f"has the {name} number {number}, and {said} is said")
+            raise _unusable(host_path, f"has the {name} number {number}, but the specification says {said}")
     return node.replace(major=major, minor=minor)
 
 
 def _unusable(host_path: str, why: str) -> DriverError:
-    return DriverError(f"device node {quoted(host_path)}", why, "correct the CDI specification, or load the driver")
+    return DriverError(
+        f"device node {quoted(host_path)}", why, "correct the CDI specification, or load the driver", "OGH1408"
+    )
 
 
 def _last(entries: Iterable[T], place: Callable[[T], str]) -> tuple[T, ...]:

@@ -21,6 +21,8 @@ _OF_DRIVERS: Final[Mapping[str, tuple[str, ...]]] = {
     "amd.com/gpu": ("class/kfd",),
     "intel.com/gpu": ("bus/pci/drivers/i915", "bus/pci/drivers/xe"),
 }
+# Of WSL 2, and of a Tegra's chip: GPUs of NVIDIA's that have another driver than cards (devices.nvidia.platforms).
+_OTHER_NODES: Final = ("/dev/dxg", "/dev/nvmap", "/dev/nvgpu")
 
 
 def of_host(config: Config) -> tuple[str, ...]:
@@ -38,14 +40,24 @@ def meant_by_count(config: Config) -> tuple[str, ...]:
     return cards or tuple(kind for kind, standing in found.items() if standing)
 
 
+def with_driver(config: Config) -> tuple[str, ...]:
+    """Return the kinds other than NVIDIA's whose driver is loaded, whether it has a GPU or not."""
+    return tuple(kind for kind in vendors.SEEN if _has_driver(kind, config))
+
+
+def _has_driver(kind: str, config: Config) -> bool:
+    return True in [os.path.exists(f"{config.sys_root}/{path}") for path in _OF_DRIVERS[kind]]
+
+
 def _standing(kind: str, config: Config) -> str:
-    has_driver = True in [os.path.exists(f"{config.sys_root}/{path}") for path in _OF_DRIVERS[kind]]
-    return vendors.standing(kind, config) if has_driver else ""
+    return vendors.standing(kind, config) if _has_driver(kind, config) else ""
 
 
 def _has_nvidias(config: Config) -> bool:
     """Tell whether NVIDIA's driver is loaded, or has something to be loaded for."""
     if os.path.exists(f"{config.proc_root}/driver/nvidia/version"):
+        return True
+    if True in [os.path.exists(f"{config.dev_root.rstrip('/')}{node}") for node in _OTHER_NODES]:
         return True
     from oci_gpu_hook.devices import pci
 

@@ -73,9 +73,10 @@ class Arrival:
         pid = self._container.pid
         if pid and not processes.lives(pid, self._started):
             what = f"container {quoted(self._container.id)}"
-            raise AllocationError(what, "ended while it waited for its host's driver", "start it again")
+            raise AllocationError(what, "ended while it waited for its host's driver", "start it again", "OGH1307")
 
     def _pause(self) -> None:
         waited = time.monotonic() - self._began
         left = max(self._request.wait - waited, 0.0)
         time.sleep(min(left, next(pause for until, pause in _PAUSES if waited < until)))
+        processes.check_principal()

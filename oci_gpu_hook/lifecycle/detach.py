@@ -59,7 +59,9 @@ def detach(
         entry = entry_of(container, config)
         if entry is None or not entry.gpus:
             what = f"container {quoted(running.id)}"
-            raise InvalidInput(what, "has no GPUs of this project's", "see `oci-gpu leases` for those that have")
+            raise InvalidInput(
+                what, "was given no GPUs by oci-gpu-hook", "see `oci-gpu leases` for those that were", "OGH1910"
+            )
         going = _named(names, entry, config)
         nodes = _nodes_of(going, entry, container, config)
         found = apart_from_container.done(
@@ -68,6 +70,10 @@ def detach(
             waiting=grace + in_use.KILL_SECONDS if force else 0.0,
         )
         leases.give_back(running.id, running.pid, going, config)
+        if not _has_part(entry, going):
+            from oci_gpu_hook.apply.mps import ending, place
+
+            ending.end(config.state_dir, place.name_of(running.pid))
     return Detached(uuids=going, ended=tuple((pid, name) for pid, name in found))
 
 
@@ -78,6 +84,9 @@ def _named(names: Sequence[str], entry: Entry, config: Config) -> tuple[str, ...
     vendor = vendors.of(DEFAULT_KIND)
     unknown = [name for name in names if name not in entry.gpus]
     uuids = [name for name in names if name in entry.gpus]
+    if unknown and not {vendors.kind_of(uuid) for uuid in entry.gpus}.intersection(vendors.KINDS):
+        what, why = f"device {quoted(unknown[0])}", f"is none that container {quoted(entry.id)} has"
+        raise InvalidInput(what, why, f"name it as it is leased: {', '.join(entry.gpus)}", "OGH1910")
     if unknown:
         request = asked.with_devices(None, (), ("utility",))
         found = vendor.devices(vendor.snapshot(request, config).inventory, config)
@@ -86,7 +95,7 @@ def _named(names: Sequence[str], entry: Entry, config: Config) -> tuple[str, ...
     for uuid in uuids:
         if uuid not in entry.gpus:
             what = f"container {quoted(entry.id)}"
-            raise InvalidInput(what, f"does not have GPU {uuid}", f"it has {', '.join(entry.gpus)}")
+            raise InvalidInput(what, f"does not have GPU {uuid}", f"it has {', '.join(entry.gpus)}", "OGH1910")
     return tuple(dict.fromkeys(uuids))
 
 
@@ -96,6 +105,11 @@ def _nodes_of(going: Sequence[str], entry: Entry, container: Container, config: 
     staying = [uuid for uuid in entry.gpus if uuid not in going]
     if not staying:
         return paths
+    kinds = {vendors.kind_of(uuid) for uuid in entry.gpus}
+    if len(kinds) > 1:
+        what = f"container {quoted(entry.id)}"
+        why = f"has devices of {' and '.join(sorted(kinds))}, of which some cannot be taken and others left"
+        raise InvalidInput(what, why, "detach all of them, or restart it with those that it is to have", "OGH1910")
     request = asked.of_running(container, entry, config)
     vendor = vendors.of(request.kind)
     inventory = vendor.snapshot(request, config).inventory
@@ -142,24 +156,35 @@ def _detach(  # noqa: PLR0913
         kept = [node for node in entry.nodes if node not in nodes]
         _tell_systemd(entry.unit, kept)
         everything = not staying and parse.parse(container, config) is None
-        _take_from_rootfs(entry, set(nodes.values()), process, rootfs, everything=everything)
+        gone = {*nodes.values()}
+        if not _has_part(entry, going):
+            gone |= {verify.PIPE} & {*entry.mounts}
+        _take_from_rootfs(entry, gone, process, rootfs, everything=everything)
         if everything:
             journal.forget(config, key(entry))
         else:
-            journal.write(config, _without(entry, going, nodes))
+            journal.write(config, _without(entry, going, gone))
     return [(user.pid, user.name) for user in ended]
 
 
-def _without(entry: Entry, going: Collection[str], nodes: Collection[Node]) -> Entry:
-    kept = [(node, path) for node, path in zip(entry.nodes, entry.node_paths, strict=True) if node not in nodes]
-    gone = {path for node, path in zip(entry.nodes, entry.node_paths, strict=True) if node in nodes}
+def _without(entry: Entry, going: Collection[str], gone: Collection[str]) -> Entry:
+    """Return the entry without devices, and without what was at these paths."""
+    kept = [(node, path) for node, path in zip(entry.nodes, entry.node_paths, strict=True) if path not in gone]
     return entry.replace(
         gpus=tuple(uuid for uuid in entry.gpus if uuid not in going),
+        share=entry.share if _has_part(entry, going) else (0, 0),
         attached=tuple(uuid for uuid in entry.attached if uuid not in going),
         nodes=tuple(node for node, _ in kept),
         node_paths=tuple(path for _, path in kept),
+        mounts=tuple(path for path in entry.mounts if path not in gone),
+        mounted=tuple(mount for mount in entry.mounted if mount[0] not in gone),
         changes=tuple(change for change in entry.changes if change[1] not in gone),
     )
+
+
+def _has_part(entry: Entry, going: Collection[str]) -> bool:
+    """Tell whether a container still has a part of a device, so that it needs its MPS daemon, or never had one."""
+    return not any(entry.share) or any(uuid not in going and uuid not in entry.attached for uuid in entry.gpus)
 
 
 def _check_refused(devices: DeviceCgroup, nodes: dict[Node, str], entry: Entry) -> None:
@@ -168,7 +193,7 @@ def _check_refused(devices: DeviceCgroup, nodes: dict[Node, str], entry: Entry) 
         if cgroup.allows(devices, major, minor) is not False:
             what = f"GPUs of container {quoted(entry.id)}"
             why = f"its own device rules let it open {path} ({major}:{minor}), as those of a privileged container do"
-            raise ApplyError(what, why, "restart it with other device rules")
+            raise ApplyError(what, why, "restart it with other device rules", "OGH1910")
 
 
 def _let_go(
@@ -189,7 +214,7 @@ def _in_use(entry: Entry, found: Sequence[User], remedy: str) -> HookError:
     processes = ", ".join(f"{user.pid} ({quoted(user.name)})" for user in found[:8])
     more = f" and {len(found) - 8} more" if len(found) > 8 else ""
     what = f"GPUs of container {quoted(entry.id)}"
-    return AllocationError(what, f"are in use by process {processes}{more}", remedy)
+    return AllocationError(what, f"are in use by process {processes}{more}", remedy, "OGH1310")
 
 
 def _tell_systemd(unit: str, nodes: Sequence[Node]) -> None:

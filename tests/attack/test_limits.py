@@ -714,6 +714,31 @@ WORST = {
         """,
         "read",
     ),
+    "the CSV files of a Tegra": (
+        ("CSV_FILES", "CSV_BYTES", "CSV_LINES", "CSV_LINKS", "CSV_NAMES"),
+        """
+        from oci_gpu_hook.devices.nvidia import csv_files, tegra_files
+        from oci_gpu_hook.devices.nvidia.driver_root import DriverRoot
+        root = DriverRoot(directory)
+        os.makedirs(directory + csv_files.DIRECTORY)
+        os.makedirs(directory + "/n")
+        for number in range(limits.CSV_NAMES):
+            written(f"n/{number}", b"")
+        for number in range(limits.CSV_LINKS):
+            os.symlink(f"l{number + 1}", f"{directory}/l{number}")
+        lines = [b"lib, /n/%d*" % number for number in range(200)]
+        lines += [b"sym, /l0/%d" % number for number in range(limits.CSV_LINES - 500)]
+        size = len(lines) // limits.CSV_FILES + 1
+        for number in range(limits.CSV_FILES):
+            part = lines[number * size : (number + 1) * size]
+            written(f"{csv_files.DIRECTORY[1:]}/a{number}.csv", b"\\n".join(part) + b"\\n")
+        def read():
+            entries, wrong = csv_files.read(root)
+            assert len(entries) == len(lines) and not wrong
+            tegra_files.find(root, entries, directory)
+        """,
+        "read",
+    ),
     "a CDI specification": (
         ("CDI_SPEC", "CDI_SPEC_LEVELS", "CDI_SPEC_VALUES"),
         """
@@ -750,6 +775,12 @@ WORST = {
 # Limits whose worst is not an input to a reader: who holds them.
 OTHERS = {
     "CONTAINER_ID": "names a file",
+    "RESIDENT_CALL": "test_resident.py",
+    "RESIDENT_SECONDS": "test_resident.py",
+    "RESIDENT_WORKERS": "tests/runtime/test_resident.py",
+    "RESIDENT_STARTS": "tests/unit/entrypoints/resident",
+    "RESIDENT_MEMORY": "tests/unit/entrypoints/resident",
+    "RESIDENT_REST_SECONDS": "tests/unit/entrypoints/resident",
     "CONTAINER_FILES_SECONDS": "test_hanging.py",
     **dict.fromkeys(
         ("CDI_COMPILED", "CDI_MEMORY", "CDI_SECONDS", "CDI_SPECS_TOGETHER"), "tests/unit/devices/cdi/test_compiled.py"
@@ -772,6 +803,7 @@ OTHERS = {
     "SYSTEMD_SECONDS": "tests/unit/apply/systemd",
     "CDI_SPECS": "a number of files, each under its own limit",
     "MESOS_ANCESTORS": "a number of reads of /proc",
+    "MESOS_HOOK_SECONDS": "tests/mesos/test_cdi.py, with a hook's own timeout",
 }
 
 

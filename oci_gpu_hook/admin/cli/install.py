@@ -9,7 +9,7 @@ import sys
 
 from oci_gpu_hook.admin.engines import docker_swarm, files, installations, known, mesos, slurm
 from oci_gpu_hook.admin.engines.model import BACKUP_SUFFIX, Change, Steps, Target
-from oci_gpu_hook.admin.install import executables
+from oci_gpu_hook.admin.install import executables, place
 from oci_gpu_hook.admin.install.programs import find_real_runtime
 from oci_gpu_hook.admin.install.trusted_files import check_owners, make_directory
 from oci_gpu_hook.base.config import load as configs
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from typing import Final
 
-SUMMARY: Final = "teach a container engine to give containers their GPUs"
+SUMMARY: Final = "set a container engine up to give containers GPUs"
 # The other engines are given the configuration's path: in the hook's arguments, or in a stub of their own.
-_WITHOUT_CONFIG: Final = ("docker", "containerd", "slurm")
+_WITHOUT_CONFIG: Final = ("docker", "containerd", "slurm", "resident")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Describe the options."""
-    parser.add_argument("engine", choices=known.NAMES)
+    parser.add_argument("engine", choices=known.INSTALLABLE)
     add_common_arguments(parser)
     parser.add_argument("--default", action="store_true", help="make oci-gpu the default runtime (docker only)")
     parser.add_argument("--runtime", action="store_true", help="make oci-gpu-runtime Podman's runtime (podman only)")
@@ -59,14 +59,16 @@ def run(options: Namespace) -> int:
     """Install, or show what installing would do."""
     if options.default and options.engine != "docker":
         remedy = "name the runtime or the RuntimeClass per container, or edit the engine's configuration by hand"
-        raise HookError("--default", f"is for docker, not {options.engine}", remedy)
+        raise HookError("--default", f"is for docker, not {options.engine}", remedy, "OGH1902")
     if options.runtime and options.engine != "podman":
-        raise HookError("--runtime", f"is for podman, not {options.engine}", "leave it out: that engine has it anyway")
+        raise HookError(
+            "--runtime", f"is for podman, not {options.engine}", "leave it out: that engine has it anyway", "OGH1902"
+        )
     if options.also_as and options.engine != "docker":
         remedy = "name the runtime or the RuntimeClass that is installed"
-        raise HookError("--also-as", f"is for docker, not {options.engine}", remedy)
+        raise HookError("--also-as", f"is for docker, not {options.engine}", remedy, "OGH1902")
     if options.swarm and options.engine != "docker":
-        raise HookError("--swarm", f"is for docker, not {options.engine}", "leave it out")
+        raise HookError("--swarm", f"is for docker, not {options.engine}", "leave it out", "OGH1902")
     check_config(options)
     target = installations.informed(target_of(options), options.engine)
     steps = known.module(options.engine).install(target)
@@ -97,14 +99,14 @@ def check_config(options: Namespace) -> None:
         return
     if options.engine in _WITHOUT_CONFIG:
         why = f"cannot be used with {options.engine}, which calls the executables without options"
-        raise HookError(f"--config {quoted(options.config)}", why, f"make the file {DEFAULT_PATH}")
+        raise HookError(f"--config {quoted(options.config)}", why, f"make the file {DEFAULT_PATH}", "OGH1902")
     configs.load(options.config)
 
 
 def target_of(options: Namespace) -> Target:
     """Return where the engine is to be taught. Raises HookError for a real runtime that is none."""
     in_image = options.root != "/"
-    directory = options.directory or (executables.SYSTEM_DIRECTORY if in_image else executables.default_directory())
+    directory = options.directory or (place.SYSTEM_DIRECTORY if in_image else place.default_directory())
     directory = directory if in_image else os.path.abspath(directory)
     real_runtime = "" if in_image else find_real_runtime(getattr(options, "real_runtime", ""))
     has_runtime = in_image or real_runtime

@@ -96,15 +96,27 @@ class Preflight:
             raise self._in_volume(path, error) from None
         if found is None:
             above, mount = self._places.get(parent) or self._place(parent)
-            if above is not None:
-                if above.entry(name) is not None:
-                    raise self._in_volume(path, unsafe(path, OSError(errno.ENOTDIR, "")))  # a dangling link
-                above.refuse_making(name)
-            self.changes.append(changes.directory(path, mount != self._root_mount))
+            if above is not None and above.entry(name) is not None:
+                found = self._made_meanwhile(path)
+                mount = found.mount_id
+            else:
+                if above is not None:
+                    above.refuse_making(name)
+                self.changes.append(changes.directory(path, mount != self._root_mount))
         else:
             mount = found.mount_id
         place = self._places[path] = found, mount
         return place
+
+    def _made_meanwhile(self, path: str) -> Directory:
+        """Return a directory that was not there a moment ago: another start on this rootfs has made it.
+
+        Raises UnsafeRootfs for a link that leads nowhere.
+        """
+        found = self.directories.find_again(path)
+        if found is None:
+            raise self._in_volume(path, unsafe(path, OSError(errno.ENOTDIR, "")))
+        return found
 
     def _onto(self, path: str) -> None:
         """Inspect a file of the image that something will be mounted on."""

@@ -114,18 +114,22 @@ class Room:
 
     def of_nodes(
         self,
-        _devices: Sequence[Device],
+        devices: Sequence[Device],
         _inventory: Inventory,
-        _numbers: Collection[tuple[int, int]],
-        _host_paths: Collection[str],
+        numbers: Collection[tuple[int, int]],
+        host_paths: Collection[str],
     ) -> tuple[Device, ...]:
-        """Return nothing: which nodes are a device's own, and which are for all of its kind, no specification says."""
-        return ()
+        """Return the devices that can be used through such nodes: those with a node that no other has."""
+        from oci_gpu_hook.devices.cdi import of_nodes
+
+        return of_nodes.used(devices, numbers, host_paths)
 
     def no_profile(self, profile: str, _devices: Sequence[Device]) -> InvalidInput:
         """Return the error for a profile: CDI knows none."""
         what = f"{quoted(profile)} of {self.kind}"
-        return InvalidInput(what, "stands beside a count, and CDI knows no sizes of devices", "ask by count or by name")
+        return InvalidInput(
+            what, "stands beside a count, and CDI knows no sizes of devices", "ask by count or by name", "OGH1203"
+        )
 
     def of_minors(self, devices: Sequence[Device], _minors: Collection[int]) -> tuple[Device, ...]:
         """Return all: who restricts by minors has chosen among the devices of another kind."""
@@ -174,8 +178,8 @@ class Room:
     def limiter(self, _request: Request, _inventory: Inventory, _devices: Sequence[Device]) -> Limiter:
         """Raise InvalidInput: nothing here can hold a container to a part of these devices."""
         why = "this project can hold containers to parts of NVIDIA's GPUs only"
-        remedy = 'ask for whole devices, or set [sharing] enforce = "none", by which parts are only reserved'
-        raise InvalidInput(f"a part of a device of kind {quoted(self.kind)}", why, remedy)
+        remedy = 'ask for whole devices, or set [sharing] enforce = "none", which reserves parts without enforcing them'
+        raise InvalidInput(f"a part of a device of kind {quoted(self.kind)}", why, remedy, "OGH1216")
 
     def to_json(self, device: Device) -> dict[str, object]:
         """Return what `oci-gpu plan --json` shows of a device."""

@@ -57,11 +57,11 @@ def make(
         (unmet if needed else warnings).append(text)
     links += device_nodes.links(devices, nodes)
     files: list[GeneratedFile] = []
-    if facts.procfs:
+    if facts.procfs and (inventory.proc_files or not inventory.platform):
         parts = _capability_parts(inventory, request, devices)
         proc_mounts, files = procfs_view(inventory, parts, devices, facts.procfs, config)
         mounts += proc_mounts
-    if "graphics" in wanted or "display" in wanted:
+    if ("graphics" in wanted or "display" in wanted) and not inventory.platform:
         profile_mount, profile = egl_profile(devices)
         mounts.append(profile_mount)
         files.append(profile)
@@ -82,7 +82,7 @@ def make(
         decisions=decisions,
         warnings=tuple(warnings),
         unmet=tuple(unmet),
-        driver_version=inventory.driver_version,
+        driver_version="" if inventory.platform else inventory.driver_version,  # which no file of the host tells there
         late=device_nodes.late(request, inventory, devices),
     )
 
@@ -98,12 +98,14 @@ def _check_requirements(request: Request, inventory: RequestInventory, devices: 
         from oci_gpu_hook.devices.nvidia import requirements
 
         gpus = [gpu_of(device) for device in devices]
-        requirements.check(request.requirements, inventory.driver_version, inventory.cuda_version, gpus)
+        known_only = inventory.platform == "tegra"
+        driver, cuda = inventory.driver_version, inventory.cuda_version
+        requirements.check(request.requirements, driver, cuda, gpus, known_only=known_only)
 
 
 def _check_libraries(inventory: RequestInventory, wanted: frozenset[str]) -> None:
     """Raise DriverError if a capability lacks its essential library."""
-    for capability, stem in _ESSENTIAL:
+    for capability, stem in _ESSENTIAL[:1] if inventory.platform else _ESSENTIAL:
         if capability in wanted:
             for library in inventory.libraries:
                 if library.bits == 64 and library.name.startswith(stem):
@@ -113,8 +115,10 @@ def _check_libraries(inventory: RequestInventory, wanted: frozenset[str]) -> Non
 
 
 def _lacks(capability: str, stem: str, inventory: RequestInventory) -> DriverError:
-    why = f"the host has no {stem}{inventory.driver_version}, which the capability {capability} is made of"
-    return DriverError("driver files", why, "install the driver's user-space part of the kernel driver's version")
+    why = f"the host has no {stem}{inventory.driver_version}, which the capability {capability} needs"
+    return DriverError(
+        "driver files", why, "install the driver's user-space part of the kernel driver's version", "OGH1404"
+    )
 
 
 def _brought(capabilities: tuple[str, ...], wanted: frozenset[str]) -> bool:
@@ -135,7 +139,9 @@ def _libraries(
         base = _library_directory(bits, image)
         if not base or not _brought(library.capabilities, wanted) or (bits == 32 and "compat32" not in wanted):
             continue
-        directory = f"{base}/{library.directory}/" if library.directory else f"{base}/"
+        directory = f"{base}/"
+        if library.directory:  # which is an absolute one on some platforms
+            directory = f"{library.directory}/" if library.directory[0] == "/" else f"{base}/{library.directory}/"
         file = library.name
         mounts.append(_bind(library.host_path, directory + file, _READ_ONLY))
         if library.cached and library.soname == file:
@@ -211,7 +217,7 @@ def procfs_view(
     parts: further names in it, and whether each is a directory.
     """
     here, there = "/proc/driver/nvidia", f"{config.proc_root.rstrip('/')}/driver/nvidia"
-    names = {f"gpus/{gpu_of(device).proc_name}": True for device in devices} | parts
+    names = {f"gpus/{name}": True for device in devices if (name := gpu_of(device).proc_name)} | parts
     mounts = [_own_file_system(mountpoint)]
     mounts += [
         Mount(host_path=f"{there}/{name}", container_path=f"{here}/{name}", directory=directory)
@@ -263,7 +269,7 @@ def forward_compatibility(
     inventory: RequestInventory, devices: Sequence[Device], facts: ImageFacts, config: Config
 ) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
     """Return the image's CUDA libraries that precede the driver's in the ld cache, and the reason."""
-    if not facts.compat or "compute" not in inventory.wanted:
+    if not facts.compat or "compute" not in inventory.wanted or inventory.platform:
         return (), ()
     from oci_gpu_hook.devices.nvidia import forward_compatibility as compat
 

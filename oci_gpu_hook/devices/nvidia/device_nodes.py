@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 IMEX_CHANNEL: Final = "/dev/nvidia-caps-imex-channels/channel"  # followed by its number
 IMEX_DRIVER: Final = "nvidia-caps-imex-channels"  # in /proc/devices
 _NOTHING: Final[frozenset[str]] = frozenset()
+_WITHOUT_NODES: Final = frozenset(("mps", "csv-mounts"))
 MIG_NODES: Final = "/dev/nvidia-caps/"
-_MAKE: Final = "run `nvidia-modprobe -c 0 -u` on the host, and then `oci-gpu repair` on the container, or no CUDA runs"
+_MAKE: Final = (
+    "run `nvidia-modprobe -c 0 -u` on the host, and then `oci-gpu repair` on the container, or CUDA does not work in it"
+)
 _NEEDED: Final = "/dev/nvidia-uvm"  # no computation works without it
 
 
@@ -31,7 +34,8 @@ def of(request: Request, inventory: RequestInventory, devices: Sequence[Device])
     wanted = inventory.wanted
     by_path = {node.path: node for node in inventory.nodes}
     nodes = {path: node for path, node in by_path.items() if not wanted.isdisjoint(node.capabilities)}
-    nodes["/dev/nvidiactl"] = _node_of_host("/dev/nvidiactl", by_path)
+    if not inventory.platform:
+        nodes["/dev/nvidiactl"] = _node_of_host("/dev/nvidiactl", by_path)
     for device in devices:
         for path in _paths_of(device, wanted, by_path):
             nodes[path] = _node_of_host(path, by_path)
@@ -79,10 +83,10 @@ def has_mig_nodes(inventory: RequestInventory) -> bool:
 
 
 def missing_features(request: Request, inventory: RequestInventory) -> list[str]:
-    """Return requested features for which the host has no device node, except MPS, which has none on any host."""
+    """Return requested features for which the host has no device node, except those that have none on any host."""
     if not request.features:
         return []
-    present = {capability for node in inventory.nodes for capability in node.capabilities} | {"mps"}
+    present = {capability for node in inventory.nodes for capability in node.capabilities} | _WITHOUT_NODES
     return [feature for feature in request.features if feature not in present]
 
 
@@ -139,11 +143,11 @@ def manages_mig(request: Request, devices: Sequence[Device]) -> bool:
         named = [name for name in (value or "").split(",") if name]
         if named and named[0].lower() != "all":
             raise InvalidInput(
-                f"{variable}={quoted(value)}", "only `all` has a meaning", "set it to all, or not at all"
+                f"{variable}={quoted(value)}", "only `all` has a meaning", "set it to all, or not at all", "OGH1202"
             )
         if named and not _all(request) and any(device.whole for device in devices):
             why = "the container is given single MIG devices, which cannot manage others"
-            raise InvalidInput(f"{variable}=all", why, "ask for whole GPUs, or all, beside it")
+            raise InvalidInput(f"{variable}=all", why, "ask for whole GPUs, or all, beside it", "OGH1207")
     return any((value or "").strip(",") for value in asked.values())
 
 
@@ -153,6 +157,9 @@ def _all(request: Request) -> bool:
 
 def _paths_of(device: Device, wanted: frozenset[str], by_path: dict[str, HostNode]) -> Iterable[str]:
     gpu, mig = native(device)
+    if gpu.nodes:
+        yield from gpu.nodes
+        return
     yield f"/dev/nvidia{gpu.minor}"
     if mig:
         yield f"{MIG_NODES}nvidia-cap{mig.gpu_instance_minor}"
@@ -171,7 +178,7 @@ def _node_of_host(path: str, by_path: dict[str, HostNode]) -> HostNode:
     if path in by_path:
         return by_path[path]
     remedy = "create it: run nvidia-modprobe or nvidia-smi on the host, or enable NVIDIA's udev rules"
-    raise DriverError(f"device node {quoted(path)}", "the host does not have it", remedy)
+    raise DriverError(f"device node {quoted(path)}", "the host does not have it", remedy, "OGH1405")
 
 
 def _imex_channel(channel: int, path: str, by_path: dict[str, HostNode], major: int) -> HostNode:

@@ -147,7 +147,7 @@ class _Search:
             return
         self._seen.add(resolved)
         host_path = self._root.host_path(resolved)
-        image = _image(host_path)
+        image = image_of(host_path)
         if image is not None and (row.stem, image.bits) not in self.found:
             self.found[row.stem, image.bits] = _library(row, host_path, image, has_development_link)
             self.homes[os.path.dirname(resolved)] = None
@@ -161,7 +161,7 @@ class _Search:
         self.found.setdefault((name, 64), library)
 
 
-def _image(path: str) -> elf.Elf | None:
+def image_of(path: str) -> elf.Elf | None:
     """Read an ELF file; None if it is for another machine, or not an ELF file."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -230,7 +230,7 @@ def _none_found(root: DriverRoot, version: str, other_versions: dict[str, str]) 
         other, path = next(iter(other_versions.items()))
         why = f"the kernel runs version {version}, the libraries are of version {other} ({quoted(path)})"
         remedy = "reboot or reload the kernel modules after a driver update, or install the libraries of that version"
-        return DriverError("NVIDIA driver and its libraries differ", why, remedy)
+        return DriverError("NVIDIA driver and its libraries differ", why, remedy, "OGH1402")
     why = f"no file of version {version} in the ld cache or the usual directories of {quoted(root.host_path('/'))}"
     remedy = "install the driver's user-space libraries, or set root or library-search-paths in [driver] of config.toml"
-    return DriverError("no NVIDIA driver libraries", why, remedy)
+    return DriverError("no NVIDIA driver libraries", why, remedy, "OGH1410")

@@ -23,6 +23,7 @@ IMEX_CHANNELS: Final = "NVIDIA_IMEX_CHANNELS"
 VISIBLE_DEVICES: Final = "NVIDIA_VISIBLE_DEVICES"
 _REQUIREMENT: Final = "NVIDIA_REQUIRE_"
 _JETPACK: Final = "NVIDIA_REQUIRE_JETPACK"  # an option of Tegra, not a requirement
+_EVERY_CSV_FILE: Final = "csv-mounts=all"  # nvidia-container-toolkit, internal/modifier/cdi.go: all, not the base files
 _DISABLE_REQUIRE: Final = "NVIDIA_DISABLE_REQUIRE"
 
 read_list = device_list.read_list
@@ -117,7 +118,7 @@ def _requirements(variables: Mapping[str, str], warnings: list[str], *, legacy: 
         found.append(f"cuda>={major_minor(variables['CUDA_VERSION'])}")
     if sum(map(len, found)) > limits.REQUIREMENTS:
         why = f"have together more than {limits.REQUIREMENTS} characters"
-        raise InvalidInput(f"{_REQUIREMENT}*", why, f"shorten them; {_DISABLE_REQUIRE}=1 passes over the check")
+        raise InvalidInput(f"{_REQUIREMENT}*", why, f"shorten them; {_DISABLE_REQUIRE}=1 skips the check", "OGH1214")
     if disable and boolean(disable) is None and found:
         warnings.append(f"{_DISABLE_REQUIRE}={quoted(disable)} disables nothing; only 1, t, T, true, TRUE and True do")
     return tuple(found)
@@ -130,7 +131,9 @@ def _mig_access(variable: str, container: Container, variables: Mapping[str, str
         return None
     if not container.privileged:
         why = "an unprivileged container may not see or change the partitions of the host's GPUs"
-        raise InvalidInput(f"{variable}={quoted(value)}", why, "unset it, or add CAP_SYS_ADMIN (--privileged)")
+        raise InvalidInput(
+            f"{variable}={quoted(value)}", why, "unset it, or add CAP_SYS_ADMIN (--privileged)", "OGH1207"
+        )
     if value.lower() != "all":
         warnings.append(f"{variable}={quoted(value)}: only 'all' has a meaning")
     return value
@@ -146,4 +149,6 @@ def _features(named: tuple[str, ...], variables: Mapping[str, str], warnings: li
             found.append(feature)
         elif value not in ("", "disabled"):
             warnings.append(f"{variable}={quoted(value)} asks for nothing; only 'enabled' does")
+    if variables.get(_JETPACK) == _EVERY_CSV_FILE:
+        found.append("csv-mounts")
     return tuple(found)

@@ -23,9 +23,12 @@ except OSError as error: stdin = str(error).encode()
 def is_open(fd):
     try: return bool(os.fstat(fd))
     except OSError: return False
+with open("/proc/self/status") as status: signals = dict(line.split(":\t") for line in status)
+alarm = 1 << 13
 fds = [fd for fd in range(64) if is_open(fd)]
 kept = int(sys.argv[1]) if len(sys.argv) > 1 and sys.argv[1].isdecimal() else -1
 json.dump({"argv": sys.argv, "env": dict(os.environ), "cwd": os.getcwd(), "stdin": stdin.decode("latin-1"), "fds": fds,
+  "alarm_ends": not alarm & (int(signals["SigBlk"], 16) | int(signals["SigIgn"], 16)),
   "kept": os.read(kept, 1 << 20).decode("latin-1") if kept > 2 else ""}, sys.stdout)
 """
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -265,6 +267,32 @@ def test_a_mount_that_is_still_there_is_pythons(host):
         assert place.read_bytes() == Path("/etc/hostname").read_bytes()
     finally:
         subprocess.run(["umount", place], check=True)
+
+
+@pytest.mark.parametrize("state", ["signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))", "ignore"])
+def test_its_time_limit_does_not_depend_on_the_engines_signals(host, state):
+    """SIGALRM ends what hangs, even where the engine blocks or ignores it. The next program inherits the state."""
+    entry = host.start()
+    rewritten(host, entry)
+    program = "import os, signal, sys; " + state.replace("ignore", "signal.signal(signal.SIGALRM, signal.SIG_IGN)")
+    started = [sys.executable, "-c", program + "; os.execv(sys.argv[1], sys.argv[1:])", host.front]
+    container = {"id": host.id, "status": "stopped", "bundle": str(host.bundle)}
+    done = subprocess.run(
+        [*started, "--config", host.toml, "poststop"],
+        input=json.dumps(container),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 42, done
+    assert json.loads(done.stdout)["alarm_ends"]
+
+
+def test_a_state_directory_that_is_a_link_is_pythons(host):
+    host.start()
+    (host.directory / "state").rename(host.directory / "moved")
+    (host.directory / "state").symlink_to(host.directory / "moved")
+    assert host.stop()
 
 
 def test_what_python_finds_after_the_front_has_begun(host):

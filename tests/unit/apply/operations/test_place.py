@@ -32,6 +32,21 @@ def test_directories_come_before_what_is_in_them_and_once(container):
     assert seen.absent == {"/opt/driver/one", "/opt/driver/other"}
 
 
+def test_a_directory_that_another_start_makes_while_this_one_looks(container, monkeypatch):
+    """Containers share a rootfs: several tasks of one Slurm job, each by a hook of its own."""
+    find = Directories.find
+
+    def find_and_lose_the_race(self, path):
+        found = find(self, path)
+        if path == "/opt/driver" and found is None:
+            (container.root / "opt/driver").mkdir(parents=True, exist_ok=True)
+        return found
+
+    monkeypatch.setattr(Directories, "find", find_and_lose_the_race)
+    seen = look(container, "/opt/driver/one")
+    assert seen.changes == [change(FILE, "/opt/driver/one")]
+
+
 def test_a_file_that_is_there_is_no_change(container):
     (container.root / "usr/lib64/there").touch()
     seen = look(container, "/usr/lib64/there")
