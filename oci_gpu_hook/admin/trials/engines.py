@@ -8,7 +8,7 @@ import shutil  # noqa: TID253
 import subprocess  # noqa: TID253
 
 from oci_gpu_hook.admin.doctor import tiny
-from oci_gpu_hook.admin.install import executables
+from oci_gpu_hook.admin.install import executables, place
 from oci_gpu_hook.base.errors import HookError, quoted
 from oci_gpu_hook.base.record import Record
 
@@ -96,7 +96,7 @@ def _podman(wanted: Wanted, work: str) -> Started:
 def _containerd(wanted: Wanted, work: str) -> Started:
     name = os.path.basename(work)
     _answer(["ctr", "version"], "containerd does not answer: start it, or run this as root")
-    runtime = os.path.join(executables.default_directory(), "oci-gpu-runtime")
+    runtime = os.path.join(place.installed_directory(), "oci-gpu-runtime")
     if not os.path.exists(runtime):
         raise NotTried(f"{runtime} is not installed", "oci-gpu hook-path installs it")
     image = (wanted.image,) if wanted.image else ("--rootfs", _rootfs(work))
@@ -112,7 +112,7 @@ def _bare(engine: str, wanted: Wanted, work: str) -> Started:
     if os.geteuid() != 0:
         raise NotTried("a bundle is started by root", "run it as root")
     _rootfs(work)
-    hook = os.path.join(executables.default_directory(), "oci-gpu-hook")
+    hook = os.path.join(place.installed_directory(), "oci-gpu-hook")
     if not os.path.exists(hook):
         hook = executables.write(f"{work}/libexec").hook
     config = json.loads(tiny.config_json("", hook, wanted.config, wanted.env))
