@@ -94,7 +94,7 @@ def test_both_logs_in_the_order_of_time_and_what_is_in_both_once(host):
     assert lines == [
         "error    efefefefefef: refused: cannot ask NVML (program oci-gpu-hook)",
         "info     abababababab: granted (gpus GPU-1; exclusive no)",
-        "error    cdcdcdcdcdcd: refused: unknown device '9': this host has none",
+        "error    cdcdcdcdcdcd: refused: unknown device '9': this host has none (code x)",
         "error    cdcdcdcdcdcd: refused: by somebody (program oci-gpu-hook; user 1000)",
     ]
     assert host.log("-n", "1").count("\n") == 1
