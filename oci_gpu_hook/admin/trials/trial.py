@@ -10,7 +10,7 @@ import tempfile  # noqa: TID253
 import time
 
 from oci_gpu_hook.admin.trials import engines
-from oci_gpu_hook.base import limits
+from oci_gpu_hook.base import limits, streams
 from oci_gpu_hook.base.record import Record
 
 TYPE_CHECKING = False
@@ -48,16 +48,24 @@ def run(engine: str, wanted: Wanted, timeout: float) -> Outcome:
         return _ended(started, timeout)
     finally:
         for command in started.remove if started else ():
-            subprocess.run(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                check=False,
-                timeout=_REMOVAL_SECONDS,
-            )
+            _remove(command)
         shutil.rmtree(work, ignore_errors=True)
         signal.signal(signal.SIGTERM, before)
+
+
+def _remove(command: tuple[str, ...]) -> None:
+    """Run what removes something, which is mostly gone already; an engine that does not answer holds nobody up."""
+    try:
+        subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            check=False,
+            timeout=_REMOVAL_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        streams.say(f"oci-gpu: warning: no end in {_REMOVAL_SECONDS:.0f} s: {' '.join(command)}")
 
 
 def _ended(started: Started, timeout: float) -> Outcome:
