@@ -108,3 +108,4 @@ CDI_MEMORY: Final = 1 << 30  # bytes of address space of the process that reads 
 MESOS_CONFIG: Final = 16 << 20  # bytes; it contains the task with its data and the image's manifest
 MESOS_FIELDS: Final = 100_000  # read in such a message
 MESOS_ANCESTORS: Final = 8  # processes: helper, executor and any scripts between them
+MESOS_HOOK_SECONDS: Final = 60.0  # for a hook of a CDI specification that states no timeout; NVIDIA's take milliseconds

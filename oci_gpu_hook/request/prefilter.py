@@ -25,7 +25,11 @@ WORDS: Final = (
     b"OCI_GPU_",
     b"io.oci-gpu-hook.",
     b"cdi.k8s.io",
-    b"nvidiactl",  # not a request, but the engine has put a GPU into the container: lifecycle.injected
+    # not a request, but the engine has put a device into the container: lifecycle.injected
+    b"nvidiactl",
+    b"renderD",  # GPUs of AMD, Intel and others
+    b"kfd",
+    b"accel",  # of Habana, Qualcomm, Intel's NPUs
 )
 LETTERS: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-.")
 

@@ -787,6 +787,7 @@ OTHERS = {
     "SYSTEMD_SECONDS": "tests/unit/apply/systemd",
     "CDI_SPECS": "a number of files, each under its own limit",
     "MESOS_ANCESTORS": "a number of reads of /proc",
+    "MESOS_HOOK_SECONDS": "tests/mesos/test_cdi.py, with a hook's own timeout",
 }
 
 

@@ -130,13 +130,18 @@ ENTRYPOINTS: Allowed = {
     "entrypoints/slurm/namespace.py": {"_write": {"os.open": "/proc/self"}},
     "entrypoints/mesos/attach.py": {
         "_leave": {"os.open": "a file of the cgroup above one that is held by a descriptor"},
-        "_see_as_the_host_does": {"os.open": "the root directory of this process"},
     },
     "entrypoints/mesos/bundle.py": {
         "drop_ended": {"os.listdir": STATE, "os.rmdir": STATE, "os.unlink": STATE},
         "write": {"os.mkdir": STATE, "os.readlink": PROC},
     },
     "entrypoints/mesos/cgroups.py": {"exists": {"os.path.isdir": CGROUP}, "of_process": {"os.path.exists": CGROUP}},
+    "entrypoints/mesos/described.py": {"added": {"os.readlink": PROC}},
+    "entrypoints/mesos/proc_of_host.py": {
+        "Entered.__enter__": {"os.open": "this process's own namespace and directory"},
+        "enter": {"os.open": "the root directory of this process"},
+    },
+    "entrypoints/mesos/stages.py": {"_become": {"os.open": "/dev/null of the host"}},
     "entrypoints/mesos/shim.py": {"_environment": {"open": "a descriptor of the front's, by its number"}},
     "entrypoints/runtime.py": {
         "_check_hook": {"os.access": BUNDLE},

@@ -9,7 +9,7 @@ import sys
 
 from oci_gpu_hook.admin.engines import docker_swarm, files, installations, known, mesos, slurm
 from oci_gpu_hook.admin.engines.model import BACKUP_SUFFIX, Change, Steps, Target
-from oci_gpu_hook.admin.install import executables
+from oci_gpu_hook.admin.install import executables, place
 from oci_gpu_hook.admin.install.programs import find_real_runtime
 from oci_gpu_hook.admin.install.trusted_files import check_owners, make_directory
 from oci_gpu_hook.base.config import load as configs
@@ -106,7 +106,7 @@ def check_config(options: Namespace) -> None:
 def target_of(options: Namespace) -> Target:
     """Return where the engine is to be taught. Raises HookError for a real runtime that is none."""
     in_image = options.root != "/"
-    directory = options.directory or (executables.SYSTEM_DIRECTORY if in_image else executables.default_directory())
+    directory = options.directory or (place.SYSTEM_DIRECTORY if in_image else place.default_directory())
     directory = directory if in_image else os.path.abspath(directory)
     real_runtime = "" if in_image else find_real_runtime(getattr(options, "real_runtime", ""))
     has_runtime = in_image or real_runtime

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import os
 import shlex
-import sys
 
 import oci_gpu_hook
-from oci_gpu_hook.admin.install import hotpath_build, without_package
+from oci_gpu_hook.admin.install import hotpath_build, place, without_package
 from oci_gpu_hook.admin.install.bytecode import byte_code, compile_package
 from oci_gpu_hook.admin.install.front_file import write_front
 from oci_gpu_hook.admin.install.programs import INTERPRETER_OPTIONS, find_real_runtime, usable_interpreter
@@ -24,7 +23,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-SYSTEM_DIRECTORY: Final = "/usr/libexec/oci-gpu-hook"
 _SLURM: Final = "oci-gpu-slurm"
 PACKAGE: Final = os.path.dirname(os.path.abspath(oci_gpu_hook.__file__))
 
@@ -73,26 +71,6 @@ class Executables(Record):
     warnings: tuple[str, ...]
 
 
-def default_directory() -> str:
-    """Return the directory of the executables: in the virtual environment, system or user directory of the package."""
-    if sys.prefix != sys.base_prefix:
-        return os.path.join(sys.prefix, "libexec", "oci-gpu-hook")
-    if os.geteuid() == 0:
-        return SYSTEM_DIRECTORY
-    import site
-
-    return os.path.join(site.getuserbase(), "libexec", "oci-gpu-hook")
-
-
-def installed_directory() -> str:
-    """Return where the executables are: in the default directory, otherwise where root has installed them for all."""
-    own = default_directory()
-    for directory in (own, SYSTEM_DIRECTORY):
-        if os.path.exists(os.path.join(directory, "oci-gpu-hook")):
-            return directory
-    return own
-
-
 def write(directory: str = "", real_runtime: str = "", interpreter: str = "") -> Executables:
     """Install `oci-gpu-hook` and `oci-gpu-runtime` in a directory, each atomically and only if it differs.
 
@@ -102,7 +80,7 @@ def write(directory: str = "", real_runtime: str = "", interpreter: str = "") ->
     """
     umask = os.umask(0o022)  # rootless engines must be able to run and read the files, also if root's umask is stricter
     try:
-        return _write(os.path.abspath(directory or default_directory()), real_runtime, interpreter)
+        return _write(os.path.abspath(directory or place.default_directory()), real_runtime, interpreter)
     finally:
         os.umask(umask)
 
@@ -169,7 +147,7 @@ def write_slurm(directory: str = "", real_runtime: str = "", interpreter: str = 
     real_runtime = find_real_runtime(real_runtime)
     if not real_runtime:
         raise HookError(_SLURM, "found neither runc nor crun on PATH", "install runc (apt install runc)", "OGH1803")
-    path = os.path.join(os.path.abspath(directory or default_directory()), _SLURM)
+    path = os.path.join(os.path.abspath(directory or place.default_directory()), _SLURM)
     return _write_slurm(path, real_runtime, usable_interpreter(interpreter))
 
 
