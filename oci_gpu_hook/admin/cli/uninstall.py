@@ -15,7 +15,7 @@ from oci_gpu_hook.admin.cli import install
 from oci_gpu_hook.admin.engines import files, installations, known, mesos
 from oci_gpu_hook.admin.install import executables_removal, uses
 from oci_gpu_hook.base.config import load as configs
-from oci_gpu_hook.base.errors import HookError, quoted
+from oci_gpu_hook.base.errors import HookError, one_line, quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def _everything(target: Target, options: Namespace) -> int:
             steps = _steps(each, engine)
         except HookError as error:
             failed = True
-            print(f"oci-gpu: error: {error}", file=sys.stderr)
+            print(one_line(f"oci-gpu: error: {error}"), file=sys.stderr)
             continue
         if steps.changes or steps.warnings:
             print(f"{engine}:", file=sys.stderr if options.dry_run else sys.stdout)
