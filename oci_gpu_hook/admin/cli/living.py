@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the container on the command line."""
     parser.add_argument("container", metavar="CONTAINER", help="a running container")
+    runtime_root(parser)
+
+
+def runtime_root(parser: argparse.ArgumentParser) -> None:
+    """Describe the option that names a runtime whose containers are not found otherwise."""
     parser.add_argument(
         "--runtime-root", metavar="DIR", default="", help="where the runtime keeps its state, if not at a usual place"
     )
