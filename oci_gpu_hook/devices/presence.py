@@ -21,6 +21,8 @@ _OF_DRIVERS: Final[Mapping[str, tuple[str, ...]]] = {
     "amd.com/gpu": ("class/kfd",),
     "intel.com/gpu": ("bus/pci/drivers/i915", "bus/pci/drivers/xe"),
 }
+# Of WSL 2, and of a Tegra's chip: GPUs of NVIDIA's that have another driver than cards (devices.nvidia.platforms).
+_OTHER_NODES: Final = ("/dev/dxg", "/dev/nvmap", "/dev/nvgpu")
 
 
 def of_host(config: Config) -> tuple[str, ...]:
@@ -46,6 +48,8 @@ def _standing(kind: str, config: Config) -> str:
 def _has_nvidias(config: Config) -> bool:
     """Tell whether NVIDIA's driver is loaded, or has something to be loaded for."""
     if os.path.exists(f"{config.proc_root}/driver/nvidia/version"):
+        return True
+    if True in [os.path.exists(f"{config.dev_root.rstrip('/')}{node}") for node in _OTHER_NODES]:
         return True
     from oci_gpu_hook.devices import pci
 

@@ -138,7 +138,7 @@ class Admission(Record):
         ]
         again = now[0].replace(beside=tuple(now[1:])).made(made.image)
         if (again.edits.mounts, again.driver_version) != (made.edits.mounts, made.driver_version):
-            what = f"NVIDIA driver {made.driver_version}" if made.driver_version else "what CDI specifications describe"
+            what = f"NVIDIA driver {made.driver_version}" if made.driver_version else "what describes its devices"
             raise DriverError(what, "was exchanged while the container started", "start the container again")
 
 

@@ -714,6 +714,31 @@ WORST = {
         """,
         "read",
     ),
+    "the CSV files of a Tegra": (
+        ("CSV_FILES", "CSV_BYTES", "CSV_LINES", "CSV_LINKS", "CSV_NAMES"),
+        """
+        from oci_gpu_hook.devices.nvidia import csv_files, tegra_files
+        from oci_gpu_hook.devices.nvidia.driver_root import DriverRoot
+        root = DriverRoot(directory)
+        os.makedirs(directory + csv_files.DIRECTORY)
+        os.makedirs(directory + "/n")
+        for number in range(limits.CSV_NAMES):
+            written(f"n/{number}", b"")
+        for number in range(limits.CSV_LINKS):
+            os.symlink(f"l{number + 1}", f"{directory}/l{number}")
+        lines = [b"lib, /n/%d*" % number for number in range(200)]
+        lines += [b"sym, /l0/%d" % number for number in range(limits.CSV_LINES - 500)]
+        size = len(lines) // limits.CSV_FILES + 1
+        for number in range(limits.CSV_FILES):
+            part = lines[number * size : (number + 1) * size]
+            written(f"{csv_files.DIRECTORY[1:]}/a{number}.csv", b"\\n".join(part) + b"\\n")
+        def read():
+            entries, wrong = csv_files.read(root)
+            assert len(entries) == len(lines) and not wrong
+            tegra_files.find(root, entries, directory)
+        """,
+        "read",
+    ),
     "a CDI specification": (
         ("CDI_SPEC", "CDI_SPEC_LEVELS", "CDI_SPEC_VALUES"),
         """

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,12 @@ from tests.runtime.device_cgroups import NOTHING, attach, code_of, inside, like_
 
 CHANNELS = "/dev/nvidia-caps-imex-channels"
 MOST = 2048
-SECONDS = 4.0  # of the hook from start to end; a second on a machine that does nothing else
+SECONDS = 4.0  # of CPU, of the hook from start to end; it takes about one
+
+
+def cpu_seconds() -> float:
+    """Return what this process and its children have used so far."""
+    return sum(os.times()[:4])
 
 
 def asking(numbers: range) -> tuple[str, ...]:
@@ -36,15 +40,15 @@ def test_all_channels_of_a_driver(runtime, make_bundle, simulated, tally):
 def test_what_all_channels_cost(enter, machine, runc, simulated, directory, tally):
     rootfs = images.copy(machine.image("debian"), directory / "rootfs")
     with enter(rootfs, env=asking(range(MOST))) as sandbox:
-        started = time.perf_counter()
+        started = cpu_seconds()
         assert sandbox.attach().refused == ""
-        assert time.perf_counter() - started < SECONDS
+        assert cpu_seconds() - started < SECONDS
         tally.count()
         oci_gpu = [Path(sys.executable).with_name("oci-gpu"), "--config", simulated.config]
-        started = time.perf_counter()
+        started = cpu_seconds()
         found = runc.host.call(*oci_gpu, "verify", sandbox.id, "--json", check=False).stdout
         assert json.loads(found)[0]["findings"] == []
-        assert time.perf_counter() - started < SECONDS
+        assert cpu_seconds() - started < SECONDS
         assert sandbox.release().refused == ""
 
 
@@ -59,9 +63,9 @@ TOO_MANY = f"names more than {MOST} IMEX channels"
 def test_more_channels_than_a_driver_has(enter, machine, directory, tally, count, why):
     rootfs = images.copy(machine.image("debian"), directory / "rootfs")
     with enter(rootfs, env=asking(range(count))) as sandbox:
-        started = time.perf_counter()
+        started = cpu_seconds()
         outcome = sandbox.attach()
-        assert time.perf_counter() - started < SECONDS
+        assert cpu_seconds() - started < SECONDS
         tally.count(outcome)
         assert why in outcome.refused
 
@@ -76,12 +80,12 @@ def test_a_device_program_holds_any_number_of_nodes(machine, count, tally):
         with process_in(f"many-{os.getpid()}") as (pid, made):
             attach(made[-1], like_runc(), bpf.ALLOW_MULTI)
             found = cgroup.find(pid)
-            started = time.perf_counter()
+            started = cpu_seconds()
             cgroup.allow(found, odd, NOTHING).close()
             cgroup.allow(found, nodes, NOTHING).close()
             assert cgroup.allow(found, even, NOTHING).changes == []
             assert cgroup.refused(found, (*nodes, (195, 5000), (8, 0))) == ((195, 5000), (8, 0))
-            assert time.perf_counter() - started < SECONDS
+            assert cpu_seconds() - started < SECONDS
             (code,) = code_of(found)
             assert device_program.split(code) == (tuple(nodes), like_runc())
 

@@ -21,7 +21,7 @@ sys.path.append(os.path.realpath(f"{os.path.realpath(__file__)}/../../.."))
 from tests.mesos.container import Container
 from tests.mesos.launched import Agent, Launched
 
-REREGISTRATION = 10  # seconds, --executor_reregistration_timeout; a busy machine takes more than the default of 2
+REREGISTRATION = 60  # seconds, --executor_reregistration_timeout; a busy machine takes more than the default of 2
 
 
 def recover(agent: Agent, sessions: dict[str, str]) -> None:

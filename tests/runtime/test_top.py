@@ -190,8 +190,8 @@ def on_a_terminal(command, columns):
     """Return what a command prints on a terminal of that width."""
     terminal, slave = os.openpty()
     termios.tcsetwinsize(slave, (50, columns))
-    # Of this process's own, readline sets COLUMNS where os.environ does not see it; what is passed does not have it.
-    started = subprocess.Popen(command, stdin=slave, stdout=slave, env={**os.environ, "TERM": "xterm"})
+    # readline sets COLUMNS in the environment of the process that imports it, which rich believes before the terminal.
+    started = subprocess.Popen(command, stdin=slave, stdout=slave, env={"PATH": os.environ["PATH"], "TERM": "xterm"})
     with open(terminal, "rb", buffering=0) as screen, started as process:
         os.close(slave)
         shown = b""

@@ -86,7 +86,8 @@ def to_json(inventory: Inventory, *, unclaimed: bool = False) -> dict[str, objec
     """Return the form that `schemas/info.schema.json` describes; unknown values are null."""
     document: dict[str, object] = {
         "driver": {
-            "version": inventory.driver_version,
+            "version": inventory.driver_version or None,
+            **({"platform": inventory.platform} if inventory.platform else {}),
             "cudaVersion": inventory.cuda_version or None,
             "libraries": len(inventory.libraries),
             "files": len(inventory.files),

@@ -60,7 +60,8 @@ def _show_gpus(out: Console, seen: Preview, inventory: Inventory, *, files: bool
     for line in explain.gpus(made.request, of_host, made.devices, seen.held) if made.devices else ("no GPU",):
         hanging(out, "  ", one_line(line))
     cuda = f", CUDA {inventory.cuda_version}" if inventory.cuda_version else ""
-    hanging(out, "  ", f"of NVIDIA driver {made.driver_version}{cuda}")
+    version = inventory.driver_version or "of unknown version"
+    hanging(out, "  ", f"of NVIDIA driver {version}{cuda}")
     for decision in made.decisions:
         hanging(out, "  ", one_line(decision))
     _title(out, "Device nodes, and the right to read and write them")

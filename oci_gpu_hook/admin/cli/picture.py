@@ -5,6 +5,7 @@ from __future__ import annotations
 from oci_gpu_hook.admin.cli.console import new_table, print_table
 from oci_gpu_hook.base.errors import one_line
 from oci_gpu_hook.devices.model import is_sick
+from oci_gpu_hook.devices.nvidia.platforms import NAMES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +35,9 @@ def show(inventory: Inventory, out: Console) -> None:
     from rich.text import Text
 
     cuda = f", CUDA {inventory.cuda_version}" if inventory.cuda_version else ""
-    out.print(Text(f"NVIDIA driver {inventory.driver_version}{cuda}, {_count(inventory.gpus, 'GPU')}", style="bold"))
+    driver = f"NVIDIA driver{f' {inventory.driver_version}' if inventory.driver_version else ''}"
+    where = f" of {NAMES[inventory.platform]}" if inventory.platform else ""
+    out.print(Text(f"{driver}{where}{cuda}, {_count(inventory.gpus, 'GPU')}", style="bold"))
     if inventory.gpus:
         out.print()
         print_table(out, _gpu_table(inventory.gpus))
@@ -180,7 +183,7 @@ def _files(inventory: Inventory) -> Iterator[tuple[tuple[str, ...], str, str]]:
         yield library.capabilities, "library" if library.bits == 64 else "32-bit library", library.host_path
     for file in inventory.files:
         yield file.capabilities, "file", file.host_path
-    granted = {f"/dev/nvidia{gpu.minor}" for gpu in inventory.gpus}
+    granted = {path for gpu in inventory.gpus for path in gpu.nodes or (f"/dev/nvidia{gpu.minor}",)}
     for node in inventory.nodes:
         if node.path not in granted and (node.capabilities or node.path == "/dev/nvidiactl"):
             yield node.capabilities, "node", node.host_path

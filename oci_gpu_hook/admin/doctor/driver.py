@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from oci_gpu_hook.admin.doctor.model import ERROR, NOTE, OK, WARNING, Finding, Host
 from oci_gpu_hook.devices import presence, vendors
-from oci_gpu_hook.devices.nvidia import essentials
+from oci_gpu_hook.devices.nvidia import essentials, platforms
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Final
+
+    from oci_gpu_hook.devices.nvidia.model import Inventory
 
 _NAME: Final = "driver"
 _ESSENTIAL: Final = (
@@ -18,6 +20,7 @@ _ESSENTIAL: Final = (
 )
 
 _SAID: Final = (("compute",), ("utility",))
+_OF_NVML: Final = "memory, NVLinks, MIG devices and the CUDA version are unknown"
 _INSTALL: Final = "install that part of the driver, in its version, if containers are to have it"
 _BESIDE: Final = (
     "put the driver's own file beside its libraries' directory (PREFIX/bin, PREFIX/share) or into the system's "
@@ -40,9 +43,11 @@ def check(host: Host) -> Iterator[Finding]:
     version = inventory.driver_version
     cuda = f", CUDA {inventory.cuda_version}" if inventory.cuda_version else ""
     count = len(inventory.libraries)
-    yield Finding(check=_NAME, severity=OK, what=f"driver {version}{cuda}; {count} libraries that fit it")
+    where = f" of {platforms.NAMES[inventory.platform]}" if inventory.platform else ""
+    what = f"driver {version or 'of unknown version'}{where}{cuda}; {count} libraries that fit it"
+    yield Finding(check=_NAME, severity=OK, what=what)
     present = {library.soname for library in inventory.libraries if library.bits == 64}
-    for soname, capability, why in _ESSENTIAL:
+    for soname, capability, why in _ESSENTIAL[:1] if inventory.platform else _ESSENTIAL:
         if soname not in present:
             remedy = f"install the package of driver {version} that has it (for the capability {capability})"
             yield Finding(check=_NAME, severity=ERROR, what=f"the host has no {soname}", why=why, remedy=remedy)
@@ -51,17 +56,25 @@ def check(host: Host) -> Iterator[Finding]:
             check=_NAME,
             severity=WARNING,
             what=text,
-            why="memory, NVLinks, MIG devices and the CUDA version are unknown",
+            why=_OF_NVML,
             remedy="nvidia-smi on the host shows the same trouble; see dmesg",
         )
+    yield from _lacking(inventory)
+    if inventory.unclaimed:
+        what = f"{len(inventory.unclaimed)} files of the driver belong to no capability and go to no container"
+        remedy = "oci-gpu info --unclaimed lists them; if a program misses one, please report it"
+        yield Finding(check=_NAME, severity=NOTE, what=what, remedy=remedy)
+
+
+def _lacking(inventory: Inventory) -> Iterator[Finding]:
+    """Yield findings for essential parts that the driver does not have."""
     for capabilities, text in inventory.lacking:
         is_whole = essentials.NOTHING in text
         if is_whole and capabilities in _SAID:
             continue  # reported above, for the library
         why = f"containers that ask for {' or '.join(capabilities)} get their GPUs without it, and a warning"
+        if inventory.platform:
+            yield Finding(check=_NAME, severity=NOTE, what=text, why=why)
+            continue
         remedy = _INSTALL if is_whole else _BESIDE
         yield Finding(check=_NAME, severity=NOTE if is_whole else WARNING, what=text, why=why, remedy=remedy)
-    if inventory.unclaimed:
-        what = f"{len(inventory.unclaimed)} files of the driver belong to no capability and go to no container"
-        remedy = "oci-gpu info --unclaimed lists them; if a program misses one, please report it"
-        yield Finding(check=_NAME, severity=NOTE, what=what, remedy=remedy)

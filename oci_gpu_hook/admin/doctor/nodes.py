@@ -9,7 +9,7 @@ from oci_gpu_hook.devices.nvidia import device_nodes, procfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from typing import Final
 
     from oci_gpu_hook.devices.nvidia.model import DeviceNode
@@ -31,6 +31,11 @@ def check(host: Host) -> Iterator[Finding]:
     """Compare the nodes with /proc/devices and with the GPUs."""
     inventory = host.inventory
     if inventory is None:
+        return
+    if inventory.platform:
+        what = f"{len(inventory.nodes)} device nodes: {listed([node.path for node in inventory.nodes])}"
+        yield Finding(check=_NAME, severity=OK, what=what)
+        yield from _owners(inventory.nodes)
         return
     by_path = {node.path: node for node in inventory.nodes}
     missing = [path for path in _FIXED if path not in by_path and path != "/dev/nvidia-modeset"]
@@ -58,19 +63,24 @@ def _owners(nodes: Iterable[DeviceNode]) -> Iterator[Finding]:
         if not node.path.startswith(device_nodes.MIG_NODES):  # for nodes of MIG the driver decides who may open them
             found.setdefault((node.file_mode, node.uid, node.gid), []).append(node.path)
     for (mode, uid, gid), paths in found.items():
-        listed = ", ".join(paths[:_LISTED]) + (f" and {len(paths) - _LISTED} more" if len(paths) > _LISTED else "")
+        some = listed(paths)
         draws = all(path.startswith("/dev/dri/") for path in paths)
         owner = "root" if uid == 0 else f"user {uid}"
         if mode & 0o060:
-            what = f"only {owner} and group {_group(gid)} may open {listed} (mode {mode:04o})"
+            what = f"only {owner} and group {_group(gid)} may open {some} (mode {mode:04o})"
             why = "other users' processes in containers cannot: the hook adds no group to them, oci-gpu-runtime does"
             remedy = f"start such containers with --group-add {gid} (supplementalGroups of a pod)"
             remedy += "" if draws else ", or set the module option NVreg_DeviceFileMode=0666"
         else:
-            what = f"only {owner} may open {listed}"
+            what = f"only {owner} may open {some}"
             why = "containers get nodes as they are on the host: processes of other users in them cannot use the GPU"
             remedy = "set the module option NVreg_DeviceFileMode=0666, or a group by NVreg_DeviceFileGID"
         yield Finding(check=_NAME, severity=NOTE if draws else WARNING, what=what, why=why, remedy=remedy)
+
+
+def listed(paths: Sequence[str]) -> str:
+    """Return the first paths, and how many more there are."""
+    return ", ".join(paths[:_LISTED]) + (f" and {len(paths) - _LISTED} more" if len(paths) > _LISTED else "")
 
 
 def _group(gid: int) -> str:

@@ -26,7 +26,7 @@ _RUNTIMES: Final = ("runc", "crun")
 # prints "No such device or address"; one that the device cgroup refuses prints "Operation not permitted".
 _SCRIPT: Final = r"""
 nvidia-smi -L
-for node in /dev/nvidia0 /dev/nvidia[1-9]* /dev/nvidiactl; do
+for node in /dev/nvidia0 /dev/nvidia[1-9]* /dev/nvidiactl /dev/dxg /dev/nvmap; do
     [ -e "$node" ] && echo "node $node" && (: <"$node") 2>&1
 done
 true
@@ -78,16 +78,19 @@ def _try(host: Host, runtime: str, work: str, hook: str) -> Finding:
     if refused:
         why = f"the device cgroup refuses it: {quoted(refused[0])}"
         return Finding(check=_NAME, severity=ERROR, what=f"{what} cannot open its GPU", why=why, remedy=remedy)
-    if not shown or "node /dev/nvidiactl" not in outcome.output:
+    node = "/dev/nvidiactl" if host.inventory and not host.inventory.platform else ""
+    if not (shown or not node) or f"node {node}" not in outcome.output:
         why = f"nvidia-smi says {quoted((outcome.output + outcome.errors).strip())}"
         return Finding(check=_NAME, severity=ERROR, what=f"{what} sees no GPU", why=why, remedy=remedy)
-    return Finding(check=_NAME, severity=OK, what=f"{what} saw {shown[0]}, from start to end in {milliseconds:.0f} ms")
+    saw = shown[0] if shown else "the nodes of its GPU"
+    return Finding(check=_NAME, severity=OK, what=f"{what} saw {saw}, from start to end in {milliseconds:.0f} ms")
 
 
 def _asking(host: Host) -> list[str]:
     gpus = _working(host)
     mig = [device.uuid for gpu in gpus for device in gpu.mig_devices]
-    return [f"NVIDIA_VISIBLE_DEVICES={mig[0] if mig else gpus[0].uuid}", "NVIDIA_DRIVER_CAPABILITIES=compute,utility"]
+    one = "all" if host.inventory and host.inventory.platform else gpus[0].uuid
+    return [f"NVIDIA_VISIBLE_DEVICES={mig[0] if mig else one}", "NVIDIA_DRIVER_CAPABILITIES=compute,utility"]
 
 
 def _working(host: Host) -> list[Gpu]:

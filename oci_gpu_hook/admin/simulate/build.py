@@ -8,6 +8,8 @@ import shutil  # noqa: TID253
 import subprocess  # noqa: TID253
 import tempfile  # noqa: TID253
 
+from oci_gpu_hook.admin.simulate import other_platforms
+from oci_gpu_hook.admin.simulate.model import NVIDIA
 from oci_gpu_hook.admin.simulate.products import ARCHITECTURES, BRANDS
 from oci_gpu_hook.base.errors import SimulationError, one_line
 
@@ -31,6 +33,7 @@ _LIBRARIES: Final = {
     "libnvidia-ml": ("nvml.c", "nvml_topology.c", "nvml_instances.c", "nvml_usage.c", "nvml_events.c"),
     "libcuda": ("cuda.c",),
     "libnvidia-sandboxutils": ("sandboxutils.c",),
+    "libdxcore": ("dxcore.c",),
 }
 
 
@@ -42,10 +45,14 @@ def build(gpus: Sequence[SimulatedGpu], settings: Settings, layout: Layout, numb
         raise SimulationError("C compiler", f"none of {', '.join(COMPILERS)} is on PATH", remedy)
     with tempfile.TemporaryDirectory(prefix="oci-gpu-simulate-") as work:
         with open(f"{work}/facts.h", "w", encoding="utf-8") as file:
-            file.write(_facts_header(settings, layout))
+            file.write(_facts_header(settings, layout, len(gpus)))
         with open(f"{work}/facts.c", "w", encoding="utf-8") as file:
             file.write(_facts_table(gpus, numbers))
-        images = {stem: _link(compiler, work, f"{stem}.so.1", *sources) for stem, sources in _LIBRARIES.items()}
+        images = {
+            stem: _link(compiler, work, "libdxcore.so" if stem == "libdxcore" else f"{stem}.so.1", *sources)
+            for stem, sources in _LIBRARIES.items()
+            if stem != "libdxcore" or other_platforms.WSL in settings.platforms
+        }
         programs = {stem: _static_program(work, f"{stem}.c") for stem in ("nvidia-smi", "mps")}
         return {**images, **programs}
 
@@ -90,18 +97,26 @@ def _image(work: str) -> bytes:
         return file.read()
 
 
-def _facts_header(settings: Settings, layout: Layout) -> str:
+def _control(settings: Settings) -> str:
+    """Return the node below /dev by which a program tells that the driver is loaded."""
+    if other_platforms.WSL in settings.platforms:
+        return "dxg"
+    return "nvmap" if other_platforms.TEGRA in settings.platforms and NVIDIA not in settings.platforms else "nvidiactl"
+
+
+def _facts_header(settings: Settings, layout: Layout, count: int) -> str:
     version = settings.driver_version
     major, minor = map(int, settings.cuda.split("."))
     nvml = f"{major}.{version}"  # as nvmlSystemGetNVMLVersion has it: CUDA's major, then the driver's version
     return (
         f"#define SIM_LIBRARIES {_c_string(f'/{layout.libraries}')}\n"
         f"#define SIM_PROGRAMS {_c_string(f'/{layout.programs}')}\n"
+        f"#define SIM_CONTROL {_c_string(_control(settings))}\n"
         f"#define SIM_NODES {int(settings.device_nodes)}\n"
         f"#define SIM_DRIVER_VERSION {_c_string(version)}\n"
         f"#define SIM_NVML_VERSION {_c_string(nvml)}\n"
         f"#define SIM_CUDA_VERSION {1000 * major + 10 * minor}\n"
-        f"#define SIM_GPU_COUNT {settings.gpus}\n"
+        f"#define SIM_GPU_COUNT {count}\n"
     )
 
 
@@ -122,6 +137,8 @@ def _gpu_row(gpu: SimulatedGpu, numbers: Numbers) -> str:
     fields = {
         "uuid": _c_string(gpu.uuid),
         "name": _c_string(product.name),
+        "node": _c_string(gpu.node),
+        "integrated": int(gpu.integrated),
         "minor": gpu.minor,
         "sick": int(gpu.sick),
         "domain": gpu.domain,

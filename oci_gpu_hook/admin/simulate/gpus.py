@@ -35,6 +35,8 @@ SLOTS: Final = (
     (0xDF, 0xCD),
 )
 
+IN_THE_CHIP: Final = -1  # the slot of a Tegra's own GPU; Thor's driver says that it is at 0000:01:00.0
+
 
 class SimulatedMigDevice(Record):
     """A MIG device: a GPU instance with one compute instance that fills it. memory in MiB.
@@ -57,7 +59,8 @@ class SimulatedGpu(Record):
     """A GPU. bus_id: as procfs and sysfs write it, four hex digits of domain. peer: index of the GPU linked to it.
 
     sick: the driver could not start it, so it has no UUID and NVML does not count it. lost: it has fallen off the bus
-    since, which NVML says.
+    since, which NVML says. node: below /dev, where it is not nvidiaN. integrated: a Tegra's own, which has no
+    place on a bus.
     """
 
     index: int
@@ -71,10 +74,14 @@ class SimulatedGpu(Record):
     mig_devices: tuple[SimulatedMigDevice, ...] = ()
     sick: bool = False
     lost: bool = False
+    node: str = ""
+    integrated: bool = False
 
     @property
     def bus(self) -> int:
         """The PCI bus number."""
+        if self.slot == IN_THE_CHIP:
+            return 1
         return SLOTS[self.slot][0]
 
     @property
@@ -128,6 +135,22 @@ def make_gpus(  # noqa: PLR0913  the settings of GPUs
             )
         )
     return tuple(gpus)
+
+
+def in_the_chip(product: Product, *, seed: int, on_bus: bool) -> SimulatedGpu:
+    """Return a Tegra's own GPU. on_bus: whether it shows itself as a PCI device, as Thor's does."""
+    number = uuid.UUID(bytes=sha256(f"tegra:{seed}".encode("ascii")).digest()[:16])
+    return SimulatedGpu(
+        index=0,
+        minor=0,
+        uuid=f"GPU-{number}" if on_bus else str(number),
+        product=product,
+        domain=0,
+        slot=IN_THE_CHIP,
+        peer=None,
+        node="" if on_bus else "nvgpu/igpu0/ctrl",
+        integrated=not on_bus,
+    )
 
 
 def default_profiles(product: Product) -> tuple[str, ...]:

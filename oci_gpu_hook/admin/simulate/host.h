@@ -1,7 +1,7 @@
 /* The facts of the simulated host, and which of its GPUs the calling process may see.
  *
- * Generated for each host: facts.h with SIM_LIBRARIES, SIM_PROGRAMS, SIM_NODES, SIM_DRIVER_VERSION, SIM_NVML_VERSION,
- * SIM_CUDA_VERSION and SIM_GPU_COUNT, and facts.c with the table sim_gpus.
+ * Generated for each host: facts.h with SIM_LIBRARIES, SIM_PROGRAMS, SIM_CONTROL, SIM_NODES, SIM_DRIVER_VERSION,
+ * SIM_NVML_VERSION, SIM_CUDA_VERSION and SIM_GPU_COUNT, and facts.c with the table sim_gpus.
  *
  * Loaded from DIR/driver/…, this code is on the simulated host, whose /dev and /proc lie in DIR. Loaded from anywhere
  * else it is in a container, whose own /dev and /proc count: just what it was granted. A node that the device cgroup
@@ -31,6 +31,8 @@ struct sim_mig {
 
 struct sim_gpu {
     const char *uuid, *name;
+    const char *node; /* below /dev, where it is not nvidiaN */
+    unsigned int integrated; /* 1 for one of a chip, that has no place on a PCI bus */
     unsigned int minor, sick, domain, bus, slot, numa_node, device_id, subsystem_id;
     unsigned int card, render; /* numbers in /dev/dri */
     unsigned int brand, architecture, capability_major, capability_minor;
@@ -98,7 +100,7 @@ static inline int sim_let_through(int flags, const char *node)
     return fd >= 0 || errno == ENXIO || errno == ENODEV || (!SIM_NODES && errno == ENOENT && *sim_root());
 }
 
-static inline int sim_driver_loaded(void) { return sim_let_through(O_RDWR, "nvidiactl"); }
+static inline int sim_driver_loaded(void) { return sim_let_through(O_RDWR, SIM_CONTROL); }
 
 /* Returns the kernel modules' version, or the libraries' own where procfs does not tell. */
 static inline const char *sim_kernel_version(void)
@@ -132,7 +134,7 @@ static inline int sim_gpu_visible(const struct sim_gpu *gpu)
             return 0;
     }
     snprintf(node, sizeof node, "nvidia%u", gpu->minor);
-    return sim_let_through(O_RDWR, node);
+    return sim_let_through(O_RDWR, *gpu->node ? gpu->node : node);
 }
 
 /* Whether the GPU has fallen off the bus: its configuration space reads as ones. In a container nobody looks. */

@@ -9,13 +9,21 @@ import os
 import platform
 
 from oci_gpu_hook.admin.simulate import kernel_log
-from oci_gpu_hook.admin.simulate.gpus import default_profiles, make_gpus
-from oci_gpu_hook.admin.simulate.layouts import DEFAULT_LAYOUT, LAYOUTS, layout_named
+from oci_gpu_hook.admin.simulate.gpus import default_profiles, in_the_chip, make_gpus
+from oci_gpu_hook.admin.simulate.layouts import DEFAULT_LAYOUT, LAYOUTS
 from oci_gpu_hook.admin.simulate.model import DEFAULT_DRIVER_VERSION, NVIDIA, Settings, SimulatedHost
 from oci_gpu_hook.admin.simulate.nodes import free_numbers
+from oci_gpu_hook.admin.simulate.other_platforms import TEGRA, WSL
 from oci_gpu_hook.admin.simulate.other_vendors import AMD, INTEL, make_devices
-from oci_gpu_hook.admin.simulate.products import DEFAULT_PRODUCT, cuda_version, driver_branch, product_named
-from oci_gpu_hook.admin.simulate.replace import read_settings, replace
+from oci_gpu_hook.admin.simulate.products import (
+    DEFAULT_PRODUCT,
+    ORIN,
+    THOR,
+    cuda_version,
+    driver_branch,
+    product_named,
+)
+from oci_gpu_hook.admin.simulate.replace import layout_of, read_settings, replace
 from oci_gpu_hook.base.errors import InvalidInput, SimulationError, quoted, reason
 
 TYPE_CHECKING = False
@@ -25,8 +33,10 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.admin.simulate.gpus import SimulatedGpu
     from oci_gpu_hook.admin.simulate.layouts import Layout
+    from oci_gpu_hook.admin.simulate.products import Product
 
-PLATFORMS: Final = (NVIDIA, AMD, INTEL)
+PLATFORMS: Final = (NVIDIA, AMD, INTEL, WSL, TEGRA)
+_TOGETHER: Final = ({NVIDIA, AMD, INTEL}, {WSL}, {TEGRA, NVIDIA})  # platforms that one host may have
 MACHINES: Final = ("x86_64", "aarch64")
 
 
@@ -55,7 +65,7 @@ def make(  # noqa: PLR0913  the settings of a host, each with a default
     libcuda implements; by default the branch's own. mig: True for a partition of three sizes, or the profiles of each
     GPU. minors: N of /dev/nvidiaN of each GPU, by default its index. device_nodes: False where nodes cannot be made.
     sick, lost: places on the bus of GPUs that the driver could not start, and of those that have fallen off the bus.
-    platforms: of `PLATFORMS`; the host has `gpus` GPUs of each. partitions: of each GPU of AMD's.
+    platforms: of `PLATFORMS`; the host has `gpus` GPUs of each, and a Tegra its own. partitions: of each of AMD's GPUs.
     xids: errors that the kernel's log gets, each as the place of a GPU and the number of the Xid.
     Raises InvalidInput for settings that make no host; SimulationError where this machine or the directory is unfit.
     """
@@ -66,6 +76,9 @@ def make(  # noqa: PLR0913  the settings of a host, each with a default
     for name in platforms:
         if name not in PLATFORMS:
             raise InvalidInput("platform", f"{quoted(name)} is not known", f"choose of {', '.join(PLATFORMS)}")
+    if not any(possible.issuperset(platforms) for possible in _TOGETHER):
+        remedy = f"choose {WSL} alone, {TEGRA} alone or with {NVIDIA}, or of {NVIDIA}, {AMD}, {INTEL}"
+        raise InvalidInput("platforms", f"no host is {' and '.join(platforms)}", remedy)
     kernel = kernel_driver_version or driver_version
     driver_branch(kernel)
     settings = Settings(
@@ -84,24 +97,14 @@ def make(  # noqa: PLR0913  the settings of a host, each with a default
         platforms=tuple(platforms),
         partitions=partitions,
     )
-    placed: tuple[SimulatedGpu, ...] = ()
-    if NVIDIA in platforms:
-        placed = make_gpus(
-            gpus,
-            model,
-            seed=seed,
-            minors=settings.minors,
-            mig_profiles=profiles,
-            sick=settings.sick,
-            lost=settings.lost,
-        )
+    placed = _placed(settings, model)
     for place, number in xids:
         if not 0 <= place < gpus:
             raise InvalidInput(f"Xid {number} of GPU {place}", f"the host has {gpus}", "count GPUs from 0")
     machine = platform.machine()
     if machine not in MACHINES:
         raise SimulationError("machine", f"{quoted(machine)} is not supported", f"use one of {', '.join(MACHINES)}")
-    host = _host(_usable_path(directory), settings, placed, layout_named(layout, machine))
+    host = _host(_usable_path(directory), settings, placed, layout_of(settings, machine))
     try:
         replace(host, machine)
         kernel_log.report(host, xids)
@@ -137,6 +140,28 @@ def upgrade(directory: str, driver_version: str, *, libraries: bool = True, kern
         platforms=settings.platforms,
         partitions=settings.partitions,
     )
+
+
+def _placed(settings: Settings, model: Product) -> tuple[SimulatedGpu, ...]:
+    """Return NVIDIA's GPUs: a Tegra's own comes first, as GPU 0, then cards."""
+    found: tuple[SimulatedGpu, ...] = ()
+    has_cards = NVIDIA in settings.platforms
+    if has_cards or WSL in settings.platforms:
+        found = make_gpus(
+            settings.gpus,
+            model,
+            seed=settings.seed,
+            minors=settings.minors,
+            mig_profiles=settings.mig_profiles,
+            sick=settings.sick,
+            lost=settings.lost,
+        )
+    if WSL in settings.platforms:
+        return tuple(gpu.replace(node="dxg") for gpu in found)
+    if TEGRA in settings.platforms:
+        chip = in_the_chip(THOR if has_cards else ORIN, seed=settings.seed, on_bus=has_cards)
+        return (chip, *(gpu.replace(index=gpu.index + 1, minor=gpu.minor + 1, peer=None) for gpu in found))
+    return found
 
 
 def _usable_path(directory: str) -> str:

@@ -185,5 +185,6 @@ API int nvmlDeviceGetCudaComputeCapability(nvmlDevice_t device, int *major, int 
 API int nvmlDeviceGetPciInfo_v3(nvmlDevice_t device, nvmlPciInfo_t *info)
 {
     NEED_GPU(gpu, device, info);
+    NEED(!gpu->integrated, NVML_ERROR_NOT_SUPPORTED);
     return nvml_pci_info(gpu, info);
 }

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 BRANDS: Final = {"Tesla": 2, "GeForce": 5, "NVIDIA RTX": 13, "NVIDIA": 14, "GeForce RTX": 15}  # nvmlBrandType_t
 CONSUMER_BRANDS: Final = ("GeForce", "GeForce RTX")  # whose CUDA knows no forward compatibility
-ARCHITECTURES: Final = {"7.0": 5, "7.5": 6, "8.0": 7, "8.6": 7, "8.9": 8, "9.0": 9, "10.0": 10, "12.0": 10}
-# compute capability → nvmlDeviceArchitecture_t
+ARCHITECTURES: Final = {  # compute capability → nvmlDeviceArchitecture_t
+    "7.0": 5, "7.5": 6, "8.0": 7, "8.6": 7, "8.7": 7, "8.9": 8, "9.0": 9, "10.0": 10, "11.0": 10, "12.0": 10,
+}  # fmt: skip
 
 
 class MigProfile(Record):
@@ -172,6 +173,12 @@ PRODUCTS: Final = {
     ),
 }
 DEFAULT_PRODUCT: Final = "H100"
+ORIN: Final = Product(
+    name="Orin (nvgpu)", compute_capability="8.7", memory=0, device_id=0, subsystem_id=0, multiprocessors=16
+)
+THOR: Final = Product(
+    name="NVIDIA Thor", compute_capability="11.0", memory=0, device_id=0, subsystem_id=0, multiprocessors=20
+)
 
 # Driver branch → the CUDA version that its libcuda implements: CUDA release notes, "CUDA Driver".
 CUDA_OF_BRANCH: Final = {

@@ -10,13 +10,15 @@ import json  # noqa: TID253  a command for people
 import os
 import shutil  # noqa: TID253
 
-from oci_gpu_hook.admin.simulate import kernel_log, other_vendors
+from oci_gpu_hook.admin.simulate import kernel_log, other_platforms, other_vendors
 from oci_gpu_hook.admin.simulate.build import build
 from oci_gpu_hook.admin.simulate.driver_files import Driver
 from oci_gpu_hook.admin.simulate.driver_root import make_driver_root
+from oci_gpu_hook.admin.simulate.gpus import IN_THE_CHIP
 from oci_gpu_hook.admin.simulate.layouts import layout_named
 from oci_gpu_hook.admin.simulate.model import NVIDIA, Settings
 from oci_gpu_hook.admin.simulate.nodes import host_nodes
+from oci_gpu_hook.admin.simulate.other_platforms import TEGRA, WSL
 from oci_gpu_hook.admin.simulate.procfs import devices_text, make_procfs
 from oci_gpu_hook.admin.simulate.sysfs import make_sysfs
 from oci_gpu_hook.admin.simulate.tree import Tree
@@ -25,6 +27,7 @@ from oci_gpu_hook.base.trust import is_trusted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Final
 
     from oci_gpu_hook.admin.simulate.layouts import Layout
@@ -47,6 +50,14 @@ def read_settings(directory: str) -> Settings | None:
         return Settings(**{**fields, **lists})
     except (OSError, ValueError, LookupError, TypeError):
         return None
+
+
+def layout_of(settings: Settings, machine: str) -> Layout:
+    """Return where the host has the driver's files."""
+    for platform in (WSL, TEGRA):
+        if platform in settings.platforms:
+            return other_platforms.layout(platform)
+    return layout_named(settings.layout, machine)
 
 
 def replace(host: SimulatedHost, machine: str) -> None:
@@ -118,7 +129,7 @@ def _exchange(host: SimulatedHost, machine: str) -> None:
 
 def _fill(tree: Tree, host: SimulatedHost, machine: str) -> None:
     settings = host.settings
-    layout = layout_named(settings.layout, machine)
+    layout = layout_of(settings, machine)
     libraries = Driver(version=settings.driver_version, machine=machine)
     modules = Driver(version=settings.kernel_driver_version, machine=machine)
     tree.directory("dev")
@@ -126,22 +137,42 @@ def _fill(tree: Tree, host: SimulatedHost, machine: str) -> None:
         _nodes(tree, host)
     if NVIDIA in settings.platforms:
         make_procfs(tree, host.gpus, modules, host.numbers)
-        make_sysfs(tree, host.gpus, version=modules.version, numbers=host.numbers, firmware=layout.firmware_class_path)
+        cards = [gpu for gpu in host.gpus if gpu.slot != IN_THE_CHIP]
+        make_sysfs(tree, cards, version=modules.version, numbers=host.numbers, firmware=layout.firmware_class_path)
+    else:
+        tree.write("proc/devices", devices_text(host.numbers, without_nvidia=True), 0o444)
+    if host.gpus:
         compiled = build(host.gpus, settings, layout, host.numbers)
-        make_driver_root(f"{tree.root}/driver", libraries, layout, compiled)
+        _driver_files(tree, libraries, layout, compiled, settings)
     else:
         tree.directory("driver")
-        tree.write("proc/devices", devices_text(host.numbers, without_nvidia=True), 0o444)
     other_vendors.make_sysfs(tree, host.others)
     tree.write("config.toml", _config(host, layout))
     tree.write(MARKER, json.dumps({"oci-gpu-hook simulated host": vars(settings)}, indent=2) + "\n")
 
 
+def _driver_files(
+    tree: Tree, driver: Driver, layout: Layout, compiled: Mapping[str, bytes], settings: Settings
+) -> None:
+    root = f"{tree.root}/driver"
+    if WSL in settings.platforms:
+        other_platforms.make_wsl(Tree(root=root), driver.machine, compiled)
+    elif TEGRA in settings.platforms:
+        other_platforms.make_tegra(Tree(root=root), driver.machine, compiled, card=NVIDIA in settings.platforms)
+        tree.write("sys/firmware/devicetree/base/compatible", "nvidia,p3737-0000\0nvidia,tegra234\0", 0o444)
+        tree.write("sys/devices/soc0/family", "Tegra\n", 0o444)
+    else:
+        make_driver_root(root, driver, layout, compiled)
+
+
 def _nodes(tree: Tree, host: SimulatedHost) -> None:
-    nvidia = host_nodes(host.gpus, host.numbers) if NVIDIA in host.settings.platforms else ()
+    has_cards = NVIDIA in host.settings.platforms
+    nvidia = [*(host_nodes(host.gpus, host.numbers) if has_cards else ())]
+    for platform in {WSL, TEGRA}.intersection(host.settings.platforms):
+        nvidia += other_platforms.device_nodes(platform, host.numbers, card=has_cards)
     for node in (*nvidia, *other_vendors.device_nodes(host.others, host.numbers)):
         tree.character_device(node.path, node.major, node.minor, node.mode, node.gid)
-    for gpu in host.gpus:
+    for gpu in host.gpus if has_cards else ():
         card, render = host.numbers.drm(gpu.index)
         tree.link(f"dev/dri/by-path/pci-{gpu.bus_id}-card", f"../{card}")
         tree.link(f"dev/dri/by-path/pci-{gpu.bus_id}-render", f"../{render}")

@@ -51,6 +51,7 @@ def make(arguments: Arguments, image: Image, nodes: Collection[str], seen: Seen,
         wanted=frozenset({"compute"}),
         driver_version=arguments.driver_version,
         cuda_version=arguments.cuda_version,
+        platform=arguments.platform,
         gpus=tuple(granted),
         libraries=(),
         files=(),
@@ -59,9 +60,9 @@ def make(arguments: Arguments, image: Image, nodes: Collection[str], seen: Seen,
     )
     mounts: list[Mount] = []
     files: list[GeneratedFile] = []
-    if facts.procfs:
+    if facts.procfs and (seen.files or not arguments.platform):
         mounts, files = contribution.procfs_view(inventory, _parts_of(nodes), devices, facts.procfs, config)
-    if any(entry.name.startswith(_DRAWS) for entry in arguments.libraries):
+    if any(entry.name.startswith(_DRAWS) for entry in arguments.libraries) and not arguments.platform:
         mount, file = contribution.egl_profile(devices)
         mounts.append(mount)
         files.append(file)

@@ -28,6 +28,7 @@ STAGE: Final = "createContainer"
 _LONGEST_MINOR: Final = 7  # digits of 2**20 - 1, the largest minor
 DRIVER: Final = "--driver="
 _CUDA: Final = "--cuda="
+_PLATFORM: Final = "--platform="
 _GPU: Final = "--gpu="
 _LINK: Final = "--link="
 _LIBRARY: Final = "--library="
@@ -37,12 +38,13 @@ _LIBRARY_32: Final = "--library32="
 class Arguments(Record):
     """The parsed arguments of the hook.
 
-    gpus: minor, and name below /proc/driver/nvidia/gpus, of each GPU of the host. links: in the order in which they are
-    created. libraries: the paths that the ld cache must list.
+    platform: as in Inventory. gpus: minor, and name below /proc/driver/nvidia/gpus, of each GPU of the host. links: in
+    the order in which they are created. libraries: the paths that the ld cache must list.
     """
 
     driver_version: str = ""
     cuda_version: str = ""
+    platform: str = ""
     gpus: tuple[tuple[int, str], ...] = ()
     links: tuple[Symlink, ...] = ()
     libraries: tuple[Entry, ...] = ()
@@ -55,6 +57,7 @@ def arguments(inventory: RequestInventory, links: Iterable[Symlink], libraries: 
         FLAG,
         DRIVER + inventory.driver_version,
         *([_CUDA + inventory.cuda_version] if inventory.cuda_version else []),
+        *([_PLATFORM + inventory.platform] if inventory.platform else []),
         *(f"{_GPU}{gpu.minor}={gpu.proc_name}" for gpu in inventory.gpus if gpu.proc_name),
         *(f"{_LINK}{link.target}::{link.path}" for link in links),
         *(words[entry.flags] + entry.path for entry in libraries),
@@ -64,13 +67,15 @@ def arguments(inventory: RequestInventory, links: Iterable[Symlink], libraries: 
 
 def parse(words: Sequence[str]) -> Arguments:
     """Parse the words between `--cdi` and the stage. Raises InvalidInput."""
-    driver = cuda = ""
+    driver = cuda = platform = ""
     gpus, links, libraries = [], [], []
     for word in words:
         if word.startswith(DRIVER):
             driver = word.removeprefix(DRIVER)
         elif word.startswith(_CUDA):
             cuda = word.removeprefix(_CUDA)
+        elif word.startswith(_PLATFORM):
+            platform = word.removeprefix(_PLATFORM)
         elif word.startswith(_GPU):
             gpus.append(_gpu(word))
         elif word.startswith(_LINK):
@@ -84,6 +89,7 @@ def parse(words: Sequence[str]) -> Arguments:
     return Arguments(
         driver_version=driver,
         cuda_version=cuda,
+        platform=platform,
         gpus=tuple(gpus),
         links=tuple(links),
         libraries=tuple(libraries),

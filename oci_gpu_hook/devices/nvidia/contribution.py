@@ -58,11 +58,11 @@ def make(
         (unmet if needed else warnings).append(text)
     links += device_nodes.links(devices, nodes)
     files: list[GeneratedFile] = []
-    if facts.procfs:
+    if facts.procfs and (inventory.proc_files or not inventory.platform):
         parts = _capability_parts(inventory, request, devices)
         proc_mounts, files = procfs_view(inventory, parts, devices, facts.procfs, config)
         mounts += proc_mounts
-    if "graphics" in wanted or "display" in wanted:
+    if ("graphics" in wanted or "display" in wanted) and not inventory.platform:
         profile_mount, profile = egl_profile(devices)
         mounts.append(profile_mount)
         files.append(profile)
@@ -83,7 +83,7 @@ def make(
         decisions=decisions,
         warnings=tuple(warnings),
         unmet=tuple(unmet),
-        driver_version=inventory.driver_version,
+        driver_version="" if inventory.platform else inventory.driver_version,  # which no file of the host tells there
         late=device_nodes.late(request, inventory, devices),
     )
 
@@ -99,12 +99,14 @@ def _check_requirements(request: Request, inventory: RequestInventory, devices: 
         from oci_gpu_hook.devices.nvidia import requirements
 
         gpus = [gpu_of(device) for device in devices]
-        requirements.check(request.requirements, inventory.driver_version, inventory.cuda_version, gpus)
+        known_only = inventory.platform == "tegra"
+        driver, cuda = inventory.driver_version, inventory.cuda_version
+        requirements.check(request.requirements, driver, cuda, gpus, known_only=known_only)
 
 
 def _check_libraries(inventory: RequestInventory, wanted: frozenset[str]) -> None:
     """Raise DriverError if a capability lacks its essential library."""
-    for capability, stem in _ESSENTIAL:
+    for capability, stem in _ESSENTIAL[:1] if inventory.platform else _ESSENTIAL:
         if capability in wanted:
             for library in inventory.libraries:
                 if library.bits == 64 and library.name.startswith(stem):
@@ -136,7 +138,9 @@ def _libraries(
         base = _library_directory(bits, image)
         if not base or not _brought(library.capabilities, wanted) or (bits == 32 and "compat32" not in wanted):
             continue
-        directory = f"{base}/{library.directory}/" if library.directory else f"{base}/"
+        directory = f"{base}/"
+        if library.directory:  # which is an absolute one on some platforms
+            directory = f"{library.directory}/" if library.directory[0] == "/" else f"{base}/{library.directory}/"
         file = library.name
         mounts.append(_bind(library.host_path, directory + file, _READ_ONLY))
         if library.cached and library.soname == file:
@@ -212,7 +216,7 @@ def procfs_view(
     parts: further names in it, and whether each is a directory.
     """
     here, there = _VIEW, f"{config.proc_root.rstrip('/')}/driver/nvidia"
-    names = {f"gpus/{gpu_of(device).proc_name}": True for device in devices} | parts
+    names = {f"gpus/{name}": True for device in devices if (name := gpu_of(device).proc_name)} | parts
     mounts = [_own_file_system(mountpoint)]
     mounts += [
         Mount(host_path=f"{there}/{name}", container_path=f"{here}/{name}", directory=directory)
@@ -224,7 +228,7 @@ def procfs_view(
 
 def views(devices: Sequence[Device]) -> tuple[str, ...]:
     """Return the paths at which containers with these devices see them in /proc."""
-    names = [f"gpus/{gpu_of(device).proc_name}" for device in devices]
+    names = [f"gpus/{name}" for device in devices if (name := gpu_of(device).proc_name)]
     names += [f"capabilities/{path}" for device in devices for path in _capability_files(device)]
     return tuple(dict.fromkeys([f"{_VIEW}/{name}" for name in names]))
 
@@ -271,7 +275,7 @@ def forward_compatibility(
     inventory: RequestInventory, devices: Sequence[Device], facts: ImageFacts, config: Config
 ) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
     """Return the image's CUDA libraries that precede the driver's in the ld cache, and the reason."""
-    if not facts.compat or "compute" not in inventory.wanted:
+    if not facts.compat or "compute" not in inventory.wanted or inventory.platform:
         return (), ()
     from oci_gpu_hook.devices.nvidia import forward_compatibility as compat
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 IMEX_CHANNEL: Final = "/dev/nvidia-caps-imex-channels/channel"  # followed by its number
 IMEX_DRIVER: Final = "nvidia-caps-imex-channels"  # in /proc/devices
 _NOTHING: Final[frozenset[str]] = frozenset()
+_WITHOUT_NODES: Final = frozenset(("mps", "csv-mounts"))
 MIG_NODES: Final = "/dev/nvidia-caps/"
 _MAKE: Final = "run `nvidia-modprobe -c 0 -u` on the host, and then `oci-gpu repair` on the container, or no CUDA runs"
 _NEEDED: Final = "/dev/nvidia-uvm"  # no computation works without it
@@ -31,7 +32,8 @@ def of(request: Request, inventory: RequestInventory, devices: Sequence[Device])
     wanted = inventory.wanted
     by_path = {node.path: node for node in inventory.nodes}
     nodes = {path: node for path, node in by_path.items() if not wanted.isdisjoint(node.capabilities)}
-    nodes["/dev/nvidiactl"] = _node_of_host("/dev/nvidiactl", by_path)
+    if not inventory.platform:
+        nodes["/dev/nvidiactl"] = _node_of_host("/dev/nvidiactl", by_path)
     for device in devices:
         for path in _paths_of(device, wanted, by_path):
             nodes[path] = _node_of_host(path, by_path)
@@ -79,10 +81,10 @@ def has_mig_nodes(inventory: RequestInventory) -> bool:
 
 
 def missing_features(request: Request, inventory: RequestInventory) -> list[str]:
-    """Return requested features for which the host has no device node, except MPS, which has none on any host."""
+    """Return requested features for which the host has no device node, except those that have none on any host."""
     if not request.features:
         return []
-    present = {capability for node in inventory.nodes for capability in node.capabilities} | {"mps"}
+    present = {capability for node in inventory.nodes for capability in node.capabilities} | _WITHOUT_NODES
     return [feature for feature in request.features if feature not in present]
 
 
@@ -153,6 +155,9 @@ def _all(request: Request) -> bool:
 
 def _paths_of(device: Device, wanted: frozenset[str], by_path: dict[str, HostNode]) -> Iterable[str]:
     gpu, mig = native(device)
+    if gpu.nodes:
+        yield from gpu.nodes
+        return
     yield f"/dev/nvidia{gpu.minor}"
     if mig:
         yield f"{MIG_NODES}nvidia-cap{mig.gpu_instance_minor}"

@@ -12,7 +12,17 @@ from oci_gpu_hook.base import log
 from oci_gpu_hook.base.errors import HookError, quoted
 from oci_gpu_hook.base.files import read_text
 from oci_gpu_hook.devices import pci
-from oci_gpu_hook.devices.nvidia import device_nodes, essentials, facts, files, host_nodes, libraries, mig, procfs
+from oci_gpu_hook.devices.nvidia import (
+    device_nodes,
+    essentials,
+    facts,
+    files,
+    host_nodes,
+    libraries,
+    mig,
+    platforms,
+    procfs,
+)
 from oci_gpu_hook.devices.nvidia.driver_root import DriverRoot
 from oci_gpu_hook.devices.nvidia.model import FALLEN_OFF, Basis, Gpu, Inventory, MigDevice, Snapshot, pci_address
 
@@ -30,6 +40,27 @@ _DRIVER_CONTAINER: Final = "/run/nvidia/driver"
 def discover(config: Config) -> Snapshot:
     """Discover the host. Raises DriverError if it has no driver, or one whose parts do not fit together."""
     text = read_text(f"{config.proc_root}/driver/nvidia/version")
+    made = _of_platform(text, config) or _of_driver(text, config)
+    if any(not gpu.uuid or gpu.mig_devices or gpu.fault for gpu in made.inventory.gpus):
+        made = with_details(made, config)
+    return made.replace(inventory=_with_stand_in_uuids(made.inventory))
+
+
+def _of_platform(text: str | None, config: Config) -> Snapshot | None:
+    """Return what WSL 2 or a Tegra has, None for other hosts. text: as in `_of_driver`, which a Tegra may have."""
+    if text is None and platforms.is_wsl(config):
+        from oci_gpu_hook.devices.nvidia import wsl
+
+        return wsl.discover(config)
+    if platforms.is_tegra(config):
+        from oci_gpu_hook.devices.nvidia import tegra
+
+        return tegra.discover(config, text)
+    return None
+
+
+def _of_driver(text: str | None, config: Config) -> Snapshot:
+    """Return what a host has with NVIDIA's driver. text: its version in /proc, None if it is not loaded."""
     if text is None:
         from oci_gpu_hook.devices.nvidia import other_hosts
 
@@ -70,10 +101,7 @@ def discover(config: Config) -> Snapshot:
         config, [gpu.minor for gpu in gpus], watched, present
     )  # before NVML, which may take its time
     basis = Basis(candidates=host_nodes.candidates(dev_root, gpus), watched=watched, present=present, facts=gathered)
-    made = Snapshot(inventory=inventory, basis=basis)
-    if any(not gpu.uuid or gpu.mig_devices or gpu.fault for gpu in gpus):
-        made = with_details(made, config)
-    return made.replace(inventory=_with_stand_in_uuids(made.inventory))
+    return Snapshot(inventory=inventory, basis=basis)
 
 
 def with_details(found: Snapshot, config: Config) -> Snapshot:
@@ -83,7 +111,11 @@ def with_details(found: Snapshot, config: Config) -> Snapshot:
     inventory = found.inventory
     try:
         hidden = hidden_gpus(inventory, config)
-        inventory = nvml.complete(inventory, hidden)
+        if inventory.platform and not all(gpu.bus_id for gpu in inventory.gpus):
+            answer = nvml.ask(nvml.library_of(inventory), nvml.module_directories())
+            inventory = platforms.complete(inventory, answer)
+        else:
+            inventory = nvml.complete(inventory, hidden)
     except HookError as error:
         warnings = dict.fromkeys((*inventory.warnings, str(error)))
         return found.replace(inventory=inventory.replace(warnings=tuple(warnings)))
@@ -167,7 +199,7 @@ def _with_stand_in_uuids(inventory: Inventory) -> Inventory:
     """Give names to devices without UUIDs: to a GPU its bus id, to a MIG device the form before 470 (MIG-GPU-…/1/0)."""
     gpus = []
     for gpu in inventory.gpus:
-        uuid = gpu.uuid or gpu.bus_id
+        uuid = gpu.uuid or gpu.bus_id or inventory.platform
         devices = tuple(
             device if device.uuid else device.replace(uuid=_old_mig_name(uuid, device)) for device in gpu.mig_devices
         )

@@ -147,7 +147,7 @@ class _Search:
             return
         self._seen.add(resolved)
         host_path = self._root.host_path(resolved)
-        image = _image(host_path)
+        image = image_of(host_path)
         if image is not None and (row.stem, image.bits) not in self.found:
             self.found[row.stem, image.bits] = _library(row, host_path, image, has_development_link)
             self.homes[os.path.dirname(resolved)] = None
@@ -161,7 +161,7 @@ class _Search:
         self.found.setdefault((name, 64), library)
 
 
-def _image(path: str) -> elf.Elf | None:
+def image_of(path: str) -> elf.Elf | None:
     """Read an ELF file; None if it is for another machine, or not an ELF file."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -59,6 +59,7 @@ class Gpu(Record):
     for a GPU that works.
     brand: NVML's, in the spelling of requirements ("tesla", "geforcertx"). pcie_switch: PCI address of the upstream
     port of its switch, "" if it is on a root port. drm: names in /dev/dri, e.g. ("card1", "renderD128").
+    nodes: all nodes of a GPU on a platform with other ones than /dev/nvidiaN beside /dev/nvidiactl, otherwise empty.
     """
 
     index: int
@@ -78,6 +79,7 @@ class Gpu(Record):
     mig_devices: tuple[MigDevice, ...] = ()
     persistence_mode: bool | None = None
     fault: str = ""
+    nodes: tuple[str, ...] = ()
 
 
 def pci_address(bus_id: str) -> str:
@@ -144,7 +146,8 @@ class Inventory(Record):
     display. imex_major: of IMEX channels, 0 if the driver has none. proc_files: (name, text) of the files in
     containers' /proc/driver/nvidia; its params forbids the driver's programs to create device nodes. detailed: whether
     NVML has added what /proc and sysfs do not show. unclaimed: driver files that no capability brings. lacking:
-    (capabilities, sentence) for essential files that the driver lacks.
+    (capabilities, sentence) for essential files that the driver lacks. platform: of `platforms`, "" for the driver of
+    Linux hosts; driver_version may be unknown ("") on others.
     """
 
     driver_version: str
@@ -158,6 +161,7 @@ class Inventory(Record):
     imex_major: int = 0
     proc_files: tuple[tuple[str, str], ...] = ()
     detailed: bool = False
+    platform: str = ""
     lacking: tuple[Lacking, ...] = ()
     unclaimed: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -182,6 +186,7 @@ class RequestInventory(Record):
     imex_major: int = 0
     proc_files: tuple[tuple[str, str], ...] = ()
     detailed: bool = False
+    platform: str = ""
     lacking: tuple[Lacking, ...] = ()
     warnings: tuple[str, ...] = ()
     mps: tuple[DriverFile, ...] = ()

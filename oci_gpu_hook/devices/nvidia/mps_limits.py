@@ -33,6 +33,11 @@ _OR_NONE: Final = 'or set [sharing] enforce = "none", by which parts are reserve
 
 def limiter(request: Request, inventory: RequestInventory, devices: Sequence[Device]) -> Limiter:
     """Return the daemon. Raises InvalidInput, DriverError if the container cannot be held to its parts."""
+    if inventory.platform:
+        from oci_gpu_hook.devices.nvidia import platforms
+
+        why = f"MPS, which would hold the container to it, does not run on {platforms.NAMES[inventory.platform]}"
+        raise InvalidInput("a part of a GPU", why, f"ask for the whole GPU, {_OR_NONE}")
     for device in devices:
         _check(device)
     branch = inventory.driver_version.partition(".")[0]

@@ -29,6 +29,8 @@ _UNKNOWN: Final = 1 << 30
 
 def of(request: Request, inventory: RequestInventory, config: Config) -> str:
     """Describe what is missing and may still come, "" if nothing is."""
+    if inventory.platform:  # where all there is belongs to the machine
+        return ""
     there = {node.path for node in inventory.nodes}
     # A GPU without its node cannot be started, and NVML does not count it until the node exists.
     devices = [

@@ -57,17 +57,20 @@ def complete(inventory: Inventory, hidden: frozenset[int] = frozenset()) -> Inve
 
 def ask(library: str, directories: Sequence[str], timeout: float = limits.NVML_SECONDS) -> dict[str, Any]:
     """Run the child, and return its answer. Raises DriverError if it hangs or crashes, or if NVML fails."""
+    return ask_program(_PROBE, (library, *directories), timeout)
+
+
+def ask_program(program: str, words: Sequence[str], timeout: float = limits.NVML_SECONDS) -> dict[str, Any]:
+    """Do what `ask` does with another program. words: its arguments, first the library that it loads."""
     what = "cannot ask NVML"
     try:
-        data, status = _run(
-            [sys.executable or "/usr/bin/python3", "-I", "-S", "-B", _PROBE, library, *directories], timeout
-        )
+        data, status = _run([sys.executable or "/usr/bin/python3", "-I", "-S", "-B", program, *words], timeout)
     except OSError as error:
         raise DriverError(what, reason(error), _REMEDY) from None
     if status is None:
         raise DriverError(what, f"it gave no answer within {timeout:g} s", _REMEDY)
     if os.WIFSIGNALED(status):
-        raise DriverError(what, f"{quoted(library)} crashed (signal {os.WTERMSIG(status)})", _REMEDY)
+        raise DriverError(what, f"{quoted(words[0])} crashed (signal {os.WTERMSIG(status)})", _REMEDY)
     try:
         answer = parse(data, "answer of NVML")
     except HookError as error:

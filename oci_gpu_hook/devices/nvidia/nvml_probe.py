@@ -42,7 +42,7 @@ _BRANDS: Final = (
 
 
 def main(arguments: list[str]) -> int:
-    """Print {"cudaVersion", "gpus": […]}, or {"error"}. A GPU that cannot be used has an "error"."""
+    """Print {"driverVersion", "cudaVersion", "gpus": […]}, or {"error"}. A GPU that cannot be used has an "error"."""
     library, *directories = arguments
     sys.path += directories
     try:
@@ -72,6 +72,7 @@ class _Probe:
         if count is None:
             return {"error": "it cannot count the GPUs"}
         return {
+            "driverVersion": self.ask("nvmlSystemGetDriverVersion") or "",
             "cudaVersion": f"{version // 1000}.{version % 1000 // 10}" if version else "",
             "gpus": [self.gpu(index) for index in range(count)],
         }

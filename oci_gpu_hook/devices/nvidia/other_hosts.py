@@ -1,7 +1,6 @@
 """Describes a host without NVIDIA's driver, and what serves it. Imported only for that error message.
 
-Source: libnvidia-container and nvidia-container-toolkit, which tell WSL by /dev/dxg (pkg/nvcdi/lib-wsl.go) and Tegra by
-its device tree (go-nvlib, pkg/nvlib/info); Linux drivers/gpu/drm/amd/amdkfd (/dev/kfd) and NVIDIA's nvmap for Tegra.
+WSL 2 and Tegra are served (`platforms`). Source: Linux drivers/gpu/drm/amd/amdkfd (/dev/kfd).
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import os
 
 from oci_gpu_hook.base.errors import DriverError, quoted
-from oci_gpu_hook.base.files import read_text
 from oci_gpu_hook.devices import pci
 
 TYPE_CHECKING = False
@@ -28,7 +26,6 @@ _VENDORS: Final = {
     "0x1da3": "Habana",
 }
 _LOAD: Final = "load it (modprobe nvidia) or install the driver; nvidia-smi on the host must work first"
-_BY_CDI: Final = "give them to containers by CDI (--device, annotations cdi.k8s.io/*)"
 
 
 def no_driver(config: Config) -> DriverError:
@@ -39,12 +36,6 @@ def no_driver(config: Config) -> DriverError:
 
 def _found(config: Config) -> tuple[str, str]:
     dev = f"{config.dev_root.rstrip('/')}/dev"
-    if os.path.exists(f"{dev}/dxg"):
-        why = "this is WSL 2, where Windows has the GPUs (/dev/dxg); this hook serves NVIDIA's Linux driver"
-        return why, f"run `nvidia-ctk cdi generate` of NVIDIA's Container Toolkit, which serves WSL, and {_BY_CDI}"
-    if _is_tegra(config, dev):
-        why = "this is a Jetson (Tegra), whose GPU has a driver of its own (/dev/nvmap), which this hook does not serve"
-        return why, f"run `nvidia-ctk cdi generate --mode=csv` of NVIDIA's Container Toolkit, and {_BY_CDI}"
     gpus = dict(pci.gpus(config.sys_root))
     nvidias = [address for address, vendor in gpus.items() if vendor == pci.NVIDIA]
     if os.path.exists(f"{dev}/kfd"):
@@ -79,11 +70,3 @@ def _undriven(config: Config, address: str, version: str) -> tuple[str, str]:
         why = f"the GPU at {address} is bound to vfio-pci, which reserves it for virtual machines"
         return why, "start the container in the virtual machine that has it, or bind the GPU to nvidia"
     return f"{version} does not exist", _LOAD
-
-
-def _is_tegra(config: Config, dev: str) -> bool:
-    """Tell whether nodes or the device tree say that this machine is a Tegra; the tree's strings end with NULs."""
-    if os.path.exists(f"{dev}/nvmap") or os.path.exists(f"{dev}/nvgpu"):
-        return True
-    text = read_text(f"{config.sys_root}/firmware/devicetree/base/compatible") or ""
-    return any(word.startswith("nvidia,tegra") for word in text.split("\0"))

@@ -65,8 +65,17 @@ def needs_nvml(requirements: Iterable[str]) -> bool:
     return any(_split(term)[0].lower() in _NVML_PROPERTIES for term in terms)
 
 
-def check(requirements: Sequence[str], driver_version: str, cuda_version: str, gpus: Sequence[Gpu]) -> None:
+def check(
+    requirements: Sequence[str],
+    driver_version: str,
+    cuda_version: str,
+    gpus: Sequence[Gpu],
+    *,
+    known_only: bool = False,
+) -> None:
     """Check every requirement for every selected GPU, or once if there is none.
+
+    known_only: pass over requirements of what is unknown, as NVIDIA's toolkit does on Tegra (internal/requirements).
 
     Raises InvalidInput for a requirement that cannot be read, DriverError for one that is not satisfied or needs a
     property that the inventory lacks (an empty version, architecture or brand).
@@ -80,6 +89,8 @@ def check(requirements: Sequence[str], driver_version: str, cuda_version: str, g
             try:
                 complaint = unsatisfied(requirement, host)
             except _Unknown as unknown:
+                if known_only:
+                    continue
                 why = f"{unknown} is not known"
                 remedy = f"oci-gpu doctor tells why; {_DISABLE}"
                 raise DriverError(f"cannot check the requirement {quoted(requirement)}", why, remedy) from None

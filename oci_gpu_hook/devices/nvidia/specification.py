@@ -81,7 +81,7 @@ def _gpus(
     found = []
     for device in devices:
         own = _nodes_of(request, inventory, (device,), common)
-        found += [_device(name, own) for name in _names(device, form)]
+        found += [_device(name, own) for name in _names(device, form) if _is_name(name, device, inventory)]
     together = [device for device in everything(devices) if not device.excluded]
     if together:
         found.append(_device("all", _nodes_of(request, inventory, together, common)))
@@ -141,6 +141,13 @@ def _names(device: Device, form: Form) -> list[str]:
     if BY_UUID in form.names:
         found.append(device.uuid)
     return found
+
+
+def _is_name(name: str, device: Device, inventory: RequestInventory) -> bool:
+    """Tell whether a name may stand for the device: all GPUs of WSL 2 together have none but `all`."""
+    if not inventory.platform or device.uuid != inventory.platform:
+        return True
+    return name != device.uuid and inventory.platform != "wsl2"
 
 
 def _channels(inventory: RequestInventory) -> list[SpecDevice]:

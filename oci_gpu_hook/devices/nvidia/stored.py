@@ -143,6 +143,7 @@ def _fields(document: Mapping[str, Any], wanted: frozenset[str] | None) -> dict[
         "imex_major": document["imex_major"],
         "proc_files": tuple(map(tuple, document["proc_files"])),
         "detailed": document["detailed"],
+        "platform": document["platform"],
         "lacking": tuple([(tuple(capabilities), text) for capabilities, text in document["lacking"]]),
         "warnings": tuple(document["warnings"]),
     }
@@ -164,6 +165,7 @@ def _rows(
 
 def _gpu(fields: dict[str, Any]) -> Gpu:
     fields["drm"] = tuple(fields["drm"])
+    fields["nodes"] = tuple(fields["nodes"])
     fields["links"] = tuple(map(tuple, fields["links"]))
     fields["mig_devices"] = tuple([MigDevice(**mig) for mig in fields["mig_devices"]])
     return Gpu.of(fields)

@@ -44,9 +44,16 @@ def devices(inventory: RequestInventory, config: Config) -> tuple[Device, ...]:
 
 
 def served(
-    request: Request, _inventory: RequestInventory, _devices: Sequence[Device]
+    request: Request, inventory: RequestInventory, _devices: Sequence[Device]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return all names: `resolve` says what is to be said of those that stand for nothing."""
+    """Return all names: `resolve` says what is to be said of those that stand for nothing.
+
+    Raises InvalidInput for a choice that the platform cannot make.
+    """
+    if inventory.platform:
+        from oci_gpu_hook.devices.nvidia import platforms
+
+        platforms.check(request, inventory)
     return request.devices, ()
 
 

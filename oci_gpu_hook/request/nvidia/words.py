@@ -23,6 +23,7 @@ IMEX_CHANNELS: Final = "NVIDIA_IMEX_CHANNELS"
 VISIBLE_DEVICES: Final = "NVIDIA_VISIBLE_DEVICES"
 _REQUIREMENT: Final = "NVIDIA_REQUIRE_"
 _JETPACK: Final = "NVIDIA_REQUIRE_JETPACK"  # an option of Tegra, not a requirement
+_EVERY_CSV_FILE: Final = "csv-mounts=all"  # nvidia-container-toolkit, internal/modifier/cdi.go: all, not the base files
 _DISABLE_REQUIRE: Final = "NVIDIA_DISABLE_REQUIRE"
 
 read_list = device_list.read_list
@@ -146,4 +147,6 @@ def _features(named: tuple[str, ...], variables: Mapping[str, str], warnings: li
             found.append(feature)
         elif value not in ("", "disabled"):
             warnings.append(f"{variable}={quoted(value)} asks for nothing; only 'enabled' does")
+    if variables.get(_JETPACK) == _EVERY_CSV_FILE:
+        found.append("csv-mounts")
     return tuple(found)
