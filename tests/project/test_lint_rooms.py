@@ -224,6 +224,7 @@ BOUND = re.compile(r"_?(LARGEST|MOST|LONGEST|DEEPEST|SMALLEST)(_|$)|_?(PATIENCE|
 NO_LIMITS = {
     "admin/doctor/tiny.py": {"_TIMEOUT": "of a container that the doctor starts"},
     "admin/engines/files.py": {"LARGEST": "of engines' configuration, which administrators write"},
+    "admin/cli/living.py": {"_LONGEST": "of a time that a person gives"},
     "admin/cli/near_misses.py": {"_LONGEST": "of names of this project", "_MOST": "names that people are told of"},
     "admin/install/executables.py": {"_LONGEST_SHEBANG": "the kernel's"},
     "admin/simulate/gpus.py": {"MOST_GPUS": "the driver's"},
