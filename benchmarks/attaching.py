@@ -1,6 +1,6 @@
 """What `oci-gpu attach` and `detach` cost, beside the hook that does the same at a start and an end.
 
-    sudo python benchmarks/attach.py [--rounds 40]
+    sudo python benchmarks/attaching.py [--rounds 40]
 
 CPU time of whole processes, user and system with children, interleaved; a simulated host with one GPU, as `make bench`.
 `oci-gpu` is started as the Debian package starts it.
