@@ -57,8 +57,10 @@ def holder(name, memory, **rest):
 
 
 def look():
-    figures = {"memory_used": 3 * GIB, "memory_total": 80 * GIB, "power": 312.5, "temperature": 61}
-    use = DeviceUse(uuid="GPU-0", utilization=50, **figures)
+    memory = 3 * GIB, 80 * GIB
+    use = DeviceUse(
+        uuid="GPU-0", utilization=50, memory_used=memory[0], memory_total=memory[1], power=312.5, temperature=61
+    )
     devices = of_nvidia.of([gpu(0), gpu(1), gpu(2, fault="gone"), gpu(3)])
     twice = (holder("c", GIB, since="2026-01-02T03:04:05Z"), holder("c", 2 * GIB))  # one id, under two runtimes
     held = DeviceView(device=devices[0], use=use, holders=twice)
