@@ -10,9 +10,20 @@ from sysconfig import get_platform
 from setuptools import Command, setup
 from setuptools.command.bdist_wheel import bdist_wheel as BaseWheel
 from setuptools.command.build import build as BaseBuild
+from setuptools.command.build_py import build_py as BaseBuildPy
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 TEMPLATE = "oci_gpu_hook/admin/install/front.elf"
 SOURCES = "front"
+ERRORS = "docs/errors.md"
+COMPLETIONS = {
+    "bash": "share/bash-completion/completions/oci-gpu",
+    "zsh": "share/zsh/site-functions/_oci-gpu",
+    "fish": "share/fish/vendor_completions.d/oci-gpu.fish",
+}
 
 
 class BuildFront(Command):
@@ -56,6 +67,32 @@ class BuildFront(Command):
         )
 
 
+class BuildPy(BaseBuildPy):
+    """The usual build of the package, with the page of errors that `oci-gpu help CODE` shows."""
+
+    def run(self) -> None:
+        super().run()
+        if not self.editable_mode:
+            self.copy_file(ERRORS, os.path.join(self.build_lib, "oci_gpu_hook/admin/cli/errors.md"))
+
+
+def shared_files(directory: str) -> Iterator[tuple[str, list[str]]]:
+    """Make what is read from PREFIX/share, and yield it by place: man pages, completion, schemas."""
+    environment = {**os.environ, "PYTHONPATH": os.path.abspath(os.curdir)}
+    manuals = os.path.join(directory, "man")
+    subprocess.run([sys.executable, "package/manuals.py", manuals], check=True, env=environment)
+    for name in sorted(os.listdir(manuals)):
+        yield f"share/man/man{name[-1]}", [os.path.join(manuals, name)]
+    for shell, place in COMPLETIONS.items():
+        path = os.path.join(directory, shell, os.path.basename(place))
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb") as file:
+            command = [sys.executable, "-m", "oci_gpu_hook.admin.cli.main", "completion", shell]
+            subprocess.run(command, check=True, env=environment, stdout=file)
+        yield os.path.dirname(place), [path]
+    yield "share/doc/oci-gpu-hook/schemas", sorted(f"schemas/{name}" for name in os.listdir("schemas"))
+
+
 class Build(BaseBuild):
     """The usual build, and the front."""
 
@@ -67,6 +104,7 @@ class Wheel(BaseWheel):
 
     def run(self) -> None:
         self.run_command("build_front")
+        self.distribution.data_files = list(shared_files("build/share"))
         super().run()
 
     def get_tag(self) -> tuple[str, str, str]:
@@ -76,4 +114,4 @@ class Wheel(BaseWheel):
         return "py3", "none", platform
 
 
-setup(cmdclass={"build": Build, "build_front": BuildFront, "bdist_wheel": Wheel})
+setup(cmdclass={"build": Build, "build_py": BuildPy, "build_front": BuildFront, "bdist_wheel": Wheel})

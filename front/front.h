@@ -86,7 +86,7 @@ void go_to_root_directory(void);
 void fill_standard_descriptors(void);
 int execute(const char *path, char **argv, char **envp); /* returns only where it fails: errno */
 _Noreturn void leave(int status);
-_Noreturn void fail(const char *what, const char *path, const char *why);
+_Noreturn void fail(const char *what, const char *path, const char *why, const char *code);
 
 /* programs.c */
 extern char **environment;

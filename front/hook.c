@@ -7,7 +7,7 @@ static char text[LARGEST_STATE + 1];
 static void put_back(size_t size) {
     int fd = memory_file("oci-state");
     if (fd < 0 || !write_all(fd, text, size))
-        fail("OCI state", "", "cannot be handed to the hook: no memory file (memfd_create); give the engine more open files");
+        fail("OCI state", "", "cannot be handed to the hook: no memory file (memfd_create); give the engine more open files", "OGH1515");
     rewind_file(fd);
     move_to_stdin(fd);
 }

@@ -51,7 +51,7 @@ _Noreturn void mesos(int argc, char **argv) {
     for (char **entry = environment; kept && *entry; entry++)
         kept = write_all(fd, *entry, length(*entry) + 1);
     if (!kept)
-        fail("environment", "", "cannot be kept: no memory file (memfd_create); give the agent more open files");
+        fail("environment", "", "cannot be kept: no memory file (memfd_create); give the agent more open files", "OGH1515");
     rewind_file(fd);
     start_python(in_decimal(fd), argv, false);
 }

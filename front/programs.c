@@ -8,7 +8,7 @@ static _Noreturn void become(const char *path, char **argv, char **envp) {
     static char number[] = "errno 000; run `oci-gpu hook-path` to install the executables again";
     for (char *digit = number + 8; status; status /= 10)
         *digit-- += status % 10;
-    fail("cannot start ", path, number);
+    fail("cannot start ", path, number, "OGH1511");
 }
 
 /* Runs the stub: -I no environment, no user's or script's directory on the path; -S no site, where every .pth file of
@@ -25,7 +25,7 @@ _Noreturn void start_python(const char *extra, char **arguments, bool keep_envir
     while (*arguments && next < argv + MOST_ARGUMENTS + 4)
         *next++ = *arguments++;
     if (*arguments)
-        fail("arguments", "", "more than 1024 of them");
+        fail("arguments", "", "more than 1024 of them", "OGH1003");
     become(block.interpreter, argv, keep_environment ? environment : clean);
 }
 

@@ -86,7 +86,7 @@ static bool stdin_may_name_devices(void) {
         whole = read_whole(0, true, piece, LARGEST_STATE, &json.size);
         may = may || whole != WHOLE || may_say(json, "devices");
         if (!write_all(fd, piece, json.size))
-            fail("resources", "", "cannot be handed to the runtime: no room in memory");
+            fail("resources", "", "cannot be handed to the runtime: no room in memory", "OGH1515");
     } while (whole == TOO_LARGE);
     rewind_file(fd);
     move_to_stdin(fd);

@@ -38,7 +38,7 @@ static _Noreturn void pass_on(int answer) {
         }
     }
     if (!has_spoken)
-        fail("the process that attaches the GPUs", "", "has ended; start the container again");
+        fail("the process that attaches the GPUs", "", "has ended; start the container again", "OGH1516");
     leave(1);
 }
 

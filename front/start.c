@@ -28,5 +28,5 @@ __attribute__((used)) _Noreturn void enter(long *stack) {
         fill_standard_descriptors();
         hook(argc, argv);
     }
-    fail("no role", "", "this is the template; run the executable that `oci-gpu hook-path` prints");
+    fail("no role", "", "this is the template; run the executable that `oci-gpu hook-path` prints", "OGH1809");
 }

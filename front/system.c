@@ -219,14 +219,16 @@ static void say(const char *text) {
     write_all(2, text, length(text));
 }
 
-_Noreturn void fail(const char *what, const char *path, const char *why) {
+_Noreturn void fail(const char *what, const char *path, const char *why, const char *code) {
     say(same(block.role, "hook") ? "oci-gpu-hook" : same(block.role, "mesos") ? "mesos-containerizer" : "oci-gpu-runtime");
     say(": error: ");
     say(what);
     say(path);
     say(": ");
     say(why);
-    say("\n");
+    say(" [");
+    say(code);
+    say("]\n");
     leave(1);
 }
 

@@ -22,7 +22,7 @@ documents=/usr/share/doc/oci-gpu-hook
 
 # A private directory: nothing of it is importable by others, and nothing of others can take its place.
 "$python" -m pip install --quiet --disable-pip-version-check --no-deps --no-compile --target "$stage$home" .
-rm -rf "$stage$home"/bin "$stage$home"/*.dist-info
+rm -rf "$stage$home"/bin "$stage$home"/share "$stage$home"/*.dist-info
 lay 644 "$("$python" -c 'import pynvml; print(pynvml.__file__)')" $home/pynvml.py
 
 lay 755 package/debian/oci-gpu /usr/bin/oci-gpu
@@ -45,7 +45,7 @@ $oci_gpu fish | lay_text /usr/share/fish/vendor_completions.d/oci-gpu.fish
 lay 644 package/debian/lintian-overrides /usr/share/lintian/overrides/oci-gpu-hook
 lay 644 package/debian/copyright $documents/copyright
 lay_zipped $documents/changelog <CHANGELOG.md
-for document in README.md SECURITY.md docs/*.md docs/*.svg docs/decisions/*.md; do
+for document in README.md SECURITY.md docs/*.md docs/*.svg docs/*.json docs/decisions/*.md; do
     lay 644 "$document" "$documents/$document"
 done
 for schema in schemas/*.json; do

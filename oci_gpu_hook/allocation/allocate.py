@@ -56,7 +56,9 @@ def _recorded(
     processes = Processes()
     holder = processes.holder(container.pid)
     if holder is None:
-        raise AllocationError(f"container {quoted(container.id)}", "its process is gone", "see the engine's log")
+        raise AllocationError(
+            f"container {quoted(container.id)}", "its process is gone", "see the engine's log", "OGH1307"
+        )
     asked = Claim(
         container=container.id,
         holder=holder,

@@ -41,7 +41,9 @@ def grant(request: Request, devices: Sequence[Device], container: Container, con
         processes = store.processes
         holder = processes.holder(container.pid)
         if holder is None:
-            raise AllocationError(f"container {quoted(container.id)}", "has ended", "name a container that runs")
+            raise AllocationError(
+                f"container {quoted(container.id)}", "has ended", "name a container that runs", "OGH1901"
+            )
         described = pod.description(container.annotations)
         asked = Claim(container=container.id, holder=holder, request=request, pod=described)
         now = Moment(date=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), uptime=processes.uptime())
@@ -68,7 +70,7 @@ def add(
     for device in granted:
         if device.uuid in has:
             what = f"{device.label} ({device.uuid})"
-            raise InvalidInput(what, f"container {quoted(asked.container)} has it already", "name another")
+            raise InvalidInput(what, f"container {quoted(asked.container)} has it already", "name another", "OGH1908")
     extended = next((lease for lease in own if lease.attached and lease.exclusive == request.exclusive), None)
     lease = Lease(
         container=asked.container,

@@ -28,8 +28,7 @@ def choose(request: Request, devices: Sequence[Device], held: Sequence[Lease]) -
         from oci_gpu_hook.allocation import share_messages
 
         if count > len(candidates):
-            countable = [device for device in devices if device.countable and not device.fault and not device.excluded]
-            raise share_messages.too_many(request, countable, candidates, held, len(free))
+            raise share_messages.too_many(request, devices, candidates, held, len(free))
         raise share_messages.too_few(request, candidates, held, len(free))
     if count > len(free):
         from oci_gpu_hook.allocation import messages

@@ -112,7 +112,10 @@ def _again(own: Lease, request: Request, devices: Sequence[Device]) -> tuple[Dev
     except InvalidInput as error:
         what = f"container {quoted(own.container)} cannot be given its GPUs again"
         raise AllocationError(
-            what, f"{error.what}, {error.why}", "start it again; the kernel's log says what happened to the GPU"
+            what,
+            f"{error.what}, {error.why}",
+            "start it again; the kernel's log says what happened to the GPU",
+            "OGH1222",
         ) from None
     if request.count is not None:
         return granted if request.count == len(granted) else None

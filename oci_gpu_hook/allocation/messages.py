@@ -27,9 +27,9 @@ def held(device: Device, request: Request, lease: Lease) -> Busy:
     why = _keeps(lease) if isinstance(lease, Kept) else f"container {quoted(lease.name)} holds it {manner}"
     if request.source == IN_THE_BUNDLE:
         what = f"{device.label} ({device.uuid}), which the engine has put into this container, is not available"
-        return Busy(what, why, "stop that container, or have the engine give this one another GPU")
+        return Busy(what, why, "stop that container, or have the engine give this one another GPU", "OGH1301")
     remedy = f"stop that container, ask for another GPU, or wait for it with {name_of('wait', request)}=60s"
-    return Busy(f"{device.label} ({device.uuid}) cannot be granted", why, remedy)
+    return Busy(f"{device.label} ({device.uuid}) cannot be granted", why, remedy, "OGH1301")
 
 
 def too_many(
@@ -41,7 +41,9 @@ def too_many(
     if request.memory and not request.devices:
         countable = [device for device in devices if device.countable and not device.fault and not device.excluded]
         unknown = sum(not device.memory for device in countable)
-        why += f" such of {len(countable)}" + (f" (the memory of {unknown} is unknown)" if unknown else "")
+        why += f" of that size among its {len(countable)}" + (
+            f" (the memory of {unknown} is unknown)" if unknown else ""
+        )
         largest = max(countable, key=lambda device: device.memory, default=None)
         if largest and 0 < largest.memory < request.memory:
             why += f", the largest is {largest.label} with {size(largest.memory)}"
@@ -58,14 +60,14 @@ def too_many(
         why += f", and {excluded} that [allocation] exclude keeps out of counts"
     if candidates:
         why += f"; {free} available{_held_by(candidates, held)}"
-    return AllocationError(asked(request), why, remedy)
+    return AllocationError(asked(request), why, remedy, "OGH1302")
 
 
 def too_few_free(request: Request, candidates: Sequence[Device], held: Sequence[Lease], free: int) -> Busy:
     """Refuse a request for devices of which others hold too many."""
     why = f"{free} of {len(candidates)} available{_held_by(candidates, held)}"
     remedy = f"try again when they are free, or wait for them with {name_of('wait', request)}=60s"
-    return Busy(asked(request), why, remedy)
+    return Busy(asked(request), why, remedy, "OGH1303")
 
 
 def after_wait(busy: Busy, request: Request, seconds: int, longest: int | None) -> Busy:
@@ -73,14 +75,14 @@ def after_wait(busy: Busy, request: Request, seconds: int, longest: int | None) 
     remedy = "try again when others have ended, or wait longer"
     if longest is not None and request.wait >= longest:
         remedy = "try again when others have ended; [allocation] longest-wait of this host allows no longer wait"
-    return Busy(busy.what, f"{busy.why}; waited {duration(seconds)}", remedy)
+    return Busy(busy.what, f"{busy.why}; waited {duration(seconds)}", remedy, busy.code)
 
 
 def unusable(directory: str, why: str) -> AllocationError:
     """Refuse a request that cannot be granted because the record cannot be used."""
     what = f"cannot use the record of who holds which GPU in {quoted(directory)}"
-    remedy = "see that root owns it and its file system has room ([state] dir of the configuration)"
-    return AllocationError(what, why, remedy)
+    remedy = "check that root owns it and that its file system has room ([state] dir of the configuration)"
+    return AllocationError(what, why, remedy, "OGH1306")
 
 
 def asked(request: Request) -> str:
@@ -99,6 +101,18 @@ def amounts(memory: int, cores: int) -> str:
     """Describe a part of a device: 8GiB and 25% of the cores."""
     parts = [size(memory)] if memory else []
     return " and ".join(parts + ([f"{cores}% of the cores"] if cores else [])) or "nothing"
+
+
+def part(memory: int, cores: int) -> str:
+    """Return a part of a device in short, 8GiB 25%; "" for none."""
+    return " ".join(([size(memory)] if memory else []) + ([f"{cores}%"] if cores else []))
+
+
+def wanted(request: Request) -> str:
+    """Say in short what a waiting container waits for: 2, or 0, 3, with its part of each."""
+    what = str(request.count) if request.count else ", ".join(request.devices)
+    share = part(request.memory_limit, request.cores)
+    return f"{share} of {what}" if share else what
 
 
 def duration(seconds: int) -> str:

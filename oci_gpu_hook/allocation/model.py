@@ -122,7 +122,7 @@ class Claim(Record):
 class Busy(AllocationError):
     """The devices exist, but others hold them, so waiting can help."""
 
-    code = "busy"
+    code = "OGH1303"
 
 
 def leased(device: Device, request: Request) -> LeasedDevice:

@@ -7,6 +7,7 @@ from oci_gpu_hook.allocation.conflict import holders, is_of
 from oci_gpu_hook.allocation.messages import LISTED, amounts, asked, duration, listed, size
 from oci_gpu_hook.allocation.model import Busy, Kept
 from oci_gpu_hook.base.errors import AllocationError, quoted
+from oci_gpu_hook.devices import vendors
 from oci_gpu_hook.request.model import name_of
 
 TYPE_CHECKING = False
@@ -23,39 +24,64 @@ def too_large(device: Device, request: Request) -> AllocationError:
     what = f"{size(request.memory_limit)} of {device.label} ({device.uuid})"
     setting = name_of("memory-limit", request)
     if not device.memory:
-        return AllocationError(what, "how much memory it has is not known here", f"ask for it without {setting}")
+        return AllocationError(
+            what, "how much memory it has is not known here", f"ask for it without {setting}", "OGH1304"
+        )
     why = (
         f"containers can have {size(device.shareable)} of its {size(device.memory)} ([sharing] reserve keeps the rest)"
     )
-    return AllocationError(what, why, f"set {setting} to at most {size(device.shareable)}")
+    return AllocationError(what, why, f"set {setting} to at most {size(device.shareable)}", "OGH1304")
 
 
 def no_room(device: Device, request: Request, held: Sequence[Lease]) -> Busy:
     """Refuse a share that does not fit onto a named device now."""
     what = f"{amounts(request.memory_limit, request.cores)} of {device.label} ({device.uuid})"
-    remedy = f"ask for less, for another GPU, or wait for it with {name_of('wait', request)}=60s"
-    return Busy(what, _room(device, held), remedy)
+    remedy = f"{_less(request, [device], held)}, for another GPU, or wait for it with {name_of('wait', request)}=60s"
+    return Busy(what, _room(device, held), remedy, "OGH1305")
 
 
 def too_many(
-    request: Request, countable: Sequence[Device], candidates: Sequence[Device], held: Sequence[Lease], free: int
+    request: Request, devices: Sequence[Device], candidates: Sequence[Device], held: Sequence[Lease], free: int
 ) -> AllocationError:
     """Refuse shares of more devices than the host has for them. free: on how many there is room now."""
     if candidates:
         why = f"this host has {len(candidates)} with that much memory for containers; {free} have room now"
-        return AllocationError(asked(request), why + _of_all(candidates, held), f"ask for at most {len(candidates)}")
+        return AllocationError(
+            asked(request), why + _of_all(candidates, held), f"ask for at most {len(candidates)}", "OGH1302"
+        )
+    countable = [device for device in devices if device.countable and not device.fault and not device.excluded]
     largest = max(countable, key=lambda device: device.shareable, default=None)
     if largest is None:
-        return AllocationError(asked(request), "this host has no GPU to share", "ask for it on another host")
+        divided = sum(not (device.whole or device.countable or device.fault) for device in devices)
+        if divided:
+            why = f"this host has none to share, but {divided} {vendors.of(request.kind).TERMS.partitioned}"
+            return AllocationError(
+                asked(request), why, "ask for one of their parts, without a share, or on another host", "OGH1302"
+            )
+        return AllocationError(asked(request), "this host has no GPU to share", "ask for it on another host", "OGH1302")
     error = too_large(largest, request)
-    return AllocationError(asked(request), f"of {largest.label}, the largest, {error.why}", error.remedy)
+    of_largest = f"of {largest.label}, the largest, " if largest.memory else f"{largest.label}: "
+    return AllocationError(asked(request), of_largest + error.why, error.remedy, "OGH1304")
 
 
 def too_few(request: Request, candidates: Sequence[Device], held: Sequence[Lease], free: int) -> Busy:
     """Refuse shares of more devices than have room for them now."""
     why = f"{free} of {len(candidates)} have room{_of_all(candidates, held)}"
-    remedy = f"try again when others have ended, ask for less, or wait with {name_of('wait', request)}=60s"
-    return Busy(asked(request), why, remedy)
+    less = _less(request, candidates, held)
+    remedy = f"try again when others have ended, {less}, or wait with {name_of('wait', request)}=60s"
+    return Busy(asked(request), why, remedy, "OGH1305")
+
+
+def _less(request: Request, candidates: Sequence[Device], held: Sequence[Lease]) -> str:
+    """Say how large a part could be had now, of as many devices as are asked for."""
+    count = request.count or 1
+    left = [(each.memory_left, each.cores_left) for each in [shares.standing(device, held) for device in candidates]]
+    first = 0 if request.memory_limit else 1
+    memory, cores = sorted(left, key=lambda each: (each[first], *each), reverse=True)[count - 1]
+    if (request.memory_limit and not memory) or (request.cores and not cores):
+        return "ask for less"
+    most = amounts(memory if request.memory_limit else 0, cores if request.cores else 0)
+    return f"ask for at most {most}" + (" of each" if count > 1 else "")
 
 
 def _of_all(candidates: Sequence[Device], held: Sequence[Lease]) -> str:

@@ -6,7 +6,7 @@ without limits, which has the whole device beside others, takes nothing of that;
 
 from __future__ import annotations
 
-from oci_gpu_hook.allocation.conflict import is_of
+from oci_gpu_hook.allocation.conflict import holders, is_of
 from oci_gpu_hook.base.record import Record
 
 TYPE_CHECKING = False
@@ -31,6 +31,44 @@ class Left(Record):
     memory: int
     cores: int
     others: int = 0
+
+
+class Standing(Record):
+    """How a device stands, for people and tools: bytes, and percentages of its cores.
+
+    memory: what shares may have together. left: what a container could get now, nothing beside an exclusive holder.
+    """
+
+    memory: int
+    memory_reserved: int
+    memory_left: int
+    cores_reserved: int
+    cores_left: int
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether any container has a part."""
+        return self.memory_reserved > 0 or self.cores_reserved > 0
+
+
+def standing(device: Device, held: Iterable[Lease]) -> Standing:
+    """Return how a device stands with these leases."""
+    on_it = holders(device, held)
+    found = left(device, on_it)
+    is_open = not any(lease.exclusive for lease in on_it)
+    return Standing(
+        memory=device.shareable,
+        memory_reserved=device.shareable - found.memory,
+        memory_left=max(found.memory, 0) if is_open else 0,
+        cores_reserved=ALL_CORES - found.cores,
+        cores_left=max(found.cores, 0) if is_open else 0,
+    )
+
+
+def part_of(lease: Lease, device: Device) -> tuple[int, int]:
+    """Return the memory and the percentage of cores that a lease has of a device, (0, 0) without limits."""
+    of_device = [leased for leased in lease.devices if is_of(leased, device)]
+    return sum(leased.memory for leased in of_device), sum(leased.cores for leased in of_device)
 
 
 def left(device: Device, held: Iterable[Lease]) -> Left:

@@ -79,10 +79,10 @@ class Wait:
         """
         if self._ended:
             what = f"container {quoted(self._claim.container)}"
-            raise AllocationError(what, "ended while it waited for GPUs", "start it again")
+            raise AllocationError(what, "ended while it waited for GPUs", "start it again", "OGH1307")
         if self._crowd:
-            why = f"{busy.why}; {self._crowd} containers wait already, and no more may"
-            raise AllocationError(busy.what, why, busy.remedy)
+            why = f"{busy.why}; {self._crowd} containers are waiting already, which is the limit"
+            raise AllocationError(busy.what, why, busy.remedy, "OGH1308")
         if self._late:
             from oci_gpu_hook.allocation import messages
 

@@ -32,7 +32,7 @@ def write(bundle: str, record: dict[str, Any], config: Config) -> None:
         replace_file(os.path.join(directory, _name(path)), dump({"bundle": path, **record}))
     except OSError as error:
         what = f"cannot keep what is put into the bundle {quoted(bundle)}"
-        raise StateError(what, reason(error), "make room in the state directory ([state] dir)") from None
+        raise StateError(what, reason(error), "make room in the state directory ([state] dir)", "OGH1506") from None
 
 
 def read(bundle: str, config: Config) -> dict[str, Any] | None:

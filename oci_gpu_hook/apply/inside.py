@@ -37,7 +37,7 @@ def check_namespace() -> None:
     if os.stat("/proc/self/ns/mnt").st_ino == of_host:
         what = "the CDI hook's mount namespace"
         remedy = "run it as a createContainer hook only, as the CDI specification has it"
-        raise InvalidInput(what, "is the host's, and no container's", remedy)
+        raise InvalidInput(what, "is the host's, not a container's", remedy, "OGH1005")
 
 
 def carry_out(plan: Plan, site: Site) -> tuple[str, ...]:
@@ -66,7 +66,9 @@ def carry_out(plan: Plan, site: Site) -> tuple[str, ...]:
             return table.warnings(seen)
     except OSError as error:
         why = reason(error)
-        raise ApplyError("cannot change the container's files", why, "look at the permissions of its rootfs") from None
+        raise ApplyError(
+            "cannot change the container's files", why, "look at the permissions of its rootfs", "OGH1507"
+        ) from None
 
 
 class _Writable:

@@ -41,7 +41,7 @@ def warning(rootfs: Rootfs, env: Sequence[str], directory: str, loader: str) -> 
     machines = sorted(set(_machines([*rootfs.names("/lib"), *rootfs.names("/lib64")])))
     if machines and MACHINE not in machines:
         if machines == ["i386"] and MACHINE == "x86_64":
-            return "the image has a 32-bit loader only: its programs find what the capability compat32 brings, no more"
+            return "the image has a 32-bit loader only: its programs find only what the capability compat32 brings"
         return f"the image is made for {', '.join(machines)}, and the driver's libraries are for {MACHINE}"
     if directory in search_paths(env):
         return ""

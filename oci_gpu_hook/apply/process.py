@@ -6,7 +6,7 @@ import errno
 import os
 
 from oci_gpu_hook.base import limits, mount_table, streams, syscalls
-from oci_gpu_hook.base.errors import NEW_KERNEL, ApplyError, InvalidInput, quoted, reason
+from oci_gpu_hook.base.errors import NEW_KERNEL, ApplyError, InvalidInput, coded, quoted, reason
 from oci_gpu_hook.base.files import read_file
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.oci.container import ASK_THE_ENGINE
@@ -35,7 +35,7 @@ class Process:
             self._own_namespace = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
             self._namespace = os.open("ns/mnt", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._proc)
         except OSError as error:
-            raise InvalidInput(f"container process {pid}", reason(error), _DIED) from None
+            raise InvalidInput(f"container process {pid}", reason(error), _DIED, "OGH1004") from None
         self._descriptors: int | None = None
         self._mountinfo: bytes | None = None
 
@@ -68,9 +68,11 @@ class Process:
                 errno.ENOSYS,
                 errno.EPERM,
             ):  # EPERM: from a seccomp profile
-                raise ApplyError("cannot open the container's files", "openat2 is refused", NEW_KERNEL) from None
+                raise ApplyError(
+                    "cannot open the container's files", "openat2 is refused", NEW_KERNEL, "OGH1501"
+                ) from None
             remedy = "check root.path in the bundle's config.json, and that the kernel is Linux 5.12 or later"
-            raise InvalidInput(f"container rootfs {quoted(rootfs)}", reason(error), remedy) from None
+            raise InvalidInput(f"container rootfs {quoted(rootfs)}", reason(error), remedy, "OGH1006") from None
         found = os.fstat(fd)
         if not pivoted and (found.st_dev, found.st_ino) == (ours.st_dev, ours.st_ino):
             os.close(fd)
@@ -104,7 +106,8 @@ class Process:
         try:
             self._switch(self._own_namespace)
         except ApplyError as error:
-            streams.say(f"oci-gpu-hook: error: cannot leave the container's mount namespace: {error.why}")
+            message = f"cannot leave the container's mount namespace: {error.why}"
+            streams.say(f"oci-gpu-hook: error: {coded(message, error.code)}")
             os._exit(1)
         self._let_go_of_descriptors()
 
@@ -127,7 +130,7 @@ class Process:
             syscalls.setns(namespace, syscalls.CLONE_NEWNS)
         except OSError as error:
             remedy = "run the hook as root with CAP_SYS_ADMIN and CAP_SYS_CHROOT, or as root of the user namespace"
-            raise ApplyError("cannot enter the container's mount namespace", reason(error), remedy) from None
+            raise ApplyError("cannot enter the container's mount namespace", reason(error), remedy, "OGH1502") from None
 
     def copy_there(self, mount: int) -> int:
         """Return a detached copy of a mount of the container, made in its namespace. Raises OSError."""
@@ -169,7 +172,7 @@ class Site(Record):
 def is_hosts_root(rootfs: str) -> InvalidInput:
     """Return the error for a container whose rootfs is the host's root directory."""
     why = "is the root directory of the host"
-    return InvalidInput(f"container rootfs {quoted(rootfs)}", why, "give the container a rootfs of its own")
+    return InvalidInput(f"container rootfs {quoted(rootfs)}", why, "give the container a rootfs of its own", "OGH1005")
 
 
 def _own_mountinfo() -> bytes:
@@ -179,7 +182,9 @@ def _own_mountinfo() -> bytes:
 def _few_mounts(mountinfo: bytes) -> bytes:
     if mountinfo.count(b"\n") > limits.MOUNTS:
         why = f"has more than {limits.MOUNTS} mounts"
-        raise ApplyError("the mount namespace of the container or the host", why, "unmount what nobody needs")
+        raise ApplyError(
+            "the mount namespace of the container or the host", why, "unmount what is not needed", "OGH1003"
+        )
     return mountinfo
 
 
@@ -190,13 +195,15 @@ def check_process(pid: int) -> None:
     """
     what = f"OCI state: pid {quoted(pid)}"
     if not 0 < pid <= _LARGEST_PID:
-        raise InvalidInput(what, "is not the number of a process", ASK_THE_ENGINE)
+        raise InvalidInput(what, "is not the number of a process", ASK_THE_ENGINE, "OGH1002")
     try:
         theirs = os.stat(f"/proc/{pid}/ns/mnt")
     except OSError as error:
         why = "no such process" if isinstance(error, FileNotFoundError) else reason(error)
-        raise InvalidInput(what, why, _DIED) from None
+        raise InvalidInput(what, why, _DIED, "OGH1004") from None
     ours = os.stat("/proc/self/ns/mnt")
     if (theirs.st_dev, theirs.st_ino) == (ours.st_dev, ours.st_ino):
         why = "has the mount namespace of the host, where no container can be changed without changing the host"
-        raise InvalidInput(what, why, "give the container a mount namespace (linux.namespaces in config.json)")
+        raise InvalidInput(
+            what, why, "give the container a mount namespace (linux.namespaces in config.json)", "OGH1005"
+        )

@@ -238,9 +238,11 @@ def _unsteady(error: OSError) -> HookError:
         return short
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         remedy = "make room in the state directory; [state] dir in config.toml names another"
-        return ApplyError("cannot write down what is done to the container", reason(error), remedy)
+        return ApplyError("cannot write down what is done to the container", reason(error), remedy, "OGH1506")
     why = f"changed while the GPUs were attached ({reason(error)})"
-    return UnsafeRootfs("container rootfs", why, "stop what renames files in it and start the container again")
+    return UnsafeRootfs(
+        "container rootfs", why, "stop what renames files in it and start the container again", "OGH1602"
+    )
 
 
 def _owner(container: Container) -> tuple[int, int]:

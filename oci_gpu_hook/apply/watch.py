@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 from oci_gpu_hook.base import limits, log, mount_table, streams, syscalls
-from oci_gpu_hook.base.errors import one_line, quoted
+from oci_gpu_hook.base.errors import coded, quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _ROOM: Final = 511  # descriptors; all driver files of eight GPUs need fewer than 200
 _PIECE: Final = 1 << 16
+_NO_ANSWER: Final = "OGH1513"
 
 
 class Watch:
@@ -98,12 +99,12 @@ class Watch:
     def _give_up(self) -> NoReturn:
         what = f"container {quoted(self._container_id)}"
         why = f"a file system in it has not answered for {limits.CONTAINER_FILES_SECONDS:.0f} s"
-        remedy = "look at its volumes of FUSE and NFS, and at what of the image leads there"
-        message = one_line(f"{what}: {why}; {remedy}")
-        streams.say(f"oci-gpu-hook: error: {message}")
+        remedy = "check its FUSE and NFS volumes, and which paths of the image lead there"
+        message = f"{what}: {why}; {remedy}"
+        streams.say(f"oci-gpu-hook: error: {coded(message, _NO_ANSWER)}")
         try:
             # In the host's mount namespace, where this thread or process still is.
-            log.refused("oci-gpu-hook", message, "no-answer")
+            log.refused("oci-gpu-hook", message, _NO_ANSWER)
         finally:
             os._exit(1)
 

@@ -25,15 +25,15 @@ def parse(data: bytes, what: str) -> Any:
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise InvalidInput(what, f"is not UTF-8 at byte {error.start}", remedy) from None
+        raise InvalidInput(what, f"is not UTF-8 at byte {error.start}", remedy, "OGH1002") from None
     if not text.strip(_WHITESPACE):
-        raise InvalidInput(what, "is empty", remedy)
+        raise InvalidInput(what, "is empty", remedy, "OGH1002")
     try:
         return _scan(text)
     except RecursionError:
-        raise InvalidInput(what, "is nested too deeply", remedy) from None
+        raise InvalidInput(what, "is nested too deeply", remedy, "OGH1002") from None
     except json_c.REFUSALS:
-        raise InvalidInput(what, f"is not JSON: {_complaint(text)}", remedy) from None
+        raise InvalidInput(what, f"is not JSON: {_complaint(text)}", remedy, "OGH1002") from None
 
 
 def has_few_items(data: bytes) -> bool:
@@ -65,14 +65,16 @@ def member(value: object, name: str, kind: type, what: str, default: Any = None)
     Raises InvalidInput when `value` is not an object or the member is not of the JSON type that `kind` stands for.
     """
     if type(value) is not dict:
-        raise InvalidInput(what, f"expected a JSON object, found {quoted(value)}", "see the OCI runtime specification")
+        raise InvalidInput(
+            what, f"expected a JSON object, found {quoted(value)}", "see the OCI runtime specification", "OGH1002"
+        )
     found = value.get(name)
     if found is None:
         return default
     if type(found) is not kind:
         names = {dict: "an object", list: "an array", str: "a string", int: "an integer", bool: "true or false"}
         why = f"{name}: expected {names[kind]}, found {quoted(found)}"
-        raise InvalidInput(what, why, "see the OCI runtime specification")
+        raise InvalidInput(what, why, "see the OCI runtime specification", "OGH1002")
     return found
 
 

@@ -7,23 +7,26 @@ if TYPE_CHECKING:
     from typing import Final
 
 LONGEST_VALUE: Final = 200
-BUG: Final = "internal"  # the code of what is no HookError
+BUG: Final = "OGH1001"  # the code of what is no HookError
 NEW_KERNEL: Final = "use Linux 5.12 or later, and let no seccomp profile refuse openat2 and the mount calls to the hook"
 
 
 class HookError(Exception):
     """A failure described for people in one line, `WHAT: WHY; REMEDY`, which engines show to their users.
 
-    code: the word for its kind by which refusals are counted; it stays from version to version.
+    code: its place in docs/errors.md, by which refusals are counted, too. It stays from version to version, and is
+    never used again for something else. A class has the code of those of its errors that have none of their own.
     """
 
-    code = "other"
+    code = "OGH1900"
 
-    def __init__(self, what: str, why: str, remedy: str) -> None:
+    def __init__(self, what: str, why: str, remedy: str, code: str = "") -> None:
         super().__init__(what, why, remedy)
         self.what = what
         self.why = why
         self.remedy = remedy
+        if code:
+            self.code = code
 
     def __str__(self) -> str:
         return one_line(f"{self.what}: {self.why}; {self.remedy}")
@@ -32,55 +35,61 @@ class HookError(Exception):
 class InvalidInput(HookError):
     """The engine or the container passed something that the interface does not allow."""
 
-    code = "invalid-input"
+    code = "OGH1200"
+
+
+class Malformed(InvalidInput):
+    """What the engine passed is not what the specification says."""
+
+    code = "OGH1002"
 
 
 class TooLarge(InvalidInput):
     """The input is larger than one of the `limits`, so what it says is not known."""
 
-    code = "too-large"
+    code = "OGH1003"
 
 
 class ConfigError(HookError):
     """The configuration file cannot be used."""
 
-    code = "config"
+    code = "OGH1101"
 
 
 class StateError(HookError):
     """The state directory cannot be used, or a file in it cannot be trusted."""
 
-    code = "state"
+    code = "OGH1111"
 
 
 class DriverError(HookError):
     """The host's driver, its files or its device nodes are not in a state to serve containers."""
 
-    code = "driver"
+    code = "OGH1400"
 
 
 class AllocationError(HookError):
     """The GPUs asked for cannot be granted now."""
 
-    code = "allocation"
+    code = "OGH1300"
 
 
 class SimulationError(HookError):
     """A simulated host cannot be made here."""
 
-    code = "simulation"
+    code = "OGH2001"
 
 
 class UnsafeRootfs(HookError):
     """The container's file system would redirect a change to another place, so the change is refused."""
 
-    code = "unsafe-rootfs"
+    code = "OGH1601"
 
 
 class ApplyError(HookError):
     """A change to the container could not be made; what had been done was undone."""
 
-    code = "apply"
+    code = "OGH1500"
 
 
 def quoted(value: object) -> str:
@@ -94,6 +103,11 @@ def quoted(value: object) -> str:
 def one_line(text: str) -> str:
     """Return the text with every control character made visible, so that it stays one line wherever it is shown."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def coded(message: str, code: str) -> str:
+    """Return the line that people are shown of an error: its code is last, so that what went wrong comes first."""
+    return f"{one_line(message)} [{code}]"
 
 
 def described_bug(error: Exception) -> str:
@@ -115,7 +129,7 @@ def shortage(error: OSError) -> ApplyError | None:
     if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
         return None
     remedy = "give the engine, and so its hooks, more of them: LimitNOFILE= of its unit, or memory"
-    return ApplyError("cannot work on the container", reason(error), remedy)
+    return ApplyError("cannot work on the container", reason(error), remedy, "OGH1515")
 
 
 def reason(error: OSError) -> str:

@@ -14,7 +14,7 @@ import time
 
 from oci_gpu_hook.base import streams
 from oci_gpu_hook.base.document import dump
-from oci_gpu_hook.base.errors import one_line
+from oci_gpu_hook.base.errors import coded, one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,9 +93,9 @@ def refused(program: str, message: str, code: str) -> None:
     """
     count_refusal(code)
     if not _has_refusal:
-        error("refused", reason=message)
+        error("refused", reason=message, code=code)
     if _tells_host:
-        _tell_host(program, message, is_error=True)
+        _tell_host(program, coded(message, code), is_error=True)
 
 
 def count_refusal(code: str) -> None:

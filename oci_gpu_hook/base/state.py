@@ -36,9 +36,9 @@ def directory(state_dir: str, name: str = "") -> str:
                 _make(path)
                 status = os.lstat(path)
         except OSError as error:
-            raise _unusable(path, reason(error)) from None
+            raise unusable(path, error) from None
         if not stat.S_ISDIR(status.st_mode) or not is_trusted(status):
-            raise _unusable(path, _NOT_OURS)
+            raise unusable(path, _NOT_OURS)
     return path
 
 
@@ -56,9 +56,9 @@ def existing(state_dir: str, name: str = "") -> str | None:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
-            raise _unusable(path, reason(error)) from None
+            raise unusable(path, error) from None
         if not stat.S_ISDIR(status.st_mode) or not is_trusted(status):
-            raise _unusable(path, _NOT_OURS)
+            raise unusable(path, _NOT_OURS)
     return path
 
 
@@ -83,6 +83,11 @@ def _make_parents(path: str) -> None:
         os.mkdir(path, 0o755)
 
 
-def _unusable(path: str, why: str) -> StateError:
-    remedy = "make it a directory of root, mode 0700, or name another as dir in [state] of config.toml"
+def unusable(path: str, why: OSError | str) -> StateError:
+    """Return the error for a directory that this process cannot use."""
+    if isinstance(why, PermissionError) and os.geteuid() != 0:
+        return StateError(f"state directory {quoted(path)}", "only root may use it", "run this as root", "OGH1113")
+    if isinstance(why, OSError):
+        why = reason(why)
+    remedy = "chown root and chmod 700 it, or name another directory as dir in [state] of config.toml"
     return StateError(f"state directory {quoted(path)}", why, remedy)

@@ -51,4 +51,4 @@ def read_trusted(path: str, limit: int, dir_fd: int | None = None) -> bytes:
 
 
 def _untrusted(path: str, why: str) -> StateError:
-    return StateError(f"state file {path}", why, "find out who wrote there")
+    return StateError(f"state file {path}", why, "find out who wrote there", "OGH1112")

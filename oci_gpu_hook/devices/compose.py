@@ -106,7 +106,7 @@ def placed(mount: Mount) -> Mount:
         found = os.stat(mount.host_path)
     except OSError as error:
         remedy = "correct the CDI specification, or install what it names"
-        raise DriverError(f"mount of {quoted(mount.host_path)}", reason(error), remedy) from None
+        raise DriverError(f"mount of {quoted(mount.host_path)}", reason(error), remedy, "OGH1408") from None
     return mount.replace(directory=stat.S_ISDIR(found.st_mode))
 
 
@@ -116,19 +116,21 @@ def _identified(node: DeviceNode, found: os.stat_result, host_path: str) -> Devi
     if kind is None:
         raise _unusable(host_path, "is not a device node")
     if node.type and _SAME_AS.get(node.type, node.type) != kind:
-        raise _unusable(host_path, f"is of type {kind}, and {node.type} is said")
+        raise _unusable(host_path, f"is of type {kind}, but the specification says {node.type}")
     node = node.replace(type=node.type or kind)
     if kind == "p":
         return node
     major, minor = os.major(found.st_rdev), os.minor(found.st_rdev)
     for name, said, number in (("major", node.major, major), ("minor", node.minor, minor)):
         if said not in (UNSAID, number):
-            raise _unusable(host_path, f"has the {name} number {number}, and {said} is said")
+            raise _unusable(host_path, f"has the {name} number {number}, but the specification says {said}")
     return node.replace(major=major, minor=minor)
 
 
 def _unusable(host_path: str, why: str) -> DriverError:
-    return DriverError(f"device node {quoted(host_path)}", why, "correct the CDI specification, or load the driver")
+    return DriverError(
+        f"device node {quoted(host_path)}", why, "correct the CDI specification, or load the driver", "OGH1408"
+    )
 
 
 def _last(entries: Iterable[T], place: Callable[[T], str]) -> tuple[T, ...]:

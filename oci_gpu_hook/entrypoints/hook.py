@@ -15,7 +15,7 @@ import time
 
 from oci_gpu_hook.base import limits, streams
 from oci_gpu_hook.base.config.load import DEFAULT_PATH, load_or_defaults
-from oci_gpu_hook.base.errors import BUG, HookError, described_bug, one_line, shortage
+from oci_gpu_hook.base.errors import BUG, HookError, coded, described_bug, shortage
 from oci_gpu_hook.base.files import read_all
 from oci_gpu_hook.oci import container as containers
 from oci_gpu_hook.request.prefilter import may_ask
@@ -188,7 +188,7 @@ def _read_arguments(arguments: Sequence[str]) -> tuple[str, str, list[str] | Non
 
 
 def _fail(message: str, code: str) -> int:
-    streams.say(f"oci-gpu-hook: error: {one_line(message)}")
+    streams.say(f"oci-gpu-hook: error: {coded(message, code)}")
     from oci_gpu_hook.base import log
 
     log.refused("oci-gpu-hook", message, code)

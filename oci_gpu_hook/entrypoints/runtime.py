@@ -227,7 +227,9 @@ def _restored(document: dict[str, Any], bundle_path: str, config: Config) -> boo
 
 def _check_hook(hook: str) -> None:
     if not os.access(hook, os.X_OK):
-        raise ApplyError(f"the hook {quoted(hook)}", "cannot be executed", "run `oci-gpu hook-path`, which installs it")
+        raise ApplyError(
+            f"the hook {quoted(hook)}", "cannot be executed", "run `oci-gpu hook-path`, which installs it", "OGH1511"
+        )
 
 
 def become(real_runtime: str, words: Sequence[str], prepared: Prepared | None) -> NoReturn:
@@ -246,7 +248,9 @@ def become(real_runtime: str, words: Sequence[str], prepared: Prepared | None) -
         if prepared:
             _take_back(prepared)
         remedy = "install it, or run `oci-gpu hook-path --real-runtime FILE`"
-        raise ApplyError(f"cannot start the real runtime {quoted(real_runtime)}", reason(error), remedy) from None
+        raise ApplyError(
+            f"cannot start the real runtime {quoted(real_runtime)}", reason(error), remedy, "OGH1511"
+        ) from None
 
 
 def _was_given(name: str) -> bool:
@@ -270,4 +274,4 @@ def _replace(path: str, data: bytes) -> None:
         replace_file(path, data, mode=status.st_mode & 0o7777, owner=(status.st_uid, status.st_gid))
     except OSError as error:
         remedy = "let the runtime write to its bundle, or register oci-gpu-hook with the engine instead"
-        raise ApplyError(f"cannot write {quoted(path)}", reason(error), remedy) from None
+        raise ApplyError(f"cannot write {quoted(path)}", reason(error), remedy, "OGH1512") from None

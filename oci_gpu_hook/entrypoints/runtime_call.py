@@ -7,7 +7,7 @@ import time
 
 from oci_gpu_hook.base import log, streams
 from oci_gpu_hook.base.document import dump
-from oci_gpu_hook.base.errors import one_line
+from oci_gpu_hook.base.errors import coded
 from oci_gpu_hook.base.record import Record
 
 TYPE_CHECKING = False
@@ -75,7 +75,7 @@ def command_at(words: Sequence[str]) -> int:
 
 def complain(call: Call | None, message: str, code: str) -> None:
     """Report an error where engines look for it: in the runtime's log (in runc's two formats), and on stderr."""
-    line = f"oci-gpu-runtime: error: {one_line(message)}"
+    line = f"oci-gpu-runtime: error: {coded(message, code)}"
     if call and call.log:
         _log(call, line)
     streams.say(line)

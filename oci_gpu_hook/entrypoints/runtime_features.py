@@ -32,8 +32,8 @@ def check(edits: ContainerEdits, real_runtime: str) -> None:
 
 
 def _lacks(what: str, why: str, real_runtime: str) -> ApplyError:
-    remedy = "use runc 1.4 or another runtime whose `features` tell of it, or a device without that edit"
-    return ApplyError(what, f"the runtime {quoted(real_runtime)} {why}", remedy)
+    remedy = "use runc 1.4 or another runtime that names it in its `features`, or a device without that edit"
+    return ApplyError(what, f"the runtime {quoted(real_runtime)} {why}", remedy, "OGH1514")
 
 
 def _linux(real_runtime: str) -> Any:

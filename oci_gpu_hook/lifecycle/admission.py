@@ -12,7 +12,7 @@ from time import monotonic
 from oci_gpu_hook.allocation import allocate
 from oci_gpu_hook.apply import image_facts
 from oci_gpu_hook.base import log
-from oci_gpu_hook.base.errors import DriverError, HookError
+from oci_gpu_hook.base.errors import BUG, DriverError, HookError
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.devices import vendors
 from oci_gpu_hook.devices.edits import ContainerEdits, restricted
@@ -139,7 +139,7 @@ class Admission(Record):
         again = now[0].replace(beside=tuple(now[1:])).made(made.image)
         if (again.edits.mounts, again.driver_version) != (made.edits.mounts, made.driver_version):
             what = f"NVIDIA driver {made.driver_version}" if made.driver_version else "what describes its devices"
-            raise DriverError(what, "was exchanged while the container started", "start the container again")
+            raise DriverError(what, "was replaced while the container started", "start the container again", "OGH1409")
 
 
 class Admitted:
@@ -186,7 +186,7 @@ class Admitted:
         try:
             return kinds.settled(request, self._config)
         except HookError as error:
-            log.error("refused", reason=str(error))
+            log.error("refused", reason=str(error), code=error.code)
             raise
 
     def _granted(self, request: Request, began: float) -> Admission:
@@ -196,7 +196,7 @@ class Admitted:
         try:
             snapshot = self._snapshot(request, began)
         except HookError as error:
-            log.error("refused", reason=str(error))
+            log.error("refused", reason=str(error), code=error.code)
             raise
         self._lap("inventory")
         of_host = vendors.of(request.kind).devices(snapshot.inventory, config)
@@ -204,7 +204,7 @@ class Admitted:
             request = served(request, snapshot, of_host)
         except HookError as error:
             self._tell_wait(error)
-            log.error("refused", reason=str(error))
+            log.error("refused", reason=str(error), code=error.code)
             raise
         if restriction:
             from oci_gpu_hook.lifecycle.restriction import restricted_to
@@ -225,7 +225,7 @@ class Admitted:
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if error is not None:
             self._tell_wait(error)
-            log.error("failed", reason=str(error), gpus=list(self._uuids))
+            log.error("failed", reason=str(error), code=getattr(error, "code", BUG), gpus=list(self._uuids))
             self._withdraw()
 
     def _withdraw(self) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from oci_gpu_hook.base import apart, limits
 from oci_gpu_hook.base.document import dump, parse
-from oci_gpu_hook.base.errors import ApplyError, HookError, described_bug, quoted, reason
+from oci_gpu_hook.base.errors import BUG, ApplyError, HookError, described_bug, quoted, reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,11 +26,11 @@ def done(container_id: str, work: Callable[[], object], waiting: float = 0.0) ->
         try:
             return dump({"done": work()})
         except HookError as error:
-            said = [error.what, error.why, error.remedy]
+            said = [error.what, error.why, error.remedy, error.code]
         except OSError as error:
-            said = [what, reason(error), "run this as root, in the host's namespaces"]
+            said = [what, reason(error), "run this as root, in the host's namespaces", "OGH1903"]
         except Exception as error:  # noqa: BLE001  a bug, which the other process reports
-            said = [what, described_bug(error), "please report this with the container's config.json"]
+            said = [what, described_bug(error), "please report this with the container's config.json", BUG]
         return dump({"refused": said})
 
     data = apart.answer(answer, limits.CONTAINER_FILES_SECONDS + waiting)
@@ -38,7 +38,7 @@ def done(container_id: str, work: Callable[[], object], waiting: float = 0.0) ->
         why = f"a file system in it has not answered for {limits.CONTAINER_FILES_SECONDS:.0f} s"
         if data is not None:
             why = "the process that worked on it ended without an answer"
-        raise ApplyError(what, why, "look at its volumes of FUSE and NFS")
+        raise ApplyError(what, why, "check its FUSE and NFS volumes", "OGH1513")
     found = parse(data, "answer")
     if "refused" in found:
         raise HookError(*found["refused"])

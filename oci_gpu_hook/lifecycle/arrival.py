@@ -73,7 +73,7 @@ class Arrival:
         pid = self._container.pid
         if pid and not processes.lives(pid, self._started):
             what = f"container {quoted(self._container.id)}"
-            raise AllocationError(what, "ended while it waited for its host's driver", "start it again")
+            raise AllocationError(what, "ended while it waited for its host's driver", "start it again", "OGH1307")
 
     def _pause(self) -> None:
         waited = time.monotonic() - self._began

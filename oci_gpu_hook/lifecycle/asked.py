@@ -20,7 +20,7 @@ def of_running(container: Container, entry: Entry, config: Config) -> Request:
     request = parse.parse(container, config)
     if request is None and not entry.attached:
         why = "its config.json asks for none now, or the configuration lets it have none"
-        raise InvalidInput(f"container {quoted(entry.id)} was given GPUs", why, "restart the container")
+        raise InvalidInput(f"container {quoted(entry.id)} was given GPUs", why, "restart the container", "OGH1909")
     return with_devices(request, entry.gpus, entry.capabilities) if request is None or entry.attached else request
 
 

@@ -92,9 +92,10 @@ def _attach(
         uuids = tuple(device.uuid for device in granted)
         devices = [known[uuid] for uuid in entry.gpus if uuid in known] if entry else []
         if own and own.is_share:
-            what = f"container {quoted(container.id)} has parts of GPUs"
-            why = "and an MPS daemon that serves its programs those and no others"
-            raise InvalidInput(what, why, "start another container with the GPUs")
+            why = "was started with parts of GPUs, and its programs are served those and no others"
+            raise InvalidInput(
+                f"container {quoted(container.id)}", why, "start another container with the GPUs", "OGH1908"
+            )
         if entry:
             capabilities = entry.capabilities or (own.driver_capabilities if own else request.driver_capabilities)
             _check_capabilities(request, capabilities, container)
@@ -139,10 +140,14 @@ def _check_root(container: Container, rootfs: Rootfs) -> None:
         given = os.stat(container.rootfs)
     except OSError as error:
         why = f"cannot be looked at: {reason(error)}"
-        raise InvalidInput(f"root directory {quoted(container.rootfs)}", why, "run this as root, on the host") from None
+        raise InvalidInput(
+            f"root directory {quoted(container.rootfs)}", why, "run this as root, on the host", "OGH1903"
+        ) from None
     if (found.st_dev, found.st_ino) != (given.st_dev, given.st_ino):
         what = f"first process of container {quoted(container.id)}"
-        raise InvalidInput(what, "has another root directory than the one it was started with", "restart the container")
+        raise InvalidInput(
+            what, "has another root directory than the one it was started with", "restart the container", "OGH1908"
+        )
 
 
 def _check_capabilities(request: Request, capabilities: Sequence[str], container: Container) -> None:
@@ -150,7 +155,9 @@ def _check_capabilities(request: Request, capabilities: Sequence[str], container
     if more:
         what = f"driver capabilities {', '.join(more)} for container {quoted(container.id)}"
         why = "it has the driver's files already, for other capabilities, and cannot be given more while it runs"
-        raise InvalidInput(what, why, f"leave out --capabilities, or restart the container with {','.join(more)}")
+        raise InvalidInput(
+            what, why, f"leave out --capabilities, or restart the container with {','.join(more)}", "OGH1908"
+        )
 
 
 def _missing_part(plan: Plan, entry: Entry, views: Sequence[str]) -> Plan:

@@ -34,7 +34,8 @@ def refusal(
     said = ", ".join(_said(user, memory.get(user.pid)) for user in users[:_NAMED])
     more = f" and {len(users) - _NAMED} more" if len(users) > _NAMED else ""
     remedy = "look in the kernel's log for why they do not end" if forced else "end them first, or have --force do it"
-    return AllocationError(f"GPUs of container {quoted(container_id)}", f"are in use by process {said}{more}", remedy)
+    what = f"GPUs of container {quoted(container_id)}"
+    return AllocationError(what, f"are in use by process {said}{more}", remedy, "OGH1310")
 
 
 def _said(user: User, memory: int | None) -> str:

@@ -37,7 +37,7 @@ def left(plan: Plan, container: Container) -> Plan:
     edits = there.remaining(plan.edits, config)
     nodes = [node for node in plan.edits.device_nodes if _is_ours(node)]  # those that are there are looked at, too
     for what, why in _refused(edits):
-        raise InvalidInput(what, why, _REMEDY)
+        raise InvalidInput(what, why, _REMEDY, "OGH1220")
     return plan.replace(
         edits=plan.edits.replace(
             env=(), hooks=(), additional_gids=(), intel_rdt=None, net_devices=(), device_nodes=tuple(nodes),
@@ -57,7 +57,7 @@ def _refused(edits: ContainerEdits) -> Iterator[tuple[str, str]]:
     """Yield what of the edits a hook cannot do, and why."""
     for entry in edits.env:
         if entry not in _HARMLESS:
-            yield f"CDI variable {quoted(entry)}", "a hook cannot set variables of a process that is there already"
+            yield f"CDI variable {quoted(entry)}", "a hook cannot set variables of a process that already exists"
     for hook in edits.hooks:
         yield (
             f"CDI hook {quoted(hook.path)} ({hook.hook_name})",

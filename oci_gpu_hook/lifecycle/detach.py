@@ -70,7 +70,9 @@ def detach(
         entry = entry_of(container, config)
         if entry is None or not entry.gpus:
             what = f"container {quoted(running.id)}"
-            raise InvalidInput(what, "has no GPUs of this project's", "see `oci-gpu leases` for those that have")
+            raise InvalidInput(
+                what, "was given no GPUs by oci-gpu-hook", "see `oci-gpu leases` for those that were", "OGH1910"
+            )
         going = _parts_of(_named(names, entry, config), entry, container, config)
         patience = grace if force else None
         found = apart_from_container.done(
@@ -82,6 +84,10 @@ def detach(
             users = [User(**each) for each in found["busy"]]
             raise busy.refusal(entry.id, users, going.uuids, config, forced=force)
         leases.give_back(running.id, running.pid, going.uuids, config)
+        if not _has_part(entry, going.uuids):
+            from oci_gpu_hook.apply.mps import ending, place
+
+            ending.end(config.state_dir, place.name_of(running.pid))
     return Detached(uuids=going.uuids, ended=tuple((each["pid"], each["name"]) for each in found["ended"]))
 
 
@@ -100,7 +106,7 @@ def _named(names: Sequence[str], entry: Entry, config: Config) -> tuple[str, ...
     for uuid in uuids:
         if uuid not in entry.gpus:
             what = f"container {quoted(entry.id)}"
-            raise InvalidInput(what, f"does not have GPU {uuid}", f"it has {', '.join(entry.gpus)}")
+            raise InvalidInput(what, f"does not have GPU {uuid}", f"it has {', '.join(entry.gpus)}", "OGH1910")
     return tuple(dict.fromkeys(uuids))
 
 
@@ -164,28 +170,36 @@ def _detach(container: Container, entry: Entry, going: Going, config: Config, gr
         kept = [node for node in entry.nodes if node not in going.nodes]
         _tell_systemd(entry.unit, kept)
         everything = not staying and parse.parse(container, config) is None
-        _take_from_rootfs(entry, {*going.nodes.values(), *going.views}, process, rootfs, everything=everything)
+        gone = {*going.nodes.values(), *going.views}
+        if not _has_part(entry, going.uuids):
+            gone |= {verify.PIPE} & {*entry.mounts}
+        _take_from_rootfs(entry, gone, process, rootfs, everything=everything)
         if everything:
             journal.forget(config, key(entry))
         else:
             own_places.remove(going.views, entry.own_file_systems, process, rootfs)
-            journal.write(config, _without(entry, going))
+            journal.write(config, _without(entry, going.uuids, gone))
     return ended
 
 
-def _without(entry: Entry, going: Going) -> Entry:
-    pairs = [*zip(entry.nodes, entry.node_paths, strict=True)]
-    kept = [(node, path) for node, path in pairs if node not in going.nodes]
-    gone = {path for node, path in pairs if node in going.nodes}
+def _without(entry: Entry, going: Collection[str], gone: Collection[str]) -> Entry:
+    """Return the entry without devices, and without what was at these paths."""
+    kept = [(node, path) for node, path in zip(entry.nodes, entry.node_paths, strict=True) if path not in gone]
     return entry.replace(
-        gpus=tuple(uuid for uuid in entry.gpus if uuid not in going.uuids),
-        attached=tuple(uuid for uuid in entry.attached if uuid not in going.uuids),
+        gpus=tuple(uuid for uuid in entry.gpus if uuid not in going),
+        share=entry.share if _has_part(entry, going) else (0, 0),
+        attached=tuple(uuid for uuid in entry.attached if uuid not in going),
         nodes=tuple(node for node, _ in kept),
         node_paths=tuple(path for _, path in kept),
-        mounts=tuple(path for path in entry.mounts if path not in going.views),
-        mounted=tuple(each for each in entry.mounted if each[0] not in going.views),
+        mounts=tuple(path for path in entry.mounts if path not in gone),
+        mounted=tuple(mount for mount in entry.mounted if mount[0] not in gone),
         changes=tuple(change for change in entry.changes if change[1] not in gone),
     )
+
+
+def _has_part(entry: Entry, going: Collection[str]) -> bool:
+    """Tell whether a container still has a part of a device, so that it needs its MPS daemon, or never had one."""
+    return not any(entry.share) or any(uuid not in going and uuid not in entry.attached for uuid in entry.gpus)
 
 
 def _check_refused(devices: DeviceCgroup, nodes: dict[Node, str], entry: Entry) -> None:
@@ -194,7 +208,7 @@ def _check_refused(devices: DeviceCgroup, nodes: dict[Node, str], entry: Entry) 
         if cgroup.allows(devices, major, minor) is not False:
             what = f"GPUs of container {quoted(entry.id)}"
             why = f"its own device rules let it open {path} ({major}:{minor}), as those of a privileged container do"
-            raise ApplyError(what, why, "restart it with other device rules")
+            raise ApplyError(what, why, "restart it with other device rules", "OGH1910")
 
 
 def _let_go(container: Container, nodes: Collection[Node], grace: float | None) -> tuple[User, ...]:

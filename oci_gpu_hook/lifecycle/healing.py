@@ -157,7 +157,7 @@ class Healer:
         if not ward.patience.allows(now) or not entry.is_alive() or lives(*entry.hook):
             return  # a start or an attachment that is under way looks after its container itself
         self._mark(ward)
-        findings = verify.verify(entry, self._config)
+        findings = verify.verify(entry, self._config, overused=False)
         if not entry.is_alive() or reader.read(self._config, key) != entry:
             return  # it has ended meanwhile, or was given something, or taken
         ward.due = now + self._interval * LOOKS

@@ -27,7 +27,7 @@ def settled(request: Request, config: Config) -> Request:
         return _with(request, {id(part): part.replace(any_kind=False) for part in open_parts})
     absent = [part.kind for part in open_parts if part.kind not in present]
     kept = {id(part): part.replace(any_kind=False) for part in open_parts if part.kind in present}
-    left_out = [f"{kind} is not given, and the other kinds are: this host has no such GPU" for kind in absent]
+    left_out = [f"{kind} is left out, since this host has no such GPU; the other kinds are given" for kind in absent]
     return _with(request, {id(part): None for part in open_parts} | kept, left_out)
 
 
@@ -49,7 +49,7 @@ def _counted(request: Request, config: Config) -> Request:
         what = f"{request.count} GPU{'s' if request.count != 1 else ''} asked for without a kind"
         why = f"this host has GPUs of {' and '.join(found)}"
         remedy = f"say which by {name_of('kind', request)}, or [allocation] default-kind in config.toml"
-        raise InvalidInput(what, why, remedy)
+        raise InvalidInput(what, why, remedy, "OGH1209")
     return _of_kind(request, found[0] if found else request.kind)
 
 

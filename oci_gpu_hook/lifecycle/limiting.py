@@ -27,17 +27,17 @@ if TYPE_CHECKING:
 
 _OPTIONS: Final = ("ro", "nosuid", "nodev", "noexec", "bind", "private")
 _VARIABLE: Final = "CUDA_MPS_PIPE_DIRECTORY"
-_OR_NONE: Final = 'or set [sharing] enforce = "none" in config.toml, by which parts are only reserved'
+_OR_NONE: Final = 'or set [sharing] enforce = "none" in config.toml, which reserves parts without enforcing them'
 
 
 def limiter(container: Container, request: Request, inventory: Inventory, devices: Sequence[Device]) -> Limiter:
     """Return what holds the container to its parts. Raises InvalidInput, DriverError where nothing can."""
     if os.geteuid() != 0:
-        why = "only root can start the MPS daemon that holds a container to it"
-        raise InvalidInput("a part of a GPU", why, f"use an engine of root's, {_OR_NONE}")
+        why = "only root can start the MPS daemon that limits a container to it"
+        raise InvalidInput("a part of a GPU", why, f"use an engine that runs as root, {_OR_NONE}", "OGH1216")
     if container.uid_mappings:
         why = "is asked for by a container with a user namespace, whose programs MPS does not serve"
-        raise InvalidInput("a part of a GPU", why, f"start it without a user namespace, {_OR_NONE}")
+        raise InvalidInput("a part of a GPU", why, f"start it without a user namespace, {_OR_NONE}", "OGH1216")
     return vendors.of(request.kind).limiter(request, inventory, devices)
 
 

@@ -8,20 +8,16 @@ from time import monotonic
 from oci_gpu_hook.allocation import overdue, query
 from oci_gpu_hook.base import log
 from oci_gpu_hook.base.errors import HookError
-from oci_gpu_hook.lifecycle import detach, running
+from oci_gpu_hook.lifecycle import forced
 from oci_gpu_hook.lifecycle.patience import Patience
-from oci_gpu_hook.oci.runtime_states import Running
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Final
 
     from oci_gpu_hook.allocation.holders import Holder
     from oci_gpu_hook.allocation.model import Lease
     from oci_gpu_hook.base.config.model import Config
-
-_GRACE: Final = 10.0  # seconds between the request to end and the kill
 
 
 class Overruns:
@@ -59,14 +55,10 @@ class Overruns:
         uuids = tuple(device.uuid for lease in leases for device in lease.devices)
         log.configure(self._config, container=leases[0].container)
         try:
-            entry = running.named(str(leases[0].holder.pid), self._config)
-            meant = Running(
-                id=entry.id, pid=entry.pid, started=entry.start_time, bundle=entry.bundle, rootfs=entry.rootfs
-            )
-            done = detach.detach(meant, uuids, self._config, force=True, grace=_GRACE)
+            ended = forced.detach_from(leases[0].holder.pid, uuids, self._config)
         except HookError as error:
             self._say("not detached", leases, reason=str(error))
         else:
-            self._say("detached", leases, ended=[f"{pid} ({name})" for pid, name in done.ended])
+            self._say("detached", leases, ended=ended)
         finally:
             log.configure(self._config)

@@ -63,10 +63,13 @@ def _readmitted(container: Container, request: Request, config: Config, uuids: I
             continue
         name = uuid if vendors.kind_of(uuid) not in vendors.KINDS else f"GPU {uuid}"
         if uuid not in known:
-            raise DriverError(name, "the host no longer has it", "restart the container")
+            raise DriverError(name, "the host no longer has it", "restart the container", "OGH1222")
         if known[uuid].fault and not is_sick(known[uuid].fault):
             raise DriverError(
-                name, why_not(known[uuid].fault), "restart the container when it works again, or with another"
+                name,
+                why_not(known[uuid].fault),
+                "restart the container when it works again, or with another",
+                "OGH1222",
             )
         devices.append(known[uuid])
     request = served(request, snapshot, of_host)

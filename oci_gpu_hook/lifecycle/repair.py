@@ -80,12 +80,12 @@ def _refuse(lost: Sequence[Finding]) -> None:
         if finding.kind == verify.SICK:
             continue  # the container keeps what it has
         if not finding.repairable and not (finding.late and any(other.repairable for other in lost)):
-            raise DriverError(finding.what, finding.why, finding.remedy)
+            raise DriverError(finding.what, finding.why, finding.remedy, "OGH1909")
 
 
 def _as_it_is_now(entry: Entry, config: Config) -> Entry:
     """Read the entry again under its rootfs's lock: it may have taken over another container's changes meanwhile."""
     found = reader.read(config, key(entry))
     if found is None:
-        raise InvalidInput(f"container {quoted(entry.id)}", "has ended", "name a running container")
+        raise InvalidInput(f"container {quoted(entry.id)}", "has ended", "name a running container", "OGH1901")
     return found

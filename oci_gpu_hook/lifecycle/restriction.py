@@ -35,14 +35,14 @@ def restricted_to(restriction: Restriction, devices: Sequence[Device], request: 
         for device in vendor.resolve(request.devices, devices):
             if device.uuid not in {one.uuid for one in own}:
                 why = f"{restriction.who} has not given it to this container"
-                raise AllocationError(f"{vendor.TERMS.whole} {device.index}", why, restriction.remedy)
+                raise AllocationError(f"{vendor.TERMS.whole} {device.index}", why, restriction.remedy, "OGH1309")
     else:
         for device in own:
             if device.fault:
                 what = f"{device.label} ({device.uuid}), which {restriction.who} has given this container"
-                raise AllocationError(what, why_not(device.fault), "see dmesg for the cause")
+                raise AllocationError(what, why_not(device.fault), "see dmesg for the cause", "OGH1222")
     whole = [device for device in own if not device.whole]
     if request.count is not None and not request.devices and request.count > len(whole):
         why = f"{restriction.who} has given this container {len(whole)}"
-        raise AllocationError(f"{request.count} {vendor.TERMS.whole}s", why, restriction.remedy)
+        raise AllocationError(f"{request.count} {vendor.TERMS.whole}s", why, restriction.remedy, "OGH1309")
     return own

@@ -38,12 +38,12 @@ def named(name: str, config: Config) -> Entry:
     what = f"container {quoted(name)}"
     if len({entry.id for entry in found}) == 1:
         several = ", ".join(f"pid {entry.pid} (bundle {quoted(entry.bundle)})" for entry in found)
-        remedy = "name it by its pid or its bundle"
-        raise InvalidInput(what, f"is {len(found)} running containers: {several}", remedy)
+        remedy = "give its pid or its bundle"
+        raise InvalidInput(what, f"is {len(found)} running containers: {several}", remedy, "OGH1901")
     if found:
-        raise InvalidInput(what, "is the beginning of several ids", "give more of the id")
+        raise InvalidInput(what, "is the beginning of several ids", "give more of the id", "OGH1901")
     raise InvalidInput(
-        what, "is not a running container that was given GPUs", "see `oci-gpu leases` for those that were"
+        what, "is not a running container that was given GPUs", "see `oci-gpu leases` for those that were", "OGH1901"
     )
 
 
@@ -55,8 +55,11 @@ def anyone(name: str, runtime_root: str = "") -> Running:
     """
     found = meant(name, runtime_root)
     if found is None:
+        what, why = f"container {quoted(name)}", "is not a running container of runc or crun"
+        if os.geteuid() != 0:
+            raise InvalidInput(what, f"{why} that this user may see", "run this as root", "OGH1901")
         remedy = "name one that `docker ps`, `podman ps` or `crictl ps` shows, or the pid of a process in it"
-        raise InvalidInput(f"container {quoted(name)}", "is no running container of runc or crun", remedy)
+        raise InvalidInput(what, why, remedy, "OGH1901")
     return found
 
 
@@ -71,7 +74,8 @@ def meant(name: str, runtime_root: str = "") -> Running | None:
     found = found or [one for one in living if name and one.id.startswith(name)]
     if len(found) > 1:
         why = f"is {len(found)} running containers"
-        raise InvalidInput(f"container {quoted(name)}", why, "give the whole id, or the pid of a process in it")
+        remedy = "give the whole id, or the pid of a process in it"
+        raise InvalidInput(f"container {quoted(name)}", why, remedy, "OGH1901")
     return found[0] if found else None
 
 

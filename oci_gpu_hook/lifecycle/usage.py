@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from oci_gpu_hook.allocation import conflict
+from oci_gpu_hook.allocation import conflict, shares
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.devices.use import SHARED, DeviceUse
 from oci_gpu_hook.lifecycle import in_use
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing import Final
 
     from oci_gpu_hook.allocation.model import Lease
+    from oci_gpu_hook.allocation.shares import Standing
     from oci_gpu_hook.devices.model import Device
     from oci_gpu_hook.devices.use import ProcessUse
 
@@ -32,13 +33,28 @@ class Working(Record):
 
 
 class Holder(Record):
-    """A container that holds a device, by a lease, or uses it without one. since: of the lease, RFC 3339, UTC."""
+    """A container that holds a device, by a lease, or uses it without one. since: of the lease, RFC 3339, UTC.
+
+    reserved_memory, reserved_cores: its part, as bytes and a percentage of the cores; 0 for what is not limited.
+    """
 
     container: Resident
     leased: bool
     exclusive: bool = False
     since: str = ""
     processes: tuple[Working, ...] = ()
+    reserved_memory: int = 0
+    reserved_cores: int = 0
+
+    @property
+    def is_share(self) -> bool:
+        """Whether it has a part of the device, and not all of it."""
+        return self.reserved_memory > 0 or self.reserved_cores > 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its processes have more memory than its part."""
+        return 0 < self.reserved_memory < (self.memory or 0)
 
     @property
     def memory(self) -> int | None:
@@ -54,13 +70,14 @@ class Holder(Record):
 class DeviceView(Record):
     """A device, what it is used for, who holds or uses it, and processes that run in no container.
 
-    use: None where the driver says nothing of it.
+    use: None where the driver says nothing of it. standing: what of it is reserved; None for what has no parts by size.
     """
 
     device: Device
     use: DeviceUse | None = None
     holders: tuple[Holder, ...] = ()
     outside: tuple[Working, ...] = ()
+    standing: Standing | None = None
 
     @property
     def leased(self) -> bool:
@@ -94,17 +111,24 @@ def _of_device(device: Device, use: DeviceUse | None, leases: Sequence[Lease], c
         for resident, found in inside.values():
             found.extend(_clients(resident, use.node, found))
     holders = [
-        Holder(
-            container=resident,
-            leased=True,
-            exclusive=lease.exclusive,
-            since=lease.since,
-            processes=tuple(inside.pop(_key(resident), (resident, []))[1]),
-        )
-        for lease, resident in holding
+        _holder(lease, resident, device, inside.pop(_key(resident), (resident, []))[1]) for lease, resident in holding
     ]
     holders += [Holder(container=one, leased=False, processes=tuple(found)) for one, found in inside.values()]
-    return DeviceView(device=device, use=use, holders=tuple(holders), outside=tuple(outside))
+    standing = shares.standing(device, leases) if device.shareable and not (device.parts or device.fault) else None
+    return DeviceView(device=device, use=use, holders=tuple(holders), outside=tuple(outside), standing=standing)
+
+
+def _holder(lease: Lease, resident: Resident, device: Device, processes: Sequence[Working]) -> Holder:
+    memory, cores = shares.part_of(lease, device)
+    return Holder(
+        container=resident,
+        leased=True,
+        exclusive=lease.exclusive,
+        since=lease.since,
+        processes=tuple(processes),
+        reserved_memory=memory,
+        reserved_cores=cores,
+    )
 
 
 def _leases_of(device: Device, leases: Sequence[Lease]) -> list[Lease]:

@@ -38,8 +38,10 @@ PIPE: Final = "/tmp/nvidia-mps"  # noqa: S108  where CUDA looks for its daemon
 ACCESS: Final = "access"  # nothing was lost: the nodes belong to a group that the container's process is not in
 
 
-def verify(entry: Entry, config: Config) -> tuple[Finding, ...]:
+def verify(entry: Entry, config: Config, *, overused: bool = True) -> tuple[Finding, ...]:
     """Return what the container of an entry has lost; that it cannot be inspected is a finding too.
+
+    overused: whether the driver is asked if the container uses more than it was given.
 
     A separate process inspects it, because a container may have a volume that never answers, and others are next.
     """
@@ -47,14 +49,14 @@ def verify(entry: Entry, config: Config) -> tuple[Finding, ...]:
     try:
         if data:
             found = tuple([Finding(**each) for each in parse(data, "findings")])
-            return (*found, *_overuse(entry, config)) if any(entry.share) else found
+            return (*found, *_overuse(entry, config)) if overused and any(entry.share) else found
     except HookError:
         data = b""
     why = f"a file system in it has not answered for {limits.LOOK_SECONDS:.0f} s"
     if data is not None:
         why = "the process that inspected it ended without a readable answer"
     what = f"cannot look into container {quoted(entry.id)}"
-    remedy = "look at its volumes of FUSE and NFS"
+    remedy = "check its FUSE and NFS volumes"
     return (Finding(kind=UNKNOWN, what=what, why=why, remedy=remedy, repairable=False),)
 
 
@@ -93,7 +95,7 @@ def lost(entry: Entry, process: Process, rootfs: Rootfs, config: Config) -> tupl
 def check_alive(entry: Entry) -> None:
     """Raise InvalidInput unless the container's first process lives."""
     if not entry.is_alive():
-        raise InvalidInput(f"container {quoted(entry.id)}", "has ended", "name a container that runs")
+        raise InvalidInput(f"container {quoted(entry.id)}", "has ended", "name a container that runs", "OGH1901")
 
 
 def check_root(entry: Entry, rootfs: Rootfs) -> None:
@@ -104,7 +106,7 @@ def check_root(entry: Entry, rootfs: Rootfs) -> None:
     found = os.fstat(rootfs.fd)
     if (found.st_dev, found.st_ino) != entry.rootfs_identity:
         why = "has another root directory than the one its GPUs were put into"
-        raise InvalidInput(f"first process of container {quoted(entry.id)}", why, "restart the container")
+        raise InvalidInput(f"first process of container {quoted(entry.id)}", why, "restart the container", "OGH1909")
 
 
 def _denied(entry: Entry, rootfs: Rootfs) -> Iterator[Finding]:
@@ -149,7 +151,7 @@ def _gone(entry: Entry, config: Config) -> Iterator[Finding]:
         for uuid, why in vendors.of(kind).lost(uuids, config).items():
             name = "GPU" if kind in vendors.KINDS else "device"
             found = SICK if is_sick(why) else GPU
-            remedy = f"restart the container: with another {name}, or when this one works again (dmesg tells of it)"
+            remedy = f"restart the container: with another {name}, or when this one works again (see dmesg)"
             yield Finding(kind=found, what=f"{name} {quoted(uuid)}", why=why, remedy=remedy, repairable=False)
 
 
@@ -160,7 +162,7 @@ def _unlimited(entry: Entry) -> Iterator[Finding]:
     name = place.name_of(entry.pid)
     if PIPE in entry.mounts and not ending.is_alive(name):
         what = f"the MPS daemon of container {quoted(entry.id)}"
-        why = "has ended, without which its programs cannot use a GPU"
+        why = "has ended: programs that it served fail, and those that start now have the whole GPU, without limits"
         yield Finding(kind=LIMITS, what=what, why=why, remedy="restart the container", repairable=False)
 
 

@@ -10,7 +10,7 @@ import os
 
 from oci_gpu_hook.base import limits
 from oci_gpu_hook.base.document import member, parse
-from oci_gpu_hook.base.errors import InvalidInput, TooLarge, quoted, reason
+from oci_gpu_hook.base.errors import InvalidInput, Malformed, TooLarge, quoted, reason
 from oci_gpu_hook.base.files import read_all
 from oci_gpu_hook.base.record import Record
 
@@ -114,9 +114,9 @@ def read_state(data: bytes) -> State:
     value = parse(data, what)
     bundle = member(value, "bundle", str, what) or member(value, "bundlePath", str, what, "")  # rc releases: bundlePath
     if not bundle:
-        raise InvalidInput(what, "has no bundle", ASK_THE_ENGINE)
+        raise Malformed(what, "has no bundle", ASK_THE_ENGINE)
     if not bundle.startswith("/"):
-        raise InvalidInput(what, f"bundle {quoted(bundle)} is not an absolute path", ASK_THE_ENGINE)
+        raise Malformed(what, f"bundle {quoted(bundle)} is not an absolute path", ASK_THE_ENGINE)
     return State(
         id=_identifier(member(value, "id", str, what, "")),
         status=member(value, "status", str, what, ""),
@@ -137,7 +137,7 @@ def read_config(bundle: str) -> bytes:
         finally:
             os.close(fd)
     except OSError as error:
-        raise InvalidInput(f"cannot read {quoted(path)}", reason(error), ASK_THE_ENGINE) from None
+        raise Malformed(f"cannot read {quoted(path)}", reason(error), ASK_THE_ENGINE) from None
 
 
 def parse_config(data: bytes, state: State) -> Container:
@@ -158,11 +158,11 @@ def of_document(config: object, state: State) -> Container:
     """Do what `parse_config` does, for a config.json that is already parsed. Raises InvalidInput."""
     what = os.path.join(state.bundle, "config.json")
     if type(config) is not dict:
-        raise InvalidInput(what, f"expected a JSON object, found {quoted(config)}", ASK_THE_ENGINE)
+        raise Malformed(what, f"expected a JSON object, found {quoted(config)}", ASK_THE_ENGINE)
     process = member(config, "process", dict, what)
     root = member(config, "root", dict, what)
     if process is None or root is None:
-        raise InvalidInput(what, f"has no {'process' if process is None else 'root'}", ASK_THE_ENGINE)
+        raise Malformed(what, f"has no {'process' if process is None else 'root'}", ASK_THE_ENGINE)
     user = member(process, "user", dict, what, {})
     uid = member(user, "uid", int, what, 0)
     version = member(config, "ociVersion", str, what, "")
@@ -209,14 +209,15 @@ def _rootfs(state: State, configured: str) -> str:
     """
     path = _usable_path(state.root or configured, "root.path")
     if not path:
-        raise InvalidInput("config.json: root.path", "is empty", ASK_THE_ENGINE)
+        raise Malformed("config.json: root.path", "is empty", ASK_THE_ENGINE)
     if path.startswith("/"):
         return os.path.normpath(path)
     joined = os.path.normpath(os.path.join(state.bundle, path))
     bundle = os.path.normpath(state.bundle)
     if joined == bundle or not joined.startswith(bundle.rstrip("/") + "/"):
         why = f"{quoted(path)} leads out of the bundle {quoted(state.bundle)}"
-        raise InvalidInput("config.json: root.path", why, "use a directory below the bundle, or an absolute path")
+        remedy = "use a directory below the bundle, or an absolute path"
+        raise InvalidInput("config.json: root.path", why, remedy, "OGH1006")
     return joined
 
 
@@ -262,13 +263,13 @@ def _id_mapping(entry: object, what: str) -> IdMapping:
 def _identifier(text: str) -> str:
     """Return the container's id, checked because it becomes a file name in the state directory."""
     if "/" in text or text in (".", "..") or not 0 <= _encoded_length(text) <= limits.CONTAINER_ID:
-        raise InvalidInput("OCI state: id", f"{quoted(text)} cannot name a container", ASK_THE_ENGINE)
+        raise Malformed("OCI state: id", f"{quoted(text)} cannot name a container", ASK_THE_ENGINE)
     return text
 
 
 def _usable_path(text: str, name: str) -> str:
     if _encoded_length(text) < 0:
-        raise InvalidInput(f"OCI state: {name}", f"{quoted(text)} cannot be a path", ASK_THE_ENGINE)
+        raise Malformed(f"OCI state: {name}", f"{quoted(text)} cannot be a path", ASK_THE_ENGINE)
     return text
 
 
@@ -287,12 +288,12 @@ def _strings(values: list[object], what: str, where: str) -> tuple[str, ...]:
 def _all_of(kind: type, name: str, values: list[object], what: str) -> tuple[Any, ...]:
     for value in values:
         if type(value) is not kind:
-            raise InvalidInput(what, f"expected {name}, found {quoted(value)}", ASK_THE_ENGINE)
+            raise Malformed(what, f"expected {name}, found {quoted(value)}", ASK_THE_ENGINE)
     return tuple(values)
 
 
 def _texts(values: dict[str, object], what: str) -> dict[str, str]:
     for name, value in values.items():
         if type(value) is not str:
-            raise InvalidInput(f"{what}: annotations", f"{quoted(name)} is not a string", ASK_THE_ENGINE)
+            raise Malformed(f"{what}: annotations", f"{quoted(name)} is not a string", ASK_THE_ENGINE)
     return values  # type: ignore[return-value]

@@ -166,7 +166,7 @@ def _share(found: Mapping[str, Setting], counted: Counted) -> Counted:
     part, whole = memory or cores, found.get("exclusive")
     if counted.exclusive and part and whole:
         why = f"asks for a part of a GPU, and {whole.what}={quoted(whole.text)} for the whole of it"
-        raise InvalidInput(f"{part.what}={quoted(part.text)}", why, "remove one of the two")
+        raise InvalidInput(f"{part.what}={quoted(part.text)}", why, "remove one of the two", "OGH1203")
     return made
 
 
@@ -181,7 +181,7 @@ def _count(ask: Ask, setting: Setting | None) -> int | None:
         return None  # as many names as the count says: oci-gpu-runtime leaves a count like this when it has granted it
     named = "names devices" if ask.devices else "asks for no GPU"
     why = f"it stands beside {ask.what}, which {named}"
-    raise InvalidInput(f"{setting.what}={quoted(setting.text)}", why, "ask by count or by name, not by both")
+    raise InvalidInput(f"{setting.what}={quoted(setting.text)}", why, "ask by count or by name, not by both", "OGH1203")
 
 
 def _wait(setting: Setting | None, longest: int | None, warnings: list[str]) -> int:
@@ -198,7 +198,7 @@ def _memory(ask: Ask, setting: Setting | None, count: int | None) -> int:
         return 0
     amount = size(setting.text, setting.what)
     if count is None:
-        why = f"it narrows a count, and there is none beside {ask.what}"
+        why = f"it narrows a count, and no count was given beside {ask.what}"
         remedy = f"say how many GPUs by {ANNOTATION_PREFIX}count or {VARIABLE_PREFIX}COUNT"
-        raise InvalidInput(f"{setting.what}={quoted(setting.text)}", why, remedy)
+        raise InvalidInput(f"{setting.what}={quoted(setting.text)}", why, remedy, "OGH1208")
     return amount

@@ -27,11 +27,15 @@ def checked_kind(text: str, what: str) -> str:
     kind = text.strip()
     name = qualified_name.parse(f"{kind}=0")
     if name is None:
-        raise InvalidInput(f"{what}={quoted(text)}", "is no kind of devices", "write vendor/class, such as amd.com/gpu")
+        raise InvalidInput(
+            f"{what}={quoted(text)}", "is not a kind of devices", "write vendor/class, such as amd.com/gpu", "OGH1210"
+        )
     served = qualified_name.kind_of(name.vendor)
     if served and kind != served and vendors.of(served).serves(name):
         why = f"such devices are counted as {served}"
-        raise InvalidInput(f"{what}={quoted(text)}", why, f"write {served}, and name a MIG profile for MIG devices")
+        raise InvalidInput(
+            f"{what}={quoted(text)}", why, f"write {served}, and name a MIG profile for MIG devices", "OGH1210"
+        )
     return kind
 
 
@@ -57,7 +61,7 @@ def split(listed: Sequence[str], what: str, kind: str) -> tuple[list[str], list[
             name = qualified_name.parse(f"{kind}={item}")
             if name is None:
                 remedy = f"write a device's name, or {kind}=NAME"
-                raise InvalidInput(what, f"{quoted(item)} can be no device of {kind}", remedy)
+                raise InvalidInput(what, f"{quoted(item)} cannot be a device of {kind}", remedy, "OGH1211")
         if name is None or not is_other(name):
             plain.append(item)
         else:

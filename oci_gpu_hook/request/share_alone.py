@@ -32,7 +32,7 @@ def asks(
     if setting.what in container.annotations:
         if pod.is_in_pod(container.annotations) and said.variables and setting.what in _OF_PODS:
             by = ", ".join(f"{name}={quoted(variables[name])}" for name in said.variables)
-            warnings.append(f"{what} is of the pod and is not read: the container says {by}")
+            warnings.append(f"{what} is set for the pod and is not read: the container sets {by}")
             return []
         return [Ask(kind=kind or DEFAULT_KIND, source="annotations", what=what, devices=None, count_decides=True)]
     if not (container.privileged or config.accept_envvar_when_unprivileged):

@@ -17,7 +17,7 @@ def memory(text: str, what: str) -> int:
     amount = size(text, what)
     if amount < _LEAST:
         why = f"is {amount} bytes, less than any program needs"
-        raise InvalidInput(f"{what}={quoted(text)}", why, "write a unit, such as 8GiB")
+        raise InvalidInput(f"{what}={quoted(text)}", why, "write a unit, such as 8GiB", "OGH1202")
     return amount
 
 
@@ -26,5 +26,5 @@ def cores(text: str, what: str) -> int:
     value = digits(text.strip().removesuffix("%").rstrip())
     if value is None or not 1 <= value <= 100:
         why = "is not a part of a GPU's cores"
-        raise InvalidInput(f"{what}={quoted(text)}", why, "write a percentage from 1% to 100%, such as 25%")
+        raise InvalidInput(f"{what}={quoted(text)}", why, "write a percentage from 1% to 100%, such as 25%", "OGH1202")
     return value

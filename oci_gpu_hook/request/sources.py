@@ -48,7 +48,7 @@ def check_entries(entries: Sequence[str]) -> None:
     for entry in entries:
         if "=" not in entry:
             what = f"process.env: the entry {quoted(entry)}"
-            raise InvalidInput(what, "has no '='", "write NAME=VALUE, or remove it from the image")
+            raise InvalidInput(what, "has no '='", "write NAME=VALUE, or remove it from the image", "OGH1206")
 
 
 def from_annotations(
@@ -113,7 +113,7 @@ def container_declines(
     if not said.variables or (said.items and not said.declines):
         return False
     by = ", ".join(f"{name}={quoted(variables[name])}" for name in said.variables)
-    warnings.append(f"{ask.what} is of the pod and is not read: the container says {by}")
+    warnings.append(f"{ask.what} is set for the pod and is not read: the container sets {by}")
     return True
 
 
@@ -268,10 +268,10 @@ def _cdi_devices(annotations: Mapping[str, str], warnings: list[str]) -> tuple[l
             elif kind:
                 what = f"{key}={quoted(annotations[key])}"
                 raise InvalidInput(
-                    what, f"{quoted(item)} is not a CDI name", "write vendor/class=name: nvidia.com/gpu=0"
+                    what, f"{quoted(item)} is not a CDI name", "write vendor/class=name: nvidia.com/gpu=0", "OGH1211"
                 )
             else:
-                warnings.append(f"annotation {quoted(key)}: {quoted(item)} is no CDI name and is not read")
+                warnings.append(f"annotation {quoted(key)}: {quoted(item)} is not a CDI name and is not read")
     if not others:
         return found, []
     from oci_gpu_hook.request import other_kinds

@@ -29,7 +29,7 @@ def items(text: str) -> list[str]:
 def check_number(listed: int, what: str) -> None:
     """Raise InvalidInput if a list has more items than anybody can mean. `what` names its origin."""
     if listed > limits.LISTED:
-        raise InvalidInput(what, f"lists more than {limits.LISTED} items", "name each device once")
+        raise InvalidInput(what, f"lists more than {limits.LISTED} items", "name each device once", "OGH1003")
 
 
 def boolean(text: str) -> bool | None:
@@ -51,7 +51,10 @@ def number(text: str, what: str) -> int:
     value = digits(text.strip())
     if value is None:
         raise InvalidInput(
-            f"{what}={quoted(text)}", "is not a whole number", "write one from 0 to 999999999 in digits, such as 2"
+            f"{what}={quoted(text)}",
+            "is not a whole number",
+            "write one from 0 to 999999999 in digits, such as 2",
+            "OGH1202",
         )
     return value
 
@@ -62,7 +65,9 @@ def duration(text: str, what: str) -> int:
 
     found = seconds(text)
     if found is None:
-        raise InvalidInput(f"{what}={quoted(text)}", "is not a time", "write a whole number and s, m or h, such as 30s")
+        raise InvalidInput(
+            f"{what}={quoted(text)}", "is not a time", "write a whole number and s, m or h, such as 30s", "OGH1202"
+        )
     return found
 
 
@@ -70,7 +75,7 @@ def truth(text: str, what: str) -> bool:
     """Return yes or no. Raises InvalidInput for any other text, which must not count as no."""
     value = boolean(text.strip())
     if value is None:
-        raise InvalidInput(f"{what}={quoted(text)}", "is neither true nor false", "write 'true' or 'false'")
+        raise InvalidInput(f"{what}={quoted(text)}", "is neither true nor false", "write 'true' or 'false'", "OGH1202")
     return value
 
 
@@ -80,5 +85,5 @@ def size(text: str, what: str) -> int:
 
     found = amounts.size(text)
     if found is None:
-        raise InvalidInput(f"{what}={quoted(text)}", "is not an amount of memory", f"write {amounts.FORM}")
+        raise InvalidInput(f"{what}={quoted(text)}", "is not an amount of memory", f"write {amounts.FORM}", "OGH1202")
     return found

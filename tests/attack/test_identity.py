@@ -105,7 +105,7 @@ def test_two_of_one_id_end_each_for_itself(start, make_bundle, cli, simulated, t
             said = cli("verify", start.id).stderr
             assert str(one) in said
             assert str(other) in said
-            assert "name it by its pid or its bundle" in said
+            assert "give its pid or its bundle" in said
             if not shared:
                 assert cli("verify", second.directory).returncode == 0
         assert {one} == {pid for pid, _ in own_leases(cli, start)}

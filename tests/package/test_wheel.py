@@ -70,13 +70,30 @@ def test_the_source_archive_has_all_that_is_built_from(sdist):
 def test_the_wheel_has_the_package_and_nothing_else(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     assert {"oci_gpu_hook/admin/simulate/nvml.c", "oci_gpu_hook/py.typed"} <= {*names}
-    assert {name.partition("/")[0] for name in names} == {
-        "oci_gpu_hook",
-        f"{wheel.name.rpartition('-py3')[0]}.dist-info",
-    }
+    stem = wheel.name.rpartition("-py3")[0]
+    assert {name.partition("/")[0] for name in names} == {"oci_gpu_hook", f"{stem}.dist-info", f"{stem}.data"}
     if shutil.which("cc"):
         assert "oci_gpu_hook/admin/install/front.elf" in names
         assert wheel.name.endswith(f"linux_{os.uname().machine}.whl")
+
+
+def test_the_wheel_brings_what_people_read(wheel):
+    """pip installs it below PREFIX/share, where man, shells and people look; `oci-gpu help CODE` has its page."""
+    files = zipfile.ZipFile(wheel)
+    data = f"{wheel.name.rpartition('-py3')[0]}.data/data/share"
+    names = {name.removeprefix(f"{data}/") for name in files.namelist() if name.startswith(data)}
+    schemas = {f"doc/oci-gpu-hook/schemas/{path.name}" for path in (ROOT / "schemas").iterdir()}
+    pages = {"man/man1/oci-gpu.1", "man/man8/oci-gpu-hook.8", "man/man5/oci-gpu-config.toml.5"}
+    shells = {
+        "bash-completion/completions/oci-gpu",
+        "zsh/site-functions/_oci-gpu",
+        "fish/vendor_completions.d/oci-gpu.fish",
+    }
+    assert names == schemas | pages | shells
+    assert b"complete -F _oci_gpu oci-gpu" in files.read(f"{data}/bash-completion/completions/oci-gpu")
+    assert b".SH NAME" in files.read(f"{data}/man/man1/oci-gpu.1")
+    page = "oci_gpu_hook/admin/cli/errors.md"
+    assert files.read(page) == (ROOT / "docs/errors.md").read_bytes()
 
 
 @pytest.mark.skipif(not shutil.which("cc"), reason="no compiler: no release is built on such a machine")

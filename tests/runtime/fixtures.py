@@ -18,6 +18,7 @@ from tests.runtime import bundle as bundles
 from tests.runtime import host as hosts
 from tests.runtime import machine as machines
 from tests.runtime import rootfs as images
+from tests.runtime import sharing
 from tests.runtime.simulated import SimulatedHost
 
 HOOK_ENVIRONMENT = ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"]
@@ -61,6 +62,14 @@ def simulated(machine) -> SimulatedHost:
     directory = machine.work / "host"
     oci_gpu("simulate", directory, "--gpus", "2")
     return SimulatedHost(directory)
+
+
+@pytest.fixture
+def sharing_host(simulated, directory):
+    """A host of the test's own, whose MPS daemons end with their containers."""
+    made = simulated.copy(directory / "h")
+    yield made
+    assert sharing.daemons(made) == [], "an MPS daemon has outlived its container"
 
 
 @pytest.fixture(scope="session")

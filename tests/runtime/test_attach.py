@@ -176,4 +176,4 @@ def test_the_end_of_a_container_frees_what_was_attached(runtime, make_bundle, ho
 def test_a_name_that_is_none(command):
     done = command("attach", "nobody", "--count", 1)
     assert done.returncode == 1
-    assert "is no running container" in done.stderr
+    assert "is not a running container" in done.stderr

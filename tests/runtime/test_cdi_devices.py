@@ -140,7 +140,7 @@ def test_devices_of_several_kinds_and_a_gpu_together(front, plain_bundle, vendor
     [
         ("amd.com/gpu=7", "of amd.com/gpu they have 0, 1, all; name one of these"),
         ("nobody.com/nic=0", "has devices of nobody.com/nic; they have "),
-        ("twice.com/x=a", "so that no engine gives it; remove one of the files"),
+        ("twice.com/x=a", "so engines refuse it; remove one of the files"),
         ("gone.com/x=a", "the host lacks a node of it (/dev/absent: No such file or directory)"),
         ("amd.com/gpu=0,oops", "'oops' cannot be the name of a device"),
     ],

@@ -47,7 +47,7 @@ def test_a_wait_covers_a_device_that_is_still_to_come(front, plain_bundle, vendo
     path.unlink()
     env = (f"OCI_GPU_DEVICES={AMD}=0", "OCI_GPU_WAIT=60s")
     short = front.run(plain_bundle(name="short", args=("/bin/true",), env=(env[0], "OCI_GPU_WAIT=1s"))).stderr
-    assert f"CDI device '{AMD}=0': the kernel's KFD tells of no AMD GPU" in short
+    assert f"CDI device '{AMD}=0': the kernel's KFD lists no AMD GPU" in short
     assert f"and no specification in {vendors.specs} has devices of {AMD}" in short
     assert f"s for the CDI device '{AMD}=0'" in short
     timer = threading.Timer(1.5, path.write_bytes, (later,))

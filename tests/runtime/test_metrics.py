@@ -88,7 +88,7 @@ def test_what_happened_and_what_is(metrics, make_bundle, directory):
         assert metrics("--output", output) == ""
     assert value(text, "start_duration_seconds_count") == 1
     assert 0 < value(text, "start_duration_seconds_sum") < 30
-    assert value(text, "refusals_total", code="invalid-input") == 1
+    assert value(text, "refusals_total", code="OGH1201") == 1
     assert (value(text, "devices", state="shared"), value(text, "devices", state="free")) == (1, 1)
     assert value(text, "device_utilization_ratio", device="0") == 0.73
     assert value(text, "container_memory_used_bytes", device="0", container=container.id) == 2048 * MIB
@@ -206,7 +206,7 @@ def test_a_prometheus_scrapes_it(metrics, make_bundle, directory):
             "shared": "1",
             "free": "1",
         }
-        assert ask('oci_gpu_refusals_total{code="invalid-input"}')[0]["value"][1] == "1"
+        assert ask('oci_gpu_refusals_total{code="OGH1201"}')[0]["value"][1] == "1"
         for query in documented():
             ask(query)
         metrics.use("gpu 0 utilization 5 1")  # each scrape is a new look

@@ -216,7 +216,7 @@ def test_verify_and_repair(runtime, make_bundle, amd):
 def test_an_image_for_amd_on_a_host_that_has_none_is_refused_in_words(runtime, make_bundle, simulated):
     complaint = runtime.run(make_bundle(args=("/bin/true",), env=("AMD_VISIBLE_DEVICES=all",))).complaint()
     assert "amd.com/gpu=all" in complaint
-    assert "the kernel's KFD tells of no AMD GPU (/sys/class/kfd)" in complaint
+    assert "the kernel's KFD lists no AMD GPU (/sys/class/kfd)" in complaint
 
 
 def test_an_image_for_both_gets_what_there_is(runtime, make_bundle, simulated):

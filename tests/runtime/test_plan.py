@@ -70,7 +70,7 @@ def test_a_running_container_keeps_what_it_has(runtime, make_bundle, simulated, 
 
 
 def test_what_is_neither_a_bundle_nor_a_container(simulated, directory):
-    for name, why in (("nobody", "is no running container"), (str(directory), "has no config.json")):
+    for name, why in (("nobody", "is not a running container"), (str(directory), "has no config.json")):
         command = (Path(sys.executable).with_name("oci-gpu"), "--config", simulated.config, "plan", name)
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 1

@@ -6,49 +6,18 @@ import json
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
 from oci_gpu_hook.admin.simulate.host import make
+from tests.runtime.sharing import PIPE, SHARE, daemons, settle, shares, watchers
 from tests.runtime.simulated import SimulatedHost
-
-SHARE = ("OCI_GPU_MEMORY_LIMIT=8GiB", "OCI_GPU_CORES=50%", "NVIDIA_DRIVER_CAPABILITIES=compute,utility")
-PIPE = "/tmp/nvidia-mps"
 
 
 @pytest.fixture
-def host(simulated, directory):
-    """A host of the test's own, which ends with it."""
-    made = simulated.copy(directory / "h")
-    yield made
-    assert daemons(made) == [], "an MPS daemon has outlived its container"
-
-
-def daemons(host) -> list[int]:
-    """Return the processes of MPS that run programs of this host."""
-    found = []
-    for name in filter(str.isdecimal, os.listdir("/proc")):
-        try:
-            program = os.readlink(f"/proc/{name}/exe")
-        except OSError:
-            continue
-        if program.startswith(f"{host.driver_root}/") and "nvidia-cuda-mps" in program:
-            found.append(int(name))
-    return sorted(found)
-
-
-def shares(host) -> list[str]:
-    path = Path(host.directory) / "state/mps"
-    return sorted(os.listdir(path)) if path.exists() else []
-
-
-def settle(condition) -> None:
-    give_up = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < give_up
-        time.sleep(0.02)
+def host(sharing_host):
+    return sharing_host
 
 
 def configure(host, text: str) -> None:
@@ -104,8 +73,8 @@ def test_a_container_without_privileges_is_served(runtime, make_bundle, host):
 
 SICK = {
     "refuses": "nvidia-cuda-mps-control -d ended with status 1; its log ends with '[simulated] Control",
-    "deaf": "does not take its limits: status 0, 'Failed to set the limit'",
-    "dies": "does not take its limits: status 1, 'Cannot find MPS control daemon process'",
+    "deaf": "does not accept its limits: status 0, 'Failed to set the limit'",
+    "dies": "does not accept its limits: status 1, 'Cannot find MPS control daemon process'",
     "hangs": "did not come up within",
 }
 
@@ -116,7 +85,7 @@ def test_a_daemon_that_does_not_come_up_fails_the_start_and_nothing_is_left(runt
     said = runtime.run(make_bundle("cuda=1", config=host.config, env=SHARE)).complaint()
     assert said.startswith("MPS daemon of the container: ")
     assert SICK[sickness] in said
-    assert "see that nvidia-cuda-mps-control -d works on the host, or set [sharing] enforce = " in said
+    assert "check that nvidia-cuda-mps-control -d works on the host, or set [sharing] enforce = " in said
     assert (daemons(host), shares(host)) == ([], [])
     plain = make_bundle("cuda=1", gpus="0", config=host.config, name="plain")
     assert runtime.run(plain).seen()["cuda=1"].endswith(", 0"), "others are not touched, and the part was given back"
@@ -128,20 +97,6 @@ def test_a_start_that_fails_later_ends_the_daemon(runtime, make_bundle, host):
     (bundle.directory / "rootfs/tmp").symlink_to("/proc/self/fd/9")
     runtime.run(bundle).complaint()
     assert (daemons(host), shares(host)) == ([], [])
-
-
-def watchers(host) -> list[int]:
-    """Return the hook's processes on this host: between two starts, those that wait for containers to end."""
-    config = os.fsencode(host.config)
-    found = []
-    for name in filter(str.isdecimal, os.listdir("/proc")):
-        try:
-            words = Path(f"/proc/{name}/cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if config in words:
-            found.append(int(name))
-    return found
 
 
 def test_the_daemon_ends_with_the_container_though_no_poststop_runs(runtime, make_bundle, host):
@@ -184,7 +139,7 @@ def test_verify_sees_a_daemon_that_died(runtime, make_bundle, host):
         settle(lambda: daemons(host) == [])
         (finding,) = oci_gpu(runtime, host, *command)[0]["findings"]
         assert (finding["kind"], finding["repairable"]) == ("limits", False)
-        assert "has ended, without which its programs cannot use a GPU" in finding["why"]
+        assert "has ended: programs that it served fail, and those that start now have the whole" in finding["why"]
 
 
 def test_verify_sees_who_uses_more_than_its_part(runtime, make_bundle, host):
@@ -216,7 +171,7 @@ def test_where_mps_cannot_be_the_refusal_says_what_to_do(runtime, make_bundle, d
     old = SimulatedHost(Path(make(str(directory / "old"), gpus=1, driver_version="470.256.02").directory))
     said = runtime.run(make_bundle("cuda=1", config=old.config, env=SHARE)).complaint()
     assert said.startswith(
-        "NVIDIA driver 470.256.02: has no limits in MPS, which came with 495; install a newer one, or"
+        "NVIDIA driver 470.256.02: cannot limit containers by MPS, which takes driver 495 or later; install a newer one"
     )
     bundle = make_bundle("cuda=1", config=host.config, env=(*SHARE[:2], "NVIDIA_DRIVER_CAPABILITIES=utility"), name="u")
     assert "without the driver capability compute; add compute to" in runtime.run(bundle).complaint()

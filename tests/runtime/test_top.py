@@ -216,6 +216,44 @@ def test_gpu_and_holder_are_shown_on_any_terminal(make_bundle, one, width):
     assert any(line.strip().startswith(str(pid)) for line in lines)
 
 
+@pytest.fixture
+def shared(make_bundle, one):
+    """A container with a part of GPU 0, whose only process uses more than that."""
+    with open(one.host.config, "a") as file:
+        file.write('\n[sharing]\nenforce = "none"\n')
+    share = ("OCI_GPU_MEMORY_LIMIT=8GiB", "OCI_GPU_CORES=25%", "NVIDIA_DRIVER_CAPABILITIES=utility")
+    with one.runtime.started(make_bundle(args=SLEEP, env=share, config=one.host.config)) as container:
+        one.use(f"gpu 0 process {container.pid} compute 9000 50 20")
+        yield container
+
+
+def test_parts_and_what_is_left(one, shared):
+    first, second = one.seen()
+    room = first["shares"]["memory"]
+    assert room < first["memoryTotal"], "less what is kept for contexts"
+    assert first["shares"] == {
+        "memory": room,
+        "memoryReserved": 8 << 30,
+        "memoryLeft": room - (8 << 30),
+        "coresReserved": 25,
+        "coresLeft": 75,
+    }
+    assert (second["shares"]["memoryReserved"], second["shares"]["coresLeft"]) == (0, 100)
+    (holder,) = first["holders"]
+    assert (holder["reservedMemory"], holder["reservedCores"], holder["memory"]) == (8 << 30, 25, 9000 * MIB)
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_parts_are_shown_on_any_terminal(one, shared, width):
+    shown = on_a_terminal(one.command("--once"), width)
+    plain = [part.partition("m")[2] if number else part for number, part in enumerate(shown.split("\x1b["))]
+    lines = [line.rstrip() for line in "".join(plain).replace("\r", "").split("\n")]
+    assert all(len(line) <= width for line in lines), lines
+    assert any("MiB 75% free" in line for line in lines), lines
+    assert any("8GiB 25% reserved" in line for line in lines), lines
+    assert any("has 8GiB 25%, uses more" in line for line in lines), lines
+
+
 def test_a_line_of_json_at_each_interval(one):
     with subprocess.Popen(one.command("--json", "--interval", "0.1"), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout

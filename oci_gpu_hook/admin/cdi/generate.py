@@ -61,6 +61,7 @@ def capabilities_of(text: str) -> tuple[str, ...]:
                 f"--capabilities {quoted(text)}",
                 f"{quoted(name)} is unknown",
                 f"known are all, {known}",
+                "OGH1902",
             )
     return tuple(name for name in DRIVER_CAPABILITIES if name in names or "all" in names)
 

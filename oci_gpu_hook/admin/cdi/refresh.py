@@ -59,7 +59,9 @@ def _kept(directory: str, made: Sequence[Specification]) -> list[Outcome]:
         return [outcome for specification in made if (outcome := _keep(directory, specification))]
     except OSError as error:
         remedy = "run it as root, or name another directory with --output"
-        raise HookError(f"directory {quoted(directory)}", f"cannot be written: {reason(error)}", remedy) from None
+        raise HookError(
+            f"directory {quoted(directory)}", f"cannot be written: {reason(error)}", remedy, "OGH1802"
+        ) from None
 
 
 def path_of(directory: str, kind: str) -> str:
@@ -85,12 +87,12 @@ def _refuse_conflicts(directory: str, made: Sequence[Specification]) -> None:
     names = [f"{specification.kind}={device.name}" for specification in made for device in specification.devices]
     for path, same in others_of(directories.read([directory]), names).items():
         shown = same[0] if len(same) == 1 else f"{same[0]} and {len(same) - 1} more"
-        why = f"has {shown} too, and engines give no device that two files of one directory have"
+        why = f"has {shown} too, and engines refuse a device that two files of one directory have"
         remedy = (
             "remove it and what writes it (systemctl disable --now nvidia-cdi-refresh.path nvidia-cdi-refresh.service),"
             " or go on using it instead"
         )
-        raise HookError(f"CDI file {quoted(path)}", why, remedy)
+        raise HookError(f"CDI file {quoted(path)}", why, remedy, "OGH1221")
 
 
 def _keep(directory: str, specification: Specification) -> Outcome | None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Final, NoReturn
 
-DESCRIPTION: Final = "Look at, explain and mend what containers get of the host's GPUs."
+DESCRIPTION: Final = "Show, explain and repair the access of containers to the host's GPUs."
 _EXAMPLES: Final = "examples:"
 _USUAL_COLUMNS: Final = 80
 _WITH_VALUE: Final = ("--config",)

@@ -58,9 +58,9 @@ def run(options: argparse.Namespace) -> int:
 def _request(options: argparse.Namespace, config: Config) -> Request:
     """Return the request that the options make. Raises InvalidInput."""
     if options.count is not None and options.count < 1:
-        raise InvalidInput(f"--count {options.count}", "is less than 1", "give the number of GPUs to attach")
+        raise InvalidInput(f"--count {options.count}", "is less than 1", "give the number of GPUs to attach", "OGH1902")
     if options.memory and options.count is None:
-        raise InvalidInput("--memory", "says which GPUs a count means", "give --count as well")
+        raise InvalidInput("--memory", "says which GPUs a count means", "give --count as well", "OGH1902")
     what = f"--capabilities={quoted(','.join(options.capabilities))}"
     wanted = capabilities.named(options.capabilities, what, config.supported_driver_capabilities)
     return Request(

@@ -42,21 +42,19 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--class", dest="device_class", choices=CLASSES, default="gpu", help="of devices (default: %(default)s)"
     )
     generate.add_argument(
-        "--kind", choices=vendors.SEEN, default="", help="of another vendor's devices, which the kernel tells of"
+        "--kind", choices=vendors.SEEN, default="", help="of another vendor's devices, as the kernel lists them"
     )
     generate.set_defaults(action=_generate)
-    refresh = actions.add_parser("refresh", help="keep this host's files true", description=_refresh.__doc__)
+    refresh = actions.add_parser("refresh", help="bring this host's files up to date", description=_refresh.__doc__)
     refresh.add_argument("--output", metavar="DIR", default=DIRECTORY, help="directory (default: %(default)s)")
     refresh.add_argument("--json", action="store_true", help="print JSON (schemas/cdi-refresh.schema.json)")
-    refresh.add_argument(
-        "--kind", choices=vendors.SEEN, default="", help="this kind's file alone, instead of those of NVIDIA's classes"
-    )
+    refresh.add_argument("--kind", choices=vendors.SEEN, default="", help="only this kind's file, instead of NVIDIA's")
     _add_content(refresh)
     refresh.set_defaults(action=_refresh)
     listing = actions.add_parser("list", help="show the devices that specifications have", description=_list.__doc__)
     listing.add_argument("--json", action="store_true", help="print JSON (schemas/cdi-list.schema.json)")
     listing.set_defaults(action=_list)
-    validate = actions.add_parser("validate", help="check files by all rules", description=_validate.__doc__)
+    validate = actions.add_parser("validate", help="check files against all rules", description=_validate.__doc__)
     validate.add_argument("files", metavar="FILE", nargs="+", help="a specification, - for stdin")
     validate.set_defaults(action=_validate)
 
@@ -95,7 +93,9 @@ def _generate(options: Namespace) -> int:
         made = generate.specification_of(inventory, config, options.device_class, capabilities, form)
         _tell(inventory.warnings)
     if not made.devices:
-        raise HookError(made.kind, "this host has no device of that class", "see `oci-gpu info` for what it has")
+        raise HookError(
+            made.kind, "this host has no device of that class", "see `oci-gpu info` for what it has", "OGH1905"
+        )
     written = writing.write(made, text_form)
     if options.output:
         from oci_gpu_hook.base.files import replace_file
@@ -156,7 +156,7 @@ def _list(options: Namespace) -> int:
     _tell((*registry.problems, *problems))
     for name, paths in registry.conflicts.items():
         files = " and ".join(map(quoted, paths))
-        _tell([f"{quoted(name)} is in {files}: no engine gives it; remove one of the files"])
+        _tell([f"{quoted(name)} is in {files}: engines refuse it; remove one of the files"])
     return 1 if problems or registry.problems or registry.conflicts else 0
 
 
@@ -217,7 +217,7 @@ def _contents(path: str) -> bytes:
         with open(fd, "rb") as file:
             return file.read(LARGEST + 1)
     except OSError as error:
-        raise HookError(f"file {quoted(path)}", reason(error), "name a file that can be read") from None
+        raise HookError(f"file {quoted(path)}", reason(error), "name a file that can be read", "OGH1904") from None
 
 
 def _tell(warnings: tuple[str, ...] | list[str]) -> None:

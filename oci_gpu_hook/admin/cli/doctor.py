@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.admin.doctor.model import Finding
 
-SUMMARY: Final = "tell whether this host is fit to give containers its GPUs, and what to do if not"
+SUMMARY: Final = "check whether this host can give containers its GPUs, and say what to do if not"
 _MARKS: Final = {OK: ("ok", "green"), NOTE: ("note", "cyan"), WARNING: ("warning", "yellow"), ERROR: ("error", "red")}
 
 
@@ -36,12 +36,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the findings; return exit status 0, 1 or 2."""
     findings = _examine(options.config, trial=options.trial)
+    shown = [finding for finding in findings if not options.quiet or finding.severity in (WARNING, ERROR)]
     if options.json:
         import json
 
-        print(json.dumps([_to_json(finding) for finding in findings], indent=2))
+        print(json.dumps([_to_json(finding) for finding in shown], indent=2))
     else:
-        _show([finding for finding in findings if not options.quiet or finding.severity in (WARNING, ERROR)])
+        _show(shown)
         _sum_up(findings)
     return status_of(findings)
 

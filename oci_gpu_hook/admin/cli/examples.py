@@ -9,8 +9,8 @@ if TYPE_CHECKING:
 
 EXAMPLES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
     "": (
-        ("oci-gpu doctor", "is this host fit to give containers its GPUs?"),
-        ("oci-gpu install docker", "teach Docker to do so"),
+        ("oci-gpu doctor", "can this host give containers its GPUs?"),
+        ("oci-gpu install docker", "set Docker up for it"),
         ("oci-gpu plan BUNDLE", "what would this container get, and why?"),
         ("oci-gpu leases", "who holds which GPU?"),
     ),
@@ -102,7 +102,10 @@ EXAMPLES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
         ("oci-gpu config --check", "is the file right?"),
         ("oci-gpu config --default > /etc/oci-gpu-hook/config.toml", "a file to start from"),
     ),
-    "help": (("oci-gpu help leases release", "what `oci-gpu leases release --help` shows"),),
+    "help": (
+        ("oci-gpu help leases release", "what `oci-gpu leases release --help` shows"),
+        ("oci-gpu help OGH1303", "more about an error, by its code"),
+    ),
     "version": (("oci-gpu version", "as `oci-gpu --version` and `oci-gpu -V`"),),
     "completion": (
         ("oci-gpu completion bash > /etc/bash_completion.d/oci-gpu", "for every user"),

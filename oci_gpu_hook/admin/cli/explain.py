@@ -61,12 +61,15 @@ def gpus(
         alone = ", then by this container alone" if request.exclusive else ""
         yield f"  {_chosen(request)}; {_shared(device, held)}{alone}"
         if request.is_share:
-            yield f"  {_share(request, device, held or ())}"
+            yield f"  {_share(request, device, held)}"
     if request.count is not None:
         candidates = by_count.eligible(request, of_host)
-        free = len(by_count.available(candidates, request, held or ()))
         least = f" with {memory(request.memory)} or more" if request.memory else ""
-        yield f"{free} of {len(candidates)} available on this host{least}; {_first(request)}"
+        if held is None:
+            yield f"{len(candidates)} on this host{least}, of which only root can see the free ones; {_first(request)}"
+        else:
+            free = len(by_count.available(candidates, request, held))
+            yield f"{free} of {len(candidates)} available on this host{least}; {_first(request)}"
         if len(granted) > 1 and not any(device.whole for device in granted):
             pairs = _pairs(granted)
             yield f"of equals, those that are nearest to each other: {', '.join(pairs[:_LISTED])}"
@@ -99,7 +102,7 @@ def mounts(made: Plan, inventory: Inventory) -> dict[str, list[str]]:
         elif mount.container_path.startswith("/proc/"):
             reason = "granted GPUs"
         elif made.request.is_share and mount.container_path == DEFAULT:
-            reason = "the MPS daemon of its own, for its part"
+            reason = "its own MPS daemon, for its part"
         else:
             reason = "graphics"  # the application profile that shows EGL only the granted GPUs
         found.setdefault(reason, []).append(mount.container_path)
@@ -131,11 +134,21 @@ def skipped(made: Plan, inventory: Inventory, config: Config) -> Iterator[tuple[
         yield f"{len(render)} nodes in /dev/dri", _why_not(("graphics", "display"), config)
 
 
-def _share(request: Request, device: Device, held: Sequence[Lease]) -> str:
-    """Say what the container gets of a device, and what is then left for others."""
+def rest(request: Request, device: Device, held: Sequence[Lease]) -> tuple[int, int]:
+    """Return the memory and the percentage of cores that are left of a device once a container has its share."""
     found = shares.left(device, held)
-    rest = amounts(max(found.memory - request.memory_limit, 0), max(found.cores - request.cores, 0))
-    return f"a share: {amounts(request.memory_limit, request.cores)}; then {rest} left for others"
+    return max(found.memory - request.memory_limit, 0), max(found.cores - request.cores, 0)
+
+
+def _share(request: Request, device: Device, held: Sequence[Lease] | None) -> str:
+    """Say what the container gets of a device, and what is then left for others."""
+    share = f"a share: {amounts(request.memory_limit, request.cores)}"
+    if held is None:
+        return share
+    standing = shares.standing(device, held)
+    reserved = amounts(standing.memory_reserved, standing.cores_reserved)
+    before = f"; others have {reserved}" if standing.is_shared else ""
+    return f"{share}{before}; then {amounts(*rest(request, device, held))} left for others"
 
 
 def _first(request: Request) -> str:

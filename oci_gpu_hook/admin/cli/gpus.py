@@ -6,9 +6,12 @@ it over, and its name is refused, until it is healed. Containers that hold it ke
 
 from __future__ import annotations
 
+import sys
+
+from oci_gpu_hook.admin.metering import look
 from oci_gpu_hook.allocation import conflict, query
 from oci_gpu_hook.base.config import load as configs
-from oci_gpu_hook.base.errors import one_line, quoted
+from oci_gpu_hook.base.errors import StateError, one_line, quoted
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.devices.model import is_sick, why_not
 from oci_gpu_hook.devices.nvidia import devices as of_nvidia
@@ -26,7 +29,10 @@ SUMMARY: Final = "show the state of each GPU, or heal a sick one"
 
 
 class State(Record):
-    """A GPU as it is shown. state: free, held, excluded, lost or sick; why: of lost and sick ones."""
+    """A GPU as it is shown. why: of lost and sick ones.
+
+    state: free, held, excluded, lost, sick, or unknown to a user who may not read the leases.
+    """
 
     index: int | None
     uuid: str
@@ -58,17 +64,23 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps([_to_json(each) for each in found], indent=2))
     else:
         _show(found)
+    if any(each.state == "unknown" for each in found):
+        print("oci-gpu: warning: only root may see which GPUs are held; run this as root", file=sys.stderr)
     return 0
 
 
 def states(config: Config) -> list[State]:
     """Return the state of each GPU of this host. Raises DriverError."""
-    leases = query.readable(config).leases
+    try:
+        look.check_readable(config)
+        leases, otherwise = query.readable(config).leases, "free"
+    except StateError:
+        leases, otherwise = (), "unknown"
     found = []
     for device in _whole(config):
         gpu = of_nvidia.gpu_of(device)
         holders = tuple(lease.name for lease in conflict.holders(device, leases))
-        state = "held" if holders else "excluded" if device.excluded else "free"
+        state = "held" if holders else "excluded" if device.excluded else otherwise
         if device.fault:
             state = "sick" if is_sick(device.fault) else "lost"
         found.append(

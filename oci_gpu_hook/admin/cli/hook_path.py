@@ -36,6 +36,8 @@ def run(options: Namespace) -> int:
         (True, True): laid.runtime_stub,
     }[options.runtime, options.python]
     if not path:
-        raise HookError("oci-gpu-runtime", "found no runc and no crun on PATH", "name the runtime with --real-runtime")
+        raise HookError(
+            "oci-gpu-runtime", "found neither runc nor crun on PATH", "name the runtime with --real-runtime", "OGH1803"
+        )
     print(path)
     return 0

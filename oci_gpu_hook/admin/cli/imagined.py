@@ -50,10 +50,10 @@ def with_container(options: argparse.Namespace, work: Callable[[Container], int]
         remedy = (
             "name a directory with config.json or a container, or say what it asks by: --env NVIDIA_VISIBLE_DEVICES=0"
         )
-        raise InvalidInput("plan", "lacks a CONTAINER", remedy)
+        raise InvalidInput("plan", "lacks a CONTAINER", remedy, "OGH1902")
     for entry in options.env:
         if "=" not in entry:
-            raise InvalidInput(f"--env {quoted(entry)}", "has no '='", "write NAME=VALUE")
+            raise InvalidInput(f"--env {quoted(entry)}", "has no '='", "write NAME=VALUE", "OGH1902")
     with tempfile.TemporaryDirectory(prefix="oci-gpu-plan-") as directory:
         rootfs = os.path.abspath(options.image_root) if options.image_root else _made_image(directory)
         config = {
@@ -82,7 +82,7 @@ def _annotations(options: argparse.Namespace) -> dict[str, str]:
     for entry in options.annotation:
         name, equals, value = entry.partition("=")
         if not equals:
-            raise InvalidInput(f"--annotation {quoted(entry)}", "has no '='", "write NAME=VALUE")
+            raise InvalidInput(f"--annotation {quoted(entry)}", "has no '='", "write NAME=VALUE", "OGH1902")
         found[name] = value
     for name in _SETTINGS:
         if (value := getattr(options, name)) is not None:

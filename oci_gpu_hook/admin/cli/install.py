@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from typing import Final
 
-SUMMARY: Final = "teach a container engine to give containers their GPUs"
+SUMMARY: Final = "set a container engine up to give containers GPUs"
 # The other engines are given the configuration's path: in the hook's arguments, or in a stub of their own.
 _WITHOUT_CONFIG: Final = ("docker", "containerd", "slurm")
 
@@ -59,14 +59,16 @@ def run(options: Namespace) -> int:
     """Install, or show what installing would do."""
     if options.default and options.engine != "docker":
         remedy = "name the runtime or the RuntimeClass per container, or edit the engine's configuration by hand"
-        raise HookError("--default", f"is for docker, not {options.engine}", remedy)
+        raise HookError("--default", f"is for docker, not {options.engine}", remedy, "OGH1902")
     if options.runtime and options.engine != "podman":
-        raise HookError("--runtime", f"is for podman, not {options.engine}", "leave it out: that engine has it anyway")
+        raise HookError(
+            "--runtime", f"is for podman, not {options.engine}", "leave it out: that engine has it anyway", "OGH1902"
+        )
     if options.also_as and options.engine != "docker":
         remedy = "name the runtime or the RuntimeClass that is installed"
-        raise HookError("--also-as", f"is for docker, not {options.engine}", remedy)
+        raise HookError("--also-as", f"is for docker, not {options.engine}", remedy, "OGH1902")
     if options.swarm and options.engine != "docker":
-        raise HookError("--swarm", f"is for docker, not {options.engine}", "leave it out")
+        raise HookError("--swarm", f"is for docker, not {options.engine}", "leave it out", "OGH1902")
     check_config(options)
     target = installations.informed(target_of(options), options.engine)
     steps = known.module(options.engine).install(target)
@@ -97,7 +99,7 @@ def check_config(options: Namespace) -> None:
         return
     if options.engine in _WITHOUT_CONFIG:
         why = f"cannot be used with {options.engine}, which calls the executables without options"
-        raise HookError(f"--config {quoted(options.config)}", why, f"make the file {DEFAULT_PATH}")
+        raise HookError(f"--config {quoted(options.config)}", why, f"make the file {DEFAULT_PATH}", "OGH1902")
     configs.load(options.config)
 
 

@@ -12,7 +12,7 @@ import time
 from oci_gpu_hook.admin.cli import leases_picture
 from oci_gpu_hook.admin.cli.console import console
 from oci_gpu_hook.admin.metering import look
-from oci_gpu_hook.allocation import query, release
+from oci_gpu_hook.allocation import query, release, shares
 from oci_gpu_hook.allocation.overdue import is_overdue
 from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.base.errors import AllocationError, InvalidInput, quoted
@@ -20,11 +20,13 @@ from oci_gpu_hook.base.errors import AllocationError, InvalidInput, quoted
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Final
 
     from oci_gpu_hook.allocation.model import Lease, LeaseTable
+    from oci_gpu_hook.allocation.shares import Standing
     from oci_gpu_hook.base.config.model import Config
+    from oci_gpu_hook.devices.model import Device
     from oci_gpu_hook.lifecycle.census import Census
 
 SUMMARY: Final = "show who holds which GPU, or release a lease"
@@ -47,14 +49,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Show the leases, or release one. Raises HookError if the record cannot be used."""
     config = configs.of_this_user(configs.load(options.config))
-    look.check_readable(config)
+    look.check_readable(config, to_change=options.container is not None)
     if options.container is not None:
         return _release(options.container, config, force=options.force)
     if options.json:
         import json
 
         table = query.current(config)
-        print(json.dumps(to_json(table, leases_picture.census(table, config), config), indent=2))
+        devices = leases_picture.devices_of(config)
+        print(json.dumps(to_json(table, leases_picture.census(table, config), config, devices), indent=2))
     elif options.watch:
         _watch(config)
     else:
@@ -63,8 +66,11 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def to_json(table: LeaseTable, census: Census, config: Config) -> list[dict[str, object]]:
-    """Return the form that `schemas/leases.schema.json` describes."""
+def to_json(
+    table: LeaseTable, census: Census, config: Config, devices: Sequence[Device] = ()
+) -> list[dict[str, object]]:
+    """Return the form that `schemas/leases.schema.json` describes. devices: of this host, as far as it can be asked."""
+    left = {device.uuid: shares.standing(device, table.leases) for device in devices} if _have_shares(table) else {}
     return [
         {
             "container": lease.container,
@@ -74,17 +80,27 @@ def to_json(table: LeaseTable, census: Census, config: Config) -> list[dict[str,
             "since": lease.since,
             **({"overdue": True} if is_overdue(lease, config, time.time()) else {}),
             **{name: text for name, text in _names(lease, census).items() if text},
-            **({"shares": shares} if (shares := _shares(lease)) else {}),
+            **({"shares": parts} if (parts := _parts(lease, left)) else {}),
         }
         for lease in table.leases
     ]
 
 
-def _shares(lease: Lease) -> dict[str, dict[str, int]]:
-    """Return what a container has of those devices of which it has a part."""
+def _have_shares(table: LeaseTable) -> bool:
+    return any(device.is_share for lease in table.leases for device in lease.devices)
+
+
+def _parts(lease: Lease, left: Mapping[str, Standing]) -> dict[str, dict[str, int]]:
+    """Return what a container has of those devices of which it has a part, and what is left of these for others."""
     return {
-        device.uuid: {"memory": device.memory, "cores": device.cores} for device in lease.devices if device.is_share
+        device.uuid: {"memory": device.memory, "cores": device.cores, **_left(left.get(device.uuid))}
+        for device in lease.devices
+        if device.is_share
     }
+
+
+def _left(standing: Standing | None) -> dict[str, int]:
+    return {"memoryLeft": standing.memory_left, "coresLeft": standing.cores_left} if standing else {}
 
 
 def _names(lease: Lease, census: Census) -> dict[str, str]:
@@ -115,19 +131,20 @@ def _release(text: str, config: Config, *, force: bool) -> int:
     meant = _meant(text, leases, leases_picture.census(table, config))
     if len({lease.container for lease in meant}) > 1:
         why = f"could be any of {', '.join(dict.fromkeys(quoted(lease.container) for lease in meant))}"
-        raise InvalidInput(f"container {quoted(text)}", why, "give more of the id")
+        raise InvalidInput(f"container {quoted(text)}", why, "give more of the id", "OGH1901")
     if len(meant) > 1:
         why = f"is the id of several: pid {', '.join(str(lease.holder.pid) for lease in meant)}"
-        raise InvalidInput(f"container {quoted(text)}", why, "give the pid of the one you mean")
+        raise InvalidInput(f"container {quoted(text)}", why, "give the pid of the one you mean", "OGH1901")
     if not meant:
         if release.release_by_hand(text, config, force=force):  # its process had ended, so it was no longer shown
             return 0
-        known = ", ".join(dict.fromkeys(quoted(lease.name) for lease in leases)) or "nobody"
-        raise InvalidInput(f"container {quoted(text)}", "has no lease", f"these have one: {known}")
+        known = ", ".join(dict.fromkeys(quoted(lease.name) for lease in leases))
+        remedy = f"these have one: {known}" if known else "no container has a lease, so there is nothing to release"
+        raise InvalidInput(f"container {quoted(text)}", "has no lease", remedy, "OGH1901")
     (lease,) = meant
     if not release.release_by_hand(lease.container, config, pid=lease.holder.pid, force=force):
-        why = "lives, and would go on using its GPUs"
-        raise AllocationError(f"container {quoted(lease.container)}", why, "stop it, or use --force")
+        why = "is still running and would keep its GPUs"
+        raise AllocationError(f"container {quoted(lease.container)}", why, "stop it, or use --force", "OGH1310")
     print(f"released the GPUs of container {quoted(lease.container)}")
     return 0
 

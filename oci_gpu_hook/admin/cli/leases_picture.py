@@ -6,7 +6,7 @@ import time
 
 from oci_gpu_hook.admin.cli import described
 from oci_gpu_hook.allocation import conflict, query, shares
-from oci_gpu_hook.allocation.messages import amounts
+from oci_gpu_hook.allocation.messages import amounts, part, wanted
 from oci_gpu_hook.allocation.overdue import age, overdue
 from oci_gpu_hook.base.errors import HookError, one_line
 from oci_gpu_hook.base.record import Record
@@ -19,7 +19,7 @@ from oci_gpu_hook.oci.naming import SHORT, short
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from typing import Final
 
     from rich.console import Group
@@ -43,6 +43,7 @@ class Row(Record):
     name: str = ""
     since: str = ""
     exclusive: bool = False
+    share: str = ""
 
     @property
     def called(self) -> str:
@@ -55,6 +56,15 @@ def census(table: LeaseTable, config: Config) -> Census:
     found = Census(config)
     found.take(table.leases)
     return found
+
+
+def devices_of(config: Config) -> tuple[Device, ...]:
+    """Return this host's GPUs and MIG devices, none where the driver does not say."""
+    try:
+        gpus = inventories.load(config, detailed=True).gpus
+    except HookError:
+        return ()
+    return of_nvidia.everything(of_nvidia.of(gpus, reserve=config.sharing_reserve))
 
 
 def of(config: Config, width: int) -> Group:
@@ -75,12 +85,14 @@ def of(config: Config, width: int) -> Group:
     if trouble:
         notes.append(f"warning: {trouble}")
     found = query.current(config)
-    shown = next(columns for least, columns in _COLUMNS_FROM if width >= least)
+    lines = [*rows(found, census(found, config), gpus, [each.device for each in others])]
+    columns_from = _WITH_SHARES_FROM if any(line.share for line in lines) else _COLUMNS_FROM
+    shown = next(columns for least, columns in columns_from if width >= least)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     for heading in shown:
         narrow = {"max_width": _PRODUCT} if heading == "PRODUCT" and "NAME" not in shown else {}
         table.add_column(heading, **{**_COLUMNS[heading], **narrow})  # type: ignore[arg-type]
-    for row in rows(found, census(found, config), gpus, [each.device for each in others]):
+    for row in lines:
         holder = row.holder if "NAME" in shown else row.called
         cells = {
             "GPU": Text(one_line(row.device)),
@@ -90,17 +102,16 @@ def of(config: Config, width: int) -> Group:
             "ENGINE": Text(one_line(row.engine)),
             "NAME": Text(one_line(row.name)),
             "SINCE": Text(_age(row.since)),
+            "SHARE": Text((row.share or "whole") if row.holder else ""),
             "EXCLUSIVE": Text(("yes" if row.exclusive else "no") if row.holder else ""),
         }
         table.add_row(*(cells[heading] for heading in shown))
     late = overdue(found.leases, config, time.time())
     notes += [one_line(f"over [allocation] longest-hold: {lease.name}, {_age(lease.since)}") for lease in late]
-    notes += parts(
-        found, of_nvidia.everything(of_nvidia.of(gpus, reserve=config.sharing_reserve)), census(found, config)
-    )
+    notes += parts(found, of_nvidia.everything(of_nvidia.of(gpus, reserve=config.sharing_reserve)))
     for place, waiter in enumerate(found.queue, 1):
-        wanted = waiter.request.count or ", ".join(waiter.request.devices)
-        notes.append(one_line(f"waiting, {place}: {waiter.container} for {wanted}, {_age(waiter.since)}"))
+        what = wanted(waiter.request)
+        notes.append(one_line(f"waiting, {place}: {waiter.container} for {what}, {_age(waiter.since)}"))
     return Group(table, *(Text(note) for note in notes))
 
 
@@ -112,6 +123,13 @@ _COLUMNS_FROM: Final = (
     (36, ("GPU", "HOLDER", "SINCE")),
     (0, ("GPU", "HOLDER")),
 )
+_WITH_SHARES_FROM: Final = (
+    (124, ("GPU", "PRODUCT", "MEMORY", "HOLDER", "ENGINE", "NAME", "SHARE", "SINCE", "EXCLUSIVE")),
+    (76, ("GPU", "PRODUCT", "HOLDER", "ENGINE", "SHARE", "SINCE")),
+    (56, ("GPU", "HOLDER", "ENGINE", "SHARE", "SINCE")),
+    (46, ("GPU", "HOLDER", "SHARE", "SINCE")),
+    (0, ("GPU", "HOLDER", "SHARE")),
+)
 _PRODUCT: Final = 14  # of its width, where there is little room
 # On a narrow terminal the holder is wrapped rather than cut off: a name may be long.
 _COLUMNS: Final[dict[str, dict[str, object]]] = {
@@ -121,6 +139,7 @@ _COLUMNS: Final[dict[str, dict[str, object]]] = {
     "HOLDER": {"overflow": "fold", "min_width": SHORT},
     "ENGINE": {"no_wrap": True},
     "NAME": {"overflow": "fold"},
+    "SHARE": {},
     "SINCE": {"no_wrap": True, "justify": "right"},
     "EXCLUSIVE": {"no_wrap": True},
 }
@@ -139,48 +158,44 @@ def rows(table: LeaseTable, known: Census, gpus: Iterable[Gpu], others: Iterable
         shown |= {leased for lease in holders for leased in lease.devices if _is_of(leased, device)}
         fault = "marked sick" if is_sick(device.fault) else "lost by the driver"
         product = fault if device.fault else _product(device)
-        yield from _lines(device.name, product, _memory(device), holders, known)
+        yield from _lines(Row(device=device.name, product=product, memory=_memory(device)), holders, known, device)
     for device in others:
         holders = conflict.holders(device, table.leases)
         shown |= {leased for lease in holders for leased in lease.devices if _is_of(leased, device)}
-        yield from _lines(device.label, "by CDI" if not device.fault else "lacks a node", "", holders, known)
+        product = "by CDI" if not device.fault else "lacks a node"
+        yield from _lines(Row(device=device.label, product=product, memory=""), holders, known, device)
     for lease in table.leases:
         for leased in lease.devices:
             if leased not in shown:
-                yield from _lines(leased.uuid, "not on this host now", "", [lease], known)
+                gone = Row(device=leased.uuid, product="not on this host now", memory="")
+                yield from _lines(gone, [lease], known)
 
 
-def parts(table: LeaseTable, devices: Iterable[Device], known: Census) -> Iterator[str]:
-    """Yield a line for each device of which containers have parts: who has how much, and what is left."""
+def parts(table: LeaseTable, devices: Iterable[Device]) -> Iterator[str]:
+    """Yield a line for each device of which containers have parts: how much is reserved, and what is left."""
     for device in devices:
-        of_device = [
-            f"{known.of_lease(lease).name or short(lease.name)} has {amounts(leased.memory, leased.cores)}"
-            for lease in conflict.holders(device, table.leases)
-            for leased in lease.devices
-            if leased.is_share and conflict.is_of(leased, device)
-        ]
-        if of_device:
-            rest = shares.left(device, table.leases)
-            left = amounts(max(rest.memory, 0), max(rest.cores, 0))
-            yield one_line(f"{device.label}: {', '.join(of_device)}; {left} left for others")
+        found = shares.standing(device, table.leases)
+        if found.is_shared:
+            left = amounts(found.memory_left, found.cores_left)
+            reserved = amounts(found.memory_reserved, found.cores_reserved)
+            yield one_line(f"{device.label}: {reserved} reserved, {left} left for others")
 
 
-def _lines(device: str, product: str, memory: str, holders: list[Lease], known: Census) -> Iterator[Row]:
+def _lines(row: Row, holders: Sequence[Lease], known: Census, held: Device | None = None) -> Iterator[Row]:
+    """Yield a device's line once for each holder, and its name in the first. held: None if the host lacks it now."""
     if not holders:
-        yield Row(device=device, product=product, memory=memory)
+        yield row
     for lease in holders:
         resident = known.of_lease(lease)
-        yield Row(
-            device=device,
-            product=product,
-            memory=memory,
+        yield row.replace(
             holder=short(lease.container),
             engine=resident.engine,
             name=lease.pod or resident.name,
             since=lease.since,
             exclusive=lease.exclusive,
+            share=part(*shares.part_of(lease, held)) if held else "",
         )
-        device = product = memory = ""
+        row = Row(device="", product="", memory="")
 
 
 def _is_of(leased: LeasedDevice, device: Device) -> bool:

@@ -8,7 +8,7 @@ import sys
 
 from oci_gpu_hook import __version__
 from oci_gpu_hook.base import streams
-from oci_gpu_hook.base.errors import HookError, one_line, quoted, reason
+from oci_gpu_hook.base.errors import BUG, HookError, coded, quoted, reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ COMMANDS: Final = (
     "version",
 )
 _VERSION: Final = ("--version", "-V")
+_NOT_READ: Final = "OGH1903"
+_NOT_WRITTEN: Final = "OGH1911"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -86,17 +88,17 @@ def _run(given: Sequence[str]) -> int:
         status: int = options.run(options)
         sys.stdout.flush()
     except HookError as error:
-        return _fail(str(error), options)
+        return _fail(error, options)
     except BrokenPipeError:
         raise
     except OSError as error:
         if error.filename is None:
             raise
-        remedy = "" if os.geteuid() == 0 else "; run it as root"
-        return _fail(f"{quoted(os.fsdecode(error.filename))}: {reason(error)}{remedy}", options)
+        remedy = "check that it is there and can be used" if os.geteuid() == 0 else "run it as root"
+        return _fail(HookError(quoted(os.fsdecode(error.filename)), reason(error), remedy, _NOT_READ), options)
     except Exception as error:  # noqa: BLE001  a bug: people get a line of it, and all of it by --debug
         remedy = "please report it with what `oci-gpu --debug` and the same command prints"
-        return _fail(f"internal error: {type(error).__name__}: {error}; {remedy}", options)
+        return _fail(HookError("internal error", f"{type(error).__name__}: {error}", remedy, BUG), options)
     return status
 
 
@@ -125,17 +127,23 @@ def _discard_output() -> None:
 
 def _not_written(error: OSError) -> int:
     remedy = "" if os.geteuid() == 0 else "; if it is not about the output, run it as root"
-    print(f"oci-gpu: error: {one_line(reason(error))}{remedy}", file=sys.stderr)
+    print(f"oci-gpu: error: {coded(f'{reason(error)}{remedy}', _NOT_WRITTEN)}", file=sys.stderr)
     _discard_output()
     return 1
 
 
-def _fail(message: str, options: Namespace) -> int:
+def _fail(error: HookError, options: Namespace) -> int:
+    """Tell people on stderr what is wrong and, where JSON was asked for, programs on stdout."""
     if options.debug:
         import traceback
 
         traceback.print_exc()
-    print(f"oci-gpu: error: {one_line(message)}", file=sys.stderr)
+    print(f"oci-gpu: error: {coded(str(error), error.code)}", file=sys.stderr)
+    if getattr(options, "json", False):
+        from oci_gpu_hook.base.document import dump
+
+        parts = {"code": error.code, "what": error.what, "why": error.why, "remedy": error.remedy}
+        print(dump({"error": parts}).decode())
     return 1
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from oci_gpu_hook.admin.cli import described, explain
 from oci_gpu_hook.admin.cli.console import console, hanging, new_table, print_table
 from oci_gpu_hook.admin.cli.request import described as asked_for
-from oci_gpu_hook.base.errors import one_line
+from oci_gpu_hook.base.errors import coded, one_line
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.devices import vendors
 from oci_gpu_hook.devices.edits import ContainerEdits
@@ -54,9 +54,22 @@ def show(seen: Preview, *, files: bool) -> None:
     _warnings(out, seen.plan.warnings)
 
 
+def shares(seen: Preview) -> dict[str, object]:
+    """Return the member `shares` of `oci-gpu plan --json`: what is got of each GPU, and what is left then."""
+    request = seen.plan.request
+    if not request.is_share:
+        return {}
+    parts = {}
+    for device in seen.plan.devices:
+        rest = explain.rest(request, device, seen.held) if seen.held is not None else (None, None)
+        left = dict(zip(("memoryLeft", "coresLeft"), rest, strict=True))
+        parts[device.uuid] = {"memory": request.memory_limit, "cores": request.cores, **left}
+    return {"shares": parts}
+
+
 def _show_gpus(out: Console, seen: Preview, inventory: Inventory, *, files: bool) -> None:
     made = described.native_part(seen.plan, seen.described)
-    of_host = of_nvidia.of(inventory.gpus, seen.config.allocation_exclude)
+    of_host = of_nvidia.of(inventory.gpus, seen.config.allocation_exclude, seen.config.sharing_reserve)
     for line in explain.gpus(made.request, of_host, made.devices, seen.held) if made.devices else ("no GPU",):
         hanging(out, "  ", one_line(line))
     cuda = f", CUDA {inventory.cuda_version}" if inventory.cuda_version else ""
@@ -103,14 +116,14 @@ def show_failure(container: Container, config: Config, request: Request | None, 
     out = console()
     _asked(out, request, container, config)
     _title(out, "The container would not start; its engine would be told")
-    out.print(Text(f"  oci-gpu-hook: error: {error}", style="red"), soft_wrap=True)
+    out.print(Text(f"  oci-gpu-hook: error: {coded(str(error), error.code)}", style="red"), soft_wrap=True)
 
 
 def _asked(out: Console, request: Request | None, container: Container, config: Config) -> None:
     _title(out, "Asks for", first=True)
     for line in asked_for(request) if request else ():
         hanging(out, f"  {line[:_LABEL]} ", one_line(line[_LABEL + 1 :]))
-    label = "said in config.json:"
+    label = "in config.json:"
     for text in explain.sayings(container, config):
         hanging(out, f"  {label:{_LABEL}} ", one_line(text))
         label = ""

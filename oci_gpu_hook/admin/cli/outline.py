@@ -44,7 +44,7 @@ class Command(Record):
 
 def read() -> Command:
     """Return `oci-gpu` with all its commands. Every command's module is imported."""
-    return _command("", "look at, explain and mend what containers get of GPUs", arguments.parser(COMMANDS))
+    return _command("", "show, explain and repair the access of containers to GPUs", arguments.parser(COMMANDS))
 
 
 def _command(name: str, summary: str, parser: argparse.ArgumentParser) -> Command:

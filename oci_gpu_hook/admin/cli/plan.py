@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the plan; exit status 0, also for a container that asks for nothing, 1 if it would not start."""
     if options.bundle and imagined.is_told(options):
-        raise InvalidInput("plan", "takes a CONTAINER, or --env and its like", "leave one of them out")
+        raise InvalidInput("plan", "takes a CONTAINER, or --env and its like", "leave one of them out", "OGH1902")
     if options.bundle:
         return _show(bundle.read(options.bundle, options.runtime_root), options)
     return imagined.with_container(options, lambda container: _show(container, options))
@@ -84,7 +84,7 @@ def _show(container: Container, options: argparse.Namespace) -> int:
 
         from oci_gpu_hook.apply import json_form
 
-        print(json.dumps(json_form.to_json(seen.plan) if seen else None, indent=2))
+        print(json.dumps({**json_form.to_json(seen.plan), **narrative.shares(seen)} if seen else None, indent=2))
     elif seen is None:
         warnings = (*reading.warnings, *near_misses.of(container), *([str(trouble)] if trouble else []))
         narrative.show_nothing(container, config, warnings)
@@ -115,7 +115,7 @@ def preview(container: Container, request: Request, config: Config, clock: Clock
         fd = os.open(container.rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         remedy = "check root.path in config.json"
-        raise InvalidInput(f"container rootfs {quoted(container.rootfs)}", reason(error), remedy) from None
+        raise InvalidInput(f"container rootfs {quoted(container.rootfs)}", reason(error), remedy, "OGH1904") from None
     found, hosts = os.fstat(fd), os.stat("/")
     if (found.st_dev, found.st_ino) == (hosts.st_dev, hosts.st_ino):
         os.close(fd)

@@ -11,7 +11,7 @@ import sys
 
 from oci_gpu_hook.apply import cleanup
 from oci_gpu_hook.base.config import load as configs
-from oci_gpu_hook.base.errors import HookError, described_bug, one_line
+from oci_gpu_hook.base.errors import BUG, HookError, coded, described_bug, one_line
 from oci_gpu_hook.lifecycle import repair, running
 
 TYPE_CHECKING = False
@@ -33,15 +33,15 @@ def run(options: argparse.Namespace) -> int:
     config = configs.of_this_user(configs.load(options.config))
     if options.all:
         for container_id in cleanup.reconcile(config):
-            print(one_line(f"{container_id}: ended without poststop; what it left was taken back"))
+            print(one_line(f"{container_id}: ended without poststop; what it left was removed"))
     entries = [running.named(options.container, config)] if options.container else running.everything(config)
     status = 0
     for entry in entries:
         try:
             mended = repair.repair(entry, config)
         except Exception as error:  # noqa: BLE001  one container must not keep the others from being mended
-            why = str(error) if isinstance(error, HookError) else described_bug(error)
-            print(one_line(f"oci-gpu: error: {entry.id}: {why}"), file=sys.stderr)
+            why, code = (str(error), error.code) if isinstance(error, HookError) else (described_bug(error), BUG)
+            print(f"oci-gpu: error: {coded(f'{entry.id}: {why}', code)}", file=sys.stderr)
             status = 1
             continue
         for finding in mended:

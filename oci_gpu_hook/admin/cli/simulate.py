@@ -37,10 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="P,P,…",
         type=_names,
         default=[NVIDIA],
-        help=f"whose GPUs, so many of each: {', '.join(PLATFORMS)} (default: {NVIDIA})",
+        help=f"whose GPUs, this many of each: {', '.join(PLATFORMS)} (default: {NVIDIA})",
     )
     parser.add_argument(
-        "--partitions", metavar="N", type=int, default=1, help="into so many parts each GPU of AMD's is divided"
+        "--partitions", metavar="N", type=int, default=1, help="divide each AMD GPU into this many partitions"
     )
     parser.add_argument(
         "--driver-version", metavar="V", default=DEFAULT_DRIVER_VERSION, help="driver version (default: %(default)s)"
@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="partition each GPU into these MIG devices, e.g. 3g.40gb,2g.20gb,1g.10gb",
     )
     parser.add_argument(
-        "--layout", choices=LAYOUTS, default=DEFAULT_LAYOUT, help="where the libraries lie (default: %(default)s)"
+        "--layout", choices=LAYOUTS, default=DEFAULT_LAYOUT, help="where the libraries are (default: %(default)s)"
     )
     parser.add_argument(
         "--seed", metavar="N", type=int, default=0, help="hosts of one seed have the same UUIDs (default: %(default)s)"

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Final
 
     from oci_gpu_hook.admin.metering.look import Look, Lookout
+    from oci_gpu_hook.allocation.shares import Standing
     from oci_gpu_hook.lifecycle.usage import DeviceView, Holder, Working
 
 SUMMARY: Final = "show what each GPU is used for, and by which container"
@@ -63,7 +64,7 @@ def to_json(look: Look) -> dict[str, object]:
     return {
         "timestamp": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "driver": look.driver_version or None,
-        "devices": [_device(view) for view in look.views],
+        "devices": [_device(view, knows_holders=look.table is not None) for view in look.views],
         "warnings": list(look.warnings),
     }
 
@@ -102,7 +103,7 @@ def _live(lookout: Lookout, interval: float) -> None:
         return
 
 
-def _device(view: DeviceView) -> dict[str, object]:
+def _device(view: DeviceView, *, knows_holders: bool) -> dict[str, object]:
     device, use = view.device, view.use
     return {
         "device": device.name,
@@ -118,8 +119,19 @@ def _device(view: DeviceView) -> dict[str, object]:
         "power": use.power if use else None,
         "powerLimit": use.power_limit if use else None,
         "temperature": use.temperature if use else None,
+        "shares": _standing(view.standing) if view.standing and knows_holders else None,
         "holders": [_holder(holder) for holder in view.holders],
         "outside": [_process(process) for process in view.outside],
+    }
+
+
+def _standing(standing: Standing) -> dict[str, int]:
+    return {
+        "memory": standing.memory,
+        "memoryReserved": standing.memory_reserved,
+        "memoryLeft": standing.memory_left,
+        "coresReserved": standing.cores_reserved,
+        "coresLeft": standing.cores_left,
     }
 
 
@@ -135,6 +147,8 @@ def _holder(holder: Holder) -> dict[str, object]:
         "leased": holder.leased,
         "exclusive": holder.exclusive,
         "since": holder.since or None,
+        "reservedMemory": holder.reserved_memory or None,
+        "reservedCores": holder.reserved_cores or None,
         "memory": holder.memory,
         "utilization": holder.utilization,
         "processes": [_process(process) for process in holder.processes],

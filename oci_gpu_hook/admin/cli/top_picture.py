@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from oci_gpu_hook.admin.metering.look import product_of
+from oci_gpu_hook.allocation.messages import part, wanted
 from oci_gpu_hook.base.errors import one_line
 from oci_gpu_hook.oci.naming import short
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from oci_gpu_hook.admin.metering.look import Look
+    from oci_gpu_hook.allocation.shares import Standing
     from oci_gpu_hook.lifecycle.usage import DeviceView, Holder, Working
 
     # How important a part of a line is (0: it is never left out), its text, and its style.
@@ -40,11 +42,12 @@ def of(look: Look, width: int) -> Text:
     lines: list[Text] = []
     for view in look.views:
         lines.append(_line(0, _device(view), width))
+        if view.standing and view.standing.is_shared:
+            lines.append(_line(2, _standing(view.standing), width))
         lines += _below(view, width, knows_holders=look.whole)
     for place, waiter in enumerate(look.table.queue if look.table else (), 1):
-        wanted = waiter.request.count or ", ".join(waiter.request.devices)
         text = one_line(f"waiting, {place}: {short(waiter.container)}")
-        lines.append(_line(0, [(0, text, "yellow"), (1, one_line(f"for {wanted}"), "")], width))
+        lines.append(_line(0, [(0, text, "yellow"), (1, one_line(f"for {wanted(waiter.request)}"), "")], width))
     lines += [Text(one_line(f"warning: {text}"), style="yellow") for text in look.warnings]
     return Text("\n").join(lines)
 
@@ -82,6 +85,12 @@ def _device(view: DeviceView) -> list[Part]:
     return parts
 
 
+def _standing(standing: Standing) -> list[Part]:
+    left = part(standing.memory_left, standing.cores_left) or "nothing"
+    reserved = part(standing.memory_reserved, standing.cores_reserved)
+    return [(0, f"{left} free", ""), (1, f"{reserved} reserved", "")]
+
+
 def _holder(holder: Holder) -> list[Part]:
     container = holder.container
     of_engine = [container.engine] if container.engine else []
@@ -94,6 +103,9 @@ def _holder(holder: Holder) -> list[Part]:
         parts.append((1, "no lease", "red"))
     if holder.exclusive:
         parts.append((5, "exclusive", ""))
+    if holder.is_share:
+        text = f"has {part(holder.reserved_memory, holder.reserved_cores)}"
+        parts.append((1, f"{text}, uses more", "red") if holder.is_over else (1, text, ""))
     return parts + (_figures(holder.memory, holder.utilization) if holder.processes else [(3, "idle", "dim")])
 
 

@@ -15,7 +15,7 @@ from oci_gpu_hook.admin.cli import install
 from oci_gpu_hook.admin.engines import files, installations, known, mesos
 from oci_gpu_hook.admin.install import executables_removal, uses
 from oci_gpu_hook.base.config import load as configs
-from oci_gpu_hook.base.errors import HookError, one_line, quoted
+from oci_gpu_hook.base.errors import HookError, coded, quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.admin.engines.model import Steps, Target
 
-SUMMARY: Final = "take the changes of `oci-gpu install` back"
+SUMMARY: Final = "undo `oci-gpu install`"
 _LISTED: Final = 8
 _CDI_FILES: Final = "oci-gpu-hook-*.yaml"
 
@@ -40,7 +40,9 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(options: Namespace) -> int:
     """Uninstall, or show what uninstalling would do."""
     if bool(options.engine) == options.all:
-        raise HookError("uninstall", "takes an engine, or --all", f"name one of {', '.join(known.NAMES)}, or use --all")
+        raise HookError(
+            "uninstall", "takes an engine, or --all", f"name one of {', '.join(known.NAMES)}, or use --all", "OGH1902"
+        )
     target = install.target_of(options)
     if options.all:
         return _everything(target, options)
@@ -53,8 +55,8 @@ def run(options: Namespace) -> int:
 def _steps(target: Target, engine: str) -> Steps:
     if engine == "mesos" and target.root == "/" and (users := uses.of(mesos.output_of(target))):
         why = f"is the launcher directory of {users[0]}"
-        remedy = "restart the agent with its own --launcher_dir first, when its containers of this one have ended"
-        raise HookError(quoted(mesos.output_of(target)), why, remedy)
+        remedy = "wait until the agent's containers have ended, and restart it with its own --launcher_dir first"
+        raise HookError(quoted(mesos.output_of(target)), why, remedy, "OGH1806")
     steps: Steps = known.module(engine).uninstall(target)
     return steps
 
@@ -69,7 +71,7 @@ def _everything(target: Target, options: Namespace) -> int:
             steps = _steps(each, engine)
         except HookError as error:
             failed = True
-            print(one_line(f"oci-gpu: error: {error}"), file=sys.stderr)
+            print(f"oci-gpu: error: {coded(str(error), error.code)}", file=sys.stderr)
             continue
         if steps.changes or steps.warnings:
             print(f"{engine}:", file=sys.stderr if options.dry_run else sys.stdout)

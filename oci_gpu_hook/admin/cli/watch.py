@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse  # noqa: TID253  a command for people
 
+from oci_gpu_hook.admin.metering import look
 from oci_gpu_hook.base import duration, log
 from oci_gpu_hook.base.config import load as configs
 
@@ -38,9 +39,11 @@ def run(options: argparse.Namespace) -> int:
     from oci_gpu_hook.admin.watch.loop import Watch
     from oci_gpu_hook.admin.watch.told import Teller
     from oci_gpu_hook.lifecycle.healing import Healer
+    from oci_gpu_hook.lifecycle.overdrawn import Overdrawn
     from oci_gpu_hook.lifecycle.overrun import Overruns
 
     config = configs.of_this_user(configs.load(options.config))
+    look.check_readable(config, to_change=True)
     log.configure(config)
     interval = options.interval or config.watch_interval
     tell = Teller(config.log_level)
@@ -49,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
     kernel_log = KernelLog(config, tell, on_sick=keeper.refresh_cdi)
     if kernel_log.fd >= 0:
         watch.wait_for(kernel_log.fd, kernel_log.read)
-    watch.more += [kernel_log.read, Overruns(config, tell).look]
+    watch.more += [kernel_log.read, Overruns(config, tell).look, Overdrawn(config, tell).look]
     if options.once:
         watch.once()
         return 0

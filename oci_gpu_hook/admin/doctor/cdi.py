@@ -32,7 +32,7 @@ def check(host: Host) -> Iterator[Finding]:
 
 
 def _broken(registry: Registry) -> Iterator[Finding]:
-    why = "engines do not give the devices that only this file has"
+    why = "engines refuse the devices that only this file has"
     remedy = "correct the file, or remove it; `oci-gpu cdi validate FILE` says all that is wrong"
     problems = [*registry.problems, *(problem for file in registry.files for problem in file.problems[:1])]
     for problem in problems:
@@ -46,7 +46,7 @@ def _conflicting(registry: Registry) -> Iterator[Finding]:
     for paths, names in by_files.items():
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         what = f"CDI: {names[0]}{more} in {' and '.join(map(quoted, paths))}"
-        why = "no engine gives a device that two files of one directory have"
+        why = "engines refuse a device that two files of one directory have"
         yield Finding(check=_NAME, severity=ERROR, what=what, why=why, remedy="remove one of the files")
 
 
@@ -55,7 +55,7 @@ def _outdated(registry: Registry, host: Host) -> Iterator[Finding]:
     for file in registry.files:
         driver = _driver_of(file.specification) if file.specification else ""
         if running and driver and driver != running:
-            what = f"CDI: {quoted(file.path)} is of driver {driver}, and {running} is running"
+            what = f"CDI: {quoted(file.path)} is for driver {driver}, but {running} is running"
             why = "containers that ask by it fail to start, or load libraries that do not fit the driver"
             yield Finding(check=_NAME, severity=ERROR, what=what, why=why, remedy=_REFRESH)
 

@@ -28,7 +28,7 @@ def check(host: Host) -> Iterator[Finding]:
             yield _hardened(host)
     else:
         what = "no cgroup file system with devices is mounted here"
-        why = "rights to devices cannot be changed; containers whose runtime restricts devices fail"
+        why = "device access cannot be changed; containers whose runtime restricts devices do not start"
         remedy = "mount cgroup2 at /sys/fs/cgroup, or run the engine where it is mounted"
         yield Finding(check=_NAME, severity=ERROR, what=what, why=why, remedy=remedy)
     if os.path.isdir(host.path("/run/systemd/system")):  # sd_booted(3)
@@ -51,7 +51,7 @@ def _systemd(host: Host) -> Iterator[Finding]:
     except OSError:
         status = os.stat(host.path("/run/systemd"))
     if status.st_uid != 0 or status.st_mode & 0o022:
-        what = f"{_CONTROL} is not root's alone"
+        what = f"{_CONTROL} can be written by others than root"
         why = "the hook writes no drop-ins there, so systemctl daemon-reload takes GPUs from running containers"
         yield Finding(check=_NAME, severity=WARNING, what=what, why=why, remedy=f"chown root {_CONTROL}; chmod go-w it")
         return

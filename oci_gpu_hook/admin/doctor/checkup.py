@@ -32,23 +32,26 @@ CHECKS: Final = (
 )
 
 
+# What these say goes by the configuration: after an error in it, they would be about another host than is meant.
+_BY_CONFIGURATION: Final = frozenset(
+    ("driver", "nodes", "gpus", "other_vendors", "cdi", "kubernetes", "state_directory", "remains", "trial")
+)
+
+
 def host(config_path: str) -> Host:
     """Return this host with its configuration and inventory, or with the reasons why these cannot be read."""
     from oci_gpu_hook.base.config import load as configs
     from oci_gpu_hook.devices.nvidia import snapshot
 
-    config, config_trouble = configs.load_or_defaults(config_path)
+    config, config_trouble = configs.load_or_defaults(config_path, keep=False)
     config = configs.of_this_user(config)
+    if config_trouble:
+        return Host(config=config, config_path=config_path, config_trouble=config_trouble)
     try:
-        inventory = snapshot.load(config, detailed=True, refresh=True)
+        inventory = snapshot.load(config, detailed=True, refresh=True, keep=False)
     except HookError as error:
-        return Host(config=config, config_path=config_path, config_trouble=config_trouble, trouble=error)
-    return Host(
-        config=config,
-        config_path=config_path,
-        config_trouble=config_trouble,
-        inventory=inventory,
-    )
+        return Host(config=config, config_path=config_path, trouble=error)
+    return Host(config=config, config_path=config_path, inventory=inventory)
 
 
 def examine(looked_at: Host, begins: Callable[[str], None] = lambda _name: None) -> Iterator[Finding]:
@@ -60,6 +63,8 @@ def examine(looked_at: Host, begins: Callable[[str], None] = lambda _name: None)
 
 def guarded(name: str, check: Callable[[Host], Iterator[Finding]], looked_at: Host) -> Iterator[Finding]:
     """Yield the findings of one check, or that it failed."""
+    if looked_at.config_trouble and name in _BY_CONFIGURATION:
+        return
     try:
         yield from check(looked_at)
     except HookError as error:

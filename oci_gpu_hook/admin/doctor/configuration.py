@@ -19,13 +19,15 @@ def check(host: Host) -> Iterator[Finding]:
     path = host.config_path
     if host.config_trouble:
         error = host.config_trouble
-        why = f"{error.why}; every container that asks for a GPU fails with this"
+        why = f"{error.why}; every container that asks for a GPU fails to start with this error"
         yield Finding(check=_NAME, severity=ERROR, what=error.what, why=why, remedy=error.remedy)
+        what = "the driver, the GPUs and the state directory were not looked at: where they are is not known"
+        yield Finding(check=_NAME, severity=NOTE, what=what, remedy="run oci-gpu doctor again with a correct file")
         return
     try:
         status = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
-        yield Finding(check=_NAME, severity=OK, what=f"there is no {path}; the defaults hold")
+        yield Finding(check=_NAME, severity=OK, what=f"there is no {path}; using defaults")
         return
     if status.st_uid not in (0, os.geteuid()) or status.st_mode & 0o022:
         what = f"{quoted(path)} can be written by others than root"
@@ -33,7 +35,7 @@ def check(host: Host) -> Iterator[Finding]:
         yield Finding(check=_NAME, severity=ERROR, what=what, why=why, remedy=f"chown root {path}; chmod 644 {path}")
     for text in host.config.warnings:
         what = f"{quoted(path)}, {text}"
-        why = "what stands there does nothing"
+        why = "this has no effect"
         yield Finding(check=_NAME, severity=WARNING, what=what, why=why, remedy="see docs/configuration.md")
     yield from _paths(host)
     yield Finding(check=_NAME, severity=OK, what=f"{path} is read")

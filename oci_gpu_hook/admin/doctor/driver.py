@@ -37,14 +37,14 @@ def check(host: Host) -> Iterator[Finding]:
             what = f"no NVIDIA driver, and no NVIDIA GPU; the host has {', '.join(others)}"
             yield Finding(check=_NAME, severity=OK, what=what)
         elif host.trouble:
-            why = f"{host.trouble.why}; every container that asks for a GPU fails with this"
+            why = f"{host.trouble.why}; every container that asks for a GPU fails to start with this error"
             yield Finding(check=_NAME, severity=ERROR, what=host.trouble.what, why=why, remedy=host.trouble.remedy)
         return
     version = inventory.driver_version
     cuda = f", CUDA {inventory.cuda_version}" if inventory.cuda_version else ""
     count = len(inventory.libraries)
     where = f" of {platforms.NAMES[inventory.platform]}" if inventory.platform else ""
-    what = f"driver {version or 'of unknown version'}{where}{cuda}; {count} libraries that fit it"
+    what = f"driver {version or 'of unknown version'}{where}{cuda}; {count} matching libraries"
     yield Finding(check=_NAME, severity=OK, what=what)
     present = {library.soname for library in inventory.libraries if library.bits == 64}
     for soname, capability, why in _ESSENTIAL[:1] if inventory.platform else _ESSENTIAL:

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from typing import Final
 
 _NAME: Final = "engines"
-_WHY: Final = "its containers ask for GPUs, and nothing gives them any"
 
 
 def check(host: Host) -> Iterator[Finding]:
@@ -26,7 +25,8 @@ def check(host: Host) -> Iterator[Finding]:
                 yield Finding(check=_NAME, severity=OK, what=said.text, remedy=said.remedy)
             else:
                 severity = WARNING if expected else NOTE
-                yield Finding(check=_NAME, severity=severity, what=said.text, why=_WHY, remedy=said.remedy)
+                why = f"{known.CALLED[name]} containers that request GPUs will not get them"
+                yield Finding(check=_NAME, severity=severity, what=said.text, why=why, remedy=said.remedy)
     if not present:
         what = f"none of {', '.join(known.NAMES)} is installed"
         remedy = "to use runc or crun alone, register the hook in config.json (docs/getting-started.md)"

@@ -22,7 +22,7 @@ _STATE: Final = b"{}"
 
 def check(host: Host) -> Iterator[Finding]:
     """Check both executables, and start the hook as an engine would."""
-    directory = executables.default_directory() if host.root == "/" else executables.SYSTEM_DIRECTORY
+    directory = executables.installed_directory() if host.root == "/" else executables.SYSTEM_DIRECTORY
     hook = host.path(os.path.join(directory, "oci-gpu-hook"))
     if not os.path.exists(hook):
         what = f"{hook} is not installed"
@@ -58,7 +58,7 @@ def _front(path: str) -> Iterator[Finding]:
     front = read_front(path)
     if front is None:
         what = f"{path} is a script: the static front was not built"
-        why = "it costs containers that ask for nothing some milliseconds, and hears the engine's environment"
+        why = "containers that ask for nothing start some milliseconds later, and Python sees the engine's environment"
         remedy = "install a C compiler, reinstall oci-gpu-hook, and run `oci-gpu hook-path`"
         yield Finding(check=_NAME, severity=NOTE, what=what, why=why, remedy=remedy)
         return
@@ -69,7 +69,11 @@ def _front(path: str) -> Iterator[Finding]:
     for needed in filter(None, (front.interpreter, front.stub, front.program)):
         if not os.path.exists(needed):
             what = f"{path} starts {quoted(needed)}, which is gone"
-            why = "containers that ask for a GPU fail" if needed != front.program else "no container starts by it"
+            why = (
+                "containers that ask for a GPU fail to start"
+                if needed != front.program
+                else "no container starts with it"
+            )
             yield Finding(
                 check=_NAME, severity=ERROR, what=what, why=why, remedy=f"{_LAY}; after each upgrade of Python"
             )

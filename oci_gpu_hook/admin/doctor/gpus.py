@@ -41,7 +41,7 @@ def check(host: Host) -> Iterator[Finding]:
     known = {gpu.bus_id for gpu in inventory.gpus}
     on_the_bus = {procfs.bus_id(address) for address, vendor in pci.gpus(host.config.sys_root) if vendor == pci.NVIDIA}
     for address in sorted(on_the_bus - known):
-        what = f"the GPU at {address} is not the NVIDIA driver's"
+        what = f"the GPU at {address} is not bound to the NVIDIA driver"
         why = "no container can be given it"
         remedy = "it may be bound to vfio-pci or nouveau, excluded, or broken: see lspci -k and dmesg"
         yield Finding(check=_NAME, severity=NOTE, what=what, why=why, remedy=remedy)
@@ -70,7 +70,7 @@ def _excluded(exclude: Sequence[str], gpus: Sequence[Gpu]) -> Iterator[Finding]:
             yield Finding(check=_NAME, severity=OK, what=what)
         else:
             what = f"[allocation] exclude: {quoted(name)} is not one of this host's GPUs"
-            why = "nothing is kept out by it"
+            why = "it excludes nothing"
             remedy = "write an index, a UUID or a product as `oci-gpu info` shows it"
             yield Finding(check=_NAME, severity=WARNING, what=what, why=why, remedy=remedy)
 

@@ -41,8 +41,8 @@ def check(_host: Host) -> Iterator[Finding]:
     if not refused:
         yield Finding(check=_NAME, severity=OK, what=f"Linux {release} has the system calls that are needed")
     if os.geteuid() != 0:
-        what = "this is not root: what only root sees is left out"
-        yield Finding(check=_NAME, severity=NOTE, what=what, remedy="sudo oci-gpu doctor sees all")
+        what = "not run as root: what only root may see is left out"
+        yield Finding(check=_NAME, severity=NOTE, what=what, remedy="run as root: sudo oci-gpu doctor")
 
 
 def _version(release: str) -> tuple[int, int] | None:

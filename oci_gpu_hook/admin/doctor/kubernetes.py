@@ -27,7 +27,7 @@ def check(host: Host) -> Iterator[Finding]:
         return
     counted = [lease for lease in query.current(host.config).leases if lease.counted]
     double = [lease for lease in counted if not registered.isdisjoint(_uuids(lease))]
-    why = "the kubelet gives pods the same GPUs, since it knows no counts; where one has a GPU alone the other fails"
+    why = "the kubelet gives pods the same GPUs, since it does not count; if one has a GPU exclusively, the other fails"
     remedy = "use one of the two on this node, or keep the plugin's GPUs out of counts with [allocation] exclude"
     if double:
         names = ", ".join(quoted(lease.container) for lease in double[:_LISTED])

@@ -33,7 +33,7 @@ def _of_kind(kind: str, inventory: Inventory, host: Host) -> Iterator[Finding]:
     listed = of_inventory(inventory, host.config)
     working = [each for each in listed if not each.device.fault]
     if working:
-        yield Finding(check=_NAME, severity=OK, what=f"{kind}: {len(working)} devices, told by {working[0].file}")
+        yield Finding(check=_NAME, severity=OK, what=f"{kind}: {len(working)} devices, listed in {working[0].file}")
     for each in listed:
         if each.device.fault:
             what = f"{each.device.label}: the host lacks a node of it ({each.device.fault})"
@@ -51,7 +51,7 @@ def _undriven(host: Host) -> Iterator[Finding]:
     amds = [address for address, vendor in pci.gpus(config.sys_root) if vendor == pci.AMD]
     if amds and vendors.seen("amd.com/gpu", config) is None:
         driver = pci.driver(config.sys_root, amds[0])
-        what = f"the AMD GPU at {amds[0]} does not compute: KFD ({_KFD}) tells of none"
+        what = f"the AMD GPU at {amds[0]} does not compute: KFD ({_KFD}) lists none"
         why = f"its driver is {driver or 'missing'}; containers that ask for amd.com/gpu fail"
         remedy = "load amdgpu with KFD (CONFIG_HSA_AMD), if containers are to have it"
         yield Finding(check=_NAME, severity=WARNING, what=what, why=why, remedy=remedy)
@@ -62,8 +62,8 @@ def _mixed(host: Host) -> Iterator[Finding]:
     default = host.config.allocation_default_kind
     if len(kinds) > 1 and not default:
         what = f"this host has GPUs of {' and '.join(kinds)}, and [allocation] default-kind is not set"
-        why = "containers that ask for a number of GPUs without a kind fail, and are asked which"
-        remedy = f'set default-kind = "{kinds[0]}" in config.toml, or say OCI_GPU_KIND'
+        why = "containers that ask for a number of GPUs without a kind fail, since the kind is ambiguous"
+        remedy = f'set default-kind = "{kinds[0]}" in config.toml, or set OCI_GPU_KIND in the container'
         yield Finding(check=_NAME, severity=WARNING, what=what, why=why, remedy=remedy)
     elif default and len(kinds) > 1:
         yield Finding(check=_NAME, severity=OK, what=f"counts without a kind are of {default}")

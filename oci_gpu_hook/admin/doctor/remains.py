@@ -31,7 +31,7 @@ def check(host: Host) -> Iterator[Finding]:
     dead = journal.dead(host.config)
     if dead:
         what = f"{_containers([id_in(key) for key in dead])} ended without poststop"
-        why = "what was made for them is still in their root directories; the next start takes it back"
+        why = "what was made for them is still in their root directories; the next start removes it"
         yield Finding(check=_NAME, severity=NOTE, what=what, why=why, remedy="oci-gpu repair --all does it now")
     scopes = units.ended_scopes(host.root)
     if scopes:
@@ -57,7 +57,7 @@ def _record(host: Host) -> Iterator[Finding]:
         yield Finding(check=_NAME, severity=NOTE, what=what, why=why, remedy="there is nothing to do")
     unknown = [lease.container for lease in leases if processes.lives(lease.holder) is None]
     if unknown:
-        what = f"nobody can tell from here whether {_containers(unknown)} still live"
+        what = f"it cannot be told from here whether {_containers(unknown)} are still running"
         why = "they run in pid namespaces that this process does not see; their GPUs count as held"
         yield Finding(check=_NAME, severity=NOTE, what=what, why=why, remedy="run this in the host's pid namespace")
     damaged = sorted(name for name in os.listdir(directory) if name.startswith(f"{RECORD}.corrupt-"))

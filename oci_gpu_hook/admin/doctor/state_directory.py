@@ -18,7 +18,7 @@ _NAME: Final = "state_directory"
 _LEAST_ROOM: Final = 1 << 20  # bytes; a container's entry and ld cache are 100 KB
 _LEAST_FILES: Final = 100
 _WHY: Final = "exclusive requests and those by count fail, others are recorded nowhere, and every start is slow"
-_REMEDY: Final = "name another directory of root's as dir in [state] of config.toml"
+_REMEDY: Final = "name another directory, owned by root, as dir in [state] of config.toml"
 
 
 def check(host: Host) -> Iterator[Finding]:
@@ -42,4 +42,8 @@ def check(host: Host) -> Iterator[Finding]:
         yield Finding(check=_NAME, severity=WARNING, what=what, why=_WHY, remedy=f"make room there, or {_REMEDY}")
     else:
         free = room.f_bavail * room.f_frsize >> 20
-        yield Finding(check=_NAME, severity=OK, what=f"{path} is root's alone, with {free} MiB free")
+        yield Finding(
+            check=_NAME,
+            severity=OK,
+            what=f"{path} is owned by root, mode {stat.S_IMODE(status.st_mode):04o}, with {free} MiB free",
+        )

@@ -120,8 +120,12 @@ def _run(*command: str) -> str:
     path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
     program = shutil.which(command[0], path=path)
     if not program:
-        raise HookError(command[0], "is not installed", "install the C library's programs (Debian: libc-bin)")
+        raise HookError(
+            command[0], "is not installed", "install the C library's programs (Debian: libc-bin)", "OGH1906"
+        )
     done = subprocess.run([program, *command[1:]], capture_output=True, text=True, errors="replace", check=False)
     if done.returncode:
-        raise HookError(command[0], f"failed: {quoted(done.stderr.strip())}", "a glibc host is needed for a trial")
+        raise HookError(
+            command[0], f"failed: {quoted(done.stderr.strip())}", "a glibc host is needed for a trial", "OGH1906"
+        )
     return done.stdout

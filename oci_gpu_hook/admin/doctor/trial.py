@@ -8,7 +8,7 @@ import tempfile  # noqa: TID253
 import time
 
 from oci_gpu_hook.admin.doctor import tiny
-from oci_gpu_hook.admin.doctor.model import ERROR, NOTE, OK, WARNING, Finding, Host
+from oci_gpu_hook.admin.doctor.model import ERROR, OK, WARNING, Finding, Host
 from oci_gpu_hook.admin.install import executables
 from oci_gpu_hook.base.errors import quoted
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from oci_gpu_hook.devices.nvidia.model import Gpu
 
 _NAME: Final = "trial"
+_UNKNOWN: Final = "whether a container gets its GPU is not known"
 _PLACES: Final = ("/var/tmp", "/var/lib", "/run", "/root")  # noqa: S108  a directory in it is made by mkdtemp
 _RUNTIMES: Final = ("runc", "crun")
 # Only built-in commands of the shell. A node that opens prints nothing; one without a driver, as on a simulated host,
@@ -36,24 +37,31 @@ true
 def check(host: Host) -> Iterator[Finding]:
     """Start the containers, and remove them and all that was made for them."""
     if os.geteuid() != 0 or host.inventory is None or not _working(host):
-        needs = "root" if os.geteuid() != 0 else "a driver and a GPU"
-        yield Finding(check=_NAME, severity=NOTE, what=f"no container was started: that needs {needs}")
+        needs, remedy = "a driver and a GPU", "correct what is wrong with them first"
+        if os.geteuid() != 0:
+            needs, remedy = "root", "run as root: sudo oci-gpu doctor --run"
+        yield _not_run(f"that needs {needs}", remedy)
         return
     runtimes = [path for name in _RUNTIMES if (path := shutil.which(name))]
     if not runtimes:
-        what = "no container was started: neither runc nor crun is on PATH"
-        yield Finding(check=_NAME, severity=NOTE, what=what, remedy="install runc (apt install runc)")
+        yield _not_run("neither runc nor crun is on PATH", "install runc (apt install runc)")
+        return
     place = next((place for place in _PLACES if _can_run_programs(place)), tempfile.gettempdir())
     work = tempfile.mkdtemp(prefix="oci-gpu-doctor-", dir=place)
     try:
         tiny.make_rootfs(f"{work}/rootfs")
-        hook = os.path.join(executables.default_directory(), "oci-gpu-hook")
+        hook = os.path.join(executables.installed_directory(), "oci-gpu-hook")
         if not os.path.exists(hook):
             hook = executables.write(f"{work}/libexec").hook
         for runtime in runtimes:
             yield _try(host, runtime, work, hook)
     finally:
         shutil.rmtree(work)
+
+
+def _not_run(why: str, remedy: str) -> Finding:
+    """Warn that there was no trial: it was asked for, so without it not all is known to be well."""
+    return Finding(check=_NAME, severity=WARNING, what=f"no container was started: {why}", why=_UNKNOWN, remedy=remedy)
 
 
 def _try(host: Host, runtime: str, work: str, hook: str) -> Finding:
@@ -64,12 +72,14 @@ def _try(host: Host, runtime: str, work: str, hook: str) -> Finding:
     outcome = tiny.run(runtime, work, f"oci-gpu-doctor-{os.getpid()}")
     milliseconds = (time.perf_counter() - started) * 1000
     what = f"a container under {os.path.basename(runtime)}"
-    remedy = "the words of the hook say what to do; oci-gpu plan shows the same for a bundle of yours"
+    remedy = "the hook's message says what to do; oci-gpu plan shows the same for a bundle of yours"
     if outcome.status:
         words = (outcome.errors.strip() or outcome.output.strip() or "it said nothing").split("\n")
         of_hook = "oci-gpu-hook: error: " in words[-1]
         remedy = (
-            remedy if of_hook else "does it start containers that ask for no GPU? these are the runtime's own words"
+            remedy
+            if of_hook
+            else "check whether it starts containers that ask for no GPU: this is the runtime's own message"
         )
         severity = ERROR if of_hook else WARNING
         return Finding(check=_NAME, severity=severity, what=f"{what} did not start", why=words[-1], remedy=remedy)

@@ -37,7 +37,9 @@ def install(target: Target) -> Steps:
     if not target.file:
         programs.require(target.root, "containerd", _OLDEST, "version 2 of config.toml")
     if not target.runtime:
-        raise EngineFileError("oci-gpu-runtime", "found no runc and no crun on PATH", "install runc (apt install runc)")
+        raise EngineFileError(
+            "oci-gpu-runtime", "found neither runc nor crun on PATH", "install runc (apt install runc)", "OGH1803"
+        )
     path = target.path(target.file or FILE)
     before = files.read(path)
     text = files.text_of(before or b"", path)
@@ -116,7 +118,7 @@ def _load(text: str, path: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         why = f"is not TOML: {one_line(str(error))}"
-        raise EngineFileError(quoted(path), why, "correct it, or move it away for a new one") from None
+        raise EngineFileError(quoted(path), why, "correct it, or move it away for a new one", "OGH1805") from None
 
 
 def _version(config: dict[str, Any], path: str) -> int:
@@ -182,7 +184,9 @@ def _without_block(text: str, path: str) -> str:
         return text
     _, end, after = rest.partition(f"{_END}\n")
     if not end or _BEGIN in after:
-        raise EngineFileError(quoted(path), "has a damaged block of oci-gpu-hook", f"remove what follows {_BEGIN!r}")
+        raise EngineFileError(
+            quoted(path), "has a damaged block of oci-gpu-hook", f"remove what follows {_BEGIN!r}", "OGH1805"
+        )
     return before + after
 
 
@@ -198,7 +202,7 @@ def _check(after: str, path: str, before: dict[str, Any], version: int, runtime:
     if "runc" not in _table(_runtimes_plugin(before, version), "containerd", "runtimes"):
         del handlers["runc"]
     if handler["options"]["BinaryName"] != runtime or _pruned(config) != _pruned(before):
-        raise EngineFileError(quoted(path), "would change its meaning", "report this with the file")
+        raise EngineFileError(quoted(path), "would change its meaning", "report this with the file", "OGH1805")
 
 
 def _pruned(value: Any) -> Any:

@@ -166,11 +166,13 @@ def _link(target: Target) -> tuple[list[Change], list[str]]:
     """Return the change that gives dockerd its hook, and a warning if another hook is there."""
     found = programs.find(target.root, HOOK_NAME)
     if found and not _is_ours(target.path(found)):
-        return [], [f"{found} is another's: docker run --gpus stays with it, --runtime {RUNTIME_NAME} does not need it"]
+        kept = f"docker run --gpus keeps using it, and --runtime {RUNTIME_NAME} does not need it"
+        kept = f"docker run --gpus keeps using it, and --runtime {RUNTIME_NAME} does not need it"
+        return [], [f"{found} belongs to other software: {kept}"]
     path = target.path(HOOK_LINK)
     led = files.read_link(path)
     if led == "" or (led and os.path.basename(led) != "oci-gpu-hook"):
-        return [], [f"{HOOK_LINK} is another's and stays: docker run --gpus is not served"]
+        return [], [f"{HOOK_LINK} belongs to other software and stays: docker run --gpus is not served by this hook"]
     if led == target.hook:
         return [], []
     return [Change(path=path, before=led.encode() if led else None, after=target.hook.encode(), link=True)], []

@@ -29,7 +29,7 @@ def load(text: str, path: str) -> dict[str, Any]:
         return json_text.load(text)
     except (ValueError, RecursionError) as error:
         why = f"is not what dockerd reads: {error}"
-        raise EngineFileError(quoted(path), why, "correct it, or move it away for a new one") from None
+        raise EngineFileError(quoted(path), why, "correct it, or move it away for a new one", "OGH1805") from None
 
 
 def ours(daemon: dict[str, Any]) -> dict[str, str]:
@@ -44,11 +44,13 @@ def ours(daemon: dict[str, Any]) -> dict[str, str]:
 def check(daemon: dict[str, Any], target: Target, path: str) -> None:
     """Raise EngineFileError if the requested settings cannot be added to a daemon.json."""
     if not target.runtime:
-        raise EngineFileError(_EXECUTABLE, "found no runc and no crun on PATH", "install runc (apt install runc)")
+        raise EngineFileError(
+            _EXECUTABLE, "found neither runc nor crun on PATH", "install runc (apt install runc)", "OGH1803"
+        )
     runtimes = daemon.get("runtimes", {})
     if type(runtimes) is not dict:
         raise EngineFileError(
-            quoted(path), "has `runtimes` that are not a JSON object", "correct it as dockerd's manual says"
+            quoted(path), "has `runtimes` that are not a JSON object", "correct it as dockerd's manual says", "OGH1805"
         )
     if target.also_as:
         _check_second_name(target)

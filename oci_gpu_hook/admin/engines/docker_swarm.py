@@ -75,7 +75,7 @@ def with_resources(text: str, kind: str, uuids: list[str]) -> str:
     """Return a daemon.json in which the node has these GPUs and, of other kinds, what it had. Raises ValueError."""
     there = json_text.load(text).get(RESOURCES, [])
     if type(there) is not list:
-        raise ValueError(f"{RESOURCES} is no list")
+        raise ValueError(f"{RESOURCES} is not a list")
     others = [each for each in there if not _is_of(each, kind)]
     wanted = [*others, *(f"{kind}={uuid}" for uuid in uuids)]
     return text if wanted == there else json_text.with_member(text, (RESOURCES,), wanted)
@@ -153,7 +153,9 @@ def with_key(text: str, name: str, path: str) -> str:
     except tomllib.TOMLDecodeError:
         is_right = False
     if not is_right:
-        raise EngineFileError(quoted(path), "cannot be extended", f'write {_KEY} = "{name}" into its {_TABLE}')
+        raise EngineFileError(
+            quoted(path), "cannot be extended", f'write {_KEY} = "{name}" into its {_TABLE}', "OGH1805"
+        )
     return after
 
 
@@ -169,7 +171,7 @@ def _load(text: str, path: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         remedy = "correct it, or move it away for a new one"
-        raise EngineFileError(quoted(path), f"is not TOML: {one_line(str(error))}", remedy) from None
+        raise EngineFileError(quoted(path), f"is not TOML: {one_line(str(error))}", remedy, "OGH1805") from None
 
 
 def _is_of(entry: object, kind: str) -> bool:

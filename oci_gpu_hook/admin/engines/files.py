@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from typing import Final
 
 LARGEST: Final = 4 * 1024 * 1024
-_AS_ROOT: Final = "run as root, and see that the file system is writable"
+_AS_ROOT: Final = "run as root, and check that the file system is writable"
 
 
 class EngineFileError(HookError):
     """A file of an engine is not as expected, and is not changed."""
+
+    code = "OGH1800"
 
 
 def read(path: str) -> bytes | None:
@@ -30,19 +32,21 @@ def read(path: str) -> bytes | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise EngineFileError(f"cannot read {quoted(path)}", reason(error), "run as root") from None
+        raise EngineFileError(f"cannot read {quoted(path)}", reason(error), "run as root", "OGH1802") from None
     if stat.S_ISLNK(found.st_mode):
         why = f"is a symbolic link to {quoted(os.readlink(path))}, which another tool manages"
         raise EngineFileError(quoted(path), why, "name the right file with --file, or replace the link by a file")
     if not stat.S_ISREG(found.st_mode):
-        raise EngineFileError(quoted(path), "is not a regular file", "put a file there, or name another with --file")
+        raise EngineFileError(
+            quoted(path), "is not a regular file", "put a file there, or name another with --file", "OGH1802"
+        )
     if found.st_size > LARGEST:
         raise EngineFileError(quoted(path), f"is larger than {LARGEST} bytes", "check whether it is the right file")
     try:
         with open(path, "rb") as file:
             return file.read()
     except OSError as error:
-        raise EngineFileError(f"cannot read {quoted(path)}", reason(error), "run as root") from None
+        raise EngineFileError(f"cannot read {quoted(path)}", reason(error), "run as root", "OGH1802") from None
 
 
 def read_link(path: str) -> str | None:
@@ -61,7 +65,7 @@ def text_of(data: bytes, path: str) -> str:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         why = f"is not UTF-8 at byte {error.start}"
-        raise EngineFileError(quoted(path), why, "correct it, or move it away for a new one") from None
+        raise EngineFileError(quoted(path), why, "correct it, or move it away for a new one", "OGH1805") from None
 
 
 def lines_of(text: str) -> list[str]:
@@ -77,12 +81,16 @@ def check(changes: Sequence[Change]) -> None:
         while not os.path.isdir(directory) and directory != "/":
             directory = os.path.dirname(directory)
         if not os.access(directory, os.W_OK | os.X_OK):
-            raise EngineFileError(f"cannot write {quoted(change.path)}", f"{quoted(directory)} is read-only", _AS_ROOT)
+            raise EngineFileError(
+                f"cannot write {quoted(change.path)}", f"{quoted(directory)} is read-only", _AS_ROOT, "OGH1802"
+            )
         if change.before is not None and not change.link:
             try:
                 os.close(os.open(change.path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC))
             except OSError as error:
-                raise EngineFileError(f"cannot write {quoted(change.path)}", reason(error), _AS_ROOT) from None
+                raise EngineFileError(
+                    f"cannot write {quoted(change.path)}", reason(error), _AS_ROOT, "OGH1802"
+                ) from None
 
 
 def apply(changes: Sequence[Change]) -> None:
@@ -98,7 +106,7 @@ def apply(changes: Sequence[Change]) -> None:
     except OSError as error:
         for change in reversed(done):
             _make(Change(path=change.path, before=change.after, after=change.before, link=change.link))
-        raise EngineFileError(f"cannot write {quoted(error.filename)}", reason(error), _AS_ROOT) from None
+        raise EngineFileError(f"cannot write {quoted(error.filename)}", reason(error), _AS_ROOT, "OGH1802") from None
 
 
 def diff(changes: Sequence[Change]) -> str:

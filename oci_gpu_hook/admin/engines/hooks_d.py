@@ -55,7 +55,7 @@ def install(target: Target, read: Sequence[Directories]) -> tuple[Change, ...]:
     for path in dict.fromkeys(_chosen(target, directories) for directories in read):
         before = files.read(path)
         if before is not None and not _is_ours(before):
-            raise EngineFileError(quoted(path), "is not this project's", "move it away first")
+            raise EngineFileError(quoted(path), "was not made by oci-gpu-hook", "move it away first", "OGH1801")
         if before != after:
             changes.append(Change(path=path, before=before, after=after))
     return tuple(changes)
@@ -72,7 +72,9 @@ def uninstall(target: Target, engine: str, read: Sequence[Directories]) -> tuple
         if before is None:
             continue
         if not _is_ours(before):
-            raise EngineFileError(quoted(path), "is not this project's", "remove it by hand if it is to go")
+            raise EngineFileError(
+                quoted(path), "was not made by oci-gpu-hook", "remove it by hand if it is to go", "OGH1801"
+            )
         if other := _other_reader(target, engine, path):
             commands = f"`oci-gpu uninstall {other}` or `oci-gpu uninstall --all`"
             notes.append(f"{path} stays for {_CALLED[other]}, which reads it too; to remove it: {commands}")
@@ -128,7 +130,7 @@ def _chosen(target: Target, directories: Directories) -> str:
         path = _file(target, target.hooks_directory)
         if not os.path.isdir(os.path.dirname(path)):
             remedy = "make it, and name it as hooks_dir in the engine's configuration"
-            raise EngineFileError(quoted(os.path.dirname(path)), "is not a directory", remedy)
+            raise EngineFileError(quoted(os.path.dirname(path)), "is not a directory", remedy, "OGH1802")
         return path
     if not directories.paths:
         why = "has the engine read hooks from no directory"

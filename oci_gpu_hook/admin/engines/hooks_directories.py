@@ -123,7 +123,7 @@ def _value(path: str, key: Sequence[str]) -> Any:
         found: Any = tomllib.loads(files.text_of(contents, path))
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         why = f"is not TOML: {one_line(str(error))}"
-        raise EngineFileError(quoted(path), why, "correct it; the engine cannot read it either") from None
+        raise EngineFileError(quoted(path), why, "correct it; the engine cannot read it either", "OGH1802") from None
     for name in key:
         found = found.get(name) if type(found) is dict else None
     return found

@@ -53,7 +53,7 @@ def read(target: Target) -> tuple[Installation, ...]:
         why = "has values that are not strings"
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         why = "is not a record of installations"
-    raise EngineFileError(quoted(path), why, "remove it; `oci-gpu install ENGINE` writes a new one")
+    raise EngineFileError(quoted(path), why, "remove it; `oci-gpu install ENGINE` writes a new one", "OGH1805")
 
 
 def of(target: Target, engine: str) -> Installation:

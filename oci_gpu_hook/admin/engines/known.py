@@ -11,6 +11,14 @@ if TYPE_CHECKING:
 
 # Each has install(target) and uninstall(target), which return Steps, and check(root), which returns Findings.
 NAMES: Final = ("docker", "podman", "crio", "containerd", "mesos", "slurm")
+CALLED: Final = {
+    "docker": "Docker",
+    "podman": "Podman",
+    "crio": "CRI-O",
+    "containerd": "containerd",
+    "mesos": "Mesos",
+    "slurm": "Slurm",
+}
 
 
 def module(name: str) -> ModuleType:

@@ -36,7 +36,9 @@ def install(target: Target) -> Steps:
     names = _programs(launcher)
     front, _ = front_of(target)
     if os.path.lexists(front) and not _is_front(front):
-        raise EngineFileError(quoted(front), "is not this project's", "name an empty directory as --output")
+        raise EngineFileError(
+            quoted(front), "was not made by oci-gpu-hook", "name an empty directory as --output", "OGH1801"
+        )
     changes = [_link(os.path.join(output, name), os.path.join(launcher, name)) for name in names if name != HELPER]
     gone = [name for name in _links(output) if name not in names]
     changes += [Change(path=path, before=_target(path), after=None, link=True) for path in _paths(output, gone)]
@@ -55,7 +57,9 @@ def uninstall(target: Target) -> Steps:
     if not os.path.lexists(front):
         return Steps(changes=())
     if not _is_front(front):
-        raise EngineFileError(quoted(front), "is not this project's", "name the directory that was made: --output DIR")
+        raise EngineFileError(
+            quoted(front), "was not made by oci-gpu-hook", "name the directory that was made: --output DIR", "OGH1801"
+        )
     changes = [
         Change(path=path, before=_target(path), after=None, link=True) for path in _paths(output, _links(output))
     ]
@@ -75,7 +79,7 @@ def check(root: str = "/") -> list[Finding]:
         return []
     remedy = "run `oci-gpu install mesos`"
     if not _is_front(front):
-        return [Finding(ok=False, text=f"Mesos: {front} is not this project's", remedy=remedy)]
+        return [Finding(ok=False, text=f"Mesos: {front} was not made by oci-gpu-hook", remedy=remedy)]
     if dead := [path for path in _paths(output, _links(output)) if not os.path.exists(path)]:
         return [Finding(ok=False, text=f"Mesos: {dead[0]} leads to nothing: Mesos was moved", remedy=remedy)]
     return [Finding(ok=True, text=f"Mesos agents with --launcher_dir={OUTPUT} call the hook")]
@@ -95,12 +99,14 @@ def _programs(launcher: str) -> list[str]:
     try:
         names = sorted(os.listdir(launcher))
     except OSError as error:
-        raise EngineFileError(f"launcher directory {quoted(launcher)}", reason(error), _REMEDY) from None
+        raise EngineFileError(f"launcher directory {quoted(launcher)}", reason(error), _REMEDY, "OGH1807") from None
     helper = os.path.join(launcher, HELPER)
     if not os.access(helper, os.X_OK):
-        raise EngineFileError(quoted(helper), "cannot be executed", _REMEDY)
+        raise EngineFileError(quoted(helper), "cannot be executed", _REMEDY, "OGH1807")
     if _is_front(helper):
-        raise EngineFileError(quoted(helper), "is the front already, and cannot stand before itself", _REMEDY)
+        raise EngineFileError(
+            quoted(helper), "is the front of oci-gpu-hook itself, not Mesos' own program", _REMEDY, "OGH1807"
+        )
     return names
 
 

@@ -27,7 +27,9 @@ _NO_CGROUPS: Final = ("crun", "krun")
 def install(target: Target) -> tuple[tuple[Change, ...], tuple[str, ...]]:
     """Return the change that makes the runtime Podman's default, and warnings. Raises HookError."""
     if not target.runtime:
-        raise EngineFileError("oci-gpu-runtime", "found no runc and no crun on PATH", "install crun or runc")
+        raise EngineFileError(
+            "oci-gpu-runtime", "found neither runc nor crun on PATH", "install crun or runc", "OGH1803"
+        )
     chosen = hooks_directories.podman_runtime(target.root)
     if chosen.value not in ("", RUNTIME_NAME):
         why = f"makes {quoted(chosen.value)} Podman's runtime"
@@ -69,7 +71,7 @@ def _ours(path: str) -> bytes | None:
     """Return the drop-in, None if there is none. Raises EngineFileError if another's file has its name."""
     contents = files.read(path)
     if contents is not None and not contents.startswith(_FIRST_LINE.encode()):
-        raise EngineFileError(quoted(path), "is not this project's", "move it away first")
+        raise EngineFileError(quoted(path), "was not made by oci-gpu-hook", "move it away first", "OGH1801")
     return contents
 
 

@@ -32,13 +32,13 @@ def require(root: str, name: str, oldest: tuple[int, int], needs: str) -> None:
     path = find(root, name)
     if not path:
         remedy = "install it first, or name where its configuration is (--file, --hooks-directory)"
-        raise HookError(name, f"is not installed below {quoted(root)}", remedy)
+        raise HookError(name, f"is not installed below {quoted(root)}", remedy, "OGH1804")
     if root != "/":
         return
     found = version(path)
     if found and found < oldest:
         wanted, have = (".".join(map(str, numbers)) for numbers in (oldest, found))
-        raise HookError(f"{name} {have}", f"is too old: {needs} came with {wanted}", "upgrade it")
+        raise HookError(f"{name} {have}", f"is too old: {needs} came with {wanted}", "upgrade it", "OGH1804")
 
 
 def version(path: str) -> tuple[int, int] | None:

@@ -39,7 +39,9 @@ def install(target: Target) -> Steps:
     if not target.file:
         programs.require(target.root, "slurmd", _OLDEST, "`--container`")
     if not target.runtime:
-        raise EngineFileError(texts.EXECUTABLE, "found no runc and no crun on PATH", "install runc (apt install runc)")
+        raise EngineFileError(
+            texts.EXECUTABLE, "found neither runc nor crun on PATH", "install runc (apt install runc)", "OGH1803"
+        )
     directory = _directory(target)
     changes = []
     path = os.path.join(directory, "oci.conf")
@@ -113,7 +115,7 @@ def _directory(target: Target) -> str:
     """Return where the files are. Raises EngineFileError where no such directory is."""
     path = target.path(os.path.dirname(target.file) if target.file else DIRECTORY)
     if not os.path.isdir(path):
-        raise EngineFileError(quoted(path), "is no directory", "name slurm.conf where it is: --file FILE")
+        raise EngineFileError(quoted(path), "is not a directory", "name slurm.conf where it is: --file FILE", "OGH1802")
     return path
 
 

@@ -87,7 +87,7 @@ def without_block(text: str, what: str, path: str) -> str:
     _, ended, after = rest.partition(f"{end(what)}\n")
     if not ended or begin(what) in after:
         raise EngineFileError(
-            quoted(path), "has a damaged block of oci-gpu-hook", f"remove what {begin(what)!r} begins"
+            quoted(path), "has a damaged block of oci-gpu-hook", f"remove what {begin(what)!r} begins", "OGH1805"
         )
     return before + after
 

@@ -84,6 +84,15 @@ def default_directory() -> str:
     return os.path.join(site.getuserbase(), "libexec", "oci-gpu-hook")
 
 
+def installed_directory() -> str:
+    """Return where the executables are: in the default directory, otherwise where root has installed them for all."""
+    own = default_directory()
+    for directory in (own, SYSTEM_DIRECTORY):
+        if os.path.exists(os.path.join(directory, "oci-gpu-hook")):
+            return directory
+    return own
+
+
 def write(directory: str = "", real_runtime: str = "", interpreter: str = "") -> Executables:
     """Install `oci-gpu-hook` and `oci-gpu-runtime` in a directory, each atomically and only if it differs.
 
@@ -126,7 +135,7 @@ def _write(directory: str, real_runtime: str, interpreter: str) -> Executables:
     for path in filter(None, (hook, runtime)):
         if not os.access(path, os.X_OK):
             why = "cannot be executed; the file system may be mounted noexec"
-            raise HookError(quoted(path), why, "choose another directory (--directory)")
+            raise HookError(quoted(path), why, "choose another directory (--directory)", "OGH1802")
     return Executables(
         hook=hook, hook_stub=hook_stub, runtime=runtime, runtime_stub=runtime_stub, warnings=tuple(warnings)
     )
@@ -148,7 +157,7 @@ def write_mesos_front(path: str, real_helper: str, interpreter: str = "", config
     )
     if not write_front(path, "mesos", interpreter, stub + "c", real_helper):
         why = "the static front was not built, and Mesos agents start no script"
-        raise HookError(quoted(path), why, "install a C compiler, then reinstall oci-gpu-hook")
+        raise HookError(quoted(path), why, "install a C compiler, then reinstall oci-gpu-hook", "OGH1809")
     return stub
 
 
@@ -159,7 +168,7 @@ def write_slurm(directory: str = "", real_runtime: str = "", interpreter: str = 
     """
     real_runtime = find_real_runtime(real_runtime)
     if not real_runtime:
-        raise HookError(_SLURM, "found no runc and no crun on PATH", "install runc (apt install runc)")
+        raise HookError(_SLURM, "found neither runc nor crun on PATH", "install runc (apt install runc)", "OGH1803")
     path = os.path.join(os.path.abspath(directory or default_directory()), _SLURM)
     return _write_slurm(path, real_runtime, usable_interpreter(interpreter))
 
@@ -205,7 +214,7 @@ def _write_stub(  # noqa: PLR0913  what the stubs differ in
     if runs_alone and not fits:
         why = "is too long for a #! line, or has white space, and the static front was not built"
         raise HookError(
-            quoted(interpreter), why, "install a C compiler and reinstall, or use the distribution's python3"
+            quoted(interpreter), why, "install a C compiler and reinstall, or use the distribution's python3", "OGH1809"
         )
     modules = f"{path.removesuffix('.py')}.modules"
     hotpath_build.write(modules, interpreter, PACKAGE, f"oci_gpu_hook.{module}", is_checkout=is_checkout())

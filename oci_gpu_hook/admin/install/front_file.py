@@ -41,7 +41,7 @@ def write_front(path: str, role: str, interpreter: str, stub: str, program: str 
     block = MAGIC + role.encode().ljust(_ROLE_SIZE, b"\0") + b"".join(each.ljust(_PATH_SIZE, b"\0") for each in paths)
     before, magic, after = template.partition(MAGIC)
     if not magic or MAGIC in after or after[:1].strip(b"\0"):
-        raise HookError(quoted(TEMPLATE), "is not this version's front", "reinstall oci-gpu-hook")
+        raise HookError(quoted(TEMPLATE), "is not this version's front", "reinstall oci-gpu-hook", "OGH1809")
     replace(path, before + block + after[len(block) - len(MAGIC) :], 0o755)
     return True
 

@@ -40,7 +40,9 @@ def usable_interpreter(chosen: str = "") -> str:
         if answer.strip() == MAGIC_NUMBER.hex().encode():
             return os.path.realpath(path)
     why = f"does not run as Python {sys.version_info.major}.{sys.version_info.minor} with its whole standard library"
-    raise HookError(quoted(chosen or base), why, "install the distribution's python3, or name another interpreter")
+    raise HookError(
+        quoted(chosen or base), why, "install the distribution's python3, or name another interpreter", "OGH1803"
+    )
 
 
 def find_real_runtime(chosen: str = "") -> str:
@@ -55,7 +57,9 @@ def find_real_runtime(chosen: str = "") -> str:
         if path and not _is_ours(path):
             return os.path.abspath(path)
     if chosen:
-        raise HookError(quoted(chosen), "is not an OCI runtime that can be run", "name the path of runc or crun")
+        raise HookError(
+            quoted(chosen), "is not an OCI runtime that can be run", "name the path of runc or crun", "OGH1803"
+        )
     return ""
 
 

@@ -16,7 +16,9 @@ def make_directory(directory: str) -> None:
         if mode & 0o022:
             os.chmod(directory, mode & ~0o022)
     except OSError as error:
-        raise HookError(quoted(directory), reason(error), "run as root, or choose another directory") from None
+        raise HookError(
+            quoted(directory), reason(error), "run as root, or choose another directory", "OGH1802"
+        ) from None
 
 
 def check_owners(path: str, *, tree: bool = False) -> list[str]:
@@ -39,7 +41,7 @@ def check_owners(path: str, *, tree: bool = False) -> list[str]:
         sticky = about.st_mode & 0o1000 and suspect != path
         if about.st_mode & 0o002 and not sticky:
             why = "everyone may write there, and root would run it"
-            raise HookError(quoted(suspect), why, "chmod -R o-w, or install elsewhere")
+            raise HookError(quoted(suspect), why, "chmod -R o-w, or install elsewhere", "OGH1808")
         if about.st_mode & 0o020 and not sticky:
             warnings += _check_group(suspect, about)
         if about.st_uid not in (0, os.geteuid()):
@@ -56,7 +58,7 @@ def _check_group(path: str, about: os.stat_result) -> list[str]:
         pass
     else:
         why = "users of its access control list may write there, and root would run it"
-        raise HookError(quoted(path), why, f"setfacl -bR, {remedy}")
+        raise HookError(quoted(path), why, f"setfacl -bR, {remedy}", "OGH1808")
     if about.st_gid == 0:
         return []
     import grp
@@ -66,14 +68,14 @@ def _check_group(path: str, about: os.stat_result) -> list[str]:
         group = grp.getgrgid(about.st_gid)
     except KeyError:
         why = f"group {about.st_gid}, which has no name here, may write there, and root would run it"
-        raise HookError(quoted(path), why, remedy) from None
+        raise HookError(quoted(path), why, remedy, "OGH1808") from None
     named = set(group.gr_mem)
     users = [user for user in pwd.getpwall() if user.pw_gid == about.st_gid or user.pw_name in named]
     named -= {user.pw_name for user in users}
     others = [user.pw_name for user in users if user.pw_uid not in (0, os.geteuid(), about.st_uid)]
     if named or others:
         why = f"group {group.gr_name} may write there, with {', '.join(sorted({*named, *others})[:3])} in it"
-        raise HookError(quoted(path), f"{why}, and root would run it", remedy)
+        raise HookError(quoted(path), f"{why}, and root would run it", remedy, "OGH1808")
     return [f"{quoted(path)} can be written by group {group.gr_name}; who comes into it decides what the hook does"]
 
 
@@ -84,7 +86,7 @@ def replace(path: str, content: bytes, mode: int) -> None:
             replace_file(path, content, mode=mode, sync=True)
     except OSError as error:
         remedy = "run as root, or choose another directory"
-        raise HookError(f"cannot write {quoted(path)}", reason(error), remedy) from None
+        raise HookError(f"cannot write {quoted(path)}", reason(error), remedy, "OGH1802") from None
 
 
 def _has(path: str, content: bytes, mode: int) -> bool:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _INSIDE: Final = " " * 4
 _SAID: Final = """\
 what = "{name}: error: oci-gpu-hook was removed: its package is not in {package} any more; "
-what += "install it again and run `oci-gpu hook-path`, or take {name} out of the engine's configuration"
+what += "install it again and run `oci-gpu hook-path`, or take {name} out of the engine's configuration [OGH1810]"
 """
 _ASKS: Final = """\
 def asks(bundle, state=b""):  # as request/prefilter.py has it, but for JSON escapes

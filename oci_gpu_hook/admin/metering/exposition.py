@@ -38,7 +38,7 @@ def serve(host: str, port: int, measured: Callable[[], Iterable[Family]]) -> Non
         from prometheus_client.registry import Collector
     except ImportError:
         remedy = "install it: pip install 'oci-gpu-hook[metrics]', or Debian's python3-prometheus-client"
-        raise InvalidInput("--listen", "needs the Python module prometheus_client", remedy) from None
+        raise InvalidInput("--listen", "needs the Python module prometheus_client", remedy, "OGH1907") from None
     lock = threading.Lock()
 
     class Ours(Collector):
@@ -60,7 +60,7 @@ def serve(host: str, port: int, measured: Callable[[], Iterable[Family]]) -> Non
         started = prometheus_client.start_http_server(port, host, registry)
     except OSError as error:
         remedy = "give an address of this host and a port that is free"
-        raise InvalidInput(f"--listen {quoted(f'{host}:{port}')}", reason(error), remedy) from None
+        raise InvalidInput(f"--listen {quoted(f'{host}:{port}')}", reason(error), remedy, "OGH1907") from None
     if started:  # versions before 0.20 return nothing
         started[1].join()
     threading.Event().wait()

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.admin.metering.look import Look
     from oci_gpu_hook.allocation.model import LeaseTable
+    from oci_gpu_hook.allocation.shares import Standing
     from oci_gpu_hook.lifecycle.usage import DeviceView, Holder
 
     Labels = tuple[tuple[str, str], ...]
@@ -120,9 +121,29 @@ def _of_leases(views: Sequence[DeviceView], table: LeaseTable, uptime: int) -> I
         if holder.leased and (start := _seconds(holder.since))
     ]
     yield _family("lease_start_time_seconds", GAUGE, "When a container got a device, since 1970.", since)
+    yield from _of_parts(views)
     yield _family("waiting_containers", GAUGE, "Containers that wait for devices.", [((), float(len(table.queue)))])
     longest = max((uptime - waiter.uptime for waiter in table.queue), default=0)
     yield _family("longest_wait_seconds", GAUGE, "How long the first of them waits.", [((), float(max(longest, 0)))])
+
+
+def _of_parts(views: Sequence[DeviceView]) -> Iterator[Family]:
+    """Yield what is reserved by containers that have parts of devices, and what others can still have."""
+    standing = [(_place(view), view.standing) for view in views if view.standing]
+    figures: tuple[tuple[str, str, Callable[[Standing], float]], ...] = (
+        ("reservable_memory_bytes", "Memory that parts can have together.", lambda one: one.memory),
+        ("reserved_memory_bytes", "Memory that containers have reserved.", lambda one: one.memory_reserved),
+        ("unreserved_memory_bytes", "Memory that a container could reserve now.", lambda one: one.memory_left),
+        ("reserved_cores_ratio", "Part of the cores that is reserved.", lambda one: one.cores_reserved / _PERCENT),
+        ("unreserved_cores_ratio", "Part of the cores that could be reserved.", lambda one: one.cores_left / _PERCENT),
+    )
+    for name, meaning, figure in figures:
+        yield _family(f"device_{name}", GAUGE, meaning, [(labels, float(figure(one))) for labels, one in standing])
+    parts = [((*_place(view), *_container(one)), one) for view, one in _holders(views) if one.is_share]
+    memory = [(labels, float(one.reserved_memory)) for labels, one in parts if one.reserved_memory]
+    yield _family("container_reserved_memory_bytes", GAUGE, "Memory of a device that a container has reserved.", memory)
+    cores = [(labels, one.reserved_cores / _PERCENT) for labels, one in parts if one.reserved_cores]
+    yield _family("container_reserved_cores_ratio", GAUGE, "Part of a device's cores that it has reserved.", cores)
 
 
 def _of_containers(views: Sequence[DeviceView]) -> Iterator[Family]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 
 from oci_gpu_hook.allocation import query
+from oci_gpu_hook.allocation.store import RECORD
+from oci_gpu_hook.base import state
 from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.base.errors import DriverError, HookError, StateError, quoted
 from oci_gpu_hook.base.record import Record
@@ -79,7 +81,8 @@ class Lookout:
         is_whole = table is not None and self._config.state_dir == self._of_root
         if table is not None and not is_whole:
             troubles.append(_unreadable(self._of_root))
-        devices = of_nvidia.of(inventory.gpus, self._config.allocation_exclude) if inventory else ()
+        exclude, reserve = self._config.allocation_exclude, self._config.sharing_reserve
+        devices = of_nvidia.of(inventory.gpus, exclude, reserve) if inventory else ()
         listed, trouble = listing.of_host(self._config, is_other)
         others = tuple([each.device for each in listed])
         troubles += [trouble] if trouble else []
@@ -95,7 +98,7 @@ class Lookout:
 
     def _uses(self, inventory: Inventory) -> Mapping[str, DeviceUse]:
         if not inventory.gpus:
-            raise DriverError("no GPU", "the driver has none on this host", "see `oci-gpu doctor`")
+            raise DriverError("no GPU", "the driver has none on this host", "see `oci-gpu doctor`", "OGH1403")
         if self._meter is None:
             self._meter = Meter(inventory)
         return self._meter.read()
@@ -111,12 +114,18 @@ def is_other(kind: str) -> bool:
     return not qualified_name.kind_of(kind.partition("/")[0])
 
 
-def check_readable(config: Config) -> None:
-    """Raise StateError if this user may not read who holds what."""
-    if os.path.isdir(config.state_dir) and not os.access(config.state_dir, os.R_OK | os.X_OK):
-        raise _unreadable(config.state_dir)
+def check_readable(config: Config, *, to_change: bool = False) -> None:
+    """Raise StateError if this user may not read who holds what, or change it."""
+    directory = config.state_dir
+    if not os.path.isdir(directory):
+        return
+    if to_change and not os.access(directory, os.W_OK):
+        raise state.unusable(directory, PermissionError())
+    record = os.path.join(directory, RECORD)
+    if not os.access(directory, os.R_OK | os.X_OK) or (os.path.exists(record) and not os.access(record, os.R_OK)):
+        raise _unreadable(directory)
 
 
 def _unreadable(directory: str) -> StateError:
-    why = "is owned by root, mode 0700, so it is not known which GPUs the containers of root hold"
-    return StateError(f"state directory {quoted(directory)}", why, "run this as root")
+    why = "can be read by root only, so it is not known which GPUs the containers of root hold"
+    return StateError(f"state directory {quoted(directory)}", why, "run this as root", "OGH1113")

@@ -60,7 +60,7 @@ def build(gpus: Sequence[SimulatedGpu], settings: Settings, layout: Layout, numb
 def _link(compiler: str, work: str, soname: str, *sources: str) -> bytes:
     error = _compile([compiler, *LIBRARY_FLAGS, f"-Wl,-soname,{soname}"], work, *sources)
     if error:
-        raise SimulationError(soname, error, f"see that {compiler} can link (Debian: apt-get install libc6-dev)")
+        raise SimulationError(soname, error, f"check that {compiler} can link (Debian: apt-get install libc6-dev)")
     return _image(work)
 
 

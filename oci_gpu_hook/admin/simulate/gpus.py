@@ -107,14 +107,16 @@ def make_gpus(  # noqa: PLR0913  the settings of GPUs
 ) -> tuple[SimulatedGpu, ...]:
     """Return `count` GPUs of a product, all partitioned into `mig_profiles` (none: MIG is off). Raises InvalidInput."""
     if not 0 <= count <= MOST_GPUS:
-        raise InvalidInput("number of GPUs", f"{count} is out of range", f"give a number from 0 to {MOST_GPUS}")
+        raise InvalidInput(
+            "number of GPUs", f"{count} is out of range", f"give a number from 0 to {MOST_GPUS}", "OGH2001"
+        )
     minors = range(count) if minors is None else minors
     if len(minors) != count or len(set(minors)) != count or not all(0 <= minor < MOST_GPUS for minor in minors):
         remedy = f"give {count} different numbers from 0 to {MOST_GPUS - 1}"
-        raise InvalidInput("minors", f"{quoted(list(minors))} do not name {count} GPUs", remedy)
+        raise InvalidInput("minors", f"{quoted(list(minors))} do not name {count} GPUs", remedy, "OGH2001")
     if not all(0 <= place < count for place in (*sick, *lost)):
         why = f"{quoted([*sick, *lost])} are not among {count} GPUs"
-        raise InvalidInput("sick or lost GPUs", why, "count them from 0 in the order of the PCI bus")
+        raise InvalidInput("sick or lost GPUs", why, "count them from 0 in the order of the PCI bus", "OGH2001")
     places = _places(count)
     gpus = []
     for index, (domain, slot) in enumerate(places):
@@ -157,7 +159,9 @@ def default_profiles(product: Product) -> tuple[str, ...]:
     """Return a partition with devices of three sizes. Raises InvalidInput when the product knows no MIG."""
     names = [profile.name for profile in product.mig_profiles if profile.compute_slices == profile.memory_slices]
     if not names:
-        raise InvalidInput("MIG", f"{product.name} cannot be partitioned", "choose an A100, H100, H200 or B200")
+        raise InvalidInput(
+            "MIG", f"{product.name} cannot be partitioned", "choose an A100, H100, H200 or B200", "OGH2001"
+        )
     three = next(profile.name for profile in product.mig_profiles if profile.compute_slices == 3)
     return (three, names[1], names[0])
 
@@ -184,7 +188,9 @@ def _mig_devices(
         profile = known.get(name)
         if profile is None:
             choice = ", ".join(known) or "none: it cannot be partitioned"
-            raise InvalidInput("MIG profile", f"{product.name} has no {quoted(name)}", f"its profiles are: {choice}")
+            raise InvalidInput(
+                "MIG profile", f"{product.name} has no {quoted(name)}", f"its profiles are: {choice}", "OGH2001"
+            )
         start = _free_start(profile, taken)
         taken.update(range(start, start + profile.memory_slices))
         gpu_instance = 8 // profile.memory_slices - 1 + start // profile.memory_slices  # a binary tree, in heap order
@@ -210,7 +216,7 @@ def _free_start(profile: MigProfile, taken: set[int]) -> int:
         if start + profile.compute_slices <= 7 and taken.isdisjoint(range(start, start + profile.memory_slices)):
             return start
     remedy = "ask for fewer or smaller ones; a GPU has seven compute and eight memory slices"
-    raise InvalidInput("MIG profiles", f"no room is left for {quoted(profile.name)}", remedy)
+    raise InvalidInput("MIG profiles", f"no room is left for {quoted(profile.name)}", remedy, "OGH2001")
 
 
 def _uuid(*parts: int) -> uuid.UUID:

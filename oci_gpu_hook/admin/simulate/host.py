@@ -72,13 +72,15 @@ def make(  # noqa: PLR0913  the settings of a host, each with a default
     model = product_named(product)
     profiles = default_profiles(model) if mig is True else tuple(mig or ())
     if layout not in LAYOUTS:
-        raise InvalidInput("layout", f"{quoted(layout)} is not known", f"choose one of {', '.join(LAYOUTS)}")
+        raise InvalidInput("layout", f"{quoted(layout)} is not known", f"choose one of {', '.join(LAYOUTS)}", "OGH2001")
     for name in platforms:
         if name not in PLATFORMS:
-            raise InvalidInput("platform", f"{quoted(name)} is not known", f"choose of {', '.join(PLATFORMS)}")
+            raise InvalidInput(
+                "platform", f"{quoted(name)} is not known", f"choose of {', '.join(PLATFORMS)}", "OGH2001"
+            )
     if not any(possible.issuperset(platforms) for possible in _TOGETHER):
         remedy = f"choose {WSL} alone, {TEGRA} alone or with {NVIDIA}, or of {NVIDIA}, {AMD}, {INTEL}"
-        raise InvalidInput("platforms", f"no host is {' and '.join(platforms)}", remedy)
+        raise InvalidInput("platforms", f"no host is {' and '.join(platforms)}", remedy, "OGH2001")
     kernel = kernel_driver_version or driver_version
     driver_branch(kernel)
     settings = Settings(
@@ -100,7 +102,7 @@ def make(  # noqa: PLR0913  the settings of a host, each with a default
     placed = _placed(settings, model)
     for place, number in xids:
         if not 0 <= place < gpus:
-            raise InvalidInput(f"Xid {number} of GPU {place}", f"the host has {gpus}", "count GPUs from 0")
+            raise InvalidInput(f"Xid {number} of GPU {place}", f"the host has {gpus}", "count GPUs from 0", "OGH2001")
     machine = platform.machine()
     if machine not in MACHINES:
         raise SimulationError("machine", f"{quoted(machine)} is not supported", f"use one of {', '.join(MACHINES)}")
@@ -110,7 +112,7 @@ def make(  # noqa: PLR0913  the settings of a host, each with a default
         kernel_log.report(host, xids)
     except OSError as error:
         where = f" at {quoted(error.filename)}" if error.filename else ""
-        remedy = "see that the directory is writable and has some megabytes free"
+        remedy = "check that the directory is writable and has some megabytes free"
         raise SimulationError(f"simulated host {quoted(directory)}", reason(error) + where, remedy) from error
     return host
 
@@ -123,7 +125,7 @@ def upgrade(directory: str, driver_version: str, *, libraries: bool = True, kern
     """
     settings = read_settings(_usable_path(directory))
     if settings is None:
-        raise InvalidInput(quoted(directory), "is not a simulated host", "make one with oci-gpu simulate")
+        raise InvalidInput(quoted(directory), "is not a simulated host", "make one with oci-gpu simulate", "OGH2001")
     return make(
         directory,
         gpus=settings.gpus,
@@ -167,7 +169,9 @@ def _placed(settings: Settings, model: Product) -> tuple[SimulatedGpu, ...]:
 def _usable_path(directory: str) -> str:
     path = os.path.abspath(directory)
     if not path.isprintable():
-        raise InvalidInput("directory", f"{quoted(path)} has characters that cannot be shown", "choose a plain name")
+        raise InvalidInput(
+            "directory", f"{quoted(path)} has characters that cannot be shown", "choose a plain name", "OGH2001"
+        )
     return path
 
 

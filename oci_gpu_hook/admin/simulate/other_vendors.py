@@ -77,7 +77,7 @@ def make_devices(  # noqa: PLR0913  the settings of GPUs
     Raises InvalidInput.
     """
     if parts not in _MODES:
-        raise InvalidInput("partitions", f"{parts} is no mode of an MI300X", "choose 1, 2, 4 or 8")
+        raise InvalidInput("partitions", f"{parts} is not a mode of an MI300X", "choose 1, 2, 4 or 8", "OGH2001")
     found: list[SimulatedDevice] = []
     for vendor in (AMD, INTEL):
         for number in range(count if vendor in platforms else 0):

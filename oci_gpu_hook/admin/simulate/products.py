@@ -210,7 +210,7 @@ def product_named(name: str) -> Product:
     for key, product in PRODUCTS.items():
         if wanted in (key.casefold(), product.name.casefold()):
             return product
-    raise InvalidInput("product", f"{quoted(name)} is not known", f"choose one of {', '.join(PRODUCTS)}")
+    raise InvalidInput("product", f"{quoted(name)} is not known", f"choose one of {', '.join(PRODUCTS)}", "OGH2001")
 
 
 def driver_branch(version: str) -> int:
@@ -225,6 +225,7 @@ def driver_branch(version: str) -> int:
         "driver version",
         f"{quoted(version)} is not a version of a driver from branch {oldest} on",
         "give it as NVIDIA writes it, e.g. 580.159.04",
+        "OGH2001",
     )
 
 
@@ -235,4 +236,4 @@ def cuda_version(branch: int, wanted: str | None) -> str:
     major, dot, minor = wanted.partition(".")
     if dot and all(part.isascii() and part.isdigit() and len(part) <= 2 for part in (major, minor)):
         return wanted
-    raise InvalidInput("CUDA version", f"{quoted(wanted)} is not MAJOR.MINOR", "give it as 13.0")
+    raise InvalidInput("CUDA version", f"{quoted(wanted)} is not MAJOR.MINOR", "give it as 13.0", "OGH2001")

@@ -94,7 +94,7 @@ def _claim(host: SimulatedHost) -> bool:
         why = "is not empty, and no simulated host"
         raise SimulationError(quoted(directory), why, "choose a new or an empty directory")
     if entries is not None and not is_trusted(os.stat(directory)):
-        why = "is another user's, or others can write to it: they could lead what is made there elsewhere"
+        why = "belongs to another user, or others can write to it, who could redirect what is made there"
         raise SimulationError(quoted(directory), why, "choose a new directory")
     unfit = _unfit(directory, nodes=host.settings.device_nodes)
     if unfit:

@@ -63,6 +63,7 @@ def load(code: bytes) -> int:
             "cannot load the container's device program",
             f"{reason(refusal)}; the kernel's verifier says {quoted(words)}",
             "report this with the version of the kernel and of the container runtime",
+            "OGH1504",
         ) from None
 
 

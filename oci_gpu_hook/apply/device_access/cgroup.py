@@ -68,6 +68,7 @@ def find(pid: int, cgroups_path: str = "") -> DeviceCgroup:
         "cannot reach the container's device cgroup",
         f"{quoted(v2 if v1 is None else v1)} is in no cgroup file system that is mounted here",
         f"run the hook where {_MOUNT_POINT} shows that cgroup (the host's cgroup and mount namespaces)",
+        "OGH1503",
     )
 
 
@@ -135,13 +136,14 @@ def _controller(version: int) -> ModuleType:
 def _refused(cgroup: DeviceCgroup, error: OSError) -> Grant:
     """Handle a kernel that lets this process change nothing: normal in a user namespace, otherwise an error."""
     if error.errno in (errno.EPERM, errno.EACCES) and not in_first_user_namespace():
-        return Grant([], "in a user namespace device access is the host's to decide; left as it is")
+        return Grant([], "in a user namespace the host decides on device access; left unchanged")
     if cgroup.version == 2 and error.errno in (errno.EINVAL, errno.ENOSYS):
         return Grant([], "this kernel has no device programs (CONFIG_CGROUP_BPF)")
     raise ApplyError(
         f"cannot change the device access of cgroup {quoted(cgroup.path)}",
         reason(error),
         "run the engine with CAP_SYS_ADMIN" + (", or CAP_BPF and CAP_NET_ADMIN" if cgroup.version == 2 else ""),
+        "OGH1502",
     ) from None
 
 
@@ -152,7 +154,7 @@ def _paths(pid: int) -> tuple[str | None, str | None]:
         table = read_file(f"/proc/{pid}/cgroup")
     except OSError as error:
         what = f"cannot read the cgroups of the container's process {pid}"
-        raise ApplyError(what, reason(error), "see the engine's log for why the container ended") from None
+        raise ApplyError(what, reason(error), "see the engine's log for why the container ended", "OGH1004") from None
     for hierarchy, controllers, path in mount_table.cgroups(table):
         if hierarchy == b"0":
             v2 = os.fsdecode(path)
@@ -164,6 +166,7 @@ def _paths(pid: int) -> tuple[str | None, str | None]:
             "cannot reach the container's device cgroup",
             f"{quoted(deciding)} lies outside this process's cgroup namespace",
             "run the engine, and so the hook, in the host's cgroup namespace",
+            "OGH1503",
         )
     return v1, v2
 

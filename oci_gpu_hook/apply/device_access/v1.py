@@ -113,8 +113,9 @@ def _add(cgroup: DeviceCgroup, allowing: int, node: Node, access: str) -> None:
             raise
         raise ApplyError(
             f"cannot give the container device {node[0]}:{node[1]}",
-            f"the device cgroup {quoted(refusing)} above it refuses that device",
-            f"write {quoted(rule)} to the devices.allow file of that cgroup, or let it have the device",
+            f"the device cgroup {quoted(refusing)} above it does not allow that device",
+            f"write {quoted(rule)} to the devices.allow file of that cgroup, or allow it the device",
+            "OGH1505",
         ) from None
 
 

@@ -126,6 +126,7 @@ def _unsteady() -> ApplyError:
         "cannot change the container's device program",
         f"it was replaced {_ATTEMPTS} times while it was read, or is held by a bpf link",
         "look with `bpftool cgroup tree` for what manages the container's devices besides its runtime",
+        "OGH1504",
     )
 
 
@@ -172,6 +173,7 @@ def _uncovered(program: int, shown: bytes, nodes: Sequence[Node], rules: Sequenc
             "the kernel does not show it (net.core.bpf_jit_harden), and it is not the only one of that cgroup or none"
             " that runc or crun makes of this config.json",
             "set the sysctl kernel.kptr_restrict to 1, so that root may read it",
+            "OGH1504",
         )
     return known
 
@@ -228,6 +230,7 @@ def _check_changeable(code: bytes) -> None:
             "cannot change the container's device program",
             "it is not a container runtime's: it calls functions or maps of its own",
             "let the tool that attached it permit the GPU (`bpftool cgroup tree` names it)",
+            "OGH1504",
         )
 
 
@@ -245,8 +248,9 @@ def _check_ancestors(cgroup: DeviceCgroup, nodes: Sequence[Node]) -> None:
                 for major, minor in _not_permitted(_shown(code), nodes, {False}):
                     raise ApplyError(
                         f"cannot give the container device {major}:{minor}",
-                        f"the cgroup {quoted(path)} above the container refuses that device",
-                        "let that cgroup have it: for a systemd unit DeviceAllow=, for a container its devices",
+                        f"the cgroup {quoted(path)} above the container does not allow that device",
+                        "allow it the device: for a systemd unit by DeviceAllow=, for a container by its devices",
+                        "OGH1505",
                     )
     finally:
         os.close(directory)

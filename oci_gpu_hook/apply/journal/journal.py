@@ -90,7 +90,9 @@ def write(config: Config, entry: Entry) -> None:
         what = f"the journal of container {quoted(entry.id)}"
         most = f"{limits.JOURNAL_ENTRY} bytes or {limits.JSON_ITEMS} values"
         why = f"would be larger than {most}, and could not be read back to clean up"
-        raise ApplyError(what, why, "remove the links with long targets from the image's library directories")
+        raise ApplyError(
+            what, why, "remove the links with long targets from the image's library directories", "OGH1518"
+        )
     path = path_in(os.path.join(config.state_dir, DIRECTORY), key(entry))
     replace_file(path, data)
     ending.write(config, entry, path, _offset(entry.rootfs_identity))

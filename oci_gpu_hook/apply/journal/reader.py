@@ -69,6 +69,8 @@ def keys(config: Config) -> list[str]:
     directory = state.existing(config.state_dir, DIRECTORY)
     try:
         names = sorted(os.listdir(directory)) if directory else []
+    except PermissionError as error:  # else a user would be told that there is no container
+        raise state.unusable(directory or "", error) from None
     except OSError:
         return []
     return [name.removesuffix(".json") for name in names if name.endswith(".json")]

@@ -32,7 +32,7 @@ _PAUSE: Final = 0.002
 _READABLE: Final = 1  # POLLIN: a pidfd's process has ended
 _BUS: Final = "/run/systemd/private"
 _WHAT: Final = "MPS daemon of the container"
-_REMEDY: Final = 'see that nvidia-cuda-mps-control -d works on the host, or set [sharing] enforce = "none"'
+_REMEDY: Final = 'check that nvidia-cuda-mps-control -d works on the host, or set [sharing] enforce = "none"'
 _COMPLAINTS: Final = (b"invalid", b"error", b"fail", b"cannot", b"unknown", b"denied")
 _NOT_FOUND: Final = 127
 
@@ -44,13 +44,14 @@ class Daemon:
         """Begin. pid: of the container's first process. Raises HookError."""
         if _is_inside(pid) and not os.access(_BUS, os.F_OK):
             why = "would run in the container's namespaces, since this host has no systemd to start it"
-            raise ApplyError(_WHAT, why, 'run systemd on the host, or set [sharing] enforce = "none"')
+            raise ApplyError(_WHAT, why, 'run systemd on the host, or set [sharing] enforce = "none"', "OGH1510")
         _import_now()
         self._state_dir = state_dir
         self._name = place.name_of(pid)
         if self._name in place.names(state_dir):
             ending.end(state_dir, self._name)
         place.make(state_dir, self._name)
+        self._was_killed = False
         self._reading, writing = os.pipe()
         self._child = os.fork()
         if self._child == 0:
@@ -62,11 +63,14 @@ class Daemon:
         try:
             answer = parse(self._collect(), "answer")
         except HookError:
-            answer = ["", f"did not come up within {limits.MPS_SECONDS:.0f} s"]
+            late = f"did not come up within {limits.MPS_SECONDS:.0f} s"
+            answer = ["", "did not come up: the process that starts it was killed" if self._was_killed else late]
         if answer:
             what, why = answer
             last = self._last_line()
-            raise ApplyError(what or _WHAT, why + (f"; its log ends with {quoted(last)}" if last else ""), _REMEDY)
+            raise ApplyError(
+                what or _WHAT, why + (f"; its log ends with {quoted(last)}" if last else ""), _REMEDY, "OGH1510"
+            )
 
     def end(self) -> None:
         """End the daemon, when it has come up or failed to: one that is coming up could not be found."""
@@ -82,7 +86,8 @@ class Daemon:
                 said += piece
             os.close(self._reading)
             try:
-                os.waitpid(child, 0)
+                _, status = os.waitpid(child, 0)
+                self._was_killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == syscalls.SIGKILL
             except ChildProcessError:
                 pass  # this is another process by now (apply.watch), and its parent reaps it
         return bytes(said)
@@ -175,7 +180,7 @@ class _Child:
 
         status, _ = self._run(("-d",), b"", enter)
         if status:
-            raise ApplyError("", f"nvidia-cuda-mps-control -d ended with status {status}", "")
+            raise ApplyError("", f"nvidia-cuda-mps-control -d ended with status {status}", "", "OGH1510")
 
     def _set_limits(self) -> None:
         """Set the limits, again and again until the daemon answers. Raises ApplyError."""
@@ -189,8 +194,8 @@ class _Child:
                     return
                 said = wrong[0] if wrong else said
             if monotonic() > self._give_up:
-                why = f"does not take its limits: status {status}, {quoted(said.decode('utf-8', 'replace').strip())}"
-                raise ApplyError("", why, "")
+                why = f"does not accept its limits: status {status}, {quoted(said.decode('utf-8', 'replace').strip())}"
+                raise ApplyError("", why, "", "OGH1510")
             sleep(_PAUSE)
 
     def _run(self, arguments: tuple[str, ...], text: bytes, before: object = None) -> tuple[int, bytes]:

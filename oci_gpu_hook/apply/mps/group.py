@@ -49,7 +49,7 @@ def enter(name: str) -> None:
             continue
         return
     remedy = "let the hook write to the host's cgroups, run systemd, or set [sharing] enforce"
-    raise ApplyError("cannot make a cgroup for the MPS daemon", why, f'{remedy} = "none"')
+    raise ApplyError("cannot make a cgroup for the MPS daemon", why, f'{remedy} = "none"', "OGH1510")
 
 
 def is_populated(name: str) -> bool:

@@ -63,14 +63,16 @@ def make(state_dir: str, name: str) -> None:
     place = f"{state.directory(state_dir, DIRECTORY)}/{name}"
     if len(os.fsencode(socket_of(state_dir, name))) > _LONGEST_PATH:
         what = f"state directory {quoted(state_dir)}"
-        raise ApplyError(what, "has too long a path for the sockets of MPS", "name a shorter one, [state] dir")
+        raise ApplyError(
+            what, "has too long a path for the sockets of MPS", "name a shorter one, [state] dir", "OGH1510"
+        )
     umask = os.umask(0)
     try:
         for path, mode in ((place, 0o700), (pipe_of(state_dir, name), 0o755), (log_of(state_dir, name), 0o700)):
             os.mkdir(path, mode)
     except OSError as error:
         what = f"cannot make {quoted(place)} for the MPS daemon"
-        raise ApplyError(what, reason(error), "see that the file system of [state] dir has room") from None
+        raise ApplyError(what, reason(error), "check that the file system of [state] dir has room", "OGH1510") from None
     finally:
         os.umask(umask)
 

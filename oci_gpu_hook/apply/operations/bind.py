@@ -166,7 +166,7 @@ def attach(attachments: Sequence[Attachment], attached: list[Attachment]) -> Non
     except OSError as error:
         # ENOTDIR: since the inventory was made, a file became a directory, or a directory a file.
         remedy = {errno.ENOSYS: NEW_KERNEL, errno.ENOTDIR: REFRESH}.get(error.errno or 0, _PRIVILEGE)
-        raise ApplyError(f"cannot mount {quoted(path)} in the container", reason(error), remedy) from None
+        raise ApplyError(f"cannot mount {quoted(path)} in the container", reason(error), remedy, "OGH1502") from None
 
 
 def source_failed(path: str, error: OSError) -> ApplyError | DriverError:
@@ -174,10 +174,12 @@ def source_failed(path: str, error: OSError) -> ApplyError | DriverError:
     if short := shortage(error):
         return short
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
-        return DriverError(f"driver file {quoted(path)}", "no longer exists", REFRESH)
+        return DriverError(f"driver file {quoted(path)}", "no longer exists", REFRESH, "OGH1409")
     if error.errno == errno.ENOSYS:
-        return ApplyError(f"cannot mount {quoted(path)}", "the kernel lacks the mount calls by descriptor", NEW_KERNEL)
-    return ApplyError(f"cannot mount {quoted(path)}", reason(error), _PRIVILEGE)
+        return ApplyError(
+            f"cannot mount {quoted(path)}", "the kernel lacks the mount calls by descriptor", NEW_KERNEL, "OGH1501"
+        )
+    return ApplyError(f"cannot mount {quoted(path)}", reason(error), _PRIVILEGE, "OGH1502")
 
 
 def is_own(entry: Entry, path: str, fd: int) -> bool:
@@ -217,7 +219,7 @@ def take_away(entry: Entry, path: str, process: Process, rootfs: Rootfs) -> None
         if not is_own(entry, path, fd):
             why = "is not the mount that the hook made there"
             remedy = "stop what renames files in the container, or restart it"
-            raise UnsafeRootfs(f"container path {quoted(path)}", why, remedy)
+            raise UnsafeRootfs(f"container path {quoted(path)}", why, remedy, "OGH1602")
         process.unmount_there((fd,))
     finally:
         os.close(fd)

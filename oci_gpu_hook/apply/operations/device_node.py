@@ -99,7 +99,7 @@ def _clone(node: DeviceNode) -> int:
     if not stat.S_ISCHR(status.st_mode) or status.st_rdev != os.makedev(node.major, node.minor):
         os.close(tree)
         why = f"is not the character device {node.major}:{node.minor} any more"
-        raise DriverError(f"device node {quoted(node.host_path)}", why, bind.REFRESH)
+        raise DriverError(f"device node {quoted(node.host_path)}", why, bind.REFRESH, "OGH1409")
     return tree
 
 

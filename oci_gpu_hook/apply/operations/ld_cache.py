@@ -74,7 +74,7 @@ def preflight(plan: Plan, prepared: tuple[bytes, bool] | None, seen: Preflight) 
         except NoPlace as error:
             if not plan.image.searched:
                 instead = f"{error.remedy}; or set LD_LIBRARY_PATH={plan.image.library_directory} in the container"
-                raise NoPlace(error.what, error.why, instead) from None
+                raise NoPlace(error.what, error.why, instead, error.code) from None
             seen.left_out[PATH] = error
             data = b""
     return Decided(data=data)
@@ -176,13 +176,15 @@ def _mountable(data: bytes, path: str) -> int:
         return own_mount(data)
     except OSError as error:
         if error.errno != errno.EINVAL:
-            remedy = "see that the kernel has tmpfs"
-            raise shortage(error) or ApplyError("cannot make the container's ld cache", reason(error), remedy) from None
+            remedy = "check that the kernel has tmpfs"
+            raise shortage(error) or ApplyError(
+                "cannot make the container's ld cache", reason(error), remedy, "OGH1507"
+            ) from None
     try:
         replace_file(path, data, mode=0o644)
     except OSError as error:
         remedy = "make room in the state directory; [state] dir in config.toml names another"
-        raise ApplyError("cannot write the container's ld cache", reason(error), remedy) from None
+        raise ApplyError("cannot write the container's ld cache", reason(error), remedy, "OGH1506") from None
     return bind.clone(Mount(host_path=path, container_path=PATH, options=("ro", "nosuid", "nodev", "noexec")))
 
 
@@ -226,7 +228,7 @@ def check(entry: Entry, inspection: Inspection) -> Iterator[Finding]:
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         what = f"the ld cache does not list {quoted(missing[0])}{more}"
-        why = "it was written anew since" if data else "there is none any more"
+        why = "it was rewritten since" if data else "it is gone"
         yield Finding(kind=NAME, what=what, why=why, remedy=inspection.repair, path=PATH)
 
 

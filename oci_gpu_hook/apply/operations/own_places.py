@@ -33,7 +33,7 @@ def make(mounts: Sequence[Mount], own: Collection[str], process: Process, rootfs
             _make(tree, mount.container_path[len(place) + 1 :], directory=mount.directory)
         except OSError as error:
             what = f"cannot create {quoted(mount.container_path)} in the container"
-            raise ApplyError(what, reason(error), "restart the container") from None
+            raise ApplyError(what, reason(error), "restart the container", "OGH1507") from None
         finally:
             os.close(tree)
 
@@ -65,12 +65,14 @@ def _writable(path: str, process: Process, rootfs: Rootfs) -> int:
     try:
         fd = rootfs.resolve(path, _DIRECTORY)
     except OSError as error:
-        raise UnsafeRootfs(f"container path {quoted(path)}", reason(error), remedy) from None
+        raise UnsafeRootfs(f"container path {quoted(path)}", reason(error), remedy, "OGH1602") from None
     try:
         mount = syscalls.mount_id(fd)
         is_own = syscalls.file_system_type(fd) == syscalls.TMPFS_MAGIC and not rootfs.is_of_host(mount)
         if not is_own or mount == rootfs.mount_id:
-            raise UnsafeRootfs(f"container path {quoted(path)}", "is not what the hook mounted there", remedy)
+            raise UnsafeRootfs(
+                f"container path {quoted(path)}", "is not what the hook mounted there", remedy, "OGH1602"
+            )
         tree = process.copy_there(fd)
         try:
             syscalls.clear_mount_attributes(tree, syscalls.MOUNT_ATTR_RDONLY)
@@ -78,7 +80,7 @@ def _writable(path: str, process: Process, rootfs: Rootfs) -> int:
             os.close(tree)
             raise
     except OSError as error:
-        raise ApplyError(f"cannot change {quoted(path)} in the container", reason(error), remedy) from None
+        raise ApplyError(f"cannot change {quoted(path)} in the container", reason(error), remedy, "OGH1502") from None
     finally:
         os.close(fd)
     return tree

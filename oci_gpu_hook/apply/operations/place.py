@@ -97,7 +97,9 @@ class Materializing:
                 is_new = False
             except FileNotFoundError:
                 is_new = True
-        raise UnsafeRootfs(f"container path {quoted(path)}", "keeps changing", "stop what renames files in the rootfs")
+        raise UnsafeRootfs(
+            f"container path {quoted(path)}", "keeps changing", "stop what renames files in the rootfs", "OGH1602"
+        )
 
     def _own_mountpoint(self, path: str) -> int:
         """Return a descriptor of the path's mountpoint in a file system of the hook's own."""
@@ -142,17 +144,23 @@ def refuse_odd(fd: int, path: str, root: os.stat_result) -> None:
         where = "the kernel's files"
     else:
         return
-    raise UnsafeRootfs(f"container path {quoted(path)}", f"leads to {where}", "remove the link from the image")
+    raise UnsafeRootfs(
+        f"container path {quoted(path)}", f"leads to {where}", "remove the link from the image", "OGH1601"
+    )
 
 
 def in_the_way(path: str, mode: int) -> UnsafeRootfs:
     """Return the error for something in an image that is in the way of an edit."""
     kinds = {stat.S_IFDIR: "directory", stat.S_IFIFO: "FIFO", stat.S_IFSOCK: "socket", stat.S_IFBLK: "block device"}
     kind = kinds.get(stat.S_IFMT(mode), "device node of other numbers")
-    return UnsafeRootfs(f"container path {quoted(path)}", f"the image has a {kind} there", "remove it from the image")
+    return UnsafeRootfs(
+        f"container path {quoted(path)}", f"the image has a {kind} there", "remove it from the image", "OGH1601"
+    )
 
 
 def is_shared(path: str) -> UnsafeRootfs:
     """Return the error for a mountpoint in a shared mount."""
     why = "lies in a mount that is shared with the host, which would see what is mounted there"
-    return UnsafeRootfs(f"container path {quoted(path)}", why, "mount it private or as a slave in the container")
+    return UnsafeRootfs(
+        f"container path {quoted(path)}", why, "mount it private or as a slave in the container", "OGH1603"
+    )

@@ -39,6 +39,7 @@ def in_volume(unsafe_path: str, found: str = "where the hook creates nothing") -
         f"cannot place {quoted(unsafe_path)}",
         f"{quoted(where)} is a volume of the host, {found}",
         "mount the volume elsewhere in the container, or put an empty file or directory of that name into it",
+        "OGH1508",
     )
 
 
@@ -113,7 +114,7 @@ class Directory:
             self._is_read_only = self._rootfs.is_read_only(self.fd)
         if self._is_read_only:
             error = cannot_create(f"{self.path}/{name}", OSError(errno.EROFS, os.strerror(errno.EROFS)))
-            raise NoPlace(error.what, error.why, error.remedy)
+            raise NoPlace(error.what, error.why, error.remedy, error.code)
 
     def entry(self, name: str) -> tuple[int, int, int, int] | None:
         """Return mode, size, device number and mount id of an entry, None if it does not exist."""
@@ -256,8 +257,8 @@ class Directory:
 
 
 def _exchanged(unsafe_path: str) -> UnsafeRootfs:
-    why = "was exchanged while it was made"
-    return UnsafeRootfs(f"container path {quoted(unsafe_path)}", why, "do not run this image")
+    why = "was replaced while it was made"
+    return UnsafeRootfs(f"container path {quoted(unsafe_path)}", why, "do not run this image", "OGH1602")
 
 
 def cannot_create(unsafe_path: str, error: OSError) -> ApplyError:
@@ -269,4 +270,4 @@ def cannot_create(unsafe_path: str, error: OSError) -> ApplyError:
         errno.ENOSPC: "free space on the file system of the container's rootfs",
         errno.EDQUOT: "free space on the file system of the container's rootfs",
     }.get(error.errno or 0, "look at the permissions of the container's rootfs")
-    return ApplyError(f"cannot create {quoted(unsafe_path)} in the container", reason(error), remedy)
+    return ApplyError(f"cannot create {quoted(unsafe_path)} in the container", reason(error), remedy, "OGH1507")

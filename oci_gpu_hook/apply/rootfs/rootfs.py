@@ -61,11 +61,13 @@ class Rootfs:
         for _ in range(_RETRIES):
             fd = syscalls.try_openat2(self.fd, unsafe_path, flags, _IN_ROOT | restrictions)
             if fd == -errno.ENOSYS:
-                raise ApplyError("cannot open the container's files", "openat2 is refused", NEW_KERNEL)
+                raise ApplyError("cannot open the container's files", "openat2 is refused", NEW_KERNEL, "OGH1501")
             if fd != -errno.EAGAIN:
                 return fd
-        why = f"{quoted(unsafe_path)} would not hold still for {_RETRIES} attempts"
-        raise UnsafeRootfs("container rootfs", why, "stop what renames files in it and start the container again")
+        why = f"{quoted(unsafe_path)} kept changing during {_RETRIES} attempts"
+        raise UnsafeRootfs(
+            "container rootfs", why, "stop what renames files in it and start the container again", "OGH1602"
+        )
 
     def exists(self, unsafe_path: str) -> bool:
         """Tell whether the path leads to anything."""
@@ -188,7 +190,7 @@ def unsafe(unsafe_path: str, error: OSError) -> HookError:
     if short := shortage(error):
         return short
     why = {
-        errno.ELOOP: "is a symbolic link where none may be, or one that never ends",
+        errno.ELOOP: "is a symbolic link where none is allowed, or a loop of links",
         errno.ENOTDIR: "leads through something that is not a directory",
     }.get(error.errno or 0, reason(error))
-    return UnsafeRootfs(f"container path {quoted(unsafe_path)}", why, "remove it from the image")
+    return UnsafeRootfs(f"container path {quoted(unsafe_path)}", why, "remove it from the image", "OGH1601")

@@ -44,7 +44,9 @@ def restricted_unit(cgroup_path: str, root: str = "/") -> str:
         return unit if device_policy(unit, NAME, root) else ""
     except OSError as error:
         why = f"{quoted(error.filename)}: {reason(error)}"
-        raise ApplyError(f"cannot read how systemd configures {quoted(unit)}", why, "mend that file") from None
+        raise ApplyError(
+            f"cannot read how systemd configures {quoted(unit)}", why, "correct that file", "OGH1509"
+        ) from None
 
 
 def drop_in(unit: str, nodes: Sequence[Node], root: str = "/") -> None:
@@ -61,7 +63,7 @@ def drop_in(unit: str, nodes: Sequence[Node], root: str = "/") -> None:
         finally:
             os.close(directory)
     except OSError as error:
-        raise ApplyError(f"cannot write a drop-in for {quoted(unit)}", reason(error), _REMEDY) from None
+        raise ApplyError(f"cannot write a drop-in for {quoted(unit)}", reason(error), _REMEDY, "OGH1509") from None
 
 
 def others(unit: str, root: str = "/") -> dict[str, str]:
@@ -70,7 +72,9 @@ def others(unit: str, root: str = "/") -> dict[str, str]:
         return allowed_devices(unit, NAME, root)
     except OSError as error:
         why = f"{quoted(error.filename)}: {reason(error)}"
-        raise ApplyError(f"cannot read how systemd configures {quoted(unit)}", why, "mend that file") from None
+        raise ApplyError(
+            f"cannot read how systemd configures {quoted(unit)}", why, "correct that file", "OGH1509"
+        ) from None
 
 
 def is_known(unit: str, nodes: Iterable[Node], root: str = "/") -> bool:
@@ -100,7 +104,7 @@ def remove(unit: str, root: str = "/") -> None:
     """Remove the unit's drop-in, and its directory if that is then empty. Raises ApplyError."""
     if not is_name(unit):
         raise ApplyError(
-            "cannot remove a drop-in", f"{quoted(unit)} is not a name of a unit", "name a scope or service"
+            "cannot remove a drop-in", f"{quoted(unit)} is not a name of a unit", "name a scope or service", "OGH1509"
         )
     try:
         control = _open_directory(root, CONTROL)
@@ -111,7 +115,7 @@ def remove(unit: str, root: str = "/") -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise ApplyError(f"cannot remove the drop-in of {quoted(unit)}", reason(error), _REMEDY) from None
+        raise ApplyError(f"cannot remove the drop-in of {quoted(unit)}", reason(error), _REMEDY, "OGH1509") from None
 
 
 def _open_directory(root: str, components: Sequence[str], make: int | None = None) -> int:
@@ -134,7 +138,9 @@ def _open_directory(root: str, components: Sequence[str], make: int | None = Non
         if status.st_uid not in (0, os.geteuid()) or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             os.close(directory)
             path = "/" + "/".join(components[: index + 1])
-            raise ApplyError(f"will not write to {quoted(path)}", "others than root can write there", _REMEDY)
+            raise ApplyError(
+                f"will not write to {quoted(path)}", "others than root can write there", _REMEDY, "OGH1509"
+            )
     return directory
 
 

@@ -74,9 +74,9 @@ def _ask(call: bytes, what: str, remedy: str, root: str, patience: float) -> Non
             connection.close()
     except (OSError, ValueError) as error:
         why = reason(error) if isinstance(error, OSError) else str(error)
-        raise ApplyError(what, why, remedy) from None
+        raise ApplyError(what, why, remedy, "OGH1509") from None
     if said:
-        raise ApplyError(what, f"it answered {quoted(said)}", remedy)
+        raise ApplyError(what, f"it answered {quoted(said)}", remedy, "OGH1509")
 
 
 class _Conversation:

@@ -16,8 +16,11 @@ if TYPE_CHECKING:
 DEFAULT_PATH: Final = "/etc/oci-gpu-hook/config.toml"
 
 
-def load(path: str) -> Config:
-    """Return the configuration in a file, or the defaults if the usual file does not exist. Raises ConfigError."""
+def load(path: str, *, keep: bool = True) -> Config:
+    """Return the configuration in a file, or the defaults if the usual file does not exist. Raises ConfigError.
+
+    keep: False for who only looks, and must store no compiled form.
+    """
     try:
         made_of = compiled.identity(os.stat(path))
     except (OSError, ValueError) as error:
@@ -30,18 +33,18 @@ def load(path: str) -> Config:
     if found is None:
         from oci_gpu_hook.base.config import source
 
-        found = source.load(path)
+        found = source.load(path, keep=keep)
     return found
 
 
-def load_or_defaults(path: str) -> tuple[Config, ConfigError | None]:
+def load_or_defaults(path: str, *, keep: bool = True) -> tuple[Config, ConfigError | None]:
     """Return the configuration, or the defaults and what is wrong with it.
 
     A configuration that cannot be used must fail only containers that ask for a GPU; the defaults are enough to tell
     which containers those are.
     """
     try:
-        return load(path), None
+        return load(path, keep=keep), None
     except ConfigError as error:
         return Config(), error
 

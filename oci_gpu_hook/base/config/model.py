@@ -41,6 +41,7 @@ class Config(Record):
     allocation_on_overrun: str = "report"
     allocation_placement: str = "pack"
     sharing_enforce: str = "mps"
+    sharing_on_overuse: str = "report"
     sharing_reserve: int = 1 << 30  # bytes of each device
     cdi_spec_dirs: tuple[str, ...] = ("/etc/cdi", "/var/run/cdi", "/run/cdi")
     state_dir: str = "/run/oci-gpu-hook"

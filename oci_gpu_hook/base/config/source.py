@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 _SETTLED_NS: Final = 100_000_000
 
 
-def load(path: str) -> Config:
-    """Return the configuration of a TOML file, and store its compiled form. Raises ConfigError."""
+def load(path: str, *, keep: bool = True) -> Config:
+    """Return the configuration of a TOML file, and store its compiled form if it is to be kept. Raises ConfigError."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
@@ -41,7 +41,7 @@ def load(path: str) -> Config:
         found = parse(text)
     except ConfigError as error:
         raise ConfigError(error.what.replace("configuration", quoted(path), 1), error.why, error.remedy) from None
-    if _is_settled(identity):
+    if keep and _is_settled(identity):
         compiled.write(path, identity, found)
     return found
 
@@ -53,6 +53,8 @@ def _is_settled(identity: list[int]) -> bool:
 def unreadable(path: str, error: Exception) -> ConfigError:
     """Return the error for a configuration that cannot be read."""
     if isinstance(error, FileNotFoundError | NotADirectoryError):
-        return ConfigError(quoted(path), "does not exist", "name another file with --config, or leave it out")
+        return ConfigError(
+            quoted(path), "does not exist", "name another file with --config, or leave it out", "OGH1102"
+        )
     why = reason(error) if isinstance(error, OSError) else "is not a valid path"
-    return ConfigError(f"cannot read {quoted(path)}", why, "make it a file that root can read, or remove it")
+    return ConfigError(f"cannot read {quoted(path)}", why, "make it a file that root can read, or remove it", "OGH1103")

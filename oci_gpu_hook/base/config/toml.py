@@ -237,6 +237,7 @@ _SECTIONS: Final = {
     },
     "sharing": {
         "enforce": _key("sharing_enforce", _one_of("mps", "none")),
+        "on-overuse": _key("sharing_on_overuse", _one_of("report", "detach")),
         "reserve": _key("sharing_reserve", _size),
     },
     "cdi": {"spec-dirs": _key("cdi_spec_dirs", _paths)},

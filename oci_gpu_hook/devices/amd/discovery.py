@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from oci_gpu_hook.devices.amd.kfd import Node
 
 KIND: Final = "amd.com/gpu"
-UNSEEN: Final = "the kernel's KFD tells of no AMD GPU (/sys/class/kfd)"
+UNSEEN: Final = "the kernel's KFD lists no AMD GPU (/sys/class/kfd)"
 _MEMORY_OF_CARDS: Final = 2 << 30
 _SAME_GPU, _OTHER_GPU = 2, 1  # links between parts of one GPU, and between GPUs: kernels say that there is one
 

@@ -51,13 +51,13 @@ def compiled(directories: Sequence[str]) -> dict[str, Any]:
         why = "the process that read them ended without an answer"
         if data is None:
             why = f"they could not be read within {limits.CDI_SECONDS:g} s"
-        raise DriverError(_WHAT, why, _REMEDY)
+        raise DriverError(_WHAT, why, _REMEDY, "OGH1407")
     if len(data) > limits.CDI_COMPILED:
         why = f"they are larger than {limits.CDI_COMPILED} bytes together"
-        raise DriverError(_WHAT, why, "remove those that nobody needs from the directories")
+        raise DriverError(_WHAT, why, "remove those that are not needed from the directories", "OGH1407")
     document: dict[str, Any] = parse(data, _WHAT)
     if "refused" in document:
-        raise DriverError(_WHAT, document["refused"], _REMEDY)
+        raise DriverError(_WHAT, document["refused"], _REMEDY, "OGH1407")
     return document
 
 
@@ -135,4 +135,6 @@ def _module_directories() -> list[str]:
     for directory in (beside, *sys.path, *site.getsitepackages()):
         if directory.startswith("/") and os.path.isdir(os.path.join(directory, _YAML)):
             return [directory]
-    raise DriverError(_WHAT, f"{sys.executable} has no module yaml", "install PyYAML for the Python that runs the hook")
+    raise DriverError(
+        _WHAT, f"{sys.executable} has no module yaml", "install PyYAML for the Python that runs the hook", "OGH1407"
+    )

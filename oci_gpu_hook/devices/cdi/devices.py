@@ -117,7 +117,7 @@ def _why_unusable(path: str) -> str:
         mode = os.lstat(path).st_mode
     except OSError as error:
         return f"{path}: {reason(error)}"
-    return "" if stat.S_ISCHR(mode) or stat.S_ISBLK(mode) or stat.S_ISFIFO(mode) else f"{path} is no device node"
+    return "" if stat.S_ISCHR(mode) or stat.S_ISBLK(mode) or stat.S_ISFIFO(mode) else f"{path} is not a device node"
 
 
 class _Sets:

@@ -113,8 +113,8 @@ def _told(error: UnknownName, inventory: Inventory) -> InvalidInput:
     where = ", ".join(inventory.directories)
     for qualified, paths in inventory.conflicts:
         if qualified == f"{kind}={name}":
-            why = f"is in {' and '.join(map(quoted, paths))}, so that no engine gives it"
-            return InvalidInput(error.what, why, "remove one of the files, or the device from one of them")
+            why = f"is in {' and '.join(map(quoted, paths))}, so engines refuse it"
+            return InvalidInput(error.what, why, "remove one of the files, or the device from one of them", "OGH1221")
     names = [described.name for described in inventory.devices]
     if names:
         more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
@@ -127,7 +127,7 @@ def _told(error: UnknownName, inventory: Inventory) -> InvalidInput:
     if inventory.broken:
         why += f"; {len(inventory.broken)} could not be used: {inventory.broken[0]}"
         remedy = "see `oci-gpu cdi list` for what is wrong"
-    return InvalidInput(error.what, why, remedy)
+    return InvalidInput(error.what, why, remedy, "OGH1219")
 
 
 def _told_by_kernel(error: UnknownName, inventory: Inventory) -> InvalidInput:
@@ -135,10 +135,12 @@ def _told_by_kernel(error: UnknownName, inventory: Inventory) -> InvalidInput:
     more = f" and {len(names) - _LISTED} more names" if len(names) > _LISTED else ""
     why = f"this host has no such device; of {inventory.kind} it has {', '.join(names[:_LISTED])}{more}"
     return InvalidInput(
-        f"device {quoted(error.name)} of {inventory.kind}", why, "name one of these, see `oci-gpu info`"
+        f"device {quoted(error.name)} of {inventory.kind}", why, "name one of these, see `oci-gpu info`", "OGH1219"
     )
 
 
 def _faulty(device: Device) -> DriverError:
     remedy = "load the driver, or write the specification again with the vendor's tool"
-    return DriverError(f"CDI device {quoted(device.label)}", f"the host lacks a node of it ({device.fault})", remedy)
+    return DriverError(
+        f"CDI device {quoted(device.label)}", f"the host lacks a node of it ({device.fault})", remedy, "OGH1405"
+    )

@@ -125,7 +125,9 @@ class Room:
     def no_profile(self, profile: str, _devices: Sequence[Device]) -> InvalidInput:
         """Return the error for a profile: CDI knows none."""
         what = f"{quoted(profile)} of {self.kind}"
-        return InvalidInput(what, "stands beside a count, and CDI knows no sizes of devices", "ask by count or by name")
+        return InvalidInput(
+            what, "stands beside a count, and CDI knows no sizes of devices", "ask by count or by name", "OGH1203"
+        )
 
     def of_minors(self, devices: Sequence[Device], _minors: Collection[int]) -> tuple[Device, ...]:
         """Return all: who restricts by minors has chosen among the devices of another kind."""
@@ -178,8 +180,8 @@ class Room:
     def limiter(self, _request: Request, _inventory: Inventory, _devices: Sequence[Device]) -> Limiter:
         """Raise InvalidInput: nothing here can hold a container to a part of these devices."""
         why = "this project can hold containers to parts of NVIDIA's GPUs only"
-        remedy = 'ask for whole devices, or set [sharing] enforce = "none", by which parts are only reserved'
-        raise InvalidInput(f"a part of a device of kind {quoted(self.kind)}", why, remedy)
+        remedy = 'ask for whole devices, or set [sharing] enforce = "none", which reserves parts without enforcing them'
+        raise InvalidInput(f"a part of a device of kind {quoted(self.kind)}", why, remedy, "OGH1216")
 
     def to_json(self, device: Device) -> dict[str, object]:
         """Return what `oci-gpu plan --json` shows of a device."""

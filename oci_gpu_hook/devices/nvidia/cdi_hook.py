@@ -125,4 +125,4 @@ def _is_absolute(path: str) -> bool:
 
 def _unknown(word: str, why: str) -> InvalidInput:
     remedy = "make the CDI specification with this version: oci-gpu cdi refresh"
-    return InvalidInput(f"argument {quoted(word)} of the CDI hook", why, remedy)
+    return InvalidInput(f"argument {quoted(word)} of the CDI hook", why, remedy, "OGH1413")

@@ -116,8 +116,10 @@ def _check_libraries(inventory: RequestInventory, wanted: frozenset[str]) -> Non
 
 
 def _lacks(capability: str, stem: str, inventory: RequestInventory) -> DriverError:
-    why = f"the host has no {stem}{inventory.driver_version}, which the capability {capability} is made of"
-    return DriverError("driver files", why, "install the driver's user-space part of the kernel driver's version")
+    why = f"the host has no {stem}{inventory.driver_version}, which the capability {capability} needs"
+    return DriverError(
+        "driver files", why, "install the driver's user-space part of the kernel driver's version", "OGH1404"
+    )
 
 
 def _brought(capabilities: tuple[str, ...], wanted: frozenset[str]) -> bool:

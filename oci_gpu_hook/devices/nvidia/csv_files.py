@@ -66,4 +66,6 @@ def read(root: DriverRoot) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
 
 
 def _over(path: str, why: str) -> DriverError:
-    return DriverError(f"the CSV files of this Tegra: {quoted(path)}", why, "remove what is not for containers")
+    return DriverError(
+        f"the CSV files of this Tegra: {quoted(path)}", why, "remove what is not for containers", "OGH1003"
+    )

@@ -23,7 +23,9 @@ IMEX_DRIVER: Final = "nvidia-caps-imex-channels"  # in /proc/devices
 _NOTHING: Final[frozenset[str]] = frozenset()
 _WITHOUT_NODES: Final = frozenset(("mps", "csv-mounts"))
 MIG_NODES: Final = "/dev/nvidia-caps/"
-_MAKE: Final = "run `nvidia-modprobe -c 0 -u` on the host, and then `oci-gpu repair` on the container, or no CUDA runs"
+_MAKE: Final = (
+    "run `nvidia-modprobe -c 0 -u` on the host, and then `oci-gpu repair` on the container, or CUDA does not work in it"
+)
 _NEEDED: Final = "/dev/nvidia-uvm"  # no computation works without it
 
 
@@ -141,11 +143,11 @@ def manages_mig(request: Request, devices: Sequence[Device]) -> bool:
         named = [name for name in (value or "").split(",") if name]
         if named and named[0].lower() != "all":
             raise InvalidInput(
-                f"{variable}={quoted(value)}", "only `all` has a meaning", "set it to all, or not at all"
+                f"{variable}={quoted(value)}", "only `all` has a meaning", "set it to all, or not at all", "OGH1202"
             )
         if named and not _all(request) and any(device.whole for device in devices):
             why = "the container is given single MIG devices, which cannot manage others"
-            raise InvalidInput(f"{variable}=all", why, "ask for whole GPUs, or all, beside it")
+            raise InvalidInput(f"{variable}=all", why, "ask for whole GPUs, or all, beside it", "OGH1207")
     return any((value or "").strip(",") for value in asked.values())
 
 
@@ -176,7 +178,7 @@ def _node_of_host(path: str, by_path: dict[str, HostNode]) -> HostNode:
     if path in by_path:
         return by_path[path]
     remedy = "create it: run nvidia-modprobe or nvidia-smi on the host, or enable NVIDIA's udev rules"
-    raise DriverError(f"device node {quoted(path)}", "the host does not have it", remedy)
+    raise DriverError(f"device node {quoted(path)}", "the host does not have it", remedy, "OGH1405")
 
 
 def _imex_channel(channel: int, path: str, by_path: dict[str, HostNode], major: int) -> HostNode:

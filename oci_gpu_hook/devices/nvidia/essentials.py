@@ -47,7 +47,7 @@ def lacking(
         name = path.rpartition("/")[2]
         has_libraries = any((stem, 64) in there for stem in ESSENTIAL_LIBRARIES[capabilities])
         if path not in paths and has_libraries and name not in said:
-            yield capabilities, f"{'/'.join(capabilities)} comes without {name}, which the host has nowhere: {why}"
+            yield capabilities, f"{'/'.join(capabilities)} comes without {name}, which the host does not have: {why}"
 
 
 def lacks_files(lacking: Iterable[Lacking]) -> bool:

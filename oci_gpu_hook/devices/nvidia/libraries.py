@@ -230,7 +230,7 @@ def _none_found(root: DriverRoot, version: str, other_versions: dict[str, str]) 
         other, path = next(iter(other_versions.items()))
         why = f"the kernel runs version {version}, the libraries are of version {other} ({quoted(path)})"
         remedy = "reboot or reload the kernel modules after a driver update, or install the libraries of that version"
-        return DriverError("NVIDIA driver and its libraries differ", why, remedy)
+        return DriverError("NVIDIA driver and its libraries differ", why, remedy, "OGH1402")
     why = f"no file of version {version} in the ld cache or the usual directories of {quoted(root.host_path('/'))}"
     remedy = "install the driver's user-space libraries, or set root or library-search-paths in [driver] of config.toml"
-    return DriverError("no NVIDIA driver libraries", why, remedy)
+    return DriverError("no NVIDIA driver libraries", why, remedy, "OGH1410")

@@ -28,7 +28,7 @@ _FIRST_DRIVER: Final = 495
 _FIRST_ARCHITECTURE: Final = (7, 0)
 _PATH: Final = "/usr/bin:/bin:/usr/sbin:/sbin"
 _MIB: Final = 1 << 20
-_OR_NONE: Final = 'or set [sharing] enforce = "none", by which parts are reserved and nothing is held to them'
+_OR_NONE: Final = 'or set [sharing] enforce = "none", which reserves parts without enforcing them'
 
 
 def limiter(request: Request, inventory: RequestInventory, devices: Sequence[Device]) -> Limiter:
@@ -37,21 +37,25 @@ def limiter(request: Request, inventory: RequestInventory, devices: Sequence[Dev
         from oci_gpu_hook.devices.nvidia import platforms
 
         why = f"MPS, which would hold the container to it, does not run on {platforms.NAMES[inventory.platform]}"
-        raise InvalidInput("a part of a GPU", why, f"ask for the whole GPU, {_OR_NONE}")
+        raise InvalidInput("a part of a GPU", why, f"ask for the whole GPU, {_OR_NONE}", "OGH1216")
     for device in devices:
         _check(device)
     branch = inventory.driver_version.partition(".")[0]
     if branch.isdecimal() and int(branch) < _FIRST_DRIVER:
-        why = f"has no limits in MPS, which came with {_FIRST_DRIVER}"
-        raise DriverError(f"NVIDIA driver {inventory.driver_version}", why, f"install a newer one, {_OR_NONE}")
+        why = f"cannot limit containers by MPS, which takes driver {_FIRST_DRIVER} or later"
+        raise DriverError(
+            f"NVIDIA driver {inventory.driver_version}", why, f"install a newer one, {_OR_NONE}", "OGH1216"
+        )
     if "compute" not in request.driver_capabilities:
         remedy = f"add compute to NVIDIA_DRIVER_CAPABILITIES, {_OR_NONE}"
-        raise InvalidInput("a part of a GPU", "was asked for without the driver capability compute", remedy)
+        raise InvalidInput("a part of a GPU", "was asked for without the driver capability compute", remedy, "OGH1216")
     found = {os.path.basename(file.container_path): file.host_path for file in inventory.files}
     for name in (_CONTROL, _SERVER):
         if name not in found:
             remedy = f"install the driver's compute programs, {_OR_NONE}"
-            raise DriverError("a part of a GPU", f"this host has no {name} to hold a container to it", remedy)
+            raise DriverError(
+                "a part of a GPU", f"this host has no {name} to limit a container to it", remedy, "OGH1216"
+            )
     program = found[_CONTROL]
     libraries = [os.path.dirname(each.host_path) for each in inventory.libraries if each.name.startswith("libcuda.so.")]
     environment = {
@@ -79,8 +83,10 @@ def _check(device: Device) -> None:
     gpu, mig = native(device)
     if mig or gpu.mig_enabled:
         remedy = f"ask for a MIG device of that size and no part of it, {_OR_NONE}"
-        raise InvalidInput(f"a part of {device.label}", "MPS daemons are not started for GPUs in MIG mode", remedy)
+        raise InvalidInput(
+            f"a part of {device.label}", "MPS daemons are not started for GPUs in MIG mode", remedy, "OGH1216"
+        )
     major, _, minor = gpu.architecture.partition(".")
     if major.isdecimal() and minor.isdecimal() and (int(major), int(minor)) < _FIRST_ARCHITECTURE:
         why = f"has compute capability {gpu.architecture}; MPS has limits from 7.0 on"
-        raise InvalidInput(f"{device.label} ({gpu.name})", why, f"ask for a part of a newer GPU, {_OR_NONE}")
+        raise InvalidInput(f"{device.label} ({gpu.name})", why, f"ask for a part of a newer GPU, {_OR_NONE}", "OGH1216")

@@ -66,18 +66,18 @@ def ask_program(program: str, words: Sequence[str], timeout: float = limits.NVML
     try:
         data, status = _run([sys.executable or "/usr/bin/python3", "-I", "-S", "-B", program, *words], timeout)
     except OSError as error:
-        raise DriverError(what, reason(error), _REMEDY) from None
+        raise DriverError(what, reason(error), _REMEDY, "OGH1406") from None
     if status is None:
-        raise DriverError(what, f"it gave no answer within {timeout:g} s", _REMEDY)
+        raise DriverError(what, f"it gave no answer within {timeout:g} s", _REMEDY, "OGH1406")
     if os.WIFSIGNALED(status):
-        raise DriverError(what, f"{quoted(words[0])} crashed (signal {os.WTERMSIG(status)})", _REMEDY)
+        raise DriverError(what, f"{quoted(words[0])} crashed (signal {os.WTERMSIG(status)})", _REMEDY, "OGH1406")
     try:
         answer = parse(data, "answer of NVML")
     except HookError as error:
-        raise DriverError(what, error.why, _REMEDY) from None
+        raise DriverError(what, error.why, _REMEDY, "OGH1406") from None
     if type(answer) is not dict or "error" in answer:
         why = answer["error"] if type(answer) is dict else f"it answered {quoted(answer)}"
-        raise DriverError(what, one_line(str(why)), _REMEDY)
+        raise DriverError(what, one_line(str(why)), _REMEDY, "OGH1406")
     return answer
 
 
@@ -140,7 +140,9 @@ def library_of(inventory: Inventory) -> str:
     for library in inventory.libraries:
         if library.soname == "libnvidia-ml.so.1" and library.bits == 64:
             return library.host_path
-    raise DriverError("cannot ask NVML", "the driver has no libnvidia-ml", "install the driver's management library")
+    raise DriverError(
+        "cannot ask NVML", "the driver has no libnvidia-ml", "install the driver's management library", "OGH1406"
+    )
 
 
 def module_directories() -> list[str]:
@@ -152,7 +154,7 @@ def module_directories() -> list[str]:
         if directory.startswith("/") and os.path.exists(os.path.join(directory, "pynvml.py")):
             return [directory]
     remedy = "install nvidia-ml-py for the Python that runs the hook"
-    raise DriverError("cannot ask NVML", f"{sys.executable} has no module pynvml", remedy)
+    raise DriverError("cannot ask NVML", f"{sys.executable} has no module pynvml", remedy, "OGH1406")
 
 
 def _by_bus(told: Sequence[Mapping[str, Any]], bus_ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:

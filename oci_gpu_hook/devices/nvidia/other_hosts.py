@@ -31,7 +31,7 @@ _LOAD: Final = "load it (modprobe nvidia) or install the driver; nvidia-smi on t
 def no_driver(config: Config) -> DriverError:
     """Return the error for a host whose kernel has no NVIDIA driver; it depends on what the host has instead."""
     why, remedy = _found(config)
-    return DriverError(_WHAT, why, remedy)
+    return DriverError(_WHAT, why, remedy, "OGH1401")
 
 
 def _found(config: Config) -> tuple[str, str]:

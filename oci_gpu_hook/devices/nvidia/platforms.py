@@ -96,11 +96,11 @@ def check(request: Request, inventory: RequestInventory) -> None:
         if not request.count or (single and request.count == 1 and not request.devices):
             return
         what = f"{request.count} GPU{'s' * (request.count != 1)} asked for by count"
-        raise InvalidInput(what, _why(gpu, single=single), remedy)
+        raise InvalidInput(what, _why(gpu, single=single), remedy, "OGH1224")
     served = ("all", "0", gpu.uuid.lower()) if single else ("all",)
     for name in filter(None, request.devices):
         if name.lower() not in served:
-            raise InvalidInput(f"GPU {quoted(name)}", _why(gpu, single=single), remedy)
+            raise InvalidInput(f"GPU {quoted(name)}", _why(gpu, single=single), remedy, "OGH1224")
 
 
 def _why(gpu: Gpu, *, single: bool) -> str:

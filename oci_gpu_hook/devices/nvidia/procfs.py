@@ -46,7 +46,7 @@ def driver_version(text: str) -> str:
                     return word
                 break
     why = f"names no version: {quoted(text)}"
-    raise DriverError("/proc/driver/nvidia/version", why, "install a release of the NVIDIA driver")
+    raise DriverError("/proc/driver/nvidia/version", why, "install a release of the NVIDIA driver", "OGH1401")
 
 
 def gpus(proc_root: str) -> tuple[GpuInformation, ...]:
@@ -57,7 +57,9 @@ def gpus(proc_root: str) -> tuple[GpuInformation, ...]:
     except FileNotFoundError:
         return ()
     except OSError as error:
-        raise DriverError(f"cannot list {quoted(directory)}", reason(error), "run the hook as root") from None
+        raise DriverError(
+            f"cannot list {quoted(directory)}", reason(error), "run the hook as root", "OGH1401"
+        ) from None
     found = []
     for name in names:
         # An old driver shows nothing about a GPU that it cannot wake (nv-procfs.c, rm_ref_dynamic_power).
@@ -114,14 +116,14 @@ def mig_minors_line(line: str) -> tuple[str, int]:
     """Parse a line such as `gpu0/gi1/ci0/access 13` or `config 1`. Raises ValueError."""
     capability, _, minor = line.partition(" ")
     if not _is_mig_capability(capability) or not minor.isdecimal():
-        raise ValueError(f"no line of mig-minors: {quoted(line)}")
+        raise ValueError(f"not a line of mig-minors: {quoted(line)}")
     return capability, int(minor)
 
 
 def mig_capability_path(capability: str) -> str:
     """Return the path of a MIG capability's file below /proc. Raises ValueError if it is not a capability."""
     if not _is_mig_capability(capability):
-        raise ValueError(f"no MIG capability: {quoted(capability)}")
+        raise ValueError(f"not a MIG capability: {quoted(capability)}")
     base = "/proc/driver/nvidia/capabilities"
     if capability in ("config", "monitor"):
         return f"{base}/mig/{capability}"

@@ -24,12 +24,13 @@ _LOCK_NAME: Final = "inventory.lock"
 _PATIENCE: Final = 90.0  # seconds to wait for another process's discovery, which may ask NVML
 
 
-def make(config: Config, *, detailed: bool, refresh: bool) -> Snapshot:
+def make(config: Config, *, detailed: bool, refresh: bool, keep: bool = True) -> Snapshot:
     """Make the inventory, or complete the stored one, and store it. Only one process at a time does that.
 
-    Its nodes are those of the stored one, or none, and must be checked by the caller. Raises DriverError.
+    Its nodes are those of the stored one, or none, and must be checked by the caller. keep: False for who only looks,
+    and must store nothing. Raises DriverError.
     """
-    lock = _lock(config)
+    lock = _lock(config) if keep else None
     try:
         found = None if refresh else stored.whole(config)  # another process may have stored it meanwhile
         if found is None:
@@ -42,7 +43,7 @@ def make(config: Config, *, detailed: bool, refresh: bool) -> Snapshot:
             found = discovery.with_details(found, config)
             # What NVML tells a process that a device cgroup keeps from some GPUs is not the truth for the next one.
             storable = storable and not discovery.hidden_gpus(found.inventory, config)
-        if storable:
+        if storable and keep:
             _write(config, found)
         return found
     finally:

@@ -37,13 +37,15 @@ def unknown(name: str, devices: Sequence[Device]) -> InvalidInput:
         remedy = f"did you mean {known[nearest[0]]}?"
     else:
         remedy = "name one of these or 'all'" if usable else "oci-gpu doctor tells why"
-    return InvalidInput(f"unknown device {quoted(name)}", f"this host has {_list(usable)}{_lost(devices)}", remedy)
+    return InvalidInput(
+        f"unknown device {quoted(name)}", f"this host has {_list(usable)}{_lost(devices)}", remedy, "OGH1201"
+    )
 
 
 def lost(name: str, device: Device) -> InvalidInput:
     """Refuse a device that cannot be used."""
     what = named(gpu_of(device)) if not device.whole else f"{device.label} ({device.uuid})"
-    return InvalidInput(f"{what}, asked for as {quoted(name)}", why_not(device.fault), remedy(device.fault))
+    return InvalidInput(f"{what}, asked for as {quoted(name)}", why_not(device.fault), remedy(device.fault), "OGH1222")
 
 
 def remedy(fault: str) -> str:
@@ -55,7 +57,7 @@ def none_works(devices: Sequence[Device]) -> InvalidInput:
     """Refuse `all` on a host on which no GPU works; otherwise the container would start and find none."""
     faults = [device.fault for device in devices if device.fault]
     doing = remedy(faults[0]) if faults else REMEDY_OF_LOST
-    return InvalidInput("all GPUs asked for", f"this host has none that works{_lost(devices)}", doing)
+    return InvalidInput("all GPUs asked for", f"this host has none that works{_lost(devices)}", doing, "OGH1223")
 
 
 def passed_over(gpu: Gpu) -> str:
@@ -65,7 +67,7 @@ def passed_over(gpu: Gpu) -> str:
 
 def given(gpu: Gpu) -> DriverError:
     """Refuse a lost GPU that an engine gives by a CDI specification."""
-    return DriverError(f"the GPU at {quoted(gpu.bus_id)}", why_not(gpu.fault), remedy(gpu.fault))
+    return DriverError(f"the GPU at {quoted(gpu.bus_id)}", why_not(gpu.fault), remedy(gpu.fault), "OGH1222")
 
 
 def given_with_others(gpu: Gpu) -> str:
@@ -84,7 +86,7 @@ def no_profile(profile: str, devices: Iterable[Device]) -> InvalidInput:
     profiles = sorted({device.profile for device in devices if device.whole})
     why = f"this host has MIG devices of {', '.join(profiles)}" if profiles else "this host has no MIG device"
     remedy = "ask for one of these profiles" if profiles else "make MIG devices with nvidia-smi, or ask for GPUs"
-    return InvalidInput(f"MIG profile {quoted(profile)}", why, remedy)
+    return InvalidInput(f"MIG profile {quoted(profile)}", why, remedy, "OGH1212")
 
 
 def _lost(devices: Iterable[Device]) -> str:

@@ -24,7 +24,7 @@ _OPERATORS: Final = {"=": "=", "!=": "!=", "<": "<", "<=": "<=", ">": ">", ">=":
 _OPERATOR_LETTERS: Final = "<>=!"
 _LONGEST_TERM: Final = 128  # bytes of `property operator value` and a NUL; a longer false term is invalid
 _LARGEST_PART: Final = (1 << 64) - 1  # of a version: the value that C cannot tell from an overflow
-_DISABLE: Final = "NVIDIA_DISABLE_REQUIRE=1 passes over the check"
+_DISABLE: Final = "NVIDIA_DISABLE_REQUIRE=1 skips the check"
 
 
 class Host(Record):
@@ -93,7 +93,9 @@ def check(
                     continue
                 why = f"{unknown} is not known"
                 remedy = f"oci-gpu doctor tells why; {_DISABLE}"
-                raise DriverError(f"cannot check the requirement {quoted(requirement)}", why, remedy) from None
+                raise DriverError(
+                    f"cannot check the requirement {quoted(requirement)}", why, remedy, "OGH1412"
+                ) from None
             if complaint:
                 raise _failure(requirement, complaint, host, gpu)
 
@@ -102,12 +104,12 @@ def _failure(requirement: str, complaint: str, host: Host, gpu: Gpu | None) -> H
     what = f"requirement {quoted(requirement)}"
     if complaint == INVALID:
         remedy = "write terms such as cuda>=12.4, driver>=535, arch>=8.0, brand=tesla: space is OR, comma is AND"
-        return InvalidInput(what, complaint, remedy)
+        return InvalidInput(what, complaint, remedy, "OGH1214")
     facts = [f"driver {host.driver or 'unknown'}", f"CUDA {host.cuda or 'unknown'}"]
     if gpu:
         facts.append(f"GPU {gpu.index}: arch {host.arch or 'unknown'}, brand {host.brand or 'unknown'}")
     remedy = f"use a host or an image that fits; {_DISABLE}"
-    return DriverError(what, f"{complaint} (this host has {', '.join(facts)})", remedy)
+    return DriverError(what, f"{complaint} (this host has {', '.join(facts)})", remedy, "OGH1411")
 
 
 def _holds(requirement: str, host: Host) -> bool:

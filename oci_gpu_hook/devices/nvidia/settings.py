@@ -48,5 +48,5 @@ def truth(what: str, text: str) -> bool | None:
     if not text:
         return None
     if text not in (*_TRUE, *_FALSE):
-        raise InvalidInput(f"{what}={quoted(text)}", "is neither true nor false", "write 'true' or 'false'")
+        raise InvalidInput(f"{what}={quoted(text)}", "is neither true nor false", "write 'true' or 'false'", "OGH1202")
     return text in _TRUE

@@ -92,11 +92,11 @@ def _change(change: Callable[[dict[str, Mark]], bool], config: Config) -> bool:
 
     directory = state.directory(config.state_dir)
     path = os.path.join(directory, NAME)
-    remedy = f"see that root can write to {quoted(directory)}"
+    remedy = f"check that root can write to {quoted(directory)}"
     try:
         lock = acquire(os.path.join(directory, _LOCK), limits.LEASES_LOCK_SECONDS)
         if lock is None:
-            raise StateError(quoted(path), "is locked by another process", "try again")
+            raise StateError(quoted(path), "is locked by another process", "try again", "OGH1114")
         try:
             known = marks(config)
             if not change(known):
@@ -109,8 +109,10 @@ def _change(change: Callable[[dict[str, Mark]], bool], config: Config) -> bool:
             return True
         finally:
             os.close(lock)
+    except PermissionError as error:
+        raise state.unusable(directory, error) from None
     except OSError as error:
-        raise StateError(quoted(path), reason(error), remedy) from None
+        raise StateError(quoted(path), reason(error), remedy, "OGH1506") from None
 
 
 def _is_in(gpu: Gpu, found: dict[str, Mark]) -> bool:

@@ -56,7 +56,7 @@ def discover(config: Config, driver: str | None) -> Snapshot | None:
         where = quoted(root.host_path(csv_files.DIRECTORY))
         why = f"this is a Jetson (Tegra), and {where} has no CSV file that says what they get"
         remedy = "install nvidia-l4t-init (JetPack 5 and later) or nvidia-container-csv-*, which bring devices.csv"
-        raise DriverError("the driver's files for containers", why, remedy)
+        raise DriverError("the driver's files for containers", why, remedy, "OGH1410")
     cards = [gpu for gpu in on_bus if gpu not in inside]
     nodes = [path for entry in entries if entry.kind == "dev" for path in _nodes(dev_root, entry)]
     gpus = tuple(_gpus(config, inside, cards, nodes))

@@ -50,7 +50,7 @@ class Meter:
         if not data:
             why = "it crashed" if data is None else f"it gave no answer within {seconds:g} s"
             self._end(child)
-            raise DriverError(_WHAT, why, _REMEDY)
+            raise DriverError(_WHAT, why, _REMEDY, "OGH1406")
         return _uses(data)
 
     def _start(self) -> Popen[bytes]:
@@ -61,7 +61,7 @@ class Meter:
         try:
             self._child = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, env={})
         except OSError as error:
-            raise DriverError(_WHAT, reason(error), _REMEDY) from None
+            raise DriverError(_WHAT, reason(error), _REMEDY, "OGH1406") from None
         return self._child
 
     def _end(self, child: Popen[bytes]) -> None:
@@ -107,12 +107,12 @@ def _uses(data: bytes) -> dict[str, DeviceUse]:
     try:
         answer = parse(data, "answer of NVML")
         if "error" in answer:
-            raise DriverError(_WHAT, one_line(str(answer["error"])), _REMEDY)
+            raise DriverError(_WHAT, one_line(str(answer["error"])), _REMEDY, "OGH1406")
         return {use.uuid: use for told in answer["gpus"] if "uuid" in told for use in _of_gpu(told)}
     except (HookError, KeyError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, DriverError):
             raise
-        raise DriverError(_WHAT, f"it answered something else: {one_line(str(error))}", _REMEDY) from None
+        raise DriverError(_WHAT, f"it answered something else: {one_line(str(error))}", _REMEDY, "OGH1406") from None
 
 
 def _of_gpu(told: Mapping[str, Any]) -> list[DeviceUse]:

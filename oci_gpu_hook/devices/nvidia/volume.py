@@ -36,15 +36,21 @@ def asked(what: str, text: str) -> str:
     if text in ("0", "false"):
         return ""
     if not text.startswith("/") or os.path.normpath(text) in ("/", "//") or ".." in text.split("/") or "\0" in text:
-        raise InvalidInput(f"{what}={quoted(text)}", "is not an absolute path", f"write true, which means {USUAL}")
+        raise InvalidInput(
+            f"{what}={quoted(text)}", "is not an absolute path", f"write true, which means {USUAL}", "OGH1218"
+        )
     path = "/" + os.path.normpath(text).lstrip("/")
     try:
         size = len(os.fsencode(path))
     except UnicodeEncodeError:  # half of a surrogate pair, which is possible in JSON but not in a path
-        raise InvalidInput(f"{what}={quoted(text)}", "cannot be a path", f"write true, which means {USUAL}") from None
+        raise InvalidInput(
+            f"{what}={quoted(text)}", "cannot be a path", f"write true, which means {USUAL}", "OGH1218"
+        ) from None
     if path.count("/") > limits.VOLUME_LEVELS or size > limits.VOLUME_PATH:
         why = f"has more than {limits.VOLUME_LEVELS} directories or {limits.VOLUME_PATH} bytes"
-        raise InvalidInput(f"{what}={quoted(text)}", why, f"write true, which means {USUAL}, or a shorter path")
+        raise InvalidInput(
+            f"{what}={quoted(text)}", why, f"write true, which means {USUAL}, or a shorter path", "OGH1218"
+        )
     return path
 
 

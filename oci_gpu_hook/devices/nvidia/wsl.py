@@ -72,11 +72,13 @@ def _store(root: DriverRoot) -> str:
         if not told:
             which = ", ".join(quoted(path) for path in stores)
             why = f"{len(stores)} driver stores have {_OF_STORE} ({which}), and libdxcore does not tell which is in use"
-            raise DriverError("the driver of WSL 2", why, "run `wsl --update` and `wsl --shutdown` in Windows")
+            raise DriverError(
+                "the driver of WSL 2", why, "run `wsl --update` and `wsl --shutdown` in Windows", "OGH1410"
+            )
     if not stores:
         where = quoted(root.host_path(STORES))
         why = f"this is WSL 2 ({platforms.DXG}), and no driver store below {where} has {_OF_STORE}"
-        raise DriverError("no NVIDIA driver", why, _REMEDY)
+        raise DriverError("no NVIDIA driver", why, _REMEDY, "OGH1401")
     return stores[0]
 
 

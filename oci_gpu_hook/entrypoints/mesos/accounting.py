@@ -48,14 +48,14 @@ def asks(document: dict[str, Any], gpus: int | None, config: Config) -> bool:
     named = request is not None and request.devices != ("all",) and request.count is None
     if request is not None and named and len(request.devices) > gpus:
         why = f"names {len(request.devices)} devices, while Mesos gave the task gpus:{gpus}"
-        raise InvalidInput(f"{VISIBLE_DEVICES}={quoted(','.join(request.devices))}", why, _REMEDY)
+        raise InvalidInput(f"{VISIBLE_DEVICES}={quoted(','.join(request.devices))}", why, _REMEDY, "OGH1701")
     if request is not None and request.count not in (None, gpus):
         why = f"asks for {request.count} GPUs, while Mesos gave the task gpus:{gpus}"
-        raise InvalidInput(f"OCI_GPU_COUNT={request.count}", why, _REMEDY)
+        raise InvalidInput(f"OCI_GPU_COUNT={request.count}", why, _REMEDY, "OGH1701")
     if request is not None and request.is_share:
         why = f"Mesos gave the task gpus:{gpus}, which are whole GPUs"
         remedy = "give the task no `gpus`, and it gets its part; or remove OCI_GPU_MEMORY_LIMIT and OCI_GPU_CORES"
-        raise InvalidInput("a part of a GPU", why, remedy)
+        raise InvalidInput("a part of a GPU", why, remedy, "OGH1701")
     settings = {"exclusive": "true", "wait": str(PATIENCE)}
     settings |= {name: text for name in _SETTINGS if (text := variables.get(f"OCI_GPU_{name.upper()}", "").strip())}
     if request is not None and named and not request.devices:

@@ -99,7 +99,7 @@ def _see_as_the_host_does() -> int:
             syscalls.umount2(b"/proc", syscalls.MNT_DETACH)
     except OSError as error:
         remedy = "use Linux 5.12 or later, and let the agent run as root"
-        raise ApplyError("cannot leave the container's mount namespace", reason(error), remedy) from None
+        raise ApplyError("cannot leave the container's mount namespace", reason(error), remedy, "OGH1502") from None
     return parent()
 
 
@@ -110,7 +110,9 @@ def _restriction(found: DeviceCgroup) -> Restriction | None:
     """
     if found.version == 2 and found.path != "/":
         why = "is a cgroup v2, whose device rules the agent replaces at its next change"
-        raise InvalidInput(f"device cgroup {quoted(found.path)}", why, "run the agent on a host with cgroup v1")
+        raise InvalidInput(
+            f"device cgroup {quoted(found.path)}", why, "run the agent on a host with cgroup v1", "OGH1702"
+        )
     minors = cgroups.isolated_gpus(found.levels[0]) if found.version == 1 else None
     if minors is None:
         return None
@@ -160,7 +162,7 @@ def _close_device_cgroup(container: Container, process: Process, rootfs: Rootfs)
             if is_devices and point.startswith(container.rootfs + "/"):
                 closed.append(rootfs.resolve(point.removeprefix(container.rootfs)))
                 if syscalls.mount_id(closed[-1]) != number:  # covers other file systems as well as cgroups
-                    raise ApplyError(quoted(point), "is hidden by another mount", "do not mount over it")
+                    raise ApplyError(quoted(point), "is hidden by another mount", "do not mount over it", "OGH1517")
         process.enter()
         try:
             for fd in closed:
@@ -169,7 +171,7 @@ def _close_device_cgroup(container: Container, process: Process, rootfs: Rootfs)
             process.leave()
     except OSError as error:
         what = "cannot make the container's device cgroup read-only"
-        raise ApplyError(what, reason(error), "use Linux 5.12 or later") from None
+        raise ApplyError(what, reason(error), "use Linux 5.12 or later", "OGH1502") from None
     finally:
         for fd in closed:
             os.close(fd)

@@ -77,11 +77,13 @@ def add_user(document: dict[str, Any], found: dict[str, Member]) -> None:
 def write(document: dict[str, Any], container: str, config: Config) -> str:
     """Write a config.json, and return its bundle's directory. Raises HookError, OSError."""
     if container in ("", ".", ".."):
-        raise InvalidInput("Mesos container", f"{quoted(container)} cannot name it", "see the agent's log")
+        raise InvalidInput("Mesos container", f"{quoted(container)} cannot name it", "see the agent's log", "OGH1703")
     data = dump(document)
     if len(data) > limits.CONFIG_JSON or not has_few_items(data):
         why = f"would have more than the {limits.CONFIG_JSON} bytes or {limits.JSON_ITEMS} values that can be read back"
-        raise InvalidInput(f"Mesos container {quoted(container)}", why, "give the task fewer or shorter variables")
+        raise InvalidInput(
+            f"Mesos container {quoted(container)}", why, "give the task fewer or shorter variables", "OGH1703"
+        )
     pid = int(os.readlink("/proc/self"))
     short = os.fsdecode(os.fsencode(container)[:_LONGEST_NAME])
     path = os.path.join(state.directory(config.state_dir, DIRECTORY), f"{short}~{pid}-{start_time(pid)}")

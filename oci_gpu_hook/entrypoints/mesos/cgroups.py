@@ -53,9 +53,9 @@ def of_process(table: bytes) -> Cgroup:
         why = (
             "the agent works with cgroup v2, which no released Mesos does, and whose device rules would be lost at its"
         )
-        raise InvalidInput("Mesos container", f"{why} next change", "run the agent on a host with cgroup v1")
+        raise InvalidInput("Mesos container", f"{why} next change", "run the agent on a host with cgroup v1", "OGH1702")
     why = f"is in no freezer cgroup of an agent: {quoted(os.fsdecode(table))}"
-    raise InvalidInput("Mesos container", why, "run the agent with --launcher=linux")
+    raise InvalidInput("Mesos container", why, "run the agent with --launcher=linux", "OGH1702")
 
 
 def exists(path: str) -> bool:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from oci_gpu_hook.base import streams
-from oci_gpu_hook.base.errors import one_line
+from oci_gpu_hook.base.errors import coded
 
 
 def complain(message: str, code: str, config_path: str) -> None:
     """Write a failure as one line to stderr, which is the task's, and count it by the error's code."""
-    streams.say(f"oci-gpu-hook: error: {one_line(message)}")
+    streams.say(f"oci-gpu-hook: error: {coded(message, code)}")
     from oci_gpu_hook.base import log
     from oci_gpu_hook.base.config import load as configs
 

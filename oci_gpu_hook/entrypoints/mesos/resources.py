@@ -59,9 +59,9 @@ def gpus(directory: str) -> int | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise InvalidInput(quoted(path), reason(error), _REMEDY) from None
+        raise InvalidInput(quoted(path), reason(error), _REMEDY, "OGH1703") from None
     except StateError as error:
-        raise InvalidInput(quoted(path), error.why, "look who changed it") from None
+        raise InvalidInput(quoted(path), error.why, "find out who changed it", "OGH1703") from None
 
 
 def read_gpus(data: bytes, what: str) -> int | None:
@@ -73,10 +73,10 @@ def read_gpus(data: bytes, what: str) -> int | None:
         resources = _messages(message, _RESOURCES, room)
         amounts = [_amount(resource, room) for resource in resources if _is_gpus(resource, room)]
     except ValueError as error:
-        raise InvalidInput(quoted(what), f"is not a container's configuration: {error}", _REMEDY) from None
+        raise InvalidInput(quoted(what), f"is not a container's configuration: {error}", _REMEDY, "OGH1703") from None
     total = sum(amounts)
     if not (0 <= total < 1 << 16 and total == int(total)):
-        raise InvalidInput(quoted(what), f"gives the container {total} GPUs", "give tasks whole GPUs")
+        raise InvalidInput(quoted(what), f"gives the container {total} GPUs", "give tasks whole GPUs", "OGH1703")
     return int(total) if amounts else None
 
 

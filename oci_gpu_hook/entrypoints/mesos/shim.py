@@ -104,13 +104,15 @@ def with_hook(launch: Launch, call: Call, front: str) -> Call:
         directory = bundle.write(launch.document, launch.container, config)
     except OSError as error:
         what = f"cannot keep the bundle of container {quoted(launch.container)} in {quoted(config.state_dir)}"
-        raise ApplyError(what, reason(error), "make room there, or name another directory ([state] dir)") from None
+        raise ApplyError(
+            what, reason(error), "make room there, or name another directory ([state] dir)", "OGH1506"
+        ) from None
     # Mesos shows this line in the task's sandbox, so it must contain no secret.
     command = {"shell": False, "value": front, "arguments": [os.path.basename(front), ATTACH, directory]}
     text = launch_info.with_command(launch.text, launch.members, dump(command).decode("ascii"))
     if len(launch.place.prefix) + len(text.encode("utf-8", "surrogateescape")) > _LONGEST_TEXT:
         why = f"would be longer than {_LONGEST_TEXT} bytes, which is the most that the kernel hands over"
-        raise InvalidInput("launch information", why, "make the task's environment or command shorter")
+        raise InvalidInput("launch information", why, "make the task's environment or command shorter", "OGH1703")
     return launch_info.with_value(launch.place, text, call)
 
 
@@ -152,5 +154,7 @@ def _become(real_helper: str, call: Call, ignored: Sequence[int]) -> NoReturn:
         syscalls.execve(os.fsencode(real_helper), call.arguments, call.environment)
     except OSError as error:
         why, remedy = reason(error), "install Mesos there, or run `oci-gpu install mesos` for where it is"
-        raise ApplyError(f"cannot start the real mesos-containerizer {quoted(real_helper)}", why, remedy) from None
+        raise ApplyError(
+            f"cannot start the real mesos-containerizer {quoted(real_helper)}", why, remedy, "OGH1511"
+        ) from None
     raise AssertionError("execve returned")

@@ -65,7 +65,7 @@ def _mounted(rootfs: Rootfs) -> int | None:
     if mount == rootfs.mount_id or syscalls.file_system_type(fd) in syscalls.KERNEL_FILE_SYSTEMS:
         os.close(fd)
         why = "leads to the root directory's mount, or the kernel's files"
-        raise UnsafeRootfs(f"container path {quoted(USUAL)}", why, "remove the link from the image")
+        raise UnsafeRootfs(f"container path {quoted(USUAL)}", why, "remove the link from the image", "OGH1601")
     return fd
 
 
@@ -80,7 +80,9 @@ def _hide(onto: int, process: Process, rootfs: Rootfs) -> None:
     try:
         tree = syscalls.new_tmpfs((("mode", "0755"), ("size", _SIZE)), attributes_of(("nosuid", "nodev", "noexec")))
     except OSError as error:
-        raise ApplyError(f"cannot make {quoted(USUAL)}", reason(error), "see that the kernel has tmpfs") from None
+        raise ApplyError(
+            f"cannot make {quoted(USUAL)}", reason(error), "check that the kernel has tmpfs", "OGH1507"
+        ) from None
     try:
         applying.attach_all([(tree, onto, USUAL)], [], process, rootfs)
     finally:

@@ -86,8 +86,8 @@ def _named(variables: Mapping[str, str], devices: Sequence[Device]) -> tuple[Dev
         places = []
         for item in items(variables[name]):
             if not (item.isdecimal() and item.isascii() and len(item) <= 4 and int(item) < len(devices)):
-                why = f"{quoted(item)} is no device of this host, which has {len(devices)}"
-                raise InvalidInput(what, why, "compare gres.conf with `oci-gpu info`")
+                why = f"{quoted(item)} is not a device of this host, which has {len(devices)}"
+                raise InvalidInput(what, why, "compare gres.conf with `oci-gpu info`", "OGH1711")
             places.append(int(item))
         return tuple(devices[place] for place in sorted({*places}))
     return None

@@ -17,7 +17,7 @@ import os
 from oci_gpu_hook.base import limits, log, state, streams
 from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.base.document import dump, parse
-from oci_gpu_hook.base.errors import BUG, ApplyError, HookError, one_line, quoted, reason
+from oci_gpu_hook.base.errors import BUG, ApplyError, HookError, coded, quoted, reason
 from oci_gpu_hook.base.files import read_file, replace_file
 from oci_gpu_hook.entrypoints import runtime
 from oci_gpu_hook.entrypoints.hook import describe_bug
@@ -67,7 +67,7 @@ def run(user: str, container: str, bundle: str, real_runtime: str, hook: str) ->
     try:
         document = parse(read_file(path, limits.CONFIG_JSON), path)
     except OSError as error:
-        raise ApplyError(f"cannot read {quoted(path)}", reason(error), "see slurmd's log") from None
+        raise ApplyError(f"cannot read {quoted(path)}", reason(error), "see slurmd's log", "OGH1712") from None
     namespace.enter(namespace.taken_from(document))
     config = configs.of_this_user(config)
     log.configure(config, container=container)
@@ -79,7 +79,7 @@ def run(user: str, container: str, bundle: str, real_runtime: str, hook: str) ->
     try:
         replace_file(path, dump(document))
     except OSError as error:
-        raise ApplyError(f"cannot write {quoted(path)}", reason(error), "see slurmd's log") from None
+        raise ApplyError(f"cannot write {quoted(path)}", reason(error), "see slurmd's log", "OGH1712") from None
     root = _root(config)
     if os.path.lexists(os.path.join(root, container)):  # a job that is queued again has the number that it had
         _drop(root, container, real_runtime)
@@ -126,5 +126,5 @@ def _hook(executable: str) -> str:
 
 
 def _complain(message: str, code: str) -> None:
-    streams.say(f"{NAME}: error: {one_line(message)}")
+    streams.say(f"{NAME}: error: {coded(message, code)}")
     log.refused(NAME, message, code)

@@ -63,7 +63,7 @@ def enter(ids: Ids) -> None:
             _enter_mapped(ids)
     except OSError as error:
         what = "cannot make a user namespace for the container"
-        raise ApplyError(what, reason(error), _remedy(ids, mine)) from None
+        raise ApplyError(what, reason(error), _remedy(ids, mine), "OGH1713") from None
 
 
 def _enter_mapped(ids: Ids) -> None:
@@ -82,7 +82,7 @@ def _enter_mapped(ids: Ids) -> None:
         os.close(outside)
         _, status = os.waitpid(child, 0)
     if os.waitstatus_to_exitcode(status):
-        raise ApplyError("newuidmap", "does not map the ids of the bundle", _remedy(ids, own()))
+        raise ApplyError("newuidmap", "does not map the ids of the bundle", _remedy(ids, own()), "OGH1713")
 
 
 def _map(target: int, ids: Ids) -> int:
@@ -116,11 +116,13 @@ def _rows(mappings: object, what: str) -> tuple[tuple[int, int, int], ...]:
     if mappings is None:
         return ()
     if type(mappings) is not list:
-        raise InvalidInput(f"{_WHAT}: {what}", f"is no array: {quoted(mappings)}", "see the OCI runtime specification")
+        raise InvalidInput(
+            f"{_WHAT}: {what}", f"is not an array: {quoted(mappings)}", "see the OCI runtime specification", "OGH1002"
+        )
     names = ("containerID", "hostID", "size")
     rows = [tuple(member(each, name, int, f"{_WHAT}: {what}", -1) for name in names) for each in mappings]
     if any(number < 0 for row in rows for number in row):
-        raise InvalidInput(f"{_WHAT}: {what}", "lacks a number", "see the OCI runtime specification")
+        raise InvalidInput(f"{_WHAT}: {what}", "lacks a number", "see the OCI runtime specification", "OGH1002")
     return tuple((row[0], row[1], row[2]) for row in rows)
 
 
@@ -139,4 +141,6 @@ def become(user: str) -> None:
         syscalls.be_dumpable()  # to write its own id maps; nothing of root's is in its memory
     except (KeyError, OSError) as error:
         why = reason(error) if isinstance(error, OSError) else "is not known on this node"
-        raise ApplyError(f"user {quoted(user)}", why, "see that the node knows the cluster's users") from None
+        raise ApplyError(
+            f"user {quoted(user)}", why, "check that the node knows the cluster's users", "OGH1713"
+        ) from None

@@ -94,15 +94,22 @@ def _names(item: str, what: str) -> list[str]:
         return _range(start, end, item, what)
     if _is_address(item):
         return [item.lower()]
-    raise InvalidInput(what, f"{quoted(item)} names no AMD GPU", "write indices, ranges (0-3), unique ids (0x…) or all")
+    raise InvalidInput(
+        what,
+        f"{quoted(item)} is not the name of an AMD GPU",
+        "write indices, ranges (0-3), unique ids (0x…) or all",
+        "OGH1211",
+    )
 
 
 def _range(start: int, end: int, item: str, what: str) -> list[str]:
     if start > end:
-        raise InvalidInput(what, f"the range {quoted(item)} ends before it begins", "write the smaller index first")
+        raise InvalidInput(
+            what, f"the range {quoted(item)} ends before it begins", "write the smaller index first", "OGH1211"
+        )
     if end - start >= limits.LISTED:
         why = f"the range {quoted(item)} has more than {limits.LISTED} devices"
-        raise InvalidInput(what, why, "write a smaller one")
+        raise InvalidInput(what, why, "write a smaller one", "OGH1211")
     return [str(index) for index in range(start, end + 1)]
 
 

@@ -62,9 +62,11 @@ def _unsupported(name: str, what: str, supported: Sequence[str]) -> InvalidInput
     allowed = ", ".join((*supported, "all"))
     if name in DRIVER_CAPABILITIES:
         remedy = f"allowed here: {allowed}; the configuration's supported-driver-capabilities has the list"
-        return InvalidInput(what, f"the driver capability {quoted(name)} is not supported on this host", remedy)
+        return InvalidInput(
+            what, f"the driver capability {quoted(name)} is not supported on this host", remedy, "OGH1205"
+        )
     from oci_gpu_hook.request.suggestions import word
 
     nearest = word(name, (*DRIVER_CAPABILITIES, "all"))
     remedy = f"did you mean {quoted(nearest)}? allowed: {allowed}" if nearest else f"allowed: {allowed}"
-    return InvalidInput(what, f"{quoted(name)} is not a driver capability", remedy)
+    return InvalidInput(what, f"{quoted(name)} is not a driver capability", remedy, "OGH1204")

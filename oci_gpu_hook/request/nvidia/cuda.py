@@ -43,5 +43,5 @@ def _is_prerelease(text: str) -> bool:
 
 
 def _no_version(version: str) -> InvalidInput:
-    remedy = "write one to three numbers, such as 12.4; NVIDIA_DISABLE_REQUIRE=1 passes over the check"
-    return InvalidInput(f"CUDA_VERSION={quoted(version)}", "is not a version of CUDA", remedy)
+    remedy = "write one to three numbers, such as 12.4; NVIDIA_DISABLE_REQUIRE=1 skips the check"
+    return InvalidInput(f"CUDA_VERSION={quoted(version)}", "is not a version of CUDA", remedy, "OGH1214")

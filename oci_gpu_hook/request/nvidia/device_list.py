@@ -80,14 +80,18 @@ def _unqualified(listed: Sequence[str], what: str) -> tuple[list[str], tuple[str
             features.append(feature)
         else:
             remedy = "leave CDI devices of other kinds to the engine's own option (--device, cdi.k8s.io annotations)"
-            raise InvalidInput(what, f"{quoted(item)} is not a CDI device of nvidia.com that is known here", remedy)
+            raise InvalidInput(
+                what, f"{quoted(item)} is not a CDI device of nvidia.com that is known here", remedy, "OGH1211"
+            )
     return names, tuple(channels), tuple(features)
 
 
 def _device_of(qualified: qualified_name.QualifiedName, item: str, what: str) -> str:
     device = cdi_names.device(qualified)
     if device == "void":
-        raise InvalidInput(what, f"{quoted(item)} is not a CDI device", "write 'void' alone to ask for nothing")
+        raise InvalidInput(
+            what, f"{quoted(item)} is not a CDI device", "write 'void' alone to ask for nothing", "OGH1211"
+        )
     return device
 
 
@@ -108,7 +112,7 @@ def _devices(names: Sequence[str], what: str, warnings: list[str]) -> tuple[str,
         if is_profile(known) and len(names) > 1:
             why = f"the MIG profile {quoted(name)} stands beside other devices"
             raise InvalidInput(
-                what, why, "name one profile, and say how many by io.oci-gpu-hook.count or OCI_GPU_COUNT"
+                what, why, "name one profile, and say how many by io.oci-gpu-hook.count or OCI_GPU_COUNT", "OGH1212"
             )
         found.setdefault((known or name).lower(), known or name)
     return tuple(found.values())

@@ -45,9 +45,9 @@ def _numbers(names: Sequence[str], what: str) -> tuple[int, ...]:
         number = digits(name.removeprefix("channel"))
         if number is None or number > LARGEST_CHANNEL:
             remedy = f"write a number or channelN; it must be in the range [0, {LARGEST_CHANNEL}]"
-            raise InvalidInput(what, f"{quoted(name)} is not an IMEX channel", remedy)
+            raise InvalidInput(what, f"{quoted(name)} is not an IMEX channel", remedy, "OGH1213")
         found[number] = None
         if len(found) > limits.IMEX_CHANNELS:
             why = f"names more than {limits.IMEX_CHANNELS} IMEX channels, which is all that a driver has"
-            raise InvalidInput(what, why, "name those that the container needs")
+            raise InvalidInput(what, why, "name those that the container needs", "OGH1213")
     return tuple(found)

@@ -22,11 +22,11 @@ def refused(text: str, what: str) -> InvalidInput:
         why = "the devices are named by volume mounts, which are not read here"
         remedy = "set accept-nvidia-visible-devices-as-volume-mounts = true in [request] of config.toml, and "
         remedy += f"mount /dev/null at {MOUNT_ROOT}DEVICE"
-        return InvalidInput(what, why, remedy)
+        return InvalidInput(what, why, remedy, "OGH1211")
     forms = "all, none, void, an index, GPU-<uuid>, MIG-<uuid>, GPU:MIG indices, a PCI bus id"
     nearest = device(text) if len(text) <= _LONGEST_NAME else ""
     remedy = f"did you mean {quoted(nearest)}? allowed: {forms}" if nearest else f"allowed: {forms}"
-    return InvalidInput(what, f"{quoted(text)} cannot be the name of a device", remedy)
+    return InvalidInput(what, f"{quoted(text)} cannot be the name of a device", remedy, "OGH1211")
 
 
 def device(text: str) -> str:

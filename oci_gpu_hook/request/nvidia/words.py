@@ -118,7 +118,7 @@ def _requirements(variables: Mapping[str, str], warnings: list[str], *, legacy: 
         found.append(f"cuda>={major_minor(variables['CUDA_VERSION'])}")
     if sum(map(len, found)) > limits.REQUIREMENTS:
         why = f"have together more than {limits.REQUIREMENTS} characters"
-        raise InvalidInput(f"{_REQUIREMENT}*", why, f"shorten them; {_DISABLE_REQUIRE}=1 passes over the check")
+        raise InvalidInput(f"{_REQUIREMENT}*", why, f"shorten them; {_DISABLE_REQUIRE}=1 skips the check", "OGH1214")
     if disable and boolean(disable) is None and found:
         warnings.append(f"{_DISABLE_REQUIRE}={quoted(disable)} disables nothing; only 1, t, T, true, TRUE and True do")
     return tuple(found)
@@ -131,7 +131,9 @@ def _mig_access(variable: str, container: Container, variables: Mapping[str, str
         return None
     if not container.privileged:
         why = "an unprivileged container may not see or change the partitions of the host's GPUs"
-        raise InvalidInput(f"{variable}={quoted(value)}", why, "unset it, or add CAP_SYS_ADMIN (--privileged)")
+        raise InvalidInput(
+            f"{variable}={quoted(value)}", why, "unset it, or add CAP_SYS_ADMIN (--privileged)", "OGH1207"
+        )
     if value.lower() != "all":
         warnings.append(f"{variable}={quoted(value)}: only 'all' has a meaning")
     return value

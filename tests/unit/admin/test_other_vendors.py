@@ -59,7 +59,7 @@ def test_a_gpu_that_kfd_does_not_have_is_told(host):
     ((severity, what),) = findings(config, other_vendors.check)
     assert (severity, what) == (
         WARNING,
-        "the AMD GPU at 0010:05:00.0 does not compute: KFD (/dev/kfd) tells of none",
+        "the AMD GPU at 0010:05:00.0 does not compute: KFD (/dev/kfd) lists none",
     )
 
 
@@ -133,7 +133,7 @@ def test_what_a_simulated_host_was_asked_to_be_outlasts_an_upgrade(tmp_path):
 
 @pytest.mark.parametrize("settings", [{"platforms": ("amd",), "partitions": 3}, {"platforms": ("voodoo",)}])
 def test_a_host_that_cannot_be_is_refused(tmp_path, settings):
-    with pytest.raises(InvalidInput, match=r"partitions: 3 is no mode|platform: 'voodoo' is not known"):
+    with pytest.raises(InvalidInput, match=r"partitions: 3 is not a mode|platform: 'voodoo' is not known"):
         make(f"{tmp_path}/host", device_nodes=False, **settings)
 
 

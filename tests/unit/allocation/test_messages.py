@@ -60,11 +60,21 @@ def test_the_remedy_is_in_the_words_of_who_asked(source, name):
 @pytest.mark.parametrize(
     ("sizes", "least", "why", "remedy"),
     [
-        ((24 * GIB, 80 * GIB), 100, "0 such of 2, the largest is GPU 1 with 80GiB", "OCI_GPU_MEMORY to at most 80GiB"),
-        ((24 * GIB + 7,), 25, "0 such of 1, the largest is GPU 0 with 24576MiB", "OCI_GPU_MEMORY to at most 24576MiB"),
+        (
+            (24 * GIB, 80 * GIB),
+            100,
+            "0 of that size among its 2, the largest is GPU 1 with 80GiB",
+            "OCI_GPU_MEMORY to at most 80GiB",
+        ),
+        (
+            (24 * GIB + 7,),
+            25,
+            "0 of that size among its 1, the largest is GPU 0 with 24576MiB",
+            "OCI_GPU_MEMORY to at most 24576MiB",
+        ),
         ((0, 24 * GIB), 80, "(the memory of 1 is unknown), the largest is GPU 1", "to at most 24GiB"),
-        ((0,), 80, "0 such of 1 (the memory of 1 is unknown)", "another host"),
-        ((), 80, "0 such of 0", "another host"),
+        ((0,), 80, "0 of that size among its 1 (the memory of 1 is unknown)", "another host"),
+        ((), 80, "0 of that size among its 0", "another host"),
     ],
 )
 def test_memory_that_no_gpu_has_is_answered_with_the_largest(sizes, least, why, remedy):

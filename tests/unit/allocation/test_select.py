@@ -162,7 +162,7 @@ def test_least_memory_is_the_memory_of_each():
     mixed = host(gpu(0, memory=24 * GIB), gpu(1, memory=80 * GIB), gpu(2, memory=40 * GIB), gpu(3, memory=0))
     assert indices(select.choose(request(count=2, memory=40 * GIB), mixed, [])) == [1, 2]
     with pytest.raises(
-        AllocationError, match=r"3 GPUs of 40GiB asked for: this host has 2 such of 4 \(the memory of 1"
+        AllocationError, match=r"3 GPUs of 40GiB asked for: this host has 2 of that size among its 4 \(the memory of 1"
     ):
         select.choose(request(count=3, memory=40 * GIB), mixed, [])
 

@@ -39,11 +39,46 @@ def test_shares_of_one_gpu_fit_to_the_last_byte(config, started):
         grant(request("0", memory_limit=1 << 20), started("d"), config, HOST)
     said = str(refusal.value)
     assert said.startswith(f"1MiB of GPU 0 ({uuid(0)}): it has nothing left: 'a' has 40GiB and 50% of the cores, 'b' ")
-    assert said.endswith("ask for less, for another GPU, or wait for it with OCI_GPU_WAIT=60s")
+    assert said.endswith("; ask for less, for another GPU, or wait for it with OCI_GPU_WAIT=60s")
     started.kill("c")
     with pytest.raises(Busy):
         grant(request("0", memory_limit=9 * GIB + 1), started("e"), config, HOST)
     assert ask(config, started("f"), "0", memory=9, cores=25) == [0]
+
+
+@pytest.mark.parametrize(
+    ("wish", "remedy"),
+    [
+        ({"memory": 60, "count": 1}, "ask for at most 39GiB, or"),
+        ({"memory": 60, "cores": 10, "count": 1}, "ask for at most 39GiB and 50% of the cores, or"),
+        ({"memory": 35, "count": 2}, "ask for at most 29GiB of each, or"),
+        ({"cores": 80, "count": 1}, "ask for at most 75% of the cores, or"),
+        ({"memory": 35, "cores": 80, "names": ("1",)}, "ask for at most 29GiB and 75% of the cores, for another GPU"),
+    ],
+)
+def test_a_refusal_names_the_largest_part_that_is_free(config, started, wish, remedy):
+    ask(config, started("a"), "0", memory=40, cores=50)
+    ask(config, started("b"), "1", memory=50, cores=25)
+    with pytest.raises(Busy) as refusal:
+        ask(config, started("c"), *wish.pop("names", ()), **wish)
+    assert remedy in str(refusal.value)
+    if wish.get("count") == 1 and not wish.get("cores"):
+        assert ask(config, started("d"), memory=39, count=1) == [0], "and that is granted"
+
+
+def test_beside_an_exclusive_holder_nothing_is_offered(config, started):
+    assert grant(request("0", exclusive=True), started("a"), config, HOST) == [0]
+    assert grant(request("1", exclusive=True), started("b"), config, HOST) == [1]
+    with pytest.raises(Busy, match="ask for less, or wait"):
+        ask(config, started("c"), memory=8, count=1)
+
+
+def test_where_all_are_in_mig_mode_that_is_said(config, started):
+    host = of_nvidia.of([gpus.mig_gpu(0, "3g.40gb")], reserve=RESERVE)
+    with pytest.raises(
+        AllocationError, match="has none to share, but 1 in MIG mode, which are granted by MIG profile; "
+    ):
+        grant(share(memory=8, count=1), started("a"), config, host)
 
 
 def test_cores_and_memory_are_counted_apart(config, started):

@@ -100,7 +100,7 @@ def test_no_more_wait_than_may(config, started, monkeypatch):
         threads.append(in_background(results, name, asked, started(name), config))
         until(lambda: queue(config)[-1:] == [name])  # noqa: B023
     begin = time.monotonic()
-    with pytest.raises(AllocationError, match="2 containers wait already, and no more may"):
+    with pytest.raises(AllocationError, match="2 containers are waiting already, which is the limit"):
         grant(request(count=1, exclusive=True, wait=30), started("third"), config)
     assert time.monotonic() - begin < 2
     assert queue(config) == ["first", "second"]

@@ -10,7 +10,7 @@ import pytest
 
 from oci_gpu_hook.base import counts, limits, log
 from oci_gpu_hook.base.config.model import Config
-from oci_gpu_hook.base.errors import AllocationError, HookError, InvalidInput
+from oci_gpu_hook.base.errors import AllocationError, InvalidInput
 
 
 @pytest.fixture
@@ -82,15 +82,4 @@ def test_a_refusal_is_counted_by_its_code(directory):
     log.configure(Config(state_dir=directory, log_journal=False))
     for error in (InvalidInput("a", "b", "c"), AllocationError("a", "b", "c"), AllocationError("a", "b", "c")):
         log.refused("oci-gpu-hook", str(error), error.code)
-    assert counts.read(directory) == {"refusals invalid-input": 1, "refusals allocation": 2}
-
-
-def test_every_kind_of_error_has_a_code_of_its_own():
-    def kinds(kind):
-        return [kind, *(each for below in kind.__subclasses__() for each in kinds(below))]
-
-    own = [
-        kind for kind in kinds(HookError) if "code" in kind.__dict__
-    ]  # others are counted as what they are a kind of
-    codes = [kind.code for kind in own if kind.__module__.startswith("oci_gpu_hook.")]
-    assert len(codes) == len(set(codes)) > 9
+    assert counts.read(directory) == {"refusals OGH1200": 1, "refusals OGH1300": 2}

@@ -119,9 +119,9 @@ def test_a_node_that_says_all_of_itself_needs_no_node_on_the_host(tmp_path):
     [
         ({"host_path": "/nonexistent"}, "No such file"),
         ({"host_path": "/etc/passwd"}, "is not a device node"),
-        ({"host_path": "/dev/null", "type": "b"}, "is of type c, and b is said"),
-        ({"host_path": "/dev/null", "major": 2}, "has the major number 1, and 2 is said"),
-        ({"host_path": "/dev/null", "type": "c", "minor": 9}, "has the minor number 3, and 9 is said"),
+        ({"host_path": "/dev/null", "type": "b"}, "is of type c, but the specification says b"),
+        ({"host_path": "/dev/null", "major": 2}, "has the major number 1, but the specification says 2"),
+        ({"host_path": "/dev/null", "type": "c", "minor": 9}, "has the minor number 3, but the specification says 9"),
     ],
 )
 def test_a_node_that_contradicts_the_host_is_refused(fields, why):

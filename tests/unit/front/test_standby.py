@@ -96,7 +96,7 @@ def test_one_that_ends_at_work_fails_the_container(front, tmp_path):
         done = ask(front, other.path)
     assert done.returncode == 1
     assert done.stderr == (
-        b"oci-gpu-hook: error: the process that attaches the GPUs: has ended; start the container again\n"
+        b"oci-gpu-hook: error: the process that attaches the GPUs: has ended; start the container again [OGH1516]\n"
     )
 
 

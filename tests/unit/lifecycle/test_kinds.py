@@ -76,7 +76,7 @@ def test_variables_of_several_vendors_give_what_there_is(host):
     config = host("amd")
     found = kinds.settled(both, config)
     assert (found.kind, found.beside) == (AMD, ())
-    assert found.warnings == ("nvidia.com/gpu is not given, and the other kinds are: this host has no such GPU",)
+    assert found.warnings == ("nvidia.com/gpu is left out, since this host has no such GPU; the other kinds are given",)
     assert not found.is_open
 
 

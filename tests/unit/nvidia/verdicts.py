@@ -152,7 +152,7 @@ BETTER = (
         "What is no CDI name in an annotation, and of no vendor that is served here, is passed over with a warning.",
         lambda case, theirs: case["kind"] in ("annotation_devices", "cdi_device_requests") and _foreign(case),
         lambda case, theirs: NO_GPU,
-        "is no CDI name and is not read",
+        "is not a CDI name and is not read",
     ),
     Row(
         "A CDI device of another vendor in NVIDIA_VISIBLE_DEVICES is refused: this hook could only leave it out.",

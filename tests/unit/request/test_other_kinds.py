@@ -90,10 +90,10 @@ def test_by_count(env, annotations, expected):
 @pytest.mark.parametrize(
     ("env", "match"),
     [
-        (["OCI_GPU_KIND=amd", "OCI_GPU_COUNT=1"], "is no kind of devices"),
-        (["OCI_GPU_KIND=amd.com/gpu=0", "OCI_GPU_COUNT=1"], "is no kind of devices"),
+        (["OCI_GPU_KIND=amd", "OCI_GPU_COUNT=1"], "is not a kind of devices"),
+        (["OCI_GPU_KIND=amd.com/gpu=0", "OCI_GPU_COUNT=1"], "is not a kind of devices"),
         (["OCI_GPU_KIND=nvidia.com/mig", "OCI_GPU_COUNT=1"], "such devices are counted as nvidia.com/gpu"),
-        (["OCI_GPU_KIND=amd.com/gpu", "OCI_GPU_DEVICES=a b"], "can be no device of amd.com/gpu"),
+        (["OCI_GPU_KIND=amd.com/gpu", "OCI_GPU_DEVICES=a b"], "cannot be a device of amd.com/gpu"),
         (["OCI_GPU_DEVICES=amd.com/gpu=0,oops"], "cannot be the name of a device"),
         (["OCI_GPU_COUNT=2", "OCI_GPU_DEVICES=amd.com/gpu=0"], "ask by count or by name"),
         ([f"OCI_GPU_DEVICES={','.join(f'v.com/x={number}' for number in range(5000))}"], "lists more than 4096 items"),
@@ -134,7 +134,7 @@ def test_a_container_may_decline_what_its_pod_asks_for():
     assert asked((), annotations)[0] == [AMD_0]
     found, warnings = asked(["NVIDIA_VISIBLE_DEVICES=void"], annotations)
     assert found == []
-    assert "is of the pod and is not read" in warnings[0]
+    assert "is set for the pod and is not read" in warnings[0]
 
 
 def test_a_variable_that_goes_unread_is_told():

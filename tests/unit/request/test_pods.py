@@ -60,7 +60,7 @@ def test_a_container_of_a_pod_has_what_the_pod_asks_for(place):
 def test_a_container_declines_what_its_pod_asks_for(place, value):
     reading = read({**place, ".count": "1"}, {"NVIDIA_VISIBLE_DEVICES": value})
     assert reading.request is None
-    assert any("io.oci-gpu-hook.count='1' is of the pod and is not read" in text for text in reading.warnings)
+    assert any("io.oci-gpu-hook.count='1' is set for the pod and is not read" in text for text in reading.warnings)
 
 
 def test_outside_of_a_pod_an_annotation_is_the_container_s_own_word():

@@ -98,7 +98,7 @@ class TestOutputThatNobodyTakes:
 
     def test_a_full_disk(self, words):
         done = shell(f"oci-gpu {words} >/dev/full")
-        assert (done.returncode, done.stderr) == (1, "oci-gpu: error: No space left on device\n")
+        assert (done.returncode, done.stderr) == (1, "oci-gpu: error: No space left on device [OGH1911]\n")
 
     def test_a_closed_stdout(self, words):
         done = shell(f"oci-gpu {words} >&-")

@@ -125,18 +125,72 @@ def test_the_table_shows_free_and_held_devices_without_colour_in_a_pipe(host, ca
     assert "\x1b" not in text
 
 
-def test_shares_are_shown_with_what_is_left(host, capsys):
+@pytest.fixture
+def shared(host):
+    """GPU 0 has two containers with a part, GPU 1 an exclusive holder, the MIG device of GPU 2 one without limits."""
     release.release_by_hand(LONG, host.config, force=True)
-    container = Container(
-        id="s", pid=host.process.pid, bundle="/b", rootfs="/b/r", root_readonly=False, env=(), mounts=(),
-        annotations={}, privileged=False, uid=0, gid=0, namespaces=(), uid_mappings=(), gid_mappings=(),
-        cgroups_path="", device_rules=(),
-    )  # fmt: skip
-    wish = Request(devices=("0",), memory_limit=8 << 30, cores=25, driver_capabilities=(), source="environment")
-    story.allocate(wish, of_nvidia.of(HOST.gpus, reserve=1 << 30), container, host.config)
+    for name, memory, cores in ((LONG, 8 << 30, 25), ("only-memory", 20 << 30, 0)):
+        container = Container(
+            id=name, pid=host.process.pid, bundle="/b", rootfs="/b/r", root_readonly=False, env=(), mounts=(),
+            annotations={}, privileged=False, uid=0, gid=0, namespaces=(), uid_mappings=(), gid_mappings=(),
+            cgroups_path="", device_rules=(),
+        )  # fmt: skip
+        wish = Request(devices=("0",), memory_limit=memory, cores=cores, driver_capabilities=(), source="environment")
+        story.allocate(wish, of_nvidia.of(HOST.gpus, reserve=1 << 30), container, host.config)
+
+
+LEFT = "GPU 0: 28GiB and 25% of the cores reserved, 51GiB and 75% of the cores left for others"
+
+
+def test_each_holder_is_shown_with_its_share_and_each_gpu_with_what_is_left(host, shared, capsys):
     assert host() == 0
-    said = " ".join(capsys.readouterr().out.split())
-    assert "GPU 0: s has 8GiB and 25% of the cores; 71GiB and 75% of the cores left for others" in said
+    text = capsys.readouterr().out
+    lines = [line.split() for line in text.splitlines() if line.strip()]
+    assert "SHARE" in lines[0]
+    assert [line[-4:-2] for line in lines[2:4]] == [["8GiB", "25%"], ["only-memory", "20GiB"]]
+    assert [line[-3] for line in lines[4:6]] == ["whole", "whole"]
+    assert LEFT in text
+    assert text.count("left for others") == 1, "of GPUs without parts there is nothing to say"
+
+
+def test_no_share_is_shown_where_nobody_has_one(host, capsys):
+    assert host() == 0
+    assert "SHARE" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("width", [36, 40, 60, 80, 120])
+def test_shares_are_shown_on_any_terminal(host, shared, width):
+    from rich.console import Console
+
+    console = Console(width=width, file=open(os.devnull, "w"), record=True)  # noqa: SIM115
+    console.print(leases_picture.of(host.config, width))
+    text = console.export_text()
+    lines = text.splitlines()
+    assert all(len(line) <= width for line in lines)
+    assert any({LONG[:12], "8GiB", "25%"} <= {*line.split()} for line in lines)
+    assert "20GiB" in text
+    assert LEFT in " ".join(text.split())
+
+
+def test_tools_are_told_shares_and_what_is_left(host, shared, monkeypatch, capsys):
+    with open(os.path.join(ROOT, "schemas", "leases.schema.json")) as file:
+        schema = jsonschema.Draft202012Validator(json.load(file))
+
+    def told():
+        assert host("--json") == 0
+        listed = json.loads(capsys.readouterr().out)
+        schema.validate(listed)
+        return [lease["shares"] for lease in listed if "shares" in lease]
+
+    left = {"memoryLeft": 51 << 30, "coresLeft": 75}
+    first, second = {"memory": 8 << 30, "cores": 25}, {"memory": 20 << 30, "cores": 0}
+    assert told() == [{"GPU-0": first | left}, {"GPU-0": second | left}]
+
+    def fail(*_, **__):
+        raise DriverError("no driver", "it is not loaded", "load it")
+
+    monkeypatch.setattr(snapshot, "load", fail)
+    assert told() == [{"GPU-0": first}, {"GPU-0": second}]
 
 
 def test_eighty_columns_are_enough(host):
@@ -174,7 +228,7 @@ def test_a_container_is_called_as_its_engine_calls_it(host, named, capsys):
     with open(os.path.join(ROOT, "schemas", "leases.schema.json")) as file:
         jsonschema.Draft202012Validator(json.load(file)).validate([first])
     assert host("release", "train-the-model") == 1
-    assert f"container '{LONG}': lives" in capsys.readouterr().err
+    assert f"container '{LONG}': is still running" in capsys.readouterr().err
 
 
 def test_a_device_that_the_host_lost_is_still_shown_with_its_holder(host, monkeypatch, capsys):
@@ -199,7 +253,7 @@ def test_leases_are_shown_without_a_driver(host, monkeypatch, capsys):
 
 def test_what_lives_is_released_by_force_only(host, capsys):
     assert host("release", "c") == 1
-    assert "lives, and would go on using its GPUs" in capsys.readouterr().err
+    assert "is still running and would keep its GPUs" in capsys.readouterr().err
     assert host("release", "3f5a3f", "--force") == 0
     assert "c" in {lease.container for lease in query.current(host.config).leases}
     assert LONG not in {lease.container for lease in query.current(host.config).leases}
@@ -226,7 +280,7 @@ def test_of_two_that_live_and_have_one_id_the_process_tells_which_is_meant(host,
 def test_releasing_what_holds_nothing_is_an_error_that_names_the_holders(host, capsys):
     assert host("release", "zzz") == 1
     assert capsys.readouterr().err == (
-        f"oci-gpu: error: container 'zzz': has no lease; these have one: '{LONG}', 'b\\x1b[31m', 'c'\n"
+        f"oci-gpu: error: container 'zzz': has no lease; these have one: '{LONG}', 'b\\x1b[31m', 'c' [OGH1901]\n"
     )
 
 

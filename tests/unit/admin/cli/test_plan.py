@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from oci_gpu_hook.admin.cli import main as cli
@@ -16,6 +17,7 @@ from oci_gpu_hook.admin.cli import picture
 from oci_gpu_hook.admin.doctor import tiny
 from oci_gpu_hook.admin.simulate.host import make
 from oci_gpu_hook.devices.nvidia.model import Gpu
+from tests.paths import SCHEMAS
 
 OCI_GPU = Path(sys.executable).with_name("oci-gpu")
 
@@ -51,7 +53,7 @@ def test_a_plan_says_what_is_asked_for_and_where(plan):
     status, out, _ = plan("NVIDIA_VISIBLE_DEVICES=1", "NVIDIA_DRIVER_CAPABILITIES=utility", "NVIDIA_REQUIRE_X=cuda>=9")
     assert status == 0
     assert "  GPUs:                 1\n" in out
-    assert "  said in config.json:  process.env: NVIDIA_VISIBLE_DEVICES='1'\n" in out
+    assert "  in config.json:       process.env: NVIDIA_VISIBLE_DEVICES='1'\n" in out
     assert "                        process.env: NVIDIA_REQUIRE_X='cuda>=9'\n" in out
 
 
@@ -102,14 +104,18 @@ def test_a_failure_is_the_very_line_that_the_engine_is_told(plan):
     assert (status, err) == (1, "")
     (line,) = (line for line in out.splitlines() if "oci-gpu-hook: error:" in line)
     assert line.startswith("  oci-gpu-hook: error: unknown device '9': this host has GPU 0")
-    assert line.endswith("name one of these or 'all'")
+    assert line.endswith("name one of these or 'all' [OGH1201]")
     assert "process.env: NVIDIA_VISIBLE_DEVICES='9'" in out
 
 
 def test_a_failure_as_json_is_an_error(plan):
     status, out, err = plan("NVIDIA_VISIBLE_DEVICES=9", options=["--json"])
-    assert (status, out) == (1, "")
-    assert err.startswith("oci-gpu: error: unknown device '9'")
+    assert status == 1
+    document = json.loads(out)
+    jsonschema.Draft202012Validator(json.loads((SCHEMAS / "error.schema.json").read_text())).validate(document)
+    error = document["error"]
+    assert (error["code"], error["what"]) == ("OGH1201", "unknown device '9'")
+    assert err == f"oci-gpu: error: {error['what']}: {error['why']}; {error['remedy']} [OGH1201]\n"
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def test_no_files_are_nothing_to_speak_of(found):
 def test_a_specification_of_another_driver(found, option):
     (finding,) = found(a=SPEC.format(argument=f"{option}=580.1"))
     assert finding.severity == ERROR
-    assert "is of driver 580.1, and 580.2 is running" in finding.what
+    assert "is for driver 580.1, but 580.2 is running" in finding.what
     assert "cdi refresh" in finding.remedy
 
 

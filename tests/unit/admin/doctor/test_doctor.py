@@ -166,7 +166,7 @@ def test_a_gpu_that_is_not_the_drivers_is_found_on_the_bus(make_host):
         device.mkdir(parents=True)
         (device / "vendor").write_text(vendor + "\n")
         (device / "class").write_text(kind + "\n")
-    assert found(gpus, host) == ["the GPU at 00000000:02:00.0 is not the NVIDIA driver's"]
+    assert found(gpus, host) == ["the GPU at 00000000:02:00.0 is not bound to the NVIDIA driver"]
 
 
 def test_unknown_keys_and_wrong_types_are_found_with_their_lines(tmp_path):
@@ -176,7 +176,8 @@ def test_unknown_keys_and_wrong_types_are_found_with_their_lines(tmp_path):
     host = Host(config=config, config_path=str(path))
     assert found(configuration, host) == [f"'{path}', line 2: unknown key 'rot' in [driver]; did you mean 'root'?"]
     path.write_text("[request]\n\ndisable-require = 3\n")
-    (finding,) = configuration.check(checkup.host(str(path)))
+    finding, note = configuration.check(checkup.host(str(path)))
+    assert note.severity == NOTE
     assert finding.severity == ERROR
     assert finding.what == f"'{path}': [request] disable-require"
     assert finding.why.startswith("expected true or false, found 3 (line 3)")

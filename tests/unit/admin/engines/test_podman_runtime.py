@@ -43,7 +43,7 @@ def test_a_file_of_another_stays(root, oci_gpu, command):
     before = tree(root)
     status, _, complaint = oci_gpu(*command)
     assert (status, tree(root)) == (1, before)
-    assert "is not this project's" in complaint
+    assert "was not made by oci-gpu-hook" in complaint
 
 
 @pytest.mark.parametrize("edit", [("oci-gpu = [", "other = ["), (RUNTIME, "/nonexistent"), ("[engine.", "[[")], ids=str)

@@ -82,7 +82,7 @@ def test_where_slurm_is_not(root, oci_gpu):
     put(root, "/usr/sbin/slurmd", "#!/bin/sh\n", 0o755)
     status, _, complaint = oci_gpu("install", "slurm")
     assert status == 1
-    assert "/etc/slurm': is no directory; name slurm.conf where it is: --file FILE" in complaint
+    assert "/etc/slurm': is not a directory; name slurm.conf where it is: --file FILE" in complaint
     (root / "usr/sbin/slurmd").unlink()
     assert tree(root) == before
     assert slurm.check(str(root)) == []

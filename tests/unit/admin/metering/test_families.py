@@ -12,10 +12,12 @@ from oci_gpu_hook.admin.metering import exposition, families
 from oci_gpu_hook.admin.metering.look import Look
 from oci_gpu_hook.allocation.holders import Holder as Process
 from oci_gpu_hook.allocation.model import Lease, LeasedDevice, LeaseTable, Waiter
+from oci_gpu_hook.base.config.model import Config
 from oci_gpu_hook.devices.nvidia import devices as of_nvidia
 from oci_gpu_hook.devices.nvidia.model import Gpu
 from oci_gpu_hook.devices.use import DeviceUse
-from oci_gpu_hook.lifecycle.census import Resident
+from oci_gpu_hook.lifecycle import usage
+from oci_gpu_hook.lifecycle.census import Census, Resident
 from oci_gpu_hook.lifecycle.usage import DeviceView, Holder, Working
 from oci_gpu_hook.request.model import Request
 from tests.paths import ROOT
@@ -29,8 +31,17 @@ COUNTED = {
     "start microseconds": 1_250_000,
     "waits": 2,
     "wait microseconds": 9_000_000,
-    "refusals busy": 4,
+    "refusals OGH1303": 4,
     "repairs repaired": 1,
+}
+
+
+STANDING = {
+    "reservable_memory_bytes": 79 * GIB,
+    "reserved_memory_bytes": 8 * GIB,
+    "unreserved_memory_bytes": 71 * GIB,
+    "reserved_cores_ratio": 0.25,
+    "unreserved_cores_ratio": 0.75,
 }
 
 
@@ -46,8 +57,10 @@ def holder(name, memory, **rest):
 
 
 def look():
-    figures = {"memory_used": 3 * GIB, "memory_total": 80 * GIB, "power": 312.5, "temperature": 61}
-    use = DeviceUse(uuid="GPU-0", utilization=50, **figures)
+    memory = 3 * GIB, 80 * GIB
+    use = DeviceUse(
+        uuid="GPU-0", utilization=50, memory_used=memory[0], memory_total=memory[1], power=312.5, temperature=61
+    )
     devices = of_nvidia.of([gpu(0), gpu(1), gpu(2, fault="gone"), gpu(3)])
     twice = (holder("c", GIB, since="2026-01-02T03:04:05Z"), holder("c", 2 * GIB))  # one id, under two runtimes
     held = DeviceView(device=devices[0], use=use, holders=twice)
@@ -106,6 +119,27 @@ def test_what_is_seen():
     assert value(found, "leases", exclusive="false") == 1
 
 
+def test_parts_and_what_is_left_of_devices():
+    (device,) = of_nvidia.of([gpu(0, memory=80 * GIB)], reserve=GIB)
+    lease = Lease(
+        container="c", devices=(LeasedDevice(whole="GPU-0", memory=8 * GIB, cores=25),), exclusive=False,
+        holder=PROCESS, since="",
+    )  # fmt: skip
+    beside = Lease(container="d", devices=(LeasedDevice(whole="GPU-0"),), exclusive=False, holder=PROCESS, since="")
+    census = Census(Config(state_dir="/nonexistent"))
+    views = usage.view([device], {}, [lease, beside], census)
+    seen = Look(views=views, table=LeaseTable(leases=(lease, beside)), metered=False, whole=True)
+    found = samples(families.of(seen, {}, uptime=0))
+    assert {name: value(found, f"device_{name}", device="0", uuid="GPU-0") for name in STANDING} == STANDING
+    assert value(found, "container_reserved_memory_bytes") == 8 * GIB, "the one without limits has no sample"
+    assert value(found, "container_reserved_cores_ratio", container="c") == 0.25
+    exclusive = lease.replace(exclusive=True)
+    views = usage.view([device], {}, [exclusive], census)
+    seen = Look(views=views, table=LeaseTable(leases=(exclusive,)), metered=False, whole=True)
+    found = samples(families.of(seen, {}, uptime=0))
+    assert value(found, "device_unreserved_memory_bytes") == value(found, "device_unreserved_cores_ratio") == 0
+
+
 def test_what_was_counted():
     found = samples(families.of(None, COUNTED, uptime=0))
     assert value(found, "start_duration_seconds_bucket", le="0.01") == 3
@@ -114,7 +148,7 @@ def test_what_was_counted():
     assert value(found, "start_duration_seconds_bucket", le="+Inf") == value(found, "start_duration_seconds_count") == 6
     assert value(found, "start_duration_seconds_sum") == 1.25
     assert (value(found, "wait_duration_seconds_sum"), value(found, "wait_duration_seconds_count")) == (9, 2)
-    assert value(found, "refusals_total", code="busy") == 4
+    assert value(found, "refusals_total", code="OGH1303") == 4
     assert value(found, "repairs_total", result="repaired") == 1
 
 

@@ -78,13 +78,12 @@ def test_where_it_does_not_list_what_it_was_to_list_it_is_written_whole(containe
     container.inside("umount", str(container.root / "etc/ld.so.cache"))
     (finding,) = container.lost(entry)
     assert str(finding) == (
-        "the ld cache does not list '/usr/lib64/libcuda.so.1' and 1 more: there is none any more; "
-        "run `oci-gpu repair c1`"
+        "the ld cache does not list '/usr/lib64/libcuda.so.1' and 1 more: it is gone; run `oci-gpu repair c1`"
     )
     assert (finding.kind, finding.repairable) == ("ld-cache", True)
     (container.root / "etc/ld.so.cache").write_bytes(OF_IMAGE)
     (finding,) = container.lost(entry)
-    assert "it was written anew since" in str(finding)
+    assert "it was rewritten since" in str(finding)
     part = status.lost_part(made, entry, [finding])
     assert part.ld_cache == made.ld_cache
     container.give(part)

@@ -170,7 +170,7 @@ def test_a_name_that_no_file_has_is_told_with_what_they_have():
     ):
         names.served(request("7"), nothing, ())
     two = inventory(conflicts=((f"{KIND}=0", ("/a", "/b")),))
-    with pytest.raises(InvalidInput, match=r"is in '/a' and '/b', so that no engine gives it"):
+    with pytest.raises(InvalidInput, match=r"is in '/a' and '/b', so engines refuse it"):
         names.served(request("0"), two, ())
 
 

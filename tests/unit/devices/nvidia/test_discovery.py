@@ -184,6 +184,6 @@ def test_info_without_a_driver(tmp_path, capsys):
     trouble.write_text(f'[driver]\nproc-root = "{tmp_path}"\n[state]\ndir = "{tmp_path}/state"\n')
     status, output = run(capsys, "--config", str(trouble), "info", "--json")
     assert status == 1
-    assert output.out == ""
+    assert json.loads(output.out)["error"]["code"] == "OGH1401"
     assert output.err.startswith("oci-gpu: error: no NVIDIA driver is loaded: ")
     assert output.err.count("\n") == 1

@@ -57,7 +57,11 @@ def test_a_driver_with_a_root_of_its_own_brings_its_libraries():
 @pytest.mark.parametrize(
     ("options", "kind", "said"),
     [
-        ({"driver": "470.1"}, DriverError, "driver 470.1: has no limits in MPS, which came with 495; install a newer"),
+        (
+            {"driver": "470.1"},
+            DriverError,
+            "driver 470.1: cannot limit containers by MPS, which takes driver 495 or later; install a newer",
+        ),
         ({"programs": PROGRAMS[:1]}, DriverError, "this host has no nvidia-cuda-mps-server"),
         ({"capabilities": ("utility",)}, InvalidInput, "without the driver capability compute; add compute to"),
         ({"gpus": (GPUS[0].replace(architecture="6.1"),)}, InvalidInput, "has compute capability 6.1; MPS has limits"),

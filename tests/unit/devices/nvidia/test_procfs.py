@@ -26,7 +26,7 @@ def cases(kind):
 @pytest.mark.parametrize(("given", "expected"), cases("mig_minors_line"))
 def test_mig_minors_line(given, expected):
     if expected.get("error"):
-        with pytest.raises(ValueError, match="no line of mig-minors"):
+        with pytest.raises(ValueError, match="not a line of mig-minors"):
             procfs.mig_minors_line(given["line"])
     else:
         assert procfs.mig_minors_line(given["line"]) == (expected["cap"], expected["minor"])
@@ -53,7 +53,7 @@ def test_params(given, expected):
      "gpu0/gi1/ci1/ci1/access", "../../etc/passwd", "gpu0/gi1/../access", "GPU0/gi1/access"],
 )  # fmt: skip
 def test_what_is_no_mig_capability(capability):
-    with pytest.raises(ValueError, match="no MIG capability"):
+    with pytest.raises(ValueError, match="not a MIG capability"):
         procfs.mig_capability_path(capability)
 
 

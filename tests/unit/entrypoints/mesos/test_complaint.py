@@ -17,13 +17,13 @@ def config(tmp_path):
 
 
 def test_a_refusal_is_shown_and_counted(config, tmp_path, capfd):
-    complaint.complain("GPU 0: is held\x1b[31m; wait", "busy", str(config))
-    assert capfd.readouterr().err == "oci-gpu-hook: error: GPU 0: is held\\x1b[31m; wait\n"
-    assert counts.read(f"{tmp_path}/state") == {"refusals busy": 1}
+    complaint.complain("GPU 0: is held\x1b[31m; wait", "OGH1303", str(config))
+    assert capfd.readouterr().err == "oci-gpu-hook: error: GPU 0: is held\\x1b[31m; wait [OGH1303]\n"
+    assert counts.read(f"{tmp_path}/state") == {"refusals OGH1303": 1}
 
 
 def test_a_bundle_that_is_gone(config, tmp_path, capfd, monkeypatch):
     monkeypatch.setattr(attach, "_see_as_the_host_does", lambda: 1)  # this process is in no container
     assert attach.run([f"{tmp_path}/none"], str(config)) == 1
     assert capfd.readouterr().err.startswith("oci-gpu-hook: error: cannot read ")
-    assert counts.read(f"{tmp_path}/state") == {"refusals invalid-input": 1}
+    assert counts.read(f"{tmp_path}/state") == {"refusals OGH1002": 1}

@@ -81,5 +81,5 @@ def test_they_say_nothing_where_devices_are(config, conf):
 
 @pytest.mark.parametrize("value", ["3", "-1", "0-1", "GPU-1", "1 2", "²", "0x1", "9" * 5])
 def test_numbers_that_are_none(config, value):
-    with pytest.raises(InvalidInput, match="is no device of this host, which has 3; compare "):
+    with pytest.raises(InvalidInput, match="is not a device of this host, which has 3; compare "):
         choice.given({"SLURM_STEP_GPUS": value}, config)

@@ -1,0 +1,23 @@
+"""Takes devices from a container that holds or uses more than the configuration allows, also from what uses them."""
+
+from __future__ import annotations
+
+from oci_gpu_hook.lifecycle import detach, running
+from oci_gpu_hook.oci.runtime_states import Running
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Final
+
+    from oci_gpu_hook.base.config.model import Config
+
+_GRACE: Final = 10.0  # seconds between the request to end and the kill
+
+
+def detach_from(pid: int, uuids: Sequence[str], config: Config) -> list[str]:
+    """Detach devices from the container of a process; return the processes that were ended. Raises HookError."""
+    entry = running.named(str(pid), config)
+    meant = Running(id=entry.id, pid=entry.pid, started=entry.start_time, bundle=entry.bundle, rootfs=entry.rootfs)
+    done = detach.detach(meant, uuids, config, force=True, grace=_GRACE)
+    return [f"{ended} ({name})" for ended, name in done.ended]

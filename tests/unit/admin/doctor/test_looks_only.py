@@ -1,0 +1,97 @@
+"""The doctor as a whole: it changes nothing, says what it did not look at, and follows no error by its consequences."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from oci_gpu_hook.admin.cli import main as cli
+from oci_gpu_hook.admin.doctor import trial
+from oci_gpu_hook.admin.doctor.model import WARNING, Host
+from oci_gpu_hook.admin.install import executables
+from oci_gpu_hook.admin.simulate.host import make
+from oci_gpu_hook.base.config.model import Config
+
+
+@pytest.fixture
+def host(tmp_path):
+    return make(str(tmp_path / "host"), gpus=1, device_nodes=os.geteuid() == 0)
+
+
+def findings(capsys, *arguments):
+    status = cli.main([*map(str, arguments)])
+    return status, json.loads(capsys.readouterr().out)
+
+
+def tree(*directories):
+    """Return every file below the directories with what would change if it were written to."""
+    found = {}
+    for directory in directories:
+        for place, names, files in os.walk(directory):
+            for name in (".", *names, *files):
+                path = os.path.join(place, name)
+                about = os.lstat(path)
+                found[path] = (about.st_ino, about.st_mode, about.st_size, about.st_mtime_ns, about.st_ctime_ns)
+    return found
+
+
+def test_it_changes_nothing(host, tmp_path):
+    """Not the state directory, not the compiled configuration, not the mounts; started as people start it."""
+    os.rmdir(tmp_path / "host/state")
+    watched = [tmp_path, "/run/oci-gpu-hook", "/etc/oci-gpu-hook"]
+    command = [sys.executable, "-m", "oci_gpu_hook.admin.cli.main", "--config", host.config, "doctor", "--json"]
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    before = tree(*watched)
+    with open("/proc/self/mounts", "rb") as mounts:
+        mounted = mounts.read()
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert any(finding["check"] == "gpus" for finding in json.loads(done.stdout)), done
+    assert tree(*watched) == before
+    with open("/proc/self/mounts", "rb") as mounts:
+        assert mounts.read() == mounted
+
+
+def test_an_error_in_the_configuration_is_not_followed_by_its_consequences(tmp_path, capsys):
+    path = tmp_path / "config.toml"
+    path.write_text("[state]\ndir = 3\n")
+    status, found = findings(capsys, "--config", path, "doctor", "--run", "--json")
+    assert status == 2
+    assert [finding["check"] for finding in found if finding["severity"] == "error"] == ["configuration"]
+    checks = {finding["check"] for finding in found}
+    assert {"configuration", "kernel", "cgroups"} <= checks
+    assert not checks & {"driver", "gpus", "nodes", "state_directory", "remains", "trial"}
+    assert any("were not looked at" in finding["what"] for finding in found)
+
+
+def test_quiet_is_quiet_as_json_too(host, capsys):
+    _, everything = findings(capsys, "--config", host.config, "doctor", "--json")
+    _, quiet = findings(capsys, "--config", host.config, "doctor", "--json", "--quiet")
+    assert {finding["severity"] for finding in quiet} <= {"warning", "error"}
+    assert quiet == [finding for finding in everything if finding["severity"] in ("warning", "error")]
+    assert len(quiet) < len(everything)
+
+
+@pytest.mark.parametrize("user", [0, 1000])
+def test_a_trial_that_was_asked_for_and_not_run_is_a_warning(user, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    (finding,) = trial.check(Host(config=Config(), config_path="/none"))
+    assert finding.severity == WARNING
+    assert finding.what.startswith("no container was started: that needs ")
+    assert ("sudo oci-gpu doctor --run" in finding.remedy) == (user != 0)
+
+
+def test_a_user_sees_what_root_has_installed(tmp_path, monkeypatch):
+    system = tmp_path / "usr"
+    monkeypatch.setattr(executables, "SYSTEM_DIRECTORY", str(system))
+    monkeypatch.setattr(executables, "default_directory", lambda: str(tmp_path / "home"))
+    assert executables.installed_directory() == str(tmp_path / "home")
+    system.mkdir()
+    (system / "oci-gpu-hook").touch()
+    assert executables.installed_directory() == str(system)
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home/oci-gpu-hook").touch()
+    assert executables.installed_directory() == str(tmp_path / "home"), "what this user has installed goes first"
