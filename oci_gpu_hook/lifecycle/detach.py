@@ -98,6 +98,9 @@ def _named(names: Sequence[str], entry: Entry, config: Config) -> tuple[str, ...
     vendor = vendors.of(DEFAULT_KIND)
     unknown = [name for name in names if name not in entry.gpus]
     uuids = [name for name in names if name in entry.gpus]
+    if unknown and not {vendors.kind_of(uuid) for uuid in entry.gpus}.intersection(vendors.KINDS):
+        what, why = f"device {quoted(unknown[0])}", f"is none that container {quoted(entry.id)} has"
+        raise InvalidInput(what, why, f"name it as it is leased: {', '.join(entry.gpus)}", "OGH1910")
     if unknown:
         request = asked.with_devices(None, (), ("utility",))
         found = vendor.devices(vendor.snapshot(request, config).inventory, config)
@@ -118,6 +121,11 @@ def _parts_of(uuids: tuple[str, ...], entry: Entry, container: Container, config
     seen = [path for path, *_ in entry.mounted if path.startswith(own)]
     if not staying:
         return Going(uuids=uuids, nodes=paths, views=tuple(seen))
+    kinds = {vendors.kind_of(uuid) for uuid in entry.gpus}
+    if len(kinds) > 1:
+        what = f"container {quoted(entry.id)}"
+        why = f"has devices of {' and '.join(sorted(kinds))}, of which some cannot be taken and others left"
+        raise InvalidInput(what, why, "detach all of them, or restart it with those that it is to have", "OGH1910")
     request = asked.of_running(container, entry, config)
     vendor = vendors.of(request.kind)
     inventory = vendor.snapshot(request, config).inventory
