@@ -226,6 +226,7 @@ NO_LIMITS = {
     "admin/cli/run.py": {"_TIMEOUT": "of a command that somebody watches, who can say another"},
     "admin/doctor/tiny.py": {"_TIMEOUT": "of a container that the doctor starts"},
     "admin/engines/files.py": {"LARGEST": "of engines' configuration, which administrators write"},
+    "admin/cli/living.py": {"_LONGEST": "of a time that a person gives"},
     "admin/cli/near_misses.py": {"_LONGEST": "of names of this project", "_MOST": "names that people are told of"},
     "admin/install/executables.py": {"_LONGEST_SHEBANG": "the kernel's"},
     "admin/simulate/gpus.py": {"MOST_GPUS": "the driver's"},
