@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
         import json
 
         table = query.current(config)
-        devices = leases_picture.devices_of(config)
+        devices = leases_picture.devices_of(config) if _have_shares(table) else ()
         print(json.dumps(to_json(table, leases_picture.census(table, config), config, devices), indent=2))
     elif options.watch:
         _watch(config)
@@ -70,7 +70,7 @@ def to_json(
     table: LeaseTable, census: Census, config: Config, devices: Sequence[Device] = ()
 ) -> list[dict[str, object]]:
     """Return the form that `schemas/leases.schema.json` describes. devices: of this host, as far as it can be asked."""
-    left = {device.uuid: shares.standing(device, table.leases) for device in devices} if _have_shares(table) else {}
+    left = {device.uuid: shares.standing(device, table.leases) for device in devices}
     return [
         {
             "container": lease.container,
