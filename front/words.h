@@ -8,4 +8,7 @@ static const char *const WORDS[] = {
     "io.oci-gpu-hook.",
     "cdi.k8s.io",
     "nvidiactl",
+    "nderD",
+    "nvmap",
+    "ccel",
 };

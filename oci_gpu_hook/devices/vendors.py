@@ -29,6 +29,18 @@ def seen(kind: str, config: Config) -> Inventory | None:
     return _SEEN[kind]().seen(config)
 
 
+def in_files(config: Config) -> tuple[str, ...]:
+    """Return the kinds that the host's CDI specifications have, other than those of vendors with a room of their own.
+
+    Raises DriverError for files that cannot be read.
+    """
+    from oci_gpu_hook.devices.cdi import compiled
+
+    found = compiled.kinds(config) if compiled.has_files(config) else ()
+    known = {kind.partition("/")[0] for kind in _ROOMS}
+    return tuple(kind for kind in found if kind.partition("/")[0] not in known)
+
+
 def standing(kind: str, config: Config) -> str:
     """Return what GPUs of one of the kinds of `SEEN` the host has: `CARD`, `INTEGRATED`, "" for none."""
     return _SEEN[kind]().standing(config)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from oci_gpu_hook.oci.container import Container
     from oci_gpu_hook.plan.plan import Plan
 
-_HARMLESS: Final = ("NVIDIA_VISIBLE_DEVICES=void",)  # which keeps NVIDIA's hook from acting, and there is ours
+HARMLESS: Final = ("NVIDIA_VISIBLE_DEVICES=void",)  # which keeps NVIDIA's hook from acting, and there is ours
 _OPTIONS: Final = frozenset(
     ("ro", "rw", "bind", "rbind", "private", "rprivate", "slave", "rslave", "suid", "nosuid", "dev", "nodev",
      "exec", "noexec")
@@ -36,7 +36,7 @@ def left(plan: Plan, container: Container) -> Plan:
     config = container.config or {}
     edits = there.remaining(plan.edits, config)
     nodes = [node for node in plan.edits.device_nodes if _is_ours(node)]  # those that are there are looked at, too
-    for what, why in _refused(edits):
+    for what, why in refused(edits):
         raise InvalidInput(what, why, _REMEDY, "OGH1220")
     return plan.replace(
         edits=plan.edits.replace(
@@ -50,13 +50,13 @@ def left(plan: Plan, container: Container) -> Plan:
 def needs_runtime(edits: ContainerEdits, container: Container) -> tuple[str, ...]:
     """Say of each edit that only a runtime can make that the hook alone would refuse it."""
     left_over = there.remaining(edits, container.config or {})
-    return tuple(f"{what}: {why}; {_REMEDY}" for what, why in _refused(left_over))
+    return tuple(f"{what}: {why}; {_REMEDY}" for what, why in refused(left_over))
 
 
-def _refused(edits: ContainerEdits) -> Iterator[tuple[str, str]]:
+def refused(edits: ContainerEdits) -> Iterator[tuple[str, str]]:
     """Yield what of the edits a hook cannot do, and why."""
     for entry in edits.env:
-        if entry not in _HARMLESS:
+        if entry not in HARMLESS:
             yield f"CDI variable {quoted(entry)}", "a hook cannot set variables of a process that already exists"
     for hook in edits.hooks:
         yield (

@@ -10,7 +10,7 @@ from __future__ import annotations
 from oci_gpu_hook.allocation import allocate
 from oci_gpu_hook.base import log
 from oci_gpu_hook.base.errors import HookError
-from oci_gpu_hook.devices import vendors
+from oci_gpu_hook.devices import presence, vendors
 from oci_gpu_hook.request.model import IN_THE_BUNDLE, Request
 
 TYPE_CHECKING = False
@@ -38,23 +38,44 @@ def hold(container: Container, config: Config) -> tuple[str, ...]:
     Raises AllocationError if another container holds one of them exclusively.
     """
     held: tuple[str, ...] = ()
-    for kind in vendors.KINDS:
-        nothing = Request(kind=kind, driver_capabilities=(), source=IN_THE_BUNDLE)
-        try:
-            inventory = vendors.of(kind).snapshot(nothing, config).inventory
-        except HookError as error:  # nodes without a driver are useless
-            log.warning("devices in the bundle not known", reason=str(error))
-            continue
-        held += _hold(kind, inventory, container, config, ())
+    for kind in (*vendors.KINDS, *_other_kinds(config)):
+        held += _hold_kind(kind, container, config)
     return held
 
 
 def hold_beside(admission: Admission) -> None:
     """Do the same for a container that has asked for devices and was granted others. Raises AllocationError."""
     container = admission.container
-    if is_possible(container):
-        inventory = admission.snapshot.inventory
-        _hold(admission.request.kind, inventory, container, admission.config, admission.uuids)
+    if not is_possible(container):
+        return
+    inventory = admission.snapshot.inventory
+    _hold(admission.request.kind, inventory, container, admission.config, admission.uuids)
+    granted = {(node.major, node.minor) for node in admission.device_edits().device_nodes}
+    if granted.issuperset(container.nodes) and not container.bound_nodes:
+        return  # what oci-gpu-runtime has put there
+    asked = {part.request.kind for part in (admission, *admission.beside)}
+    for kind in _other_kinds(admission.config):
+        if kind not in asked:
+            _hold_kind(kind, container, admission.config)
+
+
+def _other_kinds(config: Config) -> tuple[str, ...]:
+    """Return the kinds of other vendors' devices that this host may have."""
+    try:
+        return tuple(dict.fromkeys((*presence.with_driver(config), *vendors.in_files(config))))
+    except HookError as error:  # files that cannot be read: nobody is granted what they describe
+        log.warning("devices in the bundle not known", reason=str(error))
+        return ()
+
+
+def _hold_kind(kind: str, container: Container, config: Config) -> tuple[str, ...]:
+    nothing = Request(kind=kind, driver_capabilities=(), source=IN_THE_BUNDLE)
+    try:
+        inventory = vendors.of(kind).snapshot(nothing, config).inventory
+    except HookError as error:  # nodes without a driver are useless
+        log.warning("devices in the bundle not known", reason=str(error))
+        return ()
+    return _hold(kind, inventory, container, config, ())
 
 
 def _hold(

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.runtime.test_devices import assert_reaches, reach
+from tests.runtime.vendors import HABANA, Vendors, opens
 
 RUNTIME = {"key": "runtime", "value": "oci-gpu"}
 ALONE = {"OCI_GPU_COUNT": "1", "OCI_GPU_EXCLUSIVE": "true"}
@@ -296,3 +297,30 @@ def test_task_that_ends_by_itself_gives_back_before_it_is_removed(docker, task):
         status, _, stderr = task("exit 3", OCI_GPU_COUNT="2", OCI_GPU_EXCLUSIVE="1").run()
         assert status == 3, stderr
     assert docker.engines.leases() == []
+
+
+def test_devices_of_cdi_files_with_their_variables_and_hooks(docker, task):
+    """Those, too, that the unified containerizer's door cannot make: a hook after the task's end."""
+    vendors = Vendors(docker.directory / "vendors")
+    vendors.directory.mkdir(mode=0o755)
+    vendors.make()
+    said = docker.directory / "said"
+    hook = docker.directory / "hook"
+    hook.write_text(f"#!/bin/sh\necho $MINE > {said}\n")
+    hook.chmod(0o755)
+    document = json.loads((vendors.specs / "habana.json").read_text())
+    document["containerEdits"]["hooks"] = [{"hookName": "poststop", "path": str(hook), "env": ["MINE=1"]}]
+    docker.engines.write("/etc/cdi/habana.json", json.dumps(document))
+    try:
+        probes = [*opens("accel/accel0", "accel/accel1"), "getenv=HABANA_MODULE", "getenv=HABANA_LOGS"]
+        status, stdout, stderr = task(f"exec /probe {' '.join(probes)}", OCI_GPU_DEVICES=f"{HABANA}=1").run()
+        assert status == 0, stderr
+        assert [answer["value"] for answer in map(json.loads, stdout.splitlines())] == [
+            "ENOENT",
+            "ENXIO",
+            "1",
+            "/var/log/habana_logs",
+        ]
+        assert said.read_text() == "1\n"
+    finally:
+        docker.engines.path("/etc/cdi/habana.json").unlink()

@@ -81,6 +81,7 @@ def launch(flags: dict[str, str]) -> int:
         run_before(each)
     user = pwd.getpwnam(info["user"]) if info.get("user") else None
     groups = os.getgrouplist(user.pw_name, user.pw_gid) if user and user.pw_uid else [0]
+    groups += info.get("supplementary_groups", []) if user and user.pw_uid else []
     if flags.get("namespace_mnt_target"):
         linux.enter(f"/proc/{flags['namespace_mnt_target']}/ns/mnt", linux.CLONE_NEWNS)
     if rootfs:

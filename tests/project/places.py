@@ -112,7 +112,6 @@ LIFECYCLE: Allowed = {
     },
     "lifecycle/healing.py": {"Healer._take_stock": {"os.stat": STATE}},
     "lifecycle/journaling.py": {
-        "_of_start": {"os.readlink": PROC},
         "_sources": {"os.path.exists": "device nodes of the host that a CDI specification names"},
     },
     "lifecycle/start.py": {"_has_ended_daemons": {"os.access": STATE}},
@@ -120,6 +119,23 @@ LIFECYCLE: Allowed = {
     "lifecycle/verify.py": {"_node_in": {"os.access": "a descriptor below /proc/self/fd"}},
 }
 ENTRYPOINTS: Allowed = {
+    "entrypoints/resident/build.py": {
+        "Build.here": {"os.path.exists": BUNDLE, "os.path.realpath": "this process's interpreter"},
+        "_identity": {"os.stat": "files of this installation"},
+    },
+    "entrypoints/resident/manager.py": {
+        "Manager.__init__": {"os.open": "/dev/null of the host"},
+        "main": {"os.chdir": "the root directory of this process"},
+    },
+    "entrypoints/resident/place.py": {"Look.at": {"os.readlink": PROC}, "_link": {"os.readlink": PROC}},
+    "entrypoints/resident/worker.py": {
+        "_agreed": {"os.chdir": PROC},
+        "_attend": {"os.chdir": "the root directory of this process"},
+    },
+    "entrypoints/resident/unchanged.py": {
+        "_descriptors": {"os.listdir": PROC, "os.readlink": PROC},
+        "_is_alone": {"os.listdir": PROC},
+    },
     "entrypoints/slurm/choice.py": {
         "_Openable.__contains__": {"os.access": "a node of the host, for its device cgroup"}
     },
@@ -130,13 +146,18 @@ ENTRYPOINTS: Allowed = {
     "entrypoints/slurm/namespace.py": {"_write": {"os.open": "/proc/self"}},
     "entrypoints/mesos/attach.py": {
         "_leave": {"os.open": "a file of the cgroup above one that is held by a descriptor"},
-        "_see_as_the_host_does": {"os.open": "the root directory of this process"},
     },
     "entrypoints/mesos/bundle.py": {
         "drop_ended": {"os.listdir": STATE, "os.rmdir": STATE, "os.unlink": STATE},
         "write": {"os.mkdir": STATE, "os.readlink": PROC},
     },
     "entrypoints/mesos/cgroups.py": {"exists": {"os.path.isdir": CGROUP}, "of_process": {"os.path.exists": CGROUP}},
+    "entrypoints/mesos/described.py": {"added": {"os.readlink": PROC}},
+    "entrypoints/mesos/proc_of_host.py": {
+        "Entered.__enter__": {"os.open": "this process's own namespace and directory"},
+        "enter": {"os.open": "the root directory of this process"},
+    },
+    "entrypoints/mesos/stages.py": {"_become": {"os.open": "/dev/null of the host"}},
     "entrypoints/mesos/shim.py": {"_environment": {"open": "a descriptor of the front's, by its number"}},
     "entrypoints/runtime.py": {
         "_check_hook": {"os.access": BUNDLE},

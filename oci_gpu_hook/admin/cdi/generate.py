@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 
-from oci_gpu_hook.admin.install import executables
+from oci_gpu_hook.admin.install import place
 from oci_gpu_hook.base.config.load import DEFAULT_PATH
 from oci_gpu_hook.base.config.model import DRIVER_CAPABILITIES
 from oci_gpu_hook.base.errors import InvalidInput, quoted
 from oci_gpu_hook.devices import vendors
-from oci_gpu_hook.devices.kernel import specification as of_kernel
 from oci_gpu_hook.devices.nvidia import for_request, snapshot, specification
 from oci_gpu_hook.devices.nvidia.cdi_classes import FEATURE_CLASSES
 from oci_gpu_hook.devices.nvidia.specification import Form
@@ -44,6 +43,8 @@ def specification_of(
 
 def seen_specification_of(kind: str, config: Config, names: str) -> Specification:
     """Return the specification of devices of another vendor that the kernel tells of; names: as for `form_of`."""
+    from oci_gpu_hook.devices.kernel import specification as of_kernel
+
     inventory = vendors.seen(kind, config)
     if inventory is None:
         return of_kernel.nothing(kind)
@@ -68,8 +69,12 @@ def capabilities_of(text: str) -> tuple[str, ...]:
 
 def _installed_hook() -> str:
     """Return the hook's path; install the hook first if it is missing."""
-    path = os.path.join(executables.default_directory(), "oci-gpu-hook")
-    return path if os.access(path, os.X_OK) else executables.write().hook
+    path = os.path.join(place.default_directory(), "oci-gpu-hook")
+    if os.access(path, os.X_OK):
+        return path
+    from oci_gpu_hook.admin.install import executables
+
+    return executables.write().hook
 
 
 def form_of(names: str, config_path: str, hook_path: str = "", *, with_groups: bool = False) -> Form:

@@ -19,7 +19,7 @@ from oci_gpu_hook.devices.nvidia.cdi_classes import CLASSES
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
-    from typing import Final
+    from typing import Any, Final
 
     from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.devices.cdi.spec_files.directories import Registry
@@ -33,8 +33,11 @@ _NAMES: Final = ("index", "uuid", "both")
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Describe the command line."""
+    usual: dict[str, Any] = {"formatter_class": parser.formatter_class}  # argparse's own imports shutil
     actions = parser.add_subparsers(metavar="ACTION", required=True)
-    generate = actions.add_parser("generate", help="print this host's specification", description=_generate.__doc__)
+    generate = actions.add_parser(
+        "generate", help="print this host's specification", description=_generate.__doc__, **usual
+    )
     generate.add_argument("--output", metavar="FILE", default="", help="write it there, in one step")
     generate.add_argument("--format", choices=writing.FORMATS, help="default: by the file's name, else yaml")
     _add_content(generate)
@@ -45,16 +48,22 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--kind", choices=vendors.SEEN, default="", help="of another vendor's devices, as the kernel lists them"
     )
     generate.set_defaults(action=_generate)
-    refresh = actions.add_parser("refresh", help="bring this host's files up to date", description=_refresh.__doc__)
+    refresh = actions.add_parser(
+        "refresh", help="bring this host's files up to date", description=_refresh.__doc__, **usual
+    )
     refresh.add_argument("--output", metavar="DIR", default=DIRECTORY, help="directory (default: %(default)s)")
     refresh.add_argument("--json", action="store_true", help="print JSON (schemas/cdi-refresh.schema.json)")
     refresh.add_argument("--kind", choices=vendors.SEEN, default="", help="only this kind's file, instead of NVIDIA's")
     _add_content(refresh)
     refresh.set_defaults(action=_refresh)
-    listing = actions.add_parser("list", help="show the devices that specifications have", description=_list.__doc__)
+    listing = actions.add_parser(
+        "list", help="show the devices that specifications have", description=_list.__doc__, **usual
+    )
     listing.add_argument("--json", action="store_true", help="print JSON (schemas/cdi-list.schema.json)")
     listing.set_defaults(action=_list)
-    validate = actions.add_parser("validate", help="check files against all rules", description=_validate.__doc__)
+    validate = actions.add_parser(
+        "validate", help="check files against all rules", description=_validate.__doc__, **usual
+    )
     validate.add_argument("files", metavar="FILE", nargs="+", help="a specification, - for stdin")
     validate.set_defaults(action=_validate)
 

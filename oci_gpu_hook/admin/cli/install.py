@@ -9,7 +9,7 @@ import sys
 
 from oci_gpu_hook.admin.engines import docker_swarm, files, installations, known, mesos, slurm
 from oci_gpu_hook.admin.engines.model import BACKUP_SUFFIX, Change, Steps, Target
-from oci_gpu_hook.admin.install import executables
+from oci_gpu_hook.admin.install import executables, place
 from oci_gpu_hook.admin.install.programs import find_real_runtime
 from oci_gpu_hook.admin.install.trusted_files import check_owners, make_directory
 from oci_gpu_hook.base.config import load as configs
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 SUMMARY: Final = "set a container engine up to give containers GPUs"
 # The other engines are given the configuration's path: in the hook's arguments, or in a stub of their own.
-_WITHOUT_CONFIG: Final = ("docker", "containerd", "slurm")
+_WITHOUT_CONFIG: Final = ("docker", "containerd", "slurm", "resident")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Describe the options."""
-    parser.add_argument("engine", choices=known.NAMES)
+    parser.add_argument("engine", choices=known.INSTALLABLE)
     add_common_arguments(parser)
     parser.add_argument("--default", action="store_true", help="make oci-gpu the default runtime (docker only)")
     parser.add_argument("--runtime", action="store_true", help="make oci-gpu-runtime Podman's runtime (podman only)")
@@ -106,7 +106,7 @@ def check_config(options: Namespace) -> None:
 def target_of(options: Namespace) -> Target:
     """Return where the engine is to be taught. Raises HookError for a real runtime that is none."""
     in_image = options.root != "/"
-    directory = options.directory or (executables.SYSTEM_DIRECTORY if in_image else executables.default_directory())
+    directory = options.directory or (place.SYSTEM_DIRECTORY if in_image else place.default_directory())
     directory = directory if in_image else os.path.abspath(directory)
     real_runtime = "" if in_image else find_real_runtime(getattr(options, "real_runtime", ""))
     has_runtime = in_image or real_runtime

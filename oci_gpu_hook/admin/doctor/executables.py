@@ -6,7 +6,7 @@ import os
 import subprocess  # noqa: TID253
 
 from oci_gpu_hook.admin.doctor.model import ERROR, NOTE, OK, WARNING, Finding, Host
-from oci_gpu_hook.admin.install import bytecode, executables, trusted_files
+from oci_gpu_hook.admin.install import bytecode, executables, place, trusted_files
 from oci_gpu_hook.admin.install.front_file import read_front
 from oci_gpu_hook.base.errors import HookError, quoted
 
@@ -22,7 +22,7 @@ _STATE: Final = b"{}"
 
 def check(host: Host) -> Iterator[Finding]:
     """Check both executables, and start the hook as an engine would."""
-    directory = executables.installed_directory() if host.root == "/" else executables.SYSTEM_DIRECTORY
+    directory = place.installed_directory() if host.root == "/" else place.SYSTEM_DIRECTORY
     hook = host.path(os.path.join(directory, "oci-gpu-hook"))
     if not os.path.exists(hook):
         what = f"{hook} is not installed"

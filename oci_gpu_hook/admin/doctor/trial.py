@@ -10,6 +10,7 @@ import time
 from oci_gpu_hook.admin.doctor import tiny
 from oci_gpu_hook.admin.doctor.model import ERROR, OK, WARNING, Finding, Host
 from oci_gpu_hook.admin.install import executables
+from oci_gpu_hook.admin.install.place import installed_directory
 from oci_gpu_hook.base.errors import quoted
 
 TYPE_CHECKING = False
@@ -50,7 +51,7 @@ def check(host: Host) -> Iterator[Finding]:
     work = tempfile.mkdtemp(prefix="oci-gpu-doctor-", dir=place)
     try:
         tiny.make_rootfs(f"{work}/rootfs")
-        hook = os.path.join(executables.installed_directory(), "oci-gpu-hook")
+        hook = os.path.join(installed_directory(), "oci-gpu-hook")
         if not os.path.exists(hook):
             hook = executables.write(f"{work}/libexec").hook
         for runtime in runtimes:

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import os
 import shlex
-import sys
 
 import oci_gpu_hook
-from oci_gpu_hook.admin.install import hotpath_build, without_package
+from oci_gpu_hook.admin.install import hotpath_build, place, without_package
 from oci_gpu_hook.admin.install.bytecode import byte_code, compile_package
 from oci_gpu_hook.admin.install.front_file import write_front
 from oci_gpu_hook.admin.install.programs import INTERPRETER_OPTIONS, find_real_runtime, usable_interpreter
@@ -19,12 +18,12 @@ from oci_gpu_hook.admin.install.trusted_files import check_owners, make_director
 from oci_gpu_hook.base.config.load import DEFAULT_PATH
 from oci_gpu_hook.base.errors import HookError, quoted
 from oci_gpu_hook.base.record import Record
+from oci_gpu_hook.entrypoints.resident import SOCKET
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-SYSTEM_DIRECTORY: Final = "/usr/libexec/oci-gpu-hook"
 _SLURM: Final = "oci-gpu-slurm"
 PACKAGE: Final = os.path.dirname(os.path.abspath(oci_gpu_hook.__file__))
 
@@ -51,6 +50,23 @@ except ModuleNotFoundError as error:
 {without_package}
 sys.exit(main({arguments}))
 """
+_RESIDENT: Final = "oci-gpu-resident"
+_RESIDENT_STUB: Final = """\
+# Written by `oci-gpu hook-path`: starts oci_gpu_hook.entrypoints.resident, with the modules of a hook.
+import gc, marshal, posix, sys
+gc.disable()
+sys.path += {directories}
+try:
+    file = posix.open({modules}, posix.O_CLOEXEC)
+    size = int.from_bytes(posix.read(file, 8), "little")
+    head = marshal.loads(posix.read(file, size))
+    exec(head[0], scope := {{"__name__": "oci_gpu_hook.base.cpython.hotpath"}})
+    scope["use"](file, 8 + size, head, "oci_gpu_hook.entrypoints.hook")
+except Exception:
+    pass
+from oci_gpu_hook.entrypoints.resident.manager import main
+main(sys.argv, {stub})
+"""
 _RUNTIME_IN_SH: Final = """\
 #!/bin/sh
 # Written by `oci-gpu hook-path`: create, run and update go to Python, every other call to the real runtime at once.
@@ -73,26 +89,6 @@ class Executables(Record):
     warnings: tuple[str, ...]
 
 
-def default_directory() -> str:
-    """Return the directory of the executables: in the virtual environment, system or user directory of the package."""
-    if sys.prefix != sys.base_prefix:
-        return os.path.join(sys.prefix, "libexec", "oci-gpu-hook")
-    if os.geteuid() == 0:
-        return SYSTEM_DIRECTORY
-    import site
-
-    return os.path.join(site.getuserbase(), "libexec", "oci-gpu-hook")
-
-
-def installed_directory() -> str:
-    """Return where the executables are: in the default directory, otherwise where root has installed them for all."""
-    own = default_directory()
-    for directory in (own, SYSTEM_DIRECTORY):
-        if os.path.exists(os.path.join(directory, "oci-gpu-hook")):
-            return directory
-    return own
-
-
 def write(directory: str = "", real_runtime: str = "", interpreter: str = "") -> Executables:
     """Install `oci-gpu-hook` and `oci-gpu-runtime` in a directory, each atomically and only if it differs.
 
@@ -102,7 +98,7 @@ def write(directory: str = "", real_runtime: str = "", interpreter: str = "") ->
     """
     umask = os.umask(0o022)  # rootless engines must be able to run and read the files, also if root's umask is stricter
     try:
-        return _write(os.path.abspath(directory or default_directory()), real_runtime, interpreter)
+        return _write(os.path.abspath(directory or place.default_directory()), real_runtime, interpreter)
     finally:
         os.umask(umask)
 
@@ -116,7 +112,9 @@ def _write(directory: str, real_runtime: str, interpreter: str) -> Executables:
 
     hook = os.path.join(directory, "oci-gpu-hook")
     hook_stub = _write_stub(hook + ".py", "entrypoints.hook", "sys.argv", interpreter)
-    if not write_front(hook, "hook", interpreter, hook_stub + "c"):
+    if write_front(hook, "hook", interpreter, hook_stub + "c", resident=SOCKET):
+        _write_resident(directory, hook_stub)
+    else:
         _write_stub(hook, "entrypoints.hook", "sys.argv", interpreter, runs_alone=True)
     runtime = runtime_stub = ""
     if real_runtime:
@@ -124,7 +122,7 @@ def _write(directory: str, real_runtime: str, interpreter: str) -> Executables:
         arguments = f"sys.argv, {real_runtime!a}"
         stub = runtime + ".py"
         runtime_stub = _write_stub(stub, "entrypoints.runtime", arguments, interpreter, real_runtime=real_runtime)
-        if not write_front(runtime, "runtime", interpreter, runtime_stub + "c", real_runtime):
+        if not write_front(runtime, "runtime", interpreter, runtime_stub + "c", real_runtime, SOCKET):
             python = f"{shlex.quote(interpreter)} {INTERPRETER_OPTIONS}"
             text = _RUNTIME_IN_SH.format(
                 python=python, stub=shlex.quote(runtime_stub), program=shlex.quote(real_runtime)
@@ -169,12 +167,20 @@ def write_slurm(directory: str = "", real_runtime: str = "", interpreter: str = 
     real_runtime = find_real_runtime(real_runtime)
     if not real_runtime:
         raise HookError(_SLURM, "found neither runc nor crun on PATH", "install runc (apt install runc)", "OGH1803")
-    path = os.path.join(os.path.abspath(directory or default_directory()), _SLURM)
+    path = os.path.join(os.path.abspath(directory or place.default_directory()), _SLURM)
     return _write_slurm(path, real_runtime, usable_interpreter(interpreter))
 
 
 def _write_slurm(path: str, real_runtime: str, interpreter: str) -> str:
     return _write_stub(path, "entrypoints.slurm.door", f"sys.argv, {real_runtime!a}", interpreter, runs_alone=True)
+
+
+def _write_resident(directory: str, hook_stub: str) -> None:
+    """Write what oci-gpu-hook.service starts, by the interpreter that the front starts."""
+    path = os.path.join(directory, f"{_RESIDENT}.py")
+    modules = f"{hook_stub.removesuffix('.py')}.modules"
+    text = _RESIDENT_STUB.format(directories=ascii(_directories()), modules=ascii(modules), stub=ascii(hook_stub + "c"))
+    replace(path, text.encode("ascii"), 0o644)
 
 
 def is_checkout() -> bool:

@@ -53,6 +53,17 @@ def kinds(config: Config) -> tuple[str, ...]:
     return tuple(document["kinds"])
 
 
+def has_files(config: Config) -> bool:
+    """Tell cheaply whether there may be any specification."""
+    for directory in config.cdi_spec_dirs:
+        try:
+            if os.listdir(directory):
+                return True
+        except OSError:
+            continue
+    return False
+
+
 def is_fresh(snapshot: Snapshot, config: Config) -> bool:
     """Tell whether the files are as they were."""
     document = _stored(config)

@@ -88,12 +88,12 @@ def missing(described: Described) -> str:
 
 def _identity(described: Described) -> Identity:
     edits = described.edits
-    found = {number for node in edits.device_nodes if (number := _numbers(node))}
+    found = {number for node in edits.device_nodes if (number := numbers_of(node))}
     found |= {("net", net.host_interface_name, "") for net in edits.net_devices}
     return frozenset(found or {("name", described.name, "")})
 
 
-def _numbers(node: DeviceNode) -> tuple[str, object, object] | None:
+def numbers_of(node: DeviceNode) -> tuple[str, object, object] | None:
     """Return what tells a node from others: its numbers, by its author's word or the host's; else its path."""
     if node.type == "p":
         return "p", node.host_path or node.path, ""

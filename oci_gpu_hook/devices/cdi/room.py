@@ -114,13 +114,15 @@ class Room:
 
     def of_nodes(
         self,
-        _devices: Sequence[Device],
+        devices: Sequence[Device],
         _inventory: Inventory,
-        _numbers: Collection[tuple[int, int]],
-        _host_paths: Collection[str],
+        numbers: Collection[tuple[int, int]],
+        host_paths: Collection[str],
     ) -> tuple[Device, ...]:
-        """Return nothing: which nodes are a device's own, and which are for all of its kind, no specification says."""
-        return ()
+        """Return the devices that can be used through such nodes: those with a node that no other has."""
+        from oci_gpu_hook.devices.cdi import of_nodes
+
+        return of_nodes.used(devices, numbers, host_paths)
 
     def no_profile(self, profile: str, _devices: Sequence[Device]) -> InvalidInput:
         """Return the error for a profile: CDI knows none."""

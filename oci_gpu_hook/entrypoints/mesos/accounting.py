@@ -68,6 +68,14 @@ def asks(document: dict[str, Any], gpus: int | None, config: Config) -> bool:
     return True
 
 
+def names_other_kinds(document: dict[str, Any], config: Config) -> bool:
+    """Tell whether the container of a config.json may ask for devices of other kinds than Mesos accounts."""
+    request = parse.parse(_container(document), config)
+    if request is None:
+        return False
+    return request.is_open or any(part.kind != DEFAULT_KIND for part in (request, *request.beside))
+
+
 def _declines(visible: str | None) -> bool:
     return visible is not None and visible.strip() in ("", "void")
 

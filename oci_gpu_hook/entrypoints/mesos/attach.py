@@ -19,7 +19,7 @@ from oci_gpu_hook.base.document import parse as parse_json
 from oci_gpu_hook.base.errors import BUG, ApplyError, HookError, InvalidInput, quoted, reason
 from oci_gpu_hook.base.files import read_file
 from oci_gpu_hook.base.processes import parent
-from oci_gpu_hook.entrypoints.mesos import cgroups
+from oci_gpu_hook.entrypoints.mesos import cgroups, proc_of_host
 from oci_gpu_hook.entrypoints.mesos.bundle import CONTAINER
 from oci_gpu_hook.entrypoints.mesos.complaint import complain
 from oci_gpu_hook.oci import container as containers
@@ -58,7 +58,8 @@ def attach(bundle: str, config_path: str) -> None:
     """Give the container of a bundle the GPUs that it asks for. If this raises HookError, it has none."""
     started = time.perf_counter()
     config = configs.of_this_user(configs.load(config_path))
-    pid = _see_as_the_host_does()
+    proc_of_host.enter()
+    pid = parent()  # the helper
     document = parse_json(containers.read_config(bundle), bundle)
     state = State(id=_name(document, bundle), pid=pid, bundle=bundle, root="", annotations={})
     container = containers.of_document(document, state)
@@ -74,33 +75,16 @@ def attach(bundle: str, config_path: str) -> None:
     with Watch(container.id, read_file(f"/proc/{container.pid}/mountinfo"), container.rootfs):
         container = _prepared(container, config)
     start.start(container, request, config, started, restriction)
+    if member(document, "hooks", dict, bundle, {}):
+        from oci_gpu_hook.entrypoints.mesos import stages
+
+        stages.run(document, container)
 
 
 def _name(document: object, bundle: str) -> str:
     """Return the whole name of the bundle's container; earlier versions have written only its id."""
     annotations = member(document, "annotations", dict, bundle, {})
     return member(annotations, CONTAINER, str, bundle, "") or os.path.basename(bundle)
-
-
-def _see_as_the_host_does() -> int:
-    """Enter a copy of the container's mount namespace in which /proc is the host's; return the helper's pid.
-
-    If there is a pid namespace, Mesos mounts the container's /proc over the host's. But leases and journals are read by
-    other processes, for which pids of the container mean nothing. In all else the copy is like the host: the helper has
-    not pivoted yet.
-    """
-    try:
-        syscalls.unshare(syscalls.CLONE_NEWNS)
-        root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        syscalls.mount_setattr(root, 0, syscalls.MS_PRIVATE, syscalls.AT_RECURSIVE)
-        os.close(root)
-        points = [point for _, _, _, _, point, _ in mount_table.mounts(read_file("/proc/self/mountinfo"))]
-        for _ in range(points.count(b"/proc") - 1):
-            syscalls.umount2(b"/proc", syscalls.MNT_DETACH)
-    except OSError as error:
-        remedy = "use Linux 5.12 or later, and let the agent run as root"
-        raise ApplyError("cannot leave the container's mount namespace", reason(error), remedy, "OGH1502") from None
-    return parent()
 
 
 def _restriction(found: DeviceCgroup) -> Restriction | None:

@@ -8,6 +8,7 @@ The only change is one insertion into its text, so members that another version 
 from __future__ import annotations
 
 from oci_gpu_hook.base.cpython import json_c
+from oci_gpu_hook.base.document import dump
 from oci_gpu_hook.base.record import Record
 
 TYPE_CHECKING = False
@@ -19,6 +20,7 @@ _VARIABLE: Final = b"MESOS_CONTAINERIZER_"
 _FLAG: Final = b"--"
 _WHITESPACE: Final = " \t\n\r"
 _COMMANDS: Final = "pre_exec_commands"
+_GROUPS: Final = "supplementary_groups"
 
 
 class Call(Record):
@@ -85,13 +87,26 @@ def members(text: str) -> dict[str, Member] | None:
 
 def with_command(text: str, found: dict[str, Member], command: str) -> str:
     """Return the launch information with a command (JSON) added after all others that precede the container's own."""
-    there = found.get(_COMMANDS)
-    if there is None or type(there.value) is not list:
-        start = text.index("{") + 1
-        separator = "," if found else ""
-        return f'{text[:start]}"{_COMMANDS}":[{command}]{separator}{text[start:]}'
-    separator = "," if there.value else ""
-    return text[: there.end - 1] + separator + command + text[there.end - 1 :]
+    return _with_items(text, found, _COMMANDS, command)
+
+
+def with_variables(text: str, entries: Sequence[str]) -> str:
+    """Return the launch information with NAME=VALUE entries added to the environment: of one name the last counts."""
+    if not entries:
+        return text
+    parts = [entry.partition("=") for entry in entries]
+    items = ",".join(_dumped({"name": name, "type": "VALUE", "value": value}) for name, _, value in parts)
+    found = members(text) or {}
+    there = found.get("environment")
+    if there is None or type(there.value) is not dict:
+        return _with_member(text, found, f'"environment":{{"variables":[{items}]}}')
+    inner = text[there.start : there.end]
+    return text[: there.start] + _with_items(inner, members(inner) or {}, "variables", items) + text[there.end :]
+
+
+def with_groups(text: str, groups: Sequence[int]) -> str:
+    """Return the launch information with supplementary groups added."""
+    return _with_items(text, members(text) or {}, _GROUPS, ",".join(map(str, groups))) if groups else text
 
 
 def environment(found: dict[str, Member]) -> tuple[str, ...]:
@@ -115,6 +130,24 @@ def list_of(found: dict[str, Member], name: str) -> list[Any]:
     """Return a member that is a list, [] if it is absent or not a list."""
     value = found[name].value if name in found else []
     return value if type(value) is list else []
+
+
+def _with_items(text: str, found: dict[str, Member], name: str, items: str) -> str:
+    """Return an object's text with items (JSON) added at the end of one of its lists, which is made where it is not."""
+    there = found.get(name)
+    if there is None or type(there.value) is not list:
+        return _with_member(text, found, f'"{name}":[{items}]')
+    separator = "," if there.value else ""
+    return text[: there.end - 1] + separator + items + text[there.end - 1 :]
+
+
+def _with_member(text: str, found: dict[str, Member], member: str) -> str:
+    start = text.index("{") + 1
+    return text[:start] + member + ("," if found else "") + text[start:]
+
+
+def _dumped(value: object) -> str:
+    return dump(value).decode("ascii")
 
 
 def _members(text: str) -> list[tuple[str, Member]]:

@@ -101,6 +101,7 @@ def with_hook(launch: Launch, call: Call, front: str) -> Call:
     try:
         bundle.drop_ended(config)
         bundle.add_user(launch.document, launch.members)
+        text, members = _with_described(launch, config)
         directory = bundle.write(launch.document, launch.container, config)
     except OSError as error:
         what = f"cannot keep the bundle of container {quoted(launch.container)} in {quoted(config.state_dir)}"
@@ -109,11 +110,21 @@ def with_hook(launch: Launch, call: Call, front: str) -> Call:
         ) from None
     # Mesos shows this line in the task's sandbox, so it must contain no secret.
     command = {"shell": False, "value": front, "arguments": [os.path.basename(front), ATTACH, directory]}
-    text = launch_info.with_command(launch.text, launch.members, dump(command).decode("ascii"))
+    text = launch_info.with_command(text, members, dump(command).decode("ascii"))
     if len(launch.place.prefix) + len(text.encode("utf-8", "surrogateescape")) > _LONGEST_TEXT:
         why = f"would be longer than {_LONGEST_TEXT} bytes, which is the most that the kernel hands over"
         raise InvalidInput("launch information", why, "make the task's environment or command shorter", "OGH1703")
     return launch_info.with_value(launch.place, text, call)
+
+
+def _with_described(launch: Launch, config: Config) -> tuple[str, dict[str, Member]]:
+    """Return the launch information with what CDI specification files bring, and its members. Raises HookError."""
+    if not accounting.names_other_kinds(launch.document, config):
+        return launch.text, launch.members
+    from oci_gpu_hook.entrypoints.mesos import described
+
+    text = described.added(launch.text, launch.document, launch.container, config)
+    return text, launch_info.members(text) or {}
 
 
 def _find_or_pass(call: Call, config_path: str) -> Launch | None:

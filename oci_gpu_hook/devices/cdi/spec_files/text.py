@@ -7,6 +7,7 @@ of aliases (an alias means everything in its anchor, so a few lines could mean b
 from __future__ import annotations
 
 import json
+import re
 
 import yaml
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any, Final
 
+_ESCAPE: Final = re.compile(r"\\(?:u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})|.)")
 LARGEST: Final = limits.CDI_SPEC
 DEEPEST: Final = limits.CDI_SPEC_LEVELS
 MOST_NODES: Final = limits.CDI_SPEC_VALUES
@@ -97,6 +99,7 @@ def read(data: bytes, *, is_json: bool) -> Node:
     if is_json:
         _check_json(text)
         text = text.replace("\t", " ")  # white space in JSON but forbidden in YAML; JSON strings can have it only as \t
+        text = _ESCAPE.sub(_in_yaml, text)
     try:
         return _tree(yaml.parse(text, Loader=_LOADER))
     except yaml.YAMLError as error:
@@ -115,6 +118,14 @@ def _check_json(text: str) -> None:
         raise _unreadable(0, f"is not JSON: {error}") from None
     except RecursionError:
         raise _unreadable(0, "is nested too deeply") from None
+
+
+def _in_yaml(escape: re.Match[str]) -> str:
+    """Return an escape of JSON as YAML has it: a character beyond 16 bits is one escape there, and two in JSON."""
+    high, low = escape.groups()
+    if high is None:
+        return "/" if escape[0] == "\\/" else escape[0]
+    return f"\\U{0x10000 + ((int(high, 16) & 0x3FF) << 10 | int(low, 16) & 0x3FF):08x}"
 
 
 def _no_constant(name: str) -> float:

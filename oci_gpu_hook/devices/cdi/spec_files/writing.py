@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from oci_gpu_hook.devices.cdi.spec_files.model import SpecDevice, Specification
 
 FORMATS: Final = ("yaml", "json")
+_PLAIN: Final = frozenset("/ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-.+")
+_WORDS: Final = ("true", "false", "yes", "no", "on", "off", "y", "n", "null")  # which are no texts
 
 
 def write(specification: Specification, form: str) -> str:
@@ -20,11 +22,9 @@ def write(specification: Specification, form: str) -> str:
         import json
 
         return json.dumps(document, indent=2) + "\n"
-    import yaml
-
-    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-    text: str = yaml.dump(document, Dumper=dumper, explicit_start=True, sort_keys=False, allow_unicode=True, width=120)
-    return text
+    lines = ["---"]
+    _add(lines, document, "", "")
+    return "\n".join(lines) + "\n"
 
 
 def to_json(specification: Specification) -> dict[str, Any]:
@@ -36,6 +36,49 @@ def to_json(specification: Specification) -> dict[str, Any]:
     if edits := edits_to_json(specification.edits):
         document["containerEdits"] = edits
     return document
+
+
+def _add(lines: list[str], value: dict[str, Any] | list[Any], indent: str, first: str) -> None:
+    """Add the lines of a mapping or list that has items. PyYAML takes longer to import than all else here takes.
+
+    first: what the first line begins with, in place of the indentation.
+    """
+    is_list = isinstance(value, list)
+    for name, each in enumerate(value) if isinstance(value, list) else value.items():
+        head = first + ("-" if is_list else f"{_key(str(name))}:")
+        first = indent
+        if not isinstance(each, dict | list) or not each:
+            lines.append(f"{head} {_scalar(each)}")
+        elif is_list:
+            _add(lines, each, indent + "  ", f"{head} ")
+        else:
+            lines.append(head)
+            below = indent + "  " if isinstance(each, dict) else indent
+            _add(lines, each, below, below)
+
+
+def _key(name: str) -> str:
+    return name if name.isascii() and name.isalpha() and name.lower() not in _WORDS else _scalar(name)
+
+
+def _scalar(value: object) -> str:
+    """Return a number, a truth value, something empty, or a text, which is quoted unless it can be nothing else."""
+    if not isinstance(value, str):
+        return {True: "true", False: "false"}[value] if isinstance(value, bool) else str(value)
+    if value[:1] == "/" and _PLAIN.issuperset(value):
+        return value
+    if value.isascii() and value.isprintable() and '"' not in value and "\\" not in value:
+        return f'"{value}"'
+    return '"' + "".join(map(_escaped, value)) + '"'
+
+
+def _escaped(letter: str) -> str:
+    if letter in '"\\':
+        return f"\\{letter}"
+    if letter.isprintable():
+        return letter
+    code = ord(letter)
+    return f"\\x{code:02x}" if code < 1 << 8 else f"\\u{code:04x}" if code < 1 << 16 else f"\\U{code:08x}"
 
 
 def _device(device: SpecDevice) -> dict[str, Any]:

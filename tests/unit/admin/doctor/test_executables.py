@@ -7,13 +7,14 @@ import pytest
 from oci_gpu_hook.admin.doctor import executables
 from oci_gpu_hook.admin.doctor.model import ERROR, NOTE, OK, WARNING, Host
 from oci_gpu_hook.admin.install import executables as launch
+from oci_gpu_hook.admin.install import place
 from oci_gpu_hook.base.config.model import Config
 
 
 @pytest.fixture
 def laid(tmp_path, monkeypatch):
     directory = tmp_path / "libexec"
-    monkeypatch.setattr(launch, "default_directory", lambda: str(directory))
+    monkeypatch.setattr(place, "default_directory", lambda: str(directory))
     return directory, Host(config=Config(), config_path="/nonexistent")
 
 

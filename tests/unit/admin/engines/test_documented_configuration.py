@@ -12,7 +12,7 @@ from typing import Any
 import hcl2
 import pytest
 
-from oci_gpu_hook.admin.install.executables import SYSTEM_DIRECTORY
+from oci_gpu_hook.admin.install.place import SYSTEM_DIRECTORY
 from oci_gpu_hook.base.config.model import Config
 from oci_gpu_hook.oci.container import State, of_document
 from oci_gpu_hook.request import parse

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from oci_gpu_hook.base import counts
-from oci_gpu_hook.entrypoints.mesos import attach, complaint
+from oci_gpu_hook.entrypoints.mesos import attach, complaint, proc_of_host
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def test_a_refusal_is_shown_and_counted(config, tmp_path, capfd):
 
 
 def test_a_bundle_that_is_gone(config, tmp_path, capfd, monkeypatch):
-    monkeypatch.setattr(attach, "_see_as_the_host_does", lambda: 1)  # this process is in no container
+    monkeypatch.setattr(proc_of_host, "enter", lambda: None)  # this process is in no container
     assert attach.run([f"{tmp_path}/none"], str(config)) == 1
     assert capfd.readouterr().err.startswith("oci-gpu-hook: error: cannot read ")
     assert counts.read(f"{tmp_path}/state") == {"refusals OGH1002": 1}

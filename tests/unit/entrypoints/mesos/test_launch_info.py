@@ -121,3 +121,34 @@ def test_environment_has_no_secrets():
     ]
     found = members(json.dumps({"environment": {"variables": variables}}))
     assert launch_info.environment(found) == ("A=1", "B=2", "A=4")
+
+
+VARIABLES = st.lists(st.dictionaries(NAMES, JSON, max_size=3), max_size=3)
+
+
+@given(
+    st.dictionaries(NAMES, JSON, max_size=4),
+    st.none() | st.dictionaries(NAMES, JSON, max_size=3) | st.builds(lambda found: {"variables": found}, VARIABLES),
+    st.booleans(),
+)
+def test_variables_come_last_and_all_else_stays(document, environment, compact):
+    document.pop("environment", None)
+    if environment is not None:
+        document["environment"] = environment
+    text = json.dumps(document, separators=(",", ":") if compact else None)
+    changed = launch_info.with_variables(text, ("A=1", 'B=x=\u00e9"', "C="))
+    there = (environment or {}).get("variables")
+    expected = [{"name": "A", "value": "1"}, {"name": "B", "value": 'x=\u00e9"'}, {"name": "C", "value": ""}]
+    expected = [{**each, "type": "VALUE"} for each in expected]
+    now = json.loads(changed)
+    if there is None or isinstance(there, list):
+        assert now == {**document, "environment": {**(environment or {}), "variables": [*(there or []), *expected]}}
+    assert launch_info.environment(members(changed))[-3:] == ("A=1", 'B=x=\u00e9"', "C=")
+    assert launch_info.with_variables(text, ()) == text
+
+
+def test_groups_are_added_to_those_that_are_there():
+    assert json.loads(launch_info.with_groups('{"a": 1}', (5, 7))) == {"a": 1, "supplementary_groups": [5, 7]}
+    text = '{"supplementary_groups": [3]}'
+    assert json.loads(launch_info.with_groups(text, (5,))) == {"supplementary_groups": [3, 5]}
+    assert launch_info.with_groups(text, ()) == text

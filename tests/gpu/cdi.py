@@ -1,0 +1,67 @@
+"""What `oci-gpu cdi generate` costs on a host with real NVIDIA GPUs, beside `nvidia-smi -L`.
+
+    python3 tests/gpu/cdi.py [--rounds 10] [--oci-gpu PATH] [--config FILE]
+
+Both run in turn, so that what else the host does meets both. Prints the medians of the CPU time of each (getrusage) and
+their ratio; exits with 1 where it is more than 2. With --oci-gpu an installed command is measured; otherwise this
+checkout by this interpreter, byte-compiled before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import compileall
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+BAR = 2.0
+
+
+def cpu(command: list[str], environment: dict[str, str]) -> float:
+    """Run a command; return the milliseconds of CPU that it took, its children's included."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return 1000 * (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--oci-gpu", default="")
+    parser.add_argument("--config", default="", help="of a simulated host, to try this script")
+    options = parser.parse_args()
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    command = [options.oci_gpu] if options.oci_gpu else [sys.executable, "-m", "oci_gpu_hook.admin.cli.main"]
+    command += ["--config", options.config] if options.config else []
+    if not options.oci_gpu:
+        compileall.compile_dir(REPOSITORY / "oci_gpu_hook", quiet=1)
+    commands = {"nvidia-smi -L": ["nvidia-smi", "-L"], "python -c pass": [sys.executable, "-c", "pass"]}
+    with tempfile.TemporaryDirectory() as directory:
+        for form in ("yaml", "json"):
+            file = f"{directory}/nvidia.{form}"
+            commands[f"cdi generate, {form}"] = [*command, "cdi", "generate", "--output", file]
+        for each in commands.values():
+            cpu(each, environment)  # files read, inventory stored
+        took: dict[str, list[float]] = {name: [] for name in commands}
+        for _ in range(options.rounds):
+            for name, each in commands.items():
+                took[name].append(cpu(each, environment))
+    medians = {name: statistics.median(values) for name, values in took.items()}
+    for name, values in took.items():
+        span = f"{min(values):.1f} to {max(values):.1f}"
+        print(f"{name:22} {medians[name]:7.1f} ms of CPU, median of {len(values)} ({span})")
+    ratio = medians["cdi generate, yaml"] / medians["nvidia-smi -L"]
+    print(f"cdi generate takes {ratio:.2f} times the CPU of nvidia-smi -L; the bar is {BAR:g}")
+    return int(ratio > BAR)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
