@@ -34,7 +34,8 @@ _SAME_AS: Final = {"u": "c"}  # an unbuffered character device is a character de
 def merged(*edits: ContainerEdits) -> ContainerEdits:
     """Join edits. Of two edits for one place only the later one counts, at its position.
 
-    A place is a node's path, a mount's container path, a network device's interface, or a variable's name.
+    A place is a node's path, a mount's container path, a network device's interface, or a variable's name. The group 0
+    is no group to add, as in CDI's own library.
     """
     return ContainerEdits(
         env=_last((entry for each in edits for entry in each.env), lambda entry: entry.partition("=")[0]),
@@ -42,7 +43,7 @@ def merged(*edits: ContainerEdits) -> ContainerEdits:
         net_devices=_last((net for each in edits for net in each.net_devices), lambda net: net.host_interface_name),
         mounts=_last((mount for each in edits for mount in each.mounts), lambda mount: mount.container_path),
         hooks=tuple(dict.fromkeys(hook for each in edits for hook in each.hooks)),
-        additional_gids=tuple(dict.fromkeys(gid for each in edits for gid in each.additional_gids)),
+        additional_gids=tuple(dict.fromkeys(gid for each in edits for gid in each.additional_gids if gid)),
         intel_rdt=next((each.intel_rdt for each in reversed(edits) if each.intel_rdt is not None), None),
     )
 

@@ -6,7 +6,7 @@ import os
 
 from oci_gpu_hook.admin.doctor.model import NOTE, OK, WARNING, Finding, Host
 from oci_gpu_hook.admin.engines import resident
-from oci_gpu_hook.admin.install import executables
+from oci_gpu_hook.admin.install import place
 from oci_gpu_hook.admin.install.front_file import read_front
 from oci_gpu_hook.base.errors import reason
 from oci_gpu_hook.entrypoints.resident import SOCKET, asking
@@ -30,7 +30,7 @@ def check(host: Host, address: str = SOCKET) -> Iterator[Finding]:
             remedy = f"systemctl daemon-reload && systemctl start {resident.SOCKET_UNIT}"
             yield Finding(check=_NAME, severity=WARNING, what=what, why=_WITHOUT, remedy=remedy)
         return
-    hook = host.path(os.path.join(executables.default_directory(), "oci-gpu-hook"))
+    hook = host.path(os.path.join(place.installed_directory(), "oci-gpu-hook"))
     front = read_front(hook) if os.path.exists(hook) else None
     if front is None or front.resident != address:
         what = "the resident's socket is there, and no front asks at it"

@@ -85,9 +85,9 @@ def _check(edits: ContainerEdits) -> None:
     for hook in edits.hooks:
         if hook.hook_name not in STAGES:
             why = "a launch of Mesos lets others run commands only before the container's own, outside the container"
-            raise InvalidInput(f"CDI hook {quoted(hook.path)} ({hook.hook_name})", why, _REMEDY)
+            raise InvalidInput(f"CDI hook {quoted(hook.path)} ({hook.hook_name})", why, _REMEDY, "OGH1220")
     for what, why in described.refused(edits.replace(env=(), hooks=())):
-        raise InvalidInput(what, why, _REMEDY)
+        raise InvalidInput(what, why, _REMEDY, "OGH1220")
 
 
 def _put_in(document: dict[str, Any], edits: ContainerEdits) -> None:

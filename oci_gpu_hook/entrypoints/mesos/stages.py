@@ -73,7 +73,7 @@ def _run(stage: str, hook: dict[str, Any], state: bytes, process: Process) -> No
     how = f"ended with status {status}" if ended else f"has not ended within {seconds:g} s"
     remedy = "see what the author of the specification says of that hook, or ask for a device without it"
     what = f"CDI hook {quoted(hook['path'])} ({stage})"
-    raise ApplyError(what, f"{how}, and said {quoted(text)}" if text else how, remedy)
+    raise ApplyError(what, f"{how}, and said {quoted(text)}" if text else how, remedy, "OGH1519")
 
 
 def _become(hook: dict[str, Any], given: int, said: int, inside: Process | None) -> NoReturn:

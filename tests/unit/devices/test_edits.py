@@ -79,7 +79,7 @@ def test_of_two_edits_for_one_place_the_later_counts_in_its_own_place():
         env=("A=2",),
         device_nodes=(DeviceNode(path="/dev/a", major=2),),
         mounts=(Mount(host_path="/2", container_path="/m"),),
-        additional_gids=(2, 3),
+        additional_gids=(2, 0, 3),  # 0 adds nothing, as in the reference
         intel_rdt=IntelRdt(clos_id="other"),
     )
     both = merged(one, other)

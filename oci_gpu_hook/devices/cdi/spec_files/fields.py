@@ -142,6 +142,17 @@ def _renamed(make: Callable[..., T], names: Map[str, str]) -> Callable[[dict[str
     return lambda found: make(**{names.get(name, name): value for name, value in found.items()})
 
 
+def _device_node(found: dict[str, Any]) -> edits.DeviceNode:
+    """Return a node, whose numbers are said with its major number: tools leave out a minor number of 0.
+
+    A major number of 0 is none (pkg/cdi/container-edits_unix.go, fillMissingInfo).
+    """
+    numbers = {"major": found["major"], "minor": found.get("minor", 0)} if found.get("major") else {}
+    rest = {name: value for name, value in found.items() if name not in {"major", "minor"}}
+    make = _renamed(edits.DeviceNode, {"hostPath": "host_path", "fileMode": "file_mode"})
+    return make({**rest, **numbers})
+
+
 _UINT32: Final = _integer(*UINT32)
 _INT64: Final = _integer(*INT64)
 _TEXTS: Final = _list(_text)
@@ -149,7 +160,7 @@ _DEVICE_NODE: Final = _object(
     {"path": _text, "hostPath": _text, "type": _text, "major": _INT64, "minor": _INT64, "fileMode": _UINT32,
      "permissions": _text, "uid": _UINT32, "gid": _UINT32},
     ("path",),
-    _renamed(edits.DeviceNode, {"hostPath": "host_path", "fileMode": "file_mode"}),
+    _device_node,
 )  # fmt: skip
 _NET_DEVICE: Final = _object(
     {"hostInterfaceName": _text, "name": _text},

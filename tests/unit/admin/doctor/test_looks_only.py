@@ -12,7 +12,7 @@ import pytest
 from oci_gpu_hook.admin.cli import main as cli
 from oci_gpu_hook.admin.doctor import trial
 from oci_gpu_hook.admin.doctor.model import WARNING, Host
-from oci_gpu_hook.admin.install import place
+from oci_gpu_hook.admin.install import place as places
 from oci_gpu_hook.admin.simulate.host import make
 from oci_gpu_hook.base.config.model import Config
 
@@ -31,9 +31,9 @@ def tree(*directories):
     """Return every file below the directories with what would change if it were written to."""
     found = {}
     for directory in directories:
-        for above, names, files in os.walk(directory):
+        for place, names, files in os.walk(directory):
             for name in (".", *names, *files):
-                path = os.path.join(above, name)
+                path = os.path.join(place, name)
                 about = os.lstat(path)
                 found[path] = (about.st_ino, about.st_mode, about.st_size, about.st_mtime_ns, about.st_ctime_ns)
     return found
@@ -86,12 +86,12 @@ def test_a_trial_that_was_asked_for_and_not_run_is_a_warning(user, monkeypatch):
 
 def test_a_user_sees_what_root_has_installed(tmp_path, monkeypatch):
     system = tmp_path / "usr"
-    monkeypatch.setattr(place, "SYSTEM_DIRECTORY", str(system))
-    monkeypatch.setattr(place, "default_directory", lambda: str(tmp_path / "home"))
-    assert place.installed_directory() == str(tmp_path / "home")
+    monkeypatch.setattr(places, "SYSTEM_DIRECTORY", str(system))
+    monkeypatch.setattr(places, "default_directory", lambda: str(tmp_path / "home"))
+    assert places.installed_directory() == str(tmp_path / "home")
     system.mkdir()
     (system / "oci-gpu-hook").touch()
-    assert place.installed_directory() == str(system)
+    assert places.installed_directory() == str(system)
     (tmp_path / "home").mkdir()
     (tmp_path / "home/oci-gpu-hook").touch()
-    assert place.installed_directory() == str(tmp_path / "home"), "what this user has installed goes first"
+    assert places.installed_directory() == str(tmp_path / "home"), "what this user has installed goes first"

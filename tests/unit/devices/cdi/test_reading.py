@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from oci_gpu_hook.devices import json_form
 from oci_gpu_hook.devices.cdi.spec_files import fields, reading, text, versions
-from oci_gpu_hook.devices.edits import ContainerEdits, DeviceNode, Hook, IntelRdt, Mount, NetDevice
+from oci_gpu_hook.devices.edits import UNSAID, ContainerEdits, DeviceNode, Hook, IntelRdt, Mount, NetDevice
 
 DATA = Path(__file__).resolve().parents[3] / "data" / "cdi"
 
@@ -330,6 +330,23 @@ def test_a_specification_with_anything_in_the_place_of_a_value_is_answered(data)
     )
     found = parse("\n".join(lines).encode("utf-8", "surrogatepass"))
     assert (found.specification is None) == bool(found.problems)
+
+
+@pytest.mark.parametrize(
+    ("said", "numbers"),
+    [
+        ({"type": "c", "major": 195}, (195, 0)),  # tools in Go leave out a minor number of 0
+        ({"major": 195}, (195, 0)),
+        ({"type": "c", "major": 195, "minor": 255}, (195, 255)),
+        ({"type": "c", "major": 0, "minor": 0}, (UNSAID, UNSAID)),
+        ({"type": "c", "minor": 7}, (UNSAID, UNSAID)),
+        ({}, (UNSAID, UNSAID)),
+    ],
+)
+def test_numbers_are_said_with_the_major_number(said, numbers):
+    found = parse(json.dumps(changed(edits={"deviceNodes": [{"path": "/d", **said}]})), is_json=True)
+    (node,) = found.specification.devices[0].edits.device_nodes
+    assert (node.major, node.minor) == numbers
 
 
 @given(st.integers(-(2**70), 2**70))
