@@ -47,6 +47,19 @@ def named(name: str, config: Config) -> Entry:
     )
 
 
+def of_process(pid: int, config: Config) -> Entry:
+    """Return the entry of the container that a process is in. Raises InvalidInput.
+
+    Ids and names are no part of this: whoever chooses them could have another container taken for the one meant.
+    """
+    entries = everything(config)
+    found = [entry for entry in entries if entry.pid == pid] or _around(str(pid), entries)
+    if len(found) != 1:
+        why = "is in no container that was given GPUs" if not found else "is in several containers"
+        raise InvalidInput(f"process {pid}", why, "see `oci-gpu leases` for those that were", "OGH1901")
+    return found[0]
+
+
 def anyone(name: str, runtime_root: str = "") -> Running:
     """Return the running container meant, of any engine, whether it was given GPUs or not.
 
