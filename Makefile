@@ -2,7 +2,7 @@
 # Every target does its own set-up on a fresh Debian or Ubuntu machine, and can be repeated.
 BIN := .venv/bin
 
-.PHONY: help test attack stress matrix engines lint demo bench setup man deb release
+.PHONY: help test attack stress matrix engines lint demo bench setup docs man deb release
 .DEFAULT_GOAL := help
 
 # list what there is
@@ -67,6 +67,11 @@ bench: setup
 # make this machine ready for all of these: packages by apt as root, a virtual environment in .venv
 setup:
 	@.ci/setup
+
+# build the site of the documentation into build/site; a link that leads nowhere is an error
+docs: setup
+	@$(BIN)/python -c 'import material' 2>/dev/null || $(BIN)/pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	@$(BIN)/python package/website.py
 
 # write the man pages into build/man
 man: setup

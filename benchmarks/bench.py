@@ -22,6 +22,7 @@ from bed import ALL, Bed, Created, run
 from chart import draw
 from doors import whole_containers
 from measure import Case, interleave
+from resident import with_and_without
 
 PYTHON = "/usr/bin/python3"
 PEER = "nvidia-container-runtime-hook"
@@ -30,6 +31,7 @@ PEER = "nvidia-container-runtime-hook"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--resident", action="store_true", help="only what the resident changes")
     parser.add_argument("--chart", metavar="FILE", help="write an SVG chart")
     options = parser.parse_args()
     if os.geteuid() != 0:
@@ -41,10 +43,14 @@ def main() -> None:
     if not bed.has_front():
         print("the front was not built (no C compiler when the package was installed): every call starts Python\n")
     try:
+        if options.resident:
+            with_and_without(bed, options.rounds)
+            return
         rows = processes(bed, options.rounds)
         breakdown(bed, options.rounds)
         whole_runs(bed, options.rounds)
         whole_containers(bed, options.rounds)
+        with_and_without(bed, options.rounds)
         discovery(bed, min(options.rounds, 15))
         at_once(bed)
     finally:

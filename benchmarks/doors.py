@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from bed import Bed
 
 GPU = ["NVIDIA_VISIBLE_DEVICES=all"]
+_SETTLED = 0.03  # seconds until a worker of the resident waits again
 PYTHON = "/usr/bin/python3"
 BARE = "python3 -I -S -c pass"
 PEER_HOOK = "nvidia-container-runtime-hook"
@@ -108,6 +109,7 @@ class Door:
         meter.run([*self.runtime, "start", name])
         self._wait(bed, name)
         meter.run([*self.runtime, "delete", "--force", name])
+        time.sleep(_SETTLED)
         self.cpu.append(meter.usage() - before)
         self.wall.append(wall)
 

@@ -1,7 +1,7 @@
 """The main job, shown: runc starts a container from an image without a driver, and the hook gives it a GPU.
 
-Run it by `make demo`. On a host without NVIDIA GPUs it makes a simulated one first. Everything happens in a temporary
-directory; nothing is left behind.
+Run it by `make demo`. On a host without NVIDIA GPUs it makes a simulated one first. What it makes is in a temporary
+directory, which it removes at the end; the hook's executables stay in .venv, its caches in /run/oci-gpu-hook.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ struct block {
     char interpreter[1024];  /* absolute paths, each ended by NUL */
     char stub[1024];
     char program[1024];      /* the real runtime or the real mesos-containerizer */
+    char resident[1024];     /* the socket of the process that may do Python's work */
 };
 extern struct block block;
 
@@ -150,13 +151,11 @@ bool drop_leases(int directory, struct text id);
 enum ended { HAD_NOTHING, TAKEN_BACK, UNSURE };
 enum ended end_container(const struct state *state, const char *toml);
 
-/* words.c: true wherever the answer is not certainly no */
-bool may_ask(struct text json);
-bool may_say(struct text json, const char *word);
-bool bundle_may_ask(struct text bundle, const char *toml);
-
 /* standby.c */
 void ask_standby(const char *path, struct text state);
+
+/* resident.c */
+bool ask_resident(char **arguments);
 
 /* one for each role */
 _Noreturn void hook(int argc, char **argv);

@@ -50,5 +50,7 @@ _Noreturn void hook(int argc, char **argv) {
         answer(&state, json, stage, toml);
     if (json.size)
         put_back(json.size);
+    if (whole == WHOLE && json.size && ask_resident(argv + 1))
+        leave(0);
     ask_python(argv);
 }

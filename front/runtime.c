@@ -126,5 +126,7 @@ _Noreturn void runtime(int argc, char **argv) {
         start_program(argv);
     if (kind == UPDATES && !update_may_name_devices(command + 1))
         start_program(argv);
+    if (kind == CREATES && ask_resident(argv + 1)) /* which has prepared the bundle */
+        start_program(argv);
     start_python(NULL, argv + 1, true);
 }

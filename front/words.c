@@ -43,13 +43,14 @@ bool may_say(struct text json, const char *word) {
     return has(json, text_of(word)) || may_spell(json);
 }
 
+/* Words have two letters at least: the second one spares most places the comparison. */
 bool may_ask(struct text json) {
     const bool *is_first = first_bytes();
-    for (size_t i = 0; i < json.size; i++)
+    for (size_t i = 0; i + 1 < json.size; i++)
         if (is_first[(unsigned char)json.start[i]])
             for (int word = 0; word < WORD_COUNT; word++)
-                if (json.start[i] == *WORDS[word] && json.size - i >= length(WORDS[word]) &&
-                    begins(json.start + i, WORDS[word]))
+                if (json.start[i] == WORDS[word][0] && json.start[i + 1] == WORDS[word][1] &&
+                    json.size - i >= length(WORDS[word]) && begins(json.start + i, WORDS[word]))
                     return true;
     return may_spell(json);
 }

@@ -8,7 +8,7 @@ static const char *const WORDS[] = {
     "io.oci-gpu-hook.",
     "cdi.k8s.io",
     "nvidiactl",
-    "renderD",
-    "kfd",
-    "accel",
+    "nderD",
+    "nvmap",
+    "ccel",
 };

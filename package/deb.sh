@@ -26,7 +26,8 @@ rm -rf "$stage$home"/bin "$stage$home"/share "$stage$home"/*.dist-info
 lay 644 "$("$python" -c 'import pynvml; print(pynvml.__file__)')" $home/pynvml.py
 
 lay 755 package/debian/oci-gpu /usr/bin/oci-gpu
-for unit in oci-gpu-hook-prewarm.service oci-gpu-hook-cdi.service oci-gpu-hook-cdi.path oci-gpu-watch.service; do
+for unit in oci-gpu-hook-prewarm.service oci-gpu-hook-cdi.service oci-gpu-hook-cdi.path oci-gpu-watch.service \
+    oci-gpu-hook.socket oci-gpu-hook.service; do
     lay 644 package/$unit /usr/lib/systemd/system/$unit
 done
 lay 644 package/72-oci-gpu-hook.rules /usr/lib/udev/rules.d/72-oci-gpu-hook.rules

@@ -49,6 +49,11 @@ class Scheduling(LoadScopeScheduling):
         return group or nodeid.partition("::")[0]
 
 
+def pytest_addoption(parser):
+    text = "have the hook's front of tests/runtime and tests/attack ask a resident, of each host that containers run on"
+    parser.addoption("--resident", action="store_true", help=text)
+
+
 def pytest_xdist_make_scheduler(config, log):
     return Scheduling(config, log)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 
-from oci_gpu_hook.base.processes import boot_id, parent, start_time
+from oci_gpu_hook.base.processes import acting, boot_id, parent, start_time
 from oci_gpu_hook.base.record import Record
 
 TYPE_CHECKING = False
@@ -40,16 +40,16 @@ class Processes:
     def holder(self, pid: int) -> Holder | None:
         """Return the process `pid` (0: this one) as a holder, None if it is not alive."""
         # If a container's own procfs is not mounted, /proc may have the pids of a parent namespace.
-        pid = pid or int(os.readlink("/proc/self"))
+        pid = pid or acting()
         started = self.start_time(pid)
         if not started:
             return None
         return Holder(pid=pid, start_time=started, boot_id=self.boot_id, pid_namespace=self.pid_namespace)
 
     def lineage(self) -> tuple[Holder, ...]:
-        """Return this process and its ancestors, the nearest first."""
+        """Return this process, or the one that it acts for, and its ancestors, the nearest first."""
         found: list[Holder] = []
-        pid = int(os.readlink("/proc/self"))
+        pid = acting()
         while len(found) < _GENERATIONS and pid and (holder := self.holder(pid)):
             found.append(holder)
             pid = parent(pid)

@@ -8,6 +8,7 @@ from oci_gpu_hook.allocation import queue
 from oci_gpu_hook.allocation.store import stamp_of
 from oci_gpu_hook.base import counts, limits
 from oci_gpu_hook.base.errors import AllocationError, quoted
+from oci_gpu_hook.base.processes import check_principal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -95,3 +96,4 @@ class Wait:
                 time.sleep(min(self._ahead * _APART, left))
                 return
             time.sleep(min(POLL, left))
+            check_principal()

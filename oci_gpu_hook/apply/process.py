@@ -108,7 +108,7 @@ class Process:
         except ApplyError as error:
             message = f"cannot leave the container's mount namespace: {error.why}"
             streams.say(f"oci-gpu-hook: error: {coded(message, error.code)}")
-            os._exit(1)
+            streams.leave(1)
         self._let_go_of_descriptors()
 
     def _own_descriptors(self) -> int:

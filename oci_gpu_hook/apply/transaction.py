@@ -21,6 +21,7 @@ from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
 from oci_gpu_hook.apply.systemd import units
 from oci_gpu_hook.base import log, syscalls
 from oci_gpu_hook.base.errors import ApplyError, UnsafeRootfs, reason, shortage
+from oci_gpu_hook.base.processes import check_principal
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.base.rootless import host_id_of_root
 
@@ -151,8 +152,10 @@ def _carry_out(  # noqa: PLR0913, PLR0917
             for kind, own in zip(KINDS, work.looked, strict=True):
                 kind.make(work.plan, own, making)
             confirm()
+            check_principal()
             attach_all(making.attachments, attached, site.process, rootfs)
             journal.drop(making.state_file)
+            check_principal()
             _allow_devices(devices, nodes, container, unit)
         except BaseException:
             detach_all(attached, site.process)

@@ -94,7 +94,7 @@ class Watch:
         if not wait_until(is_over, limits.CONTAINER_FILES_SECONDS):
             os.kill(child, syscalls.SIGKILL)
             self._give_up()
-        os._exit(ended[0] if ended[0] >= 0 else 1)
+        streams.leave(ended[0] if ended[0] >= 0 else 1)
 
     def _give_up(self) -> NoReturn:
         what = f"container {quoted(self._container_id)}"
@@ -106,7 +106,7 @@ class Watch:
             # In the host's mount namespace, where this thread or process still is.
             log.refused("oci-gpu-hook", message, _NO_ANSWER)
         finally:
-            os._exit(1)
+            streams.leave(1)
 
 
 def _pass_on(reading: int) -> None:

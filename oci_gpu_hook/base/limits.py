@@ -18,6 +18,12 @@ UPDATE: Final = 1 << 20  # bytes of the resources given to `update`; engines wri
 JSON_ITEMS: Final = 200_000  # commas and opening brackets in a JSON document, at least as many as values
 CONFIG_JSON_ESCAPES: Final = 100_000  # \\u escapes that are examined one by one
 POD_NAME: Final = 400  # characters of NAMESPACE/POD/CONTAINER that are kept; Kubernetes has 381 at most
+RESIDENT_CALL: Final = 16 << 10  # bytes of what a front asks the resident; LARGEST_CALL of front/resident.c
+RESIDENT_SECONDS: Final = 1.0  # for each message of a front before the work; it sends them at once
+RESIDENT_WORKERS: Final = 64  # that serve at one time; further fronts start Python
+RESIDENT_STARTS: Final = 32  # that one worker serves
+RESIDENT_MEMORY: Final = 2 << 20  # bytes of its own by which a worker may grow and still serve the next
+RESIDENT_REST_SECONDS: Final = 10.0  # for which a worker that has served waits for the next
 CONTAINER_ID: Final = 220  # bytes; a file name has 255, and the state directory's add a suffix
 
 # Input from the container's environment, annotations and mounts.

@@ -45,6 +45,16 @@ def configure(config: Config, **context: object) -> None:
     _context = context
 
 
+def forget() -> None:
+    """Be as before `configure`, in a process that serves one container after the other."""
+    global _file, _lowest, _tells_host, _state_dir, _context, _has_refusal
+    _file = _state_dir = ""
+    _lowest = 1
+    _tells_host = True
+    _context = {}
+    _has_refusal = False
+
+
 def debug(event: str, **fields: object) -> None:
     """Log what helps to find a cause."""
     _write(0, event, fields)
@@ -96,6 +106,11 @@ def refused(program: str, message: str, code: str) -> None:
         error("refused", reason=message, code=code)
     if _tells_host:
         _tell_host(program, coded(message, code), is_error=True)
+
+
+def has_refusal() -> bool:
+    """Tell whether a refusal was logged."""
+    return _has_refusal
 
 
 def count_refusal(code: str) -> None:

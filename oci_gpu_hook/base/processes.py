@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
+
 from oci_gpu_hook.base import limits
+from oci_gpu_hook.base.errors import ApplyError
 from oci_gpu_hook.base.files import read_file, read_start
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Final
 
 _STATUS_SIZE: Final = 16384
 
 _boot_id = ""
+_principal = 0
+_has_ended: Callable[[], bool] | None = None
 
 
 def start_time(pid: int) -> int:
@@ -29,6 +35,23 @@ def start_time(pid: int) -> int:
 def lives(pid: int, started: int) -> bool:
     """Tell whether the process with that pid and start time is alive."""
     return 0 != start_time(pid) == started
+
+
+def act_for(pid: int, has_ended: Callable[[], bool]) -> None:
+    """Have this process do another one's work: as a hook or runtime it is that process which others look for."""
+    global _principal, _has_ended
+    _principal, _has_ended = pid, has_ended
+
+
+def acting() -> int:
+    """Return the pid, in /proc, of the process that is the hook or the runtime, usually this one."""
+    return _principal or int(os.readlink("/proc/self"))  # under Mesos getpid() is not what /proc says
+
+
+def check_principal() -> None:
+    """Raise ApplyError if the process that this one works for has ended, as an engine kills a hook that is slow."""
+    if _has_ended and _has_ended():
+        raise ApplyError("the hook's process", "was killed before it was done", "see why the engine ended it")
 
 
 def parent(pid: int | str = "self") -> int:

@@ -25,6 +25,11 @@ def in_first_user_namespace(uid_map: str = "/proc/self/uid_map") -> bool:
     return _WHOLE in read_start(uid_map, _MAP_SIZE)
 
 
+def is_hosts_root(root: str = "/") -> bool:
+    """Tell whether this process is the root whose files the host's are, and not that of a user's namespace."""
+    return os.geteuid() == 0 and os.stat(root).st_uid == 0
+
+
 def state_directory(configured: str, uid_map: str = "/proc/self/uid_map", runtime_root: str = "/run/user") -> str:
     """Return the state directory that this process can use: the configured one or, in a user namespace, the user's.
 

@@ -40,9 +40,17 @@ def meant_by_count(config: Config) -> tuple[str, ...]:
     return cards or tuple(kind for kind, standing in found.items() if standing)
 
 
+def with_driver(config: Config) -> tuple[str, ...]:
+    """Return the kinds other than NVIDIA's whose driver is loaded, whether it has a GPU or not."""
+    return tuple(kind for kind in vendors.SEEN if _has_driver(kind, config))
+
+
+def _has_driver(kind: str, config: Config) -> bool:
+    return True in [os.path.exists(f"{config.sys_root}/{path}") for path in _OF_DRIVERS[kind]]
+
+
 def _standing(kind: str, config: Config) -> str:
-    has_driver = True in [os.path.exists(f"{config.sys_root}/{path}") for path in _OF_DRIVERS[kind]]
-    return vendors.standing(kind, config) if has_driver else ""
+    return vendors.standing(kind, config) if _has_driver(kind, config) else ""
 
 
 def _has_nvidias(config: Config) -> bool:

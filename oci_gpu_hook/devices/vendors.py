@@ -29,8 +29,8 @@ def seen(kind: str, config: Config) -> Inventory | None:
     return _SEEN[kind]().seen(config)
 
 
-def others(config: Config) -> tuple[str, ...]:
-    """Return the kinds of other vendors than those with a room of their own, as far as this host may have devices.
+def in_files(config: Config) -> tuple[str, ...]:
+    """Return the kinds that the host's CDI specifications have, other than those of vendors with a room of their own.
 
     Raises DriverError for files that cannot be read.
     """
@@ -38,7 +38,7 @@ def others(config: Config) -> tuple[str, ...]:
 
     found = compiled.kinds(config) if compiled.has_files(config) else ()
     known = {kind.partition("/")[0] for kind in _ROOMS}
-    return tuple(dict.fromkeys((*SEEN, *(kind for kind in found if kind.partition("/")[0] not in known))))
+    return tuple(kind for kind in found if kind.partition("/")[0] not in known)
 
 
 def standing(kind: str, config: Config) -> str:

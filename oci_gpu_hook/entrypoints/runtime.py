@@ -70,11 +70,28 @@ def main(arguments: Sequence[str], real_runtime: str) -> NoReturn:
     os._exit(1)
 
 
-def prepare(call: Call, hook: str, real_runtime: str = "") -> Prepared | None:
+def prepare_for(arguments: Sequence[str], real_runtime: str) -> int:
+    """Do what comes before the real runtime, for a front that then becomes it; return the exit status."""
+    call = read_call(arguments[1:])
+    hook = os.path.join(os.path.dirname(arguments[0]), "oci-gpu-hook")
+    try:
+        if call:
+            prepare(call, hook, real_runtime, stays=False)
+    except HookError as error:
+        complain(call, str(error), error.code)
+    except Exception as error:  # noqa: BLE001  a bug; as above
+        complain(call, describe_bug(error), BUG)
+    else:
+        return 0
+    return 1
+
+
+def prepare(call: Call, hook: str, real_runtime: str = "", *, stays: bool = True) -> Prepared | None:
     """Grant what the bundle's container asks for, and prepare the bundle. If it asks for nothing, return None.
 
-    hook: the executable to register. real_runtime: it is asked whether it can do what a few CDI specifications need. If
-    this raises HookError, the bundle is unchanged and no lease is left.
+    hook: the executable to register. stays: whether a child of this process may wait for it. real_runtime: it is asked
+    whether it can do what a few CDI specifications need. If this raises HookError, the bundle is unchanged and no lease
+    is left.
     """
     try:
         before = containers.read_config(call.bundle)
@@ -111,7 +128,8 @@ def prepare(call: Call, hook: str, real_runtime: str = "") -> Prepared | None:
     if trouble:
         raise trouble
     _check_hook(hook)
-    return _granted(document, container, request, hook, real_runtime, before, configs.of_this_user(config))
+    config = configs.of_this_user(config)
+    return _granted(document, container, request, hook, real_runtime, before, config, stays=stays)
 
 
 def _granted(  # noqa: PLR0913, PLR0917
@@ -122,6 +140,8 @@ def _granted(  # noqa: PLR0913, PLR0917
     real_runtime: str,
     before: bytes,
     config: Config,
+    *,
+    stays: bool,
 ) -> Prepared:
     """Grant what a container asks for, and write that into its bundle. Raises HookError; then nothing is changed."""
     from oci_gpu_hook.apply import bundle
@@ -132,7 +152,8 @@ def _granted(  # noqa: PLR0913, PLR0917
     path = os.path.join(container.bundle, "config.json")
     with Admitted(container, request, config) as admission:
         injected.hold_beside(admission)
-        standby = None if bundle.has_hook(document, hook) else Standby.offer(hook, config)  # or nobody would come
+        stays = stays and not bundle.has_hook(document, hook)  # or nobody would come
+        standby = Standby.offer(hook, config) if stays else None
         try:
             grant = _grant(admission, hook, standby.path if standby else "")
             _put_in(document, grant, container.bundle, real_runtime, config)

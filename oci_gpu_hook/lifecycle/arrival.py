@@ -79,3 +79,4 @@ class Arrival:
         waited = time.monotonic() - self._began
         left = max(self._request.wait - waited, 0.0)
         time.sleep(min(left, next(pause for until, pause in _PAUSES if waited < until)))
+        processes.check_principal()

@@ -84,6 +84,9 @@ def _named(names: Sequence[str], entry: Entry, config: Config) -> tuple[str, ...
     vendor = vendors.of(DEFAULT_KIND)
     unknown = [name for name in names if name not in entry.gpus]
     uuids = [name for name in names if name in entry.gpus]
+    if unknown and not {vendors.kind_of(uuid) for uuid in entry.gpus}.intersection(vendors.KINDS):
+        what, why = f"device {quoted(unknown[0])}", f"is none that container {quoted(entry.id)} has"
+        raise InvalidInput(what, why, f"name it as it is leased: {', '.join(entry.gpus)}", "OGH1910")
     if unknown:
         request = asked.with_devices(None, (), ("utility",))
         found = vendor.devices(vendor.snapshot(request, config).inventory, config)
@@ -102,6 +105,11 @@ def _nodes_of(going: Sequence[str], entry: Entry, container: Container, config: 
     staying = [uuid for uuid in entry.gpus if uuid not in going]
     if not staying:
         return paths
+    kinds = {vendors.kind_of(uuid) for uuid in entry.gpus}
+    if len(kinds) > 1:
+        what = f"container {quoted(entry.id)}"
+        why = f"has devices of {' and '.join(sorted(kinds))}, of which some cannot be taken and others left"
+        raise InvalidInput(what, why, "detach all of them, or restart it with those that it is to have", "OGH1910")
     request = asked.of_running(container, entry, config)
     vendor = vendors.of(request.kind)
     inventory = vendor.snapshot(request, config).inventory

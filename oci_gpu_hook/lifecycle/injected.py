@@ -10,7 +10,7 @@ from __future__ import annotations
 from oci_gpu_hook.allocation import allocate
 from oci_gpu_hook.base import log
 from oci_gpu_hook.base.errors import HookError
-from oci_gpu_hook.devices import vendors
+from oci_gpu_hook.devices import presence, vendors
 from oci_gpu_hook.request.model import IN_THE_BUNDLE, Request
 
 TYPE_CHECKING = False
@@ -62,7 +62,7 @@ def hold_beside(admission: Admission) -> None:
 def _other_kinds(config: Config) -> tuple[str, ...]:
     """Return the kinds of other vendors' devices that this host may have."""
     try:
-        return vendors.others(config)
+        return tuple(dict.fromkeys((*presence.with_driver(config), *vendors.in_files(config))))
     except HookError as error:  # files that cannot be read: nobody is granted what they describe
         log.warning("devices in the bundle not known", reason=str(error))
         return ()

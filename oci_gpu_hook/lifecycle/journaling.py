@@ -10,7 +10,7 @@ from oci_gpu_hook.apply.journal import journal
 from oci_gpu_hook.apply.journal.entry import Entry
 from oci_gpu_hook.apply.operations import ld_cache
 from oci_gpu_hook.base import syscalls
-from oci_gpu_hook.base.processes import boot_id, start_time
+from oci_gpu_hook.base.processes import acting, boot_id, start_time
 from oci_gpu_hook.devices import vendors
 
 TYPE_CHECKING = False
@@ -65,7 +65,7 @@ def _sources(nodes: Sequence[DeviceNode]) -> tuple[tuple[str, str], ...]:
 def _of_start(work: Work, site: Site, attached: tuple[str, ...]) -> Entry:
     plan = work.plan
     container, config = site.container, site.config
-    own_pid = int(os.readlink("/proc/self"))  # under Mesos getpid() is not what /proc says
+    hook = acting()
     root = os.fstat(site.rootfs.fd)
     nodes = plan.edits.device_nodes
     return Entry(
@@ -89,7 +89,7 @@ def _of_start(work: Work, site: Site, attached: tuple[str, ...]) -> Entry:
         mounted=work.mounted,
         ld_cache=tuple([library.path for library in plan.ld_cache]) if ld_cache.is_wanted(plan) else (),
         boot_id=boot_id(),
-        hook=(own_pid, start_time(own_pid)),
+        hook=(hook, start_time(hook)),
         since=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         rootfs_born=syscalls.birth(site.rootfs.fd),
         late=plan.late,

@@ -9,6 +9,7 @@ import os
 
 from oci_gpu_hook.apply.mps import place
 from oci_gpu_hook.apply.mps.daemon import Daemon
+from oci_gpu_hook.base import rootless
 from oci_gpu_hook.base.errors import InvalidInput, quoted
 from oci_gpu_hook.devices import vendors
 from oci_gpu_hook.devices.edits import Mount
@@ -32,7 +33,7 @@ _OR_NONE: Final = 'or set [sharing] enforce = "none" in config.toml, which reser
 
 def limiter(container: Container, request: Request, inventory: Inventory, devices: Sequence[Device]) -> Limiter:
     """Return what holds the container to its parts. Raises InvalidInput, DriverError where nothing can."""
-    if os.geteuid() != 0:
+    if not rootless.is_hosts_root():
         why = "only root can start the MPS daemon that limits a container to it"
         raise InvalidInput("a part of a GPU", why, f"use an engine that runs as root, {_OR_NONE}", "OGH1216")
     if container.uid_mappings:

@@ -78,7 +78,7 @@ def beyond(given: Sequence[Given], census: Census, config: Config) -> list[Overu
     for kind in dict.fromkeys(vendors.kind_of(each.uuid) for each in given):
         uses.update(vendors.of(kind).used(config))
     if given and not uses:
-        raise DriverError("use of GPUs", "is not told by the driver", "see `oci-gpu doctor`")
+        raise DriverError("use of GPUs", "is not told by the driver", "see `oci-gpu doctor`", "OGH1406")
     used = {each: _used(each, uses, census) for each in given}
     return [Overuse(given=each, used=bytes_) for each, bytes_ in used.items() if bytes_ > each.memory]
 

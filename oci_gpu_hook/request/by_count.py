@@ -38,6 +38,7 @@ class Counted(Record):
     wait: int = 0
     memory_limit: int = 0
     cores: int = 0
+    share_by: str = ""
 
 
 class Setting(Record):
@@ -159,11 +160,12 @@ def _share(found: Mapping[str, Setting], counted: Counted) -> Counted:
     from oci_gpu_hook.request import shares
 
     memory, cores = (found.get(name) for name in SHARE)
+    part, whole = memory or cores, found.get("exclusive")
     made = counted.replace(
         memory_limit=shares.memory(memory.text, memory.what) if memory else 0,
         cores=shares.cores(cores.text, cores.what) if cores else 0,
+        share_by=part.what if part else "",
     )
-    part, whole = memory or cores, found.get("exclusive")
     if counted.exclusive and part and whole:
         why = f"asks for a part of a GPU, and {whole.what}={quoted(whole.text)} for the whole of it"
         raise InvalidInput(f"{part.what}={quoted(part.text)}", why, "remove one of the two", "OGH1203")

@@ -19,6 +19,8 @@ PREPARED: Final = ANNOTATION_PREFIX + "prepared"  # oci-gpu-runtime's note of wh
 def name_of(setting: str, request: Request) -> str:
     """Return the annotation or variable for a setting such as `wait`, in the form in which the request was made."""
     by_annotation = request.source in ("annotations", "mounts")
+    if request.share_by:  # the devices may have been named by a variable
+        by_annotation = request.share_by[: len(ANNOTATION_PREFIX)] == ANNOTATION_PREFIX
     return ANNOTATION_PREFIX + setting if by_annotation else variable_of(setting)
 
 
@@ -36,7 +38,7 @@ class Request(Record):
     memory: minimum bytes of each counted GPU; 0 for any.
     wait: seconds to wait for counted GPUs to become free.
     memory_limit, cores: the bytes, and the percentage of the computing cores, that it asks for of each device: a share,
-    beside which others may have theirs. 0: no limit.
+    beside which others may have theirs. 0: no limit. share_by: the annotation or variable that it is asked for by.
     spread: whether the host's configuration spreads shares over GPUs instead of filling one after the other.
     requirements: the values of NVIDIA_REQUIRE_* that the driver and the granted GPUs must satisfy, all of them.
     source: `annotations`, `mounts`, `swarm`, `environment` or `legacy-image`; `attached` for devices that were
@@ -57,6 +59,7 @@ class Request(Record):
     wait: int = 0
     memory_limit: int = 0
     cores: int = 0
+    share_by: str = ""
     spread: bool = False
     driver_capabilities: tuple[str, ...]
     requirements: tuple[str, ...] = ()

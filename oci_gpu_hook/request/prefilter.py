@@ -25,11 +25,11 @@ WORDS: Final = (
     b"OCI_GPU_",
     b"io.oci-gpu-hook.",
     b"cdi.k8s.io",
-    # not a request, but the engine has put a device into the container: lifecycle.injected
+    # not requests, but nodes of GPUs, which an engine or a person has put into the container: lifecycle.injected
     b"nvidiactl",
-    b"renderD",  # GPUs of AMD, Intel and others
-    b"kfd",
-    b"accel",  # of Habana, Qualcomm, Intel's NPUs
+    b"nderD",  # AMD's and Intel's renderDN: every other first letter than those above costs each container time
+    b"nvmap",  # a Tegra's own
+    b"ccel",  # accel/accelN of Habana, Qualcomm and Intel's NPUs
 )
 LETTERS: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-.")
 

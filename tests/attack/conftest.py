@@ -11,6 +11,7 @@ import pytest
 
 from tests.attack.canary import Canary
 from tests.attack.sandbox import Sandbox
+from tests.runtime import residents
 from tests.runtime.host import Host, tree
 from tests.runtime.simulated import SimulatedHost
 
@@ -61,10 +62,12 @@ def tally() -> Tally:
 
 
 @pytest.fixture(scope="session")
-def runc(machine):
+def runc(request, machine, hook):
     """runc on this machine, with the cgroups that it finds first."""
     for name, runtime in machine.runtimes.items():
         if name.startswith("runc"):
+            if request.config.getoption("--resident"):
+                residents.of_host(runtime.host, machine.work, hook)
             return runtime
     pytest.fail(f"runc does not work here: {machine.unavailable}")
 
@@ -82,7 +85,8 @@ def enter(runc, simulated, hook):
         options.setdefault("simulated", simulated)
         options.setdefault("systems", systems or ("proc", "dev"))
         options.setdefault("cgroup", runc.cgroup)
-        return Sandbox(runc.host, hook=hook, rootfs=rootfs, **options)
+        options.setdefault("hook", hook)
+        return Sandbox(runc.host, rootfs=rootfs, **options)
 
     return make
 

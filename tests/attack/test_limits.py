@@ -765,6 +765,12 @@ WORST = {
 # Limits whose worst is not an input to a reader: who holds them.
 OTHERS = {
     "CONTAINER_ID": "names a file",
+    "RESIDENT_CALL": "test_resident.py",
+    "RESIDENT_SECONDS": "test_resident.py",
+    "RESIDENT_WORKERS": "tests/runtime/test_resident.py",
+    "RESIDENT_STARTS": "tests/unit/entrypoints/resident",
+    "RESIDENT_MEMORY": "tests/unit/entrypoints/resident",
+    "RESIDENT_REST_SECONDS": "tests/unit/entrypoints/resident",
     "CONTAINER_FILES_SECONDS": "test_hanging.py",
     **dict.fromkeys(
         ("CDI_COMPILED", "CDI_MEMORY", "CDI_SECONDS", "CDI_SPECS_TOGETHER"), "tests/unit/devices/cdi/test_compiled.py"

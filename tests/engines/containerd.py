@@ -53,6 +53,10 @@ class Containerd:
             options = ("--local", *options)  # since 2.0 the daemon imports unless told otherwise, and knows neither
         for namespace in ("default", "k8s.io"):
             self.engines.run(*self._ctr, "--namespace", namespace, "images", "import", *options, archive)
+        deadline = time.monotonic() + 60
+        while not self._cri_has_image():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
 
     def serve(self) -> None:
         """Start the daemon; its CRI is ready a moment after it answers."""
@@ -61,6 +65,11 @@ class Containerd:
         while not self._cri_is_ready():
             assert time.monotonic() < deadline
             time.sleep(0.05)
+
+    def _cri_has_image(self) -> bool:
+        """Tell whether the CRI has heard of the image that was imported beside it, and marked it as its own."""
+        listed = self.engines.run(*self._ctr, "--namespace", "k8s.io", "images", "list").stdout
+        return "io.cri-containerd.image=managed" in listed
 
     def _cri_is_ready(self) -> bool:
         try:

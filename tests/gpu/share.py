@@ -58,6 +58,24 @@ i = torch.tensor([1 << 20], device="cuda")
 print(a[i])
 torch.cuda.synchronize()
 """
+FILLS = """
+import sys, time, torch
+held = []
+try:
+    while True:
+        held.append(torch.empty(64 << 20, dtype=torch.uint8, device="cuda"))
+except torch.cuda.OutOfMemoryError:
+    print("filled", len(held) * 64, "MiB", flush=True)
+sys.stdin.readline()
+"""
+# As root and as a user: what the daemon's directory is, and what it says to commands from inside.
+COMMANDS = """
+id -u
+ls -lan /tmp/nvidia-mps
+for command in get_default_active_thread_percentage "set_default_active_thread_percentage 100" get_server_list; do
+    echo "$command: $(echo $command | timeout 5 nvidia-cuda-mps-control 2>&1)"
+done
+"""
 PARTS = {"small": ("8GiB", "50%"), "large": ("20GiB", "25%")}
 
 
@@ -96,6 +114,33 @@ class Sharing(Living):
         out = self.python("small", LIMITS, 12, env=raising)
         expect("a raise is refused", "12.0 GiB refused" in out and f"multiprocessors {whole // 2}\n" in out)
         return roots
+
+    def check_use(self) -> None:
+        """Who fills its part to the brim does not use more than it; two that do so each are told of."""
+        for count in (1, 2):
+            with contextlib.ExitStack() as stack:
+                for _ in range(count):
+                    command = self.exec_command("small", self.options.torch_python, "-c", FILLS)
+                    process = stack.enter_context(
+                        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+                    )
+                    assert process.stdout
+                    print(process.stdout.readline())
+                print(self.oci_gpu("top", "--once", quiet=True).stdout)
+                found = self.oci_gpu("verify", "small").returncode
+                told = self.oci_gpu("watch", "--once").stdout
+            expect(f"{count} that fill their part: verify", found == (count > 1))
+            expect(f"{count} that fill their part: watch", ("uses more than its part" in told) == (count > 1))
+
+    def check_commands(self) -> None:
+        """What of docs/sharing.md's "root in the container can send the daemon commands" is so; printed, to be read."""
+        for user in ("0", "1000"):
+            command = self.exec_command("small", "/bin/sh", "-c", COMMANDS)
+            command[command.index("exec") + 1 : command.index("exec") + 1] = ["--user", f"{user}:{user}"]
+            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+            print(done.stdout + done.stderr)
+        out = self.python("small", LIMITS, 12)
+        expect("the limit of memory holds after all that", "12.0 GiB refused" in out)
 
     def multiprocessors(self) -> int:
         program = "import torch; print(torch.cuda.get_device_properties(0).multi_processor_count)"
@@ -218,6 +263,8 @@ def main() -> int:
         host = Sharing(work, options)
         host.describe()
         roots = host.check_limits()
+        host.check_use()
+        host.check_commands()
         host.check_fault()
         host.check_kills(roots)
         host.check_cost(options.starts)

@@ -81,8 +81,9 @@ def test_the_files_are_as_packaged(installed):
 
 def test_the_units_and_the_completion_are_sound(installed):
     units = [path.name for path in (installed.root / "usr/lib/systemd/system").glob("oci-gpu-*")]
-    assert len(units) == 4
-    assert not list((installed.root / "etc/systemd/system").rglob("oci-gpu-watch.service")), "off until it is enabled"
+    assert len(units) == 6
+    for unit in ("oci-gpu-watch.service", "oci-gpu-hook.socket"):
+        assert not list((installed.root / "etc/systemd/system").rglob(unit)), "off until it is enabled"
     if shutil.which("systemd-analyze"):
         command = ["systemd-analyze", "verify", "--man=no", f"--root={installed.root}", *units]
         said = subprocess.run(command, capture_output=True, text=True, check=False).stderr.splitlines()

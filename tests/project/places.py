@@ -112,7 +112,6 @@ LIFECYCLE: Allowed = {
     },
     "lifecycle/healing.py": {"Healer._take_stock": {"os.stat": STATE}},
     "lifecycle/journaling.py": {
-        "_of_start": {"os.readlink": PROC},
         "_sources": {"os.path.exists": "device nodes of the host that a CDI specification names"},
     },
     "lifecycle/start.py": {"_has_ended_daemons": {"os.access": STATE}},
@@ -120,6 +119,23 @@ LIFECYCLE: Allowed = {
     "lifecycle/verify.py": {"_node_in": {"os.access": "a descriptor below /proc/self/fd"}},
 }
 ENTRYPOINTS: Allowed = {
+    "entrypoints/resident/build.py": {
+        "Build.here": {"os.path.exists": BUNDLE, "os.path.realpath": "this process's interpreter"},
+        "_identity": {"os.stat": "files of this installation"},
+    },
+    "entrypoints/resident/manager.py": {
+        "Manager.__init__": {"os.open": "/dev/null of the host"},
+        "main": {"os.chdir": "the root directory of this process"},
+    },
+    "entrypoints/resident/place.py": {"Look.at": {"os.readlink": PROC}, "_link": {"os.readlink": PROC}},
+    "entrypoints/resident/worker.py": {
+        "_agreed": {"os.chdir": PROC},
+        "_attend": {"os.chdir": "the root directory of this process"},
+    },
+    "entrypoints/resident/unchanged.py": {
+        "_descriptors": {"os.listdir": PROC, "os.readlink": PROC},
+        "_is_alone": {"os.listdir": PROC},
+    },
     "entrypoints/slurm/choice.py": {
         "_Openable.__contains__": {"os.access": "a node of the host, for its device cgroup"}
     },

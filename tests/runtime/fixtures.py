@@ -6,6 +6,7 @@ is not afterwards as it was before. All such tests carry the marker `root`.
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import uuid
@@ -17,8 +18,8 @@ import pytest
 from tests.runtime import bundle as bundles
 from tests.runtime import host as hosts
 from tests.runtime import machine as machines
+from tests.runtime import residents, sharing
 from tests.runtime import rootfs as images
-from tests.runtime import sharing
 from tests.runtime.simulated import SimulatedHost
 
 HOOK_ENVIRONMENT = ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"]
@@ -37,6 +38,7 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_unconfigure():
+    residents.close()
     machines.close()
 
 
@@ -53,7 +55,10 @@ def runtime(request, machine):
     """Each runtime that works here, on its host."""
     if request.param == "none":
         pytest.fail(f"no container runtime works here: {machine.unavailable}")
-    return machine.runtimes[request.param]
+    found = machine.runtimes[request.param]
+    if request.config.getoption("--resident"):
+        residents.of_host(found.host, machine.work, Path(oci_gpu("hook-path").strip()))
+    return found
 
 
 @pytest.fixture(scope="session")
@@ -73,9 +78,15 @@ def sharing_host(simulated, directory):
 
 
 @pytest.fixture(scope="session")
-def hook(machine) -> Path:
-    """The executable that operators register."""
-    return Path(oci_gpu("hook-path").strip())
+def hook(request, machine) -> Path:
+    """The executable that operators register; with --resident a copy that asks the resident of its host."""
+    installed = Path(oci_gpu("hook-path").strip())
+    if not request.config.getoption("--resident"):
+        return installed
+    copy = machine.work / "libexec-resident" / "oci-gpu-hook"
+    copy.parent.mkdir()
+    shutil.copy(f"{installed}.py", f"{copy}.py")
+    return residents.lay_front(copy, installed, residents.address_below(machine.work))
 
 
 def oci_gpu(*arguments: object) -> str:

@@ -79,7 +79,9 @@ def test_nvidias_start_reads_no_other_vendors_code(runtime, make_bundle, simulat
     start("first")
     found = start("second")
     others = ("oci_gpu_hook.devices.amd", "oci_gpu_hook.devices.intel", "oci_gpu_hook.devices.kernel",
-              "oci_gpu_hook.devices.cdi", "oci_gpu_hook.request.amd", "oci_gpu_hook.request.other_kinds")  # fmt: skip
+              "oci_gpu_hook.devices.cdi", "oci_gpu_hook.request.amd", "oci_gpu_hook.request.other_kinds",
+              "oci_gpu_hook.devices.nvidia.platforms", "oci_gpu_hook.devices.nvidia.wsl",
+              "oci_gpu_hook.devices.nvidia.tegra", "oci_gpu_hook.devices.nvidia.csv_files")  # fmt: skip
     assert [name for name in found if name.startswith(others)] == []
     assert any(name.startswith("oci_gpu_hook.devices.nvidia") for name in found)
     assert ("oci_gpu_hook.lifecycle.kinds" in found) == count

@@ -191,8 +191,11 @@ def test_jetpack_may_ask_for_the_files_of_all_csv_files(runtime, make_bundle, or
     ],
 )  # fmt: skip
 def test_a_tegras_own_gpu_and_its_card_are_given_apart(runtime, make_bundle, thor, device, granted):
+    drawing = [f"dri/{path.name}" for path in (thor.directory / "sys/class/drm").iterdir()]  # the card's
+    (of_chip,) = [name for name in nodes_of_host(thor) if name.startswith("dri/renderD") and name not in drawing]
     nodes = ("nvidia0", "nvidia1", "nvidia2", "nvidiactl", "nvidia-modeset", "nvidia-uvm", "nvidia-uvm-tools", "nvmap",
-             "nvhost-gpu")  # fmt: skip
+             "nvhost-gpu", *drawing, of_chip)  # fmt: skip
+    granted = granted | ({*drawing} if device == "1" else {of_chip})
     bundle = make_bundle(*opens(*nodes), env=all_of(device), config=thor.config)
     seen = runtime.run(with_nodes_of_the_image(bundle, thor, nodes)).seen()
     assert {name for name in nodes if seen[f"open=/dev/{name}"] == "ENXIO"} == granted
@@ -210,6 +213,10 @@ def test_info_doctor_plan_and_top_know_the_platforms(make_bundle, wsl, orin, tho
         bundle.write()
         plan = json.loads(oci_gpu("--config", host.config, "plan", bundle.directory, "--json"))
         assert plan["warnings"] == []
+        told_of_plan = oci_gpu("--config", host.config, "plan", bundle.directory)
+        assert "libraries go to the paths that they have on the host" in told_of_plan
+        assert ("would come with NVIDIA_REQUIRE_JETPACK=csv-mounts=all" in told_of_plan) == (platform == "tegra")
+        assert "  GPU 0" in told_of_plan.partition("Device nodes")[2].partition("Mounted")[0]
         top = json.loads(oci_gpu("--config", host.config, "top", "--once", "--json"))
         assert (len(top["devices"]), top["warnings"]) == (count, [])
         assert top["devices"][-1]["uuid"] == told["gpus"][-1]["uuid"]
@@ -223,3 +230,25 @@ def test_doctor_finds_nothing_wrong_with_the_platforms(runc_v2, wsl, orin, thor,
         assert {finding["check"] for finding in found} == {*looked_at}
         assert [finding for finding in found if finding["severity"] == "error"] == []
         assert [f["severity"] for f in found if f["check"] == "trial" and " runc" in f["what"]] == ["ok"]
+
+
+@pytest.mark.parametrize("name", ["wsl", "wsl_of_two", "orin"])
+def test_what_a_container_has_lost_is_found_and_put_back(runc_v2, make_bundle, name, request):
+    host = request.getfixturevalue(name)
+    node = "/dev/nvmap" if name == "orin" else "/dev/dxg"
+    bundle = make_bundle(name=f"lost-{name}", args=("/bin/sleep", "60"), env=all_of(), config=host.config)
+    with runc_v2.started(bundle) as container:
+        assert command(runc_v2, host, "verify", container.id).returncode == 0
+        container.path(node).unlink()
+        found = command(runc_v2, host, "verify", container.id)
+        assert found.returncode == 1
+        assert node in found.stdout
+        assert command(runc_v2, host, "repair", container.id).returncode == 0
+        assert stat.S_ISCHR(container.path(node).stat().st_mode)
+        assert command(runc_v2, host, "verify", container.id).returncode == 0
+    assert leases(host) == []
+
+
+def command(runtime, host, *words):
+    """Run the command for people on the runtime's host."""
+    return runtime.host.call(OCI_GPU, "--config", host.config, *words, check=False)

@@ -7,6 +7,7 @@ import os
 
 import pytest
 
+from tests.runtime.sharing import daemons, settle, shares
 from tests.runtime.test_devices import assert_reaches, reach
 from tests.swarm.nodes import GPUS, NODES
 
@@ -80,6 +81,27 @@ def test_a_count_beside_what_swarm_has_given_is_refused(swarm):
     swarm.create("both", "--replicas", "1", "--env", "OCI_GPU_COUNT=4", *ONE)
     swarm.until(lambda: "ask by count or by name, not by both" in swarm.describe(), "nothing is said of it")
     assert swarm.running("both") == []
+
+
+def test_replicas_share_gpus_by_the_service_s_variables(swarm):
+    """Without Swarm's resource, whose GPUs are whole: two parts of 39 GiB fit onto a GPU, a third goes to another."""
+    node = swarm.manager
+    words = ("OCI_GPU_MEMORY_LIMIT=39GiB", "OCI_GPU_CORES=50%", "NVIDIA_DRIVER_CAPABILITIES=compute,utility")
+    environment = [word for each in words for word in ("--env", each)]
+    swarm.create("parts", "--replicas", "3", "--constraint", "node.role==manager", *environment)
+    for task in swarm.await_running("parts", 3):
+        said = node("exec", task["Status"]["ContainerStatus"]["ContainerID"], "/probe", "cuda=1")
+        assert json.loads(said)["value"] == "39936 of 81559 MiB, 66, 0"
+    first, second = (gpu.uuid for gpu in node.simulated.gpus()[:2])
+    assert sorted(node.held().values()) == sorted([[first], [first], [second]])
+    assert len(shares(node.simulated)) == 3
+
+    named = (*environment, "--env", f"NVIDIA_VISIBLE_DEVICES={first}")
+    swarm.create("full", "--replicas", "1", "--constraint", "node.role==manager", *named)
+    swarm.until(lambda: "39GiB and 50% of the cores of GPU 0" in swarm.describe(), "nothing is said of it")
+    assert swarm.running("full") == []
+    swarm.remove_services()
+    settle(lambda: (daemons(node.simulated), shares(node.simulated)) == ([], []))
 
 
 def test_a_node_is_drained_and_comes_back(swarm):

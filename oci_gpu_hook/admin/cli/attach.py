@@ -11,7 +11,8 @@ import sys
 
 from oci_gpu_hook.admin.cli import living
 from oci_gpu_hook.base.config import load as configs
-from oci_gpu_hook.base.errors import InvalidInput, one_line
+from oci_gpu_hook.base.errors import InvalidInput, one_line, quoted
+from oci_gpu_hook.devices import vendors
 from oci_gpu_hook.lifecycle import attach
 from oci_gpu_hook.request import values
 from oci_gpu_hook.request.model import ATTACHED, Request
@@ -54,6 +55,11 @@ def _request(options: argparse.Namespace) -> Request:
         raise InvalidInput(f"--count {options.count}", "is less than 1", "give the number of GPUs to attach", "OGH1902")
     if options.memory and options.count is None:
         raise InvalidInput("--memory", "says which GPUs a count means", "give --count as well", "OGH1902")
+    for name in filter(None, (options.devices or "").split(",")):
+        kind = vendors.kind_of(name)
+        if kind not in vendors.KINDS:
+            why = f"is of {kind}, and a running container can be given GPUs of {vendors.KINDS[0]} only"
+            raise InvalidInput(f"--devices {quoted(name)}", why, "start the container with it", "OGH1908")
     return Request(
         devices=tuple(filter(None, (options.devices or "").split(","))),
         count=options.count,

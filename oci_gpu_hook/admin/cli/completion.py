@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 SUMMARY: Final = "print what makes bash, zsh or fish complete this command"
 _DIRECTORIES: Final = ("DIR", "BUNDLE")
 _FILES: Final = ("FILE",)
+_CONTAINERS: Final = ("CONTAINER", "CONTAINER|PID", "NAME|ID|PID")
+_PRODUCT: Final = "PRODUCT"
+_LIST: Final = "oci-gpu completion containers 2>/dev/null"  # a line each, which no shell must take for more than a word
 _BASH: Final = """\
 # bash completion of oci-gpu, made by `oci-gpu completion bash`
 _oci_gpu() {
@@ -27,6 +30,12 @@ _oci_gpu() {
             *) command=${COMP_WORDS[i]}; break ;;
         esac
     done
+    _oci_gpu_containers() {
+        local name
+        while IFS= read -r name; do
+            [[ $name == "$word"* ]] && COMPREPLY+=("$(printf %q "$name")")
+        done < <(oci-gpu completion containers 2>/dev/null)
+    }
     case $command:$before in
 @VALUES@
     esac
@@ -40,15 +49,32 @@ complete -F _oci_gpu oci-gpu
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line."""
-    parser.add_argument("shell", choices=("bash", "zsh", "fish"))
+    parser.add_argument("shell", choices=("bash", "zsh", "fish", "containers"), help="containers: those with GPUs")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the script."""
+    """Print the script, or what the scripts ask: what containers with GPUs are called."""
+    if options.shell == "containers":
+        return _print_containers(options.config)
     from oci_gpu_hook.admin.cli import outline
 
     writers: dict[str, Callable[[Command], str]] = {"bash": bash, "zsh": zsh, "fish": fish}
     print(writers[options.shell](outline.read()), end="")
+    return 0
+
+
+def _print_containers(path: str) -> int:
+    from oci_gpu_hook.admin.cli import leases_picture
+    from oci_gpu_hook.allocation import query
+    from oci_gpu_hook.base.config import load as configs
+    from oci_gpu_hook.oci.naming import short
+
+    config = configs.of_this_user(configs.load(path))
+    table = query.readable(config)
+    known = leases_picture.census(table, config)
+    for lease in table.leases:
+        for name in filter(None, (known.of_lease(lease).name, short(lease.container))):
+            print(one_line(name))
     return 0
 
 
@@ -68,6 +94,8 @@ def bash(top: Command) -> str:
         if kinds := {argument.value for argument in _positional(command)} & {*_DIRECTORIES, *_FILES}:
             flag = "-d" if kinds <= {*_DIRECTORIES} else "-f"
             line += f'; [[ $word == -* ]] || COMPREPLY+=($(compgen {flag} -- "$word"))'
+        if _takes_container(command):
+            line += "; _oci_gpu_containers"
         words.append(f"        {command.name or chr(39) * 2}) {line} ;;")
     return _BASH.replace("@VALUES@", "\n".join(values)).replace("@WORDS@", "\n".join(words))
 
@@ -106,6 +134,8 @@ def fish(top: Command) -> str:
                 lines.append(f"complete -c oci-gpu -n {seen} -a {_quote(' '.join(argument.choices))}")
             elif argument.value in _DIRECTORIES:
                 lines.append(f"complete -c oci-gpu -n {seen} -a '(__fish_complete_directories)'")
+        if _takes_container(command):
+            lines.append(f"complete -c oci-gpu -n {seen} -a '({_LIST})'")
         lines += [
             f"complete -c oci-gpu -n {seen} -a {below.name} -d {_quote(below.summary)}" for below in command.below
         ]
@@ -122,9 +152,22 @@ def _positional(command: Command) -> Iterator[Argument]:
     return (argument for argument in command.arguments if not argument.flags)
 
 
+def _takes_container(command: Command) -> bool:
+    """Tell whether a command, or one directly below it, is told a container."""
+    return any(argument.value in _CONTAINERS for each in (command, *command.below) for argument in _positional(each))
+
+
+def _choices(argument: Argument) -> tuple[str, ...]:
+    if argument.value != _PRODUCT:
+        return argument.choices
+    from oci_gpu_hook.admin.simulate.products import PRODUCTS
+
+    return tuple(PRODUCTS)
+
+
 def _bash_values(option: Argument) -> str:
-    if option.choices:
-        return f'$(compgen -W "{" ".join(option.choices)}" -- "$word")'
+    if choices := _choices(option):
+        return f'$(compgen -W "{" ".join(choices)}" -- "$word")'
     if option.value in _DIRECTORIES:
         return '$(compgen -d -- "$word")'
     return '$(compgen -f -- "$word")' if option.value in _FILES else ""
@@ -143,16 +186,18 @@ def _zsh(argument: Argument) -> str:
 
 
 def _zsh_values(argument: Argument) -> str:
-    if argument.choices:
-        return f"({' '.join(argument.choices)})"
+    if choices := _choices(argument):
+        return f"({' '.join(choices)})"
+    if argument.value in _CONTAINERS:
+        return f'{{local -a names=(${{(f)"$({_LIST})"}}); compadd -a names}}'
     return "_files -/" if argument.value in _DIRECTORIES else "_files" if argument.value in _FILES else ""
 
 
 def _fish(condition: str, option: Argument) -> str:
     line = f"complete -c oci-gpu -n {condition} "
     line += " ".join(f"-l {flag[2:]}" if flag.startswith("--") else f"-s {flag[1:]}" for flag in option.flags)
-    if option.choices:
-        line += f" -x -a {_quote(' '.join(option.choices))}"
+    if choices := _choices(option):
+        line += f" -x -a {_quote(' '.join(choices))}"
     elif option.value:
         line += " -r -F" if option.value in (*_FILES, *_DIRECTORIES) else " -x"
     return f"{line} -d {_quote(option.meaning)}"

@@ -14,6 +14,7 @@ from oci_gpu_hook.devices.nvidia.capabilities import DISPLAY, GRAPHICS
 from oci_gpu_hook.devices.nvidia.device_nodes import MIG_NODES
 from oci_gpu_hook.devices.nvidia.devices import gpu_of
 from oci_gpu_hook.devices.nvidia.mps import DEFAULT
+from oci_gpu_hook.devices.nvidia.tegra_files import EVERY_FILE
 from oci_gpu_hook.request.model import ANNOTATION_PREFIX
 from oci_gpu_hook.request.nvidia.cdi_names import FEATURE_CLASSES
 from oci_gpu_hook.request.nvidia.names import MOUNT_ROOT
@@ -77,7 +78,10 @@ def gpus(
 
 def nodes(made: Plan, inventory: Inventory) -> Iterator[tuple[str, str, str]]:
     """Yield path, numbers and reason of each device node."""
-    own = {f"/dev/nvidia{gpu_of(device).minor}": device.label for device in made.devices}
+    own: dict[str, str] = {}
+    for device in made.devices:
+        for path in gpu_of(device).nodes or (f"/dev/nvidia{gpu_of(device).minor}",):
+            own[path] = f"{own[path]}, {device.label}" if path in own else device.label
     drm = {f"/dev/dri/{name}": device.label for device in made.devices for name in gpu_of(device).drm}
     by_path = {node.path: node.capabilities for node in inventory.nodes}
     wanted = _wanted(made.request)
@@ -192,6 +196,8 @@ def _why_not(capabilities: Sequence[str], config: Config) -> str:
     """Return why a container lacks what any of the capabilities would bring."""
     supported = [name for name in capabilities if name in config.supported_driver_capabilities]
     features = [name for name in capabilities if name in FEATURE_CLASSES]
+    if EVERY_FILE in capabilities:
+        return "would come with NVIDIA_REQUIRE_JETPACK=csv-mounts=all"
     if features:
         return f"would come with NVIDIA_{features[0].upper()}=enabled"
     if not supported:

@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 SUMMARY: Final = "set a container engine up to give containers GPUs"
 # The other engines are given the configuration's path: in the hook's arguments, or in a stub of their own.
-_WITHOUT_CONFIG: Final = ("docker", "containerd", "slurm")
+_WITHOUT_CONFIG: Final = ("docker", "containerd", "slurm", "resident")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Describe the options."""
-    parser.add_argument("engine", choices=known.NAMES)
+    parser.add_argument("engine", choices=known.INSTALLABLE)
     add_common_arguments(parser)
     parser.add_argument("--default", action="store_true", help="make oci-gpu the default runtime (docker only)")
     parser.add_argument("--runtime", action="store_true", help="make oci-gpu-runtime Podman's runtime (podman only)")

@@ -9,24 +9,22 @@ from __future__ import annotations
 import sys
 import time
 
-from oci_gpu_hook.admin.cli import leases_picture
+from oci_gpu_hook.admin.cli import leases_json, leases_picture
 from oci_gpu_hook.admin.cli.console import console
 from oci_gpu_hook.admin.metering import look
-from oci_gpu_hook.allocation import query, release, shares
-from oci_gpu_hook.allocation.overdue import is_overdue
+from oci_gpu_hook.allocation import query, release
 from oci_gpu_hook.base.config import load as configs
-from oci_gpu_hook.base.errors import AllocationError, InvalidInput, quoted
+from oci_gpu_hook.base.document import dump
+from oci_gpu_hook.base.errors import AllocationError, InvalidInput, one_line, quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from typing import Final
 
-    from oci_gpu_hook.allocation.model import Lease, LeaseTable
-    from oci_gpu_hook.allocation.shares import Standing
+    from oci_gpu_hook.allocation.model import Lease
     from oci_gpu_hook.base.config.model import Config
-    from oci_gpu_hook.devices.model import Device
     from oci_gpu_hook.lifecycle.census import Census
 
 SUMMARY: Final = "show who holds which GPU, or release a lease"
@@ -36,7 +34,16 @@ _REDRAW: Final = 1.0  # seconds between two updates of --watch
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line."""
     parser.add_argument("--json", action="store_true", help="print JSON (schemas/leases.schema.json)")
-    parser.add_argument("--watch", action="store_true", help="redraw the table every second until interrupted")
+    parser.add_argument(
+        "--all", action="store_true", help="with --json: free devices and those who wait, too (leases-all.schema.json)"
+    )
+    parser.add_argument("-q", "--quiet", action="store_true", help="print the ids of the containers that hold GPUs")
+    parser.add_argument("--no-headers", action="store_true", help="print the table without its first line")
+    parser.add_argument(
+        "--watch",
+        action="store_true",
+        help="redraw the table every second until interrupted; with --json or into a file, print each change",
+    )
     actions = parser.add_subparsers(metavar="ACTION")
     release = actions.add_parser("release", help="drop the lease of a container", description=_release.__doc__)
     release.add_argument(
@@ -52,76 +59,65 @@ def run(options: argparse.Namespace) -> int:
     look.check_readable(config, to_change=options.container is not None)
     if options.container is not None:
         return _release(options.container, config, force=options.force)
-    if options.json:
+    if options.watch:
+        _watch(config, options)
+    elif options.json:
         import json
 
-        table = query.current(config)
-        devices = leases_picture.devices_of(config)
-        print(json.dumps(to_json(table, leases_picture.census(table, config), config, devices), indent=2))
-    elif options.watch:
-        _watch(config)
+        found = leases_json.of_everything(config) if options.all else leases_json.of_leases(config)
+        print(json.dumps(found, indent=2))
+    elif options.quiet:
+        for lease in query.current(config).leases:
+            print(one_line(lease.container))
     else:
-        out = console()
-        out.print(leases_picture.of(config, out.width))
+        _print(config, options)
     return 0
 
 
-def to_json(
-    table: LeaseTable, census: Census, config: Config, devices: Sequence[Device] = ()
-) -> list[dict[str, object]]:
-    """Return the form that `schemas/leases.schema.json` describes. devices: of this host, as far as it can be asked."""
-    left = {device.uuid: shares.standing(device, table.leases) for device in devices} if _have_shares(table) else {}
-    return [
-        {
-            "container": lease.container,
-            "gpus": [device.uuid for device in lease.devices],
-            "exclusive": lease.exclusive,
-            "pid": lease.holder.pid,
-            "since": lease.since,
-            **({"overdue": True} if is_overdue(lease, config, time.time()) else {}),
-            **{name: text for name, text in _names(lease, census).items() if text},
-            **({"shares": parts} if (parts := _parts(lease, left)) else {}),
-        }
-        for lease in table.leases
-    ]
+def _watch(config: Config, options: argparse.Namespace) -> None:
+    """Redraw the table until interrupted; into a file or pipe, write what has changed."""
+    try:
+        if options.json or not sys.stdout.isatty():
+            _follow(config, options)
+        else:
+            _redraw(config, options)
+    except KeyboardInterrupt:  # this is how people end it
+        return
 
 
-def _have_shares(table: LeaseTable) -> bool:
-    return any(device.is_share for lease in table.leases for device in lease.devices)
-
-
-def _parts(lease: Lease, left: Mapping[str, Standing]) -> dict[str, dict[str, int]]:
-    """Return what a container has of those devices of which it has a part, and what is left of these for others."""
-    return {
-        device.uuid: {"memory": device.memory, "cores": device.cores, **_left(left.get(device.uuid))}
-        for device in lease.devices
-        if device.is_share
-    }
-
-
-def _left(standing: Standing | None) -> dict[str, int]:
-    return {"memoryLeft": standing.memory_left, "coresLeft": standing.cores_left} if standing else {}
-
-
-def _names(lease: Lease, census: Census) -> dict[str, str]:
-    resident = census.of_lease(lease)
-    return {"pod": lease.pod, "engine": resident.engine, "name": resident.name}
-
-
-def _watch(config: Config) -> None:
-    """Redraw the table until interrupted."""
+def _redraw(config: Config, options: argparse.Namespace) -> None:
     from rich.live import Live
 
     out = console()
-    try:
-        with Live(
-            leases_picture.of(config, out.width), console=out, screen=sys.stdout.isatty(), auto_refresh=False
-        ) as live:
-            while True:
-                time.sleep(_REDRAW)
-                live.update(leases_picture.of(config, out.width), refresh=True)
-    except KeyboardInterrupt:  # this is how people end it
-        return
+    headers = not options.no_headers
+    with Live(
+        leases_picture.of(config, out.width, headers=headers), console=out, screen=True, auto_refresh=False
+    ) as live:
+        while True:
+            time.sleep(_REDRAW)
+            live.update(leases_picture.of(config, out.width, headers=headers), refresh=True)
+
+
+def _follow(config: Config, options: argparse.Namespace) -> None:
+    """Write a line of JSON, or the table, now and whenever another container holds or awaits something."""
+    before: object = None
+    while True:
+        found = leases_json.of_everything(config)
+        state = [found["leases"], found["devices"], found["waiting"]]
+        if state != before:
+            before = state
+            if options.json:
+                print(dump(found).decode(), flush=True)
+            else:
+                print(f"{found['time']}")
+                _print(config, options)
+                sys.stdout.flush()
+        time.sleep(_REDRAW)
+
+
+def _print(config: Config, options: argparse.Namespace) -> None:
+    out = console()
+    out.print(leases_picture.of(config, out.width, headers=not options.no_headers))
 
 
 def _release(text: str, config: Config, *, force: bool) -> int:

@@ -58,16 +58,7 @@ def census(table: LeaseTable, config: Config) -> Census:
     return found
 
 
-def devices_of(config: Config) -> tuple[Device, ...]:
-    """Return this host's GPUs and MIG devices, none where the driver does not say."""
-    try:
-        gpus = inventories.load(config, detailed=True).gpus
-    except HookError:
-        return ()
-    return of_nvidia.everything(of_nvidia.of(gpus, reserve=config.sharing_reserve))
-
-
-def of(config: Config, width: int) -> Group:
+def of(config: Config, width: int, *, headers: bool = True) -> Group:
     """Return the table for a terminal of that width, and the lines below it."""
     from rich import box
     from rich.console import Group
@@ -88,7 +79,7 @@ def of(config: Config, width: int) -> Group:
     lines = [*rows(found, census(found, config), gpus, [each.device for each in others])]
     columns_from = _WITH_SHARES_FROM if any(line.share for line in lines) else _COLUMNS_FROM
     shown = next(columns for least, columns in columns_from if width >= least)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    table = Table(box=box.SIMPLE_HEAD if headers else None, pad_edge=False, padding=(0, 1), show_header=headers)
     for heading in shown:
         narrow = {"max_width": _PRODUCT} if heading == "PRODUCT" and "NAME" not in shown else {}
         table.add_column(heading, **{**_COLUMNS[heading], **narrow})  # type: ignore[arg-type]
@@ -102,7 +93,7 @@ def of(config: Config, width: int) -> Group:
             "ENGINE": Text(one_line(row.engine)),
             "NAME": Text(one_line(row.name)),
             "SINCE": Text(_age(row.since)),
-            "SHARE": Text((row.share or "whole") if row.holder else ""),
+            "SHARE": Text(row.share or ("exclusive" if row.exclusive else "whole") if row.holder else ""),
             "EXCLUSIVE": Text(("yes" if row.exclusive else "no") if row.holder else ""),
         }
         table.add_row(*(cells[heading] for heading in shown))

@@ -134,7 +134,10 @@ def _mounted(out: Console, made: Plan, inventory: Inventory, *, files: bool) -> 
     found = explain.mounts(made, inventory)
     _rows(out, ((reason, f"{len(paths)} file{'s' * (len(paths) != 1)}") for reason, paths in found.items()))
     libc = made.image.libc or "no C library known here"
-    hanging(out, "  ", f"libraries go to {made.image.library_directory} (the image has {libc});")
+    where = f"{made.image.library_directory} (the image has {libc})"
+    if inventory.platform:
+        where = "the paths that they have on the host"
+    hanging(out, "  ", f"libraries go to {where};")
     links, cached = len(made.links), len({library.path for library in made.ld_cache})
     hanging(out, "  ", f"{links} links lead to them, and {cached} names are put into the image's ld cache")
     if files:

@@ -1,7 +1,7 @@
 """Make a host with GPUs in a directory, for machines that have none: NVIDIA's driver with all its files, an NVML that
 answers, device nodes with the true numbers, /proc and /sys, and a config.toml that points to them all; with --platform
-also GPUs of AMD and Intel. Running it again replaces the host; its state directory stays. Needs a C compiler and, for
-the nodes, root.
+also GPUs of AMD and Intel, a WSL 2, a Jetson. Running it again replaces the host; its state directory stays. Needs a C
+compiler and, for the nodes, root.
 """  # noqa: D205  the help text of the command, wrapped by argparse
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gpus", metavar="N", type=int, default=1, help="how many GPUs (default: %(default)s)")
     parser.add_argument(
         "--product",
-        metavar="NAME",
+        metavar="PRODUCT",
         default=DEFAULT_PRODUCT,
         help=f"one of {', '.join(PRODUCTS)}, or a product's full name (default: %(default)s)",
     )
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="P,P,…",
         type=_names,
         default=[NVIDIA],
-        help=f"whose GPUs, this many of each: {', '.join(PLATFORMS)} (default: {NVIDIA})",
+        help=f"whose GPUs, this many of each, or which platform: {', '.join(PLATFORMS)} (default: {NVIDIA})",
     )
     parser.add_argument(
         "--partitions", metavar="N", type=int, default=1, help="divide each AMD GPU into this many partitions"
@@ -59,7 +59,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="partition each GPU into these MIG devices, e.g. 3g.40gb,2g.20gb,1g.10gb",
     )
     parser.add_argument(
-        "--layout", choices=LAYOUTS, default=DEFAULT_LAYOUT, help="where the libraries are (default: %(default)s)"
+        "--layout",
+        metavar="NAME",
+        default=DEFAULT_LAYOUT,
+        help=f"where the driver's files are, as in {', '.join(LAYOUTS)} (default: %(default)s)",
     )
     parser.add_argument(
         "--seed", metavar="N", type=int, default=0, help="hosts of one seed have the same UUIDs (default: %(default)s)"

@@ -32,7 +32,7 @@ _CDI_FILES: Final = "oci-gpu-hook-*.yaml"
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Describe the options."""
-    parser.add_argument("engine", nargs="?", choices=known.NAMES)
+    parser.add_argument("engine", nargs="?", choices=known.INSTALLABLE)
     parser.add_argument("--all", action="store_true", help="out of every engine, with the executables that they call")
     install.add_common_arguments(parser)
 
@@ -41,7 +41,10 @@ def run(options: Namespace) -> int:
     """Uninstall, or show what uninstalling would do."""
     if bool(options.engine) == options.all:
         raise HookError(
-            "uninstall", "takes an engine, or --all", f"name one of {', '.join(known.NAMES)}, or use --all", "OGH1902"
+            "uninstall",
+            "takes an engine, or --all",
+            f"name one of {', '.join(known.INSTALLABLE)}, or use --all",
+            "OGH1902",
         )
     target = install.target_of(options)
     if options.all:

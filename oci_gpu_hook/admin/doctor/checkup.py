@@ -24,6 +24,7 @@ CHECKS: Final = (
     "cgroups",
     "confinement",
     "executables",
+    "resident",
     "engines",
     "cdi",
     "kubernetes",

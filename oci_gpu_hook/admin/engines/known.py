@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 # Each has install(target) and uninstall(target), which return Steps, and check(root), which returns Findings.
 NAMES: Final = ("docker", "podman", "crio", "containerd", "mesos", "slurm")
+RESIDENT: Final = "resident"  # no engine: it has no check, and is installed for all of them
+INSTALLABLE: Final = (*NAMES, RESIDENT)
 CALLED: Final = {
     "docker": "Docker",
     "podman": "Podman",
@@ -22,5 +24,5 @@ CALLED: Final = {
 
 
 def module(name: str) -> ModuleType:
-    """Return the module of an engine."""
+    """Return the module of an engine, or of the resident."""
     return import_module(f"oci_gpu_hook.admin.engines.{name}")

@@ -18,6 +18,7 @@ from oci_gpu_hook.admin.install.trusted_files import check_owners, make_director
 from oci_gpu_hook.base.config.load import DEFAULT_PATH
 from oci_gpu_hook.base.errors import HookError, quoted
 from oci_gpu_hook.base.record import Record
+from oci_gpu_hook.entrypoints.resident import SOCKET
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,6 +49,23 @@ except ModuleNotFoundError as error:
         raise
 {without_package}
 sys.exit(main({arguments}))
+"""
+_RESIDENT: Final = "oci-gpu-resident"
+_RESIDENT_STUB: Final = """\
+# Written by `oci-gpu hook-path`: starts oci_gpu_hook.entrypoints.resident, with the modules of a hook.
+import gc, marshal, posix, sys
+gc.disable()
+sys.path += {directories}
+try:
+    file = posix.open({modules}, posix.O_CLOEXEC)
+    size = int.from_bytes(posix.read(file, 8), "little")
+    head = marshal.loads(posix.read(file, size))
+    exec(head[0], scope := {{"__name__": "oci_gpu_hook.base.cpython.hotpath"}})
+    scope["use"](file, 8 + size, head, "oci_gpu_hook.entrypoints.hook")
+except Exception:
+    pass
+from oci_gpu_hook.entrypoints.resident.manager import main
+main(sys.argv, {stub})
 """
 _RUNTIME_IN_SH: Final = """\
 #!/bin/sh
@@ -94,7 +112,9 @@ def _write(directory: str, real_runtime: str, interpreter: str) -> Executables:
 
     hook = os.path.join(directory, "oci-gpu-hook")
     hook_stub = _write_stub(hook + ".py", "entrypoints.hook", "sys.argv", interpreter)
-    if not write_front(hook, "hook", interpreter, hook_stub + "c"):
+    if write_front(hook, "hook", interpreter, hook_stub + "c", resident=SOCKET):
+        _write_resident(directory, hook_stub)
+    else:
         _write_stub(hook, "entrypoints.hook", "sys.argv", interpreter, runs_alone=True)
     runtime = runtime_stub = ""
     if real_runtime:
@@ -102,7 +122,7 @@ def _write(directory: str, real_runtime: str, interpreter: str) -> Executables:
         arguments = f"sys.argv, {real_runtime!a}"
         stub = runtime + ".py"
         runtime_stub = _write_stub(stub, "entrypoints.runtime", arguments, interpreter, real_runtime=real_runtime)
-        if not write_front(runtime, "runtime", interpreter, runtime_stub + "c", real_runtime):
+        if not write_front(runtime, "runtime", interpreter, runtime_stub + "c", real_runtime, SOCKET):
             python = f"{shlex.quote(interpreter)} {INTERPRETER_OPTIONS}"
             text = _RUNTIME_IN_SH.format(
                 python=python, stub=shlex.quote(runtime_stub), program=shlex.quote(real_runtime)
@@ -153,6 +173,14 @@ def write_slurm(directory: str = "", real_runtime: str = "", interpreter: str = 
 
 def _write_slurm(path: str, real_runtime: str, interpreter: str) -> str:
     return _write_stub(path, "entrypoints.slurm.door", f"sys.argv, {real_runtime!a}", interpreter, runs_alone=True)
+
+
+def _write_resident(directory: str, hook_stub: str) -> None:
+    """Write what oci-gpu-hook.service starts, by the interpreter that the front starts."""
+    path = os.path.join(directory, f"{_RESIDENT}.py")
+    modules = f"{hook_stub.removesuffix('.py')}.modules"
+    text = _RESIDENT_STUB.format(directories=ascii(_directories()), modules=ascii(modules), stub=ascii(hook_stub + "c"))
+    replace(path, text.encode("ascii"), 0o644)
 
 
 def is_checkout() -> bool:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 # Of an executable: itself, its stub, the stub's byte code, and the modules of a start.
 _SUFFIXES: Final = ("", ".py", ".pyc", ".modules")
-_NAMES: Final = ("oci-gpu-hook", "oci-gpu-runtime", "oci-gpu-slurm")
+_NAMES: Final = ("oci-gpu-hook", "oci-gpu-runtime", "oci-gpu-slurm", "oci-gpu-resident")
 
 
 def installed(directory: str) -> list[str]:

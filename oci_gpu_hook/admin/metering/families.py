@@ -50,7 +50,9 @@ def of(look: Look | None, counted: Mapping[str, int], uptime: int) -> tuple[Fami
     """Return all metrics. look: None if neither driver nor leases can be read. uptime: of the machine, in seconds."""
     views = look.views if look else ()
     table = look.table if look else None
-    sources = (("leases", look is not None and look.whole), ("nvml", look is not None and look.metered))
+    sources = [("leases", look is not None and look.whole)]
+    if look is None or look.nvidia:
+        sources.append(("nvml", look is not None and look.metered))
     driver = look.driver_version if look else ""
     return (
         _family("build_info", GAUGE, "This version, and the driver's.", [_info(version=__version__, driver=driver)]),

@@ -10,7 +10,8 @@ from oci_gpu_hook.base import state
 from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.base.errors import DriverError, HookError, StateError, quoted
 from oci_gpu_hook.base.record import Record
-from oci_gpu_hook.devices import listing
+from oci_gpu_hook.devices import listing, presence, vendors
+from oci_gpu_hook.devices.cdi import devices as of_cdi
 from oci_gpu_hook.devices.nvidia import devices as of_nvidia
 from oci_gpu_hook.devices.nvidia import snapshot
 from oci_gpu_hook.devices.nvidia.usage import Meter
@@ -35,6 +36,7 @@ class Look(Record):
     """What was seen. table: None where it cannot be read.
 
     metered: whether the driver said what its GPUs are used for. whole: whether the leases are those of all containers.
+    nvidia: whether the host has GPUs of NVIDIA's, or is not known to have others alone.
     """
 
     views: tuple[DeviceView, ...]
@@ -42,6 +44,7 @@ class Look(Record):
     metered: bool
     whole: bool
     driver_version: str = ""
+    nvidia: bool = True
     warnings: tuple[str, ...] = ()
 
 
@@ -66,6 +69,8 @@ class Lookout:
         """Return what there is to see now. Raises HookError if neither driver nor leases can be read."""
         table, uses, inventory = None, None, None
         troubles: list[HookError] = []
+        kinds = presence.of_host(self._config)
+        has_nvidias = not kinds or not set(vendors.KINDS).isdisjoint(kinds)
         try:
             check_readable(self._config)
             table = query.current(self._config)
@@ -75,8 +80,9 @@ class Lookout:
             inventory = snapshot.load(self._config, detailed=True)
             uses = self._uses(inventory)
         except HookError as error:
-            troubles.append(error)
-        if table is None and inventory is None:
+            if has_nvidias:
+                troubles.append(error)
+        if table is None and inventory is None and has_nvidias:
             raise troubles[-1]
         is_whole = table is not None and self._config.state_dir == self._of_root
         if table is not None and not is_whole:
@@ -86,15 +92,21 @@ class Lookout:
         listed, trouble = listing.of_host(self._config, is_other)
         others = tuple([each.device for each in listed])
         troubles += [trouble] if trouble else []
-        views = usage.view((*devices, *others), uses or {}, table.leases if table else (), self._census)
+        told = {uuid: use for kind in kinds if kind in vendors.SEEN for uuid, use in self._told(kind).items()}
+        views = usage.view((*devices, *others), {**(uses or {}), **told}, table.leases if table else (), self._census)
         return Look(
             views=views,
             table=table,
             metered=uses is not None,
             whole=is_whole,
             driver_version=inventory.driver_version if inventory else "",
+            nvidia=has_nvidias,
             warnings=tuple([str(trouble) for trouble in troubles]),
         )
+
+    def _told(self, kind: str) -> Mapping[str, DeviceUse]:
+        """Return what sysfs tells of the devices of a kind."""
+        return vendors.of(kind).used(self._config)
 
     def _uses(self, inventory: Inventory) -> Mapping[str, DeviceUse]:
         if not inventory.gpus:
@@ -105,8 +117,10 @@ class Lookout:
 
 
 def product_of(device: Device) -> str:
-    """Return a GPU's name, or that of the GPU that a MIG device is a part of; "" for devices of other vendors."""
-    return of_nvidia.gpu_of(device).name if device.kind == of_nvidia.KIND else ""
+    """Return a GPU's name, or that of the GPU that a MIG device is a part of; "" where nobody says so."""
+    if device.kind == of_nvidia.KIND:
+        return of_nvidia.gpu_of(device).name
+    return of_cdi.native(device).described[0].product
 
 
 def is_other(kind: str) -> bool:

@@ -109,8 +109,8 @@ def _facts_header(settings: Settings, layout: Layout, count: int) -> str:
     major, minor = map(int, settings.cuda.split("."))
     nvml = f"{major}.{version}"  # as nvmlSystemGetNVMLVersion has it: CUDA's major, then the driver's version
     return (
-        f"#define SIM_LIBRARIES {_c_string(f'/{layout.libraries}')}\n"
-        f"#define SIM_PROGRAMS {_c_string(f'/{layout.programs}')}\n"
+        f"#define SIM_LIBRARIES {_c_string(os.path.join('/', layout.root, layout.libraries))}\n"
+        f"#define SIM_PROGRAMS {_c_string(os.path.join('/', layout.root, layout.programs))}\n"
         f"#define SIM_CONTROL {_c_string(_control(settings))}\n"
         f"#define SIM_NODES {int(settings.device_nodes)}\n"
         f"#define SIM_DRIVER_VERSION {_c_string(version)}\n"

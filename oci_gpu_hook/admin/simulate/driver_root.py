@@ -31,7 +31,7 @@ def make_driver_root(root: str, driver: Driver, layout: Layout, compiled: Mappin
     Raises SimulationError when ldconfig is missing or fails; OSError.
     """
     tree = Tree(root=root)
-    for directory in ("usr/bin", "usr/sbin", "usr/lib", "usr/lib64", "run", "tmp", layout.libraries):
+    for directory in ("usr/bin", "usr/sbin", "usr/lib", "run", "tmp", layout.libraries):
         tree.directory(directory)
     for path, target in (*layout.symlinks, ("var/run", "../run")):
         tree.link(path, target)
@@ -39,7 +39,11 @@ def make_driver_root(root: str, driver: Driver, layout: Layout, compiled: Mappin
     for name in ("nvidia-smi", *driver_files.PROGRAMS):
         image = "mps" if name in driver_files.MPS_PROGRAMS else "nvidia-smi"
         tree.write(f"{layout.programs}/{name}", compiled[image], 0o755)
+    if layout.alternatives:
+        _alternative(tree, "usr/bin/nvidia-smi", "nvidia--nvidia-smi", f"{layout.programs}/nvidia-smi")
     _firmware_and_configuration(tree, driver, layout)
+    if layout.farm:
+        _farm(tree, layout)
     for socket in driver_files.SOCKETS:
         tree.socket(f"run/{socket}")
     _ld_cache(tree, layout)
@@ -50,11 +54,42 @@ def _libraries(tree: Tree, driver: Driver, layout: Layout, compiled: Mapping[str
     for library in libraries.values():
         image = compiled.get(library.stem) or _image(driver, library, driver.machine)
         _install(tree, layout.libraries, driver, library, image)
-        if library.bits32 and driver.machine == "x86_64":
+        if library.bits32 and driver.machine == "x86_64" and layout.libraries32:
             _install(tree, layout.libraries32, driver, library, _image(driver, library, "i386"))
         if layout.library_links and not library.directory:
             for name in filter(None, dict.fromkeys((driver.soname(library), driver.file_name(library)))):
-                tree.link(f"{layout.library_links}/{name}", f"/{layout.libraries}/{name}")
+                _system_link(tree, layout, name)
+    if layout.draws:
+        _modules(tree, driver, layout)
+
+
+def _system_link(tree: Tree, layout: Layout, name: str) -> None:
+    """Link a library's name in the system's directory to the driver's own."""
+    path, target = f"{layout.library_links}/{name}", f"{layout.libraries}/{name}"
+    if layout.alternatives:
+        _alternative(tree, path, f"nvidia--{name}-{layout.library_links.rpartition('/')[2]}", target)
+    else:
+        tree.link(path, f"/{target}")
+
+
+def _alternative(tree: Tree, path: str, name: str, target: str) -> None:
+    """Link a path as Debian does, whose administrator may choose among packages of one name."""
+    tree.link(f"etc/alternatives/{name}", f"/{target}")
+    tree.link(path, f"/etc/alternatives/{name}")
+
+
+def _farm(tree: Tree, layout: Layout) -> None:
+    """Link everything below `lib` and `share` of the driver into one directory, files one by one."""
+    for name, source in (("lib", layout.libraries), ("share", layout.share)):
+        top = os.path.join(tree.root, source)
+        for directory, _, files in os.walk(top):
+            below = os.path.relpath(directory, top)
+            for file in files:
+                path = os.path.normpath(f"{name}/{below}/{file}")
+                tree.link(f"{layout.farm}/{path}", f"/{os.path.normpath(f'{source}/{below}/{file}')}")
+
+
+def _modules(tree: Tree, driver: Driver, layout: Layout) -> None:
     tree.link(f"{layout.libraries}/gbm/nvidia-drm_gbm.so", "../libnvidia-allocator.so.1")
     x_driver, x_extension = (name.format(version=driver.version) for name in driver_files.X_MODULES)
     module = shared_object(driver.machine, needed=("libc.so.6",), exports=("nvidiaModuleData",))
@@ -85,30 +120,40 @@ def _install(tree: Tree, libraries: str, driver: Driver, library: SharedObject, 
 
 
 def _firmware_and_configuration(tree: Tree, driver: Driver, layout: Layout) -> None:
-    for name in driver_files.FIRMWARE:
+    for name in driver_files.FIRMWARE if layout.firmware else ():
         tree.write(f"{layout.firmware}/{driver.version}/{name}", shared_object("riscv64"))  # a GSP is a RISC-V core
+    tree.write(f"{layout.configuration}/OpenCL/vendors/nvidia.icd", "libnvidia-opencl.so.1\n")
+    tree.write("etc/cufile.json", driver_texts.CUFILE)
+    tree.directory("run/udev/data")
+    if layout.draws:
+        _drawing(tree, driver, layout)
+
+
+def _drawing(tree: Tree, driver: Driver, layout: Layout) -> None:
+    """Write what EGL, Vulkan and the X server read."""
+    vulkan = layout.vulkan or f"{layout.share}/vulkan"
     for name, text in driver_texts.shared_files(driver.version).items():
-        tree.write(f"{layout.share}/{name}", text)
+        place = vulkan if name.startswith("vulkan/") else layout.share
+        tree.write(f"{place}/{name.removeprefix('vulkan/') if place == vulkan else name}", text)
     available = {driver.soname(library) for library in driver.libraries().values()}
     for name, soname in driver_texts.PLATFORMS.items():
         if soname in available:
             tree.write(f"{layout.share}/egl/egl_external_platform.d/{name}", driver_texts.icd(soname))
-    tree.write(f"{layout.share}/vulkan/icd.d/{layout.vulkan_icd}", driver_texts.VULKAN_ICD)
+    tree.write(f"{vulkan}/icd.d/{layout.vulkan_icd}", driver_texts.VULKAN_ICD)
     if "libnvidia-vksc-core.so.1" in available:
         name = layout.vulkan_icd.replace("nvidia_icd", "nvidia_icd_vksc")
         icd = driver_texts.VULKAN_ICD.replace("libGLX_nvidia.so.0", "libnvidia-vksc-core.so.1")
         tree.write(f"{layout.share}/vulkansc/icd.d/{name}", icd)
     tree.write(f"{layout.share}/X11/xorg.conf.d/{layout.x_output_class}", driver_texts.X_OUTPUT_CLASS)
-    tree.write("etc/OpenCL/vendors/nvidia.icd", "libnvidia-opencl.so.1\n")
-    tree.write("etc/cufile.json", driver_texts.CUFILE)
-    tree.directory("run/udev/data")
 
 
 def _ld_cache(tree: Tree, layout: Layout) -> None:
     """Have the real ldconfig write etc/ld.so.cache."""
     import subprocess
 
-    listed = (layout.library_links, layout.libraries, layout.libraries32) if not layout.search_paths else ("usr/lib64",)
+    if not layout.ld_cache:
+        return
+    listed = (layout.library_links, layout.libraries, layout.libraries32) if layout.listed else ("usr/lib64",)
     directories = dict.fromkeys(filter(None, listed))
     tree.write("etc/ld.so.conf", "".join(f"/{directory}\n" for directory in directories))
     ldconfig = next((path for path in LDCONFIG if os.access(path, os.X_OK)), None)

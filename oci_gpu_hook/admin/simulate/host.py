@@ -180,7 +180,7 @@ def _host(directory: str, settings: Settings, gpus: tuple[SimulatedGpu, ...], la
     return SimulatedHost(
         directory=directory,
         config=f"{directory}/config.toml",
-        driver_root=f"{directory}/driver",
+        driver_root=os.path.join(directory, "driver", layout.root).rstrip("/"),
         dev_root=directory,
         proc_root=f"{directory}/proc",
         sys_root=f"{directory}/sys",

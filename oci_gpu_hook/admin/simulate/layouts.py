@@ -1,4 +1,7 @@
-"""Where distributions put a driver's files."""
+"""Where distributions put a driver's files: a table, each row with its source.
+
+docs/platforms.md has the same table in words; tests/data/nvidia/layouts.json says of each layout what must be found.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,22 @@ from oci_gpu_hook.base.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from typing import Final
 
 
 class Layout(Record):
     """Directories below the driver root, without a leading slash.
 
-    x_driver, x_extensions: below `libraries`. vulkan_icd: file below share/vulkan/icd.d. library_links: a directory of
-    the system with links to all libraries, "" for none. firmware_class_path: the kernel's parameter, where firmware is
-    not below /lib/firmware. symlinks: (path, target) of the system around the driver. search_paths: what config.toml
-    has to name, as the ld cache lists none of the libraries; () where it does.
+    libraries32, firmware: "" for none. x_driver, x_extensions: below `libraries`. configuration: with OpenCL/vendors.
+    vulkan: with icd.d, "" for share/vulkan; vulkan_icd: file in icd.d. draws: whether there are files for EGL, Vulkan
+    and X. library_links: a directory of the system with links to all libraries, "" for none. alternatives: the
+    directory below `nvidia` of the libraries that these links reach through /etc/alternatives, "" for links straight
+    to them. farm: a directory with `lib` and `share` full of links to everything, "" for none. root: where the driver
+    root is below the directory for it. ld_cache: the directory of the ld cache, "" for none. firmware_class_path: the
+    kernel's parameter, where firmware is not below /lib/firmware. symlinks: (path, target) of the system around the
+    driver. search_paths: what config.toml has to name, as the ld cache lists none of the libraries; () where it does.
+    listed: whether the ld cache lists the libraries.
     """
 
     libraries: str
@@ -23,74 +32,222 @@ class Layout(Record):
     programs: str
     share: str
     firmware: str
-    x_driver: str
-    x_extensions: str
+    x_driver: str = "xorg/modules/drivers"
+    x_extensions: str = "xorg/modules/extensions"
+    configuration: str = "etc"
+    vulkan: str = ""
     vulkan_icd: str = "nvidia_icd.json"
-    x_output_class: str
+    draws: bool = True
+    x_output_class: str = "nvidia-drm-outputclass.conf"
     library_links: str = ""
+    alternatives: str = ""
+    farm: str = ""
+    root: str = ""
+    ld_cache: str = "etc"
     firmware_class_path: str = ""
     symlinks: tuple[tuple[str, str], ...] = ()
     search_paths: tuple[str, ...] = ()
+    listed: bool = True
 
 
 DEFAULT_LAYOUT: Final = "debian"
-LAYOUTS: Final = ("debian", "lib64", "usr-local-nvidia", "own-prefix")
 _MERGED_USR: Final = (("bin", "usr/bin"), ("sbin", "usr/sbin"), ("lib", "usr/lib"), ("lib64", "usr/lib64"))
+_X_DRIVERS, _X_EXTENSIONS = "xorg/modules/drivers", "xorg/modules/extensions"
+_FIRMWARE: Final = "usr/lib/firmware/nvidia"
 
 
 def layout_named(name: str, machine: str) -> Layout:
     """Return one of LAYOUTS for a machine, `x86_64` or `aarch64`."""
-    triplet = f"{machine}-linux-gnu"
-    if name == "debian":  # as Ubuntu's and NVIDIA's packages for Debian lay it out
-        return Layout(
-            libraries=f"usr/lib/{triplet}",
-            libraries32="usr/lib/i386-linux-gnu",
-            programs="usr/bin",
-            share="usr/share",
-            firmware="usr/lib/firmware/nvidia",
-            x_driver="nvidia/xorg",
-            x_extensions="nvidia/xorg",
-            x_output_class="10-nvidia.conf",
-            symlinks=_MERGED_USR,
-        )
-    if name == "lib64":  # as RPM distributions and the .run installer on them lay it out
-        return Layout(
-            libraries="usr/lib64",
-            libraries32="usr/lib",
-            programs="usr/bin",
-            share="usr/share",
-            firmware="usr/lib/firmware/nvidia",
-            x_driver="xorg/modules/drivers",
-            x_extensions="xorg/modules/extensions",
-            vulkan_icd=f"nvidia_icd.{machine}.json",
-            x_output_class="nvidia-drm-outputclass.conf",
-            symlinks=_MERGED_USR,
-        )
-    if name == "own-prefix":  # as Container-Optimized OS has it: a tree of its own, of which ldconfig knows nothing
-        prefix = "home/kubernetes/bin/nvidia"
-        return Layout(
-            libraries=f"{prefix}/lib64",
-            libraries32=f"{prefix}/lib",
-            programs=f"{prefix}/bin",
-            share=f"{prefix}/share",
-            firmware=f"{prefix}/firmware/nvidia",
-            firmware_class_path=f"/{prefix}/firmware",
-            x_driver="xorg/modules/drivers",
-            x_extensions="xorg/modules/extensions",
-            x_output_class="nvidia-drm-outputclass.conf",
-            symlinks=_MERGED_USR,
-            search_paths=(f"/{prefix}/lib64",),
-        )
-    return Layout(  # as clouds install it beside a read-only system: one directory, links in the system's own
+    return _TABLE[name](machine)
+
+
+def _debian(machine: str) -> Layout:
+    """Ubuntu's and NVIDIA's packages for Debian."""
+    return Layout(
+        libraries=f"usr/lib/{machine}-linux-gnu",
+        libraries32="usr/lib/i386-linux-gnu",
+        programs="usr/bin",
+        share="usr/share",
+        firmware=_FIRMWARE,
+        x_driver="nvidia/xorg",
+        x_extensions="nvidia/xorg",
+        x_output_class="10-nvidia.conf",
+        symlinks=_MERGED_USR,
+    )
+
+
+def _debian_alternatives(machine: str, branch: str = "current") -> Layout:
+    """Debian's own packages: file list in tests/data/driver-files/debian-535.txt; links through /etc/alternatives."""
+    links = f"usr/lib/{machine}-linux-gnu"
+    return _debian(machine).replace(
+        libraries=f"{links}/nvidia/{branch}",
+        programs=f"usr/lib/nvidia/{branch}",
+        library_links=links,
+        alternatives=branch,
+        x_driver=_X_DRIVERS,
+        x_extensions=_X_EXTENSIONS,
+    )
+
+
+def _debian_tesla(machine: str) -> Layout:
+    """Debian's tesla branches, which lie beside `current`: nvidia-graphics-drivers-tesla-535."""
+    return _debian_alternatives(machine, "tesla-535")
+
+
+def _lib64(machine: str) -> Layout:
+    """RPM distributions: RPM Fusion's file list in tests/data/driver-files/fedora-580.txt."""
+    return Layout(
+        libraries="usr/lib64",
+        libraries32="usr/lib",
+        programs="usr/bin",
+        share="usr/share",
+        firmware=_FIRMWARE,
+        vulkan_icd=f"nvidia_icd.{machine}.json",
+        symlinks=_MERGED_USR,
+    )
+
+
+def _opensuse(machine: str) -> Layout:
+    """nvidia-video-G06 and its like: openSUSE/nvidia-driver-G06, nvidia-video-G06.spec."""
+    return _lib64(machine).replace(firmware="lib/firmware/nvidia", symlinks=_MERGED_USR)
+
+
+def _arch(_machine: str) -> Layout:
+    """nvidia-utils and lib32-nvidia-utils of Arch Linux: their PKGBUILD."""
+    return Layout(
+        libraries="usr/lib",
+        libraries32="usr/lib32",
+        programs="usr/bin",
+        share="usr/share",
+        firmware=_FIRMWARE,
+        x_extensions="nvidia/xorg",
+        x_output_class="10-nvidia-drm-outputclass.conf",
+        symlinks=(("bin", "usr/bin"), ("sbin", "usr/bin"), ("lib", "usr/lib"), ("lib64", "usr/lib")),
+    )
+
+
+def _run(machine: str) -> Layout:
+    """NVIDIA's .run installer on Debian: README of driver 580, Listing of Installed Components; ICDs in /etc."""
+    return _debian(machine).replace(
+        firmware="lib/firmware/nvidia", vulkan="etc/vulkan", x_driver=_X_DRIVERS, x_extensions=_X_EXTENSIONS
+    )
+
+
+def _usr_local_nvidia(machine: str) -> Layout:
+    """Clouds that install beside a read-only system: one directory, links in the system's own."""
+    return Layout(
         libraries="usr/local/nvidia/lib64",
         libraries32="usr/local/nvidia/lib",
         programs="usr/local/nvidia/bin",
         share="usr/local/nvidia/share",
         firmware="usr/local/nvidia/firmware/nvidia",
         firmware_class_path="/usr/local/nvidia/firmware",
-        x_driver="xorg/modules/drivers",
-        x_extensions="xorg/modules/extensions",
-        x_output_class="nvidia-drm-outputclass.conf",
-        library_links=f"usr/lib/{triplet}",
+        library_links=f"usr/lib/{machine}-linux-gnu",
         symlinks=(*_MERGED_USR, ("usr/bin/nvidia-smi", "/usr/local/nvidia/bin/nvidia-smi")),
     )
+
+
+def _cos(_machine: str) -> Layout:
+    """Container-Optimized OS of GKE: GoogleCloudPlatform/container-engine-accelerators, NVIDIA_INSTALL_DIR_HOST."""
+    prefix = "home/kubernetes/bin/nvidia"
+    return Layout(
+        libraries=f"{prefix}/lib64",
+        libraries32="",
+        programs=f"{prefix}/bin",
+        share=f"{prefix}/share",
+        firmware=f"{prefix}/firmware/nvidia",
+        firmware_class_path=f"/{prefix}/firmware",
+        vulkan=f"{prefix}/vulkan",
+        symlinks=_MERGED_USR,
+        listed=False,
+    )
+
+
+def _own_prefix(machine: str) -> Layout:
+    """Clouds with a tree of its own for the driver, of which ldconfig knows nothing and config.toml does."""
+    layout = _cos(machine)
+    prefix = layout.libraries.rpartition("/")[0]
+    return layout.replace(vulkan="", libraries32=f"{prefix}/lib", search_paths=(f"/{layout.libraries}",))
+
+
+def _bottlerocket(_machine: str) -> Layout:
+    """bottlerocket-os/bottlerocket-kernel-kit, packages/kmod-6.12-nvidia-r580: its ld.so.conf.d lists the libraries."""
+    return Layout(
+        libraries="usr/lib/nvidia/tesla",
+        libraries32="",
+        programs="usr/libexec/nvidia/tesla/bin",
+        share="usr/share",
+        firmware=_FIRMWARE,
+        symlinks=_MERGED_USR,
+    )
+
+
+def _flatcar(_machine: str) -> Layout:
+    """flatcar/scripts, x11-drivers/nvidia-drivers, setup-nvidia: without firmware, and without files for drawing."""
+    return Layout(
+        libraries="opt/nvidia/580.159.04/6.12.1-flatcar/usr/lib64",
+        libraries32="",
+        programs="opt/bin",
+        share="usr/share",
+        firmware="",
+        draws=False,
+        symlinks=(*_MERGED_USR, ("opt/nvidia/current", "580.159.04/6.12.1-flatcar")),
+    )
+
+
+def _talos(_machine: str) -> Layout:
+    """siderolabs/extensions, nvidia-gpu/nvidia-driver/userspace: a root with glibc below that of a system without."""
+    prefix = "usr/local/glibc"
+    return Layout(
+        libraries=f"{prefix}/usr/lib64",
+        libraries32="",
+        programs=f"{prefix}/usr/bin",
+        share=f"{prefix}/usr/share",
+        firmware=_FIRMWARE,
+        configuration=f"{prefix}/etc",
+        vulkan=f"{prefix}/etc/vulkan",
+        ld_cache="",
+        symlinks=_MERGED_USR,
+    )
+
+
+def _nixos(_machine: str) -> Layout:
+    """nixpkgs, nixos/modules/hardware/graphics.nix: a store, links to it in /run/opengl-driver, no ld cache."""
+    store = "nix/store/0123456789abcdfghijklmnpqrsvwxyz-nvidia-x11-580.159.04"
+    return Layout(
+        libraries=f"{store}/lib",
+        libraries32="",
+        programs=f"{store}/bin",
+        share=f"{store}/share",
+        firmware="run/current-system/firmware/nvidia",
+        firmware_class_path="/run/current-system/firmware",
+        configuration="run/opengl-driver/share",
+        farm="run/opengl-driver",
+        ld_cache="",
+        symlinks=(("run/current-system/sw/bin/nvidia-smi", f"/{store}/bin/nvidia-smi"),),
+    )
+
+
+def _driver_container(machine: str) -> Layout:
+    """NVIDIA's GPU Operator: a driver container, an Ubuntu, at /run/nvidia/driver of the host."""
+    return _debian(machine).replace(root="run/nvidia/driver")
+
+
+_TABLE: Final[Mapping[str, Callable[[str], Layout]]] = {
+    "debian": _debian,
+    "debian-alternatives": _debian_alternatives,
+    "debian-tesla": _debian_tesla,
+    "lib64": _lib64,
+    "opensuse": _opensuse,
+    "arch": _arch,
+    "run": _run,
+    "usr-local-nvidia": _usr_local_nvidia,
+    "own-prefix": _own_prefix,
+    "cos": _cos,
+    "bottlerocket": _bottlerocket,
+    "flatcar": _flatcar,
+    "talos": _talos,
+    "nixos": _nixos,
+    "driver-container": _driver_container,
+}
+LAYOUTS: Final = tuple(_TABLE)

@@ -134,8 +134,23 @@ def _pci_device(tree: Tree, device: SimulatedDevice) -> None:
     if amd:
         attributes |= {"current_compute_partition": _MODES[device.parts], "current_memory_partition": "NPS1"}
     pci_devices.pci_device(tree, device.path, attributes, "amdgpu" if amd else "xe")
+    _sensors(tree, device)
     if not amd:
         tree.write(f"sys/{device.path}/tile0/physical_vram_size_bytes", f"{16 * _GIB}\n", 0o444)
+
+
+def _sensors(tree: Tree, device: SimulatedDevice) -> None:
+    """Write what the drivers tell of a GPU that is idle: Intel's neither utilization nor memory in use."""
+    monitor = f"sys/{device.path}/hwmon/hwmon{device.number + 2}"
+    if device.vendor == INTEL:
+        told = {"name": "xe", "temp2_input": "41000", "power1_cap": "150000000", "energy1_input": "1"}
+    else:
+        told = {"name": "amdgpu", "temp1_input": "38000", "power1_average": "131000000", "power1_cap": "750000000"}
+        figures = {"gpu_busy_percent": 0, "mem_busy_percent": 0, "mem_info_vram_used": 297 << 20}
+        for name, value in {**figures, "mem_info_vram_total": 192 * _GIB}.items():
+            tree.write(f"sys/{device.path}/{name}", f"{value}\n", 0o444)
+    for name, text in told.items():
+        tree.write(f"{monitor}/{name}", f"{text}\n", 0o444)
 
 
 def _topology(tree: Tree, devices: Sequence[SimulatedDevice]) -> None:

@@ -154,7 +154,7 @@ def _fill(tree: Tree, host: SimulatedHost, machine: str) -> None:
 def _driver_files(
     tree: Tree, driver: Driver, layout: Layout, compiled: Mapping[str, bytes], settings: Settings
 ) -> None:
-    root = f"{tree.root}/driver"
+    root = os.path.join(tree.root, "driver", layout.root).rstrip("/")
     if WSL in settings.platforms:
         other_platforms.make_wsl(Tree(root=root), driver.machine, compiled)
     elif TEGRA in settings.platforms:
@@ -170,7 +170,8 @@ def _nodes(tree: Tree, host: SimulatedHost) -> None:
     nvidia = [*(host_nodes(host.gpus, host.numbers) if has_cards else ())]
     for platform in {WSL, TEGRA}.intersection(host.settings.platforms):
         nvidia += other_platforms.device_nodes(platform, host.numbers, card=has_cards)
-    for node in (*nvidia, *other_vendors.device_nodes(host.others, host.numbers)):
+    made = {node.path: node for node in reversed(nvidia)}  # of two with one path the driver's for cards
+    for node in (*made.values(), *other_vendors.device_nodes(host.others, host.numbers)):
         tree.character_device(node.path, node.major, node.minor, node.mode, node.gid)
     for gpu in host.gpus if has_cards else ():
         card, render = host.numbers.drm(gpu.index)

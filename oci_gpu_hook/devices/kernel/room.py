@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import os
+
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.devices.cdi import room
+from oci_gpu_hook.devices.cdi.devices import native
 from oci_gpu_hook.devices.cdi.model import Inventory, Snapshot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Container as Collection
+    from collections.abc import Sequence
     from typing import Any, Final, Protocol
 
     from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.devices.cdi.model import Described
-    from oci_gpu_hook.devices.edits import ContainerEdits
+    from oci_gpu_hook.devices.edits import ContainerEdits, DeviceNode
+    from oci_gpu_hook.devices.model import Device
+    from oci_gpu_hook.devices.use import DeviceUse
     from oci_gpu_hook.devices.vendor import Request
 
     class Discovery(Protocol):
@@ -81,6 +88,31 @@ class Room(room.Room):
         """Return what the kernel tells of, in every detail; None for nothing."""
         return self._seen(config, detailed=True)
 
+    def used(self, config: Config) -> dict[str, DeviceUse]:
+        """Return what sysfs tells of the use of the devices that the kernel tells of."""
+        from oci_gpu_hook.devices.kernel import usage
+
+        inventory = self.seen(config)
+        return usage.of(self.devices(inventory, config), config) if inventory else {}
+
+    def of_nodes(
+        self,
+        devices: Sequence[Device],
+        inventory: Inventory,
+        numbers: Collection[tuple[int, int]],
+        host_paths: Collection[str],
+    ) -> tuple[Device, ...]:
+        """Return the devices of which a container has a node: what all of a kind share, such as /dev/kfd, is none."""
+        if not inventory.by_kernel:
+            return ()
+        known = [(device, native(device)) for device in devices]
+        return tuple(
+            device
+            for device, its in known
+            if not its.covers
+            and any(_is_among(node, numbers, host_paths) for node in its.described[0].edits.device_nodes)
+        )
+
     def _seen(self, config: Config, *, detailed: bool) -> Inventory | None:
         found = self._discovery.look(config, detailed=detailed)
         if not found.devices:
@@ -92,3 +124,14 @@ class Room(room.Room):
             devices=found.devices,
             by_kernel=True,
         )
+
+
+def _is_among(node: DeviceNode, numbers: Collection[tuple[int, int]], host_paths: Collection[str]) -> bool:
+    path = node.host_path or node.path
+    if path in host_paths:
+        return True
+    try:
+        number = os.stat(path).st_rdev
+    except OSError:
+        return False
+    return (os.major(number), os.minor(number)) in numbers

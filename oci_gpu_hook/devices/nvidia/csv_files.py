@@ -6,6 +6,8 @@ is passed over. The files belong to root, and have limits like all input.
 
 from __future__ import annotations
 
+import os
+
 from oci_gpu_hook.base import limits
 from oci_gpu_hook.base.errors import DriverError, quoted
 from oci_gpu_hook.base.record import Record
@@ -20,6 +22,7 @@ DIRECTORY: Final = "/etc/nvidia-container-runtime/host-files-for-container.d"
 # What containers get that do not ask for the entries of all files (internal/platform-support/tegra/csv/csv.go).
 BASE: Final = ("devices.csv", "drivers.csv", "l4t.csv")
 KINDS: Final = ("dev", "dir", "lib", "sym")
+_NOT_TO_BE_HAD: Final = ("", "/", "/dev", "/proc", "/sys")  # which every container has of its own
 _TOLD: Final = 8  # lines that are none
 _PLACE: Final = {"dev": "/dev/"}  # where relative paths begin, otherwise at the root
 
@@ -56,10 +59,11 @@ def read(root: DriverRoot) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
                 continue
             place = f"{name}:{number}"
             kind, _, path = (word.strip() for word in line.partition(","))
-            if kind not in KINDS or not path or "\0" in path:
+            path = path if path.startswith("/") else _PLACE.get(kind, "/") + path
+            path = "/" + os.path.normpath(path).lstrip("/") if path.rstrip("/") else ""
+            if kind not in KINDS or path in _NOT_TO_BE_HAD or "\0" in path:
                 wrong.append(f"{quoted(place)} is no line `dev|dir|lib|sym, PATH`: {quoted(line.strip())}")
                 continue
-            path = path if path.startswith("/") else _PLACE.get(kind, "/") + path
             found.setdefault((kind, path), Entry(kind=kind, path=path, place=place, base=name in BASE))
     more = [f"{len(wrong) - _TOLD} more lines of the CSV files are none"] if len(wrong) > _TOLD else []
     return tuple(found.values()), (*wrong[:_TOLD], *more)

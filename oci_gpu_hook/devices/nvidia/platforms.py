@@ -97,7 +97,7 @@ def check(request: Request, inventory: RequestInventory) -> None:
             return
         what = f"{request.count} GPU{'s' * (request.count != 1)} asked for by count"
         raise InvalidInput(what, _why(gpu, single=single), remedy, "OGH1224")
-    served = ("all", "0", gpu.uuid.lower()) if single else ("all",)
+    served = ("all", gpu.uuid.lower(), *(("0",) if single else ()))
     for name in filter(None, request.devices):
         if name.lower() not in served:
             raise InvalidInput(f"GPU {quoted(name)}", _why(gpu, single=single), remedy, "OGH1224")

@@ -47,9 +47,11 @@ def program_directories(prefixes: Iterable[str]) -> Iterator[str]:
 
 
 def data_directories(prefixes: Iterable[str]) -> Iterator[str]:
-    """Yield where the data and configuration may be."""
+    """Yield where the data and configuration may be: of a prefix X/usr, as of a root at X, also in X/etc."""
     for prefix in prefixes:
         yield from (f"{prefix}/share", f"{prefix}/etc", prefix or "/")
+        if prefix.endswith("/usr"):
+            yield f"{prefix.removesuffix('/usr')}/etc"
 
 
 def firmware_directories(prefixes: Iterable[str]) -> Iterator[str]:
@@ -69,8 +71,12 @@ def usual_directories(machine: str) -> Iterator[str]:
     yield "/usr/local/nvidia/lib"
     yield "/run/opengl-driver/lib"  # NixOS
     yield "/run/opengl-driver-32/lib"
-    yield "/usr/lib/nvidia"  # Bottlerocket and others that keep it apart
-    yield "/usr/local/lib"  # Talos
+    yield "/usr/lib/nvidia"  # others that keep it apart
+    yield "/usr/lib/nvidia/tesla"  # Bottlerocket
+    yield "/usr/local/glibc/usr/lib64"  # Talos, whose own C library is musl's
+    yield "/usr/local/glibc/usr/lib"
+    yield "/opt/nvidia/current/usr/lib64"  # Flatcar
+    yield "/usr/local/lib"  # Talos before
     yield "/usr/lib"  # Arch; 32-bit files on Fedora
     yield "/usr/lib32"
     yield "/usr/lib32/nvidia"

@@ -31,6 +31,7 @@ DIRECTORIES: Final = (
     "/usr/local/nvidia/bin",
     "/usr/lib/nvidia/current",  # Debian, behind its alternatives
     "/run/current-system/sw/bin",  # NixOS
+    "/usr/libexec/nvidia/tesla/bin",  # Bottlerocket
     "/opt/bin",
 )
 # Names of a program that a script has replaced: by hand, by Nix (makeWrapper), dpkg-divert, others.

@@ -3,8 +3,9 @@
 Source: nvidia-container-toolkit, pkg/nvcdi/lib-csv.go and internal/platform-support/tegra: the CSV files name nodes,
 libraries, directories and links, and /etc/nv_tegra_release is added; libraries lie in containers where they lie on the
 host; what the host lacks of it is passed over with a warning. The chip's GPU (nvgpu) is GPU 0 and gets the nodes of the
-CSV files. A card beside it is GPU 1, gets its own nodes and those of the CSV files that are no GPU's, and /dev/nvidia1
-is no longer the chip's, which gets the display's /dev/nvidia2.
+CSV files. A card beside it is GPU 1, gets its own nodes and those of the CSV files that are no GPU's; the chip's GPU
+gets the display's /dev/nvidia2, and none of a card's nodes. The toolkit takes /dev/nvidia1 for the card's, and gives
+all nodes in /dev/dri to both.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ _OF_CHIP: Final = ("/dev/nvgpu", "/dev/nvhost-gpu", "/dev/nvhost-ctrl-gpu")  # n
 _NAMES: Final = ("(nvgpu)", "NVIDIA Thor")
 _THOR: Final = "00000000:01:00.0"
 _DISPLAY: Final = "/dev/nvidia2"
+_WITHOUT_NODES: Final = "the host has none of the device nodes that its CSV files name"
 _LISTED: Final = 4
 
 
@@ -100,10 +102,13 @@ def _gpus(
 ) -> Iterator[Gpu]:
     """Yield the chip's GPU, then cards. nodes: those of the CSV files that exist."""
     dev_root = config.dev_root.rstrip("/")
-    own = [path for path in nodes if not (cards and path == "/dev/nvidia1")]
-    if cards and _is_node(dev_root + _DISPLAY):
+    places = [pci.place(config.sys_root, pci_address(gpu.bus_id)) for gpu in cards]
+    of_cards = {f"/dev/nvidia{gpu.minor}" for gpu in cards} | {f"/dev/dri/{name}" for at in places for name in at.drm}
+    own = [path for path in nodes if path not in of_cards]
+    if cards and _DISPLAY not in of_cards and _is_node(dev_root + _DISPLAY):
         own.append(_DISPLAY)
     chip = inside[0] if inside else None
+    own = list(dict.fromkeys(own))
     yield Gpu(
         index=0,
         uuid=chip.uuid if chip else "",
@@ -111,11 +116,11 @@ def _gpus(
         bus_id=chip.bus_id if chip else "",
         proc_name=chip.proc_name if chip else "",
         name=chip.name if chip else "",
-        nodes=tuple(dict.fromkeys(own)),
+        fault="" if own else _WITHOUT_NODES,
+        nodes=tuple(own) or ("/dev/nvmap",),
     )
-    others = [path for path in nodes if not path.removeprefix("/dev/nvidia").isdecimal() and path not in _CONTROL]
-    for index, gpu in enumerate(cards, 1):
-        place = pci.place(config.sys_root, pci_address(gpu.bus_id))
+    others = [path for path in nodes if not _is_of_one_gpu(path) and path not in _CONTROL]
+    for index, (gpu, place) in enumerate(zip(cards, places, strict=True), 1):
         drawing = [f"/dev/dri/{name}" for name in place.drm]
         mine = (f"/dev/nvidia{gpu.minor}", *_CONTROL, *drawing, *others)
         yield Gpu(
@@ -129,6 +134,10 @@ def _gpus(
             drm=place.drm,
             nodes=tuple(dict.fromkeys(path for path in mine if _is_node(dev_root + path))),
         )
+
+
+def _is_of_one_gpu(path: str) -> bool:
+    return path.removeprefix("/dev/nvidia").isdecimal() or path.startswith("/dev/dri/")
 
 
 def _nodes(dev_root: str, entry: Entry) -> list[str]:

@@ -14,9 +14,10 @@ import os
 from oci_gpu_hook.base import log
 from oci_gpu_hook.base.errors import HookError, InvalidInput, quoted
 from oci_gpu_hook.base.files import read_text
-from oci_gpu_hook.devices import vendors
+from oci_gpu_hook.devices import presence, vendors
 from oci_gpu_hook.request.model import IN_THE_BUNDLE, Request
 from oci_gpu_hook.request.values import items
+from oci_gpu_hook.request.vendors import BY_VARIABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,6 +51,29 @@ def given(variables: Mapping[str, str], config: Config) -> tuple[Device, ...]:
     for kind in vendors.KINDS:
         found += _of_kind(kind, variables, config)
     return found
+
+
+def check_others(variables: Mapping[str, str], devices: Sequence[Device], config: Config) -> None:
+    """Raise InvalidInput for a container that asks by another vendor's variable, for GPUs that this host has.
+
+    What Slurm has given of them is not known here. Beside NVIDIA's GPUs, and on hosts without such GPUs, the variable
+    may be one that an image sets for hosts of either vendor.
+    """
+    for name, (kind, words) in BY_VARIABLE.items():
+        if name not in variables or kind not in presence.with_driver(config):
+            continue
+        said = words().said(variables, config)
+        if said.declines or not said.items:
+            continue
+        what = f"{name}={quoted(variables[name])}"
+        if devices:
+            log.warning(
+                "warning", text=f"{what} is not served: of {kind} Slurm's choice is not known, and nothing is given"
+            )
+            continue
+        why = f"asks for {kind}, and in a job only NVIDIA's GPUs are given: which others Slurm has chosen is not known"
+        remedy = "have the job start it by podman run, which Slurm's device cgroup confines, or unset the variable"
+        raise InvalidInput(what, why, remedy, "OGH1714")
 
 
 def _of_kind(kind: str, variables: Mapping[str, str], config: Config) -> tuple[Device, ...]:

@@ -75,6 +75,7 @@ def run(user: str, container: str, bundle: str, real_runtime: str, hook: str) ->
         log.warning("warning", text=str(trouble))
     said = bundles.variables(document)
     devices = () if bundles.declines(said) else choice.given(said, config)
+    choice.check_others(said, devices, config)
     bundles.choose(document, devices)
     try:
         replace_file(path, dump(document))

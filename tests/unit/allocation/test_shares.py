@@ -9,8 +9,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from oci_gpu_hook.admin.cli import leases as shown
-from oci_gpu_hook.admin.cli import leases_picture
+from oci_gpu_hook.admin.cli import leases_json
 from oci_gpu_hook.allocation import lease_table, query, rebuild, release, select
 from oci_gpu_hook.allocation.model import Busy
 from oci_gpu_hook.base.errors import AllocationError
@@ -173,7 +172,7 @@ def test_the_record_has_the_sizes_and_old_records_are_read(config, started):
     jsonschema.validate(record, json.loads((SCHEMAS / "lease-record.schema.json").read_text()))
     assert [(each["memory"], each["cores"]) for each in record["leases"][0]["devices"]] == [(8 * GIB, 25)] * 2
     table = query.current(config)
-    listed = shown.to_json(table, leases_picture.census(table, config), config)
+    listed = leases_json.of_leases(config)
     jsonschema.validate(listed, json.loads((SCHEMAS / "leases.schema.json").read_text()))
     assert listed[0]["shares"] == {uuid(index): {"memory": 8 * GIB, "cores": 25} for index in range(2)}
     for device in record["leases"][0]["devices"]:

@@ -12,6 +12,7 @@ from oci_gpu_hook.base.config.model import Config
 from oci_gpu_hook.base.errors import InvalidInput
 from oci_gpu_hook.oci.container import Container
 from oci_gpu_hook.request import json_form, parse, prefilter
+from oci_gpu_hook.request.model import name_of
 
 GIB = 1 << 30
 SCHEMA = Path(__file__).parents[3] / "schemas" / "request.schema.json"
@@ -106,6 +107,21 @@ def test_what_is_no_part_is_refused(env, said):
         read(env)
     assert said in str(error.value)
     assert read("NVIDIA_VISIBLE_DEVICES=void", env).request is None, "who asks for no GPU is not failed"
+
+
+@pytest.mark.parametrize(
+    ("env", "annotations", "name"),
+    [
+        (("NVIDIA_VISIBLE_DEVICES=0",), {"io.oci-gpu-hook.memory-limit": "8GiB"}, "io.oci-gpu-hook.wait"),
+        (("NVIDIA_VISIBLE_DEVICES=0", "OCI_GPU_MEMORY_LIMIT=8GiB"), {}, "OCI_GPU_WAIT"),
+        ((), {"io.oci-gpu-hook.cores": "5"}, "io.oci-gpu-hook.wait"),
+    ],
+)
+def test_refusals_name_what_the_part_was_asked_by(env, annotations, name):
+    """Not what the devices were named by, which may be of another place, and be passed over for this one."""
+    request = read(*env, annotations=annotations).request
+    assert request
+    assert name_of("wait", request) == name
 
 
 def test_a_part_and_the_whole_exclude_each_other():

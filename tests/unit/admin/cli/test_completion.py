@@ -49,12 +49,47 @@ def of_bash(scripts, line):
         (("oci-gpu", "simulate", "x", "--layout", "lib"), ["lib64"]),
         (("oci-gpu", "leases", "re"), ["release"]),
         (("oci-gpu", "simulate", "x", "--gpus", "1"), []),
+        (("oci-gpu", "simulate", "x", "--product", "H2"), ["H200"]),
         (("oci-gpu", "plan", "/et"), ["/etc"]),
         (("oci-gpu", "--config", "/etc/pass"), ["/etc/passwd", "/etc/passwd-"]),
     ],
 )
 def test_bash(scripts, line, expected):
     assert sorted(of_bash(scripts, line)) == expected
+
+
+@pytest.fixture
+def containers(tmp_path, monkeypatch):
+    """An `oci-gpu` on PATH that knows two containers, one with a name that a shell must not read; yields its mark."""
+    mark = tmp_path / "mark"
+    hostile = f"train-$(touch${{IFS}}{mark})`touch {mark}`"
+    (tmp_path / "names").write_text(f"train-model\n{hostile}\n3f5a3f5a3f5a\n")
+    program = tmp_path / "oci-gpu"
+    program.write_text(f'#!/bin/sh\n[ "$*" = "completion containers" ] && cat {tmp_path}/names\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    yield mark
+    assert not mark.exists(), "a container's name was run as a command"
+
+
+@pytest.mark.parametrize("command", [("verify",), ("repair",), ("attach",), ("detach",), ("leases", "release")])
+def test_bash_offers_containers(scripts, containers, command):
+    assert "train-model" in of_bash(scripts, ("oci-gpu", *command, "train-m"))
+    assert "3f5a3f5a3f5a" in of_bash(scripts, ("oci-gpu", *command, "3"))
+    assert "3f5a3f5a3f5a" not in of_bash(scripts, ("oci-gpu", *command, "train"))
+
+
+@pytest.mark.skipif(not shutil.which("fish"), reason="no fish")
+def test_fish_offers_containers(scripts, containers):
+    program = f"source {scripts / 'fish'}; complete -C 'oci-gpu verify tr'"
+    done = subprocess.run(["fish", "--no-config", "-c", program], capture_output=True, text=True, check=True)
+    assert "train-model" in done.stdout
+
+
+def test_what_containers_are_called(tmp_path, capsys):
+    (tmp_path / "config.toml").write_text(f'[state]\ndir = "{tmp_path}/state"\n')
+    assert main.main(["--config", f"{tmp_path}/config.toml", "completion", "containers"]) == 0
+    assert capsys.readouterr().out == ""
 
 
 def test_bash_offers_every_command(scripts):

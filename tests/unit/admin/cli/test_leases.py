@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,6 +112,54 @@ def test_json_is_what_the_schema_says(host, capsys):
     ]
 
 
+def test_all_of_it_has_free_devices_indices_and_those_who_wait(host, capsys):
+    release.release_by_hand(LONG, host.config, force=True)
+    assert host("--json", "--all") == 0
+    shown = json.loads(capsys.readouterr().out)
+    schema = json.loads((ROOT / "schemas/leases-all.schema.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.Draft202012Validator(schema).validate(shown)
+    assert [(one["container"], one["indices"]) for one in shown["leases"]] == [("b\x1b[31m", [1]), ("c", [None])]
+    assert [(each["index"], each["uuid"], each["free"], each["holders"]) for each in shown["devices"]] == [
+        (0, "GPU-0", True, []),
+        (1, "GPU-1", False, ["b\x1b[31m"]),
+        (None, "MIG-0", False, ["c"]),
+    ]
+    assert shown["waiting"] == []
+
+
+def test_ids_alone_and_no_first_line(host, capsys):
+    assert host("-q") == 0
+    assert capsys.readouterr().out == f"{LONG}\nb\\x1b[31m\nc\n"
+    assert host("--no-headers") == 0
+    text = capsys.readouterr().out
+    assert "HOLDER" not in text
+    assert text.split()[0] == "0"
+
+
+@pytest.mark.parametrize("form", ["lines", "table"])
+def test_a_watch_into_a_file_writes_changes_only(host, capsys, monkeypatch, form):
+    """Three looks, of which the second finds nothing new."""
+    looks = iter([lambda: None, lambda: release.release_by_hand(LONG, host.config, force=True), None])
+
+    def look_again(_seconds):
+        change = next(looks)
+        if change is None:
+            raise KeyboardInterrupt
+        change()
+
+    monkeypatch.setattr(time, "sleep", look_again)
+    assert host("--watch", *(["--json"] if form == "lines" else [])) == 0
+    out = capsys.readouterr().out
+    if form == "table":
+        assert out.count("HOLDER") == 2
+        return
+    first, second = map(json.loads, out.splitlines())
+    assert first["leases"][0]["container"] == LONG
+    assert [one["container"] for one in second["leases"]] == ["b\x1b[31m", "c"]
+    assert second["devices"][0]["free"]
+
+
 def test_the_table_shows_free_and_held_devices_without_colour_in_a_pipe(host, capsys):
     release.release_by_hand(LONG, host.config, force=True)
     assert host() == 0
@@ -148,7 +197,7 @@ def test_each_holder_is_shown_with_its_share_and_each_gpu_with_what_is_left(host
     lines = [line.split() for line in text.splitlines() if line.strip()]
     assert "SHARE" in lines[0]
     assert [line[-4:-2] for line in lines[2:4]] == [["8GiB", "25%"], ["only-memory", "20GiB"]]
-    assert [line[-3] for line in lines[4:6]] == ["whole", "whole"]
+    assert [line[-3] for line in lines[4:6]] == ["exclusive", "whole"]
     assert LEFT in text
     assert text.count("left for others") == 1, "of GPUs without parts there is nothing to say"
 

@@ -39,7 +39,10 @@ def test_lines_may_have_blanks_around_their_words_and_be_empty(tmp_path):
     assert wrong == ()
 
 
-@pytest.mark.parametrize("line", ["dir", "dir,", "file, /x", "dev /dev/x", ", /x", "lib, /x\0y"])
+@pytest.mark.parametrize(
+    "line",
+    ["dir", "dir,", "file, /x", "dev /dev/x", ", /x", "lib, /x\0y", "dir, /", "dir, //", "dir, /x/..", "dir, /dev/"],
+)
 def test_another_line_is_passed_over_and_told_with_its_number(tmp_path, line):
     entries, wrong = read(tmp_path, drivers=f"lib, /a\n{line}\nlib, /b\n")
     assert [entry.path for entry in entries] == ["/a", "/b"]
@@ -189,9 +192,31 @@ def test_a_tegra_with_nothing_but_cards_is_a_host_with_cards(tmp_path):
     assert tegra.discover(config, text) is None
 
 
+def test_a_gpu_without_any_node_is_one_with_a_fault(tmp_path):
+    config, _ = made(tmp_path)
+    (gpu,) = snapshot.load(config).gpus
+    assert gpu.fault == "the host has none of the device nodes that its CSV files name"
+
+
 def test_thors_gpus_are_its_own_then_its_card(tmp_path):
     config, _ = made(tmp_path, "nvidia")
     found = snapshot.load(config)
     assert [(gpu.index, gpu.name, gpu.bus_id) for gpu in found.gpus] == [
         (0, "NVIDIA Thor", "00000000:01:00.0"), (1, "NVIDIA H100 80GB HBM3", "00000000:1b:00.0"),
     ]  # fmt: skip
+
+
+@pytest.mark.root
+def test_no_node_of_a_card_is_the_chips(tmp_path):
+    """The CSV files name all of /dev/dri; with two cards /dev/nvidia2 is one of them, and no display."""
+    host = make(str(tmp_path / "host"), platforms=("tegra", "nvidia"), gpus=2)
+    chip, *cards = snapshot.load(configs.load(host.config)).gpus
+    own = [
+        {node for node in card.nodes if node.startswith(("/dev/dri/", f"/dev/nvidia{card.minor}"))} for card in cards
+    ]
+    assert [len(nodes) for nodes in own] == [3, 3]
+    assert not own[0] & own[1]
+    assert not set(chip.nodes) & (own[0] | own[1])
+    assert not {node for node in cards[0].nodes if node in own[1]}
+    assert "/dev/nvidia0" in chip.nodes
+    assert "/dev/nvmap" in set(chip.nodes) & set(cards[0].nodes) & set(cards[1].nodes)

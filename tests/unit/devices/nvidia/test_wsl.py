@@ -13,7 +13,9 @@ from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.base.config.model import Config
 from oci_gpu_hook.base.errors import DriverError
 from oci_gpu_hook.devices import presence
-from oci_gpu_hook.devices.nvidia import discovery, snapshot, wsl
+from oci_gpu_hook.devices.nvidia import discovery, for_request, snapshot, specification, wsl
+from oci_gpu_hook.devices.nvidia.model import DeviceNode
+from oci_gpu_hook.request.model import Request
 from tests.unit.devices.nvidia import driver_trees as trees
 
 STORE = "usr/lib/wsl/drivers/nv_dispi.inf_amd64_1b6ce3f2a0c5d947"
@@ -115,3 +117,22 @@ def test_counts_know_that_there_is_a_gpu(tmp_path):
     assert presence.meant_by_count(config) == ()
     trees.write(f"{root}/dev/dxg")
     assert presence.meant_by_count(config) == ("nvidia.com/gpu",)
+
+
+def names_of_specification(config):
+    request = Request(devices=("all",), driver_capabilities=("compute", "utility"), source="environment")
+    inventory = for_request.selected(snapshot.load(config), request)
+    node = DeviceNode(path="/dev/dxg", host_path="/dev/dxg", major=10, minor=1, mode=0o666, uid=0, gid=0)
+    form = specification.Form(hook_path="/hook")
+    made = specification.of(request, inventory.replace(nodes=(node,)), config, "gpu", form)
+    hooks = [argument for hook in made.edits.hooks for argument in hook.args]
+    assert "--platform=wsl2" in hooks
+    return [device.name for device in made.devices]
+
+
+def test_a_cdi_specification_names_what_can_be_chosen(host, tmp_path):
+    config, _ = host
+    assert names_of_specification(config) == ["0", snapshot.load(config).gpus[0].uuid, "all"]
+    two = make(str(tmp_path / "two"), platforms=("wsl2",), gpus=2, device_nodes=False)
+    Path(two.dev_root, "dev/dxg").write_text("")
+    assert names_of_specification(configs.load(two.config)) == ["all"]

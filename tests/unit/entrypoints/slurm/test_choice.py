@@ -83,3 +83,36 @@ def test_they_say_nothing_where_devices_are(config, conf):
 def test_numbers_that_are_none(config, value):
     with pytest.raises(InvalidInput, match="is not a device of this host, which has 3; compare "):
         choice.given({"SLURM_STEP_GPUS": value}, config)
+
+
+@pytest.fixture(scope="module")
+def amd(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("amd")
+    oci_gpu("simulate", directory, "--platform", "amd")
+    return load(str(directory / "config.toml"))
+
+
+def complaint(variables, devices, config):
+    """Return what is said against a container's variables, "" for nothing."""
+    try:
+        choice.check_others(variables, devices, config)
+    except InvalidInput as error:
+        return str(error)
+    return ""
+
+
+def test_amds_variable_is_refused_where_it_would_be_passed_over_in_silence(amd):
+    text = complaint({"AMD_VISIBLE_DEVICES": "0"}, (), amd)
+    assert text.startswith("AMD_VISIBLE_DEVICES='0': asks for amd.com/gpu, and in a job only NVIDIA's GPUs are given")
+
+
+@pytest.mark.parametrize("value", ["", "none", "void"])
+def test_amds_variable_that_asks_for_nothing_is_no_reason(amd, value):
+    assert complaint({"AMD_VISIBLE_DEVICES": value}, (), amd) == ""
+
+
+def test_amds_variable_of_an_image_for_either_vendor_is_no_reason(amd, config):
+    assert complaint({"AMD_VISIBLE_DEVICES": "all"}, (), config) == ""
+    devices = choice.given({"SLURM_STEP_GPUS": "0"}, config)
+    assert devices
+    assert complaint({"AMD_VISIBLE_DEVICES": "all"}, devices, amd) == ""

@@ -1,0 +1,30 @@
+"""Asks the resident as a front does, up to the point before the work: whether it would serve."""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+_MAGIC: Final = b"oci-gpu-hook resident 1"
+_SECONDS: Final = 5.0  # a service that systemd starts first takes some hundred milliseconds
+
+
+def is_ready(address: str, stub: str, seconds: float = _SECONDS) -> bool:
+    """Tell whether the resident would serve a front of this process's. Raises OSError if nobody listens or answers.
+
+    stub: what that front starts.
+    """
+    import _socket
+
+    connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
+    try:
+        connection.settimeout(seconds)
+        connection.connect(address)
+        packet = b"".join(word + b"\0" for word in (_MAGIC, b"hook", os.fsencode(stub), b"", b"prestart"))
+        connection.send(packet)
+        return connection.recv(1) == b"R"
+    finally:
+        connection.close()

@@ -1,0 +1,199 @@
+"""The process that systemd starts: `oci-gpu-resident [--idle SECONDS]`, with the listening socket as descriptor 3.
+
+It imports what a start imports, keeps a few workers that wait, and forks another whenever one has taken a front. It
+serves nobody itself, and opens nothing of the host but its own files. It ends when nobody has come for a while, when it
+is told to, and when a file that it has imported was replaced; systemd starts the next one at the next connection.
+Workers at work are not its to end: they finish what they have begun, as a hook would.
+"""
+
+from __future__ import annotations
+
+import _socket
+import gc
+import os
+import signal
+from select import POLLIN, poll
+from time import monotonic
+
+from oci_gpu_hook.base import limits, streams
+from oci_gpu_hook.base.files import read_file
+from oci_gpu_hook.base.record import Record
+from oci_gpu_hook.entrypoints.resident import rehearsal, worker
+from oci_gpu_hook.entrypoints.resident.build import Build
+from oci_gpu_hook.entrypoints.resident.place import Look
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Final, NoReturn
+
+_LISTENING: Final = 3  # SD_LISTEN_FDS_START of sd_listen_fds(3)
+_SPARE: Final = 2  # workers that wait
+_IDLE_SECONDS: Final = 600.0
+_FAILURES: Final = 8  # workers in a row that fail before they have a front
+_PIECE: Final = worker.NOTE.size * 1024
+_MILLI: Final = 1000
+
+
+class Options(Record):
+    """The command line. idle: seconds without a front after which the resident ends."""
+
+    idle: float = _IDLE_SECONDS
+
+
+def main(arguments: Sequence[str], stub: str) -> NoReturn:
+    """Serve until the end. stub: what a front of this installation starts."""
+    gc.disable()  # a collection would write to every page that the workers share
+    os.umask(0o022)
+    os.chdir("/")
+    status = 1
+    try:
+        _check_socket()
+        options = _read(arguments[1:])
+        build = Build.here(stub)
+        _forget_environment()
+        rehearsal.rehearse()
+        Manager(build, options).run()
+        status = 0
+    except (OSError, ValueError) as error:
+        streams.say(f"oci-gpu-resident: error: {error}")
+    finally:
+        os._exit(status)
+
+
+class Manager:
+    """The workers: those that wait for a front, and those that have one."""
+
+    def __init__(self, build: Build, options: Options) -> None:
+        self._options = options
+        self._waiting: set[int] = set()
+        self._working: set[int] = set()
+        self._failures = 0
+        self._ends = False
+        self._hearing, self._told = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._woken, self._waking = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._control, self._alive = os.pipe2(os.O_CLOEXEC)
+        os.set_inheritable(_LISTENING, False)
+        os.set_blocking(_LISTENING, False)
+        self._desk = worker.Desk(
+            listening=_LISTENING,
+            control=self._control,
+            told=self._told,
+            null=os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC),
+            build=build,
+            place=Look.at("self").place,
+        )
+
+    def run(self) -> None:
+        """Keep workers waiting until the end. What has been begun goes on without this process."""
+        signal.set_wakeup_fd(self._waking, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, _do_nothing)
+        signal.signal(signal.SIGTERM, self._end)
+        events = poll()
+        for fd in (self._hearing, self._woken):
+            events.register(fd, POLLIN)
+        last = monotonic()
+        while not self._ends:
+            self._fill()
+            left = last + self._options.idle - monotonic()
+            if not events.poll(max(left, 0) * _MILLI):
+                if not self._working:
+                    return
+                last = monotonic()
+            elif self._hear():
+                last = monotonic()
+            self._reap()
+
+    def _end(self, _signal: int, _frame: object) -> None:
+        self._ends = True
+
+    def _fill(self) -> None:
+        while len(self._waiting) < _SPARE and len(self._waiting) + len(self._working) < limits.RESIDENT_WORKERS:
+            pid = os.fork()
+            if pid == 0:
+                self._become_worker()
+            self._waiting.add(pid)
+
+    def _become_worker(self) -> NoReturn:
+        try:
+            signal.set_wakeup_fd(-1)
+            for number in (signal.SIGCHLD, signal.SIGTERM):
+                signal.signal(number, signal.SIG_DFL)
+            for fd in (self._alive, self._hearing, self._woken, self._waking):
+                os.close(fd)
+            worker.serve(self._desk)
+        finally:
+            os._exit(1)
+
+    def _hear(self) -> bool:
+        """Take note of what workers say; tell whether a front has come."""
+        _drain(self._woken)
+        said = _drain(self._hearing)
+        for start in range(0, len(said), worker.NOTE.size):
+            what, pid = worker.NOTE.unpack_from(said, start)
+            if what == worker.OUTDATED:
+                self._ends = True
+            elif pid in self._waiting | self._working:
+                now, before = (self._waiting, self._working)[:: 1 if what == worker.FREE else -1]
+                before.discard(pid)
+                now.add(pid)
+        if said:
+            self._failures = 0
+        return bool(said)
+
+    def _reap(self) -> None:
+        """Forget workers that have ended. Raises OSError if they fail without a front, again and again."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            self._failures += status != 0 and pid in self._waiting
+            self._waiting.discard(pid)
+            self._working.discard(pid)
+            if self._failures >= _FAILURES:
+                raise ChildProcessError(f"{_FAILURES} workers in a row have failed before a front came")
+
+
+def _drain(fd: int) -> bytes:
+    try:
+        return os.read(fd, _PIECE)
+    except BlockingIOError:
+        return b""
+
+
+def _do_nothing(_signal: int, _frame: object) -> None:
+    """Stand in for SIG_DFL, with which no signal would be noted."""
+
+
+def _read(words: Sequence[str]) -> Options:
+    """Read the command line. Raises ValueError."""
+    if not words:
+        return Options()
+    if len(words) == 2 and words[0] == "--idle":
+        return Options(idle=float(words[1]))
+    raise ValueError("usage: oci-gpu-resident [--idle SECONDS], with a listening socket as descriptor 3")
+
+
+def _check_socket() -> None:
+    """Raise ValueError if this process was not started for a socket."""
+    try:
+        socket = _socket.socket(fileno=os.dup(_LISTENING))
+        listens = socket.getsockopt(_socket.SOL_SOCKET, _socket.SO_ACCEPTCONN)
+        is_fit = listens and socket.type & 0xF == _socket.SOCK_SEQPACKET
+        socket.close()
+    except OSError:
+        is_fit = False
+    if not is_fit:
+        raise ValueError("descriptor 3 is no listening socket; it is started by: systemctl start oci-gpu-hook.socket")
+
+
+def _forget_environment() -> None:
+    """Have the environment that the front gives to Python (front/programs.c)."""
+    for entry in read_file("/proc/self/environ", limits.ENVIRONMENT).split(b"\0"):
+        if name := entry.partition(b"=")[0]:
+            os.unsetenv(name)
+    os.unsetenv("LC_CTYPE")  # CPython sets it if there is no locale (PEP 538)
+    os.putenv("LC_ALL", "C")

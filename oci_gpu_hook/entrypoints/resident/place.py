@@ -1,0 +1,69 @@
+"""Where a process is and what it may do: a worker serves only a front of which both are what they are of itself.
+
+A start by Python would be the front's own process. So the two must see the same files, processes and users, and the
+kernel must permit them the same; otherwise a start would differ by who does it, or the front would gain rights.
+"""
+
+from __future__ import annotations
+
+import os
+
+from oci_gpu_hook.base.files import read_start
+from oci_gpu_hook.base.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final, Self
+
+_NAMESPACES: Final = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
+_RIGHTS: Final = (b"Uid", b"Gid", b"CapInh", b"CapPrm", b"CapEff", b"CapBnd", b"CapAmb", b"NoNewPrivs", b"Seccomp")
+_STATUS_SIZE: Final = 16384
+_LABEL_SIZE: Final = 4096
+
+
+class Place(Record):
+    """A process's namespaces, root directory, ids, capabilities and restrictions, and the label of its LSM."""
+
+    namespaces: tuple[str, ...]
+    root: str
+    rights: tuple[bytes, ...]
+    label: bytes
+
+
+class Look(Record):
+    """What /proc says of a process: its place, its umask, and the bytes of memory that are not those of files."""
+
+    place: Place
+    umask: int
+    memory: int
+
+    @classmethod
+    def at(cls, pid: int | str) -> Self:
+        """Look at a process. Raises OSError if it is gone, or not to be seen; ValueError."""
+        status = read_start(f"/proc/{pid}/status", _STATUS_SIZE)
+        place = Place(
+            namespaces=tuple(_link(f"/proc/{pid}/ns/{name}") for name in _NAMESPACES),
+            root=os.readlink(f"/proc/{pid}/root"),
+            rights=tuple(_field(status, name) for name in _RIGHTS),
+            label=_label(pid),
+        )
+        memory = int(_field(status, b"RssAnon").removesuffix(b" kB")) << 10
+        return cls(place=place, umask=int(_field(status, b"Umask"), 8), memory=memory)
+
+
+def _field(status: bytes, name: bytes) -> bytes:
+    return status.partition(b"\n" + name + b":")[2].partition(b"\n")[0].strip()
+
+
+def _link(path: str) -> str:
+    try:
+        return os.readlink(path)
+    except FileNotFoundError:
+        return ""  # a kind that this kernel does not have
+
+
+def _label(pid: int | str) -> bytes:
+    try:
+        return read_start(f"/proc/{pid}/attr/current", _LABEL_SIZE).rstrip(b"\0\n")
+    except OSError:
+        return b""  # no module that labels processes

@@ -1,0 +1,238 @@
+"""A worker of the resident: waits for a front, judges it, and does what that hook's Python would do.
+
+It begins when the front says go, and not before: a front that has waited too long closes its end and starts Python.
+From then on it is the hook. Its stdin, stdout and stderr are the front's; the front ends with its status. If the front
+dies, as an engine kills a hook, the work is rolled back. A worker that is killed leaves what a killed hook leaves.
+
+It serves another front only after a start that succeeded and that has left the process as it was (`unchanged.py`).
+"""
+
+from __future__ import annotations
+
+import _socket
+import os
+from select import EPOLLEXCLUSIVE, EPOLLHUP, EPOLLIN, POLLHUP, epoll, poll
+from struct import Struct
+
+from oci_gpu_hook.base import limits, log, processes, streams
+from oci_gpu_hook.base.errors import BUG, coded
+from oci_gpu_hook.base.record import Record
+from oci_gpu_hook.entrypoints import hook, runtime
+from oci_gpu_hook.entrypoints.resident.place import Look
+from oci_gpu_hook.entrypoints.resident.unchanged import Before
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final, NoReturn
+
+    from oci_gpu_hook.entrypoints.resident.build import Build
+    from oci_gpu_hook.entrypoints.resident.place import Place
+
+NOTE: Final = Struct("=cI")  # what a worker tells the manager, and its pid
+TAKEN: Final = b"T"  # it has a front
+FREE: Final = b"F"  # it waits again
+OUTDATED: Final = b"O"  # what has been imported is no longer what a start by Python would import
+
+_MAGIC: Final = "oci-gpu-hook resident 1"  # MAGIC of front/resident.c
+_READY: Final = b"R"
+_GO: Final = b"G"
+_HOOK: Final = "hook"
+_RUNTIME: Final = "runtime"
+_STAGES: Final = ("prestart", "createRuntime", "poststop")
+_STANDARD: Final = (0, 1, 2)
+_INT_SIZE: Final = 4
+
+
+class Call(Record):
+    """What a front asks for: the arguments of the hook, or of the runtime.
+
+    stub: what it would start, which tells of which build it is. program: the real runtime, that the front becomes.
+    """
+
+    role: str
+    stub: str
+    program: str
+    arguments: tuple[str, ...]
+
+
+class Desk(Record):
+    """What a worker has of the manager. control: is closed when the manager ends. told: for notes.
+
+    null: what the standard descriptors lead to between two fronts.
+    """
+
+    listening: int
+    control: int
+    told: int
+    null: int
+    build: Build
+    place: Place
+
+    def tell(self, what: bytes) -> None:
+        """Tell the manager."""
+        try:
+            os.write(self.told, NOTE.pack(what, os.getpid()))
+        except (BlockingIOError, BrokenPipeError):
+            pass  # it is busy, and will see when this process ends; or it has ended
+
+
+def serve(desk: Desk) -> NoReturn:
+    """Serve fronts until something is not as it was before, and end this process."""
+    status = 1
+    try:
+        door = _Door(desk)
+        before = Before.now(desk.place)
+        for number in range(limits.RESIDENT_STARTS):
+            connection = door.next(limits.RESIDENT_REST_SECONDS if number else -1)
+            if connection is None:
+                break
+            desk.tell(TAKEN)
+            _attend(connection, desk)
+            connection.close()
+            if not before.is_now():
+                break
+            desk.tell(FREE)
+        status = 0
+    except Exception as error:  # noqa: BLE001  a bug; the front's stderr is this process's by then
+        streams.say(f"oci-gpu-hook: error: {coded(hook.describe_bug(error), BUG)}")
+    finally:
+        os._exit(status)
+
+
+class _Door:
+    """Where fronts come in. Of the workers that wait one is woken for each."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._listening: Any = _socket.socket(fileno=desk.listening)
+        self._events = epoll()
+        self._events.register(desk.listening, EPOLLIN | EPOLLEXCLUSIVE)
+        self._events.register(desk.control, EPOLLHUP)
+
+    def next(self, seconds: float) -> Any:
+        """Return a connection; None when the manager has ended or nobody has come for so long (-1: without limit)."""
+        while ready := [fd for fd, _ in self._events.poll(seconds)]:
+            if self._desk.control not in ready:
+                try:
+                    fd, _ = self._listening._accept()  # noqa: SLF001  socket.accept, without its module
+                except BlockingIOError:  # another worker was faster
+                    continue
+                return _socket.socket(fileno=fd)
+            return None
+        return None
+
+
+def _attend(connection: Any, desk: Desk) -> None:
+    """Serve a front that asks for what this process can do as well as Python; others are to start Python."""
+    connection.settimeout(limits.RESIDENT_SECONDS)
+    descriptors: list[int] = []
+    try:
+        agreed = _agreed(connection, desk, descriptors)
+    except (OSError, ValueError):
+        agreed = None  # the front is gone, or was never one
+    if agreed:
+        call, front, umask = agreed
+        _take(descriptors, umask)
+        _work(call, front, connection, desk)
+    else:
+        for fd in descriptors:
+            os.close(fd)
+    os.chdir("/")
+
+
+def _agreed(connection: Any, desk: Desk, descriptors: list[int]) -> tuple[Call, int, int] | None:
+    """Return what to do, the front's pid and its umask, once it has said go; None if it is not to be served.
+
+    descriptors: gets those that it hands over. Raises OSError, ValueError.
+    """
+    call = _heard(connection)
+    front = _peer(connection)
+    if call is None or not front or not _is_of_this_build(call, desk):
+        return None
+    look = Look.at(front)
+    if look.place != desk.place:
+        return None
+    if call.role == _RUNTIME:
+        os.chdir(f"/proc/{front}/cwd")  # in which a bundle's path may begin
+    connection.send(_READY)
+    return (call, front, look.umask) if _is_told_to_go(connection, descriptors) else None
+
+
+def _heard(connection: Any) -> Call | None:
+    """Return what the front asks for, None for anything that is not a packet of the front's."""
+    words = os.fsdecode(connection.recv(limits.RESIDENT_CALL + 1)).split("\0")
+    if len(words) < 6 or words[0] != _MAGIC or words[-1]:
+        return None
+    _, role, stub, program, *arguments = words[:-1]
+    return Call(role=role, stub=stub, program=program, arguments=tuple(arguments))
+
+
+def _is_told_to_go(connection: Any, descriptors: list[int]) -> bool:
+    """Take the front's last word, with which its standard descriptors come.
+
+    They come no sooner: in a socket that nobody reads they would keep open what the engine waits for.
+    """
+    room = _socket.CMSG_SPACE(len(_STANDARD) * _INT_SIZE)
+    said, control, flags, _ = connection.recvmsg(len(_GO) + 1, room, _socket.MSG_CMSG_CLOEXEC)
+    for level, kind, content in control:
+        if (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_RIGHTS):
+            whole = len(content) - len(content) % _INT_SIZE
+            descriptors += memoryview(content[:whole]).cast("i")
+    return said == _GO and len(descriptors) == len(_STANDARD) and not flags & _socket.MSG_CTRUNC
+
+
+def _peer(connection: Any) -> int:
+    """Return the pid of the process that has connected, 0 if it is not root or not to be seen from here.
+
+    What /proc says of that pid is the front's: nobody else has its end, and its answer shows that it has not ended.
+    """
+    content = connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 3 * _INT_SIZE)
+    pid, uid, _ = memoryview(content).cast("i")
+    return pid if uid == 0 else 0
+
+
+def _is_of_this_build(call: Call, desk: Desk) -> bool:
+    """Tell whether Python would do what this process does."""
+    if call.stub != desk.build.stubs.get(call.role) or (call.role == _HOOK and call.arguments[-1] not in _STAGES):
+        return False
+    if desk.build.is_current():
+        return True
+    desk.tell(OUTDATED)
+    return False
+
+
+def _take(descriptors: list[int], umask: int) -> None:
+    """Take what a hook has when it begins."""
+    for standard, fd in zip(_STANDARD, descriptors, strict=True):
+        os.dup2(fd, standard)
+        os.close(fd)
+    os.umask(umask)
+
+
+def _work(call: Call, front: int, connection: Any, desk: Desk) -> None:
+    """Do what the hook or the runtime's Python does, and tell the front its status. After a failure, end."""
+    own = os.getpid()
+    closing = poll()
+    closing.register(connection.fileno(), POLLHUP)
+
+    def tell(status: int) -> None:
+        if os.getpid() != own:
+            return  # apply.watch has gone on in a child process; this process tells when that has ended
+        for standard in _STANDARD:  # first, since an engine waits until its pipes are closed
+            os.dup2(desk.null, standard)
+        try:
+            connection.send(b"%d" % status)
+        except OSError:
+            pass  # the front has died meanwhile
+
+    connection.settimeout(None)
+    log.forget()
+    streams.before_leaving(tell)
+    processes.act_for(front, lambda: bool(closing.poll(0)))
+    if call.role == _RUNTIME:
+        status = runtime.prepare_for((call.stub, *call.arguments), call.program)
+    else:
+        status = hook.run(call.arguments)
+    if status or os.getpid() != own:
+        streams.leave(status)
+    tell(status)
