@@ -39,6 +39,7 @@ CASES: dict[str, dict[int, tuple[str, ...]]] = {
         1: ("oci-gpu", "cdi", "validate", "@/bad.toml"),
         2: ("oci-gpu", "cdi", "validate", *BAD),
     },
+    "`oci-gpu run`": {2: ("oci-gpu", "run", *BAD)},
     "`oci-gpu uninstall --all`": {2: ("oci-gpu", "uninstall", *BAD)},
     "`oci-gpu verify`": {
         0: ("oci-gpu", "--config", "@/config.toml", "verify"),
