@@ -1,5 +1,6 @@
 # `make` lists what there is, by the first line of the comment above each target; the lines below it are for who reads on.
-# Every target does its own set-up on a fresh Debian or Ubuntu machine, and can be repeated.
+# Every target does its own set-up on a fresh Debian or Ubuntu machine (.ci/setup), says before what it will install, and can
+# be repeated.
 BIN := .venv/bin
 
 .PHONY: help test attack stress matrix engines lint demo bench setup docs man deb release
@@ -49,19 +50,22 @@ engines: setup
 	OCI_GPU_RELEASE=$$release $(BIN)/pytest -q tests/systemd || exit; done
 
 # check style and types
-lint: setup
+lint:
+	@.ci/setup lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
 # start a container that gets a GPU, a simulated one where the host has none, as root
-demo: setup
-	@$(BIN)/python demo/demo.py
+demo:
+	@.ci/setup demo
+	@$(BIN)/python -u demo/demo.py
 
 # measure what the hook costs on this machine, as root
 #   make bench CHART=docs/cost.svg
-bench: setup
+bench:
+	@.ci/setup bench
 	@$(BIN)/python benchmarks/bench.py $(if $(CHART),--chart $(CHART))
 
 # make this machine ready for all of these: packages by apt as root, a virtual environment in .venv
@@ -69,19 +73,23 @@ setup:
 	@.ci/setup
 
 # build the site of the documentation into build/site; a link that leads nowhere is an error
-docs: setup
+docs:
+	@.ci/setup docs
 	@$(BIN)/python -c 'import material' 2>/dev/null || $(BIN)/pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	@$(BIN)/python package/website.py
 
 # write the man pages into build/man
-man: setup
+man:
+	@.ci/setup man
 	@$(BIN)/python package/manuals.py build/man
 
 # build the Debian package into dist; needs dpkg-deb, and no root
-deb: setup
+deb:
+	@.ci/setup deb
 	@package/deb.sh dist
 
 # build wheel, source archive and Debian package into dist, and check them; docs/releasing.md
 # It sends nothing anywhere.
-release: setup
+release:
+	@.ci/setup release
 	@$(BIN)/python package/release.py dist

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from oci_gpu_hook.allocation import claim, messages, select
 from oci_gpu_hook.allocation.holders import Processes
-from oci_gpu_hook.allocation.model import LeaseTable
+from oci_gpu_hook.allocation.model import Claim, LeaseTable, Moment
 from oci_gpu_hook.allocation.store import Store
 from oci_gpu_hook.base import log
 from oci_gpu_hook.base.errors import AllocationError, reason
@@ -15,16 +15,27 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.devices.model import Device
+    from oci_gpu_hook.oci.container import Container
     from oci_gpu_hook.request.model import Request
 
 
-def preview(request: Request, devices: Sequence[Device], config: Config) -> tuple[Device, ...]:
-    """Return what `allocate` would choose now, without recording it. Raises as `allocate` does, but never waits."""
+def preview(
+    request: Request, devices: Sequence[Device], config: Config, container: Container | None = None
+) -> tuple[Device, ...]:
+    """Return what `allocate` would choose now, without recording it. Raises as `allocate` does, but never waits.
+
+    A container that runs keeps what it has.
+    """
     if request.count is None and not request.devices:
         return ()
     table = readable(config)
     request = select.under_policy(request, config)
-    return claim.choose_in_turn(request, devices, table.leases, table.queue, Processes().uptime())
+    processes = Processes()
+    holder = processes.holder(container.pid) if container and container.pid else None
+    if container and holder:
+        asked = Claim(container=container.id, holder=holder, request=request)
+        return claim.serve(table, asked, devices, Moment(date="", uptime=processes.uptime()))[0]
+    return claim.choose_in_turn(request, devices, table.leases, table.queue, processes.uptime())
 
 
 def current(config: Config) -> LeaseTable:

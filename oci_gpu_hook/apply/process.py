@@ -132,6 +132,14 @@ class Process:
             remedy = "run the hook as root with CAP_SYS_ADMIN and CAP_SYS_CHROOT, or as root of the user namespace"
             raise ApplyError("cannot enter the container's mount namespace", reason(error), remedy, "OGH1502") from None
 
+    def copy_there(self, mount: int) -> int:
+        """Return a detached copy of a mount of the container, made in its namespace. Raises OSError."""
+        self.enter()
+        try:
+            return syscalls.clone_of(mount)
+        finally:
+            self.leave()
+
     def unmount_there(self, mounts: Iterable[int]) -> None:
         """Unmount mounts of the container in its namespace, and return. Each as `unmount` does."""
         self.enter()

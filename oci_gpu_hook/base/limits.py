@@ -81,6 +81,7 @@ RUNTIME_SECONDS: Final = 10.0  # for the real runtime to report a container's st
 NVML_ANSWER: Final = 4 << 20
 NVML_SECONDS: Final = 60.0  # initialising a GPU without persistence mode was seen to take 3 s
 HOST_LOG_MESSAGE: Final = 8192  # characters of a refusal; one that lists eight GPUs has 1,000
+LOG_LINE: Final = 64 << 10  # bytes of a line of a log that is read; a refusal has at most some kilobytes
 
 # Files of this project and of its administrator.
 CONFIG_TOML: Final = 256 << 10

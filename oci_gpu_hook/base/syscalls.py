@@ -183,6 +183,11 @@ def clone_file_in(directory: int, name: str) -> int:
     return raw(NR_OPEN_TREE, directory, name.encode(_ENCODING, "surrogateescape"), _CLONE | AT_SYMLINK_NOFOLLOW)
 
 
+def clone_of(mount: int) -> int:
+    """Return a descriptor of a detached copy of a mount of this process's mount namespace (open_tree(2))."""
+    return raw(NR_OPEN_TREE, mount, b"", _CLONE | AT_EMPTY_PATH)
+
+
 def move_mount(mount: int, onto: int) -> None:
     """Attach the detached mount to the file or directory that the descriptor `onto` refers to."""
     if _syscall(NR_MOVE_MOUNT, mount, b"", onto, b"", _BY_DESCRIPTORS) < 0:

@@ -152,6 +152,9 @@ class Vendor(Protocol):
     def device_edits(self, request: Request, inventory: Any, devices: Sequence[Device]) -> ContainerEdits:
         """Return the part of the contribution that does not depend on the image: nodes, and groups for them."""
 
+    def views(self, devices: Sequence[Device]) -> tuple[str, ...]:
+        """Return the paths, in file systems of the hook's own, at which containers with these devices see them."""
+
     def used(self, config: Config) -> Mapping[str, DeviceUse]:
         """Return what devices are used for now, by UUID; {} if nothing tells. For commands. Raises DriverError."""
 

@@ -13,6 +13,7 @@ from oci_gpu_hook.allocation import attached as leases
 from oci_gpu_hook.apply import transaction
 from oci_gpu_hook.apply.journal import journal, reader
 from oci_gpu_hook.apply.journal.entry import DIRECTORY, key_of
+from oci_gpu_hook.apply.operations import own_places
 from oci_gpu_hook.apply.process import Process, Site, check_process
 from oci_gpu_hook.base import state
 from oci_gpu_hook.base.errors import InvalidInput, quoted, reason
@@ -113,9 +114,20 @@ def _attach(
                 return transaction.carry_out(made, site, nodes, starting, lambda: admission.confirm(made))
             verify.check_root(entry, rootfs)
             with journal.Lock(config, entry.rootfs_identity):
-                added = _missing_part(made, entry)
-                mending = Mending(entry, added, site, uuids)
-                return transaction.carry_out(added, site, mending.nodes, mending, lambda: verify.check_alive(entry))
+                added = _missing_part(made, entry, vendors.of(request.kind).views(granted))
+                return _extend(entry, added, site, uuids)
+
+
+def _extend(entry: Entry, added: Plan, site: Site, uuids: Sequence[str]) -> tuple[str, ...]:
+    """Give a container that has GPUs the nodes and views of further ones; return warnings. Raises HookError."""
+    own, mounts = entry.own_file_systems, added.edits.mounts
+    mending = Mending(entry, added, site, uuids)
+    try:
+        own_places.make(mounts, own, site.process, site.rootfs)
+        return transaction.carry_out(added, site, mending.nodes, mending, lambda: verify.check_alive(entry))
+    except BaseException:
+        own_places.remove([mount.container_path for mount in mounts], own, site.process, site.rootfs)
+        raise
 
 
 def _check_root(container: Container, rootfs: Rootfs) -> None:
@@ -148,7 +160,11 @@ def _check_capabilities(request: Request, capabilities: Sequence[str], container
         )
 
 
-def _missing_part(plan: Plan, entry: Entry) -> Plan:
-    """Return the part of a plan that the container does not have: the nodes of further devices."""
-    nodes = tuple([node for node in plan.edits.device_nodes if node.path not in entry.node_paths])
-    return plan.replace(edits=ContainerEdits(device_nodes=nodes), links=(), files=(), ld_cache=(), late=())
+def _missing_part(plan: Plan, entry: Entry, views: Sequence[str]) -> Plan:
+    """Return the part of a plan that the container does not have: nodes and views of further devices."""
+    nodes = [node for node in plan.edits.device_nodes if node.path not in entry.node_paths]
+    own = tuple([f"{path}/" for path in entry.own_file_systems])
+    wanted = {path for path in views if path not in entry.mounts and path.startswith(own)}
+    mounts = [mount for mount in plan.edits.mounts if mount.container_path in wanted]
+    edits = ContainerEdits(device_nodes=tuple(nodes), mounts=tuple(mounts))
+    return plan.replace(edits=edits, links=(), files=(), ld_cache=(), late=())

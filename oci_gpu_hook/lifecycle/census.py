@@ -84,6 +84,12 @@ class Census:
             if not lease.starting and (lease.container, lease.holder.pid) not in self._known:
                 self._find_holder(lease)
 
+    def everyone(self) -> list[Resident]:
+        """Return all containers that run now, whether they were given anything or not."""
+        self.take(())
+        self._scan()
+        return list(self._known.values())
+
     def of_lease(self, lease: Lease) -> Resident:
         """Return the container that holds a lease."""
         found = self._known.get((lease.container, lease.holder.pid))

@@ -13,14 +13,15 @@ from oci_gpu_hook.apply import cleanup, transaction
 from oci_gpu_hook.apply.device_access import cgroup
 from oci_gpu_hook.apply.journal import journal
 from oci_gpu_hook.apply.journal.entry import key
-from oci_gpu_hook.apply.operations import bind, ld_cache
+from oci_gpu_hook.apply.operations import bind, ld_cache, own_places
 from oci_gpu_hook.apply.process import Process, check_process
 from oci_gpu_hook.base import log, syscalls
-from oci_gpu_hook.base.errors import AllocationError, ApplyError, HookError, InvalidInput, quoted
+from oci_gpu_hook.base.errors import ApplyError, InvalidInput, quoted
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.devices import vendors
-from oci_gpu_hook.lifecycle import apart_from_container, asked, in_use, verify
+from oci_gpu_hook.lifecycle import apart_from_container, asked, busy, in_use, verify
 from oci_gpu_hook.lifecycle.attach import alone, entry_of
+from oci_gpu_hook.lifecycle.in_use import User
 from oci_gpu_hook.lifecycle.running import container_of
 from oci_gpu_hook.request import parse
 from oci_gpu_hook.request.model import DEFAULT_KIND
@@ -33,9 +34,19 @@ if TYPE_CHECKING:
     from oci_gpu_hook.apply.journal.entry import Entry
     from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
     from oci_gpu_hook.base.config.model import Config
-    from oci_gpu_hook.lifecycle.in_use import User
     from oci_gpu_hook.oci.container import Container
     from oci_gpu_hook.oci.runtime_states import Running
+
+
+class Going(Record):
+    """What is taken: devices by UUID, nodes with their paths, and the paths of views of the devices in /proc.
+
+    Nodes and views are those that the container's other devices do not need.
+    """
+
+    uuids: tuple[str, ...]
+    nodes: dict[Node, str]
+    views: tuple[str, ...]
 
 
 class Detached(Record):
@@ -62,19 +73,22 @@ def detach(
             raise InvalidInput(
                 what, "was given no GPUs by oci-gpu-hook", "see `oci-gpu leases` for those that were", "OGH1910"
             )
-        going = _named(names, entry, config)
-        nodes = _nodes_of(going, entry, container, config)
+        going = _parts_of(_named(names, entry, config), entry, container, config)
+        patience = grace if force else None
         found = apart_from_container.done(
             running.id,
-            lambda: _detach(container, entry, going, nodes, config, force=force, grace=grace),
+            lambda: _tried(container, entry, going, config, patience),
             waiting=grace + in_use.KILL_SECONDS if force else 0.0,
         )
-        leases.give_back(running.id, running.pid, going, config)
-        if not _has_part(entry, going):
+        if "busy" in found:
+            users = [User(**each) for each in found["busy"]]
+            raise busy.refusal(entry.id, users, going.uuids, config, forced=force)
+        leases.give_back(running.id, running.pid, going.uuids, config)
+        if not _has_part(entry, going.uuids):
             from oci_gpu_hook.apply.mps import ending, place
 
             ending.end(config.state_dir, place.name_of(running.pid))
-    return Detached(uuids=going, ended=tuple((pid, name) for pid, name in found))
+    return Detached(uuids=going.uuids, ended=tuple((each["pid"], each["name"]) for each in found["ended"]))
 
 
 def _named(names: Sequence[str], entry: Entry, config: Config) -> tuple[str, ...]:
@@ -99,12 +113,14 @@ def _named(names: Sequence[str], entry: Entry, config: Config) -> tuple[str, ...
     return tuple(dict.fromkeys(uuids))
 
 
-def _nodes_of(going: Sequence[str], entry: Entry, container: Container, config: Config) -> dict[Node, str]:
-    """Return the nodes that go with devices, with their paths: those that the container's other devices do not need."""
+def _parts_of(uuids: tuple[str, ...], entry: Entry, container: Container, config: Config) -> Going:
+    """Return what goes with devices."""
     paths = dict(zip(entry.nodes, entry.node_paths, strict=True))
-    staying = [uuid for uuid in entry.gpus if uuid not in going]
+    staying = [uuid for uuid in entry.gpus if uuid not in uuids]
+    own = tuple([f"{path}/" for path in entry.own_file_systems])
+    seen = [path for path, *_ in entry.mounted if path.startswith(own)]
     if not staying:
-        return paths
+        return Going(uuids=uuids, nodes=paths, views=tuple(seen))
     kinds = {vendors.kind_of(uuid) for uuid in entry.gpus}
     if len(kinds) > 1:
         what = f"container {quoted(entry.id)}"
@@ -115,26 +131,32 @@ def _nodes_of(going: Sequence[str], entry: Entry, container: Container, config: 
     inventory = vendor.snapshot(request, config).inventory
     known = {device.uuid: device for device in vendor.devices(inventory, config)}
 
-    def of(uuids: Collection[str]) -> set[Node]:
-        devices = [known[uuid] for uuid in uuids if uuid in known]
-        edits = vendor.device_edits(asked.with_devices(request, (*uuids,), ()), inventory, devices)
-        return {(node.major, node.minor) for node in edits.device_nodes}
+    def of(some: Collection[str]) -> tuple[set[Node], set[str]]:
+        devices = [known[uuid] for uuid in some if uuid in known]
+        edits = vendor.device_edits(asked.with_devices(request, (*some,), ()), inventory, devices)
+        return {(node.major, node.minor) for node in edits.device_nodes}, {*vendor.views(devices)}
 
-    taken = of(going) - of(staying)
-    return {node: path for node, path in paths.items() if node in taken}
+    (nodes, views), (needed, shown) = of(uuids), of(staying)
+    return Going(
+        uuids=uuids,
+        nodes={node: path for node, path in paths.items() if node in nodes - needed},
+        views=tuple([path for path in seen if path in views - shown]),
+    )
 
 
-def _detach(  # noqa: PLR0913
-    container: Container,
-    entry: Entry,
-    going: Sequence[str],
-    nodes: dict[Node, str],
-    config: Config,
-    *,
-    force: bool,
-    grace: float,
-) -> list[tuple[int, str]]:
-    """Take the nodes, and what else goes; return the processes that were ended. Raises HookError, OSError."""
+def _tried(container: Container, entry: Entry, going: Going, config: Config, grace: float | None) -> dict[str, object]:
+    """Return the processes that were `ended`, or those by which the devices are `busy`. Raises HookError, OSError."""
+    try:
+        return {"ended": [user.__dict__ for user in _detach(container, entry, going, config, grace)]}
+    except busy.Busy as found:
+        return {"busy": [user.__dict__ for user in found.users]}
+
+
+def _detach(container: Container, entry: Entry, going: Going, config: Config, grace: float | None) -> tuple[User, ...]:
+    """Take the nodes, and what else goes; return the processes that were ended. Raises Busy, HookError, OSError.
+
+    grace: seconds between the request to end and the kill, None to end no process.
+    """
     os.umask(0)
     with (
         Process(container.pid) as process,
@@ -144,27 +166,28 @@ def _detach(  # noqa: PLR0913
     ):
         verify.check_alive(entry)
         verify.check_root(entry, rootfs)
-        grant = cgroup.refuse(devices, [*nodes], container.device_rules)
+        grant = cgroup.refuse(devices, [*going.nodes], container.device_rules)
         try:
-            _check_refused(devices, nodes, entry)
-            ended = _let_go(container, nodes, entry, force=force, grace=grace)
+            _check_refused(devices, going.nodes, entry)
+            ended = _let_go(container, going.nodes, grace)
         except BaseException:
             grant.undo()
             raise
         grant.close()
-        staying = tuple(uuid for uuid in entry.gpus if uuid not in going)
-        kept = [node for node in entry.nodes if node not in nodes]
+        staying = tuple(uuid for uuid in entry.gpus if uuid not in going.uuids)
+        kept = [node for node in entry.nodes if node not in going.nodes]
         _tell_systemd(entry.unit, kept)
         everything = not staying and parse.parse(container, config) is None
-        gone = {*nodes.values()}
-        if not _has_part(entry, going):
+        gone = {*going.nodes.values(), *going.views}
+        if not _has_part(entry, going.uuids):
             gone |= {verify.PIPE} & {*entry.mounts}
         _take_from_rootfs(entry, gone, process, rootfs, everything=everything)
         if everything:
             journal.forget(config, key(entry))
         else:
-            journal.write(config, _without(entry, going, gone))
-    return [(user.pid, user.name) for user in ended]
+            own_places.remove(going.views, entry.own_file_systems, process, rootfs)
+            journal.write(config, _without(entry, going.uuids, gone))
+    return ended
 
 
 def _without(entry: Entry, going: Collection[str], gone: Collection[str]) -> Entry:
@@ -196,25 +219,16 @@ def _check_refused(devices: DeviceCgroup, nodes: dict[Node, str], entry: Entry) 
             raise ApplyError(what, why, "restart it with other device rules", "OGH1910")
 
 
-def _let_go(
-    container: Container, nodes: Collection[Node], entry: Entry, *, force: bool, grace: float
-) -> tuple[User, ...]:
-    """Return the processes that were ended because they had a node open. Raises AllocationError if any has."""
+def _let_go(container: Container, nodes: Collection[Node], grace: float | None) -> tuple[User, ...]:
+    """Return the processes that were ended because they had a node open. Raises Busy for those that have it still."""
     found = in_use.users(container.pid, nodes)
-    if found and force:
+    if found and grace is not None:
         in_use.end(found, grace)
         if left := in_use.users(container.pid, nodes):
-            raise _in_use(entry, left, "look in the kernel's log for why they do not end")
+            raise busy.Busy(left)
     elif found:
-        raise _in_use(entry, found, "end them first, or have --force do it")
+        raise busy.Busy(found)
     return found
-
-
-def _in_use(entry: Entry, found: Sequence[User], remedy: str) -> HookError:
-    processes = ", ".join(f"{user.pid} ({quoted(user.name)})" for user in found[:8])
-    more = f" and {len(found) - 8} more" if len(found) > 8 else ""
-    what = f"GPUs of container {quoted(entry.id)}"
-    return AllocationError(what, f"are in use by process {processes}{more}", remedy, "OGH1310")
 
 
 def _tell_systemd(unit: str, nodes: Sequence[Node]) -> None:

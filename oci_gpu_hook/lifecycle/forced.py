@@ -17,7 +17,7 @@ _GRACE: Final = 10.0  # seconds between the request to end and the kill
 
 def detach_from(pid: int, uuids: Sequence[str], config: Config) -> list[str]:
     """Detach devices from the container of a process; return the processes that were ended. Raises HookError."""
-    entry = running.named(str(pid), config)
+    entry = running.of_process(pid, config)
     meant = Running(id=entry.id, pid=entry.pid, started=entry.start_time, bundle=entry.bundle, rootfs=entry.rootfs)
     done = detach.detach(meant, uuids, config, force=True, grace=_GRACE)
     return [f"{ended} ({name})" for ended, name in done.ended]

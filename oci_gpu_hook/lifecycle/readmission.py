@@ -32,7 +32,7 @@ def previewed(container: Container, request: Request, config: Config, clock: Clo
         of_host = vendor.devices(snapshot.inventory, config)
         each = served(each, snapshot, of_host)  # noqa: PLW2901
         clock.lap("inventory")
-        devices = query.preview(each, of_host, config)
+        devices = query.preview(each, of_host, config, container)
         clock.lap("allocation")
         parts.append(Admission(container=container, request=each, config=config, snapshot=snapshot, devices=devices))
     return parts[0].replace(beside=tuple(parts[1:]))

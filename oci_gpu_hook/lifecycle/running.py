@@ -47,12 +47,37 @@ def named(name: str, config: Config) -> Entry:
     )
 
 
+def of_process(pid: int, config: Config) -> Entry:
+    """Return the entry of the container that a process is in. Raises InvalidInput.
+
+    Ids and names are no part of this: whoever chooses them could have another container taken for the one meant.
+    """
+    entries = everything(config)
+    found = [entry for entry in entries if entry.pid == pid] or _around(str(pid), entries)
+    if len(found) != 1:
+        why = "is in no container that was given GPUs" if not found else "is in several containers"
+        raise InvalidInput(f"process {pid}", why, "see `oci-gpu leases` for those that were", "OGH1901")
+    return found[0]
+
+
 def anyone(name: str, runtime_root: str = "") -> Running:
     """Return the running container meant, of any engine, whether it was given GPUs or not.
 
     name: its name or id, the start of its id, or the pid of a process in it. runtime_root: of a runtime whose state is
     at no usual place. Raises InvalidInput when it is none, or several.
     """
+    found = meant(name, runtime_root)
+    if found is None:
+        what, why = f"container {quoted(name)}", "is not a running container of runc or crun"
+        if os.geteuid() != 0:
+            raise InvalidInput(what, f"{why} that this user may see", "run this as root", "OGH1901")
+        remedy = "name one that `docker ps`, `podman ps` or `crictl ps` shows, or the pid of a process in it"
+        raise InvalidInput(what, why, remedy, "OGH1901")
+    return found
+
+
+def meant(name: str, runtime_root: str = "") -> Running | None:
+    """Do what `anyone` does, but return None when it is none."""
     living = list(runtime_states.everything(more=(runtime_root,) if runtime_root else ()))
     found = [one for one in living if one.id == name]
     found = found or [one for one in living if name and engine_records.name_of(one.id, one.rootfs) == name]
@@ -60,18 +85,18 @@ def anyone(name: str, runtime_root: str = "") -> Running:
         namespace = _mount_namespace(name)
         found = [one for one in living if namespace and _mount_namespace(str(one.pid)) == namespace]
     found = found or [one for one in living if name and one.id.startswith(name)]
-    what = f"container {quoted(name)}"
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise InvalidInput(
-            what, f"is {len(found)} running containers", "give the whole id, or the pid of a process in it", "OGH1901"
-        )
-    why = "is not a running container of runc or crun"
-    if os.geteuid() != 0:
-        raise InvalidInput(what, f"{why} that this user may see", "run this as root", "OGH1901")
-    remedy = "name one that `docker ps`, `podman ps` or `crictl ps` shows, or the pid of a process in it"
-    raise InvalidInput(what, why, remedy, "OGH1901")
+    if len(found) > 1:
+        why = f"is {len(found)} running containers"
+        remedy = "give the whole id, or the pid of a process in it"
+        raise InvalidInput(f"container {quoted(name)}", why, remedy, "OGH1901")
+    return found[0] if found else None
+
+
+def of_bundle(bundle: str, runtime_root: str = "") -> Running | None:
+    """Return the running container of a bundle, None if it has none."""
+    wanted = os.path.realpath(bundle)
+    more = (runtime_root,) if runtime_root else ()
+    return next((one for one in runtime_states.everything(more=more) if os.path.realpath(one.bundle) == wanted), None)
 
 
 def container_of(running: Running | Entry) -> Container:

@@ -66,6 +66,27 @@ def test_a_container_whose_root_is_a_volume_of_the_host_by_now(runc, make_bundle
         assert held(runc, host) == leases
 
 
+@pytest.mark.parametrize("place", ["/proc/driver", "/proc/driver/nvidia"])
+def test_a_volume_of_the_host_over_what_proc_shows(runc, make_bundle, host, directory, tally, place):
+    """A place for a further GPU is made in the hook's own file system, not in what is at its path by now."""
+    volume = directory / "volume"
+    volume.mkdir()
+    runc.host.call("mount", "-t", "tmpfs", "tmpfs", volume)
+    mounts = ({"destination": "/volume", "type": "bind", "source": str(volume), "options": ["rbind", "rw"]},)
+    bundle = make_bundle(args=("/bin/sleep", "1000"), gpus="0", config=host.config, mounts=mounts)
+    with runc.started(bundle) as container:
+        binds = ("/bin/busybox", "mount", "-o", "bind", "/volume", place)
+        runc.host.call("nsenter", "--mount", "--target", container.pid, *binds)
+        leases = held(runc, host)
+        done = call(runc, host, "attach", container.id, "--devices", "1")
+        tally.count()
+        assert done.returncode == 1
+        assert "is not what the hook mounted there" in done.stderr or "is a volume of the host" in done.stderr
+        assert held(runc, host) == leases
+        assert runc.host.call("ls", "-A", volume).stdout == ""
+    runc.host.call("umount", volume)
+
+
 @pytest.mark.race
 def test_directories_that_lead_to_the_host_by_turns(runc, make_bundle, host, directory, canary, tally, full):
     """While the container's root exchanges directories that GPUs go into with links to a volume of the host."""

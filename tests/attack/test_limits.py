@@ -749,6 +749,16 @@ WORST = {
         """,
         "read",
     ),
+    "lines of a log": (
+        ("LOG_LINE",),
+        """
+        from oci_gpu_hook.admin.logs import line
+        from oci_gpu_hook.admin.logs.file import LogFile
+        path = written("log", (b"[" * (limits.LOG_LINE - 1) + b"\\n") * 20)
+        read = lambda: [line.of_file(data) for data in LogFile(path).lines()]
+        """,
+        "read",
+    ),
     "a unit file": (
         ("UNIT_FILE",),
         """

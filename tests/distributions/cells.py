@@ -11,6 +11,7 @@ from typing import NamedTuple
 COUNT = "io.oci-gpu-hook.count=1"
 DOCKER = ("--runtime oci-gpu, variable", "--runtime oci-gpu, count", "--runtime oci-gpu, annotation", "--gpus")
 PODMAN = ("variable", "annotation")
+ATTACHED = "oci-gpu attach"  # a container that has asked for nothing
 DEVICE = "--device nvidia.com/gpu=0"  # by the CDI specification that `oci-gpu cdi refresh` writes
 
 
@@ -48,6 +49,7 @@ CELLS = (
         for runtime in ("crun", "runc")
         for kind in ("plain", "read-only", "rootless")
     ),
+    *(Cell(engine, ATTACHED, "plain") for engine in ("docker", "podman, crun", "podman, runc")),
     *(Cell("containerd", way, kind) for way in PODMAN for kind in ("plain", "read-only")),
     *(Cell("containerd, CRI", way, kind) for way in (*PODMAN, "cdi_devices") for kind in ("plain", "read-only")),
 )

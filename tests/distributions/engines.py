@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from tests.cri.client import Client, CriError
 from tests.cri.pods import Engine as Node
 from tests.cri.pods import Pod
-from tests.distributions.cells import COUNT, DEVICE, Cell
+from tests.distributions.cells import ATTACHED, COUNT, DEVICE, Cell
 
 if TYPE_CHECKING:
     from tests.distributions.guest import Guest
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 IMAGE = "localhost/image:latest"
 VARIABLE = "NVIDIA_VISIBLE_DEVICES=0"
 WATCH = ("/watch", "/log/log")
+_LATER = ("/bin/sh", "-c", "until [ -e /dev/nvidia0 ]; do /bin/sleep 0.1; done; exec /watch /log/log")
 USER = 1000
 _DOCKER = {
     "--runtime oci-gpu, variable": ("--runtime=oci-gpu", f"--env={VARIABLE}"),
@@ -30,12 +31,19 @@ _DOCKER = {
     "--runtime oci-gpu, annotation": ("--runtime=oci-gpu", f"--annotation={COUNT}"),
     "--gpus": ("--gpus=device=0",),
     DEVICE: (DEVICE.replace(" ", "="),),
+    ATTACHED: (),
 }
 _OTHERS = {
     "variable": ("--env", VARIABLE),
     "annotation": ("--annotation", COUNT),
     DEVICE: (DEVICE.replace(" ", "="),),
+    ATTACHED: (),
 }
+
+
+def watch(cell: Cell) -> tuple[str, ...]:
+    """Return the command of a container; the watcher ends where there is no GPU."""
+    return _LATER if cell.way == ATTACHED else WATCH
 
 
 def run(*command: object, cwd: Path | None = None) -> str:
@@ -102,7 +110,7 @@ class Docker(Engine):
             return
         kind = ("--read-only",) if cell.kind == "read-only" else ()
         options = ("--detach", "--net=none", f"--name={cell.name}", f"--volume={log}:/log")
-        run(*self.docker, "run", *options, *kind, *_DOCKER[cell.way], IMAGE, *WATCH)
+        run(*self.docker, "run", *options, *kind, *_DOCKER[cell.way], IMAGE, *watch(cell))
 
     def _compose(self, cell: Cell, log: str) -> None:
         device = {"driver": "nvidia", "device_ids": ["0"], "capabilities": ["gpu"]}
@@ -158,7 +166,7 @@ class Podman(Engine):
             rights = () if self.rootless else ("--cap-add=MKNOD",)
             run(
                 *(*self.podman, "run", *options, *rights, *kind.get(cell.kind, ()), *_OTHERS[cell.way]),
-                *(IMAGE, *WATCH),
+                *(IMAGE, *watch(cell)),
             )
 
     def _kube(self, cell: Cell, log: str) -> None:

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from tests.distributions.cells import CELLS, GRANTED, REPAIRED, STARTED, STEPS, Cell
+from tests.distributions.cells import ATTACHED, CELLS, GRANTED, REPAIRED, STARTED, STEPS, Cell
 from tests.distributions.engines import IMAGE, USER, Containerd, Docker, Engine, Kubernetes, Podman, run
 
 PATIENCE = 30  # seconds
@@ -222,6 +222,8 @@ exec /usr/sbin/runc "$@"
             log.chmod(0o777)
             try:
                 self.engine(cell).start(cell, str(log))
+                if cell.way == ATTACHED:
+                    self.oci_gpu("attach", cell.name, "--devices", "0")
             except (RuntimeError, OSError, subprocess.SubprocessError) as error:
                 self.results[cell.name]["failure"] = str(error)
 
@@ -266,9 +268,11 @@ exec /usr/sbin/runc "$@"
             self.note(f"{step}{REPAIRED}")
 
     def count_attempts(self) -> None:
-        """Write down what all attempts of each watcher gave, from its start on."""
+        """Write down what all attempts of each watcher gave, from its start on, or since it was attached a GPU."""
         for cell in self.living():
             gave = [line.split()[1] for line in (self.work / "logs" / cell.name / "log").read_text().splitlines()[:-1]]
+            if cell.way == ATTACHED:
+                gave = gave[gave.index(GRANTED) :] if GRANTED in gave else gave
             self.results[cell.name]["attempts"] = {each: gave.count(each) for each in sorted({*gave})}
 
     def remove_all(self) -> None:

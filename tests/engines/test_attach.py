@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import time
+from contextlib import contextmanager
 
 import pytest
 
@@ -70,3 +73,72 @@ def test_podman(podman, check):
     nothing_is_left(podman, container)  # by the poststop of Podman's hook
     podman("start", container)
     check(podman, container, has_it=False)
+
+
+@contextmanager
+def live_restore(docker):
+    """Have containers live on without the daemon, as daemon.json says and the running one then does."""
+    engines = docker.engines
+    before = engines.path("/etc/docker/daemon.json").read_text()
+
+    def reload(*, wanted: bool) -> None:
+        engines.write("/etc/docker/daemon.json", json.dumps({**json.loads(before), "live-restore": wanted}))
+        docker.daemon.send_signal(signal.SIGHUP)
+        give_up = time.monotonic() + 30
+        while docker("info", "--format", "{{.LiveRestoreEnabled}}").stdout.strip() != str(wanted).lower():
+            assert time.monotonic() < give_up
+            time.sleep(0.1)
+
+    reload(wanted=True)
+    try:
+        yield
+    finally:
+        reload(wanted=False)
+        engines.write("/etc/docker/daemon.json", before)
+
+
+def restart(docker) -> None:
+    """Restart the daemon."""
+    docker.daemon.send_signal(signal.SIGTERM)
+    docker.daemon.wait(60)
+    docker.start()
+
+
+def test_a_restart_of_docker_that_containers_outlive(docker, check):
+    docker("run", "-d", "--net=none", "--name=web", "image", "/bin/sleep", "600")
+    machine = docker.engines
+    root = ("--runtime-root", f"{docker.directory}/exec/runtime-runc/moby")
+    machine.oci_gpu("attach", "web", "--devices", "1", *root)
+    with live_restore(docker):
+        restart(docker)
+        check(docker, "web")
+        docker("update", *LIMIT, "web")
+        check(docker, "web")
+        assert machine.oci_gpu("verify").endswith("has what it was given\n")
+        machine.oci_gpu("detach", "web", "--all", *root)
+        check(docker, "web", has_it=False)
+        assert machine.leases() == []
+        machine.oci_gpu("attach", "web", "--devices", "1", *root)
+        check(docker, "web")
+
+
+def test_a_restart_of_docker_that_ends_containers(docker, check):
+    docker("run", "-d", "--net=none", "--name=web", "image", "/bin/sleep", "600")
+    machine = docker.engines
+    root = ("--runtime-root", f"{docker.directory}/exec/runtime-runc/moby")
+    machine.oci_gpu("attach", "web", "--devices", "1", *root)
+    restart(docker)
+    assert machine.leases() == []
+    docker("start", "web")
+    check(docker, "web", has_it=False)  # it gets what it asks for
+
+
+def test_a_crash_of_containerd(containerd, pods):
+    container = pods("web", handler="").start("web", "/bin/sleep", "600")
+    machine = containerd.engines
+    machine.oci_gpu("attach", container, "--devices", "1")
+    with containerd.crashed():
+        assert machine.oci_gpu("verify").endswith("has what it was given\n")
+    assert [lease["container"] for lease in machine.leases()] == [container]
+    machine.oci_gpu("detach", container, "--all")
+    assert machine.leases() == []

@@ -34,6 +34,7 @@ BELOW_A_DESCRIPTOR = {"dir_fd", "src_dir_fd", "dst_dir_fd"}
 # and a text of an engine a line of a unit. Right is split(b"\n").
 BY_LINES = ("splitlines", "readlines", "readline")
 SPLITLINES: Allowed = {
+    "admin/logs/host.py": {"HostLog.past": {"readline": "of bytes, so at a newline alone, and with a limit"}},
     "admin/engines/files.py": {"_lines": {"splitlines": "what difflib shows people of a configuration file"}},
     "base/config/toml.py": {"_place": {"splitlines": "the operator's text, for the number of a line"}},
 }
@@ -222,8 +223,10 @@ def test_what_is_called(code, called):
 # facts of formats and of the kernel, or bounds on what this project makes itself.
 BOUND = re.compile(r"_?(LARGEST|MOST|LONGEST|DEEPEST|SMALLEST)(_|$)|_?(PATIENCE|TIMEOUT)$")
 NO_LIMITS = {
+    "admin/cli/run.py": {"_TIMEOUT": "of a command that somebody watches, who can say another"},
     "admin/doctor/tiny.py": {"_TIMEOUT": "of a container that the doctor starts"},
     "admin/engines/files.py": {"LARGEST": "of engines' configuration, which administrators write"},
+    "admin/cli/living.py": {"_LONGEST": "of a time that a person gives"},
     "admin/cli/near_misses.py": {"_LONGEST": "of names of this project", "_MOST": "names that people are told of"},
     "admin/install/executables.py": {"_LONGEST_SHEBANG": "the kernel's"},
     "admin/simulate/gpus.py": {"MOST_GPUS": "the driver's"},

@@ -88,6 +88,50 @@ def test_one_more_and_one_less(with_gpu, command):
     assert command("verify", with_gpu.id).returncode == 0
 
 
+def shown(container) -> list[str]:
+    """The GPUs that /proc shows in a container."""
+    found: list[str] = container.exec("/bin/busybox", "ls", "/proc/driver/nvidia/gpus").stdout.split()
+    return found
+
+
+def test_proc_shows_what_it_has(runtime, make_bundle, host, command):
+    first, second = (gpu.bus_id for gpu in host.gpus())
+    bundle = make_bundle(args=("/bin/sleep", "100"), gpus="0", config=host.config)
+    with runtime.started(bundle) as container:
+        assert shown(container) == [first]
+        assert command("attach", container.id, "--devices", "1").returncode == 0
+        assert shown(container) == [first, second]
+        information = f"/proc/driver/nvidia/gpus/{second}/information"
+        assert (
+            container.exec("/bin/busybox", "cat", information).stdout
+            == (host.proc / "gpus" / second / "information").read_text()
+        )
+        assert container.exec("/bin/busybox", "mkdir", "/proc/driver/nvidia/mine").status != 0
+        assert command("verify", container.id).returncode == 0
+        assert command("detach", container.id, "--devices", "0").returncode == 0
+        assert shown(container) == [second]
+        assert command("attach", container.id, "--devices", "0").returncode == 0
+        assert command("detach", container.id, "--devices", "1").returncode == 0
+        assert shown(container) == [first]
+        assert command("verify", container.id).returncode == 0
+    assert not list((host.state_dir / "containers").glob("*.json"))
+
+
+def test_what_proc_shows_is_repaired(runtime, make_bundle, host, command):
+    bundle = make_bundle(args=("/bin/sleep", "100"), gpus="0", config=host.config)
+    with runtime.started(bundle) as container:
+        assert command("attach", container.id, "--devices", "1").returncode == 0
+        inside = f"/proc/driver/nvidia/gpus/{host.gpus()[1].bus_id}"
+        view = "/proc/driver/nvidia" if Path("/proc/driver/nvidia").exists() else "/proc/driver"
+        for lost in (inside, view):
+            unmount = ("/bin/busybox", "umount", "-l", lost)
+            runtime.host.call("nsenter", "--mount", "--target", container.pid, *unmount)
+            assert command("verify", container.id).returncode == 1
+            assert command("repair", container.id).returncode == 0
+            assert len(shown(container)) == 2
+            assert "information" in container.exec("/bin/busybox", "ls", inside).stdout.split()
+
+
 def test_what_it_has_is_not_attached_twice(with_gpu, command):
     done = command("attach", with_gpu.id, "--devices", "0")
     assert done.returncode == 1
@@ -132,4 +176,4 @@ def test_the_end_of_a_container_frees_what_was_attached(runtime, make_bundle, ho
 def test_a_name_that_is_none(command):
     done = command("attach", "nobody", "--count", 1)
     assert done.returncode == 1
-    assert "is no running container" in done.stderr
+    assert "is not a running container" in done.stderr

@@ -112,7 +112,7 @@ def test_where_no_loader_would_look_the_ld_cache_is_not_left_out(runtime, make_b
     bundle.config["mounts"] += [volume_of_libraries(bundle, directory), bind(directory / "etc", "/etc")]
     line = runtime.run(bundle).complaint()
     assert line.startswith("cannot place '/etc/ld.so.cache': '/etc' is a volume of the host")
-    assert line.endswith("; or set LD_LIBRARY_PATH=/usr/local/nvidia/lib64 in the container")
+    assert line.endswith("; or set LD_LIBRARY_PATH=/usr/local/nvidia/lib64 in the container [OGH1508]")
     bundle.config["process"]["env"].append("LD_LIBRARY_PATH=/usr/local/nvidia/lib:/usr/local/nvidia/lib64")
     assert runtime.run(bundle).seen()[CUDA] == "/usr/local/nvidia/lib64/libcuda.so.1"
 
@@ -142,7 +142,7 @@ def test_what_was_asked_for_is_not_left_out(runtime, make_bundle, simulated, dir
     )
     line = runtime.run(bundle).complaint()
     assert line.startswith(f"cannot place '{what}")
-    assert line.endswith("or put an empty file or directory of that name into it")
+    assert line.endswith("or put an empty file or directory of that name into it [OGH1508]")
     assert list(volume.iterdir()) == []
 
 

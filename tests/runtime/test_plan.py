@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -38,6 +41,40 @@ def test_the_plan_is_what_the_container_holds(runtime, make_bundle, simulated, i
         assert seen[f"stat={link['path']}"] == f"l {link['target']}"
     assert {*plan["ldCache"]} <= {path for paths in inside.values() for path in paths}
     assert [gpu["uuid"] for gpu in plan["gpus"]] == _granted(simulated, gpus)
+
+
+@pytest.mark.parametrize("gpus", [2, 1])
+def test_a_running_container_keeps_what_it_has(runtime, make_bundle, simulated, gpus):
+    """It is named as engines name it, or by a process in it, or by its bundle; its own lease is not in its way."""
+    env = (f"OCI_GPU_COUNT={gpus}", "OCI_GPU_EXCLUSIVE=true")
+    bundle = make_bundle(args=("/bin/sleep", "60"), env=env)
+    config = ("--config", str(simulated.config))
+    root = ("--runtime-root", str(runtime.state_dir))
+
+    def plan(*words: str) -> str:
+        path = Path(sys.executable).with_name("oci-gpu")
+        return str(runtime.host.call(path, *config, "plan", *words, *root).stdout)
+
+    with runtime.started(bundle) as container:
+        has = {gpu for lease in json.loads(oci_gpu(*config, "leases", "--json")) for gpu in lease["gpus"]}
+        assert len(has) == gpus
+        for name in (container.id, container.id[:-1], str(container.pid), str(bundle.directory)):
+            assert {gpu["uuid"] for gpu in json.loads(plan(name, "--json"))["gpus"]} == has
+        assert plan(container.id).count("held by nobody else") == gpus
+        if gpus == 1:
+            path = Path(sys.executable).with_name("oci-gpu")
+            runtime.host.call(path, *config, "attach", container.id, "--count", "1", *root)
+            said = plan(container.id).splitlines()[-1]
+            other = next(gpu.uuid for gpu in simulated.gpus() if gpu.uuid not in has)
+            assert said == f"attached to it while it runs: {other}; a restart does not keep them"
+
+
+def test_what_is_neither_a_bundle_nor_a_container(simulated, directory):
+    for name, why in (("nobody", "is not a running container"), (str(directory), "has no config.json")):
+        command = (Path(sys.executable).with_name("oci-gpu"), "--config", simulated.config, "plan", name)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        assert why in done.stderr
 
 
 def _granted(simulated, gpus: str) -> list[str]:

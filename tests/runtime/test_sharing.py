@@ -177,7 +177,7 @@ def test_where_mps_cannot_be_the_refusal_says_what_to_do(runtime, make_bundle, d
     assert "without the driver capability compute; add compute to" in runtime.run(bundle).complaint()
     (host.driver_root / "usr/bin/nvidia-cuda-mps-server").unlink()
     bundle = make_bundle("cuda=1", config=host.config, env=SHARE, name="s")
-    assert "this host has no nvidia-cuda-mps-server to hold" in runtime.run(bundle).complaint()
+    assert "this host has no nvidia-cuda-mps-server to limit" in runtime.run(bundle).complaint()
     configure(host, '[sharing]\nenforce = "none"\n')
     bundle = make_bundle("cuda=1", f"list={PIPE}", config=host.config, env=SHARE, name="n")
     seen = runtime.run(bundle).seen()

@@ -16,10 +16,13 @@ from oci_gpu_hook.devices import vendors
 from oci_gpu_hook.lifecycle import attach
 from oci_gpu_hook.request import values
 from oci_gpu_hook.request.model import ATTACHED, Request
+from oci_gpu_hook.request.nvidia import capabilities
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
+
+    from oci_gpu_hook.base.config.model import Config
 
 SUMMARY = "give a running container GPUs"
 
@@ -28,19 +31,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line."""
     living.add_arguments(parser)
     which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--devices", metavar="NAME,…", help="these GPUs: indices, UUIDs, MIG devices")
+    which.add_argument("--devices", metavar="NAME,…", type=living.names, help="these GPUs: indices, UUIDs, MIG devices")
     which.add_argument("--count", metavar="N", type=int, help="as many GPUs, whichever are free")
     parser.add_argument("--memory", metavar="SIZE", default="", help="with --count: least memory of each, as 40GiB")
     parser.add_argument("--exclusive", action="store_true", help="for this container alone")
     parser.add_argument(
-        "--capabilities", metavar="NAME,…", default="compute,utility", help="driver capabilities (default: %(default)s)"
+        "--capabilities",
+        metavar="NAME,…",
+        type=living.names,
+        default="compute,utility",
+        help="driver capabilities (default: %(default)s)",
     )
 
 
 def run(options: argparse.Namespace) -> int:
     """Attach, and say what the container has got."""
     config = configs.of_this_user(configs.load(options.config))
-    request = _request(options)
+    request = _request(options, config)
     meant = living.meant(options)
     done = attach.attach(meant, request, config)
     for text in done.warnings:
@@ -49,22 +56,24 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _request(options: argparse.Namespace) -> Request:
+def _request(options: argparse.Namespace, config: Config) -> Request:
     """Return the request that the options make. Raises InvalidInput."""
     if options.count is not None and options.count < 1:
         raise InvalidInput(f"--count {options.count}", "is less than 1", "give the number of GPUs to attach", "OGH1902")
     if options.memory and options.count is None:
         raise InvalidInput("--memory", "says which GPUs a count means", "give --count as well", "OGH1902")
-    for name in filter(None, (options.devices or "").split(",")):
+    for name in options.devices or ():
         kind = vendors.kind_of(name)
         if kind not in vendors.KINDS:
             why = f"is of {kind}, and a running container can be given GPUs of {vendors.KINDS[0]} only"
             raise InvalidInput(f"--devices {quoted(name)}", why, "start the container with it", "OGH1908")
+    what = f"--capabilities={quoted(','.join(options.capabilities))}"
+    wanted = capabilities.named(options.capabilities, what, config.supported_driver_capabilities)
     return Request(
-        devices=tuple(filter(None, (options.devices or "").split(","))),
+        devices=options.devices or (),
         count=options.count,
         memory=values.size(options.memory, "--memory") if options.memory else 0,
         exclusive=options.exclusive,
-        driver_capabilities=tuple(sorted(filter(None, options.capabilities.split(",")))),
+        driver_capabilities=tuple(sorted({*wanted})),
         source=ATTACHED,
     )

@@ -11,7 +11,7 @@ import sys
 
 from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.base.document import dump
-from oci_gpu_hook.base.errors import HookError, quoted, reason
+from oci_gpu_hook.base.errors import HookError, one_line, quoted, reason
 from oci_gpu_hook.devices import vendors
 from oci_gpu_hook.devices.cdi.spec_files import writing
 from oci_gpu_hook.devices.nvidia.cdi_classes import CLASSES
@@ -231,4 +231,4 @@ def _contents(path: str) -> bytes:
 
 def _tell(warnings: tuple[str, ...] | list[str]) -> None:
     for warning in warnings:
-        print(f"oci-gpu: warning: {warning}", file=sys.stderr)
+        print(one_line(f"oci-gpu: warning: {warning}"), file=sys.stderr)

@@ -23,20 +23,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line."""
     living.add_arguments(parser)
     which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--devices", metavar="NAME,…", help="these GPUs: indices, UUIDs, MIG devices")
+    which.add_argument("--devices", metavar="NAME,…", type=living.names, help="these GPUs: indices, UUIDs, MIG devices")
     which.add_argument("--all", action="store_true", help="all GPUs that it has")
     parser.add_argument("--force", action="store_true", help="end the processes that have one open: TERM, then KILL")
     parser.add_argument(
-        "--grace", metavar="SECONDS", type=float, default=10.0, help="between the two (default: %(default)s)"
+        "--grace", metavar="SECONDS", type=living.seconds, default=10.0, help="between the two (default: %(default)s)"
     )
 
 
 def run(options: argparse.Namespace) -> int:
     """Detach, and say what was taken and who was ended for it."""
     config = configs.of_this_user(configs.load(options.config))
-    names = tuple(filter(None, (options.devices or "").split(",")))
     meant = living.meant(options)
-    done = detach.detach(meant, names, config, force=options.force, grace=options.grace)
+    done = detach.detach(meant, options.devices or (), config, force=options.force, grace=options.grace)
     for pid, name in done.ended:
         print(one_line(f"{meant.id}: ended process {pid} ({name})"))
     print(one_line(f"{meant.id}: detached {', '.join(done.uuids)}"))

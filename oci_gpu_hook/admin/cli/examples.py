@@ -50,6 +50,11 @@ EXAMPLES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
         ("oci-gpu metrics --output /var/lib/prometheus/node-exporter/oci-gpu.prom", "for node_exporter"),
         ("oci-gpu metrics --listen 9835", "for a Prometheus on this host"),
     ),
+    "log": (
+        ("oci-gpu log", "what was granted and refused"),
+        ("oci-gpu log --container web", "of one container, by its name or the start of its id"),
+        ("oci-gpu log --follow", "the last ten lines, and what is logged from now on"),
+    ),
     "verify": (
         ("oci-gpu verify", "all running containers"),
         ("oci-gpu verify 3f2a", "one, by the start of its id"),
@@ -88,6 +93,11 @@ EXAMPLES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
     "uninstall": (
         ("oci-gpu uninstall docker", "put daemon.json back as it was"),
         ("oci-gpu uninstall --all", "out of every engine, with the executables"),
+    ),
+    "run": (
+        ("oci-gpu run", "start a container with a GPU under each installed engine"),
+        ("oci-gpu run --engine docker --count 2", "under one"),
+        ("oci-gpu run --memory 40GiB IMAGE -- nvidia-smi -L", "another image and command"),
     ),
     "hook-path": (
         ("oci-gpu hook-path", "after each upgrade of the package or of Python"),

@@ -24,11 +24,11 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(options: Namespace) -> int:
     """Install the executables and print the path of one."""
     from oci_gpu_hook.admin.install.executables import write
-    from oci_gpu_hook.base.errors import HookError
+    from oci_gpu_hook.base.errors import HookError, one_line
 
     laid = write(options.directory, options.real_runtime, options.interpreter)
     for warning in laid.warnings:
-        print(f"oci-gpu: warning: {warning}", file=sys.stderr)
+        print(one_line(f"oci-gpu: warning: {warning}"), file=sys.stderr)
     path = {
         (False, False): laid.hook,
         (False, True): laid.hook_stub,

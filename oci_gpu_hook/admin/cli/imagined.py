@@ -24,7 +24,7 @@ _NAMESPACES: Final = ("pid", "mount", "ipc", "uts", "network")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the options."""
-    told = parser.add_argument_group("without a BUNDLE")
+    told = parser.add_argument_group("without a CONTAINER")
     told.add_argument("--env", metavar="NAME=VALUE", action="append", default=[], help="a variable; may be repeated")
     told.add_argument(
         "--annotation", metavar="NAME=VALUE", action="append", default=[], help="an annotation; may be repeated"
@@ -47,8 +47,10 @@ def with_container(options: argparse.Namespace, work: Callable[[Container], int]
     import tempfile
 
     if not is_told(options):
-        remedy = "name a directory with config.json, or say what the container asks by: --env NVIDIA_VISIBLE_DEVICES=0"
-        raise InvalidInput("plan", "lacks a BUNDLE", remedy, "OGH1902")
+        remedy = (
+            "name a directory with config.json or a container, or say what it asks by: --env NVIDIA_VISIBLE_DEVICES=0"
+        )
+        raise InvalidInput("plan", "lacks a CONTAINER", remedy, "OGH1902")
     for entry in options.env:
         if "=" not in entry:
             raise InvalidInput(f"--env {quoted(entry)}", "has no '='", "write NAME=VALUE", "OGH1902")

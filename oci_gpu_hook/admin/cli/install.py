@@ -14,7 +14,7 @@ from oci_gpu_hook.admin.install.programs import find_real_runtime
 from oci_gpu_hook.admin.install.trusted_files import check_owners, make_directory
 from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.base.config.load import DEFAULT_PATH
-from oci_gpu_hook.base.errors import HookError, quoted
+from oci_gpu_hook.base.errors import HookError, one_line, quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def target_of(options: Namespace) -> Target:
 def carry_out(steps: Steps, record: Change | None, *, dry_run: bool) -> None:
     """Make the changes and say what was done and what is left to do, or show them. record: that of installations."""
     for warning in steps.warnings:
-        print(f"oci-gpu: warning: {warning}", file=sys.stderr)
+        print(one_line(f"oci-gpu: warning: {warning}"), file=sys.stderr)
     if not dry_run:
         files.apply([*steps.changes, *([record] if record else [])])
     if not steps.changes:

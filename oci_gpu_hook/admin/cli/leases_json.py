@@ -83,6 +83,18 @@ def _device(device: Device, leases: Sequence[Lease]) -> dict[str, Any]:
         "free": not holders and not device.fault,
         "holders": [lease.container for lease in holders],
         "fault": device.fault or None,
+        "shares": standing(shares.standing(device, leases)) if device.shareable and not device.fault else None,
+    }
+
+
+def standing(found: Standing) -> dict[str, int]:
+    """Return how a device stands: what is reserved of it, and what is left."""
+    return {
+        "memory": found.memory,
+        "memoryReserved": found.memory_reserved,
+        "memoryLeft": found.memory_left,
+        "coresReserved": found.cores_reserved,
+        "coresLeft": found.cores_left,
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -25,6 +26,7 @@ COMMANDS: Final = (
     "gpus",
     "top",
     "metrics",
+    "log",
     "verify",
     "repair",
     "attach",
@@ -33,6 +35,7 @@ COMMANDS: Final = (
     "cdi",
     "install",
     "uninstall",
+    "run",
     "hook-path",
     "simulate",
     "config",
@@ -70,6 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(given: Sequence[str]) -> int:
     """Run the command that the words say, and report its errors. Raises OSError if stdout cannot be written to."""
+    gc.disable()  # what is imported stays: to look for garbage among it takes as long as a small command
     from oci_gpu_hook.admin.cli import arguments as command_line
 
     chosen = command_line.command_of(given)
@@ -80,6 +84,8 @@ def _run(given: Sequence[str]) -> int:
     if not chosen:
         parser.print_help()
         return 0
+    gc.freeze()
+    gc.enable()
     try:
         status: int = options.run(options)
         sys.stdout.flush()

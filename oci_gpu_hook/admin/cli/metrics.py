@@ -16,7 +16,7 @@ from oci_gpu_hook.admin.metering import exposition, families
 from oci_gpu_hook.admin.metering.look import Lookout
 from oci_gpu_hook.base import counts
 from oci_gpu_hook.base.config import load as configs
-from oci_gpu_hook.base.errors import HookError
+from oci_gpu_hook.base.errors import HookError, one_line
 from oci_gpu_hook.base.files import replace_file
 
 TYPE_CHECKING = False
@@ -75,7 +75,7 @@ def _measured(lookout: Lookout, config: Config) -> tuple[Family, ...]:
     else:
         warnings = [*look.warnings]
     for warning in warnings:
-        print(f"oci-gpu: warning: {warning}", file=sys.stderr)
+        print(one_line(f"oci-gpu: warning: {warning}"), file=sys.stderr)
     uptime = int(time.clock_gettime(time.CLOCK_BOOTTIME))
     return families.of(look, counts.read(configs.of_this_user(config).state_dir), uptime)
 

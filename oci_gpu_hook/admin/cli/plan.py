@@ -1,10 +1,10 @@
 """Show what a container would get, and why, without changing anything.
 
-BUNDLE is the directory of an OCI bundle (config.json and the rootfs it names). It shows what the hook would do if an
-engine started that bundle now; both run the same code. Exit status 1: the container would not start; the line shown is
-what its engine would show.
+CONTAINER is the directory of an OCI bundle (config.json and the rootfs it names), or the name or id of a running
+container. It shows what the hook would do if an engine started that bundle now; both run the same code. A running
+container keeps what it has. Exit status 1: the container would not start; the line shown is what its engine would show.
 
-Without a BUNDLE, say what the container would ask by: --env, --annotation, --count and their like. The image is
+Without a CONTAINER, say what the container would ask by: --env, --annotation, --count and their like. The image is
 taken to be like Debian's then, unless --image-root names another one, unpacked.
 """
 
@@ -14,14 +14,14 @@ import os
 import sys
 import time
 
-from oci_gpu_hook.admin.cli import bundle, imagined, narrative, near_misses
+from oci_gpu_hook.admin.cli import bundle, imagined, living, narrative, near_misses
 from oci_gpu_hook.admin.cli.narrative import Preview
 from oci_gpu_hook.allocation import query
 from oci_gpu_hook.apply import transaction
 from oci_gpu_hook.apply.process import is_hosts_root
 from oci_gpu_hook.apply.rootfs.as_mounted import AsMounted
 from oci_gpu_hook.base.config import load as configs
-from oci_gpu_hook.base.errors import AllocationError, HookError, InvalidInput, quoted, reason
+from oci_gpu_hook.base.errors import AllocationError, HookError, InvalidInput, one_line, quoted, reason
 from oci_gpu_hook.devices import vendors
 from oci_gpu_hook.devices.edits import ContainerEdits
 from oci_gpu_hook.devices.nvidia import snapshot
@@ -46,7 +46,8 @@ SUMMARY = "show what a container would get, and why"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line."""
-    parser.add_argument("bundle", metavar="BUNDLE", nargs="?", help="directory with config.json")
+    parser.add_argument("bundle", metavar="CONTAINER", nargs="?", help="directory with config.json, or a container")
+    living.runtime_root(parser)
     imagined.add_arguments(parser)
     parser.add_argument("--files", action="store_true", help="list every mount, link and entry of the ld cache")
     parser.add_argument("--json", action="store_true", help="print the plan as JSON (schemas/plan.schema.json)")
@@ -56,9 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the plan; exit status 0, also for a container that asks for nothing, 1 if it would not start."""
     if options.bundle and imagined.is_told(options):
-        raise InvalidInput("plan", "takes a BUNDLE, or --env and its like", "leave one of them out", "OGH1902")
+        raise InvalidInput("plan", "takes a CONTAINER, or --env and its like", "leave one of them out", "OGH1902")
     if options.bundle:
-        return _show(bundle.read(options.bundle), options)
+        return _show(bundle.read(options.bundle, options.runtime_root), options)
     return imagined.with_container(options, lambda container: _show(container, options))
 
 
@@ -89,10 +90,21 @@ def _show(container: Container, options: argparse.Namespace) -> int:
         narrative.show_nothing(container, config, warnings)
     else:
         narrative.show(seen, files=options.files)
+    if container.pid and not options.json:
+        _tell_attached(container, config)
     if options.timings:
         for step, duration in clock.laps:
             print(f"{step:12} {duration:8.3f} ms", file=sys.stderr)
     return 0
+
+
+def _tell_attached(container: Container, config: Config) -> None:
+    from oci_gpu_hook.lifecycle import attach
+
+    entry = attach.entry_of(container, configs.of_this_user(config))
+    if entry and entry.attached:
+        what = f"attached to it while it runs: {', '.join(entry.attached)}; a restart does not keep them"
+        print(one_line(what))
 
 
 def preview(container: Container, request: Request, config: Config, clock: Clock) -> Preview:
@@ -112,7 +124,9 @@ def preview(container: Container, request: Request, config: Config, clock: Clock
         made = _rehearsed(admission, container, rootfs, clock)
         clock.lap("rehearsal")
     try:
-        held: tuple[Lease, ...] | None = query.current(config).leases
+        leases = query.current(config).leases
+        own = (container.id, container.pid)
+        held: tuple[Lease, ...] | None = tuple([each for each in leases if (each.container, each.holder.pid) != own])
     except AllocationError:  # this user may not read the record; the choice did not use it either
         held = None
     whole = None

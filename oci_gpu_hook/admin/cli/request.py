@@ -5,7 +5,7 @@ It reads the bundle's config.json and the configuration, and needs no driver.
 
 from __future__ import annotations
 
-from oci_gpu_hook.admin.cli import bundle, near_misses
+from oci_gpu_hook.admin.cli import bundle, living, near_misses
 from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.base.errors import one_line, quoted
 from oci_gpu_hook.request import parse
@@ -35,14 +35,15 @@ _MIB: Final = 1 << 20
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments."""
-    parser.add_argument("bundle", metavar="BUNDLE", help="the container's bundle: the directory of its config.json")
+    parser.add_argument("bundle", metavar="CONTAINER", help="the directory of its config.json, or a running container")
+    living.runtime_root(parser)
     parser.add_argument("--json", action="store_true", help="as JSON: null, or schemas/request.schema.json")
 
 
 def run(options: argparse.Namespace) -> int:
     """Print the request. Raises HookError if it cannot be served as written."""
     config = configs.load(options.config)
-    container = bundle.read(options.bundle)
+    container = bundle.read(options.bundle, options.runtime_root)
     reading = parse.read(container, config)
     if options.json:
         import json

@@ -61,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--layout",
         metavar="NAME",
+        choices=LAYOUTS,
         default=DEFAULT_LAYOUT,
         help=f"where the driver's files are, as in {', '.join(LAYOUTS)} (default: %(default)s)",
     )

@@ -11,6 +11,7 @@ import argparse  # noqa: TID253  a command for people
 import sys
 import time
 
+from oci_gpu_hook.admin.cli.leases_json import standing
 from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.oci.naming import short
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from typing import Final
 
     from oci_gpu_hook.admin.metering.look import Look, Lookout
-    from oci_gpu_hook.allocation.shares import Standing
     from oci_gpu_hook.lifecycle.usage import DeviceView, Holder, Working
 
 SUMMARY: Final = "show what each GPU is used for, and by which container"
@@ -119,19 +119,9 @@ def _device(view: DeviceView, *, knows_holders: bool) -> dict[str, object]:
         "power": use.power if use else None,
         "powerLimit": use.power_limit if use else None,
         "temperature": use.temperature if use else None,
-        "shares": _standing(view.standing) if view.standing and knows_holders else None,
+        "shares": standing(view.standing) if view.standing and knows_holders else None,
         "holders": [_holder(holder) for holder in view.holders],
         "outside": [_process(process) for process in view.outside],
-    }
-
-
-def _standing(standing: Standing) -> dict[str, int]:
-    return {
-        "memory": standing.memory,
-        "memoryReserved": standing.memory_reserved,
-        "memoryLeft": standing.memory_left,
-        "coresReserved": standing.cores_reserved,
-        "coresLeft": standing.cores_left,
     }
 
 

@@ -77,6 +77,12 @@ class Entry(Record):
     share: tuple[int, int] = (0, 0)
     key: str = ""
 
+    @property
+    def own_file_systems(self) -> tuple[str, ...]:
+        """The mount points of file systems of the hook's own, which have no proof."""
+        proven = {path for path, *_ in self.mounted}
+        return tuple([path for path in self.mounts if path not in proven])
+
     def awaits(self, path: str) -> bool:
         """Tell whether what belongs at a path was not yet created by the host when the container got all else."""
         return any(is_listed(path, listed) for listed, _needed in self.late)

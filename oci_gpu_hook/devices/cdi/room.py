@@ -171,6 +171,10 @@ class Room:
             mounts=tuple(compose.placed(mount) for mount in found.mounts),
         )
 
+    def views(self, _devices: Sequence[Device]) -> tuple[str, ...]:
+        """Return nothing: what specifications describe is mounted as it is."""
+        return ()
+
     def used(self, _config: Config) -> dict[str, DeviceUse]:
         """Return nothing: specifications describe devices, and nothing meters them."""
         return {}

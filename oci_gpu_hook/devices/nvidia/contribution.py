@@ -30,6 +30,7 @@ _BIND: Final = ("bind", "private")
 _READ_ONLY: Final = ("ro", "nosuid", "nodev", *_BIND)
 _OWN_FILE_SYSTEM: Final = ("ro", "nosuid", "nodev", "noexec")
 _ESSENTIAL: Final = (("compute", "libcuda.so."), ("utility", "libnvidia-ml.so."))
+_VIEW: Final = "/proc/driver/nvidia"
 _PROFILES: Final = "/etc/nvidia/nvidia-application-profiles-rc.d"
 
 
@@ -216,7 +217,7 @@ def procfs_view(
 
     parts: further names in it, and whether each is a directory.
     """
-    here, there = "/proc/driver/nvidia", f"{config.proc_root.rstrip('/')}/driver/nvidia"
+    here, there = _VIEW, f"{config.proc_root.rstrip('/')}/driver/nvidia"
     names = {f"gpus/{name}": True for device in devices if (name := gpu_of(device).proc_name)} | parts
     mounts = [_own_file_system(mountpoint)]
     mounts += [
@@ -225,6 +226,13 @@ def procfs_view(
     ]
     files = [GeneratedFile(path=f"{here}/{name}", contents=text.encode()) for name, text in inventory.proc_files]
     return mounts, files
+
+
+def views(devices: Sequence[Device]) -> tuple[str, ...]:
+    """Return the paths at which containers with these devices see them in /proc."""
+    names = [f"gpus/{name}" for device in devices if (name := gpu_of(device).proc_name)]
+    names += [f"capabilities/{path}" for device in devices for path in _capability_files(device)]
+    return tuple(dict.fromkeys([f"{_VIEW}/{name}" for name in names]))
 
 
 def _own_file_system(path: str, *, optional: bool = False) -> Mount:

@@ -34,6 +34,7 @@ resolve = names.resolve
 image_facts = looking.look
 contribution = made.make
 device_edits = made.device_edits
+views = made.views
 of_nodes = device_nodes.devices_of
 
 

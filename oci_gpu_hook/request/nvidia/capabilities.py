@@ -41,13 +41,14 @@ def driver_capabilities(
     elif not value:
         what, granted = f"{VARIABLE} unset", tuple(name for name in DEFAULT if name in supported)
     else:
-        granted = _named(items(value), what, supported)
+        granted = named(items(value), what, supported)
     if not granted:
         warnings.append(f"{what}: no driver capability is selected, so the container gets no driver library")
     return tuple(sorted(set(granted)))
 
 
-def _named(names: Sequence[str], what: str, supported: Sequence[str]) -> tuple[str, ...]:
+def named(names: Sequence[str], what: str, supported: Sequence[str]) -> tuple[str, ...]:
+    """Return the capabilities that names stand for. what: where they were written. Raises InvalidInput."""
     check_number(len(names), what)
     if "all" in names:
         return tuple(supported)

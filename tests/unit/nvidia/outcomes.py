@@ -185,7 +185,7 @@ def _privileged(given):
 
 def _intersection(given):
     supported = [name.strip() for name in given["supported"].split(",") if name.strip()]
-    return ",".join(sorted(capabilities._named(values.items(given["requested"]), "requested", supported)))
+    return ",".join(sorted(capabilities.named(values.items(given["requested"]), "requested", supported)))
 
 
 def _supported(given):

@@ -73,8 +73,8 @@ def test_config_json_stands_for_its_bundle(plan, tmp_path):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ((), "plan: lacks a BUNDLE"),
-        (("/bundle", "--count", "1"), "plan: takes a BUNDLE, or --env and its like"),
+        ((), "plan: lacks a CONTAINER"),
+        (("/bundle", "--count", "1"), "plan: takes a CONTAINER, or --env and its like"),
         (("--env", "X"), "--env 'X': has no '='"),
         (("--annotation", "X"), "--annotation 'X': has no '='"),
     ],

@@ -242,6 +242,17 @@ def test_tools_are_told_shares_and_what_is_left(host, shared, monkeypatch, capsy
     assert told() == [{"GPU-0": first}, {"GPU-0": second}]
 
 
+def test_of_each_gpu_it_is_told_what_is_reserved(host, shared, capsys):
+    assert host("--json", "--all") == 0
+    told = json.loads(capsys.readouterr().out)
+    with open(os.path.join(ROOT, "schemas", "leases-all.schema.json")) as file:
+        jsonschema.Draft202012Validator(json.load(file)).validate(told)
+    names = ("memoryReserved", "memoryLeft", "coresReserved", "coresLeft")
+    of_gpu = {device["uuid"]: tuple(device["shares"][name] for name in names) for device in told["devices"]}
+    assert of_gpu["GPU-0"] == (28 << 30, 51 << 30, 25, 75)
+    assert of_gpu["GPU-1"] == (0, 0, 0, 0), "it is held exclusively"
+
+
 def test_eighty_columns_are_enough(host):
     from rich.console import Console
 

@@ -57,7 +57,10 @@ def holder(name, memory, **rest):
 
 
 def look():
-    use = DeviceUse(uuid="GPU-0", utilization=50, memory_used=3 * GIB, memory_total=80 * GIB, power=312.5)
+    memory = 3 * GIB, 80 * GIB
+    use = DeviceUse(
+        uuid="GPU-0", utilization=50, memory_used=memory[0], memory_total=memory[1], power=312.5, temperature=61
+    )
     devices = of_nvidia.of([gpu(0), gpu(1), gpu(2, fault="gone"), gpu(3)])
     twice = (holder("c", GIB, since="2026-01-02T03:04:05Z"), holder("c", 2 * GIB))  # one id, under two runtimes
     held = DeviceView(device=devices[0], use=use, holders=twice)
@@ -178,6 +181,32 @@ def test_documents_and_dashboard_name_what_there_is():
     panels = json.loads(dashboard)["panels"]
     assert len(panels) > 10
     assert all(target["expr"] for panel in panels for target in panel["targets"])
+
+
+def labels_of(found):
+    """The labels of each metric; Prometheus adds the instance."""
+    known: dict[str, set[str]] = {}
+    for name, *pairs in found:
+        known.setdefault(name, {"instance"}).update(label for label, _ in pairs)
+    return known
+
+
+def test_the_dashboard_asks_by_labels_that_there_are():
+    known = labels_of(samples(families.of(look(), COUNTED, uptime=0)))
+    panels = json.loads((ROOT / "docs/grafana-dashboard.json").read_text())["panels"]
+    asked = 0
+    for target in (target for panel in panels for target in panel["targets"]):
+        query = target["expr"]
+        names = names_in(query)
+        common = set.intersection(*(known[name] for name in names))
+        for name, selector in re.findall(r"(oci_gpu_\w+)\{([^}]*)\}", query):
+            assert {*re.findall(r"(\w+)\s*[=!]", selector)} <= known[name], query
+        kept = [{*re.split(r",\s*", inside)} for inside in re.findall(r"\bby \(([^)]*)\)", query)]
+        assert all(by <= common for by in kept), query
+        shown = {*re.findall(r"\{\{\s*(\w+)\s*\}\}", target.get("legendFormat", ""))}
+        assert shown <= (set.intersection(*kept) if kept else common), query
+        asked += len(names)
+    assert asked > 20
 
 
 @pytest.mark.parametrize("kind", ["gauge", "counter", "histogram", "summary"])

@@ -1,6 +1,6 @@
 """What `oci-gpu watch` costs while nothing happens: its CPU time, children included, with many containers of runc.
 
-    sudo python benchmarks/watch.py [--containers 200] [--seconds 300] [--interval 30s]
+    sudo python benchmarks/watching.py [--containers 200] [--seconds 300] [--interval 30s]
 
 The first looks verify every container; then counting begins. Each is verified again once in so many looks (LOOKS), of
 which the share is added.

@@ -1,0 +1,1 @@
+"""Reads what was logged of starts and refusals: the file of config.toml, and the host's log."""

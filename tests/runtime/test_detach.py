@@ -1,0 +1,99 @@
+"""`oci-gpu detach` while a process of the container has the GPU open: a node of the host's that opens stands for it."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from oci_gpu_hook.admin.simulate.host import make
+from tests.runtime.simulated import SimulatedHost
+
+pytestmark = pytest.mark.root
+FUSE = os.makedev(10, 229)  # which no container may open, and which opens where there is no GPU
+HOLDS = ("/bin/busybox", "sh", "-c", "exec 9</dev/nvidia0; echo open; exec sleep 100")
+
+
+@pytest.fixture
+def host(directory):
+    """A host of the test's own, with one GPU, whose node opens."""
+    made = SimulatedHost(Path(make(str(directory / "host"), gpus=1).directory))
+    (made.dev / "nvidia0").unlink()
+    os.mknod(made.dev / "nvidia0", stat.S_IFCHR | 0o666, FUSE)
+    return made
+
+
+class Busy:
+    """A container of which a process has its GPU open."""
+
+    def __init__(self, runtime, container, host) -> None:
+        self.runtime = runtime
+        self.container = container
+        self.host = host
+
+    def detach(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        path = Path(sys.executable).with_name("oci-gpu")
+        words = ("--config", self.host.config, "detach", self.container.id, "--all", *arguments)
+        done: subprocess.CompletedProcess[str] = self.runtime.host.call(
+            path, *words, "--runtime-root", self.runtime.state_dir, check=False
+        )
+        return done
+
+    def opens(self) -> str:
+        return str(self.container.exec("/probe", "open=/dev/nvidia0").seen()["open=/dev/nvidia0"])
+
+
+@pytest.fixture
+def busy(runtime, make_bundle, host):
+    bundle = make_bundle(args=("/bin/sleep", "100"), gpus="0", config=host.config)
+    with runtime.started(bundle) as container:
+        arguments = ("--root", runtime.state_dir, "exec", container.id, *HOLDS)
+        process = subprocess.Popen(runtime.host.command(runtime.binary, *arguments), stdout=subprocess.PIPE)
+        assert process.stdout
+        assert process.stdout.readline() == b"open\n"
+        yield Busy(runtime, container, host)
+        process.kill()
+        process.wait()
+
+
+def holder(busy: Busy) -> int:
+    """The pid on the host of the process that has it open."""
+    namespace = os.readlink(f"/proc/{busy.container.pid}/ns/pid")
+    for name in filter(str.isdecimal, os.listdir("/proc")):
+        try:
+            if os.readlink(f"/proc/{name}/ns/pid") == namespace and os.readlink(f"/proc/{name}/fd/9"):
+                return int(name)
+        except OSError:
+            continue
+    raise AssertionError("nobody has it open")
+
+
+def test_it_is_refused_and_names_the_process_with_its_memory(busy, host):
+    pid = holder(busy)
+    (host.directory / "usage").write_text(f"gpu 0 process {pid} compute 2560 50 20\n")
+    done = busy.detach()
+    assert done.returncode == 1
+    assert f"are in use by process {pid} ('sleep', 2.5 GiB); end them first" in done.stderr
+    assert busy.opens() == "opened"
+
+
+def test_without_nvml_the_process_is_named_all_the_same(busy, host):
+    for library in host.driver_root.rglob("libnvidia-ml.so*"):
+        library.unlink()
+    done = busy.detach()
+    assert done.returncode == 1
+    assert f"are in use by process {holder(busy)} ('sleep'); end them first" in done.stderr
+
+
+def test_by_force_the_process_ends_and_no_other(busy):
+    pid = holder(busy)
+    done = busy.detach("--force")
+    assert done.returncode == 0, done.stderr
+    assert f"ended process {pid} (sleep)" in done.stdout
+    assert not Path(f"/proc/{pid}/fd/9").exists()
+    assert busy.opens() == "ENOENT"
+    assert busy.container.state()["status"] == "running"
