@@ -104,7 +104,7 @@ class Room(room.Room):
     ) -> tuple[Device, ...]:
         """Return the devices of which a container has a node: what all of a kind share, such as /dev/kfd, is none."""
         if not inventory.by_kernel:
-            return ()
+            return super().of_nodes(devices, inventory, numbers, host_paths)
         known = [(device, native(device)) for device in devices]
         return tuple(
             device
