@@ -87,7 +87,7 @@ def test_one_that_does_not_is_not_given_them(knowing, vendors, plain_bundle, sim
     front, kept = knowing({name: value for name, value in ALL.items() if lacking == "netDevices" != name})
     refused = front.run(plain_bundle(**ASKED)).stderr
     assert why in refused
-    assert "use runc 1.4 or another runtime whose `features` tell of it" in refused
+    assert "use runc 1.4 or another runtime that names it in its `features`" in refused
     assert not kept.exists()
     assert leases(simulated) == []
 
