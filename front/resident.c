@@ -121,6 +121,10 @@ bool ask_resident(char **arguments) {
     int fd = connect_to(block.resident);
     if (fd < 0)
         return false;
+    if (fd < STANDARD) { /* one of those to hand over is closed, and this has its place */
+        close_file(fd);
+        return false;
+    }
     if (ask(fd, arguments) && hear(fd, PATIENCE) == 'R' && go(fd)) {
         char status = hear(fd, 0);
         close_file(fd);

@@ -86,7 +86,8 @@ def _attach(
 ) -> tuple[str, ...]:
     """Change the container; return warnings. Raises HookError, OSError."""
     os.umask(0)  # modes are set when files are made: see Directory.make_node
-    with alone(container, config), Process(container.pid) as process:
+    with alone(container, config) as lock, Process(container.pid) as process:
+        lock.demand()
         entry = entry_of(container, config)
         own = parse.parse(container, config) if entry else None
         uuids = tuple(device.uuid for device in granted)
@@ -113,7 +114,8 @@ def _attach(
                 starting = Starting(site, uuids)
                 return transaction.carry_out(made, site, nodes, starting, lambda: admission.confirm(made))
             verify.check_root(entry, rootfs)
-            with journal.Lock(config, entry.rootfs_identity):
+            with journal.Lock(config, entry.rootfs_identity) as lock_of_rootfs:
+                lock_of_rootfs.demand()
                 added = _missing_part(made, entry, vendors.of(request.kind).views(granted))
                 return _extend(entry, added, site, uuids)
 

@@ -9,17 +9,17 @@ from __future__ import annotations
 import os
 
 from oci_gpu_hook.allocation import attached as leases
-from oci_gpu_hook.apply import cleanup, transaction
+from oci_gpu_hook.apply import transaction
 from oci_gpu_hook.apply.device_access import cgroup
 from oci_gpu_hook.apply.journal import journal
 from oci_gpu_hook.apply.journal.entry import key
-from oci_gpu_hook.apply.operations import bind, ld_cache, own_places
+from oci_gpu_hook.apply.operations import own_places
 from oci_gpu_hook.apply.process import Process, check_process
-from oci_gpu_hook.base import log, syscalls
+from oci_gpu_hook.base import log
 from oci_gpu_hook.base.errors import ApplyError, InvalidInput, quoted
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.devices import vendors
-from oci_gpu_hook.lifecycle import apart_from_container, asked, busy, in_use, verify
+from oci_gpu_hook.lifecycle import apart_from_container, asked, busy, in_use, rootfs_part, verify
 from oci_gpu_hook.lifecycle.attach import alone, entry_of
 from oci_gpu_hook.lifecycle.in_use import User
 from oci_gpu_hook.lifecycle.running import container_of
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.apply.device_access.model import DeviceCgroup, Node
     from oci_gpu_hook.apply.journal.entry import Entry
-    from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
     from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.oci.container import Container
     from oci_gpu_hook.oci.runtime_states import Running
@@ -66,7 +65,8 @@ def detach(
     """
     check_process(running.pid)
     container = container_of(running)
-    with alone(container, config):
+    with alone(container, config) as lock:
+        lock.demand()
         entry = entry_of(container, config)
         if entry is None or not entry.gpus:
             what = f"container {quoted(running.id)}"
@@ -131,8 +131,15 @@ def _parts_of(uuids: tuple[str, ...], entry: Entry, container: Container, config
     inventory = vendor.snapshot(request, config).inventory
     known = {device.uuid: device for device in vendor.devices(inventory, config)}
 
+    if unknown := [uuid for uuid in staying if uuid not in known]:
+        what = f"GPU {quoted(unknown[0])} of container {quoted(entry.id)}"
+        why = "is no longer listed by the driver, so its nodes cannot be told from those that are to go"
+        raise InvalidInput(what, why, "detach all of them", "OGH1910")
+
     def of(some: Collection[str]) -> tuple[set[Node], set[str]]:
-        devices = [known[uuid] for uuid in some if uuid in known]
+        if not known.keys() >= {*some}:
+            return {*paths}, {*seen}  # the driver has lost one: all that the others do not need was its
+        devices = [known[uuid] for uuid in some]
         edits = vendor.device_edits(asked.with_devices(request, (*some,), ()), inventory, devices)
         return {(node.major, node.minor) for node in edits.device_nodes}, {*vendor.views(devices)}
 
@@ -161,9 +168,10 @@ def _detach(container: Container, entry: Entry, going: Going, config: Config, gr
     with (
         Process(container.pid) as process,
         transaction.open_rootfs(container, process) as rootfs,
-        journal.Lock(config, entry.rootfs_identity),
+        journal.Lock(config, entry.rootfs_identity) as lock,
         cgroup.find(container.pid, container.cgroups_path) as devices,
     ):
+        lock.demand()
         verify.check_alive(entry)
         verify.check_root(entry, rootfs)
         grant = cgroup.refuse(devices, [*going.nodes], container.device_rules)
@@ -176,12 +184,13 @@ def _detach(container: Container, entry: Entry, going: Going, config: Config, gr
         grant.close()
         staying = tuple(uuid for uuid in entry.gpus if uuid not in going.uuids)
         kept = [node for node in entry.nodes if node not in going.nodes]
-        _tell_systemd(entry.unit, kept)
+        _tell_systemd(entry.unit, kept, going.nodes)
+        _refuse_again(devices, going, container)
         everything = not staying and parse.parse(container, config) is None
         gone = {*going.nodes.values(), *going.views}
         if not _has_part(entry, going.uuids):
             gone |= {verify.PIPE} & {*entry.mounts}
-        _take_from_rootfs(entry, gone, process, rootfs, everything=everything)
+        rootfs_part.take(entry, gone, process, rootfs, everything=everything)
         if everything:
             journal.forget(config, key(entry))
         else:
@@ -231,8 +240,17 @@ def _let_go(container: Container, nodes: Collection[Node], grace: float | None) 
     return found
 
 
-def _tell_systemd(unit: str, nodes: Sequence[Node]) -> None:
-    """Have systemd permit the unit these nodes, beside what is not this project's, now and after a reload."""
+def _refuse_again(devices: DeviceCgroup, going: Going, container: Container) -> None:
+    """Refuse the nodes once more if systemd, on cgroup v1, has written its own rules since."""
+    if any(cgroup.allows(devices, major, minor) is not False for major, minor in going.nodes):
+        cgroup.refuse(devices, [*going.nodes], container.device_rules).close()
+
+
+def _tell_systemd(unit: str, nodes: Sequence[Node], gone: Collection[Node]) -> None:
+    """Have systemd permit the unit these nodes, beside what is not this project's, now and after a reload.
+
+    gone: nodes that it must not permit any more, although it was told so once, at the start or by the runtime.
+    """
     if not unit:
         return
     from oci_gpu_hook.apply.systemd import drop_in, private_bus
@@ -244,43 +262,8 @@ def _tell_systemd(unit: str, nodes: Sequence[Node]) -> None:
     if unit.endswith(".scope"):
         ours = {f"/dev/char/{major}:{minor}": "rw" for major, minor in nodes}
         try:
-            private_bus.allow_only(unit, {**drop_in.others(unit), **ours})
+            taken = {f"/dev/char/{major}:{minor}" for major, minor in gone}
+            others = {path: access for path, access in drop_in.others(unit).items() if path not in taken}
+            private_bus.allow_only(unit, {**others, **ours})
         except ApplyError as error:  # access is taken already, and the drop-in holds from the next reload on
             log.warning("warning", text=str(error))
-
-
-def _take_from_rootfs(
-    entry: Entry, paths: Collection[str], process: Process, rootfs: Rootfs, *, everything: bool
-) -> None:
-    """Remove the nodes at these paths, and where everything goes, all mounts and changes of the entry."""
-    gone = [*entry.mounts[::-1], ld_cache.PATH, *paths] if everything else [*paths]
-    for path in gone:
-        _unmount(path, entry, process, rootfs)
-    if everything:
-        cleanup.clean(rootfs, entry)
-    else:
-        cleanup.take_back(rootfs, [change for change in entry.changes if change[1] in paths])
-
-
-def _unmount(path: str, entry: Entry, process: Process, rootfs: Rootfs) -> None:
-    """Unmount what the hook mounted at a path, by the descriptor that was judged; nothing that is of the host's."""
-    try:
-        fd = rootfs.resolve(path)
-    except OSError:
-        return
-    try:
-        mount = syscalls.mount_id(fd)
-        ours = bind.is_own(entry, path, fd) or _is_own_file_system(fd, rootfs, mount) or _is_node(fd, entry)
-        if ours and mount != rootfs.mount_id:
-            process.unmount_there((fd,))
-    finally:
-        os.close(fd)
-
-
-def _is_own_file_system(fd: int, rootfs: Rootfs, mount: int) -> bool:
-    return syscalls.file_system_type(fd) == syscalls.TMPFS_MAGIC and not rootfs.is_of_host(mount)
-
-
-def _is_node(fd: int, entry: Entry) -> bool:
-    number = os.fstat(fd).st_rdev
-    return (os.major(number), os.minor(number)) in entry.nodes

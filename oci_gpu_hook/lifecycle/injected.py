@@ -48,14 +48,14 @@ def hold_beside(admission: Admission) -> None:
     container = admission.container
     if not is_possible(container):
         return
-    inventory = admission.snapshot.inventory
-    _hold(admission.request.kind, inventory, container, admission.config, admission.uuids)
+    parts = {part.request.kind: part for part in (admission, *admission.beside)}
+    for kind, part in parts.items():
+        _hold(kind, part.snapshot.inventory, container, admission.config, part.uuids)
     granted = {(node.major, node.minor) for node in admission.device_edits().device_nodes}
     if granted.issuperset(container.nodes) and not container.bound_nodes:
         return  # what oci-gpu-runtime has put there
-    asked = {part.request.kind for part in (admission, *admission.beside)}
-    for kind in _other_kinds(admission.config):
-        if kind not in asked:
+    for kind in (*vendors.KINDS, *_other_kinds(admission.config)):
+        if kind not in parts:
             _hold_kind(kind, container, admission.config)
 
 
@@ -82,7 +82,8 @@ def _hold(
     kind: str, inventory: Inventory, container: Container, config: Config, granted: Collection[str]
 ) -> tuple[str, ...]:
     vendor = vendors.of(kind)
-    devices = vendor.devices(inventory, config)
+    # A fault of a device refuses those who ask for it; here somebody else has decided.
+    devices = tuple(device.replace(fault="") for device in vendor.devices(inventory, config))
     found = vendor.of_nodes(devices, inventory, container.nodes, container.bound_nodes)
     uuids = tuple(device.uuid for device in found if device.uuid not in granted)
     if uuids:

@@ -53,7 +53,8 @@ def _repair(entry: Entry, config: Config) -> tuple[Finding, ...]:
     container = container_of(entry)
     request = asked.of_running(container, entry, config)
     admission = readmitted(container, request, config, entry.gpus)
-    with journal.Lock(config, entry.rootfs_identity), Process(entry.pid) as process:
+    with journal.Lock(config, entry.rootfs_identity) as lock, Process(entry.pid) as process:
+        lock.demand()  # detach has it while it waits for processes to end
         entry = _as_it_is_now(entry, config)
         verify.check_alive(entry)
         with transaction.open_rootfs(container, process) as rootfs:

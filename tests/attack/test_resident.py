@@ -196,6 +196,7 @@ def test_who_is_not_root_is_not_served(served, directory, tally):
 # installation starts.
 ASK = """
 import array, ast, os, socket, sys
+BY_ANOTHER = -1
 address, stub, packets = sys.argv[1], sys.argv[2].encode(), ast.literal_eval(sys.stdin.read())
 for _ in range(5):
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -204,9 +205,16 @@ for _ in range(5):
     heard = b""
     for data, count in packets:
         null = os.open("/dev/null", os.O_RDWR)
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [null] * count))] if count else []
+        number = 3 if count == BY_ANOTHER else count
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [null] * number))] if count else []
+        child = os.fork() if count == BY_ANOTHER else 0
+        if child:
+            os.waitpid(child, 0)
         try:
-            connection.sendmsg([data.replace(b"STUB", stub)], rights)
+            if not child:
+                connection.sendmsg([data.replace(b"STUB", stub)], rights)
+            if count == BY_ANOTHER and not child:
+                os._exit(0)
             heard += connection.recv(100)
         except (BrokenPipeError, ConnectionResetError):
             pass
@@ -220,6 +228,7 @@ PACKETS = {
     "descriptors too soon": ([(FRONT[0], 100)], b"R"),
     "go without descriptors": ([FRONT, (b"G", 0)], b"R"),
     "go with two": ([FRONT, (b"G", 2)], b"R"),
+    "go by a process that has inherited the connection": ([FRONT, (b"G", -1)], b"R"),
     "go with too many": ([FRONT, (b"G", 100)], b"R"),
     "another word than go": ([FRONT, (b"X", 3)], b"R"),
     "more than go": ([FRONT, (b"GG", 3)], b"R"),

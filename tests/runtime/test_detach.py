@@ -15,6 +15,7 @@ from tests.runtime.simulated import SimulatedHost
 
 pytestmark = pytest.mark.root
 FUSE = os.makedev(10, 229)  # which no container may open, and which opens where there is no GPU
+STAYS = ("/bin/busybox", "sh", "-c", "trap '' TERM; exec 9</dev/nvidia0; echo open; exec sleep 100")
 HOLDS = ("/bin/busybox", "sh", "-c", "exec 9</dev/nvidia0; echo open; exec sleep 100")
 
 
@@ -48,10 +49,11 @@ class Busy:
 
 
 @pytest.fixture
-def busy(runtime, make_bundle, host):
+def busy(request, runtime, make_bundle, host):
+    words = getattr(request, "param", HOLDS)
     bundle = make_bundle(args=("/bin/sleep", "100"), gpus="0", config=host.config)
     with runtime.started(bundle) as container:
-        arguments = ("--root", runtime.state_dir, "exec", container.id, *HOLDS)
+        arguments = ("--root", runtime.state_dir, "exec", container.id, *words)
         process = subprocess.Popen(runtime.host.command(runtime.binary, *arguments), stdout=subprocess.PIPE)
         assert process.stdout
         assert process.stdout.readline() == b"open\n"
@@ -70,6 +72,22 @@ def holder(busy: Busy) -> int:
         except OSError:
             continue
     raise AssertionError("nobody has it open")
+
+
+@pytest.mark.parametrize("busy", [STAYS], indirect=True, ids=[""])
+def test_a_repair_meanwhile_gives_nothing_back(busy, host):
+    """Detach has taken access and gives the process its time to end; `watch` repairs by the same code."""
+    command = (Path(sys.executable).with_name("oci-gpu"), "--config", host.config)
+    words = ("detach", busy.container.id, "--all", "--force", "--grace", "9", "--runtime-root", busy.runtime.state_dir)
+    with subprocess.Popen(busy.runtime.host.command(*command, *words), stdout=subprocess.PIPE, text=True) as detaching:
+        while busy.opens() != "EPERM":
+            assert detaching.poll() is None
+        repair = busy.runtime.host.call(*command, "repair", busy.container.id, check=False)
+        assert repair.returncode == 1, repair.stdout
+        assert "[OGH1520]" in repair.stderr
+        said, _ = detaching.communicate(timeout=60)
+    assert detaching.returncode == 0, said
+    assert busy.opens() != "open"
 
 
 def test_it_is_refused_and_names_the_process_with_its_memory(busy, host):

@@ -8,6 +8,8 @@ import stat
 
 import pytest
 
+from oci_gpu_hook.base.config.load import load
+from oci_gpu_hook.devices.nvidia import sick
 from tests.runtime.fixtures import oci_gpu
 
 CONTROL = "/dev/nvidiactl"
@@ -126,6 +128,18 @@ def test_without_a_driver_it_starts_as_it_would_without_us(front, plain_bundle, 
         assert front.run(given).status == 0
     finally:
         os.rename(aside, version)
+
+
+def test_a_gpu_that_is_sick_stops_nobody_who_did_not_ask_for_it(front, plain_bundle, simulated):
+    first, _ = simulated.gpus()
+    config, place = load(str(simulated.config)), f"0000{first.bus_id}"
+    sick.mark(place, sick.Mark(since="2026-11-28T00:00:00Z", xid=79, text=""), config)
+    try:
+        assert "marked sick" in refusal(front.run(plain_bundle("list=/dev", gpus="0", name="named")))
+        with front.created(inject(plain_bundle("list=/dev", env=BY_CDI), simulated, first.node)) as container:
+            assert held(simulated) == {container.id: ([first.uuid], False)}
+    finally:
+        sick.heal([place], config)
 
 
 def test_the_hook_alone_has_it_held_too(runtime, make_bundle, simulated):

@@ -231,6 +231,13 @@ class Lock:
             log.warning("lock not had", path=path, reason=reason(error))
         return self
 
+    def demand(self) -> None:
+        """Raise ApplyError unless the lock is held: what changes a running container must be alone there."""
+        if not self.is_held:
+            what = "cannot change the container"
+            why = "another process of oci-gpu-hook is changing it"
+            raise ApplyError(what, why, "try again when that has ended", "OGH1520")
+
     def _try(self, fd: int) -> None:
         from fcntl import fcntl
         from struct import pack

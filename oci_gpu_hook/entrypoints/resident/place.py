@@ -16,7 +16,18 @@ if TYPE_CHECKING:
     from typing import Final, Self
 
 _NAMESPACES: Final = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
-_RIGHTS: Final = (b"Uid", b"Gid", b"CapInh", b"CapPrm", b"CapEff", b"CapBnd", b"CapAmb", b"NoNewPrivs", b"Seccomp")
+_RIGHTS: Final = (
+    b"Uid",
+    b"Gid",
+    b"CapInh",
+    b"CapPrm",
+    b"CapEff",
+    b"CapBnd",
+    b"CapAmb",
+    b"NoNewPrivs",
+    b"Seccomp",
+    b"Seccomp_filters",
+)
 _STATUS_SIZE: Final = 16384
 _LABEL_SIZE: Final = 4096
 

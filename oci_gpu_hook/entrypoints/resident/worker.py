@@ -41,6 +41,7 @@ _RUNTIME: Final = "runtime"
 _STAGES: Final = ("prestart", "createRuntime", "poststop")
 _STANDARD: Final = (0, 1, 2)
 _INT_SIZE: Final = 4
+_CREDENTIALS_SIZE: Final = 3 * _INT_SIZE  # struct ucred, unix(7)
 
 
 class Call(Record):
@@ -125,6 +126,7 @@ class _Door:
 def _attend(connection: Any, desk: Desk) -> None:
     """Serve a front that asks for what this process can do as well as Python; others are to start Python."""
     connection.settimeout(limits.RESIDENT_SECONDS)
+    connection.setsockopt(_socket.SOL_SOCKET, _socket.SO_PASSCRED, 1)
     descriptors: list[int] = []
     try:
         agreed = _agreed(connection, desk, descriptors)
@@ -155,7 +157,9 @@ def _agreed(connection: Any, desk: Desk, descriptors: list[int]) -> tuple[Call, 
     if call.role == _RUNTIME:
         os.chdir(f"/proc/{front}/cwd")  # in which a bundle's path may begin
     connection.send(_READY)
-    return (call, front, look.umask) if _is_told_to_go(connection, descriptors) else None
+    if not _is_told_to_go(connection, front, descriptors) or Look.at(front).place != desk.place:
+        return None
+    return call, front, look.umask
 
 
 def _heard(connection: Any) -> Call | None:
@@ -167,26 +171,31 @@ def _heard(connection: Any) -> Call | None:
     return Call(role=role, stub=stub, program=program, arguments=tuple(arguments))
 
 
-def _is_told_to_go(connection: Any, descriptors: list[int]) -> bool:
+def _is_told_to_go(connection: Any, front: int, descriptors: list[int]) -> bool:
     """Take the front's last word, with which its standard descriptors come.
 
-    They come no sooner: in a socket that nobody reads they would keep open what the engine waits for.
+    They come no sooner: in a socket that nobody reads they would keep open what the engine waits for. The kernel says
+    who has sent it: a process that inherited the front's end is not the front, whose pid may be another's by now.
     """
-    room = _socket.CMSG_SPACE(len(_STANDARD) * _INT_SIZE)
+    room = _socket.CMSG_SPACE(len(_STANDARD) * _INT_SIZE) + _socket.CMSG_SPACE(_CREDENTIALS_SIZE)
+    is_fronts = False
     said, control, flags, _ = connection.recvmsg(len(_GO) + 1, room, _socket.MSG_CMSG_CLOEXEC)
     for level, kind, content in control:
         if (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_RIGHTS):
             whole = len(content) - len(content) % _INT_SIZE
             descriptors += memoryview(content[:whole]).cast("i")
-    return said == _GO and len(descriptors) == len(_STANDARD) and not flags & _socket.MSG_CTRUNC
+        elif (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_CREDENTIALS) and len(content) == _CREDENTIALS_SIZE:
+            pid, uid, _ = memoryview(content).cast("i")
+            is_fronts = (pid, uid) == (front, 0)
+    return is_fronts and said == _GO and len(descriptors) == len(_STANDARD) and not flags & _socket.MSG_CTRUNC
 
 
 def _peer(connection: Any) -> int:
     """Return the pid of the process that has connected, 0 if it is not root or not to be seen from here.
 
-    What /proc says of that pid is the front's: nobody else has its end, and its answer shows that it has not ended.
+    What /proc says of that pid is the front's if the last word comes from it, too (`_is_told_to_go`).
     """
-    content = connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 3 * _INT_SIZE)
+    content = connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, _CREDENTIALS_SIZE)
     pid, uid, _ = memoryview(content).cast("i")
     return pid if uid == 0 else 0
 

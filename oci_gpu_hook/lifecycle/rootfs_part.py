@@ -1,0 +1,52 @@
+"""What of a container's rootfs goes when devices are detached: their nodes, or all that was made for it."""
+
+from __future__ import annotations
+
+import os
+
+from oci_gpu_hook.apply import cleanup
+from oci_gpu_hook.apply.operations import bind, ld_cache
+from oci_gpu_hook.base import syscalls
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from oci_gpu_hook.apply.journal.entry import Entry
+    from oci_gpu_hook.apply.process import Process
+    from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
+
+
+def take(entry: Entry, paths: Collection[str], process: Process, rootfs: Rootfs, *, everything: bool) -> None:
+    """Remove the nodes at these paths, and where everything goes, all mounts and changes of the entry."""
+    gone = [*entry.mounts[::-1], ld_cache.PATH, *paths] if everything else [*paths]
+    for path in gone:
+        _unmount(path, entry, process, rootfs)
+    if everything:
+        cleanup.clean(rootfs, entry)
+    else:
+        cleanup.take_back(rootfs, [change for change in entry.changes if change[1] in paths])
+
+
+def _unmount(path: str, entry: Entry, process: Process, rootfs: Rootfs) -> None:
+    """Unmount what the hook mounted at a path, by the descriptor that was judged; nothing that is of the host's."""
+    try:
+        fd = rootfs.resolve(path)
+    except OSError:
+        return
+    try:
+        mount = syscalls.mount_id(fd)
+        ours = bind.is_own(entry, path, fd) or _is_own_file_system(fd, rootfs, mount) or _is_node(fd, entry)
+        if ours and mount != rootfs.mount_id:
+            process.unmount_there((fd,))
+    finally:
+        os.close(fd)
+
+
+def _is_own_file_system(fd: int, rootfs: Rootfs, mount: int) -> bool:
+    return syscalls.file_system_type(fd) == syscalls.TMPFS_MAGIC and not rootfs.is_of_host(mount)
+
+
+def _is_node(fd: int, entry: Entry) -> bool:
+    number = os.fstat(fd).st_rdev
+    return (os.major(number), os.minor(number)) in entry.nodes
