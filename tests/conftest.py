@@ -31,10 +31,12 @@ settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
 
 # With `-n` files run side by side, except those of one group, which one process runs. Engines and booted systems use
-# what a machine has one of, such as cgroups at fixed places; so do Mesos agents, whose cgroups are all below `mesos`.
+# what a machine has one of, such as cgroups at fixed places; so do Mesos agents, whose cgroups are all below `mesos`,
+# and the users of Slurm's jobs, whose leases are in one directory a user.
 GROUPS = {
     "engines": ("tests/distributions/", "tests/engines/", "tests/systemd/"),
     "mesos": ("tests/mesos/",),
+    "slurm": ("tests/slurm/",),
 }
 
 

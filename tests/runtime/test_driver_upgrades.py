@@ -93,7 +93,7 @@ def test_upgrades_during_starts_never_give_files_of_two_versions(start, host):
 
 @pytest.mark.parametrize(
     ("moment", "words"),
-    [("libnvidia-ml.so", "no longer exists"), ("nvidia-smi", f"NVIDIA driver {OLD}: was exchanged while")],
+    [("libnvidia-ml.so", "no longer exists"), ("nvidia-smi", f"NVIDIA driver {OLD}: was replaced while")],
 )
 def test_an_upgrade_at_the_worst_moment_fails_the_start(host, tmp_path, moment, words):
     """A library of the old version is gone when its turn comes; nvidia-smi is there again, of the other version.

@@ -294,7 +294,7 @@ def test_where_slurm_constrains_nothing_its_variables_decide(cluster, restarted,
     assert reached(step(bundle(env=ALL)), eight) == (), "Slurm does not say, so it has given none"
     done = cluster.user("srun", f"--container={bundle()}", "/bin/true", env=("SLURM_STEP_GPUS=8",), check=False)
     assert done.returncode
-    assert "oci-gpu-slurm: error: SLURM_STEP_GPUS='8': '8' is no device of this host" in done.stderr
+    assert "oci-gpu-slurm: error: SLURM_STEP_GPUS='8': '8' is not a device of this host" in done.stderr
 
 
 def test_crun(cluster, bundle, step, ask, eight):

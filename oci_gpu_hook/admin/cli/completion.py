@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 SUMMARY: Final = "print what makes bash, zsh or fish complete this command"
 _DIRECTORIES: Final = ("DIR", "BUNDLE")
 _FILES: Final = ("FILE",)
+_ALSO_BUNDLES: Final = ("plan", "request")  # whose CONTAINER may be a directory
 _CONTAINERS: Final = ("CONTAINER", "CONTAINER|PID", "NAME|ID|PID")
 _PRODUCT: Final = "PRODUCT"
 _LIST: Final = "oci-gpu completion containers 2>/dev/null"  # a line each, which no shell must take for more than a word
@@ -94,6 +95,8 @@ def bash(top: Command) -> str:
         if kinds := {argument.value for argument in _positional(command)} & {*_DIRECTORIES, *_FILES}:
             flag = "-d" if kinds <= {*_DIRECTORIES} else "-f"
             line += f'; [[ $word == -* ]] || COMPREPLY+=($(compgen {flag} -- "$word"))'
+        elif command.name in _ALSO_BUNDLES:
+            line += '; [[ $word == -* ]] || COMPREPLY+=($(compgen -d -- "$word"))'
         if _takes_container(command):
             line += "; _oci_gpu_containers"
         words.append(f"        {command.name or chr(39) * 2}) {line} ;;")
@@ -134,6 +137,8 @@ def fish(top: Command) -> str:
                 lines.append(f"complete -c oci-gpu -n {seen} -a {_quote(' '.join(argument.choices))}")
             elif argument.value in _DIRECTORIES:
                 lines.append(f"complete -c oci-gpu -n {seen} -a '(__fish_complete_directories)'")
+        if command.name in _ALSO_BUNDLES:
+            lines.append(f"complete -c oci-gpu -n {seen} -a '(__fish_complete_directories)'")
         if _takes_container(command):
             lines.append(f"complete -c oci-gpu -n {seen} -a '({_LIST})'")
         lines += [

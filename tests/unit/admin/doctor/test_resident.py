@@ -11,7 +11,7 @@ import pytest
 from oci_gpu_hook.admin.doctor import model, resident
 from oci_gpu_hook.admin.doctor.model import Host
 from oci_gpu_hook.admin.engines import resident as units
-from oci_gpu_hook.admin.install import executables, front_file
+from oci_gpu_hook.admin.install import front_file, place
 from oci_gpu_hook.base.config.model import Config
 
 
@@ -19,7 +19,7 @@ from oci_gpu_hook.base.config.model import Config
 def address(tmp_path, monkeypatch):
     """The path of a socket at which the hook's front asks."""
     address = str(tmp_path / "socket")
-    monkeypatch.setattr(executables, "default_directory", lambda: str(tmp_path))
+    monkeypatch.setattr(place, "default_directory", lambda: str(tmp_path))
     if not front_file.write_front(
         str(tmp_path / "oci-gpu-hook"), "hook", "/usr/bin/python3", "/stub.pyc", resident=address
     ):
