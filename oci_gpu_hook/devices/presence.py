@@ -41,12 +41,19 @@ def meant_by_count(config: Config) -> tuple[str, ...]:
 
 
 def with_driver(config: Config) -> tuple[str, ...]:
-    """Return the kinds other than NVIDIA's whose driver is loaded, whether it has a GPU or not."""
-    return tuple(kind for kind in vendors.SEEN if _has_driver(kind, config))
+    """Return the kinds whose driver is loaded, whether it has a GPU or not."""
+    nvidia = vendors.KINDS if _has_nvidias_driver(config) else ()
+    return (*nvidia, *(kind for kind in vendors.SEEN if _has_driver(kind, config)))
 
 
 def _has_driver(kind: str, config: Config) -> bool:
     return True in [os.path.exists(f"{config.sys_root}/{path}") for path in _OF_DRIVERS[kind]]
+
+
+def _has_nvidias_driver(config: Config) -> bool:
+    paths = [f"{config.proc_root}/driver/nvidia/version"]
+    paths += [f"{config.dev_root.rstrip('/')}{node}" for node in _OTHER_NODES]
+    return True in [os.path.exists(path) for path in paths]
 
 
 def _standing(kind: str, config: Config) -> str:
@@ -55,9 +62,7 @@ def _standing(kind: str, config: Config) -> str:
 
 def _has_nvidias(config: Config) -> bool:
     """Tell whether NVIDIA's driver is loaded, or has something to be loaded for."""
-    if os.path.exists(f"{config.proc_root}/driver/nvidia/version"):
-        return True
-    if True in [os.path.exists(f"{config.dev_root.rstrip('/')}{node}") for node in _OTHER_NODES]:
+    if _has_nvidias_driver(config):
         return True
     from oci_gpu_hook.devices import pci
 

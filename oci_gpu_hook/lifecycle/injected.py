@@ -38,7 +38,7 @@ def hold(container: Container, config: Config) -> tuple[str, ...]:
     Raises AllocationError if another container holds one of them exclusively.
     """
     held: tuple[str, ...] = ()
-    for kind in (*vendors.KINDS, *_other_kinds(config)):
+    for kind in _kinds(config):
         held += _hold_kind(kind, container, config)
     return held
 
@@ -54,25 +54,26 @@ def hold_beside(admission: Admission) -> None:
     granted = {(node.major, node.minor) for node in admission.device_edits().device_nodes}
     if granted.issuperset(container.nodes) and not container.bound_nodes:
         return  # what oci-gpu-runtime has put there
-    for kind in (*vendors.KINDS, *_other_kinds(admission.config)):
+    for kind in _kinds(admission.config):
         if kind not in parts:
             _hold_kind(kind, container, admission.config)
 
 
-def _other_kinds(config: Config) -> tuple[str, ...]:
-    """Return the kinds of other vendors' devices that this host may have."""
+def _kinds(config: Config) -> tuple[str, ...]:
+    """Return the kinds of devices that this host may have: nodes without a driver are useless."""
+    found = presence.with_driver(config)
     try:
-        return tuple(dict.fromkeys((*presence.with_driver(config), *vendors.in_files(config))))
+        return tuple(dict.fromkeys((*found, *vendors.in_files(config))))
     except HookError as error:  # files that cannot be read: nobody is granted what they describe
         log.warning("devices in the bundle not known", reason=str(error))
-        return ()
+        return found
 
 
 def _hold_kind(kind: str, container: Container, config: Config) -> tuple[str, ...]:
     nothing = Request(kind=kind, driver_capabilities=(), source=IN_THE_BUNDLE)
     try:
         inventory = vendors.of(kind).snapshot(nothing, config).inventory
-    except HookError as error:  # nodes without a driver are useless
+    except HookError as error:  # a driver that does not answer stops nobody who did not ask for it
         log.warning("devices in the bundle not known", reason=str(error))
         return ()
     return _hold(kind, inventory, container, config, ())
