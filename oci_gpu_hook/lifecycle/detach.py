@@ -221,11 +221,16 @@ def _has_part(entry: Entry, going: Collection[str]) -> bool:
 
 def _check_refused(devices: DeviceCgroup, nodes: dict[Node, str], entry: Entry) -> None:
     """Raise ApplyError for a container that can open a node by a rule that is not this project's to take."""
-    for (major, minor), path in nodes.items():
-        if cgroup.allows(devices, major, minor) is not False:
-            what = f"GPUs of container {quoted(entry.id)}"
-            why = f"its own device rules let it open {path} ({major}:{minor}), as those of a privileged container do"
-            raise ApplyError(what, why, "restart it with other device rules", "OGH1910")
+    for major, minor in _allowed(devices, nodes):
+        what = f"GPUs of container {quoted(entry.id)}"
+        where = f"{nodes[major, minor]} ({major}:{minor})"
+        why = f"its own device rules let it open {where}, as those of a privileged container do"
+        raise ApplyError(what, why, "restart it with other device rules", "OGH1910")
+
+
+def _allowed(devices: DeviceCgroup, nodes: Collection[Node]) -> list[Node]:
+    """Return the nodes that the container may open, or for which that is not known."""
+    return [node for node in nodes if cgroup.allows(devices, *node) is not False]
 
 
 def _let_go(container: Container, nodes: Collection[Node], grace: float | None) -> tuple[User, ...]:
@@ -242,7 +247,7 @@ def _let_go(container: Container, nodes: Collection[Node], grace: float | None) 
 
 def _refuse_again(devices: DeviceCgroup, going: Going, container: Container) -> None:
     """Refuse the nodes once more if systemd, on cgroup v1, has written its own rules since."""
-    if any(cgroup.allows(devices, major, minor) is not False for major, minor in going.nodes):
+    if _allowed(devices, going.nodes):
         cgroup.refuse(devices, [*going.nodes], container.device_rules).close()
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from time import monotonic
 
 from oci_gpu_hook.allocation import query
-from oci_gpu_hook.base import log
 from oci_gpu_hook.base.errors import HookError
 from oci_gpu_hook.lifecycle import forced, overuse
 from oci_gpu_hook.lifecycle.census import Census
@@ -57,22 +57,12 @@ class Overdrawn:
         for given, each in found.items():
             if given not in self._known:
                 self._known[given] = Patience()
-                self._say("uses more than its part", each)
+                self._say(each, "uses more than its part")
             elif self._config.sharing_on_overuse == "detach" and self._known[given].allows(monotonic()):
                 self._known[given].note_repair(monotonic())
-                self._detach(each)
+                uuids = (given.uuid,)
+                forced.detach_from(given.id, given.pid, uuids, self._config, partial(self._say, each))
 
-    def _say(self, event: str, each: Overuse, **more: object) -> None:
+    def _say(self, each: Overuse, event: str, **more: object) -> None:
         given = each.given
         self._tell("warning", event, container=given.id, gpu=given.uuid, used=each.used, given=given.memory, **more)
-
-    def _detach(self, each: Overuse) -> None:
-        log.configure(self._config, container=each.given.id)
-        try:
-            ended = forced.detach_from(each.given.pid, (each.given.uuid,), self._config)
-        except HookError as error:
-            self._say("not detached", each, reason=str(error))
-        else:
-            self._say("detached", each, ended=ended)
-        finally:
-            log.configure(self._config)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from time import monotonic
 
 from oci_gpu_hook.allocation import overdue, query
-from oci_gpu_hook.base import log
-from oci_gpu_hook.base.errors import HookError
 from oci_gpu_hook.lifecycle import forced
 from oci_gpu_hook.lifecycle.patience import Patience
 
@@ -39,26 +38,17 @@ class Overruns:
         for holder, leases in found.items():
             if holder not in self._known:
                 self._known[holder] = Patience()
-                self._say("holds GPUs for too long", leases)
+                self._say(leases, "holds GPUs for too long")
             patience = self._known[holder]
             if self._config.allocation_on_overrun == "detach" and patience.allows(monotonic()):
                 patience.note_repair(monotonic())
-                self._detach(leases)
+                say = partial(self._say, leases)
+                forced.detach_from(leases[0].container, holder.pid, _uuids(leases), self._config, say)
 
-    def _say(self, event: str, leases: list[Lease], **more: object) -> None:
-        gpus = [device.uuid for lease in leases for device in lease.devices]
+    def _say(self, leases: list[Lease], event: str, **more: object) -> None:
         since = min(lease.since for lease in leases)
-        self._tell("warning", event, container=leases[0].name, gpus=gpus, since=since, **more)
+        self._tell("warning", event, container=leases[0].name, gpus=_uuids(leases), since=since, **more)
 
-    def _detach(self, leases: list[Lease]) -> None:
-        """Take the GPUs of these leases, also from processes that use them."""
-        uuids = tuple(device.uuid for lease in leases for device in lease.devices)
-        log.configure(self._config, container=leases[0].container)
-        try:
-            ended = forced.detach_from(leases[0].holder.pid, uuids, self._config)
-        except HookError as error:
-            self._say("not detached", leases, reason=str(error))
-        else:
-            self._say("detached", leases, ended=ended)
-        finally:
-            log.configure(self._config)
+
+def _uuids(leases: list[Lease]) -> list[str]:
+    return [device.uuid for lease in leases for device in lease.devices]
