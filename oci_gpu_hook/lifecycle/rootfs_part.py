@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from oci_gpu_hook.apply import cleanup
-from oci_gpu_hook.apply.operations import bind, ld_cache
+from oci_gpu_hook.apply.operations import bind, ld_cache, own_places
 from oci_gpu_hook.base import syscalls
 
 TYPE_CHECKING = False
@@ -35,16 +35,11 @@ def _unmount(path: str, entry: Entry, process: Process, rootfs: Rootfs) -> None:
     except OSError:
         return
     try:
-        mount = syscalls.mount_id(fd)
-        ours = bind.is_own(entry, path, fd) or _is_own_file_system(fd, rootfs, mount) or _is_node(fd, entry)
-        if ours and mount != rootfs.mount_id:
+        ours = bind.is_own(entry, path, fd) or own_places.is_own(fd, rootfs) or _is_node(fd, entry)
+        if ours and syscalls.mount_id(fd) != rootfs.mount_id:
             process.unmount_there((fd,))
     finally:
         os.close(fd)
-
-
-def _is_own_file_system(fd: int, rootfs: Rootfs, mount: int) -> bool:
-    return syscalls.file_system_type(fd) == syscalls.TMPFS_MAGIC and not rootfs.is_of_host(mount)
 
 
 def _is_node(fd: int, entry: Entry) -> bool:

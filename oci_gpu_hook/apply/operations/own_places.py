@@ -59,6 +59,13 @@ def _place(path: str, own: Collection[str]) -> str:
     return max((each for each in own if path.startswith(f"{each}/")), key=len)
 
 
+def is_own(fd: int, rootfs: Rootfs) -> bool:
+    """Tell whether a descriptor leads to a file system that the hook has mounted: a tmpfs that is not the host's."""
+    mount = syscalls.mount_id(fd)
+    is_tmpfs = syscalls.file_system_type(fd) == syscalls.TMPFS_MAGIC
+    return is_tmpfs and mount != rootfs.mount_id and not rootfs.is_of_host(mount)
+
+
 def _writable(path: str, process: Process, rootfs: Rootfs) -> int:
     """Return a detached, writable copy of the mount of a file system of the hook's own."""
     remedy = "run `oci-gpu repair` for it first, or restart the container"
@@ -67,9 +74,7 @@ def _writable(path: str, process: Process, rootfs: Rootfs) -> int:
     except OSError as error:
         raise UnsafeRootfs(f"container path {quoted(path)}", reason(error), remedy, "OGH1602") from None
     try:
-        mount = syscalls.mount_id(fd)
-        is_own = syscalls.file_system_type(fd) == syscalls.TMPFS_MAGIC and not rootfs.is_of_host(mount)
-        if not is_own or mount == rootfs.mount_id:
+        if not is_own(fd, rootfs):
             raise UnsafeRootfs(
                 f"container path {quoted(path)}", "is not what the hook mounted there", remedy, "OGH1602"
             )
