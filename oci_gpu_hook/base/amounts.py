@@ -1,4 +1,4 @@
-"""Reads an amount of memory such as `40GiB` (an annotation, a variable, a key of the configuration)."""
+"""Amounts of memory: reads `40GiB` (an annotation, a variable, a key of the configuration), and shows one to people."""
 
 from __future__ import annotations
 
@@ -35,3 +35,8 @@ def size(text: str) -> int | None:
     if not number or len(number) > _DIGITS or scale is None:
         return None
     return int(number) * scale
+
+
+def shown(size: int) -> str:
+    """Return bytes as people read them: `2.0 GiB`, below one GiB `512 MiB`."""
+    return f"{size / _UNITS['GiB']:.1f} GiB" if size >= _UNITS["GiB"] else f"{size // _UNITS['MiB']} MiB"

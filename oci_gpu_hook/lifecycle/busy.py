@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from oci_gpu_hook.base import amounts
 from oci_gpu_hook.base.errors import AllocationError, HookError, quoted
 from oci_gpu_hook.devices import vendors
 from oci_gpu_hook.request.model import DEFAULT_KIND
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from oci_gpu_hook.lifecycle.in_use import User
 
 _NAMED: Final = 8
-_GIB: Final = 1 << 30
 
 
 class Busy(Exception):
@@ -39,11 +39,7 @@ def refusal(
 
 
 def _said(user: User, memory: int | None) -> str:
-    return f"{user.pid} ({quoted(user.name)}{f', {_shown(memory)}' if memory else ''})"
-
-
-def _shown(size: int) -> str:
-    return f"{size / _GIB:.1f} GiB" if size >= _GIB else f"{size >> 20} MiB"
+    return f"{user.pid} ({quoted(user.name)}{f', {amounts.shown(memory)}' if memory else ''})"
 
 
 def _memory(uuids: Collection[str], config: Config) -> dict[int, int]:

@@ -10,6 +10,7 @@ import os
 
 from oci_gpu_hook.admin.metering.look import product_of
 from oci_gpu_hook.allocation.messages import part, wanted
+from oci_gpu_hook.base import amounts
 from oci_gpu_hook.base.errors import one_line
 from oci_gpu_hook.oci.naming import short
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     # How important a part of a line is (0: it is never left out), its text, and its style.
     Part = tuple[int, str, str]
 
-_MIB: Final = 1 << 20
 _GIB: Final = 1 << 30
 _SERVER: Final = "MPS server"
 _KINDS: Final = {"graphics": "graphics", "mps": "by MPS"}
@@ -133,7 +133,7 @@ def _owner(pid: int) -> str:
 def _figures(memory: int | None, utilization: int | None) -> list[Part]:
     parts: list[Part] = []
     if memory is not None:
-        parts.append((2, _bytes(memory), ""))
+        parts.append((2, amounts.shown(memory), ""))
     if utilization is not None:
         parts.append((1, f"{utilization}%", _heat(utilization)))
     return parts
@@ -160,7 +160,3 @@ def _heat(percent: int) -> str:
 
 def _gib(number: int) -> str:
     return f"{number / _GIB:.1f}"
-
-
-def _bytes(number: int) -> str:
-    return f"{_gib(number)} GiB" if number >= _GIB else f"{number // _MIB} MiB"
