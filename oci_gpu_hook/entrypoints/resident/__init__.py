@@ -13,3 +13,6 @@ if TYPE_CHECKING:
     from typing import Final
 
 SOCKET: Final = "/run/oci-gpu-hook/resident"  # ListenSequentialPacket= of package/oci-gpu-hook.socket
+# What a front says first, and what it hears if it is to be served: MAGIC of front/resident.c, and its 'R'.
+MAGIC: Final = "oci-gpu-hook resident 1"
+READY: Final = b"R"

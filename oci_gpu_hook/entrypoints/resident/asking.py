@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 
+from oci_gpu_hook.entrypoints.resident import MAGIC, READY
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-_MAGIC: Final = b"oci-gpu-hook resident 1"
 _SECONDS: Final = 5.0  # a service that systemd starts first takes some hundred milliseconds
 
 
@@ -23,8 +24,8 @@ def is_ready(address: str, stub: str, seconds: float = _SECONDS) -> bool:
     try:
         connection.settimeout(seconds)
         connection.connect(address)
-        packet = b"".join(word + b"\0" for word in (_MAGIC, b"hook", os.fsencode(stub), b"", b"prestart"))
+        packet = b"".join(word + b"\0" for word in (MAGIC.encode(), b"hook", os.fsencode(stub), b"", b"prestart"))
         connection.send(packet)
-        return connection.recv(1) == b"R"
+        return connection.recv(1) == READY
     finally:
         connection.close()

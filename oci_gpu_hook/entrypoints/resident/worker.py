@@ -18,6 +18,7 @@ from oci_gpu_hook.base import limits, log, processes, streams
 from oci_gpu_hook.base.errors import BUG, coded
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.entrypoints import hook, runtime
+from oci_gpu_hook.entrypoints.resident import MAGIC, READY
 from oci_gpu_hook.entrypoints.resident.place import Look
 from oci_gpu_hook.entrypoints.resident.unchanged import Before
 
@@ -33,8 +34,6 @@ TAKEN: Final = b"T"  # it has a front
 FREE: Final = b"F"  # it waits again
 OUTDATED: Final = b"O"  # what has been imported is no longer what a start by Python would import
 
-_MAGIC: Final = "oci-gpu-hook resident 1"  # MAGIC of front/resident.c
-_READY: Final = b"R"
 _GO: Final = b"G"
 _HOOK: Final = "hook"
 _RUNTIME: Final = "runtime"
@@ -156,7 +155,7 @@ def _agreed(connection: Any, desk: Desk, descriptors: list[int]) -> tuple[Call, 
         return None
     if call.role == _RUNTIME:
         os.chdir(f"/proc/{front}/cwd")  # in which a bundle's path may begin
-    connection.send(_READY)
+    connection.send(READY)
     if not _is_told_to_go(connection, front, descriptors) or Look.at(front).place != desk.place:
         return None
     return call, front, look.umask
@@ -165,7 +164,7 @@ def _agreed(connection: Any, desk: Desk, descriptors: list[int]) -> tuple[Call, 
 def _heard(connection: Any) -> Call | None:
     """Return what the front asks for, None for anything that is not a packet of the front's."""
     words = os.fsdecode(connection.recv(limits.RESIDENT_CALL + 1)).split("\0")
-    if len(words) < 6 or words[0] != _MAGIC or words[-1]:
+    if len(words) < 6 or words[0] != MAGIC or words[-1]:
         return None
     _, role, stub, program, *arguments = words[:-1]
     return Call(role=role, stub=stub, program=program, arguments=tuple(arguments))
