@@ -38,13 +38,13 @@ class Served:
     running: residents.Resident
     front: Path
     address: Path
-    marks: Path
+    python: residents.Interpreter
     command: tuple[str, ...]
     listening: socket.socket
 
     @property
     def pythons(self) -> int:
-        return self.marks.read_text().count("\n") if self.marks.exists() else 0
+        return self.python.starts
 
     def call(self, *before: str, front: Path | None = None) -> subprocess.CompletedProcess[bytes]:
         """Have the front refuse a container that has no bundle."""
@@ -77,23 +77,17 @@ class Served:
 
 @pytest.fixture
 def counted(hook, directory):
-    """An interpreter that says when it is started."""
-    front = front_file.read_front(str(hook))
-    assert front
-    path = directory / "python"
-    path.write_text(f'#!/bin/sh\necho python >> {directory}/marks\nexec {front.interpreter} "$@"\n')
-    path.chmod(0o755)
-    return str(path)
+    return residents.Interpreter(hook, directory)
 
 
 @pytest.fixture
 def served(runc, hook, directory, counted):
     address = directory / "resident" / "socket"
     listening = residents.listen(address)
-    front = residents.lay_front(directory / "oci-gpu-hook", hook, address, counted)
+    front = residents.lay_front(directory / "oci-gpu-hook", hook, address, str(counted.path))
     running = residents.Resident(listening, hook, directory / "said", before=tuple(runc.host.command()))
     running.wait_until_ready()
-    yield Served(running, front, address, directory / "marks", tuple(runc.host.command()), listening)
+    yield Served(running, front, address, counted, tuple(runc.host.command()), listening)
     running.end()
     listening.close()
 

@@ -29,6 +29,23 @@ def lay_front(path: Path, hook: Path, address: Path, interpreter: str = "") -> P
     return path
 
 
+class Interpreter:
+    """An interpreter that counts how often it is started, in place of the one of a hook's front."""
+
+    def __init__(self, hook: Path, directory: Path) -> None:
+        front = front_file.read_front(str(hook))
+        assert front, "the front was not built"
+        self.path = directory / "python"
+        self._marks = directory / "marks"
+        self.path.write_text(f'#!/bin/sh\necho python >> {self._marks}\nexec {front.interpreter} "$@"\n')
+        self.path.chmod(0o755)
+
+    @property
+    def starts(self) -> int:
+        """How often it was started."""
+        return self._marks.read_text().count("\n") if self._marks.exists() else 0
+
+
 def listen(address: Path, seen: Path | None = None) -> socket.socket:
     """Listen as systemd does. seen: the path by which this process sees the address."""
     place = seen or address

@@ -23,13 +23,7 @@ REFUSED = b'{"ociVersion":"1.0.2","id":"a","status":"creating","pid":1,"bundle":
 
 @pytest.fixture
 def python(hook, directory):
-    """An interpreter that leaves a line in a file whenever it is started."""
-    front = front_file.read_front(str(hook))
-    assert front
-    path = directory / "python"
-    path.write_text(f'#!/bin/sh\necho python >> {directory}/marks\nexec {front.interpreter} "$@"\n')
-    path.chmod(0o755)
-    return path
+    return residents.Interpreter(hook, directory)
 
 
 @pytest.fixture
@@ -53,13 +47,12 @@ def begin(runtime, hook, directory):
 
 @pytest.fixture
 def front(hook, directory, python):
-    return residents.lay_front(directory / "oci-gpu-hook", hook, directory / "resident" / "socket", str(python))
+    return residents.lay_front(directory / "oci-gpu-hook", hook, directory / "resident" / "socket", str(python.path))
 
 
 @pytest.fixture
-def pythons(directory):
-    marks = directory / "marks"
-    return lambda: marks.read_text().count("\n") if marks.exists() else 0
+def pythons(python):
+    return lambda: python.starts
 
 
 def refused(runtime, front):
@@ -162,7 +155,7 @@ def own(hook, directory, python):
     (place / "oci-gpu-resident.py").write_text(stub.replace(installed, str(place / "oci-gpu-hook")))
     address = directory / "resident" / "socket"
     written = front_file.write_front(
-        str(place / "oci-gpu-hook"), "hook", str(python), str(place / "oci-gpu-hook.pyc"), resident=str(address)
+        str(place / "oci-gpu-hook"), "hook", str(python.path), str(place / "oci-gpu-hook.pyc"), resident=str(address)
     )
     assert written
     return place / "oci-gpu-hook"

@@ -26,13 +26,7 @@ class Door:
         place = directory / "libexec"
         oci_gpu("hook-path", "--directory", place, "--real-runtime", runtime.binary)
         hook = place / "oci-gpu-hook"
-        front = front_file.read_front(str(hook))
-        if front is None:
-            pytest.skip("the front was not built")
-        self.marks = directory / "marks"
-        python = directory / "python"
-        python.write_text(f'#!/bin/sh\necho python >> {self.marks}\nexec {front.interpreter} "$@"\n')
-        python.chmod(0o755)
+        self._python = residents.Interpreter(hook, directory)
         address = directory / "resident" / "socket"
         self.listening = residents.listen(address)
         before = tuple(runtime.host.command())
@@ -40,12 +34,12 @@ class Door:
         self.running.wait_until_ready()
         for role, program in (("hook", ""), ("runtime", runtime.binary)):
             path = str(place / f"oci-gpu-{role}")
-            assert front_file.write_front(path, role, str(python), f"{path}.pyc", program, str(address))
+            assert front_file.write_front(path, role, str(self._python.path), f"{path}.pyc", program, str(address))
         self.runtime = replace(runtime, binary=str(place / "oci-gpu-runtime"))
 
     @property
     def pythons(self) -> int:
-        return self.marks.read_text().count("\n") if self.marks.exists() else 0
+        return self._python.starts
 
     def close(self) -> None:
         self.running.end()
