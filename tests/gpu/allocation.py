@@ -16,11 +16,10 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
-from check import Host, expect, failures
+from check import Host, expect, outcome, work_directory
 
 LOOK = "nvidia-smi -L; ls /dev/nvidia[0-9]*; echo ready; read -r _; true"
 UUID = re.compile(r"GPU-[0-9a-f]{8}-[0-9a-f-]{27}")
@@ -33,22 +32,18 @@ def main() -> int:
     parser.add_argument("--python", default="/usr/bin/python3", help="interpreter of the hook")
     parser.add_argument("--config", default="/etc/oci-gpu-hook/config.toml", help="of the hook")
     options = parser.parse_args()
-    work = Path(tempfile.mkdtemp(prefix="gpu-allocation-", dir="/dev/shm"))
-    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", work], check=True)
-    machine = Machine(work, options)
-    try:
-        machine.describe()
-        machine.check_each_its_own()
-        machine.check_pairs()
-        machine.check_killed()
-        machine.check_shared()
-        machine.check_all_free()
-    finally:
-        machine.end_all()
-        subprocess.run(["umount", "-l", work], check=True)
-        work.rmdir()
-    print(f"\n{len(failures)} failures" + "".join(f"\n- {f}" for f in failures))
-    return 1 if failures else 0
+    with work_directory("gpu-allocation-") as work:
+        machine = Machine(work, options)
+        try:
+            machine.describe()
+            machine.check_each_its_own()
+            machine.check_pairs()
+            machine.check_killed()
+            machine.check_shared()
+            machine.check_all_free()
+        finally:
+            machine.end_all()
+    return outcome()
 
 
 class Machine(Host):

@@ -8,19 +8,16 @@ fro between two containers. Exits with 1 when an expectation fails.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from check import REPOSITORY, TORCH, Host, expect, failures
+from check import REPOSITORY, TORCH, Host, arguments, expect, outcome, work_directory
 
 WORKS_ON = """
 import torch
@@ -131,24 +128,16 @@ class Living(Host):
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runc", default=shutil.which("runc"))
-    parser.add_argument("--torch-python", default=shutil.which("python3"), help="interpreter that has PyTorch")
+    parser = arguments(__doc__)
     parser.add_argument("--rounds", type=int, default=100)
     options = parser.parse_args()
-    work = Path(tempfile.mkdtemp(prefix="gpu-attach-", dir="/dev/shm"))
-    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", work], check=True)
-    try:
+    with work_directory("gpu-attach-") as work:
         host = Living(work, options)
         host.describe()
         host.check_one()
         if host.count > 1:
             host.check_to_and_fro(options.rounds)
-    finally:
-        subprocess.run(["umount", "-l", work], check=True)
-        work.rmdir()
-    print(f"\n{len(failures)} failures" + "".join(f"\n- {f}" for f in failures))
-    return 1 if failures else 0
+    return outcome()
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ import stat
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -81,14 +83,35 @@ for device in devices:
 failures: list[str] = []
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+def arguments(description: str | None) -> argparse.ArgumentParser:
+    """Return the parser of what each of these scripts is told."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--runc", default=shutil.which("runc"))
     parser.add_argument("--torch-python", default=shutil.which("python3"), help="interpreter that has PyTorch")
-    options = parser.parse_args()
-    work = Path(tempfile.mkdtemp(prefix="gpu-check-", dir="/dev/shm"))
+    return parser
+
+
+@contextmanager
+def work_directory(prefix: str) -> Iterator[Path]:
+    """Give a directory in memory, with all that was mounted below it until the end."""
+    work = Path(tempfile.mkdtemp(prefix=prefix, dir="/dev/shm"))
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", work], check=True)
     try:
+        yield work
+    finally:
+        subprocess.run(["umount", "-l", work], check=True)
+        work.rmdir()
+
+
+def outcome() -> int:
+    """Say which expectations have failed; return the exit status."""
+    print(f"\n{len(failures)} failures" + "".join(f"\n- {f}" for f in failures))
+    return 1 if failures else 0
+
+
+def main() -> int:
+    options = arguments(__doc__).parse_args()
+    with work_directory("gpu-check-") as work:
         host = Host(work, options)
         host.describe()
         host.check_one_gpu()
@@ -96,11 +119,7 @@ def main() -> int:
         host.check_neighbour()
         host.check_graphics()
         host.check_cdi()
-    finally:
-        subprocess.run(["umount", "-l", work], check=True)
-        work.rmdir()
-    print(f"\n{len(failures)} failures" + "".join(f"\n- {f}" for f in failures))
-    return 1 if failures else 0
+    return outcome()
 
 
 class Host:

@@ -20,7 +20,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parent), str(REPOSITORY), str(REPOS
 
 from bed import Bed
 from bench import describe_machine, own_mount_namespace
-from check import expect, failures
+from check import expect, outcome
 from doors import whole_containers
 
 from tests.runtime.counted import lay_hook
@@ -66,8 +66,7 @@ def main() -> None:
         whole_containers(bed, rounds)
     finally:
         bed.close()
-    print(f"\n{len(failures)} failures")
-    raise SystemExit(bool(failures))
+    raise SystemExit(outcome())
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ directory. Exits with 1 when an expectation fails.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import os
@@ -17,14 +16,13 @@ import signal
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from attach import Living
-from check import expect, failures
+from check import arguments, expect, outcome, work_directory
 
 LIMITS = """
 import torch
@@ -252,14 +250,10 @@ def expect_nothing(when: str) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runc", default=shutil.which("runc"))
-    parser.add_argument("--torch-python", default=shutil.which("python3"), help="interpreter that has PyTorch")
+    parser = arguments(__doc__)
     parser.add_argument("--starts", type=int, default=20)
     options = parser.parse_args()
-    work = Path(tempfile.mkdtemp(prefix="gpu-share-", dir="/dev/shm"))
-    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", work], check=True)
-    try:
+    with work_directory("gpu-share-") as work:
         host = Sharing(work, options)
         host.describe()
         roots = host.check_limits()
@@ -268,11 +262,7 @@ def main() -> int:
         host.check_fault()
         host.check_kills(roots)
         host.check_cost(options.starts)
-    finally:
-        subprocess.run(["umount", "-l", work], check=True)
-        work.rmdir()
-    print(f"\n{len(failures)} failures" + "".join(f"\n- {f}" for f in failures))
-    return 1 if failures else 0
+    return outcome()
 
 
 if __name__ == "__main__":

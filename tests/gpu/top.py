@@ -9,15 +9,12 @@ fails.
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,7 +23,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from check import REPOSITORY, Host, expect, failures
+from check import REPOSITORY, Host, arguments, expect, outcome, work_directory
 
 MIB = 1 << 20
 COMPUTES = """
@@ -183,24 +180,15 @@ def close(one: float, other: float, by: float) -> bool:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runc", default=shutil.which("runc"))
-    parser.add_argument("--torch-python", default=shutil.which("python3"), help="interpreter that has PyTorch")
-    options = parser.parse_args()
-    work = Path(tempfile.mkdtemp(prefix="gpu-top-", dir="/dev/shm"))
-    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", work], check=True)
-    try:
+    options = arguments(__doc__).parse_args()
+    with work_directory("gpu-top-") as work:
         host = Metered(work, options)
         host.describe()
         host.check_figures(expected_busy=False)
         host.check_container()
         time.sleep(3)  # until the driver has let go of all memory, the process is not gone
         expect("nobody holds or uses GPU 0 afterwards", host.top()[0]["holders"] == [])
-    finally:
-        subprocess.run(["umount", "-l", work], check=True)
-        work.rmdir()
-    print(f"\n{len(failures)} failures" + "".join(f"\n- {f}" for f in failures))
-    return 1 if failures else 0
+    return outcome()
 
 
 if __name__ == "__main__":

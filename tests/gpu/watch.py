@@ -9,13 +9,10 @@ computes in it, and the metrics are compared with nvidia-smi's figures. Exits wi
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from check import REPOSITORY, TORCH, expect, failures
+from check import REPOSITORY, TORCH, arguments, expect, outcome, work_directory
 from top import MIB, Metered, close, figures, value
 
 from oci_gpu_hook.apply.device_access import bpf
@@ -147,24 +144,15 @@ def take_access(pid: int) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runc", default=shutil.which("runc"))
-    parser.add_argument("--torch-python", default=shutil.which("python3"), help="interpreter that has PyTorch")
-    options = parser.parse_args()
-    work = Path(tempfile.mkdtemp(prefix="gpu-watch-", dir="/dev/shm"))
-    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", work], check=True)
-    try:
+    options = arguments(__doc__).parse_args()
+    with work_directory("gpu-watch-") as work:
         host = Watched(work, options)
         host.describe()
         with host.sleeping_container() as pid:
             host.check_healing(pid)
             host.check_gpus()
         host.check_metrics_beside_nvidia_smi()
-    finally:
-        subprocess.run(["umount", "-l", work], check=True)
-        work.rmdir()
-    print(f"\n{len(failures)} failures" + "".join(f"\n- {f}" for f in failures))
-    return 1 if failures else 0
+    return outcome()
 
 
 if __name__ == "__main__":
