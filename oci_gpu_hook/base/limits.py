@@ -62,6 +62,7 @@ MOUNTS: Final = 100_000  # rows of a mountinfo; the kernel's default for a names
 ENVIRONMENT: Final = 8 << 20  # bytes of a process's environment; the kernel allows at most 6 MiB (fs/exec.c)
 WRAPPER: Final = 64 << 10  # bytes of a script that replaces a program of the driver; they have some hundred
 WRAPPERS: Final = 4  # such scripts, each of which starts the next
+ICD_FILE: Final = 64 << 10  # bytes of a file that names a library of the driver to a loader; it has 200
 CSV_FILES: Final = 64  # in a Tegra's directory of CSV files; JetPack has two or three
 CSV_BYTES: Final = 1 << 20  # of all of them; JetPack's have 30 KB
 CSV_LINES: Final = 16_384  # of all of them; JetPack's have some hundred

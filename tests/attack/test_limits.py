@@ -714,6 +714,20 @@ WORST = {
         """,
         "read",
     ),
+    "a file that names a library to a loader": (
+        ("ICD_FILE",),
+        """
+        from oci_gpu_hook.devices.nvidia import icd_files
+        from oci_gpu_hook.devices.nvidia.model import DriverFile
+        item = b'{"library_path":"/a"},'
+        head = b'{"ICD":['
+        data = head + item * ((limits.ICD_FILE - len(head) - 2) // len(item)) + b'{}]}'
+        path = written("x.json", data[: limits.ICD_FILE])
+        files = [DriverFile(host_path=path, container_path="/x.json", capabilities=())] * 20
+        read = lambda: list(icd_files.links(files, ()))
+        """,
+        "read",
+    ),
     "the CSV files of a Tegra": (
         ("CSV_FILES", "CSV_BYTES", "CSV_LINES", "CSV_LINKS", "CSV_NAMES"),
         """

@@ -47,7 +47,12 @@ LAYOUTS: dict[str, tuple[dict[str, Any], Callable[[SimulatedHost], None] | None]
 }
 
 # All that a layout does not have itself: docs/platforms.md.
-LACKING = {"flatcar": (*FILES[1:3], *FILES[4:])}
+LACKING = {
+    "flatcar": FILES[1:],
+    "cos": (FILES[1], FILES[3]),
+    "bottlerocket": (FILES[3],),
+    "talos": (FILES[3],),
+}
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +86,22 @@ def test_the_same_container_comes_of_every_layout(runtime, make_bundle, hosts, l
 @pytest.mark.parametrize("layout", ELSEWHERE[1:-2])
 def test_the_same_container_comes_of_a_driver_elsewhere(runc_v2, make_bundle, hosts, layout):
     look_inside(runc_v2, make_bundle, hosts(layout), "debian", LACKING.get(layout, ()))
+
+
+@pytest.mark.parametrize(
+    ("layout", "place", "image"),
+    [("opensuse", "/usr/lib64", "debian"), ("opensuse", "/usr/lib64", "rhel"), ("nixos", "", "debian")],
+)
+def test_what_a_file_for_loaders_names_is_there(runc_v2, make_bundle, hosts, layout, place, image):
+    """The ICD files of these hosts name the host's own library directory, which images do not have."""
+    host = hosts(layout)
+    place = place or "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-nvidia-x11-580.159.04/lib"
+    path = f"{place}/libGLX_nvidia.so.0"
+    icds = [file for file in host.driver_root.glob("**/icd.d/nvidia_icd.x*.json") if not file.is_symlink()]
+    assert path in icds[0].read_text()
+    env = ("NVIDIA_VISIBLE_DEVICES=0", "NVIDIA_DRIVER_CAPABILITIES=all")
+    seen = runc_v2.run(make_bundle(f"dlopen={path}", env=env, image=image, config=host.config)).seen()
+    assert seen[f"dlopen={path}"] == path
 
 
 def look_inside(runtime, make_bundle, host, image, lacking):

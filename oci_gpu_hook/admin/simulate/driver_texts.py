@@ -56,12 +56,10 @@ PLATFORMS: Final = {  # file below egl/egl_external_platform.d → its library
 }
 
 
-def shared_files(version: str) -> dict[str, str]:
-    """Return path below the share directory → text, of the files that are the same in all layouts."""
+def data_files(version: str) -> dict[str, str]:
+    """Return path below the directory of data → text."""
     profile = '{ "rules": [], "profiles": [] }\n'
     return {
-        "glvnd/egl_vendor.d/10_nvidia.json": icd("libEGL_nvidia.so.0"),
-        "vulkan/implicit_layer.d/nvidia_layers.json": VULKAN_LAYERS,
         "nvidia/nvoptix.bin": "simulated OptiX data\n",
         f"nvidia/nvidia-application-profiles-{version}-rc": profile,
         f"nvidia/nvidia-application-profiles-{version}-key-documentation": profile,

@@ -40,15 +40,16 @@ class _Image:
         return self.sections.index(section)
 
 
-def shared_object(
+def shared_object(  # noqa: PLR0913  the parts of an image
     machine: str,
     soname: str = "",
     *,
     needed: Sequence[str] = (),
     exports: Sequence[str] = (),
     notes: Sequence[Note] = (),
+    interpreter: str = "",
 ) -> bytes:
-    """Return the image of a shared object for `machine`, a key of MACHINES.
+    """Return the image of a shared object for `machine`, a key of MACHINES. interpreter: a program's loader.
 
     One segment holds all that is read and run, a second one the dynamic section, which glibc's loader writes to.
     """
@@ -60,7 +61,8 @@ def shared_object(
         names.append((elf_parts.DT_SONAME, strings.add(soname)))
     symbol_names = [strings.add(name) for name in exports]
 
-    image = _Image(target, segments=4 + len(notes))
+    image = _Image(target, segments=4 + len(notes) + bool(interpreter))
+    loaders = [image.place(".interp", elf_parts.SHT_PROGBITS, interpreter.encode() + b"\0")] if interpreter else []
     note_sections = [image.place(note.section, elf_parts.SHT_NOTE, elf_parts.note(note)) for note in notes]
     code = image.place(".text", elf_parts.SHT_PROGBITS, target.return_zero, flags=elf_parts.SHF_EXECINSTR)
     dynstr = image.place(".dynstr", elf_parts.SHT_STRTAB, bytes(strings.table))
@@ -108,6 +110,7 @@ def shared_object(
                 type=elf_parts.PT_GNU_STACK, flags=elf_parts.PF_R | elf_parts.PF_W, alignment=elf_parts.ALIGNMENT
             ),  # else stacks would be executable
             *(_segment(elf_parts.PT_NOTE, elf_parts.PF_R, section, 4) for section in note_sections),
+            *(_segment(elf_parts.PT_INTERP, elf_parts.PF_R, section, 1) for section in loaders),
         ],
     )
 

@@ -58,8 +58,6 @@ def layout(platform: str) -> Layout:
         programs=STORE if platform == WSL else "usr/sbin",
         share="usr/share",
         firmware="usr/lib/firmware/nvidia",
-        x_driver="nvidia/xorg",
-        x_extensions="nvidia/xorg",
         x_output_class="10-nvidia.conf",
     )
 

@@ -236,6 +236,7 @@ DATA_FILES: Final = (
         also_named=(
             "X11/xorg.conf.d/10-nvidia-drm-outputclass.conf",  # Arch
             "nvidia/current/nvidia-drm-outputclass.conf",  # Debian
+            "nvidia/nvidia-drm-outputclass.conf",  # Debian's link to the one that its alternatives have chosen
         ),
     ),
     _file(

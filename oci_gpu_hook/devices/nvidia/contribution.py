@@ -199,7 +199,12 @@ def _links(inventory: RequestInventory, wanted: frozenset[str], image: Image) ->
         base = _library_directory(link.bits, image)
         if base and _brought(link.capabilities, wanted) and (link.bits == 64 or "compat32" in wanted):
             path = link.path if link.path.startswith("/") else f"{base}/{link.path}"
-            links.append(Symlink(path=path, target=link.target, optional=True))
+            target = link.target
+            if link.to_library:
+                target = f"{base}/{target}"
+                if path == target:
+                    continue  # the library's own link
+            links.append(Symlink(path=path, target=target, optional=True))
     return links
 
 

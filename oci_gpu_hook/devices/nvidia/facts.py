@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.base.config.model import Config
 
-FORMAT: Final = 5
+FORMAT: Final = 6
 _BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"  # this machine's, independent of proc-root
 _OF_PRESENT: Final = -3  # the index in the facts
 _OF_TEXTS: Final = -2

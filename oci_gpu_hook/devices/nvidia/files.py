@@ -40,6 +40,7 @@ _X_DIRECTORIES: Final = (
         for kind in ("drivers", "extensions", "updates/drivers", "updates/extensions")
     ),
     "/usr/lib/nvidia/current",  # Debian names it as ModulePath
+    "/usr/lib/nvidia",  # Debian's links to the branch that its alternatives have chosen
     "/usr/lib/nvidia/xorg",  # Arch
 )
 _X_BELOW_LIBRARIES: Final = ("xorg/modules/drivers", "xorg/modules/extensions", "nvidia/xorg")
@@ -122,10 +123,12 @@ def _x_modules(
     """Return the X server's modules. They keep their paths, for a ModulePath in the X configuration."""
     below = [f"{directory}/{name}" for directory in library_directories for name in _X_BELOW_LIBRARIES]
     files, links = [], []
+    homes: list[str] = []  # where a link among those directories leads: Debian has one for the driver alone
     for row in X_MODULES:
         name = row.name.format(version=version)
-        path = _first(root, (f"{directory}/{name}" for directory in (*below, *_X_DIRECTORIES)))
+        path = _first(root, (f"{directory}/{name}" for directory in (*homes, *below, *_X_DIRECTORIES)))
         if path:
+            homes.append(os.path.dirname(path))
             files.append(_file(root, path, path, row.capabilities))
             links += [
                 Link(path=f"{os.path.dirname(path)}/{link}", target=name, capabilities=row.capabilities)

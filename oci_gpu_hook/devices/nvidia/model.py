@@ -128,13 +128,15 @@ class DriverFile(Record):
 class Link(Record):
     """A symbolic link that the driver's files need beside them.
 
-    path: absolute, or relative to the container's library directory for that word size.
+    path: absolute, or relative to the container's library directory for that word size. to_library: whether target is
+    a name in that directory.
     """
 
     path: str
     target: str
     capabilities: tuple[str, ...]
     bits: int = 64
+    to_library: bool = False
 
 
 class Inventory(Record):

@@ -45,6 +45,7 @@ _BEHIND: Final = (
     "{}.orig",
     "{}.distrib",
     "{}.dpkg-divert",
+    "../origBin/{}",  # nixpkgs, nvidia-x11: as NVIDIA has built it, kept for containers
 )
 _OTHER_PRODUCTS: Final = ("nvidia-container-", "nvidia-ctk", "nvidia-cdi-hook", "nvidia-smi.")
 _ESSENTIAL: Final = "nvidia-smi"

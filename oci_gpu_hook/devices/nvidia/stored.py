@@ -39,7 +39,7 @@ NAME: Final = "inventory.json"
 # The fields of a row.
 LIBRARY: Final = ("capabilities", "host_path", "name", "soname", "links", "directory", "bits", "cached")
 FILE: Final = ("capabilities", "options", "host_path", "container_path", "directory")
-LINK: Final = ("capabilities", "path", "target", "bits")
+LINK: Final = ("capabilities", "path", "target", "bits", "to_library")
 _BROKEN: Final = (HookError, LookupError, TypeError, ValueError, AttributeError)
 
 

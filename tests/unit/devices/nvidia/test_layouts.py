@@ -90,3 +90,31 @@ def test_the_documentation_has_the_same_table():
         (line,) = [line for line in text.split("\n") if line.startswith("|") and f"`{layout}`" in line.split("|")[1]]
         directory = os.path.dirname(row["libcuda"]).replace("{triplet}", "x86_64-linux-gnu")
         assert directory.partition("0123")[0].partition("580")[0] in line, layout
+
+
+def test_x_modules_of_debians_branches_are_found_behind_their_links(tmp_path):
+    config, root = host(tmp_path, "debian-tesla")
+    inventory = snapshot.load(config, refresh=True)
+    paths = {file.container_path.replace(VERSION, "V"): file.host_path for file in inventory.files}
+    assert paths["/usr/lib/nvidia/tesla-535/nvidia_drv.so"] == f"{root}/usr/lib/nvidia/tesla-535/nvidia_drv.so"
+    assert "/usr/lib/nvidia/tesla-535/libglxserver_nvidia.so.V" in paths
+    output_class = paths["/usr/share/X11/xorg.conf.d/nvidia-drm-outputclass.conf"]
+    assert output_class == f"{root}/etc/nvidia/tesla-535/nvidia-drm-outputclass.conf"
+
+
+@pytest.mark.parametrize(
+    ("layout", "named"),
+    [
+        ("debian", set()),
+        ("opensuse", {"/usr/lib64/libGLX_nvidia.so.0"}),
+        ("nixos", {"libGLX_nvidia.so.0", "libEGL_nvidia.so.0", "libnvidia-opencl.so.1", "libnvidia-egl-gbm.so.1"}),
+    ],
+)
+def test_a_path_that_a_file_for_loaders_names_is_a_link_to_the_library(tmp_path, layout, named):
+    config, _ = host(tmp_path, layout)
+    links = {link.path: link.target for link in snapshot.load(config, refresh=True).links if link.to_library}
+    store = os.path.dirname(TABLE["nixos"]["libcuda"])
+    wanted = {name if name.startswith("/") else f"{store}/{name}" for name in named}
+    assert wanted <= set(links)
+    assert bool(links) == bool(named)
+    assert all(os.path.basename(path) == target for path, target in links.items())
