@@ -10,5 +10,6 @@ static const char *const WORDS[] = {
     "nvidiactl",
     "nderD",
     "nvmap",
+    "dxg",
     "ccel",
 };

@@ -11,6 +11,7 @@ from oci_gpu_hook.devices import vendors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Container as Collection
     from collections.abc import Mapping
     from typing import Final
 
@@ -46,14 +47,40 @@ def with_driver(config: Config) -> tuple[str, ...]:
     return (*nvidia, *(kind for kind in vendors.SEEN if _has_driver(kind, config)))
 
 
+def has_nvidias_node(config: Config, numbers: Collection[tuple[int, int]], host_paths: Collection[str]) -> bool:
+    """Tell whether nodes with these numbers, or these nodes of the host, may be an NVIDIA GPU's.
+
+    A container without a card's /dev/nvidiaN has none of it; which nodes the other platforms have, discovery knows.
+    """
+    dev = f"{config.dev_root.rstrip('/')}/dev"
+    if _has_other_nodes(config):
+        return True
+    try:
+        names = os.listdir(dev)
+    except OSError:
+        return True
+    paths = [f"{dev}/{name}" for name in names if name.startswith("nvidia") and name[6:].isdecimal()]
+    return any(path in host_paths or _number(path) in numbers for path in paths)
+
+
+def _number(path: str) -> tuple[int, int]:
+    try:
+        number = os.stat(path).st_rdev
+    except OSError:
+        return -1, -1
+    return os.major(number), os.minor(number)
+
+
 def _has_driver(kind: str, config: Config) -> bool:
     return True in [os.path.exists(f"{config.sys_root}/{path}") for path in _OF_DRIVERS[kind]]
 
 
 def _has_nvidias_driver(config: Config) -> bool:
-    paths = [f"{config.proc_root}/driver/nvidia/version"]
-    paths += [f"{config.dev_root.rstrip('/')}{node}" for node in _OTHER_NODES]
-    return True in [os.path.exists(path) for path in paths]
+    return os.path.exists(f"{config.proc_root}/driver/nvidia/version") or _has_other_nodes(config)
+
+
+def _has_other_nodes(config: Config) -> bool:
+    return True in [os.path.exists(f"{config.dev_root.rstrip('/')}{node}") for node in _OTHER_NODES]
 
 
 def _standing(kind: str, config: Config) -> str:

@@ -38,7 +38,7 @@ def hold(container: Container, config: Config) -> tuple[str, ...]:
     Raises AllocationError if another container holds one of them exclusively.
     """
     held: tuple[str, ...] = ()
-    for kind in _kinds(config):
+    for kind in _kinds(container, config):
         held += _hold_kind(kind, container, config)
     return held
 
@@ -54,14 +54,19 @@ def hold_beside(admission: Admission) -> None:
     granted = {(node.major, node.minor) for node in admission.device_edits().device_nodes}
     if granted.issuperset(container.nodes) and not container.bound_nodes:
         return  # what oci-gpu-runtime has put there
-    for kind in _kinds(admission.config):
+    for kind in _kinds(container, admission.config):
         if kind not in parts:
             _hold_kind(kind, container, admission.config)
 
 
-def _kinds(config: Config) -> tuple[str, ...]:
-    """Return the kinds of devices that this host may have: nodes without a driver are useless."""
+def _kinds(container: Container, config: Config) -> tuple[str, ...]:
+    """Return the kinds of devices that this host may have: nodes without a driver are useless.
+
+    Without one of NVIDIA's kind where the container has no node of such a GPU: to look at that inventory costs most.
+    """
     found = presence.with_driver(config)
+    if not presence.has_nvidias_node(config, container.nodes, container.bound_nodes):
+        found = tuple(kind for kind in found if kind not in vendors.KINDS)
     try:
         return tuple(dict.fromkeys((*found, *vendors.in_files(config))))
     except HookError as error:  # files that cannot be read: nobody is granted what they describe

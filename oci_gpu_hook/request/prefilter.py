@@ -29,6 +29,7 @@ WORDS: Final = (
     b"nvidiactl",
     b"nderD",  # AMD's and Intel's renderDN: every other first letter than those above costs each container time
     b"nvmap",  # a Tegra's own
+    b"dxg",  # the node of WSL 2; nothing shorter or with a first letter of the others is as rare
     b"ccel",  # accel/accelN of Habana, Qualcomm and Intel's NPUs
 )
 LETTERS: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-.")

@@ -6,6 +6,7 @@ No clock: `docs/performance.md` has the prices, this holds the line.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -85,6 +86,32 @@ def test_nvidias_start_reads_no_other_vendors_code(runtime, make_bundle, simulat
     assert [name for name in found if name.startswith(others)] == []
     assert any(name.startswith("oci_gpu_hook.devices.nvidia") for name in found)
     assert ("oci_gpu_hook.lifecycle.kinds" in found) == count
+
+
+def test_another_vendors_node_costs_nothing_of_nvidias(runtime, make_bundle, hook, machine):
+    """As `--device /dev/dri/renderD128` puts it into the bundle of a container that asks for nothing."""
+    directory = machine.work / "imports-mixed"
+    if not directory.exists():
+        make(str(directory), platforms=("nvidia", "amd"), gpus=1)
+    host = SimulatedHost(directory)
+
+    def start(name, nodes):
+        bundle = make_bundle("list=/", gpus=None, name=name)
+        bundle.config["hooks"].pop("prestart")  # this test is the engine
+        for node in nodes:
+            number = os.stat(host.dev / node).st_rdev
+            entry = {"path": f"/dev/{node}", "type": "c", "major": os.major(number), "minor": os.minor(number)}
+            bundle.config["linux"].setdefault("devices", []).append(entry | {"fileMode": 0o666})
+        with runtime.created(bundle) as container:
+            return imported(f"{hook}.py", state_of(container), "--config", host.config, own=True)
+
+    nvidias, amds = "oci_gpu_hook.devices.nvidia", "oci_gpu_hook.devices.amd"
+    render = max(path.name for path in (host.dev / "dri").glob("renderD*"))
+    for nodes, kind, other in (([f"dri/{render}"], amds, nvidias), (["nvidiactl", "nvidia0"], nvidias, "")):
+        start(f"first-{kind}", nodes)
+        found = {name.rpartition(".")[0] for name in start(f"second-{kind}", nodes)}
+        assert kind in found
+        assert other not in found
 
 
 def test_a_container_that_asks_by_annotation(runtime, make_bundle, simulated, hook):

@@ -77,6 +77,21 @@ def test_a_gpu_that_another_holds_exclusively_is_not_given_by_an_engine(runc_v2,
         assert "holds it exclusively" in done.stderr
 
 
+def test_the_node_of_wsl_counts_as_its_gpus(runtime, make_bundle, machine):
+    directory = machine.work / "held-wsl"
+    if not directory.exists():
+        oci_gpu("simulate", directory, "--platform", "wsl2")
+    wsl = SimulatedHost(directory)
+    bundle = given(make_bundle(name="engine", args=SLEEP, config=wsl.config), wsl, ["dxg"])
+    with runtime.started(bundle) as one:
+        (uuid,) = held(wsl)
+        assert uuid.startswith("GPU-")
+        alone = ("NVIDIA_VISIBLE_DEVICES=all", "OCI_GPU_EXCLUSIVE=1")
+        done = runtime.run(make_bundle("list=/", name="alone", env=alone, config=wsl.config))
+        assert f"container '{one.id}' holds it" in done.stderr
+    assert held(wsl) == []
+
+
 def test_what_all_gpus_share_is_no_gpu(runc_v2, make_bundle, mixed):
     with runc_v2.started(given(make_bundle(name="kfd", args=SLEEP, config=mixed.config), mixed, ["kfd"])):
         assert held(mixed) == []
