@@ -67,14 +67,14 @@ def _store(root: DriverRoot) -> str:
     paths = [f"{STORES}/{name}" for name in root.names(STORES)]
     stores = [path for path in paths if root.resolve(f"{path}/{_OF_STORE}")]
     if len(stores) > 1:
-        told = _told(root)
-        stores = [path for path in told if path in stores] or stores
+        told = [path for path in _told(root) if path in stores]
         if not told:
             which = ", ".join(quoted(path) for path in stores)
             why = f"{len(stores)} driver stores have {_OF_STORE} ({which}), and libdxcore does not tell which is in use"
             raise DriverError(
                 "the driver of WSL 2", why, "run `wsl --update` and `wsl --shutdown` in Windows", "OGH1410"
             )
+        stores = told
     if not stores:
         where = quoted(root.host_path(STORES))
         why = f"this is WSL 2 ({platforms.DXG}), and no driver store below {where} has {_OF_STORE}"

@@ -13,7 +13,7 @@ from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.base.config.model import Config
 from oci_gpu_hook.base.errors import DriverError
 from oci_gpu_hook.devices import presence
-from oci_gpu_hook.devices.nvidia import discovery, for_request, snapshot, specification, wsl
+from oci_gpu_hook.devices.nvidia import discovery, for_request, nvml, snapshot, specification, wsl
 from oci_gpu_hook.devices.nvidia.model import DeviceNode
 from oci_gpu_hook.request.model import Request
 from tests.unit.devices.nvidia import driver_trees as trees
@@ -54,6 +54,17 @@ def test_of_several_stores_none_is_guessed(host, broken):
         trees.library(library, "libdxcore.so")
     with pytest.raises(DriverError, match=r"2 driver stores have libcuda.so.1.1 .* libdxcore does not tell"):
         snapshot.load(config)
+
+
+@pytest.mark.parametrize(
+    "answer", [{"stores": ["/usr/lib/wsl/drivers/other"]}, {"stores": [7, None]}, {"stores": {}}, {}]
+)
+def test_where_libdxcore_names_none_of_the_stores_none_is_guessed(host, monkeypatch, answer):
+    config, _ = host
+    monkeypatch.setattr(nvml, "ask_program", lambda *_: answer)
+    with pytest.raises(DriverError, match=r"libdxcore does not tell which is in use") as caught:
+        snapshot.load(config)
+    assert caught.value.code == "OGH1410"
 
 
 def test_without_a_driver_of_nvidias_the_remedy_is_in_windows(host):
