@@ -232,6 +232,18 @@ def test_doctor_finds_nothing_wrong_with_the_platforms(runc_v2, wsl, orin, thor,
         assert [f["severity"] for f in found if f["check"] == "trial" and " runc" in f["what"]] == ["ok"]
 
 
+def test_orins_gpu_is_asked_for_by_the_uuid_that_info_shows(runc_v2, make_bundle, orin):
+    """NVML gives it one without `GPU-`."""
+    (gpu,) = json.loads(oci_gpu("--config", orin.config, "info", "--json"))["gpus"]
+    assert not gpu["uuid"].startswith("GPU-")
+    seen = runc_v2.run(make_bundle("open=/dev/nvmap", env=all_of(gpu["uuid"]), config=orin.config)).seen()
+    assert seen["open=/dev/nvmap"] == "ENXIO"
+    other = "12345678-1234-1234-1234-123456789abc"
+    done = runc_v2.run(make_bundle("list=/", name="other", env=all_of(other), config=orin.config))
+    assert done.status
+    assert other in done.stderr
+
+
 @pytest.mark.parametrize("name", ["wsl", "wsl_of_two", "orin"])
 def test_what_a_container_has_lost_is_found_and_put_back(runc_v2, make_bundle, name, request):
     host = request.getfixturevalue(name)

@@ -1,8 +1,9 @@
 """Checks names of devices by their form. Allocation checks whether this host has such a device.
 
 Forms: libnvidia-container (src/cli/common.c, select_devices): a GPU's index, its UUID, its PCI bus id; a MIG device's
-UUID, also in the old form `MIG-GPU-<uuid>/<gi>/<ci>`, or `<gpu>:<mig>` by indices. One form is not in NVIDIA's
-interface: a MIG profile, which means any MIG device of that profile.
+UUID, also in the old form `MIG-GPU-<uuid>/<gi>/<ci>`, or `<gpu>:<mig>` by indices. The UUID of an Orin's GPU has
+nothing before it (nvidia-container-toolkit, pkg/nvcdi/lib-csv.go, isOrinGPUID). One form is not in NVIDIA's interface:
+a MIG profile, which means any MIG device of that profile.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def normal(text: str) -> str:
     index = digits(text)
     if index is not None:
         return str(index)
-    if _is_gpu_uuid(text) or _is_mig_uuid(text):
+    if _is_gpu_uuid(text) or _is_mig_uuid(text) or _is_uuid(text):
         return text
     return _mig_indices(text) or _bus_id(text) or _profile(text)
 
