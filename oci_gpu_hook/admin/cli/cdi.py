@@ -44,8 +44,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     generate.add_argument(
         "--class", dest="device_class", choices=CLASSES, default="gpu", help="of devices (default: %(default)s)"
     )
+    kinds = (*vendors.KINDS, *vendors.SEEN)
     generate.add_argument(
-        "--kind", choices=vendors.SEEN, default="", help="of another vendor's devices, as the kernel lists them"
+        "--kind", choices=kinds, default="", help="of another vendor's devices, as the kernel lists them"
     )
     generate.set_defaults(action=_generate)
     refresh = actions.add_parser(
@@ -53,7 +54,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     refresh.add_argument("--output", metavar="DIR", default=DIRECTORY, help="directory (default: %(default)s)")
     refresh.add_argument("--json", action="store_true", help="print JSON (schemas/cdi-refresh.schema.json)")
-    refresh.add_argument("--kind", choices=vendors.SEEN, default="", help="only this kind's file, instead of NVIDIA's")
+    refresh.add_argument("--kind", choices=kinds, default="", help="only this kind's file, instead of NVIDIA's")
     _add_content(refresh)
     refresh.set_defaults(action=_refresh)
     listing = actions.add_parser(
@@ -95,7 +96,7 @@ def _generate(options: Namespace) -> int:
     from oci_gpu_hook.admin.cdi import generate
 
     text_form = options.format or ("json" if options.output.endswith(".json") else "yaml")
-    if options.kind:
+    if options.kind in vendors.SEEN:
         made = generate.seen_specification_of(options.kind, configs.load(options.config), options.name)
     else:
         inventory, config, capabilities, form = _content(options)
@@ -133,7 +134,7 @@ def _refresh(options: Namespace) -> int:
     """
     from oci_gpu_hook.admin.cdi import refresh
 
-    if options.kind:
+    if options.kind in vendors.SEEN:
         outcomes = refresh.refresh_kind(options.kind, configs.load(options.config), options.output, options.name)
     else:
         inventory, config, capabilities, form = _content(options)

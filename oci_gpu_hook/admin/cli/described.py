@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from oci_gpu_hook.admin.cli.picture import memory
 from oci_gpu_hook.admin.metering.look import is_other
+from oci_gpu_hook.base.errors import one_line
 from oci_gpu_hook.devices import listing, vendors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.devices.cdi.everything import Listed
     from oci_gpu_hook.devices.edits import ContainerEdits
+    from oci_gpu_hook.devices.model import Device
     from oci_gpu_hook.plan.plan import Plan
 
 
@@ -47,6 +50,15 @@ def lines(listed: tuple[Listed, ...]) -> Iterator[tuple[str, ...]]:
         numa = f"NUMA {device.numa_node}" if device.numa_node is not None else ""
         more = ", ".join(filter(None, (each.product, memory, numa)))
         yield device.label, others, device.fault or ", ".join(each.nodes), more
+
+
+def in_words(devices: Sequence[Device], config: Config) -> Iterator[str]:
+    """Yield what is said of devices that are given: name, what each is, its memory."""
+    known = {each.device.uuid: each for each in of_host(config)[0]}
+    for device in devices:
+        listed = known.get(device.uuid)
+        more = (listed.product, memory(listed.device.memory)) if listed else ()
+        yield one_line("  ".join(filter(None, (device.label, *more))))
 
 
 def native_part(made: Plan, described: ContainerEdits) -> Plan:

@@ -19,6 +19,7 @@ from oci_gpu_hook.request.model import ANNOTATION_PREFIX
 from oci_gpu_hook.request.nvidia.cdi_names import FEATURE_CLASSES
 from oci_gpu_hook.request.nvidia.names import MOUNT_ROOT
 from oci_gpu_hook.request.sources import CDI_ANNOTATION_PREFIX
+from oci_gpu_hook.request.vendors import BY_VARIABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from oci_gpu_hook.plan.plan import Plan
     from oci_gpu_hook.request.model import Request
 
-_VARIABLES: Final = ("NVIDIA_", "OCI_GPU_", "CUDA_VERSION=")
+_VARIABLES: Final = ("NVIDIA_", "OCI_GPU_", "CUDA_VERSION=", *(f"{name}=" for name in BY_VARIABLE))
 _LISTED: Final = 5
 
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import sys
 
+from oci_gpu_hook.admin.cli import described
 from oci_gpu_hook.admin.metering import look
 from oci_gpu_hook.allocation import conflict, query
 from oci_gpu_hook.base.config import load as configs
-from oci_gpu_hook.base.errors import StateError, one_line, quoted
+from oci_gpu_hook.base.errors import DriverError, StateError, one_line, quoted
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.devices.model import is_sick, why_not
 from oci_gpu_hook.devices.nvidia import devices as of_nvidia
@@ -57,7 +58,10 @@ def run(options: argparse.Namespace) -> int:
     config = configs.of_this_user(configs.load(options.config))
     if options.gpu is not None:
         return _heal(options.gpu, config)
-    found = states(config)
+    try:
+        found = states(config)
+    except DriverError as error:
+        raise _of_others(config) or error from None
     if options.json:
         import json
 
@@ -67,6 +71,17 @@ def run(options: argparse.Namespace) -> int:
     if any(each.state == "unknown" for each in found):
         print("oci-gpu: warning: only root may see which GPUs are held; run this as root", file=sys.stderr)
     return 0
+
+
+def _of_others(config: Config) -> DriverError | None:
+    """Return the error for a host whose GPUs are other vendors', None if it has none."""
+    others, _ = described.of_host(config)
+    kinds = " and ".join(dict.fromkeys(each.device.kind for each in others))
+    if not kinds:
+        return None
+    why = f"only NVIDIA's GPUs have these states, and this host has devices of {kinds}"
+    remedy = "see `oci-gpu leases` for their holders, `oci-gpu doctor` for what is wrong with them"
+    return DriverError("no NVIDIA driver is loaded", why, remedy, "OGH1401")
 
 
 def states(config: Config) -> list[State]:

@@ -70,7 +70,7 @@ def _show_others(others: tuple[Listed, ...], trouble: str, *, as_json: bool) -> 
         document: dict[str, object] = {"driver": None, "gpus": [], "warnings": []}
         print(json.dumps(_with_others(document, others, trouble), indent=2))
     else:
-        picture.show_described(tuple(described.lines(others)), trouble, console())
+        picture.show_described(tuple(described.lines(others)), trouble, console(), first=True)
     return 0
 
 

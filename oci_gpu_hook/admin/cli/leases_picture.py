@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.allocation.model import Lease, LeasedDevice, LeaseTable
     from oci_gpu_hook.base.config.model import Config
+    from oci_gpu_hook.devices.cdi.everything import Listed
     from oci_gpu_hook.devices.model import Device
     from oci_gpu_hook.devices.nvidia.model import Gpu
 
@@ -76,7 +77,7 @@ def of(config: Config, width: int, *, headers: bool = True) -> Group:
     if trouble:
         notes.append(f"warning: {trouble}")
     found = query.current(config)
-    lines = [*rows(found, census(found, config), gpus, [each.device for each in others])]
+    lines = [*rows(found, census(found, config), gpus, others)]
     columns_from = _WITH_SHARES_FROM if any(line.share for line in lines) else _COLUMNS_FROM
     shown = next(columns for least, columns in columns_from if width >= least)
     table = Table(box=box.SIMPLE_HEAD if headers else None, pad_edge=False, padding=(0, 1), show_header=headers)
@@ -136,10 +137,10 @@ _COLUMNS: Final[dict[str, dict[str, object]]] = {
 }
 
 
-def rows(table: LeaseTable, known: Census, gpus: Iterable[Gpu], others: Iterable[Device] = ()) -> Iterator[Row]:
+def rows(table: LeaseTable, known: Census, gpus: Iterable[Gpu], others: Iterable[Listed] = ()) -> Iterator[Row]:
     """Return a line for each holder of each device: first this host's devices, then held ones that it lacks now.
 
-    others: devices that CDI specifications describe.
+    others: devices that the kernel or CDI specifications describe.
     """
     shown = set()
     devices = of_nvidia.of(gpus)
@@ -150,11 +151,12 @@ def rows(table: LeaseTable, known: Census, gpus: Iterable[Gpu], others: Iterable
         fault = "marked sick" if is_sick(device.fault) else "lost by the driver"
         product = fault if device.fault else _product(device)
         yield from _lines(Row(device=device.name, product=product, memory=_memory(device)), holders, known, device)
-    for device in others:
+    for each in others:
+        device = each.device
         holders = conflict.holders(device, table.leases)
         shown |= {leased for lease in holders for leased in lease.devices if _is_of(leased, device)}
-        product = "by CDI" if not device.fault else "lacks a node"
-        yield from _lines(Row(device=device.label, product=product, memory=""), holders, known, device)
+        product = "lacks a node" if device.fault else each.product or ("" if each.by_kernel else "by CDI")
+        yield from _lines(Row(device=device.label, product=product, memory=_memory(device)), holders, known, device)
     for lease in table.leases:
         for leased in lease.devices:
             if leased not in shown:

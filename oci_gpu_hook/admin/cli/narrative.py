@@ -80,23 +80,25 @@ def _show_gpus(out: Console, seen: Preview, inventory: Inventory, *, files: bool
     _title(out, "Device nodes, and the right to read and write them")
     _rows(out, explain.nodes(made, inventory))
     _mounted(out, made, inventory, files=files)
-    _title(out, "Not given")
-    _rows(out, explain.skipped(made, inventory, seen.config))
+    skipped = list(explain.skipped(made, inventory, seen.config))
+    if skipped:
+        _title(out, "Not given")
+        _rows(out, skipped)
 
 
 def _show_described(out: Console, seen: Preview) -> None:
     """Print the devices that CDI specifications describe, and all that they bring."""
     devices = [device for device in seen.plan.devices if device.kind not in vendors.KINDS]
     if seen.inventory is None:
-        for line in [device.label for device in devices] or ["no device"]:
-            hanging(out, "  ", one_line(line))
+        for line in list(described.in_words(devices, seen.config)) or ["no device"]:
+            hanging(out, "  ", line)
         for decision in seen.plan.decisions:
             hanging(out, "  ", one_line(decision))
     if seen.described != ContainerEdits():
-        _title(out, "By CDI specifications")
+        _title(out, "As the kernel and CDI specifications describe them")
         if seen.inventory is not None:
-            for device in devices:
-                hanging(out, "  ", one_line(device.label))
+            for line in described.in_words(devices, seen.config):
+                hanging(out, "  ", line)
         _rows(out, described.edits_in_words(seen.described))
 
 

@@ -56,8 +56,11 @@ def show(inventory: Inventory, out: Console) -> None:
         out.print(Text(f"warning: {one_line(warning)}", style="yellow"))
 
 
-def show_described(rows: Sequence[tuple[str, ...]], trouble: str, out: Console) -> None:
-    """Print the devices of other vendors: name, other names, nodes, what they are. trouble: of reading some."""
+def show_described(rows: Sequence[tuple[str, ...]], trouble: str, out: Console, *, first: bool = False) -> None:
+    """Print the devices of other vendors: name, other names, nodes, what they are.
+
+    trouble: of reading some. first: whether nothing is above them.
+    """
     from rich.text import Text
 
     if rows:
@@ -66,7 +69,8 @@ def show_described(rows: Sequence[tuple[str, ...]], trouble: str, out: Console) 
             table.add_column(title, overflow="fold")
         for row in rows:
             table.add_row(*(Text(one_line(cell)) for cell in row))
-        out.print()
+        if not first:
+            out.print()
         print_table(out, table)
     if trouble:
         out.print(Text(f"warning: {one_line(trouble)}", style="yellow"))
@@ -111,11 +115,11 @@ def _gpu_table(gpus: Sequence[Gpu]) -> Table:
     table.add_column("MODES", no_wrap=True)
     for gpu in gpus:
         node = "NUMA ?" if gpu.numa_node is None else f"NUMA {gpu.numa_node}"
-        modes = (
-            ("sick" if is_sick(gpu.fault) else "lost")
-            if gpu.fault
-            else f"persist {_switch(gpu.persistence_mode)}\nMIG {_switch(gpu.mig_enabled)}"
-        )
+        modes = f"persist {_switch(gpu.persistence_mode)}\nMIG {_switch(gpu.mig_enabled)}"
+        if gpu.fault:
+            modes = "sick" if is_sick(gpu.fault) else "lost"
+        elif not gpu.bus_id:  # of WSL 2, and of a Tegra's chip: without either mode, and on no bus
+            node = modes = ""
         name = Text.assemble((one_line(gpu.name) or "unknown product", "bold"), f"\n{one_line(gpu.uuid)}")
         index = str(gpu.index) if gpu.index >= 0 else "-"
         table.add_row(index, name, memory(gpu.memory), f"{short_bus_id(gpu.bus_id)}\n{node}", Text(modes))

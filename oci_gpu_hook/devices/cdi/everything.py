@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 
 class Listed(Record):
-    """A device, and the file that describes it."""
+    """A device, and the file that describes it. by_kernel: whether that is a file of the kernel's."""
 
     device: Device
     file: str
+    by_kernel: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -49,4 +50,8 @@ def listed(config: Config, wanted: Callable[[str], bool]) -> tuple[Listed, ...]:
 def of_inventory(inventory: Inventory, config: Config) -> list[Listed]:
     """Return the devices of one kind."""
     single = [device for device in of_cdi.of(inventory, config.allocation_exclude) if not native(device).covers]
-    return [Listed(device=each, file=inventory.files[native(each).described[0].file][0]) for each in single]
+    files = [path for path, _ in inventory.files]
+    return [
+        Listed(device=each, file=files[native(each).described[0].file], by_kernel=inventory.by_kernel)
+        for each in single
+    ]

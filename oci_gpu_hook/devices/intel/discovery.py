@@ -37,7 +37,7 @@ def look(config: Config, *, detailed: bool) -> Seen:
         product = pci.attribute(config.sys_root, address, "device")
         cards = [name for name in nodes if name.startswith("card")]
         own = f"{address.replace(':', '-').replace('.', '-')}-{product}"
-        more = _details(config.sys_root, address, cards) if detailed else {}
+        more = _details(config.sys_root, address, cards, product) if detailed else {}
         edits = ContainerEdits(device_nodes=drm.nodes(nodes, config))
         links = drm.links(address, nodes)
         names = (str(index), own, address, *cards)
@@ -74,9 +74,12 @@ def _drm(sys_root: str, address: str) -> tuple[str, ...]:
     return drm.of_device(f"{sys_root}/bus/pci/devices/{address}")
 
 
-def _details(sys_root: str, address: str, cards: list[str]) -> dict[str, Any]:
+def _details(sys_root: str, address: str, cards: list[str], product: str) -> dict[str, Any]:
+    from oci_gpu_hook.devices.intel import products
+
     place = pci.place(sys_root, address)
     return {
+        "product": products.name(product),
         "memory": _memory(f"{sys_root}/bus/pci/devices/{address}", cards),
         "numa_node": place.numa_node,
         "pcie_switch": place.pcie_switch,

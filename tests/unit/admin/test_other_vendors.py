@@ -81,7 +81,7 @@ def test_info_shows_what_the_kernel_tells(host, capsys):
     assert shown == [
         ("amd.com/gpu", "gfx942", 96 << 30),
         ("amd.com/gpu", "gfx942", 96 << 30),
-        ("intel.com/gpu", None, 16 << 30),
+        ("intel.com/gpu", "Data Center GPU Flex 170", 16 << 30),
     ]
 
 
@@ -143,3 +143,9 @@ def test_top_shows_what_the_kernel_tells(host, capsys):
     shown = capsys.readouterr().out
     assert "amd.com/gpu=0" in shown
     assert "intel.com/gpu=0" in shown
+
+
+def test_gpus_says_that_it_is_of_nvidias(host, capsys):
+    assert main(["--config", str(host("amd")), "gpus"]) == 1
+    said = capsys.readouterr().err
+    assert "only NVIDIA's GPUs have these states, and this host has devices of amd.com/gpu" in said

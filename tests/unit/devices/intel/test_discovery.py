@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from oci_gpu_hook.devices import presence, vendors
-from oci_gpu_hook.devices.intel import discovery
+from oci_gpu_hook.devices.intel import discovery, products
 from tests.unit.devices.topologies import Machine
 
 GIB = 1 << 30
@@ -76,3 +76,11 @@ def test_a_processors_own_gpu_is_no_card(machine, address, standing):
     gpu(machine, address, card=0, render=128)
     assert discovery.standing(machine.config) == standing
     assert presence.of_host(machine.config) == ("intel.com/gpu",)
+
+
+@pytest.mark.parametrize(
+    ("product", "name"),
+    [("0x56c0", "Data Center GPU Flex 170"), ("0xe20b", "Arc B580"), ("0xffff", "Intel 0xffff"), ("", "")],
+)
+def test_what_a_product_is_called(product, name):
+    assert products.name(product) == name
