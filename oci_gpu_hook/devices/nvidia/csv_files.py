@@ -1,15 +1,18 @@
 """Reads the CSV files in which a Tegra says what its containers get: lines `dev, PATH`, `lib, …`, `dir, …`, `sym, …`.
 
 Source: nvidia-container-toolkit, internal/platform-support/tegra/csv: blanks around words, a line that is none of these
-is passed over. The files belong to root, and have limits like all input.
+is passed over. What they name reaches containers, device nodes too: files that others than root can have written are
+not used, and all have limits like all input.
 """
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 
-from oci_gpu_hook.base import limits
-from oci_gpu_hook.base.errors import DriverError, quoted
+from oci_gpu_hook.base import limits, trust
+from oci_gpu_hook.base.errors import DriverError, quoted, reason
 from oci_gpu_hook.base.record import Record
 
 TYPE_CHECKING = False
@@ -23,6 +26,7 @@ DIRECTORY: Final = "/etc/nvidia-container-runtime/host-files-for-container.d"
 BASE: Final = ("devices.csv", "drivers.csv", "l4t.csv")
 KINDS: Final = ("dev", "dir", "lib", "sym")
 _NOT_TO_BE_HAD: Final = ("", "/", "/dev", "/proc", "/sys")  # which every container has of its own
+_OPEN: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 _TOLD: Final = 8  # lines that are none
 _PLACE: Final = {"dev": "/dev/"}  # where relative paths begin, otherwise at the root
 
@@ -37,17 +41,22 @@ class Entry(Record):
 
 
 def read(root: DriverRoot) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
-    """Return the entries of all files, and what is wrong with lines. Raises DriverError for a file over the limits."""
+    """Return the entries of all files, and what is wrong with files and lines.
+
+    Raises DriverError for a file over the limits, and where others than root can put files.
+    """
     found: dict[tuple[str, str], Entry] = {}
     left, lines = limits.CSV_BYTES, 0
     wrong: list[str] = []
+    _check_directory(root)
     names = [name for name in root.names(DIRECTORY) if name.lower().endswith(".csv") and name.lower() != ".csv"]
     if len(names) > limits.CSV_FILES:
         raise _over(DIRECTORY, f"has more than {limits.CSV_FILES} files")
     for name in sorted(names, key=lambda name: (name not in BASE, name)):
-        data = root.read(f"{DIRECTORY}/{name}", left + 1)
-        if data is None:
-            wrong.append(f"{quoted(name)} cannot be read")
+        try:
+            data = _read(root, name, left + 1)
+        except OSError as error:
+            wrong.append(f"{quoted(name)} is not used: {reason(error)}")
             continue
         left -= len(data)
         lines += data.count(b"\n")
@@ -67,6 +76,36 @@ def read(root: DriverRoot) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
             found.setdefault((kind, path), Entry(kind=kind, path=path, place=place, base=name in BASE))
     more = [f"{len(wrong) - _TOLD} more lines of the CSV files are none"] if len(wrong) > _TOLD else []
     return tuple(found.values()), (*wrong[:_TOLD], *more)
+
+
+def _check_directory(root: DriverRoot) -> None:
+    try:
+        found = os.stat(root.host_path(root.resolve(DIRECTORY) or DIRECTORY))
+    except OSError:
+        return
+    if not trust.is_trusted(found):
+        why = f"{_by_others(found)} could put files there, which say what reaches containers"
+        where = quoted(root.host_path(DIRECTORY))
+        remedy = "chown it to root and take the write permission of others away"
+        raise DriverError(f"the CSV files of this Tegra: {where}", why, remedy, "OGH1410")
+
+
+def _by_others(found: os.stat_result) -> str:
+    return f"others than root (owner {found.st_uid}, mode {found.st_mode & 0o777:o})"
+
+
+def _read(root: DriverRoot, name: str, limit: int) -> bytes:
+    """Return the first `limit` bytes of a file. Raises OSError, for one that others can have written, too."""
+    fd = os.open(root.host_path(root.resolve(f"{DIRECTORY}/{name}") or f"{DIRECTORY}/{name}"), _OPEN)
+    try:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file")
+        if not trust.is_trusted(found):
+            raise OSError(errno.EPERM, f"{_by_others(found)} could have written it")
+        return os.read(fd, limit)
+    finally:
+        os.close(fd)
 
 
 def _over(path: str, why: str) -> DriverError:

@@ -164,7 +164,7 @@ class _Search:
 def image_of(path: str) -> elf.Elf | None:
     """Read an ELF file; None if it is for another machine, or not an ELF file."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             image = elf.read(fd)
         finally:

@@ -57,6 +57,7 @@ def discover(config: Config, driver: str | None) -> Snapshot | None:
             return None
         where = quoted(root.host_path(csv_files.DIRECTORY))
         why = f"this is a Jetson (Tegra), and {where} has no CSV file that says what they get"
+        why += f" ({wrong[0]})" if wrong else ""
         remedy = "install nvidia-l4t-init (JetPack 5 and later) or nvidia-container-csv-*, which bring devices.csv"
         raise DriverError("the driver's files for containers", why, remedy, "OGH1410")
     cards = [gpu for gpu in on_bus if gpu not in inside]

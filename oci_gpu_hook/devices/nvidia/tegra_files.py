@@ -85,7 +85,10 @@ class _Search:
             self.missing.append(entry)
 
     def file(self, entry: Entry, capabilities: tuple[str, ...]) -> None:
-        paths = expanded(self.root.host_path("/").rstrip("/"), entry.path)
+        directory, name = os.path.split(entry.path)
+        if is_pattern(name):
+            directory = self.root.resolve(directory) or directory
+        paths = expanded(self.root.host_path("/").rstrip("/"), os.path.join(directory, name))
         found = [resolved for path in paths if (resolved := self.root.resolve(path))]
         for resolved in found:
             self.take(resolved, capabilities)
@@ -96,8 +99,9 @@ class _Search:
         """Take the links from a path on, and what the last one leads to."""
         path = entry.path
         for _ in range(limits.CSV_LINKS):
-            try:
-                target = os.readlink(self.root.host_path(path))
+            directory, name = os.path.split(path)
+            try:  # with the links of the directory resolved in the root
+                target = os.readlink(self.root.host_path(os.path.join(self.root.resolve(directory) or directory, name)))
             except OSError:
                 break
             self.links.setdefault(path, Link(path=path, target=target, capabilities=capabilities))

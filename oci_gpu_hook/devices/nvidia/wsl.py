@@ -129,5 +129,5 @@ def _files(root: DriverRoot, store: str, taken: set[str]) -> Iterator[DriverFile
         if name in taken or not (name == _PROGRAM or name.endswith(_DATA)):
             continue
         path = root.resolve(f"{store}/{name}")
-        if path:
+        if path and os.path.dirname(path) == root.resolve(store):  # Windows makes no links; one would lead anywhere
             yield DriverFile(host_path=root.host_path(path), container_path=f"{store}/{name}", capabilities=())

@@ -65,6 +65,7 @@ def options(
 def read_list(source: str, what: str, listed: Sequence[str], warnings: list[str]) -> Ask | None:
     """Read a list of devices. Raises InvalidInput for an item that no device can be called."""
     check_number(len(listed), what)
+    listed = [_own_name(item) for item in listed]
     for item in listed:
         if item in _NOTHING or item.lower() == "all":
             unread = [other for other in listed if other != item]
@@ -72,17 +73,23 @@ def read_list(source: str, what: str, listed: Sequence[str], warnings: list[str]
                 warnings.append(f"{what}: {quoted(item)} decides; {quoted(','.join(unread))} beside it is not read")
             return Ask(kind=KIND, source=source, what=what, devices=None if item in _NOTHING else ("all",))
     found: dict[str, None] = {}
+    number = 0
     for item in listed:
-        found.update(dict.fromkeys(_names(item, what)))
-        check_number(len(found), what)
+        names = _names(item, what)
+        number += len(names)
+        check_number(number, what)  # of repetitions, too: a short list of ranges can have millions
+        found.update(dict.fromkeys(names))
     return Ask(kind=KIND, source=source, what=what, devices=tuple(found) or None)
+
+
+def _own_name(item: str) -> str:
+    """Return what follows `amd.com/gpu=`, any other item as it is."""
+    name = qualified_name.parse(item)
+    return name.name if name is not None and serves(name) else item
 
 
 def _names(item: str, what: str) -> list[str]:
     """Return the names of the devices that an item means. Raises InvalidInput."""
-    name = qualified_name.parse(item)
-    if name is not None and serves(name):
-        item = name.name
     if unique_id := _unique_id(item):
         return [unique_id]
     number = digits(item)
@@ -131,4 +138,5 @@ def _is_address(text: str) -> bool:
     parts = text.lower().split(":")
     device, dot, function = parts[2].partition(".") if len(parts) in {3, 4} else ("", "", "")
     known = [*parts[:2], device, function]
-    return bool(dot) and all(part and _HEX.issuperset(part) for part in known) and all(parts[3:])
+    is_part = all(digits(part) is not None for part in parts[3:])
+    return bool(dot) and is_part and all(part and _HEX.issuperset(part) for part in known)
