@@ -152,6 +152,9 @@ def _with_links(search: _Search) -> Iterable[Library]:
             name, target = _ALSO_BESIDE[f"{start}{dot_so}"]
             wanted.append((name, target or library.name))
         directory = os.path.dirname(path)
+        development = f"{start}.so"  # which programs open, where the host has it as a link
+        if version[:1] == "." and os.path.islink(search.root.host_path(f"{directory}/{development}")):
+            wanted.append((development, library.soname or library.name))
         links = []
         for name, target in wanted:
             if f"{directory}/{name}" not in taken:

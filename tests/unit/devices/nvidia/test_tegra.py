@@ -109,6 +109,17 @@ def test_a_link_is_followed_and_every_link_on_its_way_is_made(tmp_path, monkeypa
     assert (library.directory, library.links) == (f"/{LIBRARIES}", (("liba.so.1", "liba.so.1.0"),))
 
 
+def test_a_development_link_of_the_host_is_one_in_the_container(tmp_path, monkeypatch):
+    """nvidia-container-toolkit, internal/discover/symlinks.go, getDotSoSymlinks."""
+    trees.machine(monkeypatch, "aarch64")
+    for name in ("liba", "libb", "libc"):
+        trees.library(tmp_path / LIBRARIES / f"{name}.so.1", f"{name}.so.1", "aarch64")
+    trees.link(tmp_path / LIBRARIES / "liba.so", "liba.so.1")
+    trees.write(f"{tmp_path}/{LIBRARIES}/libb.so", b"no link")
+    result = found(tmp_path, *(entry("lib", f"/{LIBRARIES}/{name}.so.1") for name in ("liba", "libb", "libc")))
+    assert [library.links for library in result.libraries] == [(("liba.so", "liba.so.1"),), (), ()]
+
+
 def test_links_in_a_circle_or_to_nothing_are_missing(tmp_path):
     trees.link(tmp_path / "a", "b")
     trees.link(tmp_path / "b", "a")
