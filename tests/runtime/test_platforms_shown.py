@@ -39,6 +39,24 @@ def test_a_device_of_another_vendor_is_told_by_product_and_memory(shown, platfor
     assert product in shown(platform, "top", "--once")
 
 
+@pytest.mark.parametrize("platform", PRODUCTS)
+def test_a_count_without_a_kind_is_planned_of_what_there_is(shown, platform):
+    assert f"{platform}.com/gpu=0  {PRODUCTS[platform]}" in shown(platform, "plan", "--count", "1")
+
+
+def test_a_plan_of_two_vendors_shows_both(shown):
+    both = ("--env", "AMD_VISIBLE_DEVICES=0", "--env", "NVIDIA_VISIBLE_DEVICES=0")
+    for asked in (
+        both,
+        ("--devices", "amd.com/gpu=0,nvidia.com/gpu=0"),
+        ("--devices", "nvidia.com/gpu=0,amd.com/gpu=0"),
+    ):
+        said = shown("nvidia,amd", "plan", *asked)
+        assert "amd.com/gpu=0  gfx942" in said
+        assert "GPU 0  NVIDIA H100" in said
+        assert "/dev/nvidia0" in said
+
+
 @pytest.mark.parametrize("platform", ["wsl2", "tegra"])
 def test_a_gpu_on_no_bus_has_neither_modes_nor_a_place(shown, platform):
     said = shown(platform, "info")

@@ -130,8 +130,9 @@ def preview(container: Container, request: Request, config: Config, clock: Clock
     except AllocationError:  # this user may not read the record; the choice did not use it either
         held = None
     whole = None
-    if request.kind in vendors.KINDS:
-        whole = snapshot.load(config, detailed=admission.snapshot.inventory.detailed)
+    for part in (admission, *admission.beside):  # whose kinds the host has decided, where the request leaves them open
+        if part.request.kind in vendors.KINDS:
+            whole = snapshot.load(config, detailed=part.snapshot.inventory.detailed)
     edits = admission.described_edits() if admission.is_described else ContainerEdits()
     return Preview(container=container, config=config, inventory=whole, held=held, plan=made, described=edits)
 
