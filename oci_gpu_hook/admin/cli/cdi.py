@@ -11,7 +11,7 @@ import sys
 
 from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.base.document import dump
-from oci_gpu_hook.base.errors import HookError, one_line, quoted, reason
+from oci_gpu_hook.base.errors import DriverError, HookError, one_line, quoted, reason
 from oci_gpu_hook.devices import vendors
 from oci_gpu_hook.devices.cdi.spec_files import writing
 from oci_gpu_hook.devices.nvidia.cdi_classes import CLASSES
@@ -121,7 +121,14 @@ def _content(options: Namespace) -> tuple[Inventory, Config, tuple[str, ...], Fo
     from oci_gpu_hook.admin.cdi import generate
 
     config = configs.load(options.config)
-    inventory = generate.inventory_of(config)
+    try:
+        inventory = generate.inventory_of(config)
+    except DriverError as error:
+        others = [kind for kind in vendors.SEEN if vendors.seen(kind, config)]
+        if not others:
+            raise
+        remedy = f"name the kind of its other GPUs: --kind {' or '.join(others)}"
+        raise DriverError(error.what, error.why, remedy, error.code) from None
     capabilities = generate.capabilities_of(options.capabilities)
     form = generate.form_of(options.name, options.config, options.hook_path, with_groups=options.additional_gids)
     return inventory, config, capabilities, form

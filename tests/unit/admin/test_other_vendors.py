@@ -149,3 +149,10 @@ def test_gpus_says_that_it_is_of_nvidias(host, capsys):
     assert main(["--config", str(host("amd")), "gpus"]) == 1
     said = capsys.readouterr().err
     assert "only NVIDIA's GPUs have these states, and this host has devices of amd.com/gpu" in said
+
+
+@pytest.mark.parametrize("action", ["generate", "refresh"])
+def test_a_host_of_other_vendors_gpus_is_told_their_kind(host, capsys, action):
+    config = str(host("amd", "intel"))
+    assert main(["--config", config, "cdi", action]) == 1
+    assert "name the kind of its other GPUs: --kind amd.com/gpu or intel.com/gpu" in capsys.readouterr().err
