@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.runtime.fixtures import oci_gpu
+from tests.runtime.simulated import SimulatedHost
 from tests.runtime.test_devices import assert_reaches, reach
 from tests.runtime.vendors import HABANA, Vendors, opens
 
@@ -324,3 +326,26 @@ def test_devices_of_cdi_files_with_their_variables_and_hooks(docker, task):
         assert said.read_text() == "1\n"
     finally:
         docker.engines.path("/etc/cdi/habana.json").unlink()
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [{"AMD_VISIBLE_DEVICES": "1"}, {"OCI_GPU_COUNT": "1", "OCI_GPU_KIND": "amd.com/gpu"}],
+    ids=["name", "count"],
+)
+def test_amds_gpus(docker, task, machine, simulated, asked):
+    directory = machine.work / "mesos-docker-amd"
+    if not directory.exists():
+        oci_gpu("simulate", directory, "--platform", "nvidia,amd", "--gpus", "2")
+    host = SimulatedHost(directory)
+    renders = sorted(path.name for path in (host.dev / "dri").glob("renderD*"))[-2:]
+    docker.engines.write("/etc/oci-gpu-hook/config.toml", host.config.read_text())
+    try:
+        nodes = ["kfd", *(f"dri/{name}" for name in renders), "nvidia0", "nvidiactl"]
+        status, stdout, stderr = task(f"exec /probe {' '.join(opens(*nodes))}", **asked).run()
+        assert status == 0, stderr
+        seen = [answer["value"] for answer in map(json.loads, stdout.splitlines())]
+        given = ["ENOENT", "ENXIO"] if "AMD_VISIBLE_DEVICES" in asked else ["ENXIO", "ENOENT"]
+        assert seen == ["ENXIO", *given, "ENOENT", "ENOENT"]
+    finally:
+        docker.engines.write("/etc/oci-gpu-hook/config.toml", simulated.config.read_text())
