@@ -76,7 +76,7 @@ def find(
     ran = programs.find(root, prefixes)
     directories = (*of_prefix.data_directories(prefixes), *_DATA_DIRECTORIES, *library_directories)
     data = tuple(_data(root, version, directories))
-    modules, links = _x_modules(root, version, library_directories)
+    modules, links = _x_modules(root, version, (*library_directories, *_beside_programs(root, ran.files)))
     firmware = _firmware(root, version, firmware_path, prefixes)
     found = [*ran.files, *data, *modules, *firmware]
     watched = dict.fromkeys(os.path.dirname(file.host_path) for file in found)
@@ -115,6 +115,13 @@ def _awaited(directories: Iterable[str]) -> Iterable[str]:
     essential = [path for _capabilities, path, _why in ESSENTIAL_FILES]
     below = dict.fromkeys(os.path.dirname(row.name) for row in DATA_FILES if row.container_path in essential)
     return (f"{directory}/{name}" for directory in directories for name in below)
+
+
+def _beside_programs(root: DriverRoot, files: Iterable[DriverFile]) -> Iterable[str]:
+    """Return the library directories beside those of the programs: nixpkgs has the X server's modules there."""
+    start = root.host_path("/").rstrip("/")
+    directories = [os.path.dirname(file.host_path.removeprefix(start)) for file in files]
+    return dict.fromkeys(f"{os.path.dirname(directory).rstrip('/')}/lib" for directory in directories)
 
 
 def _x_modules(

@@ -20,7 +20,7 @@ from oci_gpu_hook.oci.image import Image
 from oci_gpu_hook.plan import plan
 from oci_gpu_hook.request.model import Request
 from oci_gpu_hook.request.nvidia.cdi_names import FEATURE_CLASSES
-from tests.paths import ROOT
+from tests.paths import DATA, ROOT
 
 
 @pytest.fixture(scope="module")
@@ -75,16 +75,16 @@ def test_every_file_of_a_layout_is_found_or_left_on_purpose(tmp_path, layout, ve
     assert {library.bits for library in found.libraries} >= {64}
     paths = [file.container_path for file in found.files]
     assert len(paths) == len(set(paths))
-    for wanted in (
-        "/usr/bin/nvidia-smi",
-        f"/lib/firmware/nvidia/{version}/gsp_ga10x.bin",
-        "/etc/vulkan/icd.d/nvidia_icd.json",
-        "/etc/OpenCL/vendors/nvidia.icd",
-        "/usr/share/glvnd/egl_vendor.d/10_nvidia.json",
-        "/var/run/nvidia-persistenced",
-    ):
-        is_not_brought = layout == "flatcar" and wanted.startswith(("/lib/firmware/", "/etc/vulkan/", "/usr/share/"))
-        assert (wanted in paths) is not is_not_brought
+    places = {
+        "nvidia-smi": "/usr/bin/nvidia-smi",
+        "firmware": f"/lib/firmware/nvidia/{version}/gsp_ga10x.bin",
+        "vulkan": "/etc/vulkan/icd.d/nvidia_icd.json",
+        "opencl": "/etc/OpenCL/vendors/nvidia.icd",
+        "egl": "/usr/share/glvnd/egl_vendor.d/10_nvidia.json",
+    }
+    row = json.loads((DATA / "nvidia/layouts.json").read_text())[layout]
+    assert {what: place in paths for what, place in places.items()} == {what: bool(row[what]) for what in places}
+    assert "/var/run/nvidia-persistenced" in paths
 
 
 def test_mig_devices(mig_host):
