@@ -122,13 +122,13 @@ def _attach(
 
 def _extend(entry: Entry, added: Plan, site: Site, uuids: Sequence[str]) -> tuple[str, ...]:
     """Give a container that has GPUs the nodes and views of further ones; return warnings. Raises HookError."""
-    own, mounts = entry.own_file_systems, added.edits.mounts
+    mounts = added.edits.mounts
     mending = Mending(entry, added, site, uuids)
     try:
-        own_places.make(mounts, own, site.process, site.rootfs)
+        own_places.make(mounts, entry, site.process, site.rootfs)
         return transaction.carry_out(added, site, mending.nodes, mending, lambda: verify.check_alive(entry))
     except BaseException:
-        own_places.remove([mount.container_path for mount in mounts], own, site.process, site.rootfs)
+        own_places.remove([mount.container_path for mount in mounts], entry, site.process, site.rootfs)
         raise
 
 

@@ -194,7 +194,7 @@ def _detach(container: Container, entry: Entry, going: Going, config: Config, gr
         if everything:
             journal.forget(config, key(entry))
         else:
-            own_places.remove(going.views, entry.own_file_systems, process, rootfs)
+            own_places.remove(going.views, entry, process, rootfs)
             journal.write(config, _without(entry, going.uuids, gone))
     return ended
 
@@ -210,6 +210,7 @@ def _without(entry: Entry, going: Collection[str], gone: Collection[str]) -> Ent
         node_paths=tuple(path for _, path in kept),
         mounts=tuple(path for path in entry.mounts if path not in gone),
         mounted=tuple(mount for mount in entry.mounted if mount[0] not in gone),
+        own_mounted=tuple(mount for mount in entry.own_mounted if mount[0] not in gone),
         changes=tuple(change for change in entry.changes if change[1] not in gone),
     )
 

@@ -73,6 +73,8 @@ def write(config: Config, entry: Entry) -> None:
         "mounted": entry.mounted,
         "ldCache": entry.ld_cache,
     }
+    if entry.own_mounted:
+        document["ownMounted"] = entry.own_mounted
     if entry.attached:
         document["attached"] = entry.attached
         document["capabilities"] = entry.capabilities

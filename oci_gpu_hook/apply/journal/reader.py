@@ -112,6 +112,7 @@ def _entry(document: dict[str, Any]) -> Entry:
         node_sources=tuple([(str(path), str(source)) for path, source in document.get("nodeSources", ())]),
         mounts=tuple(map(str, document.get("mounts", ()))),
         mounted=tuple(map(_mounted, document.get("mounted", ()))),
+        own_mounted=tuple(map(_mounted, document.get("ownMounted", ()))),
         ld_cache=tuple(map(str, document.get("ldCache", ()))),
         boot_id=str(document.get("bootId", "")),
         since=str(document.get("since", "")),
