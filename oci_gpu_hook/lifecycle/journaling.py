@@ -95,6 +95,7 @@ def _of_start(work: Work, site: Site, attached: tuple[str, ...]) -> Entry:
         rootfs_born=syscalls.birth(site.rootfs.fd),
         late=plan.late,
         attached=attached,
+        changing=attached,
         capabilities=plan.request.driver_capabilities if attached else (),
         share=(plan.request.memory_limit, plan.request.cores),
     )

@@ -52,6 +52,7 @@ class Mending:
             late=tuple([late for late in entry.late if not self._brings(late[0], mounts)]),
             gpus=(*entry.gpus, *self._attached),
             attached=(*entry.attached, *self._attached),
+            changing=self._attached,
             capabilities=entry.capabilities or (work.plan.request.driver_capabilities if self._attached else ()),
         )
         journal.write(self._site.config, extended)

@@ -46,6 +46,8 @@ class Entry(Record):
     attached: those of `gpus` that it was given while it ran, and capabilities: the driver capabilities that it got with
     them.
 
+    changing: those of `gpus` that are being attached, or detached; an interruption leaves them there.
+
     In entries of older versions driver, boot_id and since are "", and mounted is ().
     """
 
@@ -77,6 +79,7 @@ class Entry(Record):
     attached: tuple[str, ...] = ()
     capabilities: tuple[str, ...] = ()
     share: tuple[int, int] = (0, 0)
+    changing: tuple[str, ...] = ()
     key: str = ""
 
     @property

@@ -78,6 +78,8 @@ def write(config: Config, entry: Entry) -> None:
     if entry.attached:
         document["attached"] = entry.attached
         document["capabilities"] = entry.capabilities
+    if entry.changing:
+        document["changing"] = entry.changing
     if any(entry.share):
         memory, cores = entry.share
         document["share"] = {"memory": memory, "cores": cores}

@@ -120,6 +120,7 @@ def _entry(document: dict[str, Any]) -> Entry:
         rootfs_born=int(document.get("rootfsBorn", 0)),
         attached=tuple(map(str, document.get("attached", ()))),
         capabilities=tuple(map(str, document.get("capabilities", ()))),
+        changing=tuple(map(str, document.get("changing", ()))),
         share=_share(document.get("share")),
         late=tuple([(str(path), bool(needed)) for path, needed in document.get("late", ())]),
     )

@@ -141,7 +141,7 @@ def _make_file(tree: int, path: str, contents: bytes, made: set[str]) -> None:
 def _is_mounted(entry: Entry, path: str, fd: int, inspection: Inspection) -> bool:
     """Tell whether the hook's file system is mounted at a path.
 
-    Without a proof of it in the entry, anything counts that is mounted there: a mount that differs from its directory's.
+    Without a proof of it in the entry, anything counts that is mounted there: its mount differs from its directory's.
     """
     if any(proof[0] == path for proof in entry.own_mounted):
         return (path, *syscalls.mount_identity(fd)) in entry.own_mounted
