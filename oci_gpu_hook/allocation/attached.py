@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 
-from oci_gpu_hook.allocation import audit, claim, messages, select
+from oci_gpu_hook.allocation import audit, claim, messages, query, select
 from oci_gpu_hook.allocation.holders import Processes, same
 from oci_gpu_hook.allocation.model import Claim, Lease, Moment, leased
 from oci_gpu_hook.allocation.store import Store
@@ -84,6 +84,14 @@ def add(
     )
     kept = [each for each in own if each is not extended]
     return granted, table.replace(leases=(*others, *kept, lease)) if granted else table
+
+
+def attached_to(container_id: str, pid: int, config: Config) -> tuple[str, ...]:
+    """Return the UUIDs of devices that a running container got in addition, by the leases that can be read."""
+    holder = Processes().holder(pid)
+    found = [each for each in query.readable(config).leases if each.attached and each.container == container_id]
+    own = [lease for lease in found if holder is not None and same(lease.holder, holder)]
+    return tuple([device.uuid for lease in own for device in lease.devices])
 
 
 def give_back(container_id: str, pid: int, uuids: Collection[str], config: Config) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from oci_gpu_hook.allocation.conflict import obstacle
 from oci_gpu_hook.devices import vendors
+from oci_gpu_hook.request.model import IN_THE_BUNDLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,9 +53,13 @@ def _check_room(named: Sequence[Device], request: Request, held: Sequence[Lease]
 
 
 def under_policy(request: Request, config: Config) -> Request:
-    """Return the request, changed as the configuration demands. A share is one under every policy."""
+    """Return the request, changed as the configuration demands. A share is one under every policy.
+
+    What somebody else has put into a container is held shared under every policy: the engine that gives each container
+    the display's GPU would otherwise have all but the first one refused.
+    """
     if request.is_share:
         return request.replace(spread=config.allocation_placement == "spread")
-    if config.allocation_policy == "exclusive" and not request.exclusive:
+    if config.allocation_policy == "exclusive" and not request.exclusive and request.source != IN_THE_BUNDLE:
         return request.replace(exclusive=True)
     return request

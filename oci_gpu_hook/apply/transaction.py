@@ -56,7 +56,8 @@ class Work(Record):
     """What a transaction will do, determined before anything is changed.
 
     plan: without edits that have no place; warnings: about those. looked: what each kind of edit has found. absent,
-    changes, cached, mounted: as in `Preflight`. unit: the container's systemd unit, if systemd restricts its devices.
+    changes, cached, mounted, own_mounted: as in `Preflight`. unit: the container's systemd unit, if systemd restricts
+    its devices.
     """
 
     plan: Plan
@@ -66,6 +67,7 @@ class Work(Record):
     changes: tuple[Change, ...]
     cached: tuple[str, ...]
     mounted: tuple[tuple[str, int, int, int, int], ...]
+    own_mounted: tuple[tuple[str, int, int, int, int], ...]
     unit: str
 
 
@@ -141,6 +143,7 @@ def _carry_out(  # noqa: PLR0913, PLR0917
                 changes=tuple(seen.changes),
                 cached=seen.cached,
                 mounted=seen.mounted,
+                own_mounted=seen.own_mounted,
                 unit=unit,
             )
 

@@ -18,33 +18,51 @@ if TYPE_CHECKING:
     from typing import Final
 
 _PIECE: Final = 1 << 16
+_END: Final = 1.0  # seconds that a killed process may take to end
 
 
-def answer(work: Callable[[], bytes], seconds: float) -> bytes | None:
+def answer(work: Callable[[], bytes], seconds: float, stop: int | None = None) -> bytes | None:
     """Return the work's result, b"" if it ends without one, None if it takes longer than `seconds`. Raises OSError.
+
+    stop: a descriptor; when it can be read, the work has taken too long.
 
     The work runs in a copy of this process: its changes to memory, and its output to stdout and stderr, are lost.
     """
     reading, writing = os.pipe()
+    parent = os.getpid()
     child = os.fork()
     if child == 0:
-        _do(work, writing, seconds)
+        _do(work, writing, seconds, parent)
     os.close(writing)
     try:
-        data = _heard(reading, monotonic() + seconds)
+        data = _heard(reading, monotonic() + seconds, stop)
     finally:
         os.close(reading)
     if data is None:
-        os.kill(child, syscalls.SIGKILL)
-        os.waitpid(child, os.WNOHANG)
+        _kill(child)
         return None
     return data if os.waitpid(child, 0)[1] == 0 else b""
 
 
-def _do(work: Callable[[], bytes], writing: int, seconds: float) -> None:
+def _kill(child: int) -> None:
+    """Kill a child, and wait for its end, unless it waits for what never answers."""
+    from select import select
+
+    os.kill(child, syscalls.SIGKILL)
+    handle = os.pidfd_open(child)
+    try:
+        select([handle], [], [], _END)
+    finally:
+        os.close(handle)
+    os.waitpid(child, os.WNOHANG)
+
+
+def _do(work: Callable[[], bytes], writing: int, seconds: float, parent: int) -> None:
     status = 1
     try:
         become(seconds)
+        if os.getppid() != parent:
+            return  # it had ended before the kernel was told to kill this process with it
         view = memoryview(work())
         while view:
             view = view[os.write(writing, view) :]
@@ -65,13 +83,14 @@ def become(seconds: float, stderr: int | None = None) -> None:
     signals.die_after(int(seconds) + 1)
 
 
-def _heard(reading: int, give_up: float) -> bytes | None:
-    """Return what is read until the end of the stream; None if the end does not come in time."""
+def _heard(reading: int, give_up: float, stop: int | None) -> bytes | None:
+    """Return what is read until the end of the stream; None if the end does not come in time, or before the stop."""
     from select import select  # only commands for people come here
 
     pieces: list[bytes] = []
+    awaited = [reading] if stop is None else [reading, stop]
     while (left := give_up - monotonic()) > 0:
-        if not select([reading], [], [], left)[0]:
+        if reading not in select(awaited, [], [], left)[0]:
             break
         piece = os.read(reading, _PIECE)
         if not piece:

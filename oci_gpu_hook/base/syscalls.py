@@ -28,6 +28,7 @@ RESOLVE_IN_ROOT: Final = 0x10
 # include/uapi/linux/fcntl.h, mount.h
 AT_SYMLINK_NOFOLLOW: Final = 0x100
 AT_EMPTY_PATH: Final = 0x1000
+_AT_STATX_DONT_SYNC: Final = 0x4000
 AT_RECURSIVE: Final = 0x8000
 _CLONE: Final = 1 | os.O_CLOEXEC  # OPEN_TREE_CLONE
 _AT_FDCWD: Final = -100
@@ -47,6 +48,8 @@ _FSCONFIG_CMD_CREATE: Final = 6
 # include/uapi/linux/stat.h
 _STATX_TYPE: Final = 0x1
 _STATX_SIZE: Final = 0x200
+_S_IFMT: Final = 0o170000
+_S_IFCHR: Final = 0o020000
 _STATX_BTIME: Final = 0x800
 _STATX_BTIME_OFFSET: Final = 0x50
 _STATX_MNT_ID: Final = 0x1000
@@ -80,6 +83,8 @@ _NR_EXECVE: Final = 59 if _X86_64 else 221
 _NR_UNSHARE: Final = 272 if _X86_64 else 97
 _NR_SETNS: Final = 308 if _X86_64 else 268
 _NR_UMOUNT2: Final = 166 if _X86_64 else 39
+_NR_KCMP: Final = 312 if _X86_64 else 272
+_KCMP_FILES: Final = 2  # include/uapi/linux/kcmp.h
 _NR_STATX: Final = 332 if _X86_64 else 291
 _NR_FSTATFS: Final = 138 if _X86_64 else 44
 _NR_FCHOWNAT: Final = 260 if _X86_64 else 54
@@ -347,6 +352,22 @@ def look(dirfd: int, name: str) -> tuple[int, int, int, int] | None:
         raise _failure()
     mode, size, major, minor, mount = unpack_from("=28xH10xQ80xII8xQ", _status)
     return mode, size, os.makedev(major, minor), mount
+
+
+def character_device(path: str) -> int | None:
+    """Return the device number of the character device that a path leads to, None for anything else. Raises OSError.
+
+    The server of a file system is not asked, since it may never answer.
+    """
+    if _syscall(_NR_STATX, _AT_FDCWD, os.fsencode(path), _AT_STATX_DONT_SYNC, _STATX_TYPE, _status) < 0:
+        raise _failure()
+    mode, major, minor = unpack_from("=28xH98xII", _status)
+    return os.makedev(major, minor) if mode & _S_IFMT == _S_IFCHR else None
+
+
+def has_files_of(thread: int, other: int) -> bool:
+    """Tell whether two threads share their table of descriptors; False where the kernel does not say (kcmp(2))."""
+    return int(_syscall(_NR_KCMP, thread, other, _KCMP_FILES, 0, 0)) == 0
 
 
 def file_system_type(fd: int) -> int:

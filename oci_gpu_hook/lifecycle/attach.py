@@ -11,18 +11,15 @@ import os
 
 from oci_gpu_hook.allocation import attached as leases
 from oci_gpu_hook.apply import transaction
-from oci_gpu_hook.apply.journal import journal, reader
-from oci_gpu_hook.apply.journal.entry import DIRECTORY, key_of
 from oci_gpu_hook.apply.operations import own_places
 from oci_gpu_hook.apply.process import Process, Site, check_process
-from oci_gpu_hook.base import state
 from oci_gpu_hook.base.errors import InvalidInput, quoted, reason
-from oci_gpu_hook.base.processes import start_time
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.devices import vendors
 from oci_gpu_hook.devices.edits import ContainerEdits
-from oci_gpu_hook.lifecycle import apart_from_container, asked, verify
+from oci_gpu_hook.lifecycle import apart_from_container, asked, settling, verify
 from oci_gpu_hook.lifecycle.admission import Admission
+from oci_gpu_hook.lifecycle.interruption import Interruption
 from oci_gpu_hook.lifecycle.journaling import Starting
 from oci_gpu_hook.lifecycle.mending import Mending
 from oci_gpu_hook.lifecycle.running import container_of
@@ -59,26 +56,20 @@ def attach(running: Running, request: Request, config: Config) -> Attached:
     vendor = vendors.of(request.kind)
     snapshot = vendor.snapshot(request, config)
     of_host = vendor.devices(snapshot.inventory, config)
-    granted = leases.grant(request, of_host, container, config)
-    uuids = tuple(device.uuid for device in granted)
-    try:
-        known = {device.uuid: device for device in of_host}
-        said = apart_from_container.done(running.id, lambda: list(_attach(container, request, granted, known, config)))
-    except BaseException:
-        leases.give_back(running.id, running.pid, uuids, config)
-        raise
+    known = {device.uuid: device for device in of_host}
+    with Interruption(running.id) as interruption, settling.alone(running.pid, config):
+        settling.settle(running.id, running.pid, config)
+        interruption.check()
+        granted = leases.grant(request, of_host, container, config)
+        uuids = tuple(device.uuid for device in granted)
+        try:
+            work = lambda: list(_attach(container, request, granted, known, config))  # noqa: E731
+            said = apart_from_container.done(running.id, work, interruption)
+            interruption.check()
+        except BaseException:
+            settling.withdraw(running.id, running.pid, uuids, config)
+            raise
     return Attached(uuids=uuids, warnings=tuple(said))
-
-
-def entry_of(container: Container, config: Config) -> Entry | None:
-    """Return the journal's entry of a running container, None if it was given nothing."""
-    return reader.read(config, key_of(container.id, container.pid, start_time(container.pid)))
-
-
-def alone(container: Container, config: Config) -> journal.Lock:
-    """Return the lock under which one process at a time attaches to a container or detaches from it."""
-    state.directory(config.state_dir, DIRECTORY)
-    return journal.Lock(config, (container.pid, start_time(container.pid)))
 
 
 def _attach(
@@ -86,9 +77,8 @@ def _attach(
 ) -> tuple[str, ...]:
     """Change the container; return warnings. Raises HookError, OSError."""
     os.umask(0)  # modes are set when files are made: see Directory.make_node
-    with alone(container, config) as lock, Process(container.pid) as process:
-        lock.demand()
-        entry = entry_of(container, config)
+    with Process(container.pid) as process:
+        entry = settling.entry_of(container.id, container.pid, config)
         own = parse.parse(container, config) if entry else None
         uuids = tuple(device.uuid for device in granted)
         devices = [known[uuid] for uuid in entry.gpus if uuid in known] if entry else []
@@ -112,23 +102,25 @@ def _attach(
                 _check_root(container, rootfs)
                 nodes = [(node.major, node.minor) for node in made.edits.device_nodes]
                 starting = Starting(site, uuids)
-                return transaction.carry_out(made, site, nodes, starting, lambda: admission.confirm(made))
-            verify.check_root(entry, rootfs)
-            with journal.Lock(config, entry.rootfs_identity) as lock_of_rootfs:
-                lock_of_rootfs.demand()
-                added = _missing_part(made, entry, vendors.of(request.kind).views(granted))
-                return _extend(entry, added, site, uuids)
+                said = transaction.carry_out(made, site, nodes, starting, lambda: admission.confirm(made))
+            else:
+                verify.check_root(entry, rootfs)
+                with settling.on_rootfs(entry, config):
+                    added = _missing_part(made, entry, vendors.of(request.kind).views(granted))
+                    said = _extend(entry, added, site, uuids)
+        settling.commit(container.id, container.pid, config)
+        return said
 
 
 def _extend(entry: Entry, added: Plan, site: Site, uuids: Sequence[str]) -> tuple[str, ...]:
     """Give a container that has GPUs the nodes and views of further ones; return warnings. Raises HookError."""
-    own, mounts = entry.own_file_systems, added.edits.mounts
+    mounts = added.edits.mounts
     mending = Mending(entry, added, site, uuids)
     try:
-        own_places.make(mounts, own, site.process, site.rootfs)
+        own_places.make(mounts, entry, site.process, site.rootfs)
         return transaction.carry_out(added, site, mending.nodes, mending, lambda: verify.check_alive(entry))
     except BaseException:
-        own_places.remove([mount.container_path for mount in mounts], own, site.process, site.rootfs)
+        own_places.remove([mount.container_path for mount in mounts], entry, site.process, site.rootfs)
         raise
 
 

@@ -33,13 +33,18 @@ def refusal(
     memory = _memory(uuids, config)
     said = ", ".join(_said(user, memory.get(user.pid)) for user in users[:_NAMED])
     more = f" and {len(users) - _NAMED} more" if len(users) > _NAMED else ""
-    remedy = "look in the kernel's log for why they do not end" if forced else "end them first, or have --force do it"
+    remedy = "end them first, or have --force do it"
+    if any(user.doubt for user in users):
+        remedy = "end by hand what is meant: --force ends only what is in the container's own cgroup and has a GPU open"
+    elif forced:
+        remedy = "look in the kernel's log for why they do not end"
     what = f"GPUs of container {quoted(container_id)}"
     return AllocationError(what, f"are in use by process {said}{more}", remedy, "OGH1310")
 
 
 def _said(user: User, memory: int | None) -> str:
-    return f"{user.pid} ({quoted(user.name)}{f', {amounts.shown(memory)}' if memory else ''})"
+    used = f", {amounts.shown(memory)}" if memory else ""
+    return f"{user.pid} ({quoted(user.name)}{used}{f'; {user.doubt}' if user.doubt else ''})"
 
 
 def _memory(uuids: Collection[str], config: Config) -> dict[int, int]:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-import stat
 import time
 
-from oci_gpu_hook.base import mount_table
-from oci_gpu_hook.base.files import read_file
 from oci_gpu_hook.base.processes import lives, name_of, start_time
 from oci_gpu_hook.base.record import Record
+from oci_gpu_hook.lifecycle import descriptors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
     from typing import Final
+
+    from oci_gpu_hook.lifecycle.members import Members
 
     Node = tuple[int, int]  # major, minor of a character device
 
@@ -25,26 +25,31 @@ _LOOK_AGAIN: Final = 0.05  # seconds
 
 
 class User(Record):
-    """A process that has a device open: its number on the host, its name, and when it started."""
+    """A process that has a device open: its number on the host, its name, and when it started.
+
+    doubt: why it may be none of the container's, or may not have the device open; "" if both are certain.
+    """
 
     pid: int
     name: str
     started: int
+    doubt: str = ""
 
 
-def users(container_pid: int, nodes: Collection[Node]) -> tuple[User, ...]:
-    """Return the processes of a container that have one of the nodes open or mapped.
+def users(members: Members, nodes: Collection[Node]) -> tuple[User, ...]:
+    """Return the processes of a container that have one of the nodes open or mapped, and those that may have.
 
-    container_pid: of its first process. A process is of the container if it is in its cgroups, or in cgroups below
-    them, or has its mount or pid namespace: it may have left either. A descriptor that was passed to a process outside
-    is not found.
+    A descriptor that was passed to a process outside the container is not found.
     """
-    wanted = {os.makedev(major, minor) for major, minor in nodes}
-    return tuple([user for user in _processes(container_pid) if _has_open(user.pid, wanted)])
+    wanted = frozenset(os.makedev(major, minor) for major, minor in nodes)
+    return tuple(_users(members, wanted))
 
 
-def end(found: Sequence[User], grace: float) -> bool:
-    """End processes: ask them to, and kill those that are still there after `grace` seconds. Tell whether all ended."""
+def end(found: Sequence[User], grace: float, check: Callable[[], None] = lambda: None) -> bool:
+    """End processes: ask them to, and kill those that are still there after `grace` seconds. Tell whether all ended.
+
+    check: called meanwhile; what it raises is raised.
+    """
     for signal, patience in ((_TERM, grace), (_KILL, KILL_SECONDS)):
         for user in found:
             _send(user, signal)
@@ -53,6 +58,7 @@ def end(found: Sequence[User], grace: float) -> bool:
             if time.monotonic() > give_up:
                 break
             time.sleep(_LOOK_AGAIN)
+            check()
         if not living:
             return True
     return False
@@ -75,62 +81,22 @@ def _send(user: User, signal: int) -> None:
         os.close(fd)
 
 
-def _processes(container_pid: int) -> Iterator[User]:
-    own = _cgroups(os.getpid())
-    # A cgroup that this process is in as well is not the container's alone, and its processes are not to be ended.
-    cgroups = {number: path for number, path in _cgroups(container_pid).items() if not _is_within(own, {number: path})}
-    namespaces = _namespaces(container_pid)
+def _users(members: Members, devices: Collection[int]) -> Iterator[User]:
     for name in os.listdir("/proc"):
         if not name.isdecimal():
             continue
         pid = int(name)
+        doubt = members.doubt(pid)
+        if doubt is None:
+            continue
         started = start_time(pid)
-        if started and (_is_within(_cgroups(pid), cgroups) or namespaces & _namespaces(pid)):
-            try:
-                yield User(pid=pid, name=name_of(pid).decode("utf-8", "replace"), started=started)
-            except OSError:
+        if not descriptors.has_open(pid, devices):
+            doubt = "" if doubt else descriptors.hidden(pid, devices)
+            if not doubt:
                 continue
-
-
-def _cgroups(pid: int) -> dict[bytes, bytes]:
-    try:
-        return {number: path for number, _, path in mount_table.cgroups(read_file(f"/proc/{pid}/cgroup"))}
-    except OSError:
-        return {}
-
-
-def _is_within(cgroups: dict[bytes, bytes], others: dict[bytes, bytes]) -> bool:
-    """Tell whether a process is in one of the cgroups of another or below; the root of a hierarchy does not count."""
-    for number, path in others.items():
-        found = cgroups.get(number, b"")
-        if path not in (b"", b"/") and (found == path or found.startswith(path + b"/")):
-            return True
-    return False
-
-
-def _namespaces(pid: int) -> set[str]:
-    """Return the mount and pid namespaces of a process but for this process's own."""
-    found = set()
-    for kind in ("mnt", "pid"):
         try:
-            found.add(os.readlink(f"/proc/{pid}/ns/{kind}"))
-            found.discard(os.readlink(f"/proc/self/ns/{kind}"))
+            user = User(pid=pid, name=name_of(pid).decode("utf-8", "replace"), started=started, doubt=doubt)
         except OSError:
             continue
-    return found
-
-
-def _has_open(pid: int, devices: Collection[int]) -> bool:
-    for directory in (f"/proc/{pid}/fd", f"/proc/{pid}/map_files"):
-        try:
-            names = os.listdir(directory)
-        except OSError:
-            continue
-        for name in names:
-            try:
-                found = os.stat(f"{directory}/{name}")
-            except OSError:
-                continue
-            if stat.S_ISCHR(found.st_mode) and found.st_rdev in devices:
-                return True
-    return False
+        if started:
+            yield user

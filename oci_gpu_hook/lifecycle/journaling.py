@@ -87,6 +87,7 @@ def _of_start(work: Work, site: Site, attached: tuple[str, ...]) -> Entry:
         node_sources=_sources(nodes) if vendors.described(plan.devices) else (),
         mounts=tuple([mount.container_path for mount in plan.edits.mounts]),
         mounted=work.mounted,
+        own_mounted=work.own_mounted,
         ld_cache=tuple([library.path for library in plan.ld_cache]) if ld_cache.is_wanted(plan) else (),
         boot_id=boot_id(),
         hook=(hook, start_time(hook)),
@@ -94,6 +95,7 @@ def _of_start(work: Work, site: Site, attached: tuple[str, ...]) -> Entry:
         rootfs_born=syscalls.birth(site.rootfs.fd),
         late=plan.late,
         attached=attached,
+        changing=attached,
         capabilities=plan.request.driver_capabilities if attached else (),
         share=(plan.request.memory_limit, plan.request.cores),
     )

@@ -39,10 +39,12 @@ class Mending:
         entry = self._entry
         mounts = [mount.container_path for mount in work.plan.edits.mounts]
         mounted = {found[0]: found for found in (*entry.mounted, *work.mounted)}
+        own_mounted = {found[0]: found for found in (*entry.own_mounted, *work.own_mounted)}
         extended = entry.replace(
             changes=tuple(dict.fromkeys((*entry.changes, *work.changes))),
             cached=tuple(dict.fromkeys((*entry.cached, *work.cached))),
             mounted=tuple(mounted.values()),
+            own_mounted=tuple(own_mounted.values()),
             unit=work.unit or entry.unit,
             nodes=self.nodes,
             node_paths=(*entry.node_paths, *self._new),
@@ -50,6 +52,7 @@ class Mending:
             late=tuple([late for late in entry.late if not self._brings(late[0], mounts)]),
             gpus=(*entry.gpus, *self._attached),
             attached=(*entry.attached, *self._attached),
+            changing=self._attached,
             capabilities=entry.capabilities or (work.plan.request.driver_capabilities if self._attached else ()),
         )
         journal.write(self._site.config, extended)

@@ -16,8 +16,8 @@ from oci_gpu_hook.apply.operations import bind
 from oci_gpu_hook.apply.operations.inspection import Finding
 from oci_gpu_hook.apply.process import Process, Site, check_process
 from oci_gpu_hook.base import counts, log
-from oci_gpu_hook.base.errors import DriverError, HookError, InvalidInput, quoted
-from oci_gpu_hook.lifecycle import apart_from_container, asked, verify
+from oci_gpu_hook.base.errors import ApplyError, DriverError, HookError, InvalidInput, quoted
+from oci_gpu_hook.lifecycle import apart_from_container, asked, settling, verify
 from oci_gpu_hook.lifecycle.mending import Mending
 from oci_gpu_hook.lifecycle.readmission import readmitted
 from oci_gpu_hook.lifecycle.running import container_of
@@ -37,6 +37,9 @@ def repair(entry: Entry, config: Config) -> tuple[Finding, ...]:
     the work, since a container may have a volume that never answers; what that process has done by then is undone when
     the container ends.
     """
+    settled = _settled(entry, config)
+    if settled and settling.entry_of(entry.id, entry.pid, config) is None:
+        return settled
     try:
         mended = apart_from_container.done(entry.id, lambda: [each.__dict__ for each in _repair(entry, config)])
     except HookError:
@@ -44,18 +47,30 @@ def repair(entry: Entry, config: Config) -> tuple[Finding, ...]:
         raise
     if mended:
         counts.add(config.state_dir, {f"{counts.REPAIRS} repaired": 1})
-    return tuple([Finding(**each) for each in mended])
+    return (*settled, *[Finding(**each) for each in mended])
+
+
+def _settled(entry: Entry, config: Config) -> tuple[Finding, ...]:
+    """Settle an attachment or a detachment that was interrupted, and return it. Raises HookError, OSError."""
+    if not settling.settle_entry(entry, config):
+        return ()
+    what, why = "an attachment or a detachment", "it had been interrupted, and is settled"
+    return (Finding(kind=verify.CHANGING, what=what, why=why, remedy=""),)
 
 
 def _repair(entry: Entry, config: Config) -> tuple[Finding, ...]:
     os.umask(0)  # modes are set when files are created: see Directory.make_node
     check_process(entry.pid)
+    entry = _as_it_is_now(entry, config)
     container = container_of(entry)
     request = asked.of_running(container, entry, config)
     admission = readmitted(container, request, config, entry.gpus)
     with journal.Lock(config, entry.rootfs_identity) as lock, Process(entry.pid) as process:
         lock.demand()  # detach has it while it waits for processes to end
+        given = entry.gpus
         entry = _as_it_is_now(entry, config)
+        if entry.changing or entry.gpus != given:
+            raise ApplyError("cannot change the container", "another process is", "try again", "OGH1520")
         verify.check_alive(entry)
         with transaction.open_rootfs(container, process) as rootfs:
             verify.check_root(entry, rootfs)

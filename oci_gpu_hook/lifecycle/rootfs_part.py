@@ -35,11 +35,16 @@ def _unmount(path: str, entry: Entry, process: Process, rootfs: Rootfs) -> None:
     except OSError:
         return
     try:
-        ours = bind.is_own(entry, path, fd) or own_places.is_own(fd, rootfs) or _is_node(fd, entry)
+        ours = bind.is_own(entry, path, fd) or _is_own_file_system(entry, path, fd, rootfs) or _is_node(fd, entry)
         if ours and syscalls.mount_id(fd) != rootfs.mount_id:
             process.unmount_there((fd,))
     finally:
         os.close(fd)
+
+
+def _is_own_file_system(entry: Entry, path: str, fd: int, rootfs: Rootfs) -> bool:
+    is_one = path in entry.own_file_systems or (path == ld_cache.PATH and bool(entry.ld_cache) and not entry.cached)
+    return is_one and own_places.is_own(entry, path, fd, rootfs)
 
 
 def _is_node(fd: int, entry: Entry) -> bool:

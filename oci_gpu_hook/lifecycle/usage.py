@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from oci_gpu_hook.allocation import conflict, shares
+from oci_gpu_hook.apply.device_access import cgroup
+from oci_gpu_hook.base.errors import HookError
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.devices.use import SHARED, DeviceUse
 from oci_gpu_hook.lifecycle import in_use
 from oci_gpu_hook.lifecycle.census import Census, Resident, command_of
+from oci_gpu_hook.lifecycle.members import Members
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -154,8 +157,13 @@ def _working(process: ProcessUse) -> Working:
 def _clients(resident: Resident, node: tuple[int, int], known: Sequence[Working]) -> list[Working]:
     """Return the processes of a container that have the device open, and that the driver counts as their server's."""
     pids = {working.pid for working in known}
-    found = in_use.users(resident.pid, [node]) if resident.pid else ()
-    return [Working(pid=user.pid, name=user.name, kind=SHARED) for user in found if user.pid not in pids]
+    try:
+        with cgroup.find(resident.pid) as devices:
+            found = in_use.users(Members(resident.pid, devices, tuple), [node])
+    except (HookError, OSError):  # it has ended
+        return []
+    certain = [user for user in found if not user.doubt and user.pid not in pids]
+    return [Working(pid=user.pid, name=user.name, kind=SHARED) for user in certain]
 
 
 def _key(resident: Resident) -> tuple[str, int]:

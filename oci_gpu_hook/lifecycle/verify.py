@@ -35,6 +35,7 @@ GPU: Final = "gpu"
 SICK: Final = "sick"  # nothing was lost: the GPU is marked, and no other container gets it
 LIMITS: Final = "limits"
 PIPE: Final = "/tmp/nvidia-mps"  # noqa: S108  where CUDA looks for its daemon
+CHANGING: Final = "changing"
 ACCESS: Final = "access"  # nothing was lost: the nodes belong to a group that the container's process is not in
 
 
@@ -72,7 +73,7 @@ def _look(entry: Entry, config: Config) -> tuple[Finding, ...]:
             check_alive(entry)  # its /proc directory is held open from here on, so a reused pid does no harm
             with Rootfs(process.open_rootfs(entry.rootfs)) as rootfs:
                 check_root(entry, rootfs)
-                return (*lost(entry, process, rootfs, config), *_denied(entry, rootfs))
+                return (*_changing(entry), *lost(entry, process, rootfs, config), *_denied(entry, rootfs))
     except HookError as error:
         return (Finding(kind=UNKNOWN, what=error.what, why=error.why, remedy=error.remedy, repairable=False),)
     except OSError as error:
@@ -83,6 +84,15 @@ def _look(entry: Entry, config: Config) -> tuple[Finding, ...]:
         what = f"cannot look into container {quoted(entry.id)}"
         remedy = "please report this with the container's config.json"
         return (Finding(kind=UNKNOWN, what=what, why=described_bug(error), remedy=remedy, repairable=False),)
+
+
+def _changing(entry: Entry) -> Iterator[Finding]:
+    """Yield a finding while devices are attached or detached, which only an interruption makes last."""
+    if entry.changing:
+        what = f"a change of the GPUs of container {quoted(entry.id)}"
+        why = f"has not come to its end, by which it has {', '.join(entry.changing)} or has not"
+        remedy = "if no `oci-gpu attach` or `detach` runs, `oci-gpu repair` settles it"
+        yield Finding(kind=CHANGING, what=what, why=why, remedy=remedy)
 
 
 def lost(entry: Entry, process: Process, rootfs: Rootfs, config: Config) -> tuple[Finding, ...]:

@@ -87,6 +87,33 @@ def test_a_volume_of_the_host_over_what_proc_shows(runc, make_bundle, host, dire
     runc.host.call("umount", volume)
 
 
+VIEWS = "/proc/driver/nvidia" if Path("/proc/driver/nvidia").exists() else "/proc/driver"
+
+
+@pytest.mark.parametrize("place", [VIEWS, "/etc/ld.so.cache"])
+def test_a_file_system_of_the_containers_own_is_not_taken_for_the_hooks(runc, make_bundle, host, tally, place):
+    """The container's root mounts a tmpfs of its own where the hook has one, or over it."""
+    bundle = make_bundle(args=("/bin/sleep", "1000"), gpus=None, config=host.config)
+    with runc.started(bundle) as container:
+        assert call(runc, host, "attach", container.id, "--devices", "0").returncode == 0
+        own = "/mine"
+        inside = ("nsenter", "--mount", "--target", container.pid, "/bin/busybox")
+        runc.host.call(*inside, "mkdir", own)
+        runc.host.call(*inside, "mount", "-t", "tmpfs", "tmpfs", own)
+        runc.host.call(*inside, "touch", f"{own}/file")
+        source = f"{own}/file" if place.endswith(".cache") else own
+        runc.host.call(*inside, "mount", "-o", "bind", source, place)
+        if source == own:
+            done = call(runc, host, "attach", container.id, "--devices", "1")
+            assert done.returncode == 1
+            assert "is not what the hook mounted there" in done.stderr
+            assert [*runc.host.call(*inside, "ls", own).stdout.split()] == ["file"]
+        tally.count()
+        assert call(runc, host, "detach", container.id, "--all").returncode == 0
+        root = f"/proc/{container.pid}/root"
+        assert os.stat(root + place).st_dev == os.stat(root + own).st_dev, "the container's own was unmounted"
+
+
 @pytest.mark.race
 def test_directories_that_lead_to_the_host_by_turns(runc, make_bundle, host, directory, canary, tally, full):
     """While the container's root exchanges directories that GPUs go into with links to a volume of the host."""

@@ -100,11 +100,14 @@ APPLY: Allowed = {
 LIFECYCLE: Allowed = {
     "lifecycle/attach.py": {"_check_root": {"os.stat": "the root directory that the runtime's own state names"}},
     "lifecycle/census.py": {"_namespaces": {"os.readlink": PROC}},
-    "lifecycle/in_use.py": {
-        "_has_open": {"os.listdir": PROC, "os.stat": PROC},
-        "_namespaces": {"os.readlink": PROC},
-        "_processes": {"os.listdir": PROC},
+    "lifecycle/descriptors.py": {"_names": {"os.listdir": PROC}, "hidden": {"os.readlink": PROC}},
+    "lifecycle/freezing.py": {
+        "_file_of": {"os.readlink": PROC},
+        "_write": {"os.open": CGROUP},
+        "is_marked": {"os.access": STATE},
     },
+    "lifecycle/in_use.py": {"_users": {"os.listdir": PROC}},
+    "lifecycle/members.py": {"_namespace": {"os.readlink": PROC}},
     "lifecycle/cdi_container.py": {"_of_host": {"os.stat": "a device node of the host that config.json names"}},
     "lifecycle/container_user.py": {
         "of": {"os.access": "a device node of the host"},

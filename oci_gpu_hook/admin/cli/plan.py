@@ -99,9 +99,9 @@ def _show(container: Container, options: argparse.Namespace) -> int:
 
 
 def _tell_attached(container: Container, config: Config) -> None:
-    from oci_gpu_hook.lifecycle import attach
+    from oci_gpu_hook.lifecycle import settling
 
-    entry = attach.entry_of(container, configs.of_this_user(config))
+    entry = settling.entry_of(container.id, container.pid, configs.of_this_user(config))
     if entry and entry.attached:
         what = f"attached to it while it runs: {', '.join(entry.attached)}; a restart does not keep them"
         print(one_line(what))

@@ -36,7 +36,8 @@ class Entry(Record):
     the container. unit: its systemd unit, "" for none. node_sources: (path in the container, path on the host) of each
     node, "" for one that the host does not have; () if all are nodes of the driver's.
     mounts: mount points of files of the host. mounted: (path, *syscalls.mount_identity) of each of those, which proves
-    that a mount is the hook's; file systems of the hook's own are not among them.
+    that a mount is the hook's; file systems of the hook's own are not among them. own_mounted: the same of those; of
+    older versions, and of an ld cache before Linux 6.15, there is none.
     cached: paths that were added to the rootfs's own /etc/ld.so.cache; () if a new cache was mounted over it.
     ld_cache: the paths that its ld cache was to list.
     late: what the host had not created yet at its start, as in devices.model.Contribution; `oci-gpu repair` adds it.
@@ -44,6 +45,8 @@ class Entry(Record):
     without limits.
     attached: those of `gpus` that it was given while it ran, and capabilities: the driver capabilities that it got with
     them.
+
+    changing: those of `gpus` that are being attached, or detached; an interruption leaves them there.
 
     In entries of older versions driver, boot_id and since are "", and mounted is ().
     """
@@ -66,6 +69,7 @@ class Entry(Record):
     node_sources: tuple[tuple[str, str], ...] = ()
     mounts: tuple[str, ...] = ()
     mounted: tuple[tuple[str, int, int, int, int], ...] = ()
+    own_mounted: tuple[tuple[str, int, int, int, int], ...] = ()
     ld_cache: tuple[str, ...] = ()
     boot_id: str = ""
     since: str = ""
@@ -75,11 +79,12 @@ class Entry(Record):
     attached: tuple[str, ...] = ()
     capabilities: tuple[str, ...] = ()
     share: tuple[int, int] = (0, 0)
+    changing: tuple[str, ...] = ()
     key: str = ""
 
     @property
     def own_file_systems(self) -> tuple[str, ...]:
-        """The mount points of file systems of the hook's own, which have no proof."""
+        """The mount points of file systems of the hook's own."""
         proven = {path for path, *_ in self.mounted}
         return tuple([path for path in self.mounts if path not in proven])
 

@@ -73,9 +73,13 @@ def write(config: Config, entry: Entry) -> None:
         "mounted": entry.mounted,
         "ldCache": entry.ld_cache,
     }
+    if entry.own_mounted:
+        document["ownMounted"] = entry.own_mounted
     if entry.attached:
         document["attached"] = entry.attached
         document["capabilities"] = entry.capabilities
+    if entry.changing:
+        document["changing"] = entry.changing
     if any(entry.share):
         memory, cores = entry.share
         document["share"] = {"memory": memory, "cores": cores}

@@ -112,6 +112,7 @@ def _entry(document: dict[str, Any]) -> Entry:
         node_sources=tuple([(str(path), str(source)) for path, source in document.get("nodeSources", ())]),
         mounts=tuple(map(str, document.get("mounts", ()))),
         mounted=tuple(map(_mounted, document.get("mounted", ()))),
+        own_mounted=tuple(map(_mounted, document.get("ownMounted", ()))),
         ld_cache=tuple(map(str, document.get("ldCache", ()))),
         boot_id=str(document.get("bootId", "")),
         since=str(document.get("since", "")),
@@ -119,6 +120,7 @@ def _entry(document: dict[str, Any]) -> Entry:
         rootfs_born=int(document.get("rootfsBorn", 0)),
         attached=tuple(map(str, document.get("attached", ()))),
         capabilities=tuple(map(str, document.get("capabilities", ()))),
+        changing=tuple(map(str, document.get("changing", ()))),
         share=_share(document.get("share")),
         late=tuple([(str(path), bool(needed)) for path, needed in document.get("late", ())]),
     )

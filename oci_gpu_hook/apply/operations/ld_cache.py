@@ -46,22 +46,27 @@ class Decided(Record):
     """What is done to a container's ld cache. data: the new cache, b"" if it gets none.
 
     exchanged: whether the file in the rootfs is replaced; otherwise the new one is mounted over it. added: paths that
-    are added to the file in the rootfs, and must be removed later.
+    are added to the file in the rootfs, and must be removed later. mount: the new file as a detached mount, None where
+    that takes a state file.
     """
 
     data: bytes = b""
     exchanged: bool = False
     added: tuple[str, ...] = ()
+    mount: int | None = None
 
 
-def prepare(plan: Plan, _site: Site, _opened: Descriptors) -> tuple[bytes, bool]:
-    """Return the result of `contents`."""
-    return contents(plan)
+def prepare(plan: Plan, _site: Site, opened: Descriptors) -> tuple[tuple[bytes, bool], Descriptors]:
+    """Return the result of `contents`, and what keeps the mount open that `preflight` may make."""
+    return contents(plan), opened
 
 
-def preflight(plan: Plan, prepared: tuple[bytes, bool] | None, seen: Preflight) -> Decided:
-    """Return what will be done to the ld cache; inspect the mountpoint if a new file will be mounted."""
-    data, exchangeable = contents(plan) if prepared is None else prepared
+def preflight(plan: Plan, prepared: tuple[tuple[bytes, bool], Descriptors] | None, seen: Preflight) -> Decided:
+    """Return what will be done to the ld cache; inspect the mountpoint if a new file will be mounted.
+
+    The mount is made here, still detached, because the journal is to have its identity. Raises ApplyError.
+    """
+    (data, exchangeable), opened = prepared or (contents(plan), None)
     if exchangeable and _is_private(seen.rootfs, seen.directories, read_only=seen.root_readonly):
         found = plan.image.ld_cache
         added = tuple(library.path for library in _additions(plan) if os.fsencode(library.path) not in found)
@@ -77,7 +82,10 @@ def preflight(plan: Plan, prepared: tuple[bytes, bool] | None, seen: Preflight) 
                 raise NoPlace(error.what, error.why, instead, error.code) from None
             seen.left_out[PATH] = error
             data = b""
-    return Decided(data=data)
+    mount = opened.keep(made) if data and opened and (made := _mounted(data)) is not None else None
+    if mount is not None:
+        seen.own_mounted += ((PATH, *syscalls.mount_identity(mount)),)
+    return Decided(data=data, mount=mount)
 
 
 def make(_plan: Plan, decided: Decided, making: Materializing) -> None:
@@ -85,7 +93,10 @@ def make(_plan: Plan, decided: Decided, making: Materializing) -> None:
     if decided.exchanged:
         exchange(making.directories, decided.data)  # the directories that `preflight` has checked
     elif decided.data:
-        making.mount(making.keep(_mountable(decided.data, making.state_file)), PATH, directory=False)
+        mount = decided.mount
+        if mount is None:
+            mount = making.keep(_mounted_by_file(decided.data, making.state_file))
+        making.mount(mount, PATH, directory=False)
 
 
 def contents(plan: Plan) -> tuple[bytes, bool]:
@@ -165,12 +176,11 @@ def _unlink_new(directory: int) -> None:
         pass
 
 
-def _mountable(data: bytes, path: str) -> int:
-    """Return the new file as a detached mount. Raises ApplyError.
+def _mounted(data: bytes) -> int | None:
+    """Return the new file as a detached mount; None before Linux 6.15, which clones none that is detached.
 
-    The file is in a file system of its own, which has just enough room and ends with the container, so a large cache
-    takes no space in the state directory. path: a state file that holds the data until it is attached, for kernels
-    before Linux 6.15, which cannot attach an unlinked file; after that the container's mount keeps the data.
+    Raises ApplyError. The file is in a file system of its own, which has just enough room and ends with the container,
+    so a large cache takes no space in the state directory.
     """
     try:
         return own_mount(data)
@@ -180,6 +190,14 @@ def _mountable(data: bytes, path: str) -> int:
             raise shortage(error) or ApplyError(
                 "cannot make the container's ld cache", reason(error), remedy, "OGH1507"
             ) from None
+    return None
+
+
+def _mounted_by_file(data: bytes, path: str) -> int:
+    """Return the new file as a detached mount, by way of a state file at `path`. Raises ApplyError.
+
+    The file is removed once it is attached; the container's mount keeps the data.
+    """
     try:
         replace_file(path, data, mode=0o644)
     except OSError as error:

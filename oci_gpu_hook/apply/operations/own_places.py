@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
     from typing import Final
 
+    from oci_gpu_hook.apply.journal.entry import Entry
     from oci_gpu_hook.apply.process import Process
     from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
     from oci_gpu_hook.devices.edits import Mount
@@ -24,11 +25,11 @@ _BELOW: Final = syscalls.RESOLVE_BENEATH | syscalls.RESOLVE_NO_MAGICLINKS
 _DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY
 
 
-def make(mounts: Sequence[Mount], own: Collection[str], process: Process, rootfs: Rootfs) -> None:
-    """Make the mountpoints of mounts. own: paths of the hook's file systems. Raises UnsafeRootfs, ApplyError."""
+def make(mounts: Sequence[Mount], entry: Entry, process: Process, rootfs: Rootfs) -> None:
+    """Make the mountpoints of mounts in the file systems of an entry. Raises UnsafeRootfs, ApplyError."""
     for mount in mounts:
-        place = _place(mount.container_path, own)
-        tree = _writable(place, process, rootfs)
+        place = _place(mount.container_path, entry.own_file_systems)
+        tree = _writable(place, entry, process, rootfs)
         try:
             _make(tree, mount.container_path[len(place) + 1 :], directory=mount.directory)
         except OSError as error:
@@ -38,12 +39,12 @@ def make(mounts: Sequence[Mount], own: Collection[str], process: Process, rootfs
             os.close(tree)
 
 
-def remove(paths: Sequence[str], own: Collection[str], process: Process, rootfs: Rootfs) -> None:
+def remove(paths: Sequence[str], entry: Entry, process: Process, rootfs: Rootfs) -> None:
     """Remove mountpoints, and directories that are empty then. What has changed meanwhile is left."""
     for path in paths:
-        place = _place(path, own)
+        place = _place(path, entry.own_file_systems)
         try:
-            tree = _writable(place, process, rootfs)
+            tree = _writable(place, entry, process, rootfs)
         except (ApplyError, UnsafeRootfs):
             continue  # not the hook's any more
         try:
@@ -59,14 +60,20 @@ def _place(path: str, own: Collection[str]) -> str:
     return max((each for each in own if path.startswith(f"{each}/")), key=len)
 
 
-def is_own(fd: int, rootfs: Rootfs) -> bool:
-    """Tell whether a descriptor leads to a file system that the hook has mounted: a tmpfs that is not the host's."""
+def is_own(entry: Entry, path: str, fd: int, rootfs: Rootfs) -> bool:
+    """Tell whether a descriptor refers to the file system that the hook has mounted at a path.
+
+    The journal has the mount's identity. Where it has none, because an older version has written the entry, or before
+    Linux 6.15 for an ld cache, any tmpfs there counts that is not the host's.
+    """
+    if any(proof[0] == path for proof in entry.own_mounted):
+        return (path, *syscalls.mount_identity(fd)) in entry.own_mounted
     mount = syscalls.mount_id(fd)
     is_tmpfs = syscalls.file_system_type(fd) == syscalls.TMPFS_MAGIC
     return is_tmpfs and mount != rootfs.mount_id and not rootfs.is_of_host(mount)
 
 
-def _writable(path: str, process: Process, rootfs: Rootfs) -> int:
+def _writable(path: str, entry: Entry, process: Process, rootfs: Rootfs) -> int:
     """Return a detached, writable copy of the mount of a file system of the hook's own."""
     remedy = "run `oci-gpu repair` for it first, or restart the container"
     try:
@@ -74,7 +81,7 @@ def _writable(path: str, process: Process, rootfs: Rootfs) -> int:
     except OSError as error:
         raise UnsafeRootfs(f"container path {quoted(path)}", reason(error), remedy, "OGH1602") from None
     try:
-        if not is_own(fd, rootfs):
+        if not is_own(entry, path, fd, rootfs):
             raise UnsafeRootfs(
                 f"container path {quoted(path)}", "is not what the hook mounted there", remedy, "OGH1602"
             )

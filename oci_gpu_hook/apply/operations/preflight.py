@@ -24,7 +24,8 @@ class Preflight:
     """Determines what will have to be made in a rootfs. It raises what making it would raise.
 
     changes: what will be made, in order. absent: paths of files, links and nodes that do not exist, and so can be made
-    without a second inspection. mounted: the identities of the host's files that will be mounted. cached: paths that
+    without a second inspection. mounted: the identities of the host's files that will be mounted; own_mounted: of
+    file systems of the hook's own. cached: paths that
     will be added to the rootfs's own ld cache. left_out: paths of optional edits that have no place, with the reason.
 
     shared: ids of shared mounts other than the rootfs's own.
@@ -44,6 +45,7 @@ class Preflight:
         self.changes: list[Change] = []
         self.absent: set[str] = set()
         self.mounted: tuple[tuple[str, int, int, int, int], ...] = ()
+        self.own_mounted: tuple[tuple[str, int, int, int, int], ...] = ()
         self.cached: tuple[str, ...] = ()
         self.left_out: dict[str, NoPlace] = {}
 

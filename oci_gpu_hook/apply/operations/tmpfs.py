@@ -49,7 +49,10 @@ def preflight(plan: Plan, prepared: Mapping[str, int] | None, seen: Preflight) -
                     each.container_path for each in plan.edits.mounts if each.container_path.startswith(f"{path}/")
                 ]
                 seen.left_out |= dict.fromkeys((path, *inside), error)
-    return prepared or {}
+    trees = prepared or {}
+    identity = syscalls.mount_identity
+    seen.own_mounted += tuple([(path, *identity(fd)) for path, fd in trees.items() if path not in seen.left_out])
+    return trees
 
 
 def make(plan: Plan, trees: Mapping[str, int], making: Materializing) -> None:
@@ -60,17 +63,14 @@ def make(plan: Plan, trees: Mapping[str, int], making: Materializing) -> None:
 
 
 def check(entry: Entry, inspection: Inspection) -> Iterator[Finding]:
-    """Yield findings for mounts that are gone and that the journal has no proof of.
-
-    It has no proof of file systems of the hook's own, and in entries of older versions none of any mount.
-    """
+    """Yield findings for file systems of the hook's own that are gone, and for mounts of entries without any proof."""
     proven = {proof[0] for proof in entry.mounted}
     for path in entry.mounts:
         if path in proven:
             continue
         fd = inspection.open(path)
         try:
-            if fd is None or not _is_mounted(path, fd, inspection):
+            if fd is None or not _is_mounted(entry, path, fd, inspection):
                 yield bind.unmounted(path, inspection)
             elif inspection.is_deleted(fd):
                 yield bind.stale(path, inspection, proven=False)
@@ -138,8 +138,13 @@ def _make_file(tree: int, path: str, contents: bytes, made: set[str]) -> None:
         os.close(fd)
 
 
-def _is_mounted(path: str, fd: int, inspection: Inspection) -> bool:
-    """Tell whether something is mounted at a path, that is, whether its mount differs from its directory's."""
+def _is_mounted(entry: Entry, path: str, fd: int, inspection: Inspection) -> bool:
+    """Tell whether the hook's file system is mounted at a path.
+
+    Without a proof of it in the entry, anything counts that is mounted there: its mount differs from its directory's.
+    """
+    if any(proof[0] == path for proof in entry.own_mounted):
+        return (path, *syscalls.mount_identity(fd)) in entry.own_mounted
     above = inspection.open(os.path.dirname(path))
     if above is None:
         return False

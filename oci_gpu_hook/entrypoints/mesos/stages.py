@@ -62,7 +62,7 @@ def _run(stage: str, hook: dict[str, Any], state: bytes, process: Process) -> No
         finally:
             os.close(handle)
         if not ended:
-            os.kill(child, syscalls.SIGKILL)
+            _kill(child)
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         text = os.pread(said, _SAID, 0).decode("utf-8", "replace").strip()
     finally:
@@ -76,9 +76,19 @@ def _run(stage: str, hook: dict[str, Any], state: bytes, process: Process) -> No
     raise ApplyError(what, f"{how}, and said {quoted(text)}" if text else how, remedy, "OGH1519")
 
 
+def _kill(child: int) -> None:
+    """Kill a hook and what it has started, as far as that has stayed in its process group."""
+    for kill, number in ((os.killpg, child), (os.kill, child)):  # it has no group before it has made one
+        try:
+            kill(number, syscalls.SIGKILL)
+        except ProcessLookupError:
+            continue
+
+
 def _become(hook: dict[str, Any], given: int, said: int, inside: Process | None) -> NoReturn:
     """Become the hook, in this child process. inside: whose mount namespace it runs in, None for this one."""
     try:
+        os.setpgid(0, 0)
         null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         for standard, fd in enumerate((given, null, said)):
             os.dup2(fd, standard)

@@ -57,10 +57,16 @@ def test_what_another_has_exclusively_is_refused_in_words_of_its_own(ask):
         ask("b", "0", source=IN_THE_BUNDLE)
 
 
-def test_the_policy_exclusive_holds_for_it_too(ask):
-    assert ask("a", "0", source=IN_THE_BUNDLE, policy="exclusive") == [0]
+def test_the_policy_exclusive_makes_requests_exclusive_and_nothing_else(ask):
+    """Engines put the display's GPU into any number of containers."""
+    for name in ("a", "b"):
+        assert ask(name, "0", source=IN_THE_BUNDLE, policy="exclusive") == [0]
+    assert [lease.exclusive for lease in ask.leases()] == [False, False]
     with pytest.raises(Busy):
-        ask("b", "0", source=IN_THE_BUNDLE, policy="exclusive")
+        ask("c", "0", policy="exclusive")
+    assert ask("c", "1", policy="exclusive") == [1]
+    with pytest.raises(Busy):
+        ask("d", "1", source=IN_THE_BUNDLE, policy="exclusive")
 
 
 def test_a_count_stays_one_when_the_hook_names_what_the_runtime_chose(ask):

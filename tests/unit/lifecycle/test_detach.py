@@ -11,7 +11,7 @@ from oci_gpu_hook.apply.systemd import drop_in, private_bus
 from oci_gpu_hook.base.config.model import Config
 from oci_gpu_hook.base.errors import InvalidInput
 from oci_gpu_hook.devices import vendors
-from oci_gpu_hook.lifecycle import asked, detach
+from oci_gpu_hook.lifecycle import asked, parting, taking
 from oci_gpu_hook.oci.container import State, parse_config
 
 
@@ -22,7 +22,7 @@ def test_systemd_is_not_told_again_to_permit_what_is_taken(monkeypatch):
     monkeypatch.setattr(drop_in, "others", lambda _unit: told)
     monkeypatch.setattr(drop_in, "drop_in", lambda _unit, _nodes: None)
     monkeypatch.setattr(private_bus, "allow_only", lambda unit, devices: heard.update({unit: devices}))
-    detach._tell_systemd("docker-a.scope", [(195, 1), (195, 255)], [(195, 0)])
+    taking._tell_systemd("docker-a.scope", [(195, 1), (195, 255)], [(195, 0)])
     assert heard == {
         "docker-a.scope": {"/dev/char/195:1": "rw", "/dev/null": "rw", "/dev/char/195:255": "rw"},
     }
@@ -65,7 +65,7 @@ def parts_of(monkeypatch):
         )
         state = State(id="c", pid=1, bundle="/b", root="", annotations={})
         container = parse_config(b'{"root": {"path": "rootfs"}, "process": {"env": []}, "linux": {}}', state)
-        return detach._parts_of(going, entry, container, Config())
+        return parting.parts_of(going, entry, container, Config())
 
     return parts_of
 

@@ -1,53 +1,135 @@
-"""Who has a device open, and how these processes are ended: real processes, in a mount namespace of their own."""
+"""Who has a device open, and how these processes are ended: real processes, in namespaces and cgroups of their own."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
+import sys
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
-from oci_gpu_hook.lifecycle import in_use
+from oci_gpu_hook.apply.device_access import cgroup
+from oci_gpu_hook.lifecycle import descriptors, in_use, members
 
 pytestmark = pytest.mark.root
 FULL = (1, 7)  # /dev/full, which nothing else has open
 ZERO = (1, 5)
+DEVICES = Path("/sys/fs/cgroup/devices" if Path("/sys/fs/cgroup/devices").exists() else "/sys/fs/cgroup")
+
+
+@pytest.fixture
+def groups():
+    """Make cgroups, and remove them at the end."""
+    made = []
+
+    def make(name: str) -> Path:
+        path = DEVICES / f"oci-gpu-hook-in-use-{os.getpid()}-{name}"
+        path.mkdir()
+        made.append(path)
+        return path
+
+    yield make
+    for path in reversed(made):
+        for _ in range(100):
+            try:
+                path.rmdir()
+                break
+            except OSError:
+                time.sleep(0.02)
 
 
 @contextmanager
-def container(script):
-    """A process with a mount namespace of its own, which runs a script of the shell, once it says that it is there."""
-    command = ["unshare", "--mount", "--", "sh", "-c", f"{script}; echo there; exec sleep 100"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE)
+def process(script, group=None, namespaces=("--mount",), enter=()):
+    """A process with namespaces of its own, which runs a script of the shell, once it says that it is there."""
+    start = f"echo $$ >{group}/cgroup.procs; " if group else ""
+    around = ["nsenter", *enter, "--"] if enter else []
+    inner = (
+        f"{start}exec {' '.join(around)} unshare {' '.join(namespaces)} -- sh -c '{script}; echo there; exec sleep 100'"
+    )
+    started = subprocess.Popen(["sh", "-c", inner], stdout=subprocess.PIPE)
     try:
-        assert process.stdout
-        assert process.stdout.readline() == b"there\n"
-        yield process
+        assert started.stdout
+        assert started.stdout.readline() == b"there\n"
+        yield started
     finally:
-        process.kill()
-        process.wait()
+        started.kill()
+        started.wait()
 
 
-def test_who_has_it_open_and_who_has_not():
-    with container("exec 9</dev/full") as process, container("exec 9</dev/zero"):
-        found = in_use.users(process.pid, [FULL])
-        assert process.pid in {user.pid for user in found}
-        assert in_use.users(process.pid, [ZERO]) == ()
+def users(pid, nodes=(FULL,), neighbours=()):
+    with cgroup.find(pid) as found:
+        return in_use.users(members.Members(pid, found, lambda: neighbours), nodes)
 
 
-def test_one_that_ends_when_asked_to():
-    with container("exec 9</dev/full") as process:
+def test_who_has_it_open_and_who_has_not(groups):
+    with process("exec 9</dev/full", groups("one")) as one, process("exec 9</dev/zero", groups("two")):
+        assert [(user.pid, user.doubt) for user in users(one.pid)] == [(one.pid, "")]
+        assert users(one.pid, [ZERO]) == ()
+
+
+def test_one_that_ends_when_asked_to(groups):
+    with process("exec 9</dev/full", groups("one")) as one:
         began = time.monotonic()
-        assert in_use.end(in_use.users(process.pid, [FULL]), 30.0)
+        assert in_use.end(users(one.pid), 30.0)
         assert time.monotonic() - began < 30, "it did not wait for the whole grace"
-        assert process.wait() == -signal.SIGTERM
+        assert one.wait() == -signal.SIGTERM
 
 
-def test_one_that_does_not_is_killed():
-    with container("trap '' TERM; exec 9</dev/full") as process:
-        assert in_use.end(in_use.users(process.pid, [FULL]), 0.2)
-        assert process.wait() == -signal.SIGKILL
-        assert in_use.users(os.getpid(), [FULL]) == ()
+def test_one_that_does_not_is_killed(groups):
+    with process('trap "" TERM; exec 9</dev/full', groups("one")) as one:
+        assert in_use.end(users(one.pid), 0.2)
+        assert one.wait() == -signal.SIGKILL
+
+
+def test_a_neighbour_in_the_same_pid_namespace_is_none_of_it(groups):
+    """As in a pod, or by `docker run --pid=container:…`: its processes have their own GPU open."""
+    space = ("--mount", "--pid", "--fork", "--kill-child")
+    holds = "echo 0 >{}/cgroup.procs; exec 9</dev/full"
+    with process(holds.format(groups("one")), None, space) as one:
+        child = child_of(one.pid)
+        enter = ("--pid", f"--target={child}")
+        with process(holds.format(groups("two")), None, ("--mount",), enter) as two:
+            found = users(child, neighbours=[child_of(two.pid)])
+            assert [(user.pid, user.doubt) for user in found] == [(child, "")]
+            doubtful = {(user.pid, user.doubt) for user in users(child)} - {(child, "")}
+            assert doubtful == {(child_of(two.pid), members.OUTSIDE)}, "nobody knows whose it is"
+
+
+def child_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()[0])
+
+
+def test_a_cgroup_with_others_in_it_proves_nothing(groups):
+    """Such as that of a session, where an engine has made no cgroup for the container."""
+    group = groups("session")
+    with process("exec 9</dev/full", group) as one, process("exec 9</dev/full", group) as two:
+        assert {user.doubt for user in users(one.pid, neighbours=[one.pid, two.pid])} == {members.NOT_ALONE}
+
+
+@pytest.mark.parametrize(
+    ("how", "doubt"),
+    [
+        ("thread", ""),
+        ("mapped", ""),
+        ("sent", descriptors.UNDER_WAY),
+        ("registered", descriptors.IN_A_RING),
+    ],
+)
+def test_what_no_descriptor_of_the_process_shows(groups, how, doubt):
+    script = f"exec {sys.executable} {Path(__file__).with_name('holding.py')} {how}"
+    with process(script, groups("one")) as one:
+        found = users(one.pid, [ZERO] if how == "mapped" else [FULL])
+        assert [(user.pid, user.doubt) for user in found] == [(one.pid, doubt)]
+
+
+def test_the_table_of_descriptors_of_a_thread_is_its_own_or_not():
+    from oci_gpu_hook.base import syscalls
+
+    libc = ctypes.CDLL(None)
+    assert syscalls.has_files_of(libc.gettid(), os.getpid())
+    assert not syscalls.has_files_of(1, os.getpid())

@@ -132,7 +132,9 @@ def mounted(tmp_path):
                 root = os.open("/", os.O_PATH)
                 syscalls.mount_setattr(root, 0, syscalls.MS_PRIVATE, syscalls.AT_RECURSIVE)
                 onto = os.open(tmp_path / "place", os.O_PATH)
-                tree = ld_cache._mountable(data, str(tmp_path / "state"))
+                tree = ld_cache._mounted(data)
+                if tree is None:
+                    tree = ld_cache._mounted_by_file(data, str(tmp_path / "state"))
                 syscalls.move_mount(tree, onto)
                 (tmp_path / "ready").touch()
                 signal.pause()

@@ -1,0 +1,119 @@
+"""Stops the processes of a container for the moment in which they are looked at, so that none escapes the look.
+
+A mark in the state directory says so before. Whoever works on the container next finds it, if this process was killed,
+and thaws. Sources: Documentation/admin-guide/cgroup-v2.rst (cgroup.freeze), cgroup-v1/freezer-subsystem.rst.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from oci_gpu_hook.apply.journal import journal
+from oci_gpu_hook.apply.journal.entry import DIRECTORY, key_of
+from oci_gpu_hook.base import limits, mount_table
+from oci_gpu_hook.base.files import read_file, replace_file
+from oci_gpu_hook.base.processes import start_time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final, Self
+
+    from oci_gpu_hook.apply.device_access.model import DeviceCgroup
+    from oci_gpu_hook.base.config.model import Config
+
+_V1: Final = "/sys/fs/cgroup/freezer"
+_LOOK_AGAIN: Final = 0.001
+
+# name of the file → what is written to it to freeze and to thaw, and the file and the row that say that all is frozen
+_FILES: Final = {
+    "cgroup.freeze": (b"1", b"0", "cgroup.events", b"frozen 1"),
+    "freezer.state": (b"FROZEN", b"THAWED", "freezer.state", b"FROZEN"),
+}
+_RUNS: Final = (b"0", b"THAWED")
+
+
+class Frozen:
+    """Keeps a container's own processes from running for a `with` block, where its cgroup has a freezer.
+
+    A container that somebody else has paused stays so.
+    """
+
+    def __init__(self, pid: int, container_id: str, devices: DeviceCgroup, config: Config) -> None:
+        self._mark = _mark(container_id, pid, config)
+        self._file = _file_of(pid, devices)
+        self._frozen = False
+
+    def __enter__(self) -> Self:
+        try:
+            if self._file and read_file(self._file).strip() in _RUNS:
+                replace_file(self._mark, os.fsencode(self._file))
+                self._frozen = True
+                _freeze(self._file)
+        except OSError:
+            self.__exit__()
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        if self._frozen:
+            _thaw(self._file)
+            journal.drop(self._mark)
+            self._frozen = False
+
+
+def thaw(container_id: str, pid: int, config: Config) -> bool:
+    """Thaw a container that a process which was killed has left frozen; tell whether there was one. Raises OSError."""
+    mark = _mark(container_id, pid, config)
+    try:
+        file = os.fsdecode(read_file(mark))
+    except FileNotFoundError:
+        return False
+    if os.path.basename(file) in _FILES:
+        _thaw(file)
+    journal.drop(mark)
+    return True
+
+
+def is_marked(container_id: str, pid: int, config: Config) -> bool:
+    """Tell whether a container may have been left frozen."""
+    return os.access(_mark(container_id, pid, config), os.F_OK)
+
+
+def _mark(container_id: str, pid: int, config: Config) -> str:
+    return os.path.join(config.state_dir, DIRECTORY, f"{key_of(container_id, pid, start_time(pid))}.frozen")
+
+
+def _file_of(pid: int, devices: DeviceCgroup) -> str:
+    """Return the path of the file that freezes the container's own cgroup, "" if there is none."""
+    if devices.own_path in ("", "/"):
+        return ""
+    if devices.version == 2:
+        return f"{os.readlink(f'/proc/self/fd/{devices.levels[0]}')}/cgroup.freeze"
+    for _, controllers, path in mount_table.cgroups(read_file(f"/proc/{pid}/cgroup")):
+        if b"freezer" in controllers and f"{os.fsdecode(path)}/".startswith(f"{devices.own_path}/"):
+            return f"{_V1}{devices.own_path}/freezer.state"
+    return ""
+
+
+def _freeze(file: str) -> None:
+    """Freeze a cgroup, and wait until it is, but not for what takes long. Raises OSError."""
+    word, _, state, row = _FILES[os.path.basename(file)]
+    give_up = time.monotonic() + limits.FREEZE_SECONDS
+    _write(file, word)
+    while row not in read_file(f"{os.path.dirname(file)}/{state}").split(b"\n") and time.monotonic() < give_up:
+        time.sleep(_LOOK_AGAIN)
+
+
+def _thaw(file: str) -> None:
+    try:
+        _write(file, _FILES[os.path.basename(file)][1])
+    except OSError:
+        return  # it has ended
+
+
+def _write(file: str, word: bytes) -> None:
+    fd = os.open(file, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, word)
+    finally:
+        os.close(fd)

@@ -1,0 +1,92 @@
+"""Tells which processes belong to a container.
+
+A process belongs to it by its cgroup: the container's own, or one below, which no process leaves that has no access to
+the host's cgroups. Namespaces prove nothing, because containers share them with others (`docker run --pid`,
+`--volumes-from` does not, a pod does). Who has the container's namespace and is in no known cgroup is in doubt, and so
+is everybody where the container has no cgroup of its own.
+"""
+
+from __future__ import annotations
+
+import os
+
+from oci_gpu_hook.base import mount_table
+from oci_gpu_hook.base.files import read_file
+from oci_gpu_hook.base.processes import parent
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Final
+
+    from oci_gpu_hook.apply.device_access.model import DeviceCgroup
+
+OUTSIDE: Final = "outside the container's cgroup"
+NOT_ALONE: Final = "in a cgroup that is not the container's alone"
+
+
+class Members:
+    """The processes of a container.
+
+    cgroups: its own. neighbours: returns the first processes of all containers on this host; it is called when a
+    process is found that may be another's.
+    """
+
+    def __init__(self, pid: int, cgroups: DeviceCgroup, neighbours: Callable[[], Iterable[int]]) -> None:
+        self.pid = pid
+        self._version = cgroups.version
+        self._own = os.fsencode(cgroups.own_path)
+        self._neighbours = neighbours
+        self._others: list[bytes] | None = None
+        self._mounts, self._pids = _namespace(pid, "mnt"), _namespace(pid, "pid")
+        self._hosts = {_namespace("self", "mnt"), _namespace("self", "pid"), ""}
+
+    def doubt(self, pid: int) -> str | None:
+        """Return "" for a process of the container, why that is in doubt, or None for one that is none of it."""
+        mounts = _namespace(pid, "mnt")
+        if mounts in self._hosts:
+            return None
+        cgroup = self._cgroup(pid)
+        if self._own not in (b"", b"/") and _is_within(cgroup, self._own):
+            return "" if self.is_alone() else NOT_ALONE
+        if mounts == self._mounts:
+            return OUTSIDE
+        pids = _namespace(pid, "pid")
+        if pids == self._pids and pids not in self._hosts and not any(_is_within(cgroup, one) for one in self._known()):
+            return OUTSIDE
+        return None
+
+    def is_alone(self) -> bool:
+        """Tell whether the cgroup has only this container in it, as far as the host's containers are known."""
+        starters = [self._cgroup("self"), self._cgroup(parent(self.pid))]
+        return not any(_is_within(cgroup, self._own) for cgroup in (*starters, *self._known()))
+
+    def _known(self) -> list[bytes]:
+        """Return the cgroups of the other containers."""
+        if self._others is None:
+            self._others = [self._cgroup(pid) for pid in self._neighbours() if pid != self.pid]
+        return self._others
+
+    def _cgroup(self, pid: int | str) -> bytes:
+        """Return the cgroup of a process in the hierarchy that has the container's own; b"" if it has ended."""
+        try:
+            table = read_file(f"/proc/{pid}/cgroup") if pid else b""
+        except OSError:
+            return b""
+        for hierarchy, controllers, path in mount_table.cgroups(table):
+            if hierarchy == b"0" if self._version == 2 else b"devices" in controllers:
+                return path
+        return b""
+
+
+def _is_within(path: bytes, other: bytes) -> bool:
+    """Tell whether a cgroup is another or below it; the root of a hierarchy, which all are in, does not count."""
+    return other not in (b"", b"/") and (path == other or path.startswith(other + b"/"))
+
+
+def _namespace(pid: int | str, kind: str) -> str:
+    """Return what identifies a namespace of a process, "" if it has ended."""
+    try:
+        return os.readlink(f"/proc/{pid}/ns/{kind}")
+    except OSError:
+        return ""

@@ -1,0 +1,90 @@
+"""A container's cgroup is frozen while it is looked at, and thawed whatever happens: real cgroups of this machine."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from oci_gpu_hook.apply.device_access.model import DeviceCgroup
+from oci_gpu_hook.base.config.model import Config
+from oci_gpu_hook.lifecycle import freezing
+
+pytestmark = pytest.mark.root
+V1 = Path("/sys/fs/cgroup/freezer")
+V2 = next(
+    (path for path in map(Path, ("/sys/fs/cgroup/unified", "/sys/fs/cgroup")) if (path / "cgroup.procs").exists()), V1
+)
+
+
+class Frozen:
+    """A process in a cgroup of its own."""
+
+    def __init__(self, version: int, pid: int, group: Path, config: Config) -> None:
+        self.pid, self.group, self.config = pid, group, config
+        levels = (os.open(group, os.O_RDONLY | os.O_DIRECTORY),)
+        self.devices = DeviceCgroup(version=version, path=f"/{group.name}", own_path=f"/{group.name}", levels=levels)
+
+    def frozen(self) -> freezing.Frozen:
+        return freezing.Frozen(self.pid, "c", self.devices, self.config)
+
+    def file(self) -> Path:
+        return self.group / ("freezer.state" if self.devices.version == 1 else "cgroup.freeze")
+
+    def stands(self) -> bool:
+        return self.file().read_text().strip() in ("FROZEN", "1")
+
+
+@pytest.fixture(params=[1, 2])
+def one(request, tmp_path):
+    root = V1 if request.param == 1 else V2
+    if not root.exists() or (request.param == 2 and root == V1):
+        pytest.skip("the machine has no such cgroups")
+    group = root / f"oci-gpu-hook-freezing-{os.getpid()}"
+    group.mkdir()
+    process = subprocess.Popen(["sleep", "100"])
+    (group / "cgroup.procs").write_text(str(process.pid))
+    (tmp_path / "containers").mkdir(mode=0o700)
+    made = Frozen(request.param, process.pid, group, Config(state_dir=str(tmp_path)))
+    yield made
+    made.file().write_text("THAWED" if request.param == 1 else "0")
+    made.devices.close()
+    process.kill()
+    process.wait()
+    for _ in range(100):
+        try:
+            group.rmdir()
+            break
+        except OSError:
+            time.sleep(0.02)
+
+
+def test_it_stands_still_for_the_block_and_no_longer(one):
+    with one.frozen():
+        assert one.stands()
+        assert freezing.is_marked("c", one.pid, one.config)
+    assert not one.stands()
+    assert not freezing.is_marked("c", one.pid, one.config)
+
+
+def test_what_a_killed_process_has_left_frozen_is_thawed_by_the_next(one):
+    child = os.fork()
+    if child == 0:
+        with one.frozen():
+            os._exit(0)  # as by kill -9: nothing is undone
+    os.waitpid(child, 0)
+    assert one.stands()
+    assert freezing.thaw("c", one.pid, one.config)
+    assert not one.stands()
+    assert not freezing.thaw("c", one.pid, one.config)
+
+
+def test_a_container_that_is_paused_stays_so(one):
+    one.file().write_text("FROZEN" if one.devices.version == 1 else "1")
+    with one.frozen():
+        assert one.stands()
+        assert not freezing.is_marked("c", one.pid, one.config)
+    assert one.stands()
