@@ -7,9 +7,6 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
-    from typing import Final
-
-SUMMARY: Final = "print the executable to register with an engine"
 
 
 def add_arguments(parser: ArgumentParser) -> None:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from typing import Final
 
-SUMMARY: Final = "set a container engine up to give containers GPUs"
 # The other engines are given the configuration's path: in the hook's arguments, or in a stub of their own.
 _WITHOUT_CONFIG: Final = ("docker", "containerd", "slurm", "resident")
 

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.lifecycle.census import Census
 
-SUMMARY: Final = "show who holds which GPU, or release a lease"
 _REDRAW: Final = 1.0  # seconds between two updates of --watch
 
 
@@ -45,7 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="redraw the table every second until interrupted; with --json or into a file, print each change",
     )
     actions = parser.add_subparsers(metavar="ACTION")
-    release = actions.add_parser("release", help="drop the lease of a container", description=_release.__doc__)
+    release = actions.add_parser(
+        "release",
+        help="drop the lease of a container",
+        description=_release.__doc__,
+        formatter_class=parser.formatter_class,
+    )
     release.add_argument(
         "container", metavar="NAME|ID|PID", help="the container's name, its id or the beginning of that, or its process"
     )

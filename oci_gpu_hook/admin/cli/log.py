@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from oci_gpu_hook.admin.logs.names import Names
     from oci_gpu_hook.admin.logs.reading import Logs
 
-SUMMARY: Final = "show what was granted and refused"
 _BEFORE_FOLLOWING: Final = 10  # lines
 
 

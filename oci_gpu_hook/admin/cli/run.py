@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from oci_gpu_hook.admin.trials.engines import Wanted
     from oci_gpu_hook.admin.trials.trial import Outcome
 
-SUMMARY: Final = "start a container with a GPU under each engine, to see whether it works"
 _ALL: Final = "all"
 _ENGINES: Final = ("docker", "podman", "containerd", "runc", "crun")
 _TIMEOUT: Final = 600.0

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from oci_gpu_hook.admin.metering.look import Look, Lookout
     from oci_gpu_hook.lifecycle.usage import DeviceView, Holder, Working
 
-SUMMARY: Final = "show what each GPU is used for, and by which container"
 _INTERVAL: Final = 1.0
 _SHORTEST: Final = 0.1
 
