@@ -29,7 +29,9 @@ _TIMEOUT: Final = 600.0
 # Only built-in commands of the shell, so that any image with one will do; nvidia-smi is the driver's.
 _LOOK: Final = r"""
 [ ! -e /usr/bin/nvidia-smi ] || nvidia-smi -L
-for node in /dev/nvidia[0-9]* /dev/dri/renderD* /dev/kfd; do [ ! -e "$node" ] || { echo "$node"; found=1; }; done
+for node in /dev/nvidia[0-9]* /dev/dri/renderD* /dev/kfd /dev/dxg /dev/nvmap /dev/nvgpu /dev/nvhost-gpu; do
+    [ ! -e "$node" ] || { echo "$node"; found=1; }
+done
 [ -n "$found" ] || { echo "no device node of a GPU in /dev"; exit 1; }
 """
 
