@@ -59,10 +59,12 @@ def run(options: Namespace) -> int:
     there = engines.installed()
     if options.engine != _ALL:
         if options.engine not in there:
-            raise HookError(options.engine, "is not on PATH", f"there are: {', '.join(there) or 'none'}")
+            raise HookError(options.engine, "is not on PATH", f"there are: {', '.join(there) or 'none'}", "OGH1912")
         return _shown(options.engine, wanted, options.timeout).status
     if not there:
-        raise HookError("run", f"none of {', '.join(_ENGINES)} is on PATH", "install one (apt-get install runc)")
+        raise HookError(
+            "run", f"none of {', '.join(_ENGINES)} is on PATH", "install one (apt-get install runc)", "OGH1912"
+        )
     ended = []
     for engine in there:
         try:
@@ -73,7 +75,7 @@ def run(options: Namespace) -> int:
             print(one_line(f"{engine}: {error}"))
             ended.append(1)
     if not ended:
-        raise HookError("run", "no engine could be tried", "the lines above say why")
+        raise HookError("run", "no engine could be tried", "the lines above say why", "OGH1912")
     return 1 if any(ended) else 0
 
 
@@ -118,5 +120,7 @@ def _parted(options: Namespace) -> tuple[str, tuple[str, ...]]:
     command = tuple(given[given.index("--") + 1 :]) if "--" in given else ()
     before = words[: len(words) - len(command)]
     if len(before) > 1:
-        raise InvalidInput("COMMAND", f"needs -- before it: {' '.join(before)}", "write oci-gpu run [IMAGE] -- COMMAND")
+        raise InvalidInput(
+            "COMMAND", f"needs -- before it: {' '.join(before)}", "write oci-gpu run [IMAGE] -- COMMAND", "OGH1915"
+        )
     return (before[0] if before else ""), command

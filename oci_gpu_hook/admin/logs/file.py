@@ -51,10 +51,12 @@ class LogFile:
             return False
         except OSError as error:
             remedy = "run it as root" if os.geteuid() else "[log] file in config.toml names it"
-            raise HookError(f"log {quoted(self._path)}", reason(error), remedy) from None
+            raise HookError(f"log {quoted(self._path)}", reason(error), remedy, "OGH1917") from None
         if not stat.S_ISREG(os.fstat(self._fd).st_mode):
             self.close()
-            raise HookError(f"log {quoted(self._path)}", "is not a regular file", "[log] file in config.toml names it")
+            raise HookError(
+                f"log {quoted(self._path)}", "is not a regular file", "[log] file in config.toml names it", "OGH1917"
+            )
         return True
 
     def _unread(self) -> Iterator[bytes]:

@@ -34,7 +34,9 @@ class Logs:
         self._said: deque[tuple[str, str]] = deque(maxlen=_REMEMBERED)
         if not self._file and not self._host:
             why = "there is none: [log] file is not set, and this host has no journalctl"
-            raise HookError("log", why, 'set [log] file = "/var/log/oci-gpu-hook.log" in /etc/oci-gpu-hook/config.toml')
+            raise HookError(
+                "log", why, 'set [log] file = "/var/log/oci-gpu-hook.log" in /etc/oci-gpu-hook/config.toml', "OGH1916"
+            )
 
     def past(self) -> Iterator[Line]:
         """Yield what there is, oldest first. Raises HookError if the file cannot be read."""
@@ -50,7 +52,7 @@ class Logs:
             if select.select(told, [], [], _PAUSE)[0] and self._follower and not self._follower.read_into(fresh):
                 self._stop_following()
                 if not self._file:
-                    raise HookError("log", "journalctl has ended", "start it again")
+                    raise HookError("log", "journalctl has ended", "start it again", "OGH1918")
             fresh += self._of_file()
             yield from self._once(iter(sorted(fresh, key=lambda line: line.time)))
 

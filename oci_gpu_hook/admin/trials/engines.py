@@ -27,6 +27,8 @@ _TAG: Final = "oci-gpu-run"
 class NotTried(HookError):
     """An engine with which no container was started, and why."""
 
+    code = "OGH1913"
+
     def __init__(self, why: str, remedy: str) -> None:
         super().__init__("not tried", why, remedy)
 
@@ -148,9 +150,9 @@ def _import(work: str, command: Sequence[str]) -> None:
                 command, stdin=file, capture_output=True, text=True, errors="replace", check=False, timeout=_SECONDS
             )
     except subprocess.TimeoutExpired:
-        raise HookError(" ".join(command[:2]), f"it did not end within {_SECONDS:.0f} s", remedy) from None
+        raise HookError(" ".join(command[:2]), f"it did not end within {_SECONDS:.0f} s", remedy, "OGH1914") from None
     if done.returncode:
-        raise HookError(" ".join(command[:2]), quoted(done.stderr.strip()), remedy)
+        raise HookError(" ".join(command[:2]), quoted(done.stderr.strip()), remedy, "OGH1914")
 
 
 def _answer(command: list[str], remedy: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from oci_gpu_hook.admin.doctor import tiny
 from oci_gpu_hook.admin.trials import engines, trial
 from oci_gpu_hook.base.errors import HookError
 
@@ -26,7 +27,7 @@ esac
 @pytest.fixture
 def docker(tmp_path, monkeypatch):
     """Return a function that makes a client called docker, with cases of a shell's `case`, and returns its log."""
-    monkeypatch.setattr(engines.tiny, "make_rootfs", lambda path: Path(path).mkdir())
+    monkeypatch.setattr(tiny, "make_rootfs", lambda path: Path(path).mkdir())
     monkeypatch.setattr(trial, "_PLACES", (str(tmp_path),))
 
     def make(cases: str) -> Path:
