@@ -1,7 +1,7 @@
 """Show what was logged of starts: granted, attached, refused, released.
 
-This reads the file of `[log] file`, and what the host's log (journald) has of refusals and grave warnings; what is in
-both is shown once. Without `[log] file` only the latter were logged.
+This reads the file of `[log] file`, those that it was rotated to, and what the host's log (journald) has of refusals
+and grave warnings; what is in both is shown once. Without `[log] file` only the latter were logged.
 """
 
 from __future__ import annotations

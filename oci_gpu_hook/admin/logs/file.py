@@ -29,6 +29,13 @@ class LogFile:
         self._rest = b""
         self._is_too_long = False
 
+    def earlier(self) -> Iterator[bytes]:
+        """Yield the lines of the files that the log was rotated to, before `lines`; raises HookError as that."""
+        from oci_gpu_hook.admin.logs import rotated
+
+        is_open = self._fd >= 0 or self._open()  # first, so that a rotation meanwhile hides nothing
+        yield from rotated.lines(self._path, os.fstat(self._fd) if is_open else None)
+
     def lines(self) -> Iterator[bytes]:
         """Yield the lines that are there and were not yielded yet. Raises HookError if the file cannot be read."""
         while self._fd >= 0 or self._open():

@@ -41,7 +41,7 @@ class Logs:
     def past(self) -> Iterator[Line]:
         """Yield what there is, oldest first. Raises HookError if the file cannot be read."""
         of_host = self._host.past() if self._host else ()
-        yield from self._once(heapq.merge(self._of_file(), of_host, key=lambda line: line.time))
+        yield from self._once(heapq.merge(self._of_all_files(), of_host, key=lambda line: line.time))
 
     def coming(self) -> Iterator[Line]:
         """Yield what comes after `past`, for ever. Raises HookError if nothing can come any more."""
@@ -66,6 +66,13 @@ class Logs:
         if self._follower:
             self._follower.close()
             self._follower = None
+
+    def _of_all_files(self) -> Iterator[Line]:
+        for data in self._file.earlier() if self._file else ():
+            found = lines.of_file(data)
+            if found:
+                yield found
+        yield from self._of_file()
 
     def _of_file(self) -> Iterator[Line]:
         for data in self._file.lines() if self._file else ():
