@@ -1,4 +1,4 @@
-"""Show what each GPU is used for, and by whom: utilization, memory, power and temperature; the containers that hold or
+"""Show what each GPU is used for, and by which container: utilization, memory, power and temperature; the containers that hold or
 use it, with their processes; and the processes that use it outside of any container.
 
 NVML is asked for the figures, by which GPUs without persistence mode stay initialised meanwhile. Without root those
