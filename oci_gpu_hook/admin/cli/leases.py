@@ -34,7 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line."""
     parser.add_argument("--json", action="store_true", help="print JSON (schemas/leases.schema.json)")
     parser.add_argument(
-        "--all", action="store_true", help="with --json: also free devices and waiting containers (leases-all.schema.json)"
+        "--all",
+        action="store_true",
+        help="with --json: free devices and waiting containers too (leases-all.schema.json)",
     )
     parser.add_argument("-q", "--quiet", action="store_true", help="print the ids of the containers that hold GPUs")
     parser.add_argument("--no-headers", action="store_true", help="print the table without its first line")

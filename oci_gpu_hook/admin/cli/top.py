@@ -1,5 +1,5 @@
-"""Show what each GPU is used for, and by which container: utilization, memory, power and temperature; the containers that hold or
-use it, with their processes; and the processes that use it outside of any container.
+"""Show the use of each GPU: utilization, memory, power and temperature; the containers that hold or use it, with their
+processes; and the processes that use it outside of any container.
 
 NVML is asked for the figures, by which GPUs without persistence mode stay initialised meanwhile. Without root those
 parts are shown that a user may see.

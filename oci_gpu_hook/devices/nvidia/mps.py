@@ -74,7 +74,7 @@ def _directory(host_path: str, path: str) -> DriverFile:
 
 
 def _is_roots(path: str) -> bool:
-    """Tell whether a path is a directory owned by root: in /tmp anybody could have created it, or a link to elsewhere."""
+    """Tell whether a path is a directory that root owns: in /tmp anybody could have made it, or a link to elsewhere."""
     try:
         status = os.lstat(path)
     except OSError:
