@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--all",
         action="store_true",
-        help="with --json: free devices and waiting containers too (leases-all.schema.json)",
+        help="with --json: also free devices and who waits (leases-all.schema.json)",
     )
     parser.add_argument("-q", "--quiet", action="store_true", help="print the ids of the containers that hold GPUs")
     parser.add_argument("--no-headers", action="store_true", help="print the table without its first line")
