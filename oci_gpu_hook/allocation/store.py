@@ -103,7 +103,7 @@ class Store:
     def tell_troubles(self) -> None:
         """Log an error for each file that could not be trusted, with its new name."""
         for trouble in self.troubles:
-            log.warning("lease record was not usable and is made anew", **trouble)
+            log.warning("lease record was unusable and has been rebuilt", **trouble)
 
     def stamp(self) -> tuple[int, int]:
         """Return a value that changes when the file is replaced."""

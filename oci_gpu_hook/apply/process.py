@@ -172,7 +172,7 @@ class Site(Record):
 def is_hosts_root(rootfs: str) -> InvalidInput:
     """Return the error for a container whose rootfs is the host's root directory."""
     why = "is the root directory of the host"
-    return InvalidInput(f"container rootfs {quoted(rootfs)}", why, "give the container a rootfs of its own", "OGH1005")
+    return InvalidInput(f"container rootfs {quoted(rootfs)}", why, "give the container its own rootfs", "OGH1005")
 
 
 def _own_mountinfo() -> bytes:

@@ -51,7 +51,9 @@ def acting() -> int:
 def check_principal() -> None:
     """Raise ApplyError if the process that this one works for has ended, as an engine kills a hook that is slow."""
     if _has_ended and _has_ended():
-        raise ApplyError("the hook's process", "was killed before it was done", "see why the engine ended it")
+        raise ApplyError(
+            "the hook's process", "was killed before it was done", "see why the engine ended it", "OGH1521"
+        )
 
 
 def parent(pid: int | str = "self") -> int:

@@ -48,7 +48,7 @@ class Interruption:
         """Raise ApplyError if there was a signal."""
         if self._noted:
             why = f"was interrupted by {signal.Signals(self._noted[0]).name}; what it had done is undone"
-            raise ApplyError(f"container {quoted(self._id)}", why, "run the command again", "OGH1521")
+            raise ApplyError(f"container {quoted(self._id)}", why, "run the command again", "OGH1522")
 
 
 def ignore() -> None:

@@ -52,7 +52,7 @@ def added(made: Plan, held: Limiter, container: Container, config: Config) -> Pl
     warnings = [*made.warnings]
     others = [mount for mount in made.edits.mounts if mount.container_path == held.pipe]
     if others:
-        text = "NVIDIA_MPS is not read: a part of a GPU was asked for, for which there is an MPS daemon of its own"
+        text = "NVIDIA_MPS is not read: the container asked for a part of a GPU, which has its own MPS daemon"
         warnings.append(text)
     said = [entry.partition("=")[2] for entry in container.env if entry.startswith(f"{_VARIABLE}=")]
     if said and os.path.normpath(said[-1]) != held.pipe:

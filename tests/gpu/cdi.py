@@ -4,7 +4,7 @@
 
 Both run in turn, so that what else the host does meets both. Prints the medians of the CPU time of each (getrusage) and
 their ratio; exits with 1 where it is more than 2. With --oci-gpu an installed command is measured; otherwise this
-checkout by this interpreter, byte-compiled before.
+checkout, byte-compiled before, by a launcher like the Debian package's: this interpreter without its site module.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from __future__ import annotations
 import argparse
 import compileall
 import os
+import re
 import resource
 import statistics
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from pathlib import Path
 
@@ -31,20 +33,33 @@ def cpu(command: list[str], environment: dict[str, str]) -> float:
     return 1000 * (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
 
 
+def launcher(directory: str) -> str:
+    """Write what package/debian/oci-gpu is, for this checkout and interpreter; return its path."""
+    compileall.compile_dir(REPOSITORY / "oci_gpu_hook", quiet=1)
+    packages = [str(REPOSITORY), sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
+    text = (REPOSITORY / "package/debian/oci-gpu").read_text()
+    text = text.replace("/usr/bin/python3", sys.executable, 1)
+    text = re.sub(r"^sys\.path \+= .*$", f"sys.path += {packages}", text, count=1, flags=re.MULTILINE)
+    file = Path(directory, "oci-gpu")
+    file.write_text(text)
+    file.chmod(0o755)
+    return str(file)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--oci-gpu", default="")
     parser.add_argument("--config", default="", help="of a simulated host, to try this script")
     options = parser.parse_args()
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)
-    command = [options.oci_gpu] if options.oci_gpu else [sys.executable, "-m", "oci_gpu_hook.admin.cli.main"]
-    command += ["--config", options.config] if options.config else []
-    if not options.oci_gpu:
-        compileall.compile_dir(REPOSITORY / "oci_gpu_hook", quiet=1)
-    commands = {"nvidia-smi -L": ["nvidia-smi", "-L"], "python -c pass": [sys.executable, "-c", "pass"]}
+    environment = dict(os.environ)
+    commands = {
+        "nvidia-smi -L": ["nvidia-smi", "-L"],
+        "python -c pass": [sys.executable, "-c", "pass"],
+        "python -IBS -c pass": [sys.executable, "-IBS", "-c", "pass"],
+    }
     with tempfile.TemporaryDirectory() as directory:
+        command = [options.oci_gpu or launcher(directory), *(("--config", options.config) if options.config else ())]
         for form in ("yaml", "json"):
             file = f"{directory}/nvidia.{form}"
             commands[f"cdi generate, {form}"] = [*command, "cdi", "generate", "--output", file]

@@ -35,6 +35,7 @@ BELOW_A_DESCRIPTOR = {"dir_fd", "src_dir_fd", "dst_dir_fd"}
 BY_LINES = ("splitlines", "readlines", "readline")
 SPLITLINES: Allowed = {
     "admin/logs/host.py": {"HostLog.past": {"readline": "of bytes, so at a newline alone, and with a limit"}},
+    "admin/logs/rotated.py": {"_whole_lines": {"readline": "of bytes, so at a newline alone, and with a limit"}},
     "admin/engines/files.py": {"_lines": {"splitlines": "what difflib shows people of a configuration file"}},
     "base/config/toml.py": {"_place": {"splitlines": "the operator's text, for the number of a line"}},
 }

@@ -9,7 +9,8 @@ import subprocess
 
 import pytest
 
-from oci_gpu_hook.admin.cli import main, outline
+from oci_gpu_hook.admin.cli import outline
+from oci_gpu_hook.admin.cli.commands import COMMANDS
 from oci_gpu_hook.base.config import toml
 from tests.paths import ROOT
 
@@ -37,7 +38,7 @@ def test_there_are_three(pages):
 
 def test_every_command_and_option_is_described(pages):
     text = pages["oci-gpu.1"].replace("\\-", "-")
-    assert re.findall(r"^\.SS (.+)$", text, re.MULTILINE) == list(main.COMMANDS)
+    assert re.findall(r"^\.SS (.+)$", text, re.MULTILINE) == list(COMMANDS)
     for command in outline.everything(outline.read()):
         for option in command.options:
             assert ", ".join(rf"\fB{flag}\fR" for flag in option.flags) in text

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.runtime.fixtures import oci_gpu
+
 OCI_GPU = Path(sys.executable).with_name("oci-gpu")
 
 
@@ -31,6 +33,17 @@ def bare(machine, simulated, hook):
 
     run.command = command  # type: ignore[attr-defined]
     return run
+
+
+@pytest.mark.parametrize(("platform", "node"), [("wsl2", "/dev/dxg"), ("tegra", "/dev/nvmap")])
+def test_a_gpu_is_seen_where_its_nodes_have_other_names(machine, runc_v2, hook, platform, node):
+    directory = machine.work / f"run-{platform}"
+    oci_gpu("simulate", directory, "--platform", platform)
+    words = (OCI_GPU, "--config", directory / "config.toml", "run", "--engine", "runc")
+    command = [str(word) for word in runc_v2.host.command(*words)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{node}\n" in done.stdout
 
 
 def left() -> set[str]:
@@ -74,7 +87,7 @@ def test_one_that_does_not_end_is_ended(bare):
     assert "did not end within 1 s" in done.stdout
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_one_that_is_interrupted_leaves_nothing(bare, number):
     command = bare.command("--", "/bin/sh", "-c", "echo on; while :; do :; done")
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:

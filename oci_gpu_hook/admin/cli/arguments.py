@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse  # noqa: TID253
-import os
 import sys
 from importlib import import_module
 
 from oci_gpu_hook import __version__
-from oci_gpu_hook.admin.cli.examples import EXAMPLES
+from oci_gpu_hook.admin.cli import overview
+from oci_gpu_hook.admin.cli.commands import COMMANDS
 from oci_gpu_hook.base.config.load import DEFAULT_PATH
 from oci_gpu_hook.base.errors import one_line, quoted
 
@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Final, NoReturn
 
-DESCRIPTION: Final = "Show, explain and repair the access of containers to the host's GPUs."
-_EXAMPLES: Final = "examples:"
-_USUAL_COLUMNS: Final = 80
 _WITH_VALUE: Final = ("--config",)
 
 
@@ -37,32 +34,19 @@ def command_of(arguments: Sequence[str]) -> str:
 def parser(commands: Sequence[str]) -> argparse.ArgumentParser:
     """Return a parser for these commands; only their modules are imported."""
     top = _top()
-    below = top.add_subparsers(metavar="COMMAND")
+    below = top.add_subparsers(metavar="COMMAND", prog=top.prog, parser_class=Parser)
     for name in commands:
         module = import_module(f"{__package__}.{name.replace('-', '_')}")
         command = below.add_parser(
-            name, help=module.SUMMARY, description=module.__doc__, epilog=examples(name), formatter_class=Formatter
+            name,
+            help=COMMANDS[name],
+            description=module.__doc__,
+            epilog=overview.examples(name),
+            formatter_class=Formatter,
         )
         module.add_arguments(command)
         command.set_defaults(run=module.run)
     return top
-
-
-def overview(commands: Sequence[str]) -> argparse.ArgumentParser:
-    """Return a parser for the global options, whose help lists the commands. No command's module is imported."""
-    top = _top()
-    below = top.add_subparsers(metavar="COMMAND")
-    for name in commands:
-        below.add_parser(name, help=summary(name), add_help=False, formatter_class=Formatter)
-    return top
-
-
-def summary(command: str) -> str:
-    """Return a command's SUMMARY out of its source, since importing all modules takes longer than to show the help."""
-    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), f"{command.replace('-', '_')}.py")
-    with open(path, encoding="utf-8") as source:
-        line = next(line for line in source if line.startswith("SUMMARY"))
-    return line.partition(" = ")[2].strip().strip('"')
 
 
 def unknown(command: str, commands: Sequence[str], before: Sequence[str]) -> int:
@@ -80,7 +64,7 @@ def unknown(command: str, commands: Sequence[str], before: Sequence[str]) -> int
 
 
 def _top() -> argparse.ArgumentParser:
-    top = Parser(prog="oci-gpu", description=DESCRIPTION, epilog=examples(""), formatter_class=Formatter)
+    top = _Top(prog="oci-gpu", usage=overview.USAGE, description=overview.DESCRIPTION, formatter_class=Formatter)
     top.add_argument("-V", "--version", action="version", version=f"oci-gpu {__version__}")
     top.add_argument("--config", metavar="FILE", default=DEFAULT_PATH, help="configuration (default: %(default)s)")
     top.add_argument("--debug", action="store_true", help="show where in the code an error comes from")
@@ -109,6 +93,14 @@ class Parser(argparse.ArgumentParser):
         return f"; did you mean {nearest!r}?" if nearest else ""
 
 
+class _Top(Parser):
+    """The parser of `oci-gpu` itself, whose help is the overview of all commands."""
+
+    def format_help(self) -> str:
+        """Return the overview."""
+        return overview.text()
+
+
 def _options(parser: argparse.ArgumentParser) -> list[str]:
     """Return the options of a parser and of all parsers below it."""
     found = [flag for action in parser._actions for flag in action.option_strings]  # noqa: SLF001  no other way
@@ -118,34 +110,13 @@ def _options(parser: argparse.ArgumentParser) -> list[str]:
     return found
 
 
-def examples(command: str) -> str | None:
-    """Return a command's examples in the form of its help, None if it has none."""
-    found = EXAMPLES.get(command)
-    if not found:
-        return None
-    width = max(len(line) for line, _ in found)
-    return "\n".join((_EXAMPLES, *(f"  {line:{width}}  {meaning}" for line, meaning in found)))
-
-
 class Formatter(argparse.HelpFormatter):
     """Wraps the paragraphs of descriptions, and leaves examples as they are."""
 
     def __init__(self, prog: str) -> None:
-        super().__init__(prog, width=_columns() - 2)
+        super().__init__(prog, width=overview.columns() - 2)
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
-        if text.startswith(_EXAMPLES):
+        if text.startswith(overview.EXAMPLES_TITLE):
             return text
         return "\n\n".join(super(Formatter, self)._fill_text(part, width, indent) for part in text.split("\n\n"))
-
-
-def _columns() -> int:
-    """Return the width of the terminal, as shutil does, which takes as long to import as argparse."""
-    try:
-        return int(os.environ.get("COLUMNS", "")) or _USUAL_COLUMNS
-    except ValueError:
-        pass
-    try:
-        return os.get_terminal_size(1).columns or _USUAL_COLUMNS
-    except OSError:
-        return _USUAL_COLUMNS

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.base.config.model import Config
 
-SUMMARY = "give a running container GPUs"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line."""

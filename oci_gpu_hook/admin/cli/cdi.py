@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from oci_gpu_hook.devices.nvidia.model import Inventory
     from oci_gpu_hook.devices.nvidia.specification import Form
 
-SUMMARY: Final = "write and look at CDI specifications"
 DIRECTORY: Final = "/var/run/cdi"
 _NAMES: Final = ("index", "uuid", "both")
 

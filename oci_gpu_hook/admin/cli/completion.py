@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.admin.cli.outline import Argument, Command
 
-SUMMARY: Final = "print what makes bash, zsh or fish complete this command"
 _DIRECTORIES: Final = ("DIR", "BUNDLE")
 _FILES: Final = ("FILE",)
 _ALSO_BUNDLES: Final = ("plan", "request")  # whose CONTAINER may be a directory

@@ -15,9 +15,6 @@ from oci_gpu_hook.base.errors import one_line
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
-    from typing import Final
-
-SUMMARY: Final = "show the configuration, check it, or print the defaults"
 
 
 def add_arguments(parser: ArgumentParser) -> None:

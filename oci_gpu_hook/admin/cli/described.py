@@ -89,4 +89,4 @@ def edits_in_words(edits: ContainerEdits) -> Iterator[tuple[str, str]]:
     for gid in edits.additional_gids:
         yield str(gid), "group of the process"
     if edits.intel_rdt is not None:
-        yield "intelRdt", f"class of service {edits.intel_rdt.clos_id or 'of its own'}"
+        yield "intelRdt", f"class of service {edits.intel_rdt.clos_id or 'one for this container alone'}"

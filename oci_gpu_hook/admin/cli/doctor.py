@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.admin.doctor.model import Finding
 
-SUMMARY: Final = "check whether this host can give containers its GPUs, and say what to do if not"
 _MARKS: Final = {OK: ("ok", "green"), NOTE: ("note", "cyan"), WARNING: ("warning", "yellow"), ERROR: ("error", "red")}
 
 

@@ -42,7 +42,7 @@ EXAMPLES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
         ("oci-gpu gpus heal 3", "GPU 3 was reset: it can be granted again"),
     ),
     "top": (
-        ("oci-gpu top", "what each GPU is used for, and by whom, every second"),
+        ("oci-gpu top", "what uses each GPU, refreshed every second"),
         ("oci-gpu top --once --json", "the same once, for scripts"),
     ),
     "metrics": (

@@ -21,12 +21,9 @@ from oci_gpu_hook.devices.nvidia import names, sick, snapshot
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from typing import Final
 
     from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.devices.model import Device
-
-SUMMARY: Final = "show the state of each GPU, or heal a sick one"
 
 
 class State(Record):
@@ -48,7 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line."""
     parser.add_argument("--json", action="store_true", help="print JSON (schemas/gpus.schema.json)")
     actions = parser.add_subparsers(metavar="ACTION")
-    heal = actions.add_parser("heal", help="take the mark of a sick GPU away", description=_heal.__doc__)
+    heal = actions.add_parser(
+        "heal",
+        help="take the mark of a sick GPU away",
+        description=_heal.__doc__,
+        formatter_class=parser.formatter_class,
+    )
     heal.add_argument("gpu", metavar="GPU", help="its index, UUID or bus id, or `all`")
     parser.set_defaults(gpu=None)
 

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from typing import Final
 
-SUMMARY: Final = "show the help of a command or an error, or list the commands"
 _HERE: Final = os.path.dirname(os.path.abspath(__file__))
 _PAGES: Final = (f"{_HERE}/errors.md", f"{_HERE}/../../../docs/errors.md")  # as installed; in a checkout
 

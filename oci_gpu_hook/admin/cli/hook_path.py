@@ -7,9 +7,6 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
-    from typing import Final
-
-SUMMARY: Final = "print the executable to register with an engine"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -26,14 +23,14 @@ def run(options: Namespace) -> int:
     from oci_gpu_hook.admin.install.executables import write
     from oci_gpu_hook.base.errors import HookError, one_line
 
-    laid = write(options.directory, options.real_runtime, options.interpreter)
-    for warning in laid.warnings:
+    written = write(options.directory, options.real_runtime, options.interpreter)
+    for warning in written.warnings:
         print(one_line(f"oci-gpu: warning: {warning}"), file=sys.stderr)
     path = {
-        (False, False): laid.hook,
-        (False, True): laid.hook_stub,
-        (True, False): laid.runtime,
-        (True, True): laid.runtime_stub,
+        (False, False): written.hook,
+        (False, True): written.hook_stub,
+        (True, False): written.runtime,
+        (True, True): written.runtime_stub,
     }[options.runtime, options.python]
     if not path:
         raise HookError(

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from oci_gpu_hook.devices.cdi.everything import Listed
     from oci_gpu_hook.devices.nvidia.model import Gpu, Inventory, MigDevice
 
-SUMMARY = "show the driver and the GPUs of this host"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line."""

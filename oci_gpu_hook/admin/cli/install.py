@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from typing import Final
 
-SUMMARY: Final = "set a container engine up to give containers GPUs"
 # The other engines are given the configuration's path: in the hook's arguments, or in a stub of their own.
 _WITHOUT_CONFIG: Final = ("docker", "containerd", "slurm", "resident")
 
@@ -84,7 +83,7 @@ def run(options: Namespace) -> int:
             print(f"installed {front} before {helper}")
     elif options.root == "/" and not options.dry_run:
         warnings += executables.write(options.directory, options.real_runtime).warnings
-        if options.engine == "slurm" and not os.path.exists(slurm.executable(target)):  # else that was laid, too
+        if options.engine == "slurm" and not os.path.exists(slurm.executable(target)):  # else that was written, too
             executables.write_slurm(options.directory, options.real_runtime)
     elif not os.access(target.path(target.hook), os.X_OK):
         where = f" in {options.root}" if options.root != "/" else ""

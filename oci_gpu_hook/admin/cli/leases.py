@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.lifecycle.census import Census
 
-SUMMARY: Final = "show who holds which GPU, or release a lease"
 _REDRAW: Final = 1.0  # seconds between two updates of --watch
 
 
@@ -35,7 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line."""
     parser.add_argument("--json", action="store_true", help="print JSON (schemas/leases.schema.json)")
     parser.add_argument(
-        "--all", action="store_true", help="with --json: free devices and those who wait, too (leases-all.schema.json)"
+        "--all",
+        action="store_true",
+        help="with --json: also free devices and who waits (leases-all.schema.json)",
     )
     parser.add_argument("-q", "--quiet", action="store_true", help="print the ids of the containers that hold GPUs")
     parser.add_argument("--no-headers", action="store_true", help="print the table without its first line")
@@ -45,7 +46,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="redraw the table every second until interrupted; with --json or into a file, print each change",
     )
     actions = parser.add_subparsers(metavar="ACTION")
-    release = actions.add_parser("release", help="drop the lease of a container", description=_release.__doc__)
+    release = actions.add_parser(
+        "release",
+        help="drop the lease of a container",
+        description=_release.__doc__,
+        formatter_class=parser.formatter_class,
+    )
     release.add_argument(
         "container", metavar="NAME|ID|PID", help="the container's name, its id or the beginning of that, or its process"
     )

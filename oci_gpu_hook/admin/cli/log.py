@@ -1,7 +1,7 @@
 """Show what was logged of starts: granted, attached, refused, released.
 
-This reads the file of `[log] file`, and what the host's log (journald) has of refusals and grave warnings; what is in
-both is shown once. Without `[log] file` only the latter were logged.
+This reads the file of `[log] file`, those that it was rotated to, and what the host's log (journald) has of refusals
+and grave warnings; what is in both is shown once. Without `[log] file` only the latter were logged.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from oci_gpu_hook.admin.logs.names import Names
     from oci_gpu_hook.admin.logs.reading import Logs
 
-SUMMARY: Final = "show what was granted and refused"
 _BEFORE_FOLLOWING: Final = 10  # lines
 
 
@@ -47,7 +46,9 @@ def run(options: Namespace) -> int:
     from oci_gpu_hook.admin.logs.reading import Logs
 
     if options.lines is not None and options.lines < 0:
-        raise InvalidInput("--lines", f"expected 0 or more, found {options.lines}", "leave it out for all lines")
+        raise InvalidInput(
+            "--lines", f"expected 0 or more, found {options.lines}", "leave it out for all lines", "OGH1915"
+        )
     config = configs.of_this_user(configs.load(options.config))
     logs, names = Logs(config.log_file), Names(config)
     try:
@@ -72,7 +73,7 @@ def _show(logs: Logs, names: Names, options: Namespace) -> None:
             sys.stdout.flush()
     elif not shown and options.container:
         remedy = "`oci-gpu log` shows all; without [log] file in config.toml only refusals are logged"
-        raise InvalidInput(f"container {quoted(options.container)}", "is in no line of the log", remedy)
+        raise InvalidInput(f"container {quoted(options.container)}", "is in no line of the log", remedy, "OGH1919")
     elif not shown and not options.json and options.lines != 0:
         print("Nothing was logged.")
 

@@ -7,6 +7,7 @@ import os
 import sys
 
 from oci_gpu_hook import __version__
+from oci_gpu_hook.admin.cli.commands import COMMANDS
 from oci_gpu_hook.base import streams
 from oci_gpu_hook.base.errors import BUG, HookError, coded, quoted, reason
 
@@ -16,34 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Final
 
-# Each is a module of this package with SUMMARY, add_arguments(parser) and run(options) -> exit status.
-COMMANDS: Final = (
-    "info",
-    "doctor",
-    "request",
-    "plan",
-    "leases",
-    "gpus",
-    "top",
-    "metrics",
-    "log",
-    "verify",
-    "repair",
-    "attach",
-    "detach",
-    "watch",
-    "cdi",
-    "install",
-    "uninstall",
-    "run",
-    "hook-path",
-    "simulate",
-    "config",
-    "completion",
-    "help",
-    "version",
-)
 _VERSION: Final = ("--version", "-V")
+_HELP: Final = ("--help", "-h")
 _NOT_READ: Final = "OGH1903"
 _NOT_WRITTEN: Final = "OGH1911"
 
@@ -53,8 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else list(arguments)
     _open_closed_streams()
     try:
-        if given[:1] and given[0] in _VERSION:
-            print(f"oci-gpu {__version__}")
+        if not given or given[0] in (*_VERSION, *_HELP):
+            print(_of_itself(given), end="")
             return _flushed(0)
         status = _run(given)
         sys.stdout.flush()
@@ -71,6 +46,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status
 
 
+def _of_itself(given: Sequence[str]) -> str:
+    """Return the version or the overview of the commands; nothing that a command needs is imported."""
+    if given and given[0] in _VERSION:
+        return f"oci-gpu {__version__}\n"
+    from oci_gpu_hook.admin.cli import overview
+
+    return overview.text()
+
+
 def _run(given: Sequence[str]) -> int:
     """Run the command that the words say, and report its errors. Raises OSError if stdout cannot be written to."""
     gc.disable()  # what is imported stays: to look for garbage among it takes as long as a small command
@@ -78,8 +62,8 @@ def _run(given: Sequence[str]) -> int:
 
     chosen = command_line.command_of(given)
     if chosen and chosen not in COMMANDS:
-        return command_line.unknown(chosen, COMMANDS, given[: given.index(chosen)])
-    parser = command_line.parser((chosen,)) if chosen else command_line.overview(COMMANDS)
+        return command_line.unknown(chosen, tuple(COMMANDS), given[: given.index(chosen)])
+    parser = command_line.parser((chosen,) if chosen else ())
     options = parser.parse_args(given)
     if not chosen:
         parser.print_help()

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from oci_gpu_hook.admin.metering.families import Family
     from oci_gpu_hook.base.config.model import Config
 
-SUMMARY: Final = "give out metrics for Prometheus"
 _LOOPBACK: Final = "127.0.0.1"
 _PORTS: Final = 65536
 

@@ -5,8 +5,6 @@ A start does not look for them, since most have no word in them for which it wou
 
 from __future__ import annotations
 
-from difflib import get_close_matches
-
 from oci_gpu_hook.base.errors import one_line, quoted
 from oci_gpu_hook.request import by_count
 from oci_gpu_hook.request.model import ANNOTATION_PREFIX, VARIABLE_PREFIX
@@ -47,5 +45,7 @@ def of(container: Container) -> Iterator[str]:
 
 
 def _nearest(text: str, known: Sequence[str]) -> str:
+    from difflib import get_close_matches
+
     matches = get_close_matches(text, known, 1, _SIMILARITY) if len(text) <= _LONGEST else []
     return matches[0] if matches else ""

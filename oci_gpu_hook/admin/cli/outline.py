@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse  # noqa: TID253
 
 from oci_gpu_hook.admin.cli import arguments
-from oci_gpu_hook.admin.cli.main import COMMANDS
+from oci_gpu_hook.admin.cli.commands import COMMANDS
 from oci_gpu_hook.base.record import Record
 
 TYPE_CHECKING = False
@@ -44,7 +44,7 @@ class Command(Record):
 
 def read() -> Command:
     """Return `oci-gpu` with all its commands. Every command's module is imported."""
-    return _command("", "show, explain and repair the access of containers to GPUs", arguments.parser(COMMANDS))
+    return _command("", "show, explain and repair the access of containers to GPUs", arguments.parser(tuple(COMMANDS)))
 
 
 def _command(name: str, summary: str, parser: argparse.ArgumentParser) -> Command:

@@ -41,8 +41,6 @@ if TYPE_CHECKING:
     from oci_gpu_hook.plan.plan import Plan
     from oci_gpu_hook.request.model import Request
 
-SUMMARY = "show what a container would get, and why"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line."""

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.request.model import Request
 
-SUMMARY: Final = "show what a container asks for"
 
 _SOURCES: Final = {
     "annotations": "annotations",

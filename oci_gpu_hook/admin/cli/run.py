@@ -23,14 +23,15 @@ if TYPE_CHECKING:
     from oci_gpu_hook.admin.trials.engines import Wanted
     from oci_gpu_hook.admin.trials.trial import Outcome
 
-SUMMARY: Final = "start a container with a GPU under each engine, to see whether it works"
 _ALL: Final = "all"
 _ENGINES: Final = ("docker", "podman", "containerd", "runc", "crun")
 _TIMEOUT: Final = 600.0
 # Only built-in commands of the shell, so that any image with one will do; nvidia-smi is the driver's.
 _LOOK: Final = r"""
 [ ! -e /usr/bin/nvidia-smi ] || nvidia-smi -L
-for node in /dev/nvidia[0-9]* /dev/dri/renderD* /dev/kfd; do [ ! -e "$node" ] || { echo "$node"; found=1; }; done
+for node in /dev/nvidia[0-9]* /dev/dri/renderD* /dev/kfd /dev/dxg /dev/nvmap /dev/nvgpu /dev/nvhost-gpu; do
+    [ ! -e "$node" ] || { echo "$node"; found=1; }
+done
 [ -n "$found" ] || { echo "no device node of a GPU in /dev"; exit 1; }
 """
 
@@ -58,10 +59,12 @@ def run(options: Namespace) -> int:
     there = engines.installed()
     if options.engine != _ALL:
         if options.engine not in there:
-            raise HookError(options.engine, "is not on PATH", f"there are: {', '.join(there) or 'none'}")
+            raise HookError(options.engine, "is not on PATH", f"there are: {', '.join(there) or 'none'}", "OGH1912")
         return _shown(options.engine, wanted, options.timeout).status
     if not there:
-        raise HookError("run", f"none of {', '.join(_ENGINES)} is on PATH", "install one (apt-get install runc)")
+        raise HookError(
+            "run", f"none of {', '.join(_ENGINES)} is on PATH", "install one (apt-get install runc)", "OGH1912"
+        )
     ended = []
     for engine in there:
         try:
@@ -72,7 +75,7 @@ def run(options: Namespace) -> int:
             print(one_line(f"{engine}: {error}"))
             ended.append(1)
     if not ended:
-        raise HookError("run", "no engine could be tried", "the lines above say why")
+        raise HookError("run", "no engine could be tried", "the lines above say why", "OGH1912")
     return 1 if any(ended) else 0
 
 
@@ -117,5 +120,7 @@ def _parted(options: Namespace) -> tuple[str, tuple[str, ...]]:
     command = tuple(given[given.index("--") + 1 :]) if "--" in given else ()
     before = words[: len(words) - len(command)]
     if len(before) > 1:
-        raise InvalidInput("COMMAND", f"needs -- before it: {' '.join(before)}", "write oci-gpu run [IMAGE] -- COMMAND")
+        raise InvalidInput(
+            "COMMAND", f"needs -- before it: {' '.join(before)}", "write oci-gpu run [IMAGE] -- COMMAND", "OGH1915"
+        )
     return (before[0] if before else ""), command

@@ -15,11 +15,9 @@ from oci_gpu_hook.admin.simulate.products import DEFAULT_PRODUCT, PRODUCTS
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from typing import Any, Final
+    from typing import Any
 
     from oci_gpu_hook.admin.simulate.model import SimulatedHost
-
-SUMMARY: Final = "make a host with GPUs in a directory, for machines that have none"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,5 +1,5 @@
-"""Show what each GPU is used for, and by whom: utilization, memory, power and temperature; the containers that hold or
-use it, with their processes; and the processes that use it outside of any container.
+"""Show the use of each GPU: utilization, memory, power and temperature; the containers that hold or use it, with their
+processes; and the processes that use it outside of any container.
 
 NVML is asked for the figures, by which GPUs without persistence mode stay initialised meanwhile. Without root those
 parts are shown that a user may see.
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from oci_gpu_hook.admin.metering.look import Look, Lookout
     from oci_gpu_hook.lifecycle.usage import DeviceView, Holder, Working
 
-SUMMARY: Final = "show what each GPU is used for, and by which container"
 _INTERVAL: Final = 1.0
 _SHORTEST: Final = 0.1
 

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.admin.engines.model import Steps, Target
 
-SUMMARY: Final = "undo `oci-gpu install`"
 _LISTED: Final = 8
 _CDI_FILES: Final = "oci-gpu-hook-*.yaml"
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from oci_gpu_hook.apply.operations.inspection import Finding
 
 _SHOWN: Final = ("kind", "what", "why", "remedy", "repairable")
-SUMMARY = "tell whether running containers still have their GPUs"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,9 +7,6 @@ from oci_gpu_hook import __version__
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
-    from typing import Final
-
-SUMMARY: Final = "print the version"
 
 
 def add_arguments(_parser: ArgumentParser) -> None:

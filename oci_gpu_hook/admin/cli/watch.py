@@ -13,12 +13,6 @@ from oci_gpu_hook.admin.metering import look
 from oci_gpu_hook.base import duration, log
 from oci_gpu_hook.base.config import load as configs
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Final
-
-SUMMARY: Final = "put back what running containers lose, as it happens"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line."""

@@ -51,7 +51,7 @@ def install(target: Target) -> Steps:
     handlers = _table(_runtimes_plugin(config, version), "containerd", "runtimes")
     if RUNTIME_NAME in handlers:
         why = f"has another handler of the name {RUNTIME_NAME}"
-        raise EngineFileError(quoted(path), why, "rename or remove that handler first")
+        raise EngineFileError(quoted(path), why, "rename or remove that handler first", "OGH1811")
     after = _with_block(bare, target.runtime, version, handlers)
     _check(after, path, config, version, target.runtime)
     changes = []
@@ -125,7 +125,9 @@ def _version(config: dict[str, Any], path: str) -> int:
     version = config.get("version", 1)
     if version not in _PLUGINS:
         why = f"is of version {version} of the format, and handlers are made in versions 2 and 3"
-        raise EngineFileError(quoted(path), why, "move it to version 2 (`containerd config migrate` prints it)")
+        raise EngineFileError(
+            quoted(path), why, "move it to version 2 (`containerd config migrate` prints it)", "OGH1812"
+        )
     return int(version)
 
 
@@ -196,7 +198,7 @@ def _check(after: str, path: str, before: dict[str, Any], version: int, runtime:
         config = tomllib.loads(after)
     except tomllib.TOMLDecodeError as error:
         why = f"cannot be extended at its end: {one_line(str(error))}"
-        raise EngineFileError(quoted(path), why, "write its runtimes as tables, not inline") from None
+        raise EngineFileError(quoted(path), why, "write its runtimes as tables, not inline", "OGH1812") from None
     handlers = _table(_runtimes_plugin(config, version), "containerd", "runtimes")
     handler = handlers.pop(RUNTIME_NAME)
     if "runc" not in _table(_runtimes_plugin(before, version), "containerd", "runtimes"):

@@ -149,7 +149,7 @@ def _check_flags(target: Target, path: str) -> None:
         for flag in ("--add-runtime", *(("--default-runtime",) if target.default else ())):
             if any(flag in command for command in commands):
                 why = f"gives dockerd {flag}, which dockerd does not take beside the same in {quoted(path)}"
-                raise EngineFileError(quoted(unit), why, f"move that setting from the unit to {path} first")
+                raise EngineFileError(quoted(unit), why, f"move that setting from the unit to {path} first", "OGH1813")
 
 
 def _unit_files(target: Target) -> Iterator[str]:

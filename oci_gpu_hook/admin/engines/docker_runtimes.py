@@ -57,11 +57,13 @@ def check(daemon: dict[str, Any], target: Target, path: str) -> None:
     for name in _names(target):
         if name in runtimes and name not in ours(daemon):
             why = f"has another runtime of the name {name}: {quoted(runtimes[name])}"
-            raise EngineFileError(quoted(path), why, "rename or remove that runtime first")
+            raise EngineFileError(quoted(path), why, "rename or remove that runtime first", "OGH1811")
     default = daemon.get("default-runtime", "runc")
     if target.default and default not in ("runc", *_names(target)):
         why = f"has another default runtime: {quoted(default)}"
-        raise EngineFileError(quoted(path), why, "remove default-runtime from it first, or install without --default")
+        raise EngineFileError(
+            quoted(path), why, "remove default-runtime from it first, or install without --default", "OGH1811"
+        )
 
 
 def lacks(daemon: dict[str, Any], target: Target) -> bool:
@@ -122,12 +124,14 @@ def _names(target: Target) -> Sequence[str]:
 def _check_second_name(target: Target) -> None:
     name = target.also_as
     if not name.replace("-", "").replace("_", "").isalnum() or not name.isascii() or name in _RESERVED:
-        raise EngineFileError(f"--also-as {quoted(name)}", "cannot be the runtime's second name", f"try {NVIDIAS}")
+        raise EngineFileError(
+            f"--also-as {quoted(name)}", "cannot be the runtime's second name", f"try {NVIDIAS}", "OGH1814"
+        )
     theirs = programs.find(target.root, _NVIDIAS_RUNTIME)
     if name == NVIDIAS and theirs:
         why = f"NVIDIA's own runtime is installed, {theirs}, and serves that name"
         remedy = f"use --runtime {RUNTIME_NAME}, or remove NVIDIA's container toolkit first"
-        raise EngineFileError(f"--also-as {name}", why, remedy)
+        raise EngineFileError(f"--also-as {name}", why, remedy, "OGH1811")
 
 
 def _edited(text: str, runtimes: dict[str, str], *, default: bool) -> str:

@@ -37,13 +37,17 @@ def check_place(target: Target) -> None:
     """Raise EngineFileError for a host whose GPUs cannot be seen from here."""
     if target.root != "/":
         remedy = "run `oci-gpu install docker --swarm` on the node, at its first start"
-        raise EngineFileError("--swarm", f"needs the GPUs of the node, and {quoted(target.root)} is an image", remedy)
+        raise EngineFileError(
+            "--swarm", f"needs the GPUs of the node, and {quoted(target.root)} is an image", remedy, "OGH1815"
+        )
 
 
 def check_kind(kind: str) -> None:
     """Raise EngineFileError for a kind that cannot be one, or whose variable the configuration cannot name."""
     if not kind.replace("-", "").replace("_", "").isalnum() or not kind.isascii():
-        raise EngineFileError(f"--swarm {quoted(kind)}", "cannot be a kind of resources", f"leave it out: {KIND}")
+        raise EngineFileError(
+            f"--swarm {quoted(kind)}", "cannot be a kind of resources", f"leave it out: {KIND}", "OGH1814"
+        )
 
 
 def findings(daemon: dict[str, Any], root: str) -> list[Finding]:
@@ -138,7 +142,7 @@ def with_key(text: str, name: str, path: str) -> str:
         return text
     if names:
         remedy = f'add {name} to it by hand: {_KEY} = "{",".join((*names, name))}"'
-        raise EngineFileError(quoted(path), f"has another {_KEY}: {quoted(', '.join(names))}", remedy)
+        raise EngineFileError(quoted(path), f"has another {_KEY}: {quoted(', '.join(names))}", remedy, "OGH1815")
     line = f'{_KEY} = "{name}" {_MARK}\n'
     lines = [each for each in files.lines_of(text) if each.partition("=")[0].strip() != _KEY]
     at = next((place for place, each in enumerate(lines) if each.partition("#")[0].strip() == _TABLE), None)

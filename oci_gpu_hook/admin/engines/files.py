@@ -35,13 +35,17 @@ def read(path: str) -> bytes | None:
         raise EngineFileError(f"cannot read {quoted(path)}", reason(error), "run as root", "OGH1802") from None
     if stat.S_ISLNK(found.st_mode):
         why = f"is a symbolic link to {quoted(os.readlink(path))}, which another tool manages"
-        raise EngineFileError(quoted(path), why, "name the right file with --file, or replace the link by a file")
+        raise EngineFileError(
+            quoted(path), why, "name the right file with --file, or replace the link by a file", "OGH1816"
+        )
     if not stat.S_ISREG(found.st_mode):
         raise EngineFileError(
             quoted(path), "is not a regular file", "put a file there, or name another with --file", "OGH1802"
         )
     if found.st_size > LARGEST:
-        raise EngineFileError(quoted(path), f"is larger than {LARGEST} bytes", "check whether it is the right file")
+        raise EngineFileError(
+            quoted(path), f"is larger than {LARGEST} bytes", "check whether it is the right file", "OGH1817"
+        )
     try:
         with open(path, "rb") as file:
             return file.read()

@@ -134,7 +134,7 @@ def _chosen(target: Target, directories: Directories) -> str:
         return path
     if not directories.paths:
         why = "has the engine read hooks from no directory"
-        raise EngineFileError(quoted(directories.said_in), why, f"name {USUAL} there as hooks_dir")
+        raise EngineFileError(quoted(directories.said_in), why, f"name {USUAL} there as hooks_dir", "OGH1818")
     paths = [_file(target, directory) for directory in directories.paths]
     there = [path for path in paths if os.path.exists(path)]
     usual = [path for path in paths if path == _file(target, USUAL)]

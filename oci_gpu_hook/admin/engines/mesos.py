@@ -113,7 +113,7 @@ def _programs(launcher: str) -> list[str]:
 def _link(path: str, target: str) -> Change:
     before = files.read_link(path)
     if before == "":
-        raise EngineFileError(quoted(path), "is not a symbolic link", "name an empty directory as --output")
+        raise EngineFileError(quoted(path), "is not a symbolic link", "name an empty directory as --output", "OGH1816")
     encoded = None if before is None else os.fsencode(before)
     return Change(path=path, before=encoded, after=os.fsencode(target), link=True)
 

@@ -34,7 +34,7 @@ def install(target: Target) -> tuple[tuple[Change, ...], tuple[str, ...]]:
     if chosen.value not in ("", RUNTIME_NAME):
         why = f"makes {quoted(chosen.value)} Podman's runtime"
         remedy = f"remove `runtime` there first, or install without --runtime and use podman --runtime {target.runtime}"
-        raise EngineFileError(quoted(chosen.said_in), why, remedy)
+        raise EngineFileError(quoted(chosen.said_in), why, remedy, "OGH1811")
     path = target.path(FILE)
     before = _ours(path)
     after = _text(target).encode()

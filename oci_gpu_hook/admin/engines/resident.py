@@ -101,12 +101,16 @@ def _service(target: Target) -> str:
         front = read_front(target.hook)
         if front is None:
             why = "is not the static front, and only that asks the resident"
-            raise EngineFileError(quoted(target.hook), why, "install a C compiler, and reinstall oci-gpu-hook")
+            raise EngineFileError(
+                quoted(target.hook), why, "install a C compiler, and reinstall oci-gpu-hook", "OGH1819"
+            )
         interpreter = front.interpreter
     stub = os.path.join(os.path.dirname(target.hook), _STUB)
     for path in (interpreter, stub):
         if any(c.isspace() or c in "%\"'\\$" for c in path):
-            raise EngineFileError(quoted(path), "cannot stand in a unit", "install the executables below /usr")
+            raise EngineFileError(
+                quoted(path), "cannot stand in a unit", "install the executables below /usr", "OGH1819"
+            )
     return SERVICE_TEXT.format(interpreter=interpreter, options=INTERPRETER_OPTIONS, stub=stub)
 
 
@@ -116,5 +120,5 @@ def _link(target: Target, unit: str) -> list[Change]:
     if linked == unit:
         return []
     if linked == "":
-        raise EngineFileError(quoted(wanted), "is not a link", "move it away")
+        raise EngineFileError(quoted(wanted), "is not a link", "move it away", "OGH1816")
     return [Change(path=wanted, before=None if linked is None else linked.encode(), after=unit.encode(), link=True)]

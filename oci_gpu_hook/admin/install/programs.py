@@ -20,9 +20,9 @@ _REAL_RUNTIMES: Final = ("runc", "crun")
 def usable_interpreter(chosen: str = "") -> str:
     """Return the absolute path of the Python for the hook. Raises HookError if it cannot run the hook.
 
-    The distribution's Python is preferred: it outlives virtual environments, is root's, and starts faster than most
-    self-built ones. It must accept this Python's byte code, and have those parts of the standard library that minimal
-    packages lack.
+    The distribution's Python is preferred: it outlives virtual environments, belongs to root, and starts faster than
+    most self-built ones. It must accept this Python's byte code, and have those parts of the standard library that
+    minimal packages lack.
     """
     import subprocess
     from importlib.util import MAGIC_NUMBER

@@ -29,6 +29,13 @@ class LogFile:
         self._rest = b""
         self._is_too_long = False
 
+    def earlier(self) -> Iterator[bytes]:
+        """Yield the lines of the files that the log was rotated to, before `lines`; raises HookError as that."""
+        from oci_gpu_hook.admin.logs import rotated
+
+        is_open = self._fd >= 0 or self._open()  # first, so that a rotation meanwhile hides nothing
+        yield from rotated.lines(self._path, os.fstat(self._fd) if is_open else None)
+
     def lines(self) -> Iterator[bytes]:
         """Yield the lines that are there and were not yielded yet. Raises HookError if the file cannot be read."""
         while self._fd >= 0 or self._open():
@@ -51,10 +58,12 @@ class LogFile:
             return False
         except OSError as error:
             remedy = "run it as root" if os.geteuid() else "[log] file in config.toml names it"
-            raise HookError(f"log {quoted(self._path)}", reason(error), remedy) from None
+            raise HookError(f"log {quoted(self._path)}", reason(error), remedy, "OGH1917") from None
         if not stat.S_ISREG(os.fstat(self._fd).st_mode):
             self.close()
-            raise HookError(f"log {quoted(self._path)}", "is not a regular file", "[log] file in config.toml names it")
+            raise HookError(
+                f"log {quoted(self._path)}", "is not a regular file", "[log] file in config.toml names it", "OGH1917"
+            )
         return True
 
     def _unread(self) -> Iterator[bytes]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from oci_gpu_hook.admin.logs.line import Line
     from oci_gpu_hook.base.config.model import Config
 
-_AGAIN: Final = 1.0  # seconds after which a container that was not known is looked for again
+_AGAIN: Final = 1.0  # seconds after which the containers that run, and one that was not known, are looked for again
 _HEX: Final = frozenset("0123456789abcdef")
 _ID_DIGITS: Final = 64
 # A root directory as it would be in the usual stores, by which the engine's records are found.
@@ -28,6 +28,7 @@ class Names:
         self._census = Census(config)
         self._found: dict[str, tuple[str, str]] = {}
         self._looked: dict[str, float] = {}
+        self._counted = -_AGAIN
 
     def of(self, line: Line) -> tuple[str, str]:
         """Return the engine and the name of the container that a line is about; "" for what nobody tells."""
@@ -38,7 +39,7 @@ class Names:
             now = time.monotonic()
             if now - self._looked.get(container, -_AGAIN) >= _AGAIN:
                 self._looked[container] = now
-                self._look(container)
+                self._look(container, now)
         return self._found.get(container, ("", ""))
 
     def means(self, text: str, line: Line) -> bool:
@@ -46,11 +47,16 @@ class Names:
         _, name = self.of(line)
         return bool(text) and (line.container.startswith(text) or name == text or name.endswith(f"/{text}"))
 
-    def _look(self, container: str) -> None:
-        for resident in self._census.everyone():
-            if resident.engine or resident.called != naming.short(resident.id):
-                self._found[resident.id] = (resident.engine, resident.pod or resident.name)
+    def _look(self, container: str, now: float) -> None:
+        if now - self._counted >= _AGAIN:  # one look at all processes serves all lines that are read by then
+            self._count()
+            self._counted = time.monotonic()
         if container not in self._found and len(container) == _ID_DIGITS and _HEX.issuperset(container):
             for engine, rootfs in _STORES:
                 if name := engine_records.name_of(container, rootfs):
                     self._found[container] = (engine, name)
+
+    def _count(self) -> None:
+        for resident in self._census.everyone():
+            if resident.engine or resident.called != naming.short(resident.id):
+                self._found[resident.id] = (resident.engine, resident.pod or resident.name)

@@ -34,12 +34,14 @@ class Logs:
         self._said: deque[tuple[str, str]] = deque(maxlen=_REMEMBERED)
         if not self._file and not self._host:
             why = "there is none: [log] file is not set, and this host has no journalctl"
-            raise HookError("log", why, 'set [log] file = "/var/log/oci-gpu-hook.log" in /etc/oci-gpu-hook/config.toml')
+            raise HookError(
+                "log", why, 'set [log] file = "/var/log/oci-gpu-hook.log" in /etc/oci-gpu-hook/config.toml', "OGH1916"
+            )
 
     def past(self) -> Iterator[Line]:
         """Yield what there is, oldest first. Raises HookError if the file cannot be read."""
         of_host = self._host.past() if self._host else ()
-        yield from self._once(heapq.merge(self._of_file(), of_host, key=lambda line: line.time))
+        yield from self._once(heapq.merge(self._of_all_files(), of_host, key=lambda line: line.time))
 
     def coming(self) -> Iterator[Line]:
         """Yield what comes after `past`, for ever. Raises HookError if nothing can come any more."""
@@ -50,7 +52,7 @@ class Logs:
             if select.select(told, [], [], _PAUSE)[0] and self._follower and not self._follower.read_into(fresh):
                 self._stop_following()
                 if not self._file:
-                    raise HookError("log", "journalctl has ended", "start it again")
+                    raise HookError("log", "journalctl has ended", "start it again", "OGH1918")
             fresh += self._of_file()
             yield from self._once(iter(sorted(fresh, key=lambda line: line.time)))
 
@@ -64,6 +66,13 @@ class Logs:
         if self._follower:
             self._follower.close()
             self._follower = None
+
+    def _of_all_files(self) -> Iterator[Line]:
+        for data in self._file.earlier() if self._file else ():
+            found = lines.of_file(data)
+            if found:
+                yield found
+        yield from self._of_file()
 
     def _of_file(self) -> Iterator[Line]:
         for data in self._file.lines() if self._file else ():

@@ -42,7 +42,7 @@ def build(gpus: Sequence[SimulatedGpu], settings: Settings, layout: Layout, numb
     compiler = next(filter(None, map(shutil.which, COMPILERS)), None)
     if compiler is None:
         remedy = "install one (Debian: apt-get install gcc libc6-dev)"
-        raise SimulationError("C compiler", f"none of {', '.join(COMPILERS)} is on PATH", remedy)
+        raise SimulationError("C compiler", f"none of {', '.join(COMPILERS)} is on PATH", remedy, "OGH2002")
     with tempfile.TemporaryDirectory(prefix="oci-gpu-simulate-") as work:
         with open(f"{work}/facts.h", "w", encoding="utf-8") as file:
             file.write(_facts_header(settings, layout, len(gpus)))
@@ -60,7 +60,9 @@ def build(gpus: Sequence[SimulatedGpu], settings: Settings, layout: Layout, numb
 def _link(compiler: str, work: str, soname: str, *sources: str) -> bytes:
     error = _compile([compiler, *LIBRARY_FLAGS, f"-Wl,-soname,{soname}"], work, *sources)
     if error:
-        raise SimulationError(soname, error, f"check that {compiler} can link (Debian: apt-get install libc6-dev)")
+        raise SimulationError(
+            soname, error, f"check that {compiler} can link (Debian: apt-get install libc6-dev)", "OGH2002"
+        )
     return _image(work)
 
 
@@ -71,7 +73,7 @@ def _static_program(work: str, source: str) -> bytes:
         if not error:
             return _image(work)
     remedy = "install a static C library (Debian: apt-get install musl-tools, Fedora: glibc-static)"
-    raise SimulationError(source, error, remedy)
+    raise SimulationError(source, error, remedy, "OGH2002")
 
 
 def _compile(command: Sequence[str], work: str, *sources: str) -> str:

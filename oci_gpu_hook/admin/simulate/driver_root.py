@@ -190,11 +190,11 @@ def _ld_cache(tree: Tree, layout: Layout) -> None:
     tree.write("etc/ld.so.conf", "".join(f"/{directory}\n" for directory in directories))
     ldconfig = next((path for path in LDCONFIG if os.access(path, os.X_OK)), None)
     if ldconfig is None:
-        raise SimulationError("ld cache", "ldconfig is not installed", "install glibc's (Debian: libc-bin)")
+        raise SimulationError("ld cache", "ldconfig is not installed", "install glibc's (Debian: libc-bin)", "OGH2003")
     # -X: the links are ours. The locale decides nothing but the wording of what it complains about.
     run = subprocess.run(
         [ldconfig, "-X", "-r", tree.root], capture_output=True, text=True, check=False, env={"LC_ALL": "C"}
     )
     if run.returncode or not os.path.exists(os.path.join(tree.root, "etc/ld.so.cache")):
         why = one_line(run.stderr.strip().split("\n")[-1] if run.stderr.strip() else f"exit status {run.returncode}")
-        raise SimulationError("ld cache", f"{ldconfig}: {why}", "a simulated host needs glibc's ldconfig")
+        raise SimulationError("ld cache", f"{ldconfig}: {why}", "a simulated host needs glibc's ldconfig", "OGH2003")

@@ -113,7 +113,9 @@ def make(  # noqa: PLR0913  the settings of a host, each with a default
     except OSError as error:
         where = f" at {quoted(error.filename)}" if error.filename else ""
         remedy = "check that the directory is writable and has some megabytes free"
-        raise SimulationError(f"simulated host {quoted(directory)}", reason(error) + where, remedy) from error
+        raise SimulationError(
+            f"simulated host {quoted(directory)}", reason(error) + where, remedy, "OGH2004"
+        ) from error
     return host
 
 

@@ -72,7 +72,7 @@ def replace(host: SimulatedHost, machine: str) -> None:
         done = True
     except BlockingIOError:
         why = "another oci-gpu simulate is at work in it"
-        raise SimulationError(quoted(host.directory), why, "wait for it to end") from None
+        raise SimulationError(quoted(host.directory), why, "wait for it to end", "OGH2004") from None
     finally:
         os.umask(umask)
         os.close(lock)
@@ -89,18 +89,20 @@ def _claim(host: SimulatedHost) -> bool:
         Tree(root=directory).directory("")
         entries = None
     except NotADirectoryError:
-        raise SimulationError(quoted(directory), "is not a directory", "choose another place") from None
+        raise SimulationError(quoted(directory), "is not a directory", "choose another place", "OGH2004") from None
     if entries and entries != {STAGING} and read_settings(directory) is None:
         why = "is not empty, and no simulated host"
-        raise SimulationError(quoted(directory), why, "choose a new or an empty directory")
+        raise SimulationError(quoted(directory), why, "choose a new or an empty directory", "OGH2004")
     if entries is not None and not is_trusted(os.stat(directory)):
         why = "belongs to another user, or others can write to it, who could redirect what is made there"
-        raise SimulationError(quoted(directory), why, "choose a new directory")
+        raise SimulationError(quoted(directory), why, "choose a new directory", "OGH2004")
     unfit = _unfit(directory, nodes=host.settings.device_nodes)
     if unfit:
         if entries is None:
             os.rmdir(directory)
-        raise SimulationError(quoted(directory), unfit, "choose one on another file system, e.g. below /var/lib")
+        raise SimulationError(
+            quoted(directory), unfit, "choose one on another file system, e.g. below /var/lib", "OGH2004"
+        )
     return entries is None
 
 

@@ -61,4 +61,5 @@ class Tree(Record):
                 f"device node {quoted(relative)}",
                 f"{reason(error)}: making nodes takes root with CAP_MKNOD outside of a user namespace",
                 "run it as root (sudo), or ask for a host without nodes (--no-device-nodes)",
+                "OGH2005",
             ) from None

@@ -27,6 +27,8 @@ _TAG: Final = "oci-gpu-run"
 class NotTried(HookError):
     """An engine with which no container was started, and why."""
 
+    code = "OGH1913"
+
     def __init__(self, why: str, remedy: str) -> None:
         super().__init__("not tried", why, remedy)
 
@@ -41,14 +43,10 @@ class Wanted(Record):
     has_own_config: bool
 
 
-class Started(Record):
-    """A container to be run by a command, and how it and what was made for it is removed.
-
-    words: the file with what its hook said, "" where the engine shows that.
-    """
+class Prepared(Record):
+    """A container that a command will run. words: the file with what its hook said, "" where the engine shows that."""
 
     command: tuple[str, ...]
-    remove: tuple[tuple[str, ...], ...]
     words: str = ""
 
 
@@ -57,56 +55,61 @@ def installed() -> list[str]:
     return [name for name in NAMES if shutil.which(_PROGRAMS.get(name, name))]
 
 
-def prepare(engine: str, wanted: Wanted, work: str) -> Started:
-    """Make what the engine needs, in `work`, a directory that the caller removes. Raises NotTried, HookError."""
+def prepare(engine: str, wanted: Wanted, work: str, remove: list[tuple[str, ...]]) -> Prepared:
+    """Make what the engine needs, in `work`, a directory that the caller removes. Raises NotTried, HookError.
+
+    remove: gets the commands that remove the container and what is made outside `work`, each before that is made; the
+    caller runs them, whatever happens.
+    """
     if engine in _BARE:
-        return _bare(engine, wanted, work)
+        return _bare(engine, wanted, work, remove)
     if wanted.has_own_config and engine != "podman":
         raise NotTried(f"it does not read {quoted(wanted.config)}", "leave --config out, or name --engine runc")
-    return {"docker": _docker, "podman": _podman, "containerd": _containerd}[engine](wanted, work)
+    return {"docker": _docker, "podman": _podman, "containerd": _containerd}[engine](wanted, work, remove)
 
 
-def _docker(wanted: Wanted, work: str) -> Started:
+def _docker(wanted: Wanted, work: str, remove: list[tuple[str, ...]]) -> Prepared:
     name = os.path.basename(work)
     known = _answer(["docker", "info", "--format", "{{json .Runtimes}}"], "dockerd does not answer: start it")
     if '"oci-gpu"' not in known:
         raise NotTried("dockerd knows no runtime oci-gpu", "oci-gpu install docker, and restart Docker")
-    image, remove = wanted.image, [("docker", "rm", "--force", name)]
+    image = wanted.image
+    remove.append(("docker", "rm", "--force", name))
     if not image:
         image = f"{_TAG}:{name}"
-        _import(work, ["docker", "import", "-", image])
         remove.append(("docker", "rmi", "--force", image))
+        _import(work, ["docker", "import", "-", image])
     command = ("docker", "run", "--rm", "--name", name, "--network", "none", "--runtime", "oci-gpu")
-    return Started(command=(*command, *_options(wanted), image, *wanted.command), remove=tuple(remove))
+    return Prepared(command=(*command, *_options(wanted), image, *wanted.command))
 
 
-def _podman(wanted: Wanted, work: str) -> Started:
+def _podman(wanted: Wanted, work: str, remove: list[tuple[str, ...]]) -> Prepared:
     name = os.path.basename(work)
     # crun shows nobody what a hook says, but writes it to this file.
     words = f"{work}/words"
     options = ("--name", name, "--network", "none", "--annotation", f"run.oci.hooks.stderr={words}")
     image = (wanted.image,) if wanted.image else ("--rootfs", _rootfs(work))
-    return Started(
+    remove.append(("podman", "rm", "--force", "--ignore", "--time", "0", name))
+    return Prepared(
         command=("podman", "run", "--rm", *options, *_options(wanted), *image, *wanted.command),
-        remove=(("podman", "rm", "--force", "--ignore", "--time", "0", name),),
         words=words,
     )
 
 
-def _containerd(wanted: Wanted, work: str) -> Started:
+def _containerd(wanted: Wanted, work: str, remove: list[tuple[str, ...]]) -> Prepared:
     name = os.path.basename(work)
     _answer(["ctr", "version"], "containerd does not answer: start it, or run this as root")
     runtime = os.path.join(place.installed_directory(), "oci-gpu-runtime")
     if not os.path.exists(runtime):
         raise NotTried(f"{runtime} is not installed", "oci-gpu hook-path installs it")
     image = (wanted.image,) if wanted.image else ("--rootfs", _rootfs(work))
-    return Started(
-        command=("ctr", "run", "--rm", "--runc-binary", runtime, *_options(wanted), *image, name, *wanted.command),
-        remove=(("ctr", "tasks", "kill", "--signal", "KILL", name), ("ctr", "containers", "rm", name)),
+    remove += [("ctr", "tasks", "rm", "--force", name), ("ctr", "containers", "rm", name)]
+    return Prepared(
+        command=("ctr", "run", "--rm", "--runc-binary", runtime, *_options(wanted), *image, name, *wanted.command)
     )
 
 
-def _bare(engine: str, wanted: Wanted, work: str) -> Started:
+def _bare(engine: str, wanted: Wanted, work: str, remove: list[tuple[str, ...]]) -> Prepared:
     if wanted.image:
         raise NotTried("it knows no images", "leave IMAGE out, for a small one of this host's shell")
     if os.geteuid() != 0:
@@ -123,11 +126,8 @@ def _bare(engine: str, wanted: Wanted, work: str) -> Started:
         json.dump(config, file)
     name = os.path.basename(work)
     runtime = (engine, "--root", f"{work}/runtime")
-    return Started(
-        command=(*runtime, "run", "--bundle", work, name),
-        remove=((*runtime, "delete", "--force", name),),
-        words=words,
-    )
+    remove.append((*runtime, "delete", "--force", name))
+    return Prepared(command=(*runtime, "run", "--bundle", work, name), words=words)
 
 
 def _options(wanted: Wanted) -> list[str]:
@@ -143,12 +143,16 @@ def _rootfs(work: str) -> str:
 def _import(work: str, command: Sequence[str]) -> None:
     """Hand the small image to an engine, as a tar archive."""
     archive = shutil.make_archive(f"{work}/image", "tar", _rootfs(work))
-    with open(archive, "rb") as file:
-        done = subprocess.run(
-            command, stdin=file, capture_output=True, text=True, errors="replace", check=False, timeout=_SECONDS
-        )
+    remedy = "name an IMAGE that the engine has"
+    try:
+        with open(archive, "rb") as file:
+            done = subprocess.run(
+                command, stdin=file, capture_output=True, text=True, errors="replace", check=False, timeout=_SECONDS
+            )
+    except subprocess.TimeoutExpired:
+        raise HookError(" ".join(command[:2]), f"it did not end within {_SECONDS:.0f} s", remedy, "OGH1914") from None
     if done.returncode:
-        raise HookError(" ".join(command[:2]), quoted(done.stderr.strip()), "name an IMAGE that the engine has")
+        raise HookError(" ".join(command[:2]), quoted(done.stderr.strip()), remedy, "OGH1914")
 
 
 def _answer(command: list[str], remedy: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil  # noqa: TID253  a command for people
 import signal
 import subprocess  # noqa: TID253
@@ -15,12 +16,16 @@ from oci_gpu_hook.base.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from types import FrameType
-    from typing import Final
+    from typing import Any, Final
 
-    from oci_gpu_hook.admin.trials.engines import Started, Wanted
+    from oci_gpu_hook.admin.trials.engines import Prepared, Wanted
 
-_PLACES: Final = ("/var/tmp", "/var/lib", "/run")  # noqa: S108  a directory in it is made by mkdtemp
+    Handler = Callable[[int, FrameType | None], Any] | int | signal.Handlers | None
+
+_PLACES: Final = ("/var/tmp", "/var/lib", "/run")  # noqa: S108  the directory in it has a name that nobody can guess
+_ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _TIMED_OUT: Final = 124  # as timeout(1)
 _REMOVAL_SECONDS: Final = 60.0
 
@@ -39,18 +44,29 @@ def run(engine: str, wanted: Wanted, timeout: float) -> Outcome:
     Raises engines.NotTried if the engine cannot be tried, HookError if something for it cannot be made.
     """
     place = next((place for place in _PLACES if os.access(place, os.W_OK)), tempfile.gettempdir())
-    work = tempfile.mkdtemp(prefix=f"oci-gpu-run-{engine}-", dir=place)
-    os.chmod(work, 0o755)  # noqa: S103  a container of a user namespace enters it
-    before = signal.signal(signal.SIGTERM, _end)
-    started: Started | None = None
+    # It is the container's name too: containerd takes neither - nor _ at its end, which tempfile may put there.
+    work = f"{place}/oci-gpu-run-{engine}-{secrets.token_hex(8)}"
+    before = {number: signal.getsignal(number) for number in _ENDING}
+    remove: list[tuple[str, ...]] = []
     try:
-        started = engines.prepare(engine, wanted, work)
-        return _ended(started, timeout)
+        _on_signals(before, _end)
+        os.mkdir(work)
+        os.chmod(work, 0o755)  # noqa: S103  a container of a user namespace enters it
+        return _ended(engines.prepare(engine, wanted, work, remove), timeout)
     finally:
-        for command in started.remove if started else ():
+        _on_signals(before, _late)
+        for command in remove:
             _remove(command)
         shutil.rmtree(work, ignore_errors=True)
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _on_signals(before: Mapping[signal.Signals, Handler], handler: Handler) -> None:
+    """Have a handler called for the signals that end this process; what nohup(1) has it ignore stays ignored."""
+    for number in before:
+        if before[number] != signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def _remove(command: tuple[str, ...]) -> None:
@@ -63,19 +79,20 @@ def _remove(command: tuple[str, ...]) -> None:
             stderr=subprocess.DEVNULL,
             check=False,
             timeout=_REMOVAL_SECONDS,
+            start_new_session=True,  # the terminal's Ctrl-C does not reach it
         )
     except subprocess.TimeoutExpired:
         streams.say(f"oci-gpu: warning: no end in {_REMOVAL_SECONDS:.0f} s: {' '.join(command)}")
 
 
-def _ended(started: Started, timeout: float) -> Outcome:
+def _ended(prepared: Prepared, timeout: float) -> Outcome:
     began = time.monotonic()
     try:
-        status = subprocess.run(started.command, stdin=subprocess.DEVNULL, check=False, timeout=timeout).returncode
+        status = subprocess.run(prepared.command, stdin=subprocess.DEVNULL, check=False, timeout=timeout).returncode
     except subprocess.TimeoutExpired:
         status = _TIMED_OUT
     seconds = time.monotonic() - began
-    return Outcome(status=status, seconds=seconds, words=_words(started.words) if status and started.words else "")
+    return Outcome(status=status, seconds=seconds, words=_words(prepared.words) if status and prepared.words else "")
 
 
 def _words(path: str) -> str:
@@ -90,3 +107,7 @@ def _words(path: str) -> str:
 
 def _end(number: int, _frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
+
+
+def _late(_number: int, _frame: FrameType | None) -> None:
+    """Go on: what was made is being removed."""

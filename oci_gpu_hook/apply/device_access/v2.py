@@ -228,7 +228,7 @@ def _check_changeable(code: bytes) -> None:
     if not is_self_contained(code):
         raise ApplyError(
             "cannot change the container's device program",
-            "it is not a container runtime's: it calls functions or maps of its own",
+            "it is not a container runtime's: it calls functions or uses maps",
             "let the tool that attached it permit the GPU (`bpftool cgroup tree` names it)",
             "OGH1504",
         )

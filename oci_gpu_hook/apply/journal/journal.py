@@ -230,9 +230,9 @@ class Lock:
             fd = self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             self.is_held = attempt(lambda: self._try(fd), self._patience)
             if not self.is_held and self._patience:
-                log.warning("lock not had", path=path, seconds=self._patience)
+                log.warning("lock not acquired", path=path, seconds=self._patience)
         except OSError as error:
-            log.warning("lock not had", path=path, reason=reason(error))
+            log.warning("lock not acquired", path=path, reason=reason(error))
         return self
 
     def demand(self) -> None:

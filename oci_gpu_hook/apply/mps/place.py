@@ -1,6 +1,6 @@
 """Where a container's MPS daemon has its files: STATE/mps/PID-START-BOOT, named after the container's first process.
 
-The name is short, since the daemon makes sockets there, whose paths have at most 107 bytes. Everything in it is root's;
+The name is short, since the daemon makes sockets there, whose paths have at most 107 bytes. All in it belongs to root;
 `pipe` alone is seen by others, the container's programs, who find it bound read-only.
 """
 

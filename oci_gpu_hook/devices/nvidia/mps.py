@@ -74,7 +74,7 @@ def _directory(host_path: str, path: str) -> DriverFile:
 
 
 def _is_roots(path: str) -> bool:
-    """Tell whether a path is root's directory: in /tmp anybody could have created it, or a link to elsewhere."""
+    """Tell whether a path is a directory that root owns: in /tmp anybody could have made it, or a link to elsewhere."""
     try:
         status = os.lstat(path)
     except OSError:
@@ -111,7 +111,7 @@ def _of_daemons() -> Iterator[tuple[str, str]]:
 
 
 def _is_daemon(pid: str) -> bool:
-    """Tell whether a process of that name is root's, and executes the program of that name. Raises OSError.
+    """Tell whether a process of that name runs as root and executes the program of that name. Raises OSError.
 
     Any user can start a program with the set-user-ID bit by a link of any name, with an environment of their choice;
     while it asks for a password it runs as root. The link /proc/PID/exe has the program's own name.

@@ -138,7 +138,7 @@ def become(user: str) -> None:
         os.initgroups(user, entry.pw_gid)
         os.setresgid(entry.pw_gid, entry.pw_gid, entry.pw_gid)
         os.setresuid(entry.pw_uid, entry.pw_uid, entry.pw_uid)
-        syscalls.be_dumpable()  # to write its own id maps; nothing of root's is in its memory
+        syscalls.be_dumpable()  # to write its own id maps; its memory has nothing of root
     except (KeyError, OSError) as error:
         why = reason(error) if isinstance(error, OSError) else "is not known on this node"
         raise ApplyError(

@@ -91,7 +91,7 @@ def test_a_record_that_cannot_be_trusted_is_kept_aside_and_made_anew(kind, confi
     assert grant(request(count=1), started("b"), config) == [1]
     assert holders(config) == {"a": [uuid(0)], "b": [uuid(1)]}
     (aside,) = kept_aside(config)
-    troubles = [fields for event, fields in events if event.startswith("lease record was not usable")]
+    troubles = [fields for event, fields in events if event.startswith("lease record was unusable")]
     assert troubles[-1]["kept_as"] == aside
     assert troubles[-1]["reason"]
     assert os.stat("/etc/passwd") == passwd

@@ -6,7 +6,6 @@ taken as they are written. An unknown field is an error, because a misspelt one 
 
 from __future__ import annotations
 
-import difflib
 import re
 
 from oci_gpu_hook.base.errors import quoted
@@ -129,6 +128,8 @@ def _object(fields: Fields, required: tuple[str, ...], make: Callable[[dict[str,
 
 
 def _unknown(name: str, fields: Fields) -> str:
+    import difflib
+
     near = difflib.get_close_matches(name.lower(), [field.lower() for field in fields], 1)
     meant = next((field for field in fields if [field.lower()] == near), "")
     return f"unknown field {quoted(name)}" + (f"; {meant} is meant?" if meant else f"; known are {', '.join(fields)}")

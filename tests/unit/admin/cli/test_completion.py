@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 from oci_gpu_hook.admin.cli import completion, main, outline
+from oci_gpu_hook.admin.cli.commands import COMMANDS
 
 TOP = outline.read()
 WRITERS = {"bash": completion.bash, "zsh": completion.zsh, "fish": completion.fish}
@@ -93,7 +94,7 @@ def test_what_containers_are_called(tmp_path, capsys):
 
 
 def test_bash_offers_every_command(scripts):
-    assert {*of_bash(scripts, ("oci-gpu", ""))} >= {*main.COMMANDS}
+    assert {*of_bash(scripts, ("oci-gpu", ""))} >= {*COMMANDS}
 
 
 @each_shell
