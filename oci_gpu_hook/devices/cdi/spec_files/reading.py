@@ -57,8 +57,9 @@ def _below(node: Node, rest: str) -> tuple[Node | None, str]:
     if isinstance(node, text.Mapping):
         rest = rest.removeprefix(".")
         for key, value in sorted(node.pairs, key=lambda pair: -len(pair[0].text)):  # annotations' keys have dots
-            if rest == key.text or rest.startswith((f"{key.text}.", f"{key.text}[")):
-                return value, rest[len(key.text) :]
+            step, after = rest[: len(key.text)], rest[len(key.text) :]
+            if step.lower() == key.text.lower() and after[:1] in ("", ".", "["):
+                return value, after
     matched = _INDEX.match(rest)
     if isinstance(node, text.Sequence) and matched:
         return node.items[int(matched[1])], rest[matched.end() :]
