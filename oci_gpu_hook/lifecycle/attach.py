@@ -20,7 +20,7 @@ from oci_gpu_hook.base.errors import InvalidInput, quoted, reason
 from oci_gpu_hook.base.processes import start_time
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.devices import vendors
-from oci_gpu_hook.devices.edits import ContainerEdits
+from oci_gpu_hook.devices.edits import ContainerEdits, numbers, of_devices
 from oci_gpu_hook.lifecycle import apart_from_container, asked, verify
 from oci_gpu_hook.lifecycle.admission import Admission
 from oci_gpu_hook.lifecycle.journaling import Starting
@@ -110,7 +110,7 @@ def _attach(
             made = admission.plan(rootfs)
             if not entry:
                 _check_root(container, rootfs)
-                nodes = [(node.major, node.minor) for node in made.edits.device_nodes]
+                nodes = [numbers(node) for node in of_devices(made.edits.device_nodes)]
                 starting = Starting(site, uuids)
                 return transaction.carry_out(made, site, nodes, starting, lambda: admission.confirm(made))
             verify.check_root(entry, rootfs)

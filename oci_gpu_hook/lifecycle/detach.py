@@ -19,6 +19,7 @@ from oci_gpu_hook.base import log
 from oci_gpu_hook.base.errors import ApplyError, InvalidInput, quoted
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.devices import vendors
+from oci_gpu_hook.devices.edits import numbers, of_devices, shown
 from oci_gpu_hook.lifecycle import apart_from_container, asked, busy, in_use, rootfs_part, verify
 from oci_gpu_hook.lifecycle.attach import alone, entry_of
 from oci_gpu_hook.lifecycle.in_use import User
@@ -30,9 +31,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from oci_gpu_hook.apply.device_access.model import DeviceCgroup, Node
+    from oci_gpu_hook.apply.device_access.model import DeviceCgroup
     from oci_gpu_hook.apply.journal.entry import Entry
     from oci_gpu_hook.base.config.model import Config
+    from oci_gpu_hook.devices.edits import Numbers as Node
     from oci_gpu_hook.oci.container import Container
     from oci_gpu_hook.oci.runtime_states import Running
 
@@ -141,7 +143,7 @@ def _parts_of(uuids: tuple[str, ...], entry: Entry, container: Container, config
             return {*paths}, {*seen}  # the driver has lost one: all that the others do not need was its
         devices = [known[uuid] for uuid in some]
         edits = vendor.device_edits(asked.with_devices(request, (*some,), ()), inventory, devices)
-        return {(node.major, node.minor) for node in edits.device_nodes}, {*vendor.views(devices)}
+        return {numbers(node) for node in of_devices(edits.device_nodes)}, {*vendor.views(devices)}
 
     (nodes, views), (needed, shown) = of(uuids), of(staying)
     return Going(
@@ -221,9 +223,9 @@ def _has_part(entry: Entry, going: Collection[str]) -> bool:
 
 def _check_refused(devices: DeviceCgroup, nodes: dict[Node, str], entry: Entry) -> None:
     """Raise ApplyError for a container that can open a node by a rule that is not this project's to take."""
-    for major, minor in _allowed(devices, nodes):
+    for node in _allowed(devices, nodes):
         what = f"GPUs of container {quoted(entry.id)}"
-        where = f"{nodes[major, minor]} ({major}:{minor})"
+        where = f"{nodes[node]} ({shown(node)})"
         why = f"its own device rules let it open {where}, as those of a privileged container do"
         raise ApplyError(what, why, "restart it with other device rules", "OGH1910")
 
@@ -259,15 +261,16 @@ def _tell_systemd(unit: str, nodes: Sequence[Node], gone: Collection[Node]) -> N
     if not unit:
         return
     from oci_gpu_hook.apply.systemd import drop_in, private_bus
+    from oci_gpu_hook.apply.systemd.units import device_path
 
     if nodes:
         drop_in.drop_in(unit, nodes)
     else:
         drop_in.remove(unit)
     if unit.endswith(".scope"):
-        ours = {f"/dev/char/{major}:{minor}": "rw" for major, minor in nodes}
+        ours = {device_path(node): "rw" for node in nodes}
         try:
-            taken = {f"/dev/char/{major}:{minor}" for major, minor in gone}
+            taken = {device_path(node) for node in gone}
             others = {path: access for path, access in drop_in.others(unit).items() if path not in taken}
             private_bus.allow_only(unit, {**others, **ours})
         except ApplyError as error:  # access is taken already, and the drop-in holds from the next reload on

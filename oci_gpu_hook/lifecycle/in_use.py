@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import os
-import stat
 import time
 
 from oci_gpu_hook.base import mount_table
 from oci_gpu_hook.base.files import read_file
 from oci_gpu_hook.base.processes import lives, name_of, start_time
 from oci_gpu_hook.base.record import Record
+from oci_gpu_hook.devices.edits import numbers_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
     from typing import Final
 
-    Node = tuple[int, int]  # major, minor of a character device
+    from oci_gpu_hook.devices.edits import Numbers as Node
 
 _TERM: Final = 15  # signal(7)
 _KILL: Final = 9
@@ -39,7 +39,7 @@ def users(container_pid: int, nodes: Collection[Node]) -> tuple[User, ...]:
     them, or has its mount or pid namespace: it may have left either. A descriptor that was passed to a process outside
     is not found.
     """
-    wanted = {os.makedev(major, minor) for major, minor in nodes}
+    wanted = frozenset(nodes)
     return tuple([user for user in _processes(container_pid) if _has_open(user.pid, wanted)])
 
 
@@ -120,7 +120,7 @@ def _namespaces(pid: int) -> set[str]:
     return found
 
 
-def _has_open(pid: int, devices: Collection[int]) -> bool:
+def _has_open(pid: int, devices: Collection[Node]) -> bool:
     for directory in (f"/proc/{pid}/fd", f"/proc/{pid}/map_files"):
         try:
             names = os.listdir(directory)
@@ -131,6 +131,6 @@ def _has_open(pid: int, devices: Collection[int]) -> bool:
                 found = os.stat(f"{directory}/{name}")
             except OSError:
                 continue
-            if stat.S_ISCHR(found.st_mode) and found.st_rdev in devices:
+            if numbers_of(found) in devices:
                 return True
     return False
