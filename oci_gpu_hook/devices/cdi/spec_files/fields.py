@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 UINT32: Final = (0, 2**32 - 1)
 INT64: Final = (-(2**63), 2**63 - 1)
 _INTEGER: Final = re.compile(r"([-+]?)(?:0[xX]([0-9a-fA-F]+)|0[bB]([01]+)|0[oO]?([0-7]+)|(0|[1-9][0-9]*))")
+_MOST_DIGITS: Final = 64  # of 64 bits, in base 2
 _TRUE: Final = ("true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON", "y", "Y")
 _FALSE: Final = ("false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF", "n", "N")
 
@@ -65,6 +66,10 @@ def _integer(low: int, high: int) -> Read:
             problems.append(_wrong(node, place, "a whole number"))
             return 0
         sign, *digits = matched.groups()
+        if len(matched[0]) > _MOST_DIGITS + len("-0b"):
+            what = f"a number of {len(matched[0])} digits is too large"
+            problems.append(Problem(line=node.line, place=place, what=what))
+            return 0
         number = next(int(text, base) for text, base in zip(digits, (16, 2, 8, 10), strict=True) if text)
         number = -number if sign == "-" else number
         if not low <= number <= high:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import islice
 
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.devices.cdi.spec_files import fields, rules, text
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from oci_gpu_hook.devices.cdi.spec_files.model import Specification
     from oci_gpu_hook.devices.cdi.spec_files.text import Node
 
+MOST_PROBLEMS: Final = 100  # that are told of a file: each costs a look for its line
 SUFFIXES: Final = (".json", ".yaml")  # the files that engines read in directories of specifications
 _INDEX: Final = re.compile(r"\[(\d+)\]")
 
@@ -34,9 +36,9 @@ def parse(data: bytes, *, is_json: bool) -> Reading:
         return Reading(specification=None, problems=(error.problem,))
     specification, problems = fields.specification(root)
     if specification is not None:
-        found = rules.broken(specification)
+        found = islice(rules.broken(specification), MOST_PROBLEMS)
         problems = tuple(Problem(line=_line(root, place), place=place, what=what) for place, what in found)
-    problems = tuple(sorted(problems, key=lambda problem: problem.line))
+    problems = tuple(sorted(problems, key=lambda problem: problem.line)[:MOST_PROBLEMS])
     return Reading(specification=None if problems else specification, problems=problems)
 
 
@@ -56,10 +58,14 @@ def _below(node: Node, rest: str) -> tuple[Node | None, str]:
     """Return the node that the first step of a place leads to, and the remaining steps."""
     if isinstance(node, text.Mapping):
         rest = rest.removeprefix(".")
-        for key, value in sorted(node.pairs, key=lambda pair: -len(pair[0].text)):  # annotations' keys have dots
+        found: tuple[Node | None, str] = None, ""
+        longest = -1  # annotations' keys have dots, so one may be the beginning of another
+        for key, value in node.pairs:
             step, after = rest[: len(key.text)], rest[len(key.text) :]
-            if step.lower() == key.text.lower() and after[:1] in ("", ".", "["):
-                return value, after
+            if len(step) > longest and step.lower() == key.text.lower() and after[:1] in ("", ".", "["):
+                found, longest = (value, after), len(step)
+        if longest >= 0:
+            return found
     matched = _INDEX.match(rest)
     if isinstance(node, text.Sequence) and matched:
         return node.items[int(matched[1])], rest[matched.end() :]
