@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from itertools import islice
 
+from oci_gpu_hook.base import limits
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.devices.cdi.spec_files import fields, rules, text
 from oci_gpu_hook.devices.cdi.spec_files.model import Problem
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from oci_gpu_hook.devices.cdi.spec_files.model import Specification
     from oci_gpu_hook.devices.cdi.spec_files.text import Node
 
-MOST_PROBLEMS: Final = 100  # that are told of a file: each costs a look for its line
 SUFFIXES: Final = (".json", ".yaml")  # the files that engines read in directories of specifications
 _INDEX: Final = re.compile(r"\[(\d+)\]")
 
@@ -36,9 +36,9 @@ def parse(data: bytes, *, is_json: bool) -> Reading:
         return Reading(specification=None, problems=(error.problem,))
     specification, problems = fields.specification(root)
     if specification is not None:
-        found = islice(rules.broken(specification), MOST_PROBLEMS)
+        found = islice(rules.broken(specification), limits.CDI_SPEC_FAULTS)
         problems = tuple(Problem(line=_line(root, place), place=place, what=what) for place, what in found)
-    problems = tuple(sorted(problems, key=lambda problem: problem.line)[:MOST_PROBLEMS])
+    problems = tuple(sorted(problems, key=lambda problem: problem.line)[: limits.CDI_SPEC_FAULTS])
     return Reading(specification=None if problems else specification, problems=problems)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 import tracemalloc
 
-from oci_gpu_hook.devices.cdi.spec_files import reading, text
+from oci_gpu_hook.base import limits
+from oci_gpu_hook.devices.cdi.spec_files import text
 from tests.unit.devices.cdi.test_reading import WHOLE, parse
 
 
@@ -19,7 +20,7 @@ def test_a_file_in_which_much_is_wrong_ends_early():
     """Each problem's line is looked for among all that the file has."""
     many = ", ".join(f'"a {number}": b' for number in range(25_000))
     found, seconds, _ = measured(WHOLE.replace('{note: "first"}', f"{{{many}}}").encode())
-    assert len(found.problems) == reading.MOST_PROBLEMS
+    assert len(found.problems) == limits.CDI_SPEC_FAULTS
     assert seconds < 20
 
 
