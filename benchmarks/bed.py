@@ -88,11 +88,23 @@ class Bed:
         """Return what `oci-gpu hook-path` prints with the options."""
         return self.oci_gpu("hook-path", "--directory", self.work / "libexec", *options).strip()
 
-    def specification(self) -> str:
-        """Return the CDI specification of the host's GPUs, as JSON, with the capabilities that GPU cases ask for."""
+    def specification(self, capabilities: str) -> str:
+        """Return the CDI specification of the host's GPUs, as JSON, with driver capabilities."""
         of = [] if self.real else ["--config", self.host(1)]
-        options = ("--format", "json", "--capabilities", "compute,utility", "--hook-path", self.hook())
+        options = ("--format", "json", "--capabilities", capabilities, "--hook-path", self.hook())
         return self.oci_gpu(*of, "cdi", "generate", *options)
+
+    def peers_specification(self, program: str) -> str:
+        """Return the specification that NVIDIA's toolkit makes of the same host, for its nvidia-cdi-hook in PATH."""
+        command = [program, "cdi", "generate", "--mode", "nvml", "--format", "json"]
+        if self.real:
+            return run(*command)
+        host = Path(self.host(1)).parent
+        made = json.loads(run(*command, "--driver-root", host / "driver", "--dev-root", host))
+        for device in made["devices"]:
+            for node in device["containerEdits"]["deviceNodes"]:
+                node.setdefault("hostPath", f"{host}{node['path']}")  # which it leaves out of GPUs' nodes
+        return json.dumps(made)
 
     def bundle(  # noqa: PLR0913
         self,

@@ -28,6 +28,7 @@ PYTHON = "/usr/bin/python3"
 BARE = "python3 -I -S -c pass"
 PEER_HOOK = "nvidia-container-runtime-hook"
 PEER_CDI = "nvidia-container-runtime.cdi"
+PEER_SPECIFICATION = "nvidia-ctk"
 
 
 class Meter:
@@ -127,11 +128,11 @@ class Door:
             time.sleep(0.0005)
 
 
-def by_cdi(bed: Bed, bundle: Path) -> Path:
-    """Put our specification's edits for all devices into a bundle, as an engine that reads CDI does."""
+def by_cdi(specification: str, bundle: Path) -> Path:
+    """Put a specification's edits for all devices into a bundle, as an engine that reads CDI does."""
     path = bundle / "config.json"
     config = json.loads(path.read_bytes())
-    cdi_engine.apply(json.loads(bed.specification()), ("all",), config)
+    cdi_engine.apply(json.loads(specification), ("all",), config)
     path.write_text(json.dumps(config))
     return bundle
 
@@ -153,7 +154,12 @@ def doors(bed: Bed, meter: Meter) -> list[Door]:
         Door("oci-gpu-runtime, nothing asked", bed.runtime(), bundle("door-runtime-nothing", [])),
         Door("oci-gpu-runtime", bed.runtime(), bundle("door-runtime", GPU)),
     ]
-    found.append(Door("CDI specification of ours", runc, by_cdi(bed, bundle("door-our-cdi", []))))
+    for name, capabilities in (("", "compute,utility"), (", all", "all")):
+        made = by_cdi(bed.specification(capabilities), bundle(f"door-our-cdi-{capabilities[:3]}", []))
+        found.append(Door(f"CDI specification of ours{name}", runc, made))
+    if shutil.which(PEER_SPECIFICATION):
+        made = by_cdi(bed.peers_specification(PEER_SPECIFICATION), bundle("door-their-cdi", []))
+        found.append(Door("CDI specification of NVIDIA's, all", runc, made))
     if bed.real and (peer := shutil.which(PEER_HOOK)):
         found.append(Door("NVIDIA's hook", runc, bundle("door-peer", GPU, [peer], ("prestart",))))
     if bed.real and (peer := shutil.which(PEER_CDI)):

@@ -26,10 +26,15 @@ def held(device: Device, request: Request, lease: Lease) -> Busy:
     manner = "exclusively" if lease.exclusive else "too, and it was asked for exclusively"
     why = _keeps(lease) if isinstance(lease, Kept) else f"container {quoted(lease.name)} holds it {manner}"
     if request.source == IN_THE_BUNDLE:
-        what = f"{device.label} ({device.uuid}), which the engine has put into this container, is not available"
+        what = f"{_named(device)}, which the engine has put into this container, is not available"
         return Busy(what, why, "stop that container, or have the engine give this one another GPU", "OGH1301")
     remedy = f"stop that container, ask for another GPU, or wait for it with {name_of('wait', request)}=60s"
-    return Busy(f"{device.label} ({device.uuid}) cannot be granted", why, remedy, "OGH1301")
+    return Busy(f"{_named(device)} cannot be granted", why, remedy, "OGH1301")
+
+
+def _named(device: Device) -> str:
+    """Return what people call the device, and what it is leased as where that is another name."""
+    return device.label if device.label == device.uuid else f"{device.label} ({device.uuid})"
 
 
 def too_many(

@@ -7,7 +7,7 @@ from oci_gpu_hook.apply.operations import bind
 from oci_gpu_hook.apply.operations.inspection import Finding, Inspection
 from oci_gpu_hook.apply.operations.table import KINDS
 from oci_gpu_hook.apply.systemd import drop_in
-from oci_gpu_hook.devices.edits import ContainerEdits
+from oci_gpu_hook.devices.edits import ContainerEdits, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def _access(entry: Entry, repair: str) -> Iterator[Finding]:
         unit = drop_in.restricted_unit(found.path)
     if refused:
         paths = dict(zip(entry.nodes, entry.node_paths, strict=False))
-        names = ", ".join(f"{paths.get(node, 'a device')} ({node[0]}:{node[1]})" for node in refused)
+        names = ", ".join(f"{paths.get(node, 'a device')} ({shown(node)})" for node in refused)
         why = "its rules were rewritten since: by a reload of systemd, or an update of the container by its engine"
         yield Finding(kind=RIGHTS, what=f"the device cgroup refuses {names}", why=why, remedy=repair)
     if unit and not drop_in.covers(unit, entry.nodes):

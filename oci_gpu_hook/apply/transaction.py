@@ -30,12 +30,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
     from typing import Any, Protocol
 
-    from oci_gpu_hook.apply.device_access.model import DeviceCgroup, Node
+    from oci_gpu_hook.apply.device_access.model import DeviceCgroup
     from oci_gpu_hook.apply.journal.changes import Change
     from oci_gpu_hook.apply.operations.place import Attachment
     from oci_gpu_hook.apply.process import Process, Site
     from oci_gpu_hook.apply.rootfs.as_mounted import AsMounted
     from oci_gpu_hook.base.errors import HookError
+    from oci_gpu_hook.devices.edits import Numbers as Node
     from oci_gpu_hook.oci.container import Container, IdMapping
     from oci_gpu_hook.plan.plan import Plan
 

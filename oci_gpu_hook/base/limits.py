@@ -106,6 +106,7 @@ LEASES_LOCK_SECONDS: Final = 10.0  # the lock is held for a millisecond, unless 
 CDI_SPEC: Final = 512 << 10  # bytes; the file of NVIDIA's toolkit for 8 GPUs with 56 MIG devices has 60 KB
 CDI_SPEC_LEVELS: Final = 32  # a specification has 6
 CDI_SPEC_VALUES: Final = 200_000  # after aliases are followed
+CDI_SPEC_FAULTS: Final = 100  # of one that are told of, each with its line
 CDI_SPECS: Final = 256  # files of one directory
 CDI_SPECS_TOGETHER: Final = 4 << 20  # bytes of all files; of more the largest are left out
 CDI_COMPILED: Final = 2 << 20  # bytes of what is kept of them

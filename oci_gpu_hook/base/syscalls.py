@@ -50,6 +50,7 @@ _STATX_TYPE: Final = 0x1
 _STATX_SIZE: Final = 0x200
 _S_IFMT: Final = 0o170000
 _S_IFCHR: Final = 0o020000
+_S_IFBLK: Final = 0o060000
 _STATX_BTIME: Final = 0x800
 _STATX_BTIME_OFFSET: Final = 0x50
 _STATX_MNT_ID: Final = 0x1000
@@ -354,15 +355,19 @@ def look(dirfd: int, name: str) -> tuple[int, int, int, int] | None:
     return mode, size, os.makedev(major, minor), mount
 
 
-def character_device(path: str) -> int | None:
-    """Return the device number of the character device that a path leads to, None for anything else. Raises OSError.
+def device_numbers(path: str) -> tuple[int, int] | tuple[int, int, str] | None:
+    """Return (major, minor) of the character device that a path leads to, (major, minor, "b") of a block device.
+
+    None for anything else. Raises OSError.
 
     The server of a file system is not asked, since it may never answer.
     """
     if _syscall(_NR_STATX, _AT_FDCWD, os.fsencode(path), _AT_STATX_DONT_SYNC, _STATX_TYPE, _status) < 0:
         raise _failure()
     mode, major, minor = unpack_from("=28xH98xII", _status)
-    return os.makedev(major, minor) if mode & _S_IFMT == _S_IFCHR else None
+    if mode & _S_IFMT == _S_IFBLK:
+        return major, minor, "b"
+    return (major, minor) if mode & _S_IFMT == _S_IFCHR else None
 
 
 def has_files_of(thread: int, other: int) -> bool:

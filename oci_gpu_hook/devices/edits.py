@@ -7,12 +7,19 @@ fields from the host; `compose.merged` joins edits.
 
 from __future__ import annotations
 
+import os
+import stat
+
 from oci_gpu_hook.base.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from typing import Final
+    from collections.abc import Iterable, Sequence
+    from typing import Final, TypeAlias
+
+    # (major, minor) of a character device; (major, minor, "b") of a block device. Most devices have two, as all have in
+    # the journals of older versions.
+    Numbers: TypeAlias = tuple[int, int] | tuple[int, int, str]
 
 UNSAID: Final = -1
 NO_PERMISSIONS: Final = "none"  # a node without a rule in the device cgroup
@@ -106,6 +113,34 @@ class GeneratedFile(Record):
 
     path: str
     contents: bytes
+
+
+def numbers(node: DeviceNode) -> Numbers:
+    """Return the numbers of a node that is not a FIFO."""
+    return (node.major, node.minor, "b") if node.type == "b" else (node.major, node.minor)
+
+
+def numbers_of(status: os.stat_result) -> Numbers | None:
+    """Return the numbers of what was looked at, None if it is not a device."""
+    pair = os.major(status.st_rdev), os.minor(status.st_rdev)
+    if stat.S_ISBLK(status.st_mode):
+        return (*pair, "b")
+    return pair if stat.S_ISCHR(status.st_mode) else None
+
+
+def type_of(found: Numbers) -> str:
+    """Return the type of a device, c or b."""
+    return "b" if len(found) == 3 else "c"
+
+
+def shown(found: Numbers) -> str:
+    """Return MAJOR:MINOR."""
+    return f"{found[0]}:{found[1]}"
+
+
+def of_devices(nodes: Sequence[DeviceNode]) -> Sequence[DeviceNode]:
+    """Return the nodes that are devices: all but FIFOs."""
+    return [node for node in nodes if node.type != "p"]
 
 
 def groups(nodes: Iterable[DeviceNode]) -> tuple[int, ...]:

@@ -99,6 +99,7 @@ def _merged(data: bytes, update: Update, real_runtime: str) -> bytes | None:
 def _granted(update: Update, real_runtime: str) -> list[dict[str, Any]]:
     """Return rules for the devices that the container was granted."""
     from oci_gpu_hook.apply.journal import reader
+    from oci_gpu_hook.devices.edits import type_of
 
     config, _ = configs.load_or_defaults(configs.DEFAULT_PATH)
     config = configs.of_this_user(config)
@@ -109,7 +110,9 @@ def _granted(update: Update, real_runtime: str) -> list[dict[str, Any]]:
         return []
     entries = reader.of_container(config, container, bundle)
     nodes = [numbers for entry in entries if entry.pid == pid and entry.is_alive() for numbers in entry.nodes]
-    return [{"allow": True, "type": "c", "major": major, "minor": minor, "access": "rw"} for major, minor in nodes]
+    return [
+        {"allow": True, "type": type_of(node), "major": node[0], "minor": node[1], "access": "rw"} for node in nodes
+    ]
 
 
 _IN_STATE: Final[dict[str, type]] = {"id": str, "bundle": str, "pid": int}

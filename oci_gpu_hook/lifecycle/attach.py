@@ -16,7 +16,7 @@ from oci_gpu_hook.apply.process import Process, Site, check_process
 from oci_gpu_hook.base.errors import InvalidInput, quoted, reason
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.devices import vendors
-from oci_gpu_hook.devices.edits import ContainerEdits
+from oci_gpu_hook.devices.edits import ContainerEdits, numbers, of_devices
 from oci_gpu_hook.lifecycle import apart_from_container, asked, settling, verify
 from oci_gpu_hook.lifecycle.admission import Admission
 from oci_gpu_hook.lifecycle.interruption import Interruption
@@ -100,7 +100,7 @@ def _attach(
             made = admission.plan(rootfs)
             if not entry:
                 _check_root(container, rootfs)
-                nodes = [(node.major, node.minor) for node in made.edits.device_nodes]
+                nodes = [numbers(node) for node in of_devices(made.edits.device_nodes)]
                 starting = Starting(site, uuids)
                 said = transaction.carry_out(made, site, nodes, starting, lambda: admission.confirm(made))
             else:

@@ -12,22 +12,21 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from typing import Final
 
+    from oci_gpu_hook.devices.edits import Numbers
+
 UNDER_WAY: Final = "descriptors are under way to it in a socket"
 IN_A_RING: Final = "its io_uring has files that cannot be told"
 _RING: Final = "anon_inode:[io_uring]"
 _ATTEMPTS: Final = 5  # the kernel shows a ring's files only while nobody works with it
 
 
-def has_open(pid: int, devices: Collection[int]) -> bool:
-    """Tell whether a process has one of the devices open, in any of its threads, or mapped, or in an io_uring.
-
-    devices: numbers as st_rdev.
-    """
+def has_open(pid: int, devices: Collection[Numbers]) -> bool:
+    """Tell whether a process has one of the devices open, in any of its threads, or mapped, or in an io_uring."""
     directories = [f"/proc/{pid}/map_files", *_tables(pid)]
     return any(_is_one(f"{directory}/{name}", devices) for directory in directories for name in _names(directory))
 
 
-def hidden(pid: int, devices: Collection[int]) -> str:
+def hidden(pid: int, devices: Collection[Numbers]) -> str:
     """Return why a process may have one of the devices open although no descriptor of it leads there; "" if it has not.
 
     Descriptors that were sent to a Unix socket belong to nobody until they are received; a file that is registered with
@@ -55,7 +54,7 @@ def _tables(pid: int) -> Iterator[str]:
             yield f"/proc/{pid}/task/{thread}/fd"
 
 
-def _in_ring(pid: int, information: str, devices: Collection[int]) -> str:
+def _in_ring(pid: int, information: str, devices: Collection[Numbers]) -> str:
     """Return IN_A_RING if a registered file of an io_uring is one of the devices, or cannot be told."""
     for _ in range(_ATTEMPTS):
         try:
@@ -76,16 +75,16 @@ def _in_ring(pid: int, information: str, devices: Collection[int]) -> str:
     return ""
 
 
-def _may_be_one(path: str, devices: Collection[int]) -> bool:
+def _may_be_one(path: str, devices: Collection[Numbers]) -> bool:
     try:
-        return syscalls.character_device(path) in devices
+        return syscalls.device_numbers(path) in devices
     except OSError:
         return True  # it was removed or renamed since
 
 
-def _is_one(path: str, devices: Collection[int]) -> bool:
+def _is_one(path: str, devices: Collection[Numbers]) -> bool:
     try:
-        return syscalls.character_device(path) in devices
+        return syscalls.device_numbers(path) in devices
     except OSError:
         return False
 

@@ -14,9 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
     from typing import Final
 
+    from oci_gpu_hook.devices.edits import Numbers
     from oci_gpu_hook.lifecycle.members import Members
-
-    Node = tuple[int, int]  # major, minor of a character device
 
 _TERM: Final = 15  # signal(7)
 _KILL: Final = 9
@@ -36,13 +35,12 @@ class User(Record):
     doubt: str = ""
 
 
-def users(members: Members, nodes: Collection[Node]) -> tuple[User, ...]:
+def users(members: Members, nodes: Collection[Numbers]) -> tuple[User, ...]:
     """Return the processes of a container that have one of the nodes open or mapped, and those that may have.
 
     A descriptor that was passed to a process outside the container is not found.
     """
-    wanted = frozenset(os.makedev(major, minor) for major, minor in nodes)
-    return tuple(_users(members, wanted))
+    return tuple(_users(members, frozenset(nodes)))
 
 
 def end(found: Sequence[User], grace: float, check: Callable[[], None] = lambda: None) -> bool:
@@ -81,7 +79,7 @@ def _send(user: User, signal: int) -> None:
         os.close(fd)
 
 
-def _users(members: Members, devices: Collection[int]) -> Iterator[User]:
+def _users(members: Members, devices: Collection[Numbers]) -> Iterator[User]:
     for name in os.listdir("/proc"):
         if not name.isdecimal():
             continue

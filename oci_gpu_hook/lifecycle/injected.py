@@ -11,6 +11,7 @@ from oci_gpu_hook.allocation import allocate
 from oci_gpu_hook.base import log
 from oci_gpu_hook.base.errors import HookError
 from oci_gpu_hook.devices import presence, vendors
+from oci_gpu_hook.devices.edits import numbers
 from oci_gpu_hook.request.model import IN_THE_BUNDLE, Request
 
 TYPE_CHECKING = False
@@ -51,7 +52,7 @@ def hold_beside(admission: Admission) -> None:
     parts = {part.request.kind: part for part in (admission, *admission.beside)}
     for kind, part in parts.items():
         _hold(kind, part.snapshot.inventory, container, admission.config, part.uuids)
-    granted = {(node.major, node.minor) for node in admission.device_edits().device_nodes}
+    granted = {numbers(node) for node in admission.device_edits().device_nodes}
     if granted.issuperset(container.nodes) and not container.bound_nodes:
         return  # what oci-gpu-runtime has put there
     for kind in _kinds(container, admission.config):

@@ -12,6 +12,7 @@ from oci_gpu_hook.apply.operations import ld_cache
 from oci_gpu_hook.base import syscalls
 from oci_gpu_hook.base.processes import acting, boot_id, start_time
 from oci_gpu_hook.devices import vendors
+from oci_gpu_hook.devices.edits import numbers, of_devices
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def _of_start(work: Work, site: Site, attached: tuple[str, ...]) -> Entry:
     container, config = site.container, site.config
     hook = acting()
     root = os.fstat(site.rootfs.fd)
-    nodes = plan.edits.device_nodes
+    nodes = of_devices(plan.edits.device_nodes)
     return Entry(
         id=container.id,
         pid=container.pid,
@@ -78,7 +79,7 @@ def _of_start(work: Work, site: Site, attached: tuple[str, ...]) -> Entry:
         gpus=tuple([device.uuid for device in plan.devices]),
         changes=work.changes,
         cached=work.cached,
-        nodes=tuple([(node.major, node.minor) for node in nodes]),
+        nodes=tuple([numbers(node) for node in nodes]),
         unit=work.unit,
         exclusive=under_policy(plan.request, config).exclusive,
         driver=plan.driver_version,

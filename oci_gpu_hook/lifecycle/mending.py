@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from oci_gpu_hook.apply.journal import journal
 from oci_gpu_hook.apply.journal.entry import is_listed
+from oci_gpu_hook.devices.edits import numbers, of_devices
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from oci_gpu_hook.apply.journal.entry import Entry
     from oci_gpu_hook.apply.process import Site
     from oci_gpu_hook.apply.transaction import Work
+    from oci_gpu_hook.devices.edits import Numbers
     from oci_gpu_hook.plan.plan import Plan
 
 
@@ -22,11 +24,11 @@ class Mending:
         self._entry = entry
         self._site = site
         self._attached = tuple(attached)
-        nodes = {node.path: (node.major, node.minor) for node in plan.edits.device_nodes}
+        nodes = {node.path: numbers(node) for node in of_devices(plan.edits.device_nodes)}
         self._new = {path: numbers for path, numbers in nodes.items() if path not in entry.node_paths}
 
     @property
-    def nodes(self) -> tuple[tuple[int, int], ...]:
+    def nodes(self) -> tuple[Numbers, ...]:
         """The devices that the container may use: those that it was given, and those that came late."""
         return (*self._entry.nodes, *self._new.values())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from oci_gpu_hook.base.errors import InvalidInput, quoted
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.devices import vendors
+from oci_gpu_hook.devices.edits import numbers, of_devices
 from oci_gpu_hook.lifecycle import asked, verify
 from oci_gpu_hook.request import parse
 
@@ -12,9 +13,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from oci_gpu_hook.apply.device_access.model import Node
     from oci_gpu_hook.apply.journal.entry import Entry
     from oci_gpu_hook.base.config.model import Config
+    from oci_gpu_hook.devices.edits import Numbers as Node
     from oci_gpu_hook.oci.container import Container
 
 
@@ -60,7 +61,7 @@ def parts_of(uuids: tuple[str, ...], entry: Entry, container: Container, config:
             return {*paths}, {*seen}  # the driver has lost one: all that the others do not need was its
         devices = [known[uuid] for uuid in some]
         edits = vendor.device_edits(asked.with_devices(request, (*some,), ()), inventory, devices)
-        return {(node.major, node.minor) for node in edits.device_nodes}, {*vendor.views(devices)}
+        return {numbers(node) for node in of_devices(edits.device_nodes)}, {*vendor.views(devices)}
 
     (nodes, views), (needed, shown) = of(uuids), of(staying)
     return Going(

@@ -7,6 +7,7 @@ import os
 from oci_gpu_hook.apply import cleanup
 from oci_gpu_hook.apply.operations import bind, ld_cache, own_places
 from oci_gpu_hook.base import syscalls
+from oci_gpu_hook.devices.edits import numbers_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,5 +49,4 @@ def _is_own_file_system(entry: Entry, path: str, fd: int, rootfs: Rootfs) -> boo
 
 
 def _is_node(fd: int, entry: Entry) -> bool:
-    number = os.fstat(fd).st_rdev
-    return (os.major(number), os.minor(number)) in entry.nodes
+    return numbers_of(os.fstat(fd)) in entry.nodes

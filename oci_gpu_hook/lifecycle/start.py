@@ -11,6 +11,7 @@ from oci_gpu_hook.apply.systemd import units
 from oci_gpu_hook.apply.watch import Watch
 from oci_gpu_hook.base import counts, log
 from oci_gpu_hook.base.config.load import of_this_user
+from oci_gpu_hook.devices.edits import numbers, of_devices
 from oci_gpu_hook.lifecycle.admission import Admitted
 from oci_gpu_hook.lifecycle.clock import Clock
 from oci_gpu_hook.lifecycle.journaling import Starting
@@ -72,7 +73,7 @@ def _put(admission: Admission, clock: Clock, daemon: Daemon | None = None) -> tu
 
             made = described.left(planned, container)
         site = Site(container=container, process=process, rootfs=rootfs, config=config)
-        nodes = [(node.major, node.minor) for node in made.edits.device_nodes]
+        nodes = [numbers(node) for node in of_devices(made.edits.device_nodes)]
 
         def confirm() -> None:
             admission.confirm(planned)

@@ -13,6 +13,7 @@ from oci_gpu_hook.apply.device_access import cgroup
 from oci_gpu_hook.apply.journal import journal
 from oci_gpu_hook.base import log
 from oci_gpu_hook.base.errors import ApplyError, quoted
+from oci_gpu_hook.devices.edits import shown
 from oci_gpu_hook.lifecycle import busy, descriptors, in_use
 from oci_gpu_hook.lifecycle.freezing import Frozen
 from oci_gpu_hook.lifecycle.members import Members
@@ -23,9 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
     from typing import Final
 
-    from oci_gpu_hook.apply.device_access.model import DeviceCgroup, Node
+    from oci_gpu_hook.apply.device_access.model import DeviceCgroup
     from oci_gpu_hook.apply.journal.entry import Entry
     from oci_gpu_hook.base.config.model import Config
+    from oci_gpu_hook.devices.edits import Numbers as Node
     from oci_gpu_hook.lifecycle.in_use import User
     from oci_gpu_hook.lifecycle.parting import Going
     from oci_gpu_hook.oci.container import Container
@@ -81,9 +83,9 @@ def give_back(container: Container, entry: Entry, config: Config) -> None:
 
 def _check_refused(devices: DeviceCgroup, nodes: dict[Node, str], entry: Entry) -> None:
     """Raise ApplyError for a container that can open a node by a rule that is not this project's to take."""
-    for major, minor in _allowed(devices, nodes):
+    for node in _allowed(devices, nodes):
         what = f"GPUs of container {quoted(entry.id)}"
-        where = f"{nodes[major, minor]} ({major}:{minor})"
+        where = f"{nodes[node]} ({shown(node)})"
         why = f"its own device rules let it open {where}, as those of a privileged container do"
         raise ApplyError(what, why, "restart it with other device rules", "OGH1910")
 
@@ -163,10 +165,11 @@ def _tell_systemd(unit: str, nodes: Sequence[Node], gone: Collection[Node]) -> N
     if not unit.endswith(".scope"):
         return
     from oci_gpu_hook.apply.systemd import drop_in, private_bus
+    from oci_gpu_hook.apply.systemd.units import device_path
 
-    ours = {f"/dev/char/{major}:{minor}": "rw" for major, minor in nodes}
+    ours = {device_path(node): "rw" for node in nodes}
     try:
-        taken = {f"/dev/char/{major}:{minor}" for major, minor in gone}
+        taken = {device_path(node) for node in gone}
         others = {path: access for path, access in drop_in.others(unit).items() if path not in taken}
         private_bus.allow_only(unit, {**others, **ours})
     except ApplyError as error:  # access is taken already, and the drop-in holds from the next reload on

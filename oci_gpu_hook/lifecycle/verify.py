@@ -16,7 +16,7 @@ from oci_gpu_hook.base import apart, limits
 from oci_gpu_hook.base.document import dump, parse
 from oci_gpu_hook.base.errors import HookError, InvalidInput, described_bug, quoted, reason
 from oci_gpu_hook.devices import vendors
-from oci_gpu_hook.devices.edits import DeviceNode, restricted
+from oci_gpu_hook.devices.edits import DeviceNode, numbers_of, restricted
 from oci_gpu_hook.devices.model import is_sick
 from oci_gpu_hook.request.model import DEFAULT_KIND
 
@@ -146,7 +146,7 @@ def _node_in(rootfs: Rootfs, path: str) -> tuple[DeviceNode, bool] | None:
         opens = os.access(f"/proc/self/fd/{fd}", os.R_OK | os.W_OK)
     finally:
         os.close(fd)
-    if not stat.S_ISCHR(status.st_mode):
+    if numbers_of(status) is None:
         return None
     node = DeviceNode(path=path, file_mode=stat.S_IMODE(status.st_mode), uid=status.st_uid, gid=status.st_gid)
     return node, opens

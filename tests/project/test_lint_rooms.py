@@ -250,9 +250,13 @@ NO_LIMITS = {
     "base/locks.py": {"_LONGEST_PAUSE": "between two tries"},
     "base/mount_table.py": {"_LONGEST_NUMBER": "of the format"},
     "base/syscalls.py": {"_LARGEST_HANDLE": "the kernel's"},
+    "devices/cdi/spec_files/directories.py": {"_MOST_LINKS": "the kernel's"},
+    "devices/cdi/spec_files/fields.py": {"_MOST_DIGITS": "of 64 bits"},
     "devices/cdi/spec_files/rules.py": {
         "LARGEST_ANNOTATIONS": "of the specification",
+        "LONGEST_CLASS": "of the specification",
         "LONGEST_CLOS_ID": "of the specification",
+        "LONGEST_VENDOR": "of the specification",
         "_LONGEST_KEY_NAME": "of the specification",
         "_LONGEST_SUBDOMAIN": "of the specification",
     },

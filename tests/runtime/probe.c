@@ -117,7 +117,7 @@ static void list(const char *what, const char *path, int targets)
 	closedir(directory);
 }
 
-/* "c 195:0 666 0:0", "f 1234 644 0:0", "d …", "l TARGET" */
+/* "c 195:0 666 0:0", "b …", "f 1234 644 0:0", "p …", "d …", "l TARGET" */
 static void describe(const char *what, const char *path)
 {
 	struct stat st;
@@ -131,11 +131,12 @@ static void describe(const char *what, const char *path)
 		ssize_t size = readlink(path, target, sizeof target - 1);
 		target[size < 0 ? 0 : size] = 0;
 		snprintf(text, sizeof text, "l %s", target);
-	} else if (S_ISCHR(st.st_mode)) {
-		snprintf(text, sizeof text, "c %u:%u %o %u:%u", major(st.st_rdev), minor(st.st_rdev), mode, st.st_uid, st.st_gid);
+	} else if (S_ISCHR(st.st_mode) || S_ISBLK(st.st_mode)) {
+		snprintf(text, sizeof text, "%c %u:%u %o %u:%u", S_ISBLK(st.st_mode) ? 'b' : 'c', major(st.st_rdev),
+			 minor(st.st_rdev), mode, st.st_uid, st.st_gid);
 	} else {
-		snprintf(text, sizeof text, "%c %lld %o %u:%u", S_ISDIR(st.st_mode) ? 'd' : S_ISREG(st.st_mode) ? 'f' : '?',
-			 (long long)st.st_size, mode, st.st_uid, st.st_gid);
+		char kind = S_ISDIR(st.st_mode) ? 'd' : S_ISREG(st.st_mode) ? 'f' : S_ISFIFO(st.st_mode) ? 'p' : '?';
+		snprintf(text, sizeof text, "%c %lld %o %u:%u", kind, (long long)st.st_size, mode, st.st_uid, st.st_gid);
 	}
 	answer(what, 1, text);
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 import sys
 from dataclasses import dataclass
@@ -75,6 +76,31 @@ def test_the_hook_alone_gives_nodes_and_mounts(runtime, by_hook, directory, user
     assert "nosuid" in mounts["/opt/deep"].split()[5]
 
 
+@pytest.mark.parametrize("user_namespace", [False, True], ids=["root", "user-namespace"])
+def test_the_hook_alone_gives_block_devices_and_fifos(runtime, by_hook, user_namespace):
+    """A block device beside a character device of the same numbers, which stays closed, and a FIFO of its own."""
+    edits = {
+        "deviceNodes": [
+            by_hook.vendors.node("disk", 240, 7, kind=stat.S_IFBLK),
+            by_hook.vendors.node("char", 241, 3),
+            {"path": "/dev/below/fifo", "type": "p", "fileMode": 0o620},
+        ]
+    }
+    document = {"cdiVersion": "0.5.0", "kind": "every.com/thing", "devices": [{"name": "one", "containerEdits": edits}]}
+    by_hook.vendors.write("every.json", document)
+    probes = [*opens("disk", "char"), "stat=/dev/disk", "stat=/dev/below/fifo"]
+    unlike = ["mknod=/same:240:7", "open=/same"]
+    named = {"io.oci-gpu-hook.devices": "every.com/thing=one"}
+    bundle = by_hook(*probes, *unlike, annotations=named, user_namespace=user_namespace)
+    seen = runtime.run(bundle).seen()
+    assert [seen[probe] for probe in probes[:2]] == ["ENXIO", "ENXIO"]
+    assert seen["stat=/dev/disk"].startswith("b 240:7 666 ")
+    assert seen["stat=/dev/below/fifo"] == "p 0 620 0:0"
+    if not user_namespace:  # which has no nodes that open
+        assert [seen[probe] for probe in unlike] == ["made", "EPERM"]
+    assert not {"disk", "char", "below"}.intersection(os.listdir(bundle.rootfs / "dev")), "nothing is left"
+
+
 @pytest.mark.parametrize(
     ("edits", "why"),
     [
@@ -83,12 +109,8 @@ def test_the_hook_alone_gives_nodes_and_mounts(runtime, by_hook, directory, user
         ({"netDevices": [{"hostInterfaceName": "eth7", "name": "eth0"}]}, "CDI network interface 'eth7'"),
         ({"intelRdt": {"closID": "x"}}, "CDI intelRdt: a hook comes after"),
         (
-            {"deviceNodes": [{"path": "/dev/p", "type": "p"}]},
-            "CDI device node '/dev/p': a hook gives character devices",
-        ),
-        (
-            {"deviceNodes": [{"path": "/dev/b", "type": "b", "major": 7, "minor": 1}]},
-            "CDI device node '/dev/b': a hook gives character devices",
+            {"deviceNodes": [{"path": "/dev/b", "type": "b", "major": 7, "minor": 1, "permissions": "none"}]},
+            "CDI device node '/dev/b': a hook gives nodes for reading and writing",
         ),
         (
             {"deviceNodes": [{"path": "/dev/r", "type": "c", "major": 241, "minor": 1, "permissions": "r"}]},
@@ -110,6 +132,17 @@ def test_what_the_hook_alone_cannot_do_it_refuses_and_says_who_can(runc_v2, by_h
     assert leases(simulated) == []
 
 
+def test_a_fifo_takes_no_files_place(runc_v2, by_hook):
+    node = {"path": "/etc/passwd", "type": "p", "fileMode": 0o600}
+    edits = {"deviceNodes": [node]}
+    document = {"cdiVersion": "0.5.0", "kind": "every.com/thing", "devices": [{"name": "one", "containerEdits": edits}]}
+    by_hook.vendors.write("every.json", document)
+    bundle = by_hook(args=("/bin/true",), annotations={"cdi.k8s.io/x": "every.com/thing=one"})
+    (bundle.rootfs / "etc/passwd").write_text("of the image")
+    assert "cannot create '/etc/passwd' in the container: something else" in runc_v2.run(bundle).complaint()
+    assert (bundle.rootfs / "etc/passwd").read_text() == "of the image"
+
+
 def test_what_an_engine_has_applied_is_not_applied_again(runtime, by_hook, simulated):
     """The engine's config.json has the nodes, variables and mounts of the specification: nothing is left to refuse."""
     annotations = {"cdi.k8s.io/x": f"{HABANA}=0"}
@@ -125,11 +158,17 @@ def test_what_an_engine_has_applied_is_not_applied_again(runtime, by_hook, simul
     assert seen["mountinfo"].count("/usr/lib/habanalabs/libhl_logger.so") == 1
 
 
-def test_verify_and_repair(runtime, by_hook):
+@pytest.mark.parametrize("kind", ["c", "b"])
+def test_verify_and_repair(runtime, by_hook, kind):
     def command(*arguments):
         program = Path(sys.executable).with_name("oci-gpu")
         return runtime.host.call(program, "--config", by_hook.config, *arguments, check=False)
 
+    if kind == "b":
+        disk = by_hook.vendors.node("disk", 240, 7, kind=stat.S_IFBLK) | {"path": "/dev/dri/renderD128"}
+        pipe = {"path": "/dev/pipe", "type": "p"}
+        device = {"name": "0", "containerEdits": {"deviceNodes": [disk, pipe]}}
+        by_hook.vendors.write("amd.json", {"cdiVersion": "0.5.0", "kind": AMD, "devices": [device]})
     bundle = by_hook(args=("/bin/sleep", "60"), annotations={"io.oci-gpu-hook.devices": f"{AMD}=0"})
     with runtime.started(bundle) as container:
         assert "has what it was given" in command("verify", container.id).stdout
@@ -137,7 +176,7 @@ def test_verify_and_repair(runtime, by_hook):
         node.unlink()
         assert "device '/dev/dri/renderD128': is not there" in command("verify", container.id).stdout
         assert command("repair", container.id).returncode == 0
-        assert stat.S_ISCHR(node.stat().st_mode)
+        assert stat.S_IFMT(node.stat().st_mode) == (stat.S_IFBLK if kind == "b" else stat.S_IFCHR)
         assert "has what it was given" in command("verify", container.id).stdout
         (by_hook.vendors.specs / "amd.json").unlink()
         assert "no CDI specification of this host has it any more" in command("verify", container.id).stdout

@@ -75,7 +75,7 @@ def test_all_that_a_specification_brings_comes_through_the_runtime(front, plain_
     seen = front.run(bundle).seen()
     assert [seen[probe] for probe in probes] == ["ENXIO", "ENXIO", "EPERM", "EPERM", "EROFS", "opened"]
     assert seen["stat=/dev/plain"] == "c 241:0 640 7:8", "the process's user and group, the host's mode"
-    assert seen["stat=/dev/fifo"].startswith("? ")
+    assert seen["stat=/dev/fifo"] == "p 0 600 7:8"
     assert (seen["getenv=PATH"], seen["getenv=A"]) == ("/mine", "1")
     groups = next(line for line in seen["read=/proc/self/status"].splitlines() if line.startswith("Groups:"))
     assert {"44", "45"} <= {*groups.split()[1:]}

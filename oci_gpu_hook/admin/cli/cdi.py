@@ -150,7 +150,7 @@ def _refresh(options: Namespace) -> int:
         print(dump([dict(outcome.__dict__) for outcome in outcomes]).decode())
         return 0
     for outcome in outcomes:
-        devices = f", {outcome.devices} devices" if outcome.devices else ""
+        devices = f", {_counted(outcome.devices)}" if outcome.devices else ""
         print(f"{outcome.path}: {outcome.outcome}{devices}")
     return 0
 
@@ -218,11 +218,14 @@ def _validate(options: Namespace) -> int:
             print(f"{quoted(name)}: {problem}")
             status = 1
         if found.specification:
-            count = len(found.specification.devices)
             version = found.specification.cdi_version
-            devices = "1 device" if count == 1 else f"{count} devices"
+            devices = _counted(len(found.specification.devices))
             print(f"{quoted(name)}: valid: {found.specification.kind}, {devices}, CDI {version}")
     return status
+
+
+def _counted(devices: int) -> str:
+    return "1 device" if devices == 1 else f"{devices} devices"
 
 
 def _contents(path: str) -> bytes:

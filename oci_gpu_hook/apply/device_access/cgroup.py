@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Final
 
-    from oci_gpu_hook.apply.device_access.model import Change, Node
+    from oci_gpu_hook.apply.device_access.model import Change
+    from oci_gpu_hook.devices.edits import Numbers as Node
     from oci_gpu_hook.oci.container import DeviceRule
 
 _MOUNT_POINT: Final = "/sys/fs/cgroup"
@@ -73,7 +74,7 @@ def find(pid: int, cgroups_path: str = "") -> DeviceCgroup:
 
 
 def allow(cgroup: DeviceCgroup, nodes: Sequence[Node], rules: Sequence[DeviceRule]) -> Grant:
-    """Permit the container to read and write exactly the character devices `nodes`, or change nothing.
+    """Permit the container to read and write exactly the devices `nodes`, or change nothing.
 
     `rules` are the bundle's linux.resources.devices, used to recognise a program that cannot be read back. Raises
     ApplyError.
@@ -82,18 +83,18 @@ def allow(cgroup: DeviceCgroup, nodes: Sequence[Node], rules: Sequence[DeviceRul
 
 
 def refuse(cgroup: DeviceCgroup, nodes: Sequence[Node], rules: Sequence[DeviceRule]) -> Grant:
-    """Have the container read and write the character devices `nodes` no more. All or nothing. Raises ApplyError.
+    """Have the container read and write the devices `nodes` no more. All or nothing. Raises ApplyError.
 
     rules: as for `allow`. A process that has a node open keeps it. Nothing is changed without a device controller.
     """
     return _change("refuse", cgroup, nodes, rules)
 
 
-def allows(cgroup: DeviceCgroup, major: int, minor: int) -> bool | None:
-    """Tell whether the container's process may open the node now; None if that cannot be known. Raises OSError."""
+def allows(cgroup: DeviceCgroup, major: int, minor: int, kind: str = "c") -> bool | None:
+    """Tell whether the container's process may open a device now; None if that cannot be known. Raises OSError."""
     if not cgroup.levels:
         return True
-    answer: bool | None = _controller(cgroup.version).allows(cgroup, major, minor)
+    answer: bool | None = _controller(cgroup.version).allows(cgroup, major, minor, kind)
     return answer
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
     from typing import Final
 
-    Node = tuple[int, int]  # major, minor of a character device
+    from oci_gpu_hook.devices.edits import Numbers as Node
 
 INSTRUCTION_SIZE: Final = 8
 BLOCK: Final = 1  # BPF_DEVCG_DEV_BLOCK
@@ -46,20 +46,30 @@ def instruction(opcode: int, destination: int = 0, source: int = 0, offset: int 
 _RETURN: Final = tuple(instruction(_MOV, 0, immediate=answer) + instruction(_EXIT) for answer in (0, 1))
 
 
+def kind_of(node: Node) -> int:
+    """Return the type of a device as a program gets it."""
+    return BLOCK if len(node) == 3 else CHAR
+
+
 def prefix(nodes: Sequence[Node], *, permits: bool = True) -> bytes:
-    """Return instructions that permit, or refuse, reading and writing `nodes`, and fall through for all else."""
-    if len(nodes) > _MOST:
-        return prefix(nodes[:_MOST], permits=permits) + prefix(nodes[_MOST:], permits=permits)
+    """Return instructions that permit, or refuse, reading and writing `nodes`, and fall through for all else.
+
+    There is a prologue for each stretch of nodes of one type.
+    """
+    kind = kind_of(nodes[0])
+    alike = next((at for at, node in enumerate(nodes) if kind_of(node) != kind), len(nodes))
+    if (end := min(alike, _MOST)) < len(nodes):
+        return prefix(nodes[:end], permits=permits) + prefix(nodes[end:], permits=permits)
     rules = b"".join(
-        instruction(_JNE, 2, offset=3, immediate=major)
-        + instruction(_JNE, 3, offset=2, immediate=minor)
+        instruction(_JNE, 2, offset=3, immediate=node[0])
+        + instruction(_JNE, 3, offset=2, immediate=node[1])
         + _RETURN[permits]
-        for major, minor in nodes
+        for node in nodes
     )
     return (
         instruction(_LOAD, 2, 1, 0)
         + instruction(_AND_32, 2, immediate=_MKNOD_OR_TYPE)
-        + instruction(_JNE, 2, offset=2 + _RULE * len(nodes), immediate=CHAR)
+        + instruction(_JNE, 2, offset=2 + _RULE * len(nodes), immediate=kind)
         + instruction(_LOAD, 2, 1, 4)
         + instruction(_LOAD, 3, 1, 8)
         + rules
@@ -83,13 +93,14 @@ def _split(code: bytes, *, permits: bool) -> tuple[tuple[Node, ...], bytes]:
 def _split_first(code: bytes, *, permits: bool) -> tuple[tuple[Node, ...], bytes]:
     if len(code) < _PROLOGUE * INSTRUCTION_SIZE:
         return (), code
-    (offset,) = unpack_from("<h", code, 2 * INSTRUCTION_SIZE + 2)
+    offset, kind = unpack_from("<hi", code, 2 * INSTRUCTION_SIZE + 2)
+    last = ("b",) if kind == BLOCK else ()
     end = (3 + offset) * INSTRUCTION_SIZE
     first = _PROLOGUE * INSTRUCTION_SIZE
     if not first < end <= len(code) or (offset - 2) % _RULE:
         return (), code
     nodes = tuple(
-        (unpack_from("<i", code, at + 4)[0], unpack_from("<i", code, at + INSTRUCTION_SIZE + 4)[0])
+        (*unpack_from("<i", code, at + 4), *unpack_from("<i", code, at + INSTRUCTION_SIZE + 4), *last)
         for at in range(first, end, _RULE * INSTRUCTION_SIZE)
     )
     return (nodes, code[end:]) if code[:end] == prefix(nodes, permits=permits) else ((), code)
@@ -113,8 +124,12 @@ def reduced(code: bytes, nodes: Iterable[Node]) -> bytes:
 
 
 def _with_prefixes(permitted: Collection[Node], refused: Collection[Node], rest: bytes) -> bytes:
-    before = prefix(sorted(permitted)) if permitted else b""
-    return before + (prefix(sorted(refused), permits=False) if refused else b"") + rest
+    before = prefix(sorted(permitted, key=_order)) if permitted else b""
+    return before + (prefix(sorted(refused, key=_order), permits=False) if refused else b"") + rest
+
+
+def _order(node: Node) -> tuple[int, Node]:
+    return kind_of(node), node
 
 
 def is_hidden(code: bytes) -> bool:

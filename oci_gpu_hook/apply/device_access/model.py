@@ -10,8 +10,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Protocol, Self
 
-    Node = tuple[int, int]  # major, minor of a character device
-
     class Change(Protocol):
         """One change of one cgroup."""
 

@@ -10,13 +10,15 @@ import os
 
 from oci_gpu_hook.base.errors import ApplyError, quoted, reason
 from oci_gpu_hook.base.files import read_file
+from oci_gpu_hook.devices.edits import shown, type_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Final
 
-    from oci_gpu_hook.apply.device_access.model import Change, DeviceCgroup, Node
+    from oci_gpu_hook.apply.device_access.model import Change, DeviceCgroup
+    from oci_gpu_hook.devices.edits import Numbers as Node
     from oci_gpu_hook.oci.container import DeviceRule
 
 _READ_WRITE: Final = frozenset("rw")
@@ -64,7 +66,7 @@ def allow(cgroup: DeviceCgroup, nodes: Sequence[Node], _rules: Sequence[DeviceRu
         try:
             for node, access in missing:
                 _add(cgroup, allowing, node, access)
-                changes.append(Allowed(directory, f"c {node[0]}:{node[1]} {access}"))
+                changes.append(Allowed(directory, f"{_named(node)} {access}"))
         finally:
             os.close(allowing)
 
@@ -76,17 +78,17 @@ def refuse(cgroup: DeviceCgroup, nodes: Sequence[Node], _rules: Sequence[DeviceR
     stays as it is: `allows` tells.
     """
     listed = _read_list(cgroup.levels[0])
-    for major, minor in nodes:
-        access = "".join(sorted(listed.get(f"{major}:{minor}", _NONE) & _READ_WRITE))
+    for node in nodes:
+        access = "".join(sorted(listed.get(_named(node), _NONE) & _READ_WRITE))
         if access:
-            rule = f"c {major}:{minor} {access}"
+            rule = f"{_named(node)} {access}"
             _write(cgroup.levels[0], "devices.deny", rule)
             changes.append(Refused(cgroup.levels[0], rule))
 
 
-def allows(cgroup: DeviceCgroup, major: int, minor: int) -> bool:
+def allows(cgroup: DeviceCgroup, major: int, minor: int, kind: str = "c") -> bool:
     """Tell whether the process's cgroup permits reading and writing the node."""
-    return not _missing(_read_list(cgroup.levels[-1]), major, minor)
+    return not _missing(_read_list(cgroup.levels[-1]), major, minor, kind)
 
 
 def refused(cgroup: DeviceCgroup, nodes: Sequence[Node]) -> tuple[Node, ...]:
@@ -104,7 +106,7 @@ def _write(directory: int, name: str, rule: str) -> None:
 
 
 def _add(cgroup: DeviceCgroup, allowing: int, node: Node, access: str) -> None:
-    rule = f"c {node[0]}:{node[1]} {access}"
+    rule = f"{_named(node)} {access}"
     try:
         os.write(allowing, rule.encode("ascii"))
     except OSError as error:
@@ -112,29 +114,34 @@ def _add(cgroup: DeviceCgroup, allowing: int, node: Node, access: str) -> None:
         if not refusing:
             raise
         raise ApplyError(
-            f"cannot give the container device {node[0]}:{node[1]}",
+            f"cannot give the container device {shown(node)}",
             f"the device cgroup {quoted(refusing)} above it does not allow that device",
             f"write {quoted(rule)} to the devices.allow file of that cgroup, or allow it the device",
             "OGH1505",
         ) from None
 
 
-def _missing(listed: Mapping[str, frozenset[str]], major: int, minor: int) -> str:
+def _named(node: Node) -> str:
+    """Return the device as a rule names it."""
+    return f"{type_of(node)} {shown(node)}"
+
+
+def _missing(listed: Mapping[str, frozenset[str]], major: int, minor: int, kind: str = "c") -> str:
     """Return the letters of `rw` that a rule for the node must add.
 
     A single rule must permit all that an open requests (security/device_cgroup.c, match_exception), so a read-only rule
     and a write-only rule with different wildcards do not add up. A cgroup in its default mode lists `a *:* rwm`, and
     not what it denies.
     """
-    name = f"{major}:{minor}"
-    for numbers in (name, f"{major}:*", f"*:{minor}", "*:*"):
-        if listed.get(numbers, _NONE) >= _READ_WRITE:
+    name = f"{kind} {major}:{minor}"
+    for named in (name, f"{kind} {major}:*", f"{kind} *:{minor}", f"{kind} *:*", "a *:*"):
+        if listed.get(named, _NONE) >= _READ_WRITE:
             return ""
     return "".join(letter for letter in "rw" if letter not in listed.get(name, _NONE))
 
 
 def _read_list(directory: int) -> dict[str, frozenset[str]]:
-    """Return the character devices in devices.list: `major:minor`, with `*` for any, and the access.
+    """Return the devices in devices.list, as `type major:minor` (`a`: any type, `*`: any number), and the access.
 
     A dict, since it is searched for each node and has about as many entries. The kernel has one entry for a pair of
     numbers (security/device_cgroup.c, dev_exception_add); a row that lacks a field permits nothing.
@@ -142,8 +149,8 @@ def _read_list(directory: int) -> dict[str, frozenset[str]]:
     listed = {}
     for row in read_file("devices.list", dir_fd=directory).decode("ascii", "replace").split("\n"):
         fields = row.split(" ")
-        if len(fields) == 3 and fields[0] in ("a", "c"):
-            listed[fields[1]] = frozenset(fields[2])
+        if len(fields) == 3:
+            listed[f"{fields[0]} {fields[1]}"] = frozenset(fields[2])
     return listed
 
 

@@ -13,20 +13,25 @@ import os
 from oci_gpu_hook.apply.device_access import bpf
 from oci_gpu_hook.apply.device_access.bpf_interpreter import permits
 from oci_gpu_hook.apply.device_access.device_program import (
+    BLOCK,
+    CHAR,
     extended,
     is_hidden,
     is_self_contained,
+    kind_of,
     reduced,
     split,
 )
 from oci_gpu_hook.base.errors import ApplyError, quoted
+from oci_gpu_hook.devices.edits import shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Final
 
-    from oci_gpu_hook.apply.device_access.model import Change, DeviceCgroup, Node
+    from oci_gpu_hook.apply.device_access.model import Change, DeviceCgroup
+    from oci_gpu_hook.devices.edits import Numbers as Node
     from oci_gpu_hook.oci.container import DeviceRule
 
 _ATTEMPTS: Final = 8  # the runtime or systemd may replace the program meanwhile; each does so once
@@ -84,9 +89,10 @@ def refuse(cgroup: DeviceCgroup, nodes: Sequence[Node], rules: Sequence[DeviceRu
     raise _unsteady()
 
 
-def allows(cgroup: DeviceCgroup, major: int, minor: int) -> bool | None:
+def allows(cgroup: DeviceCgroup, major: int, minor: int, kind: str = "c") -> bool | None:
     """Tell whether the process's cgroup permits reading and writing the node; None if a program cannot be read."""
-    answers = {permits(_read(program), major, minor) for program in bpf.effective(cgroup.levels[-1])}
+    kinds = {"b": BLOCK, "c": CHAR}
+    answers = {permits(_read(program), major, minor, kind=kinds[kind]) for program in bpf.effective(cgroup.levels[-1])}
     if False in answers:
         return False
     return None if None in answers else True
@@ -104,7 +110,9 @@ def _not_permitted(code: bytes, nodes: Sequence[Node], answers: set[bool | None]
     """Return the nodes for which the program's answer is one of `answers`: False for no, None for unknown."""
     permitted, rest = split(code)
     ours = frozenset(permitted)
-    return [node for node in nodes if node not in ours and permits(rest, *node) in answers]
+    return [
+        node for node in nodes if node not in ours and permits(rest, node[0], node[1], kind=kind_of(node)) in answers
+    ]
 
 
 def _extend_all(directory: int, nodes: Sequence[Node], rules: Sequence[DeviceRule], changes: list[Change]) -> int:
@@ -245,9 +253,9 @@ def _check_ancestors(cgroup: DeviceCgroup, nodes: Sequence[Node]) -> None:
             directory = above
             path = os.path.dirname(path)
             for code in map(_read, bpf.attached(directory)[1]):
-                for major, minor in _not_permitted(_shown(code), nodes, {False}):
+                for node in _not_permitted(_shown(code), nodes, {False}):
                     raise ApplyError(
-                        f"cannot give the container device {major}:{minor}",
+                        f"cannot give the container device {shown(node)}",
                         f"the cgroup {quoted(path)} above the container does not allow that device",
                         "allow it the device: for a systemd unit by DeviceAllow=, for a container by its devices",
                         "OGH1505",

@@ -18,6 +18,9 @@ DIRECTORY: Final = "directory"
 FILE: Final = "file"
 LINK: Final = "link"
 NODE: Final = "node"
+BLOCK: Final = "block"
+FIFO: Final = "fifo"
+_OF_TYPES: Final = {"b": BLOCK, "p": FIFO}
 
 # `passing` says that the change is made in one of the container's own mounts, which ends with the container; what the
 # rootfs has below that mount belongs to the image.
@@ -41,9 +44,9 @@ def link(path: str, target: str, was: str, passing: bool) -> Change:  # noqa: FB
     return LINK, path, target, 0, was, passing
 
 
-def node(path: str, device: int, passing: bool) -> Change:  # noqa: FBT001
-    """Return the creation of a device node at `path`."""
-    return NODE, path, "", device, "", passing
+def node(path: str, device: int, passing: bool, of_type: str = "c") -> Change:  # noqa: FBT001
+    """Return the creation of a device node of type c, b or p at `path`; device: 0 for a FIFO."""
+    return _OF_TYPES.get(of_type, NODE), path, "", device, "", passing
 
 
 def change(kind: str, path: str, *, target: str = "", device: int = 0, was: str = "", passing: bool = False) -> Change:  # noqa: PLR0913

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from typing import Final
 
     from oci_gpu_hook.apply.journal.changes import Change
+    from oci_gpu_hook.devices.edits import Numbers
 
 DIRECTORY: Final = "containers"
 UNNAMED: Final = "unnamed"  # the name of an entry without an id in older versions
@@ -32,7 +33,7 @@ class Entry(Record):
     with the same inode (syscalls.birth); 0 if unknown.
     driver: the version of the driver whose files it was given. exclusive: whether no other container may have its GPUs,
     in case a damaged lease table is rebuilt from entries.
-    nodes: (major, minor) of the devices that its cgroup was told to permit. node_paths: the path of each of these in
+    nodes: the numbers of the devices that its cgroup was told to permit. node_paths: the path of each of these in
     the container. unit: its systemd unit, "" for none. node_sources: (path in the container, path on the host) of each
     node, "" for one that the host does not have; () if all are nodes of the driver's.
     mounts: mount points of files of the host. mounted: (path, *syscalls.mount_identity) of each of those, which proves
@@ -60,7 +61,7 @@ class Entry(Record):
     gpus: tuple[str, ...]
     changes: tuple[Change, ...]
     cached: tuple[str, ...] = ()
-    nodes: tuple[tuple[int, int], ...] = ()
+    nodes: tuple[Numbers, ...] = ()
     unit: str = ""
     exclusive: bool = False
     driver: str = ""

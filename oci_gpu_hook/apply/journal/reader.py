@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.apply.journal.changes import Change
     from oci_gpu_hook.base.config.model import Config
+    from oci_gpu_hook.devices.edits import Numbers
 
 
 def read(config: Config, name: str) -> Entry | None:
@@ -103,7 +104,7 @@ def _entry(document: dict[str, Any]) -> Entry:
         gpus=tuple(map(str, document["gpus"])),
         changes=tuple(map(_change, document["changes"])),
         cached=tuple(map(str, document["cached"])),
-        nodes=tuple(_pair(numbers) for numbers in document["nodes"]),
+        nodes=tuple(map(_numbers, document["nodes"])),
         unit=str(document["unit"]),
         exclusive=bool(document.get("exclusive")),
         driver=str(document.get("driver", "")),
@@ -148,6 +149,11 @@ def _mounted(found: Any) -> tuple[str, int, int, int, int]:
 
 def _share(found: Any) -> tuple[int, int]:
     return (int(found["memory"]), int(found["cores"])) if found else (0, 0)
+
+
+def _numbers(found: Any) -> Numbers:
+    major, minor, *block = found
+    return (int(major), int(minor), "b") if block else (int(major), int(minor))
 
 
 def _pair(numbers: Any) -> tuple[int, int]:

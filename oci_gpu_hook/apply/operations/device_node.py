@@ -10,7 +10,8 @@ from oci_gpu_hook.apply.journal import changes
 from oci_gpu_hook.apply.operations import bind
 from oci_gpu_hook.apply.rootfs.directory import cannot_create
 from oci_gpu_hook.base import syscalls
-from oci_gpu_hook.base.errors import DriverError, quoted
+from oci_gpu_hook.base.errors import ApplyError, DriverError, quoted
+from oci_gpu_hook.devices.edits import numbers, numbers_of, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,10 +25,8 @@ if TYPE_CHECKING:
     from oci_gpu_hook.apply.process import Site
     from oci_gpu_hook.apply.rootfs.directory import Directory
     from oci_gpu_hook.base.config.model import Config
-    from oci_gpu_hook.devices.edits import DeviceNode
+    from oci_gpu_hook.devices.edits import DeviceNode, Numbers
     from oci_gpu_hook.plan.plan import Plan
-
-    Numbers = tuple[int, int]  # major, minor of a character device
 
 NAME: Final = "node"
 
@@ -40,15 +39,17 @@ def preflight(plan: Plan, _prepared: None, seen: Preflight) -> None:
     """Inspect what is at the paths of the nodes.
 
     The change is a node or, if a node would be useless or a link is in its place, an empty file to bind the host's to.
+    A FIFO is the container's own, and no file of the host's is bound in its place.
     """
     for node in plan.edits.device_nodes:
         path = node.path
-        number = os.makedev(node.major, node.minor)
+        number = 0 if node.type == "p" else os.makedev(node.major, node.minor)
         directory, passing, found = seen.entry(path)
         if directory is None or found is None:
-            seen.changes.append(changes.node(path, number, passing))
-            seen.changes.append(changes.file(path, passing))
-        elif not (stat.S_ISCHR(found[0]) and found[2] == number):
+            seen.changes.append(changes.node(path, number, passing, node.type))
+            if node.type != "p":
+                seen.changes.append(changes.file(path, passing))
+        elif node.type != "p" and not (_is_of_type(found[0], node) and found[2] == number):
             seen.file(path)
 
 
@@ -57,6 +58,9 @@ def make(plan: Plan, _seen: None, making: Materializing) -> None:
     for node in plan.edits.device_nodes:
         parent, _, name = node.path.rpartition("/")
         directory = making.directories.make(parent)
+        if node.type == "p":
+            _make_fifo(directory, name, node)
+            continue
         if node.path in making.absent:
             # In the mounts of a user namespace the kernel does not open nodes.
             if not making.user_namespace and directory.takes_nodes() and _makes(directory, name, node):
@@ -79,12 +83,26 @@ def _makes(directory: Directory, name: str, node: DeviceNode) -> bool:
     return True
 
 
+def _make_fifo(directory: Directory, name: str, node: DeviceNode) -> None:
+    """Create the FIFO unless it is there. Raises ApplyError, also where something else is in its place."""
+    try:
+        directory.make_fifo(name, node.file_mode)
+    except FileExistsError:
+        if not _is_there(directory, name, node):
+            what, why = f"cannot create {quoted(node.path)} in the container", "something else is at that path"
+            raise ApplyError(what, why, "ship an image without it", "OGH1507") from None
+
+
+def _is_of_type(mode: int, node: DeviceNode) -> bool:
+    return {"b": stat.S_ISBLK, "p": stat.S_ISFIFO}.get(node.type, stat.S_ISCHR)(mode)
+
+
 def _is_there(directory: Directory, name: str, node: DeviceNode) -> bool:
     try:
         found = os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
     except FileNotFoundError:
         return False
-    return stat.S_ISCHR(found.st_mode) and found.st_rdev == os.makedev(node.major, node.minor)
+    return _is_of_type(found.st_mode, node) and (node.type == "p" or numbers_of(found) == numbers(node))
 
 
 def _clone(node: DeviceNode) -> int:
@@ -96,9 +114,9 @@ def _clone(node: DeviceNode) -> int:
     except OSError as error:
         raise bind.source_failed(node.host_path, error) from None
     status = os.fstat(tree)
-    if not stat.S_ISCHR(status.st_mode) or status.st_rdev != os.makedev(node.major, node.minor):
+    if numbers_of(status) != numbers(node):
         os.close(tree)
-        why = f"is not the character device {node.major}:{node.minor} any more"
+        why = f"is not the {'block' if node.type == 'b' else 'character'} device {node.major}:{node.minor} any more"
         raise DriverError(f"device node {quoted(node.host_path)}", why, bind.REFRESH, "OGH1409")
     return tree
 
@@ -109,20 +127,21 @@ def check(entry: Entry, inspection: Inspection) -> Iterator[Finding]:
 
     sources = dict(entry.node_sources)
     for path, given in zip(entry.node_paths, entry.nodes, strict=False):
-        name = f"{given[0]}:{given[1]}"
+        name = shown(given)
         source = sources.get(path)
         if source is None:
             of_host = _numbers_on_host(path, inspection.config)
         else:
             of_host = _numbers_at(source) if source else given
-        here = _numbers(inspection.status(path))
+        status = inspection.status(path)
+        here = numbers_of(status) if status else None
         if of_host != given:
-            why = f"the host's is {of_host[0]}:{of_host[1]} now" if of_host else "the host no longer has it"
+            why = f"the host's is {shown(of_host)} now" if of_host else "the host no longer has it"
             what = f"device {quoted(path)}, given as {name}"
             remedy = "restart the container; without the host's node, run nvidia-modprobe or nvidia-smi there first"
             yield Finding(kind=NAME, what=what, why=why, remedy=remedy, repairable=False, path=path)
         elif here != given:
-            why = f"is device {here[0]}:{here[1]} instead of {name}" if here else "is not there"
+            why = f"is device {shown(here)} instead of {name}" if here else "is not there"
             yield Finding(kind=NAME, what=f"device {quoted(path)}", why=why, remedy=inspection.repair, path=path)
     yield from _late(entry, inspection)
 
@@ -166,22 +185,16 @@ def _numbers_on_host(path: str, config: Config) -> Numbers | None:
     from oci_gpu_hook.request.model import DEFAULT_KIND
 
     try:
-        return _numbers(os.stat(f"{config.dev_root.rstrip('/')}{path}"))
+        return numbers_of(os.stat(f"{config.dev_root.rstrip('/')}{path}"))
     except OSError:
         return vendors.of(DEFAULT_KIND).made_node(path, config)
 
 
 def _numbers_at(path: str) -> Numbers | None:
     try:
-        return _numbers(os.stat(path))
+        return numbers_of(os.stat(path))
     except OSError:
         return None
-
-
-def _numbers(status: os.stat_result | None) -> Numbers | None:
-    if status is None or not stat.S_ISCHR(status.st_mode):
-        return None
-    return os.major(status.st_rdev), os.minor(status.st_rdev)
 
 
 def lost(plan: Plan, entry: Entry, paths: Collection[str]) -> Plan:
@@ -190,8 +203,7 @@ def lost(plan: Plan, entry: Entry, paths: Collection[str]) -> Plan:
     kept = [
         node
         for node in plan.edits.device_nodes
-        if node.path in paths
-        and (given[node.path] == (node.major, node.minor) if node.path in given else entry.awaits(node.path))
+        if node.path in paths and (given[node.path] == numbers(node) if node.path in given else entry.awaits(node.path))
     ]
     return plan.replace(edits=plan.edits.replace(device_nodes=tuple(kept)))
 

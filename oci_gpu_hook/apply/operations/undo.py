@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 
-from oci_gpu_hook.apply.journal.changes import DIRECTORY, FILE, LINK, NODE
+from oci_gpu_hook.apply.journal.changes import BLOCK, DIRECTORY, FIFO, FILE, LINK, NODE
 from oci_gpu_hook.base import syscalls
 
 TYPE_CHECKING = False
@@ -56,6 +56,14 @@ def _is_node(found: Found, change: Change, _name: str, _parent: int) -> bool:
     return stat.S_ISCHR(found[0]) and found[2] == change[3]
 
 
+def _is_block(found: Found, change: Change, _name: str, _parent: int) -> bool:
+    return stat.S_ISBLK(found[0]) and found[2] == change[3]
+
+
+def _is_fifo(found: Found, _change: Change, _name: str, _parent: int) -> bool:
+    return stat.S_ISFIFO(found[0])
+
+
 def _is_unknown(_found: Found, _change: Change, _name: str, _parent: int) -> bool:
     return False
 
@@ -66,5 +74,7 @@ UNDO: Final[Mapping[str, tuple[Callable[[Found, Change, str, int], bool], Callab
     FILE: (_is_empty_file, os.unlink),
     LINK: (_is_link, os.unlink),
     NODE: (_is_node, os.unlink),
+    BLOCK: (_is_block, os.unlink),
+    FIFO: (_is_fifo, os.unlink),
 }
 _UNKNOWN: Final = (_is_unknown, os.unlink)  # in a damaged entry, or one of a later version

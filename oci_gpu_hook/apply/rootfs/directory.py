@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 _NOT_WRITABLE: Final = "make the container's file system writable at this path, or ship the file in the image"
 _ST_NODEV: Final = 4  # include/linux/statfs.h
 _DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_LINKS_OF_NEW: Final = {stat.S_IFDIR: 2, stat.S_IFLNK: 1, stat.S_IFREG: 1}  # a directory also links to itself
+_LINKS_OF_NEW: Final = {stat.S_IFDIR: 2, stat.S_IFLNK: 1, stat.S_IFREG: 1, stat.S_IFIFO: 1}  # a directory also: itself
+_KINDS_OF_NEW: Final = {os.mkdir: stat.S_IFDIR, os.symlink: stat.S_IFLNK, os.mkfifo: stat.S_IFIFO}
 _NEW: Final = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -183,19 +184,25 @@ class Directory:
             self.refuse_volume(name)
         self._make(name, os.symlink, target, name)
 
-    def make_node(self, name: str, node: DeviceNode) -> None:
-        """Create a character device node, and check the result. Raises mknod's OSError, UnsafeRootfs."""
+    def make_fifo(self, name: str, mode: int) -> None:
+        """Create a FIFO. Raises FileExistsError, UnsafeRootfs, ApplyError."""
         self.refuse_volume(name)
+        self._make(name, os.mkfifo, name, mode)
+
+    def make_node(self, name: str, node: DeviceNode) -> None:
+        """Create a character or block device node, and check the result. Raises mknod's OSError, UnsafeRootfs."""
+        self.refuse_volume(name)
+        kind = stat.S_IFBLK if node.type == "b" else stat.S_IFCHR
         device = os.makedev(node.major, node.minor)
         # The umask is 0 (`transaction`), so mknod sets the exact mode, and nothing must be changed by name.
-        os.mknod(name, stat.S_IFCHR | node.file_mode, device, dir_fd=self.fd)
+        os.mknod(name, kind | node.file_mode, device, dir_fd=self.fd)
         try:
             fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.fd)
         except OSError as error:
             raise unsafe(node.path, error) from None
         try:
             found = os.fstat(fd)
-            if not stat.S_ISCHR(found.st_mode) or found.st_rdev != device or syscalls.mount_id(fd) != self.mount_id:
+            if stat.S_IFMT(found.st_mode) != kind or found.st_rdev != device or syscalls.mount_id(fd) != self.mount_id:
                 raise _exchanged(node.path)
             if found.st_uid != node.uid or found.st_gid != node.gid:
                 syscalls.change_owner(fd, node.uid, node.gid)
@@ -240,7 +247,7 @@ class Directory:
         except OSError as error:
             raise cannot_create(path, error) from None
         try:
-            self._give(fd, {os.mkdir: stat.S_IFDIR, os.symlink: stat.S_IFLNK}.get(make, stat.S_IFREG), path)
+            self._give(fd, _KINDS_OF_NEW.get(make, stat.S_IFREG), path)
         except BaseException:
             os.close(fd)
             raise

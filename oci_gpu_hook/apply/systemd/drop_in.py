@@ -12,7 +12,7 @@ import os
 import stat
 
 from oci_gpu_hook.apply.systemd.unit_settings import allowed_devices, device_policy, lines
-from oci_gpu_hook.apply.systemd.units import CONTROL, NAME, SECTIONS, is_name, unescaped, unit_path
+from oci_gpu_hook.apply.systemd.units import CONTROL, NAME, SECTIONS, device_path, is_name, unescaped, unit_path
 from oci_gpu_hook.base.errors import ApplyError, quoted, reason
 from oci_gpu_hook.base.files import replace_file
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Final
 
-    Node = tuple[int, int]  # major, minor of a character device
+    from oci_gpu_hook.devices.edits import Numbers as Node
 
 _REMEDY: Final = (
     "systemd must own /run/systemd/system.control and be able to write there; without it a reload takes the GPUs"
@@ -55,7 +55,7 @@ def drop_in(unit: str, nodes: Sequence[Node], root: str = "/") -> None:
     In a unit without a device policy a DeviceAllow= would introduce a restriction.
     """
     section = SECTIONS[unit[unit.rindex(".") :]]
-    settings = [f"[{section}]", *(f"DeviceAllow=/dev/char/{major}:{minor} rw" for major, minor in nodes), ""]
+    settings = [f"[{section}]", *(f"DeviceAllow={device_path(node)} rw" for node in nodes), ""]
     try:
         directory = _open_directory(root, (*CONTROL, f"{unit}.d"), make=len(CONTROL) - 1)
         try:
@@ -86,7 +86,7 @@ def is_known(unit: str, nodes: Iterable[Node], root: str = "/") -> bool:
         allowed = allowed_devices(unit, NAME, root)
     except OSError:
         return False
-    return all({"r", "w"}.issubset(allowed.get(f"/dev/char/{major}:{minor}", "")) for major, minor in nodes)
+    return all({"r", "w"}.issubset(allowed.get(device_path(node), "")) for node in nodes)
 
 
 def exists(unit: str, root: str = "/") -> bool:
@@ -97,7 +97,7 @@ def exists(unit: str, root: str = "/") -> bool:
 def covers(unit: str, nodes: Iterable[Node], root: str = "/") -> bool:
     """Tell whether the unit's drop-in exists and allows `nodes`."""
     found = frozenset(lines(os.path.join(root, *CONTROL, f"{unit}.d", NAME)))
-    return all(f"DeviceAllow=/dev/char/{major}:{minor} rw" in found for major, minor in nodes)
+    return all(f"DeviceAllow={device_path(node)} rw" in found for node in nodes)
 
 
 def remove(unit: str, root: str = "/") -> None:

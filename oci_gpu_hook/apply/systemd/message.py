@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 
+from oci_gpu_hook.apply.systemd.units import device_path
 from oci_gpu_hook.base import limits
 
 TYPE_CHECKING = False
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from typing import Final, Literal
 
-    Node = tuple[int, int]  # major, minor of a character device
+    from oci_gpu_hook.devices.edits import Numbers as Node
 
 HEAD: Final = 16  # the first bytes of a message, which say how long it is
 LARGEST: Final = limits.SYSTEMD_MESSAGE
@@ -39,11 +40,11 @@ _SIGNATURE: Final = 8
 
 
 def allowing_devices(unit: str, nodes: Sequence[Node]) -> bytes:
-    """Return the call that permits a unit to read and write character devices, in addition, while it runs.
+    """Return the call that permits a unit to read and write devices, in addition, while it runs.
 
     org.freedesktop.systemd1(5): SetUnitProperties(unit, runtime, [("DeviceAllow", [(node, access), …])]).
     """
-    return _setting(unit, [[(f"/dev/char/{major}:{minor}", "rw") for major, minor in nodes]])
+    return _setting(unit, [[(device_path(node), "rw") for node in nodes]])
 
 
 def allowing_only(unit: str, allowed: Mapping[str, str]) -> bytes:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Final
 
-    Node = tuple[int, int]  # major, minor of a character device
+    from oci_gpu_hook.devices.edits import Numbers as Node
 
 _SOCKET: Final = "run/systemd/private"
 PATIENCE: Final = limits.SYSTEMD_SECONDS

@@ -8,6 +8,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
+    from oci_gpu_hook.devices.edits import Numbers
+
 NAME: Final = "50-oci-gpu-hook.conf"  # read after set-property's 50-DeviceAllow.conf, which clears the list
 CONTROL: Final = ("run", "systemd", "system.control")
 SECTIONS: Final = {".scope": "Scope", ".service": "Service"}
@@ -15,6 +17,11 @@ _NAME_CHARACTERS: Final = frozenset(
     "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ:-_.\\@",  # systemd.unit(5); escapes are \xNN
 )
 _LONGEST_NAME: Final = 255
+
+
+def device_path(node: Numbers) -> str:
+    """Return a device as DeviceAllow= names it. systemd.resource-control(5)."""
+    return f"/dev/{'block' if len(node) == 3 else 'char'}/{node[0]}:{node[1]}"
 
 
 def unit_path(cgroup_path: str) -> str:

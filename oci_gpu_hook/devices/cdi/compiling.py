@@ -67,6 +67,7 @@ def _read(directories: Sequence[str]) -> dict[str, Any]:
     found = reading.read(directories)
     files = [file.path for file in found.files]
     above = facts.above([*files, *(os.path.join(directory, "x") for directory in directories)])
+    above += [path for path in reading.passed_by_all(files) if path not in above]
     document = to_json(found)
     document |= {"paths": files, "above": above, "facts": facts.gather(directories, files, above)}
     return document

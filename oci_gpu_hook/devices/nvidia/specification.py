@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 VENDOR: Final = "nvidia.com"
 BY_INDEX: Final = "index"
 BY_UUID: Final = "uuid"
+_LIBCUDA_DIR: Final = "NVIDIA_CTK_LIBCUDA_DIR"  # as NVIDIA's toolkit has it, for images whose loader reads no ld cache
 _NO_OTHER_TOOL: Final = "NVIDIA_VISIBLE_DEVICES=void"  # NVIDIA's hook and this project's ignore such a container
 
 
@@ -76,7 +77,7 @@ def of(request: Request, inventory: RequestInventory, config: Config, device_cla
 def _gpus(
     request: Request, inventory: RequestInventory, devices: Sequence[Device], config: Config, form: Form
 ) -> tuple[ContainerEdits, list[SpecDevice]]:
-    made = contribution.make(request, inventory, (), _image(inventory), config)
+    made = contribution.make(request, inventory, (), _image(inventory, config.driver_root), config)
     common = made.edits.device_nodes
     found = []
     for device in devices:
@@ -98,8 +99,11 @@ def _common(made: Contribution, inventory: RequestInventory, devices: Sequence[D
         args=(os.path.basename(form.hook_path), *form.hook_args, *arguments),
     )
     mounts = tuple(mount for mount in made.edits.mounts if mount.type != "tmpfs")  # left to the hook
+    paths = (mount.container_path for mount in mounts)
+    cuda = [os.path.dirname(path) for path in paths if os.path.basename(path).startswith("libcuda.so.")]
+    places = tuple(f"{_LIBCUDA_DIR}={directory}" for directory in cuda[:1])  # 64-bit libraries come first
     return ContainerEdits(
-        env=(_NO_OTHER_TOOL,),
+        env=(*places, _NO_OTHER_TOOL),
         device_nodes=made.edits.device_nodes,
         mounts=mounts,
         hooks=(hook,),
@@ -111,12 +115,13 @@ def _drm_nodes(inventory: RequestInventory) -> list[DeviceNode]:
     return [device_nodes.given(node) for node in inventory.nodes if node.path.startswith("/dev/dri/")]
 
 
-def _image(inventory: RequestInventory) -> Image:
-    """Return an image whose library directories are those of the host's driver."""
+def _image(inventory: RequestInventory, driver_root: str) -> Image:
+    """Return an image whose library directories are those of the host's driver, as they are called in its root."""
     places: dict[int, str] = {}
+    above = driver_root.rstrip("/")
     for library in inventory.libraries:
         below = f"/{library.directory}" if library.directory else ""
-        directory = os.path.dirname(library.host_path).removesuffix(below)
+        directory = os.path.dirname(library.host_path).removesuffix(below).removeprefix(above)
         places.setdefault(library.bits, directory)
     return Image(libc="glibc", library_directory=places.get(64, ""), library_directory_32=places.get(32, ""))
 

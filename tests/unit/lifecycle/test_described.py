@@ -39,7 +39,7 @@ def test_nodes_and_mounts_are_the_hooks():
 
 def test_what_the_runtime_has_made_is_left_to_it():
     mount = Mount(host_path="/a", container_path="/b", options=("x-odd",))
-    block = NODE.replace(path="/dev/b", type="b", minor=3)
+    block = NODE.replace(path="/dev/b", type="b", minor=3, permissions="r")
     made = plan(
         device_nodes=(NODE, block), mounts=(mount,), env=("A=1",), hooks=(Hook(hook_name="poststop", path="/h"),)
     )
@@ -56,11 +56,16 @@ def test_what_the_runtime_has_made_is_left_to_it():
 
 
 def test_all_that_needs_a_runtime_is_said():
-    edits = ContainerEdits(env=("A=1", "NVIDIA_VISIBLE_DEVICES=void"), device_nodes=(NODE.replace(type="b"),))
+    edits = ContainerEdits(env=("A=1", "NVIDIA_VISIBLE_DEVICES=void"), device_nodes=(NODE.replace(permissions="r"),))
     said = described.needs_runtime(edits, container())
     assert [text.partition(":")[0] for text in said] == ["CDI variable 'A=1'", "CDI device node '/dev/x'"]
     with pytest.raises(InvalidInput, match=r"CDI variable 'A=1'.*start the container through oci-gpu-runtime"):
         described.left(plan(env=edits.env), container())
+
+
+def test_nodes_of_all_types_are_the_hooks():
+    nodes = (NODE, NODE.replace(type="b"), NODE.replace(type="u"), DeviceNode(path="/dev/p", type="p", file_mode=0o600))
+    assert described.left(plan(device_nodes=nodes), container()).edits.device_nodes == nodes
 
 
 def test_groups_are_a_warning_where_they_make_a_difference():

@@ -39,7 +39,8 @@ def parts_of(monkeypatch):
     def parts_of(going, known):
         def edits(_request, _inventory, devices):
             found = [*(NODES[device.uuid] for device in devices), CONTROL]
-            return SimpleNamespace(device_nodes=[SimpleNamespace(major=major, minor=minor) for major, minor in found])
+            nodes = [SimpleNamespace(type="c", major=major, minor=minor) for major, minor in found]
+            return SimpleNamespace(device_nodes=nodes)
 
         vendor = SimpleNamespace(
             snapshot=lambda _request, _config: SimpleNamespace(inventory=None),

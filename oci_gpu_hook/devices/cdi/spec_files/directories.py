@@ -18,12 +18,13 @@ from oci_gpu_hook.devices.cdi.spec_files import reading, text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from typing import Final
 
     from oci_gpu_hook.devices.cdi.spec_files.model import SpecDevice, Specification
 
 MOST_FILES: Final = limits.CDI_SPECS
+_MOST_LINKS: Final = 40  # as the kernel follows (path_resolution(7))
 
 
 class SpecFile(Record):
@@ -93,24 +94,65 @@ def _provided(file: SpecFile) -> list[Provided]:
 def why_untrusted(path: str) -> str:
     """Return why a file is not trusted, "" if only root or this user can have written it.
 
-    All directories above the file count, because a user who can rename entries in one of them can replace the file.
+    All directories that the path leads through count, also those of links on the way, because a user who can rename
+    entries in one of them can replace the file.
     """
-    real = os.path.realpath(path)
     try:
-        found = os.lstat(real)
+        found = os.stat(path)
         if not stat.S_ISREG(found.st_mode):
             return "is not a regular file"
         if not trust.is_trusted(found):
             return f"could be written by others (owner {found.st_uid}, mode {found.st_mode & 0o7777:04o})"
-        while real != "/":
-            real = os.path.dirname(real)
-            found = os.lstat(real)
-            if not (trust.is_trusted(found) or _keeps_others_files(found)):
-                owner = f"owner {found.st_uid}, mode {found.st_mode & 0o7777:04o}"
-                return f"is below {quoted(real)}, where others could exchange it ({owner})"
+        for passed in passed_by(path):
+            found = os.lstat(passed)
+            owner = f"owner {found.st_uid}, mode {found.st_mode & 0o7777:04o}"
+            if stat.S_ISLNK(found.st_mode):
+                if found.st_uid not in (0, os.geteuid()):
+                    return f"is reached by the link {quoted(passed)}, which others could exchange ({owner})"
+            elif not (trust.is_trusted(found) or _keeps_others_files(found)):
+                return f"is below {quoted(passed)}, where others could exchange it ({owner})"
     except OSError as error:
         return f"cannot be looked at: {reason(error)}"
     return ""
+
+
+def passed_by(path: str) -> Iterator[str]:
+    """Yield the links that a path leads through, and the directories in which its and their components are looked up.
+
+    Raises OSError for a path that leads nowhere.
+    """
+    left = os.path.abspath(path).split("/")[::-1]
+    here = "/"
+    links = 0
+    while left:
+        name = left.pop()
+        if name in ("", "."):
+            continue
+        if name == "..":
+            here = os.path.dirname(here)
+            continue
+        yield here
+        below = os.path.join(here, name)
+        if stat.S_ISLNK(os.lstat(below).st_mode) and links < _MOST_LINKS:
+            links += 1
+            yield below
+            target = os.readlink(below)
+            here = "/" if target.startswith("/") else here
+            left += target.split("/")[::-1]
+        else:
+            here = below
+
+
+def passed_by_all(paths: Iterable[str]) -> Iterator[str]:
+    """Yield what any of the paths leads through, each once."""
+    known: set[str] = set()
+    for path in paths:
+        try:
+            found = [passed for passed in passed_by(path) if passed not in known]
+        except OSError:
+            continue
+        known.update(found)
+        yield from found
 
 
 def _keeps_others_files(found: os.stat_result) -> bool:

@@ -1,7 +1,8 @@
 """Turns the tree of a specification into typed values, or into a list of everything that is wrong with it.
 
 The fields follow CDI's schema (schema/defs.json) and its own library: numbers and truth values in place of text are
-taken as they are written. An unknown field is an error, because a misspelt one would otherwise be lost.
+taken as they are written. Letters of a field's name may be of either case, as Go's JSON has it: SPEC.md itself writes
+additionalGIDs for additionalGids. An unknown field is an error, because a misspelt one would otherwise be lost.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ if TYPE_CHECKING:
 UINT32: Final = (0, 2**32 - 1)
 INT64: Final = (-(2**63), 2**63 - 1)
 _INTEGER: Final = re.compile(r"([-+]?)(?:0[xX]([0-9a-fA-F]+)|0[bB]([01]+)|0[oO]?([0-7]+)|(0|[1-9][0-9]*))")
-_TRUE: Final = ("true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON")
-_FALSE: Final = ("false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF")
+_MOST_DIGITS: Final = 64  # of 64 bits, in base 2
+_TRUE: Final = ("true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON", "y", "Y")
+_FALSE: Final = ("false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF", "n", "N")
 
 
 def specification(root: Node) -> tuple[Specification | None, tuple[Problem, ...]]:
@@ -63,6 +65,10 @@ def _integer(low: int, high: int) -> Read:
             problems.append(_wrong(node, place, "a whole number"))
             return 0
         sign, *digits = matched.groups()
+        if len(matched[0]) > _MOST_DIGITS + len("-0b"):
+            what = f"a number of {len(matched[0])} digits is too large"
+            problems.append(Problem(line=node.line, place=place, what=what))
+            return 0
         number = next(int(text, base) for text, base in zip(digits, (16, 2, 8, 10), strict=True) if text)
         number = -number if sign == "-" else number
         if not low <= number <= high:
@@ -107,19 +113,22 @@ def _object(fields: Fields, required: tuple[str, ...], make: Callable[[dict[str,
 
     make: gets the fields by CDI's names if nothing is wrong; otherwise the value is None.
     """
+    in_lower_case = {name.lower(): name for name in fields}
 
     def read(node: Node, place: str, problems: list[Problem]) -> Any:
         before = len(problems)
-        found = {}
+        found: dict[str, Any] = {}
         if not isinstance(node, Mapping):
             problems.append(_wrong(node, place, "a mapping"))
             return None
         for key, value in node.pairs:
-            below = f"{place}.{key.text}" if place else key.text
-            if key.text not in fields:
+            name = in_lower_case.get(key.text.lower())
+            if name is None:
                 problems.append(Problem(line=key.line, place=place, what=_unknown(key.text, fields)))
+            elif name in found:
+                problems.append(Problem(line=key.line, place=place, what=f"{quoted(key.text)} is {name} a second time"))
             elif not (isinstance(value, Scalar) and value.is_null):
-                found[key.text] = fields[key.text](value, below, problems)
+                found[name] = fields[name](value, f"{place}.{name}" if place else name, problems)
         missing = [name for name in required if name not in found]
         problems += [Problem(line=node.line, place=place, what=f"{name} is missing") for name in missing]
         return make(found) if len(problems) == before else None
@@ -169,7 +178,7 @@ _NET_DEVICE: Final = _object(
     _renamed(edits.NetDevice, {"hostInterfaceName": "host_interface_name"}),
 )
 _HOOK: Final = _object(
-    {"hookName": _text, "path": _text, "args": _TEXTS, "env": _TEXTS, "timeout": _integer(-(2**31), 2**31 - 1)},
+    {"hookName": _text, "path": _text, "args": _TEXTS, "env": _TEXTS, "timeout": _integer(1, 2**31 - 1)},
     ("hookName", "path"),
     _renamed(edits.Hook, {"hookName": "hook_name"}),
 )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from itertools import islice
 
+from oci_gpu_hook.base import limits
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.devices.cdi.spec_files import fields, rules, text
 from oci_gpu_hook.devices.cdi.spec_files.model import Problem
@@ -34,9 +36,9 @@ def parse(data: bytes, *, is_json: bool) -> Reading:
         return Reading(specification=None, problems=(error.problem,))
     specification, problems = fields.specification(root)
     if specification is not None:
-        found = rules.broken(specification)
+        found = islice(rules.broken(specification), limits.CDI_SPEC_FAULTS)
         problems = tuple(Problem(line=_line(root, place), place=place, what=what) for place, what in found)
-    problems = tuple(sorted(problems, key=lambda problem: problem.line))
+    problems = tuple(sorted(problems, key=lambda problem: problem.line)[: limits.CDI_SPEC_FAULTS])
     return Reading(specification=None if problems else specification, problems=problems)
 
 
@@ -56,9 +58,14 @@ def _below(node: Node, rest: str) -> tuple[Node | None, str]:
     """Return the node that the first step of a place leads to, and the remaining steps."""
     if isinstance(node, text.Mapping):
         rest = rest.removeprefix(".")
-        for key, value in sorted(node.pairs, key=lambda pair: -len(pair[0].text)):  # annotations' keys have dots
-            if rest == key.text or rest.startswith((f"{key.text}.", f"{key.text}[")):
-                return value, rest[len(key.text) :]
+        found: tuple[Node | None, str] = None, ""
+        longest = -1  # annotations' keys have dots, so one may be the beginning of another
+        for key, value in node.pairs:
+            step, after = rest[: len(key.text)], rest[len(key.text) :]
+            if len(step) > longest and step.lower() == key.text.lower() and after[:1] in ("", ".", "["):
+                found, longest = (value, after), len(step)
+        if longest >= 0:
+            return found
     matched = _INDEX.match(rest)
     if isinstance(node, text.Sequence) and matched:
         return node.items[int(matched[1])], rest[matched.end() :]

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 HOOK_NAMES: Final = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
 LARGEST_ANNOTATIONS: Final = 256 * 1024  # bytes of all keys and values
 LONGEST_CLOS_ID: Final = 4095  # bytes
+LONGEST_VENDOR: Final = 253  # characters, as those of a DNS name
+LONGEST_CLASS: Final = 63  # characters
 _KIND_PART: Final = re.compile(r"[A-Za-z](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?")
 _DEVICE_NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.:-]*[A-Za-z0-9])?")
 _NODE_TYPES: Final = ("", "b", "c", "u", "p")
@@ -68,8 +70,9 @@ def _version(specification: Specification) -> Iterator[Broken]:
         )
         return
     least, because = versions.required(specification)
-    if because and not versions.is_at_least(said, least):
-        yield "cdiVersion", f"{said} has no {because}; it must be {least} or later"
+    if not versions.is_at_least(said, least):
+        why = f"has no {because}" if because else "is older than all that engines read"
+        yield "cdiVersion", f"{said} {why}; it must be {least} or later"
 
 
 def _kind(kind: str) -> Iterator[Broken]:
@@ -77,10 +80,12 @@ def _kind(kind: str) -> Iterator[Broken]:
     if not slash:
         yield "kind", f"{quoted(kind)} is not VENDOR/CLASS"
         return
-    for part, text in (("vendor", vendor), ("class", device_class)):
+    for part, text, longest in (("vendor", vendor, LONGEST_VENDOR), ("class", device_class, LONGEST_CLASS)):
         if not _KIND_PART.fullmatch(text):
             why = "letters, digits and _-. with a letter in front and a letter or digit at the end"
             yield "kind", f"{quoted(text)} is not a {part}: {why}"
+        elif len(text) > longest:
+            yield "kind", f"the {part} has {len(text)} characters; {longest} are allowed"
 
 
 def _annotations(annotations: Mapping[str, str], place: str) -> Iterator[Broken]:
@@ -147,6 +152,8 @@ def _hook(hook: Hook, place: str) -> Iterator[Broken]:
             f"{quoted(hook.hook_name)} is not the name of a hook; the names are {', '.join(HOOK_NAMES)}",
         )
     yield from _path(hook.path, f"{place}.path")
+    if hook.path and not hook.path.startswith("/"):
+        yield f"{place}.path", f"{quoted(hook.path)} is not absolute, which the path of a hook must be"
     yield from _env(hook.env, f"{place}.env")
 
 

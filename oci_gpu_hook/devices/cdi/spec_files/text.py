@@ -27,6 +27,7 @@ DEEPEST: Final = limits.CDI_SPEC_LEVELS
 MOST_NODES: Final = limits.CDI_SPEC_VALUES
 _PIECE: Final = 32  # characters of a text that count as another value: an alias may stand for a long one
 
+_MERGE: Final = "<<"  # the key by which YAML 1.1 takes the pairs of another mapping in
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -207,6 +208,7 @@ def _sequence(line: int, inside: list[Node]) -> Sequence:
 
 def _mapping(line: int, inside: list[Node]) -> Mapping:
     pairs = []
+    merged: tuple[tuple[Scalar, Node], ...] = ()
     seen: set[str] = set()
     for key, value in zip(inside[::2], inside[1::2], strict=True):
         if not isinstance(key, Scalar):
@@ -214,8 +216,22 @@ def _mapping(line: int, inside: list[Node]) -> Mapping:
         if key.text in seen:
             raise _unreadable(key.line, f"the key {quoted(key.text)} stands twice")
         seen.add(key.text)
-        pairs.append((key, value))
-    return Mapping(line=line, pairs=tuple(pairs))
+        if key.text == _MERGE and key.plain:
+            merged = _merged(key, value)
+        else:
+            pairs.append((key, value))
+    return Mapping(line=line, pairs=(*pairs, *(pair for pair in merged if pair[0].text not in seen)))
+
+
+def _merged(key: Scalar, value: Node) -> tuple[tuple[Scalar, Node], ...]:
+    """Return what the key `<<` brings in: the pairs of a mapping or of several, of which the first goes first."""
+    found: dict[str, tuple[Scalar, Node]] = {}
+    for each in value.items if isinstance(value, Sequence) else (value,):
+        if not isinstance(each, Mapping):
+            raise _unreadable(key.line, f"{_MERGE} merges mappings, found {each.kind}")
+        for pair in each.pairs:
+            found.setdefault(pair[0].text, pair)
+    return tuple(found.values())
 
 
 def _joined(text: str) -> str:

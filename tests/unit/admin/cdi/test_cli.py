@@ -102,7 +102,17 @@ def test_there_is_one_hook_and_no_second_tool(cdi):
     assert hook.hook_name == "createContainer"
     assert hook.args[0] == os.path.basename(hook.path)
     assert os.access(hook.path, os.X_OK)
-    assert specification.edits.env == ("NVIDIA_VISIBLE_DEVICES=void",)
+    assert specification.edits.env[-1] == "NVIDIA_VISIBLE_DEVICES=void"
+
+
+def test_libraries_are_where_the_drivers_root_has_them(cdi):
+    """The root is a directory of the host's own; a container has the paths in it, as by NVIDIA's toolkit."""
+    specification = generated(cdi)
+    paths = [mount.container_path for mount in specification.edits.mounts]
+    places = [os.path.dirname(path) for path in paths if os.path.basename(path).startswith("libcuda.so.")]
+    assert {os.path.dirname(place) for place in places} == {"/usr/lib"}
+    assert specification.edits.env[0] == f"NVIDIA_CTK_LIBCUDA_DIR={places[0]}"
+    assert "i386" not in places[0]
 
 
 def test_mig_devices(cdi):

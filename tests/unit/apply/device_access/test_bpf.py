@@ -60,6 +60,16 @@ class TestPrefix:
         code = programs.extended(REFUSE_ALL, [(195, 0)])
         assert permits(code, 195, 0, access, kind) is (kind == CHAR and not access & MKNOD)
 
+    @pytest.mark.parametrize("access", range(1, 8))
+    @pytest.mark.parametrize("kind", [BLOCK, CHAR])
+    def test_of_a_block_device_likewise(self, access, kind):
+        code = programs.extended(REFUSE_ALL, [(7, 1, "b"), (195, 0)])
+        assert permits(code, 7, 1, access, kind) is (kind == BLOCK and not access & MKNOD)
+        assert permits(code, 195, 0, access, kind) is (kind == CHAR and not access & MKNOD)
+        reduced = programs.reduced(code, [(7, 1, "b")])
+        assert permits(reduced, 7, 1, kind=BLOCK) is False
+        assert programs.split(reduced)[0] == ((195, 0),)
+
     @pytest.mark.parametrize("node", [(195, 1), (194, 0), (0, 0), (0, 195), (1 << 12, 0), (195, 1 << 20)])
     def test_it_permits_no_other_node(self, node):
         assert permits(programs.extended(REFUSE_ALL, [(195, 0)]), *node) is False
@@ -91,10 +101,18 @@ class TestPrefix:
         code = change(programs.prefix([(195, 0), (195, 1)]) + REFUSE_ALL)
         assert programs.split(code) == ((), code)
 
-    @given(st.lists(st.tuples(st.integers(0, 4095), st.integers(0, (1 << 20) - 1)), max_size=20), st.binary())
+    @given(
+        st.lists(
+            st.tuples(st.integers(0, 4095), st.integers(0, (1 << 20) - 1))
+            | st.tuples(st.integers(0, 4095), st.integers(0, (1 << 20) - 1), st.just("b")),
+            max_size=20,
+        ),
+        st.binary(),
+    )
     def test_split_undoes_extended(self, nodes, rest):
         if programs.split(rest) == ((), rest):
-            assert programs.split(programs.extended(rest, nodes)) == (tuple(sorted(set(nodes))), rest)
+            found, left = programs.split(programs.extended(rest, nodes))
+            assert ({*found}, len(found), left) == ({*nodes}, len({*nodes}), rest)
 
     def test_what_is_refused_is_refused_alone(self):
         permissive = programs.extended(REFUSE_ALL, [(195, 0), (195, 1)])

@@ -223,3 +223,20 @@ class TestV1Rules:
         directory = os.open(tmp_path, os.O_RDONLY)
         assert v1._missing(v1._read_list(directory), 195, 0) == missing
         os.close(directory)
+
+    @pytest.mark.parametrize(
+        ("listed", "missing"),
+        [
+            ("a *:* rwm", ""),
+            ("b 7:1 rw", ""),
+            ("b 7:* rwm", ""),
+            ("b *:1 rw", ""),
+            ("c 7:1 rwm", "rw"),
+            ("b 7:1 r", "w"),
+        ],
+    )
+    def test_missing_access_to_a_block_device(self, tmp_path, listed, missing):
+        (tmp_path / "devices.list").write_text(listed + "\n")
+        directory = os.open(tmp_path, os.O_RDONLY)
+        assert v1._missing(v1._read_list(directory), 7, 1, "b") == missing
+        os.close(directory)

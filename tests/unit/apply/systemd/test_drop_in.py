@@ -54,6 +54,14 @@ def configure(host, text, unit=SCOPE, directory="run/systemd/transient"):
     path.write_text(text)
 
 
+def test_a_block_device_has_a_path_of_its_own(host):
+    nodes = ((195, 0), (240, 7, "b"))
+    assert drop_in(CGROUP, nodes, host) == SCOPE
+    assert "DeviceAllow=/dev/block/240:7 rw\n" in written(host).read_text()
+    assert systemd.covers(SCOPE, nodes, host)
+    assert not systemd.covers(SCOPE, ((240, 7),), host)
+
+
 def written(host, unit=SCOPE):
     return host / f"run/systemd/system.control/{unit}.d/50-oci-gpu-hook.conf"
 

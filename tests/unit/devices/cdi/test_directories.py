@@ -126,6 +126,27 @@ def test_a_link_is_followed_where_only_root_could_have_made_all_of_it(places, tm
     assert not directories.read(places[:1]).devices
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
+@pytest.mark.parametrize("theirs", ["directory", "sticky", "above"])
+def test_a_link_that_somebody_else_could_lead_elsewhere_is_not_followed(places, tmp_path, theirs):
+    """The file is root's, and so is the first link; a second one, or a directory on the way, is not."""
+    target = put(places[1], "target")
+    way = tmp_path / "way" / "below"
+    way.mkdir(parents=True, mode=0o755)
+    way.parent.chmod(0o755)
+    (way / "link").symlink_to(target)
+    (places[0] / "v.yaml").symlink_to(way / "link")
+    assert directories.read(places[:1]).devices
+    if theirs == "sticky":
+        way.chmod(0o1777)
+        assert directories.read(places[:1]).devices
+        os.lchown(way / "link", 1000, 1000)
+    else:
+        os.chown(way if theirs == "directory" else way.parent, 1000, 1000)
+    (file,) = directories.read(places[:1]).files
+    assert "others could exchange" in file.problems[0]
+
+
 @pytest.mark.parametrize("kind", ["pipe", "dangling", "device"])
 def test_what_is_no_file_keeps_nobody_waiting(places, kind):
     path = places[0] / "v.yaml"
