@@ -76,6 +76,15 @@ bool number_of(struct text digits, unsigned long *value) {
     return digits.size != 0;
 }
 
+char *in_decimal(int number) {
+    static char text[12];
+    char *digit = text + sizeof text - 1;
+    do
+        *--digit = '0' + number % 10;
+    while (number /= 10);
+    return digit;
+}
+
 int open_to_read(const char *path) {
     return call(OPENAT, AT_FDCWD_, (long)path, O_CLOEXEC_ | O_NONBLOCK_ | O_NOCTTY_, 0);
 }
