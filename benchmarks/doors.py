@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mesos import launches
+
 from tests.runtime import cdi_engine
 
 TYPE_CHECKING = False
@@ -244,6 +246,7 @@ def whole_containers(bed: Bed, rounds: int) -> None:
                     door.cpu.clear()
                     door.wall.clear()
         tell(found)
+        launches(bed, meter, rounds, statistics.median(found[0].cpu))
         tell_at_once([(door.name, *door.run_at_once(bed, meter)) for door in found if door.bundle])
     finally:
         meter.close()
