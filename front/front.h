@@ -77,6 +77,7 @@ bool can_rewind(int fd);
 void move_to_stdin(int fd);
 int open_own_fifo(const char *path, bool to_write); /* a descriptor that never waits, or minus errno */
 long read_some(int fd, char *buffer, size_t size); /* waits; 0 at the end, negative where it is broken */
+void wait_for_end(int fd, int patience); /* until nobody writes to the FIFO any more; in milliseconds */
 void ignore_broken_pipes(bool ignored);
 unsigned effective_user(void);
 void close_file(int fd);

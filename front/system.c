@@ -145,6 +145,12 @@ long read_some(int fd, char *buffer, size_t size) {
     }
 }
 
+void wait_for_end(int fd, int patience) {
+    struct { int fd; short events, happened; } wait = {fd, 0, 0}; /* that the last writer has gone is always told */
+    struct { long seconds, nanoseconds; } time = {0, patience * 1000000L};
+    call(PPOLL, (long)&wait, 1, (long)&time, 0);
+}
+
 /* A FIFO that this user alone can have made and opened, by a path whose last name is no link. */
 int open_own_fifo(const char *path, bool to_write) {
     enum { TYPE = 0170000, FIFO = 0010000, OF_OTHERS = 0077 };
