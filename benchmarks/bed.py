@@ -17,6 +17,7 @@ from oci_gpu_hook.admin.doctor import tiny  # noqa: E402
 
 PATH = "PATH=/usr/sbin:/usr/bin:/sbin:/bin"
 ALL = "NVIDIA_DRIVER_CAPABILITIES=all"
+STATE = Path("/run/oci-gpu-hook")
 
 
 def run(*command: object, cwd: Path | None = None) -> str:
@@ -51,7 +52,12 @@ class Bed:
             self._configure()
 
     def _configure(self) -> None:
-        """Have /etc/oci-gpu-hook/config.toml name a simulated host, in this process's mount namespace alone."""
+        """Have /etc/oci-gpu-hook/config.toml name a simulated host, in this process's mount namespace alone.
+
+        So is /run/oci-gpu-hook, where its compiled form is kept: one bed would have to make it again after another.
+        """
+        STATE.mkdir(mode=0o700, exist_ok=True)
+        run("mount", "-t", "tmpfs", "-o", "mode=700", "tmpfs", STATE)
         layers = [self.work / name for name in ("etc", "etc-work")]
         for layer in layers:
             layer.mkdir()
@@ -64,6 +70,7 @@ class Bed:
     def close(self) -> None:
         if self._is_machine:
             run("umount", "--lazy", "/etc")
+            run("umount", "--lazy", STATE)
         run("umount", "--lazy", self.work)
         for directory in (self.work, self.disk):
             shutil.rmtree(directory, ignore_errors=True)

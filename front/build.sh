@@ -8,4 +8,4 @@ exec ${CC:-cc} -std=c11 -Os -Wall -Wextra -Werror=implicit-function-declaration 
     -static -nostdlib -no-pie -Wl,-z,noexecstack -Wl,-z,noseparate-code -Wl,--build-id=none -s \
     -o "$1" "$here"/start.c "$here"/programs.c "$here"/system.c "$here"/words.c "$here"/json.c "$here"/state.c \
     "$here"/settings.c "$here"/files.c "$here"/processes.c "$here"/leases.c "$here"/ended.c "$here"/standby.c \
-    "$here"/resident.c "$here"/hook.c "$here"/runtime.c "$here"/mesos.c
+    "$here"/resident.c "$here"/children.c "$here"/hook.c "$here"/runtime.c "$here"/mesos.c

@@ -77,6 +77,7 @@ bool can_rewind(int fd);
 void move_to_stdin(int fd);
 int open_own_fifo(const char *path, bool to_write); /* a descriptor that never waits, or minus errno */
 long read_some(int fd, char *buffer, size_t size); /* waits; 0 at the end, negative where it is broken */
+void wait_for_end(int fd, int patience); /* until nobody writes to the FIFO any more; in milliseconds */
 void ignore_broken_pipes(bool ignored);
 unsigned effective_user(void);
 void close_file(int fd);
@@ -86,6 +87,7 @@ void let_alarm_end(void); /* SIGALRM ends this process, whatever was inherited *
 void go_to_root_directory(void);
 void fill_standard_descriptors(void);
 int execute(const char *path, char **argv, char **envp); /* returns only where it fails: errno */
+char *in_decimal(int number); /* overwritten by the next call */
 _Noreturn void leave(int status);
 _Noreturn void fail(const char *what, const char *path, const char *why, const char *code);
 
@@ -93,6 +95,15 @@ _Noreturn void fail(const char *what, const char *path, const char *why, const c
 extern char **environment;
 _Noreturn void start_python(const char *extra, char **arguments, bool keep_environment);
 _Noreturn void start_program(char **argv);
+
+/* children.c */
+struct child {
+    long pid;
+    int word;
+};
+bool fork_child(struct child *child);
+char word_of(const struct child *child);
+int status_of(const struct child *child);
 
 /* words.c: true wherever the answer is not certainly no */
 bool may_ask(struct text json);

@@ -15,15 +15,6 @@ static bool may_have_rootfs(char **arguments) {
     return false;
 }
 
-static char *in_decimal(int number) {
-    static char text[12];
-    char *digit = text + sizeof text - 1;
-    do
-        *--digit = '0' + number % 10;
-    while (number /= 10);
-    return digit;
-}
-
 /* Writes which of the two signals are ignored that CPython ignores when it starts: the real helper gets them as they were. */
 static bool keep_ignored_signals(int fd) {
     enum { SIGPIPE_ = 13, SIGXFSZ_ = 25 };

@@ -115,6 +115,30 @@ static bool update_may_name_devices(char **arguments) {
     return fd < 0 || !can_rewind(fd) || read_whole(fd, false, resources, LARGEST_STATE, &json.size) != WHOLE || may_say(json, "devices");
 }
 
+/* Has Python prepare the bundle in a process of its own, and waits for its word; ends this process where that fails. Python
+   then stays to do what the hook of the container is for (entrypoints/runtime_standby.py), and ends with this process, or
+   with the real runtime that this one becomes. Returns false where no process can be made, and nothing has been done. */
+static bool prepare(char **arguments) {
+    static char option[32] = "--prepare-for-front=";
+    struct child child;
+    if (!fork_child(&child))
+        return false;
+    if (child.pid == 0) {
+        const char *digits = in_decimal(child.word);
+        char *end = option + length(option);
+        while ((*end++ = *digits++))
+            ;
+        start_python(option, arguments, false);
+    }
+    char word = word_of(&child);
+    if (word == '0')
+        return true;
+    int status = word > '0' && word <= '9' ? word - '0' : word ? -1 : status_of(&child);
+    if (status > 0)
+        leave(status); /* it has said why */
+    fail("the process that prepares the bundle", "", "has ended; start the container again", "OGH1516");
+}
+
 _Noreturn void runtime(int argc, char **argv) {
     char **command = NULL;
     struct text bundle;
@@ -127,6 +151,8 @@ _Noreturn void runtime(int argc, char **argv) {
     if (kind == UPDATES && !update_may_name_devices(command + 1))
         start_program(argv);
     if (kind == CREATES && ask_resident(argv + 1)) /* which has prepared the bundle */
+        start_program(argv);
+    if (kind != UPDATES && prepare(argv + 1))
         start_program(argv);
     start_python(NULL, argv + 1, true);
 }

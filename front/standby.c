@@ -17,6 +17,14 @@ static int open_end(const char *path, const char *end, bool to_write) {
     return open_own_fifo(name, to_write);
 }
 
+/* Waits until the other has gone, but not for long, and ends this process. It is a child of the runtime, and crun, which
+   waits for a hook with a timeout by SIGCHLD, would miss the end of the next hook where both end at once. */
+static _Noreturn void end_after(int answer, int status) {
+    enum { PATIENCE = 100 }; /* milliseconds */
+    wait_for_end(answer, PATIENCE);
+    leave(status);
+}
+
 /* Passes on what the other says, up to NUL and the digit of its exit status. It ends without when it is killed. */
 static _Noreturn void pass_on(int answer) {
     static char piece[4096];
@@ -34,7 +42,7 @@ static _Noreturn void pass_on(int answer) {
                 said++;
             has_ended = true;
             if (said < n)
-                leave(piece[said] == '0' ? 0 : 1);
+                end_after(answer, piece[said] == '0' ? 0 : 1);
         }
     }
     if (!has_spoken)

@@ -76,6 +76,15 @@ bool number_of(struct text digits, unsigned long *value) {
     return digits.size != 0;
 }
 
+char *in_decimal(int number) {
+    static char text[12];
+    char *digit = text + sizeof text - 1;
+    do
+        *--digit = '0' + number % 10;
+    while (number /= 10);
+    return digit;
+}
+
 int open_to_read(const char *path) {
     return call(OPENAT, AT_FDCWD_, (long)path, O_CLOEXEC_ | O_NONBLOCK_ | O_NOCTTY_, 0);
 }
@@ -134,6 +143,12 @@ long read_some(int fd, char *buffer, size_t size) {
             return n;
         wait_for(fd, POLLIN_);
     }
+}
+
+void wait_for_end(int fd, int patience) {
+    struct { int fd; short events, happened; } wait = {fd, 0, 0}; /* that the last writer has gone is always told */
+    struct { long seconds, nanoseconds; } time = {0, patience * 1000000L};
+    call(PPOLL, (long)&wait, 1, (long)&time, 0);
 }
 
 /* A FIFO that this user alone can have made and opened, by a path whose last name is no link. */

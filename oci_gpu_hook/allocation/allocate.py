@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 
 from oci_gpu_hook.allocation import audit, claim, select
-from oci_gpu_hook.allocation.holders import Processes
+from oci_gpu_hook.allocation.holders import Processes, same
 from oci_gpu_hook.allocation.model import Busy, Claim, Moment
 from oci_gpu_hook.allocation.store import Store
 from oci_gpu_hook.base import log, state
@@ -125,9 +125,14 @@ def _tell(changed: LeaseTable | None, wait: Wait | None) -> None:
 
 def _with_makers(asked: Claim, table: LeaseTable, processes: Processes) -> Claim:
     """Return the claim with the runtime that started this hook, if it may hold the lease for its container."""
-    if asked.starting or not any(lease.starting and lease.container == asked.container for lease in table.leases):
+    if asked.starting:
         return asked
-    return asked.replace(makers=processes.lineage())
+    held = [lease.holder for lease in table.leases if lease.starting and lease.container == asked.container]
+    if held:
+        for maker in processes.lineage():
+            if True in [same(holder, maker) for holder in held]:
+                return asked.replace(makers=(maker,))
+    return asked
 
 
 def _wait(asked: Claim, config: Config, processes: Processes, began: float) -> Wait:

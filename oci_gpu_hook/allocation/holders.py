@@ -15,6 +15,7 @@ from oci_gpu_hook.base.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Final
 
 INITIAL_PID_NAMESPACE: Final = 0xEFFFFFFC  # include/linux/proc_ns.h, PROC_PID_INIT_INO
@@ -46,14 +47,15 @@ class Processes:
             return None
         return Holder(pid=pid, start_time=started, boot_id=self.boot_id, pid_namespace=self.pid_namespace)
 
-    def lineage(self) -> tuple[Holder, ...]:
-        """Return this process, or the one that it acts for, and its ancestors, the nearest first."""
-        found: list[Holder] = []
+    def lineage(self) -> Iterator[Holder]:
+        """Yield this process, or the one that it acts for, and its ancestors, the nearest first."""
         pid = acting()
-        while len(found) < _GENERATIONS and pid and (holder := self.holder(pid)):
-            found.append(holder)
+        for _ in range(_GENERATIONS):
+            holder = self.holder(pid) if pid else None
+            if holder is None:
+                return
+            yield holder
             pid = parent(pid)
-        return tuple(found)
 
     def uptime(self) -> int:
         """Return the seconds since boot, a clock that nobody can set."""

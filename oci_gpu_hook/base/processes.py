@@ -37,8 +37,11 @@ def lives(pid: int, started: int) -> bool:
     return 0 != start_time(pid) == started
 
 
-def act_for(pid: int, has_ended: Callable[[], bool]) -> None:
-    """Have this process do another one's work: as a hook or runtime it is that process which others look for."""
+def act_for(pid: int, has_ended: Callable[[], bool] | None = None) -> None:
+    """Have this process do another one's work: as a hook or runtime it is that process which others look for.
+
+    pid: 0 for its own work again. has_ended: whether the other one has; None where this process ends with it.
+    """
     global _principal, _has_ended
     _principal, _has_ended = pid, has_ended
 

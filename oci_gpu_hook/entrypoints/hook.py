@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from typing import Final, NoReturn
 
     from oci_gpu_hook.base.config.model import Config
+    from oci_gpu_hook.lifecycle.granted import Granted
     from oci_gpu_hook.oci.container import Container, State
     from oci_gpu_hook.request.model import Request
 
@@ -54,8 +55,8 @@ def console() -> NoReturn:
     main(sys.argv)
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Carry out the command line; return the exit status."""
+def run(arguments: Sequence[str], granted: Granted | None = None) -> int:
+    """Carry out the command line; return the exit status. granted: what this process has granted to the container."""
     config_path, stage, words = _read_arguments(arguments)
     if words is None and stage in _NOTHING:
         return 0
@@ -68,7 +69,7 @@ def run(arguments: Sequence[str]) -> int:
         elif stage in _RELEASE:
             release(config_path)
         else:
-            attach(config_path)
+            attach(config_path, granted)
     except HookError as error:
         return _fail(str(error), error.code)
     except Exception as error:  # noqa: BLE001  a bug: engines show one line, so it names the place
@@ -76,11 +77,14 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
-def attach(config_path: str) -> None:
-    """Give the container the GPUs that it asks for, if any. Raises HookError."""
+def attach(config_path: str, granted: Granted | None = None) -> None:
+    """Give the container the GPUs that it asks for, if any; `granted`, if that is for it. Raises HookError."""
     started = time.perf_counter()
     state_json = read_all(0, limits.STATE, "OCI state")
     state = containers.read_state(state_json)
+    if granted and granted.is_for(state):
+        granted.attach(state, started)
+        return
     config, trouble = load_or_defaults(config_path)
     if state.status == "stopped":
         # An oci-hooks file has one argument list for all of its stages, so the state must tell poststop from prestart.

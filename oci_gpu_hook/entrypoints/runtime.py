@@ -1,9 +1,10 @@
 """The OCI runtime that engines start: `oci-gpu-runtime …`, which adds GPUs and leaves all else to the real runtime.
 
 Before a `create` or `run` of a container that asks for GPUs it grants them and prepares the bundle (apply/bundle.py);
-in an `update` it keeps what was granted (`runtime_update.py`). Then, as in every other call, this process becomes the
-real runtime. The front (front/runtime.c) passes only those calls on to Python. Exit status: the real runtime's, or 1
-with one line on stderr and in the runtime's log, where engines look.
+in an `update` it keeps what was granted (`runtime_update.py`). The front (front/runtime.c) passes only those calls on
+to Python. Of a `create` or `run` it starts Python as a child, which tells it that the bundle is prepared, and stays to
+attach the GPUs (`runtime_standby.py`) while the front becomes the real runtime. Else this process becomes it. Exit
+status: the real runtime's, or 1 with one line on stderr and in the runtime's log, where engines look.
 """
 
 from __future__ import annotations
@@ -13,16 +14,15 @@ import os
 
 from oci_gpu_hook.base import log, processes, streams
 from oci_gpu_hook.base.config import load as configs
-from oci_gpu_hook.base.cpython import signals
-from oci_gpu_hook.base.document import dump, member
-from oci_gpu_hook.base.errors import BUG, ApplyError, HookError, InvalidInput, TooLarge, quoted, reason
-from oci_gpu_hook.base.files import replace_file
+from oci_gpu_hook.base.document import dump
+from oci_gpu_hook.base.errors import BUG, ApplyError, HookError, InvalidInput, TooLarge, quoted
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.base.rootless import in_first_user_namespace
+from oci_gpu_hook.entrypoints import real_runtime as real_runtimes
+from oci_gpu_hook.entrypoints import runtime_bundle as in_bundle
 from oci_gpu_hook.entrypoints.hook import describe_bug
-from oci_gpu_hook.entrypoints.runtime_call import command_at, complain, read_call
+from oci_gpu_hook.entrypoints.runtime_call import FOR_FRONT, command_at, complain, read_call
 from oci_gpu_hook.oci import container as containers
-from oci_gpu_hook.request.model import PREPARED
 from oci_gpu_hook.request.prefilter import may_ask
 
 TYPE_CHECKING = False
@@ -35,18 +35,23 @@ if TYPE_CHECKING:
     from oci_gpu_hook.entrypoints.runtime_call import Call
     from oci_gpu_hook.entrypoints.runtime_standby import Standby
     from oci_gpu_hook.lifecycle.admission import Admission
+    from oci_gpu_hook.lifecycle.granted import Granted
     from oci_gpu_hook.oci.container import Container
     from oci_gpu_hook.request.model import Request
 
 
 class Prepared(Record):
-    """A prepared bundle: config.json's path, its original contents, the container with the lease, and the standby."""
+    """A prepared bundle: config.json's path, its original contents, and the container with the lease.
+
+    standby, granted: where the hook's front is to find this process, and what it attaches then.
+    """
 
     path: str
     before: bytes
     container: str
     config: Config
     standby: Standby | None = None
+    granted: Granted | None = None
 
 
 def main(arguments: Sequence[str], real_runtime: str) -> NoReturn:
@@ -54,6 +59,8 @@ def main(arguments: Sequence[str], real_runtime: str) -> NoReturn:
     gc.disable()
     streams.fill()
     words = arguments[1:]
+    if words and words[0].startswith(FOR_FRONT):
+        prepare_for_front((arguments[0], *words[1:]), real_runtime, int(words[0].removeprefix(FOR_FRONT)))
     call = read_call(words)
     if call is None and words[command_at(words) :][:1] == ["update"]:
         from oci_gpu_hook.entrypoints import runtime_update
@@ -70,28 +77,38 @@ def main(arguments: Sequence[str], real_runtime: str) -> NoReturn:
     os._exit(1)
 
 
-def prepare_for(arguments: Sequence[str], real_runtime: str) -> int:
-    """Do what comes before the real runtime, for a front that then becomes it; return the exit status."""
+def prepare_for_front(arguments: Sequence[str], real_runtime: str, front: int) -> NoReturn:
+    """Prepare the bundle for the front that started this process and becomes the real runtime; then stay for the hook.
+
+    front: a descriptor at which it waits for the exit status, a digit.
+    """
+    processes.act_for(processes.parent())
+    status, prepared = prepare_for(arguments, real_runtime, stays=True)
+    os.write(front, b"%d" % status)
+    if prepared and prepared.standby and prepared.granted:
+        prepared.standby.serve(prepared.granted)
+    os._exit(status)
+
+
+def prepare_for(arguments: Sequence[str], real_runtime: str, *, stays: bool = False) -> tuple[int, Prepared | None]:
+    """Do what comes before the real runtime, for another process that then becomes it; return the exit status."""
     call = read_call(arguments[1:])
     hook = os.path.join(os.path.dirname(arguments[0]), "oci-gpu-hook")
     try:
-        if call:
-            prepare(call, hook, real_runtime, stays=False)
+        return 0, prepare(call, hook, real_runtime, stays=stays) if call else None
     except HookError as error:
         complain(call, str(error), error.code)
     except Exception as error:  # noqa: BLE001  a bug; as above
         complain(call, describe_bug(error), BUG)
-    else:
-        return 0
-    return 1
+    return 1, None
 
 
 def prepare(call: Call, hook: str, real_runtime: str = "", *, stays: bool = True) -> Prepared | None:
     """Grant what the bundle's container asks for, and prepare the bundle. If it asks for nothing, return None.
 
-    hook: the executable to register. stays: whether a child of this process may wait for it. real_runtime: it is asked
-    whether it can do what a few CDI specifications need. If this raises HookError, the bundle is unchanged and no lease
-    is left.
+    hook: the executable to register. stays: whether this process, or a child, may wait for it. real_runtime: must be
+    there, and is asked whether it can do what a few CDI specifications need. If this raises HookError, the bundle is
+    unchanged and no lease is left.
     """
     try:
         before = containers.read_config(call.bundle)
@@ -114,20 +131,21 @@ def prepare(call: Call, hook: str, real_runtime: str = "", *, stays: bool = True
     if type(document) is not dict or bundle.is_nvidias(document, hook):
         return None
     state = containers.State(id=call.container, pid=0, bundle=call.bundle, root="", annotations={})
-    _forget_an_images_note(document, state)
-    was_prepared = _restored(document, call.bundle, config)
+    in_bundle.forget_an_images_note(document, state)
+    was_prepared = in_bundle.restored(document, call.bundle, config)
     container = containers.of_document(document, state)
     reading = requests.read(container, config)
     request = reading.request
     if config.image_may_ask != "yes":  # the prepared bundle no longer shows what the image said
         _tell(reading.warnings, container, config)
     if request is None and was_prepared:
-        _replace(path, dump(document))
+        in_bundle.replace(path, dump(document))
     if request is None:
         return None if trouble else _hold(document, container, hook, before, config)
     if trouble:
         raise trouble
     _check_hook(hook)
+    real_runtimes.check(real_runtime)
     config = configs.of_this_user(config)
     return _granted(document, container, request, hook, real_runtime, before, config, stays=stays)
 
@@ -148,6 +166,7 @@ def _granted(  # noqa: PLR0913, PLR0917
     from oci_gpu_hook.entrypoints.runtime_standby import Standby
     from oci_gpu_hook.lifecycle import injected
     from oci_gpu_hook.lifecycle.admission import Admitted
+    from oci_gpu_hook.lifecycle.granted import Granted
 
     path = os.path.join(container.bundle, "config.json")
     with Admitted(container, request, config) as admission:
@@ -156,21 +175,26 @@ def _granted(  # noqa: PLR0913, PLR0917
         standby = Standby.offer(hook, config) if stays else None
         try:
             grant = _grant(admission, hook, standby.path if standby else "")
-            _put_in(document, grant, container.bundle, real_runtime, config)
-            _replace(path, dump(document))
+            in_bundle.put_in(document, grant, container.bundle, real_runtime, config)
+            written = dump(document)
+            in_bundle.replace(path, written)
         except BaseException:
             if standby:
                 standby.remove()
             raise
     log.info("prepared", gpus=admission.uuids, bundle=container.bundle)
-    return Prepared(path=path, before=before, container=container.id, config=config, standby=standby)
-
-
-def _forget_an_images_note(document: dict[str, Any], state: containers.State) -> None:
-    """Take out the note of what was put into a bundle where an image has written one. Raises InvalidInput."""
-    annotations = member(document, "annotations", dict, "config.json", {})
-    if PREPARED in annotations and PREPARED in containers.of_document(document, state).of_image:
-        del annotations[PREPARED]
+    granted = Granted(
+        container=container.id,
+        bundle=container.bundle,
+        written=written,
+        document=document,
+        # What an image may not ask for is told here, since the prepared bundle no longer shows that the image asked.
+        request=request if config.image_may_ask == "yes" else request.replace(warnings=()),
+        config=config,
+        # Who has waited has an inventory from before.
+        snapshots={} if request.wait else {part.request.kind: part.snapshot for part in admission.parts},
+    )
+    return Prepared(path=path, before=before, container=container.id, config=config, standby=standby, granted=granted)
 
 
 def _tell(warnings: Sequence[str], container: Container, config: Config) -> None:
@@ -198,7 +222,7 @@ def _hold(document: dict[str, Any], container: Container, hook: str, before: byt
     path = os.path.join(container.bundle, "config.json")
     try:
         bundle.prepare(document, bundle.Grant(uuids=(), edits=ContainerEdits(), hook=hook, user_namespace=True))
-        _replace(path, dump(document))
+        in_bundle.replace(path, dump(document))
     except HookError as error:  # the container runs as it would without this project; the lease ends with this process
         log.warning("devices in the bundle not held", reason=str(error))
         return None
@@ -218,34 +242,6 @@ def _grant(admission: Admission, hook: str, standby: str) -> Grant:
     )
 
 
-def _put_in(document: dict[str, Any], grant: Grant, bundle_path: str, real_runtime: str, config: Config) -> None:
-    """Put a grant into config.json, and keep what `_restored` needs of it. Raises HookError."""
-    from oci_gpu_hook.apply import bundle
-
-    if grant.described is not None:
-        from oci_gpu_hook.entrypoints import runtime_features
-
-        runtime_features.check(grant.described, real_runtime)
-    record = bundle.prepare(document, grant)
-    if record is not None:
-        from oci_gpu_hook.apply import bundle_record
-
-        bundle_record.write(bundle_path, record, config)
-
-
-def _restored(document: dict[str, Any], bundle_path: str, config: Config) -> bool:
-    """Take out of config.json what was put in when the bundle was prepared before; tell whether it was."""
-    from oci_gpu_hook.apply import bundle
-
-    if bundle.is_recorded(document):
-        from oci_gpu_hook.apply import bundle_described, bundle_record
-
-        record = bundle_record.read(bundle_path, configs.of_this_user(config))
-        if record is not None:
-            bundle_described.take_out(document, record)
-    return bundle.restore(document)
-
-
 def _check_hook(hook: str) -> None:
     if not os.access(hook, os.X_OK):
         raise ApplyError(
@@ -254,28 +250,15 @@ def _check_hook(hook: str) -> None:
 
 
 def become(real_runtime: str, words: Sequence[str], prepared: Prepared | None) -> NoReturn:
-    """Become the real runtime, in the state in which the engine started this process.
-
-    Raises ApplyError if it cannot be started; then the bundle is restored.
-    """
-    if prepared and prepared.standby:
-        prepared.standby.leave_behind()
-    signals.restore()
-    if not _was_given("LC_CTYPE"):
-        os.environ.pop("LC_CTYPE", None)  # CPython sets it if there is no locale (PEP 538)
+    """Become the real runtime. Raises ApplyError if it cannot be started; then the bundle is restored."""
+    if prepared and prepared.standby and prepared.granted:
+        prepared.standby.leave_behind(prepared.granted)
     try:
-        os.execv(real_runtime, [real_runtime, *words])  # noqa: S606
-    except OSError as error:
+        real_runtimes.become(real_runtime, words)
+    except ApplyError:
         if prepared:
             _take_back(prepared)
-        remedy = "install it, or run `oci-gpu hook-path --real-runtime FILE`"
-        raise ApplyError(
-            f"cannot start the real runtime {quoted(real_runtime)}", reason(error), remedy, "OGH1511"
-        ) from None
-
-
-def _was_given(name: str) -> bool:
-    return bool(processes.variable("self", name.encode()))
+        raise
 
 
 def _take_back(prepared: Prepared) -> None:
@@ -283,16 +266,5 @@ def _take_back(prepared: Prepared) -> None:
 
     if prepared.standby:
         prepared.standby.remove()
-    _replace(prepared.path, prepared.before)
+    in_bundle.replace(prepared.path, prepared.before)
     release.withdraw(prepared.container, 0, prepared.config)
-
-
-def _replace(path: str, data: bytes) -> None:
-    """Replace a config.json atomically, and keep its owner and mode."""
-    path = os.path.realpath(path)
-    try:
-        status = os.stat(path)
-        replace_file(path, data, mode=status.st_mode & 0o7777, owner=(status.st_uid, status.st_gid))
-    except OSError as error:
-        remedy = "let the runtime write to its bundle, or register oci-gpu-hook with the engine instead"
-        raise ApplyError(f"cannot write {quoted(path)}", reason(error), remedy, "OGH1512") from None

@@ -22,6 +22,7 @@ _VALUES: Final = (
 )
 _SWITCHES: Final = ("--debug", "--systemd-cgroup")
 _CREATES: Final = ("create", "run")
+FOR_FRONT: Final = "--prepare-for-front="  # front/runtime.c puts it before the words of a call
 
 
 class Call(Record):

@@ -1,13 +1,14 @@
-"""The process that stays behind when `oci-gpu-runtime create` becomes the real runtime, to attach the GPUs it granted.
+"""The process that `oci-gpu-runtime create` leaves when it becomes the real runtime, to attach the GPUs it granted.
 
 Granting takes an interpreter, and the hook that the real runtime starts next would be a second one with the same
-modules. So this one forks. The child waits until the hook's static front (front/standby.c) hands it the OCI state, does
-what the hook would do, and returns what the hook would say and its exit status. It has the namespaces and the rights of
-the runtime, as the hook would have. If there is no such child, the front starts Python as it does for other engines.
+modules. So the runtime's front starts Python as a child (front/runtime.c), which grants and stays. It waits until the
+hook's static front (front/standby.c) hands it the OCI state, does what the hook would do, and returns what the hook
+would say and its exit status. It has the namespaces and the rights of the runtime, as the hook would have. If there is
+no such process, the front starts Python as it does for other engines.
 
 The two meet at a pair of FIFOs in the state directory, which only its owner can write to; the hook's command line in
-the bundle's config.json has their path. Once the child has the state, it is the hook: it outlives the runtime, and if
-it is killed, the container does not start.
+the bundle's config.json has their path. Until it has the state it ends with the runtime (front/children.c). Once it has
+that, it is the hook: it outlives the runtime, and if it is killed, the container does not start.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import os
 import sys
 
-from oci_gpu_hook.base import log, state, streams, syscalls
+from oci_gpu_hook.base import log, processes, state, streams, syscalls
 from oci_gpu_hook.base.errors import StateError, reason
 from oci_gpu_hook.base.files import read_start
 from oci_gpu_hook.base.processes import lives, start_time
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from typing import Final, NoReturn, Self
 
     from oci_gpu_hook.base.config.model import Config
+    from oci_gpu_hook.lifecycle.granted import Granted
 
 DIRECTORY: Final = "standby"
 _STATE: Final = ".state"  # the hook's front writes the OCI state to it
@@ -69,26 +71,32 @@ class Standby(Record):
             answer=os.open(path + _ANSWER, os.O_RDWR | flags),
         )
 
-    def leave_behind(self) -> None:
-        """Fork the process that waits for the hook. If that fails, the hook's front starts Python."""
-        runtime = os.getpid()
-        try:
-            if os.fork() == 0:
-                self._stand_by(runtime)
-        except OSError as error:
-            log.debug("the hook starts Python", reason=reason(error))
-
     def remove(self) -> None:
         """Remove the FIFOs."""
         for end in (_STATE, _ANSWER):
             _drop(self.path + end)
 
-    def _stand_by(self, runtime: int) -> NoReturn:
-        status = 1
+    def leave_behind(self, granted: Granted) -> None:
+        """Fork the process that waits for the hook. If that fails, the hook's front starts Python."""
+        runtime = os.getpid()
+        try:
+            if os.fork() == 0:
+                self._serve_with(runtime, granted)
+        except OSError as error:
+            log.debug("the hook starts Python", reason=reason(error))
+
+    def _serve_with(self, runtime: int, granted: Granted) -> NoReturn:
         try:
             syscalls.die_with_parent()
-            if os.getppid() != runtime:
-                os._exit(status)  # the runtime ended before the kernel knew
+            if os.getppid() == runtime:  # else it ended before the kernel knew
+                self.serve(granted)
+        finally:
+            os._exit(1)
+
+    def serve(self, granted: Granted) -> NoReturn:
+        """Wait for the hook of the container, do its work, and end this process."""
+        status = 1
+        try:
             self._let_go()
             os.chdir("/")
             from oci_gpu_hook.entrypoints import hook
@@ -96,12 +104,13 @@ class Standby(Record):
 
             asked = os.open(self.path + _STATE, os.O_RDONLY | os.O_CLOEXEC)  # waits until the hook opens it
             syscalls.outlive_parent()
+            processes.act_for(0)
             os.dup2(asked, 0)
             os.close(asked)
             os.close(self.state)
             self.remove()
             streams.write(b"+")  # the hook closes the FIFO when it sees that it is taken
-            status = hook.run(["prestart"])
+            status = hook.run(["prestart"], granted)
             streams.write(b"\0%d" % status)
         finally:
             os._exit(status)

@@ -20,7 +20,8 @@ from oci_gpu_hook.plan import plan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from typing import Final
 
     from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
     from oci_gpu_hook.base.config.model import Config
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     from oci_gpu_hook.request.model import Request
 
 
+NO_SNAPSHOTS: Final[Mapping[str, Snapshot]] = {}
+
+
 class Admission(Record):
     """A container, its request, the devices that it gets, and the inventory from which they were chosen.
 
@@ -47,6 +51,11 @@ class Admission(Record):
     snapshot: Snapshot
     devices: tuple[Device, ...]
     beside: tuple[Admission, ...] = ()
+
+    @property
+    def parts(self) -> tuple[Admission, ...]:
+        """What was admitted of each kind."""
+        return (self, *self.beside)
 
     @property
     def uuids(self) -> tuple[str, ...]:
@@ -143,9 +152,13 @@ class Admission(Record):
 
 
 class Admitted:
-    """Grants a container its devices for a `with` block, and withdraws the grant if the block fails."""
+    """Grants a container its devices for a `with` block, and withdraws the grant if the block fails.
 
-    def __init__(
+    snapshots: inventories that this process has looked at for the same request a moment ago, by kind. Whether they
+    still hold is asked later, by `Admission.confirm`.
+    """
+
+    def __init__(  # noqa: PLR0913
         self,
         container: Container,
         request: Request,
@@ -153,12 +166,14 @@ class Admitted:
         *,
         clock: Clock | None = None,
         restriction: Restriction | None = None,
+        snapshots: Mapping[str, Snapshot] = NO_SNAPSHOTS,
     ) -> None:
         self._container = container
         self._request = request
         self._config = config
         self._clock = clock
         self._restriction = restriction
+        self._snapshots = snapshots
         self._uuids: tuple[str, ...] = ()
         self._arrival: Arrival | None = None
 
@@ -235,6 +250,8 @@ class Admitted:
 
     def _snapshot(self, request: Request, began: float) -> Snapshot:
         config = self._config
+        if request.kind in self._snapshots:
+            return self._snapshots[request.kind]
         if not request.wait:
             return vendors.of(request.kind).snapshot(request, config)
         from oci_gpu_hook.lifecycle.arrival import Arrival

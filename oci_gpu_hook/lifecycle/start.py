@@ -12,14 +12,17 @@ from oci_gpu_hook.apply.watch import Watch
 from oci_gpu_hook.base import counts, log
 from oci_gpu_hook.base.config.load import of_this_user
 from oci_gpu_hook.devices.edits import numbers, of_devices
-from oci_gpu_hook.lifecycle.admission import Admitted
+from oci_gpu_hook.lifecycle.admission import NO_SNAPSHOTS, Admitted
 from oci_gpu_hook.lifecycle.clock import Clock
 from oci_gpu_hook.lifecycle.journaling import Starting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from oci_gpu_hook.apply.mps.daemon import Daemon
     from oci_gpu_hook.base.config.model import Config
+    from oci_gpu_hook.devices.vendor import Snapshot
     from oci_gpu_hook.lifecycle.admission import Admission
     from oci_gpu_hook.lifecycle.restriction import Restriction
     from oci_gpu_hook.oci.container import Container
@@ -27,12 +30,19 @@ if TYPE_CHECKING:
     from oci_gpu_hook.request.model import Request
 
 
-def start(
-    container: Container, request: Request, config: Config, started: float, restriction: Restriction | None = None
+def start(  # noqa: PLR0913
+    container: Container,
+    request: Request,
+    config: Config,
+    started: float,
+    restriction: Restriction | None = None,
+    *,
+    snapshots: Mapping[str, Snapshot] = NO_SNAPSHOTS,
 ) -> None:
     """Give a container that is being started what it asks for. If this raises HookError, nothing was changed.
 
     started: time.perf_counter() at the hook's beginning. restriction: the GPUs that can be granted, None for all.
+    snapshots: as in `Admitted`.
     """
     config = of_this_user(config)
     log.configure(config, container=container.id)
@@ -40,7 +50,7 @@ def start(
     if journal.has_entry(config, container.id, container.pid):
         return  # registered twice, for prestart and createRuntime, or by oci-gpu-runtime too
     clock = Clock(started)
-    with Admitted(container, request, config, clock=clock, restriction=restriction) as admission:
+    with Admitted(container, request, config, clock=clock, restriction=restriction, snapshots=snapshots) as admission:
         if container.nodes or container.bound_nodes:
             from oci_gpu_hook.lifecycle import injected
 

@@ -168,13 +168,14 @@ ENTRYPOINTS: Allowed = {
     "entrypoints/runtime.py": {
         "_check_hook": {"os.access": BUNDLE},
         "_hold": {"os.access": BUNDLE},
-        "_replace": {"os.path.realpath": BUNDLE, "os.stat": BUNDLE},
     },
+    "entrypoints/real_runtime.py": {"check": {"os.access": "the runtime of this installation"}},
+    "entrypoints/runtime_bundle.py": {"replace": {"os.path.realpath": BUNDLE, "os.stat": BUNDLE}},
     "entrypoints/runtime_call.py": {"_log": {"os.open": "the runtime's log, which the engine names"}},
     "entrypoints/runtime_standby.py": {
         "Standby._let_go": {"os.listdir": PROC, "os.open": "/dev/null of the host"},
         "Standby._made": {"os.mkfifo": STATE, "os.open": STATE},
-        "Standby._stand_by": {"os.chdir": "the root directory of this process", "os.open": STATE},
+        "Standby.serve": {"os.chdir": "the root directory of this process", "os.open": STATE},
         "_drop": {"os.unlink": STATE},
         "_sweep": {"os.listdir": STATE},
     },

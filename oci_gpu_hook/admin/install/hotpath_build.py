@@ -46,6 +46,7 @@ HEADS: Final = {
     "oci_gpu_hook.lifecycle.admission": _GRANT,
     "oci_gpu_hook.apply.bundle": (),
     "oci_gpu_hook.entrypoints.runtime_standby": _ADMISSION,
+    "oci_gpu_hook.lifecycle.granted": _ADMISSION,
     "oci_gpu_hook.apply.operations.table": _ADMISSION,
     "oci_gpu_hook.lifecycle.start": _TRANSACTION,
     "oci_gpu_hook.devices.nvidia.vendor": _ADMISSION,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from textwrap import indent
 
+from oci_gpu_hook.entrypoints.runtime_call import FOR_FRONT
 from oci_gpu_hook.request.prefilter import WORDS
 
 TYPE_CHECKING = False
@@ -42,9 +43,13 @@ sys.exit(what if asks(bundle, state) else 0)
 _RUNTIME: Final = """\
 import json
 words = sys.argv[1:]
+front = words.pop(0) if words and words[0].startswith({option!r}) else ""
 values = dict(zip(words, words[1:]))
 bundle = values.get("--bundle") or values.get("-b") or "."
 if not {{"create", "run"}} & {{*words}} or not asks(bundle):
+    if front:
+        posix.write(int(front.partition("=")[2]), b"0")
+        sys.exit(0)
     posix.execv({runtime}, [{runtime}, *words])
 try:
     with open(values["--log"], "a") as file:
@@ -62,7 +67,7 @@ def text(module: str, package: str, real_runtime: str) -> str:
     if module == "entrypoints.hook":
         parts += [_ASKS.format(words=WORDS), _HOOK]
     elif module == "entrypoints.runtime":
-        parts += [_ASKS.format(words=WORDS), _RUNTIME.format(runtime=ascii(real_runtime))]
+        parts += [_ASKS.format(words=WORDS), _RUNTIME.format(runtime=ascii(real_runtime), option=FOR_FRONT)]
     else:
         parts.append("sys.exit(what)\n")
     return indent("".join(parts), _INSIDE).rstrip("\n")

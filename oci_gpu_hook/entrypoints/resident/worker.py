@@ -238,7 +238,7 @@ def _work(call: Call, front: int, connection: Any, desk: Desk) -> None:
     streams.before_leaving(tell)
     processes.act_for(front, lambda: bool(closing.poll(0)))
     if call.role == _RUNTIME:
-        status = runtime.prepare_for((call.stub, *call.arguments), call.program)
+        status, _ = runtime.prepare_for((call.stub, *call.arguments), call.program)
     else:
         status = hook.run(call.arguments)
     if status or os.getpid() != own:

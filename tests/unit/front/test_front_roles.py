@@ -10,6 +10,8 @@ import subprocess
 
 import pytest
 
+from oci_gpu_hook.entrypoints.runtime_call import FOR_FRONT
+
 SILENT = '{"process": {"env": ["PATH=/bin"]}}'
 ASKING = '{"process": {"env": ["NVIDIA_VISIBLE_DEVICES=all"]}}'
 
@@ -67,9 +69,15 @@ def test_runtime(lay, bundle, witness, report, tmp_path, who, line):
     silent, asking = bundle(SILENT, "silent"), bundle(ASKING, "asking")
     arguments = [word.replace("SILENT", silent).replace("ASKING", asking) for word in line.split()]
     answerer, said = report(start(lay("runtime", *witness), arguments, cwd=tmp_path))
-    assert (answerer, said["argv"][1:]) == (who, arguments)
+    option, given = said["argv"][1:2], said["argv"][1:]
+    if who == "python":
+        assert option[0].startswith(FOR_FRONT)
+        assert int(option[0].removeprefix(FOR_FRONT)) in said["fds"]
+        given = given[1:]
+    assert (answerer, given) == (who, arguments)
     said["env"].pop("LC_CTYPE", None)
-    assert said["env"] == {"A": "1", "LD_LIBRARY_PATH": "/x", "PYTHONHASHSEED": "0"}
+    engines = {"A": "1", "LD_LIBRARY_PATH": "/x", "PYTHONHASHSEED": "0"}
+    assert said["env"] == (engines if who == "real" else {"LC_ALL": "C"})
     assert said["cwd"] == str(tmp_path)
 
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -16,13 +17,15 @@ STATE = json.dumps({"ociVersion": "1.0.2", "id": "c", "pid": 7, "bundle": "/none
 class Other:
     """The process that stands by, as a thread: `says` is what it answers once it has the state."""
 
-    def __init__(self, path, says=b"", *, takes=True):
+    def __init__(self, path, says=b"", *, takes=True, stays=0.0):
         for end in (".state", ".answer"):
             os.mkfifo(f"{path}{end}", 0o600)
         self.path = str(path)
         self.heard = b""
         self._says = says
         self._takes = takes
+        self._stays = stays  # seconds until it has gone
+        self.left = 0.0
         self._state = os.open(f"{path}.state", os.O_RDONLY | os.O_NONBLOCK)
         self._answer = os.open(f"{path}.answer", os.O_RDWR)
         self._thread = threading.Thread(target=self._work)
@@ -41,6 +44,8 @@ class Other:
                 os.write(self._answer, b"+")
                 self.heard = state.read()
                 os.write(self._answer, self._says)
+        time.sleep(self._stays)
+        self.left = time.monotonic()
         os.close(self._answer)
 
 
@@ -180,3 +185,20 @@ def test_the_hook_in_python_does_without_too():
     done = subprocess.run(command, input=b"{}", capture_output=True, check=False)
     assert done.returncode == 1
     assert b"usage" not in done.stderr
+
+
+def test_it_ends_after_the_other(front, tmp_path):
+    """Else crun, which waits for a hook with a timeout by SIGCHLD, may miss the end of the next hook."""
+    with Other(tmp_path / "x", b"\x000", stays=0.05) as other:
+        done = ask(front, other.path)
+        ended = time.monotonic()
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert ended >= other.left > 0
+
+
+def test_it_does_not_wait_long_for_one_that_stays(front, tmp_path):
+    with Other(tmp_path / "x", b"\x000", stays=3) as other:
+        began = time.monotonic()
+        done = ask(front, other.path)
+        assert time.monotonic() - began < 2
+    assert (done.returncode, done.stderr) == (0, b"")

@@ -324,7 +324,7 @@ def test_of_two_that_live_and_have_one_id_the_process_tells_which_is_meant(host,
     from oci_gpu_hook.allocation.holders import Holder, Processes
 
     processes = Processes()
-    parent = processes.lineage()[1]
+    _, parent, *_ = processes.lineage()
     with store.Store(host.config.state_dir, processes) as opened:
         opened.lock()
         book = opened.read()
