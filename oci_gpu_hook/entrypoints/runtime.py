@@ -19,7 +19,7 @@ from oci_gpu_hook.base.errors import BUG, ApplyError, HookError, InvalidInput, T
 from oci_gpu_hook.base.files import replace_file
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.base.rootless import in_first_user_namespace
-from oci_gpu_hook.entrypoints.hook import describe_bug
+from oci_gpu_hook.entrypoints.hook import RESIDENT_ENDED, describe_bug
 from oci_gpu_hook.entrypoints.runtime_call import command_at, complain, read_call
 from oci_gpu_hook.oci import container as containers
 from oci_gpu_hook.request.model import PREPARED
@@ -54,6 +54,10 @@ def main(arguments: Sequence[str], real_runtime: str) -> NoReturn:
     gc.disable()
     streams.fill()
     words = arguments[1:]
+    if words[:1] == [RESIDENT_ENDED]:
+        from oci_gpu_hook.entrypoints import broken_off
+
+        broken_off.report_for_runtime(words[1:])
     call = read_call(words)
     if call is None and words[command_at(words) :][:1] == ["update"]:
         from oci_gpu_hook.entrypoints import runtime_update
@@ -68,22 +72,6 @@ def main(arguments: Sequence[str], real_runtime: str) -> NoReturn:
     except Exception as error:  # noqa: BLE001  a bug: engines show one line, so it names the place
         complain(call, describe_bug(error), BUG)
     os._exit(1)
-
-
-def prepare_for(arguments: Sequence[str], real_runtime: str) -> int:
-    """Do what comes before the real runtime, for a front that then becomes it; return the exit status."""
-    call = read_call(arguments[1:])
-    hook = os.path.join(os.path.dirname(arguments[0]), "oci-gpu-hook")
-    try:
-        if call:
-            prepare(call, hook, real_runtime, stays=False)
-    except HookError as error:
-        complain(call, str(error), error.code)
-    except Exception as error:  # noqa: BLE001  a bug; as above
-        complain(call, describe_bug(error), BUG)
-    else:
-        return 0
-    return 1
 
 
 def prepare(call: Call, hook: str, real_runtime: str = "", *, stays: bool = True) -> Prepared | None:
@@ -230,6 +218,7 @@ def _put_in(document: dict[str, Any], grant: Grant, bundle_path: str, real_runti
     if record is not None:
         from oci_gpu_hook.apply import bundle_record
 
+        processes.check_principal()
         bundle_record.write(bundle_path, record, config)
 
 
@@ -288,7 +277,8 @@ def _take_back(prepared: Prepared) -> None:
 
 
 def _replace(path: str, data: bytes) -> None:
-    """Replace a config.json atomically, and keep its owner and mode."""
+    """Replace a config.json atomically, and keep its owner and mode. Raises ApplyError, also if nobody waits for it."""
+    processes.check_principal()
     path = os.path.realpath(path)
     try:
         status = os.stat(path)
