@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
 from oci_gpu_hook.base import syscalls
+from tests import compilers
 
 pytest_plugins = ["tests.runtime.fixtures"]
 
@@ -65,6 +68,13 @@ def pytest_configure(config):
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     global _has_threads
     _has_threads = hasattr(config, "workerinput")
+    if not _has_threads:
+        compilers.remember(Path(tempfile.mkdtemp(prefix="oci-gpu-tests-compiled-")))
+
+
+def pytest_unconfigure(config):
+    if not hasattr(config, "workerinput") and compilers.KEPT in os.environ:
+        compilers.forget()
 
 
 def pytest_runtest_setup(item):
