@@ -30,7 +30,7 @@ def needed(*programs: str) -> None:
 
 @pytest.fixture(scope="session")
 def engines(request, machine, simulated):
-    """The machine for engines, with this project installed in it but no engine taught, and its resident if asked for."""
+    """The machine for engines: with this project installed, no engine taught, and its resident if that is asked for."""
     work = machine.work / "engines"
     work.mkdir(mode=0o755)
     made = EngineMachine(work, machine.image("debian"), simulated)
