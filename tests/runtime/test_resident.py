@@ -280,7 +280,7 @@ def test_those_that_wait_for_gpus_keep_no_others_waiting(runtime, begin, front, 
         for _ in range(5):
             refused(runtime, front)
         assert pythons() == once
-        assert len(running.workers()) > len(waiting)
+        assert len(running.workers()) > 2 * len(os.sched_getaffinity(0))
         results = [each.result() for each in (first, *waiting)]
     assert [result.status for result in results] == [0] * len(results), results
-    assert pythons() <= 1  # on a busy machine one may have waited for its 50 ms
+    assert pythons() < len(waiting)  # on a busy machine some may have waited for their 50 ms
