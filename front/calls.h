@@ -33,7 +33,7 @@ static inline long call(long number, long a, long b, long c, long d) {
 }
 
 enum { AT_FDCWD_ = -100, EPERM_ = 1, ENOENT_ = 2, ESRCH_ = 3, EINTR_ = 4, EAGAIN_ = 11, EEXIST_ = 17, ENOTDIR_ = 20,
-       EINVAL_ = 22, ENOTEMPTY_ = 39 };
+       EINVAL_ = 22, ENOTEMPTY_ = 39, ECONNRESET_ = 104 };
 enum { O_WRONLY_ = 1, O_RDWR_ = 2, O_CREAT_ = 0100, O_EXCL_ = 0200, O_NOCTTY_ = 0400, O_NONBLOCK_ = 04000,
        O_CLOEXEC_ = 02000000, O_PATH_ = 010000000 };
 #if defined(__x86_64__) /* arch/x86/include/uapi/asm has the kernel's own values, aarch64 those of 32-bit ARM */

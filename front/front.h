@@ -166,7 +166,9 @@ enum ended end_container(const struct state *state, const char *toml);
 void ask_standby(const char *path, struct text state);
 
 /* resident.c */
-bool ask_resident(char **arguments);
+#define BROKEN_OFF_OPTION "--resident-ended" /* RESIDENT_ENDED of entrypoints/hook.py */
+enum answer { NOT_SERVED, SERVED, BROKEN_OFF }; /* of the first nothing has been done, of the last anything may have been */
+enum answer ask_resident(char **arguments);
 
 /* one for each role */
 _Noreturn void hook(int argc, char **argv);

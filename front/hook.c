@@ -12,9 +12,9 @@ static void put_back(size_t size) {
     move_to_stdin(fd);
 }
 
-static _Noreturn void ask_python(char **argv) {
+static _Noreturn void ask_python(const char *extra, char **argv) {
     close_above_stderr();
-    start_python(NULL, argv + 1, false);
+    start_python(extra, argv + 1, false);
 }
 
 /* Ends this process where there is nothing to do, or where it is done here. An engine that has one argument list for all
@@ -37,9 +37,9 @@ _Noreturn void hook(int argc, char **argv) {
     else if (argc == 3 && begins(argv[1], "--config="))
         toml = argv[1] + sizeof "--config=" - 1;
     else if (argc != 2)
-        ask_python(argv);
+        ask_python(NULL, argv);
     if (*toml != '/' || (!same(stage, "prestart") && !same(stage, "createRuntime") && !same(stage, "poststop")))
-        ask_python(argv);
+        ask_python(NULL, argv);
 
     struct text json = {text, 0};
     struct state state;
@@ -50,7 +50,12 @@ _Noreturn void hook(int argc, char **argv) {
         answer(&state, json, stage, toml);
     if (json.size)
         put_back(json.size);
-    if (whole == WHOLE && json.size && ask_resident(argv + 1))
+    enum answer answer_of_resident = whole == WHOLE && json.size ? ask_resident(argv + 1) : NOT_SERVED;
+    if (answer_of_resident == SERVED)
         leave(0);
-    ask_python(argv);
+    if (answer_of_resident == BROKEN_OFF) {
+        rewind_file(0);
+        ask_python(BROKEN_OFF_OPTION, argv); /* which reports that wherever errors belong */
+    }
+    ask_python(NULL, argv);
 }

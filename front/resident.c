@@ -10,13 +10,14 @@ enum { PPOLL = 73, SOCKET = 198, CONNECT = 203, SENDTO = 206, RECVFROM = 207, GE
 #endif
 
 enum {
-    PATIENCE = 50, /* milliseconds, for each answer before the work */
+    PATIENCE = 50, /* milliseconds, for the first answer */
+    PATIENCE_IN_QUEUE = 1000, /* milliseconds, for the next where the first was that all workers are busy */
     LARGEST_CALL = 16 << 10,
     STANDARD = 3, /* descriptors */
     UNIX = 1, SEQPACKET = 5, CLOEXEC = 02000000, NOSIGNAL = 0x4000, SOL_SOCKET_ = 1, SCM_RIGHTS_ = 1, PEERCRED = 17,
 };
 
-static const char MAGIC[] = "oci-gpu-hook resident 1";
+static const char MAGIC[] = "oci-gpu-hook resident 2";
 
 /* Opens the socket if root alone can have put it there: in a directory of root's, as one that only root can use. */
 static int open_socket(const char *path) {
@@ -101,40 +102,41 @@ static bool go(int fd) {
     return call(SENDMSG, fd, (long)&message, NOSIGNAL, 0) == 1;
 }
 
-/* Waits for a packet of one byte; '\0' where the other end is closed or has not answered in time. */
+/* What the other end says, a byte each; docs/resident.md has the order. */
+enum word { NOTHING = '\0', READY = 'R', QUEUED = 'Q', NO = 'N', DONE = '0', LAST = '9' };
+
+/* Waits for a packet of one byte, without end for a patience of 0; NOTHING where the other end is closed or has not
+   answered in time. One that was closed before it had read all has taken nothing, which is a no. */
 static char hear(int fd, int patience) {
     struct { int fd; short events, happened; } wait = {fd, 1, 0};
-    struct { long seconds, nanoseconds; } time = {0, patience * 1000000L};
-    char said = '\0';
+    struct { long seconds, nanoseconds; } time = {patience / 1000, patience % 1000 * 1000000L};
+    char said = NOTHING;
     long n;
     do
         n = call(PPOLL, (long)&wait, 1, patience ? (long)&time : 0, 0);
     while (n == -EINTR_ && !patience);
-    return n == 1 && system_call(RECVFROM, fd, (long)&said, 1, 0, 0) == 1 ? said : '\0';
+    if (n != 1)
+        return NOTHING;
+    n = system_call(RECVFROM, fd, (long)&said, 1, 0, 0);
+    return n == 1 ? said : n == -ECONNRESET_ ? NO : NOTHING;
 }
 
-/* Has the resident's worker do the work; returns false where there is none that is ready, and nothing has been done. Ends
-   this process if the work fails, and said why. */
-bool ask_resident(char **arguments) {
+/* Has the resident's worker do the work. Ends this process where the work fails, and the worker has said why. */
+enum answer ask_resident(char **arguments) {
     if (block.resident[0] != '/' || effective_user() != 0)
-        return false;
+        return NOT_SERVED;
     int fd = connect_to(block.resident);
     if (fd < 0)
-        return false;
-    if (fd < STANDARD) { /* one of those to hand over is closed, and this has its place */
-        close_file(fd);
-        return false;
-    }
-    if (ask(fd, arguments) && hear(fd, PATIENCE) == 'R' && go(fd)) {
-        char status = hear(fd, 0);
-        close_file(fd);
-        if (status == '0')
-            return true;
-        if (status > '0' && status <= '9')
-            leave(status - '0');
-        fail("the resident's process", "", "has ended before its work was done; start the container again",
-             "OGH1516");
+        return NOT_SERVED;
+    char said = NO;
+    if (fd >= STANDARD && ask(fd, arguments)) { /* below, it has the place of a descriptor to hand over that is closed */
+        said = hear(fd, PATIENCE);
+        if (said == QUEUED)
+            said = hear(fd, PATIENCE_IN_QUEUE);
+        said = said == READY && go(fd) ? hear(fd, 0) : NO;
     }
     close_file(fd);
-    return false;
+    if (said > DONE && said <= LAST)
+        leave(said - DONE);
+    return said == DONE ? SERVED : said == NO ? NOT_SERVED : BROKEN_OFF;
 }

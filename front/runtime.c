@@ -150,8 +150,11 @@ _Noreturn void runtime(int argc, char **argv) {
         start_program(argv);
     if (kind == UPDATES && !update_may_name_devices(command + 1))
         start_program(argv);
-    if (kind == CREATES && ask_resident(argv + 1)) /* which has prepared the bundle */
+    enum answer answer = kind == CREATES ? ask_resident(argv + 1) : NOT_SERVED;
+    if (answer == SERVED) /* the bundle is prepared */
         start_program(argv);
+    if (answer == BROKEN_OFF)
+        start_python(BROKEN_OFF_OPTION, argv + 1, true);
     if (kind != UPDATES && prepare(argv + 1))
         start_program(argv);
     start_python(NULL, argv + 1, true);

@@ -55,7 +55,7 @@ class Scheduling(LoadScopeScheduling):
 
 
 def pytest_addoption(parser):
-    text = "have the hook's front of tests/runtime and tests/attack ask a resident, of each host that containers run on"
+    text = "have the hook's front ask a resident, of each host of tests/runtime, tests/attack and tests/engines"
     parser.addoption("--resident", action="store_true", help=text)
 
 

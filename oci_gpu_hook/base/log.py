@@ -78,10 +78,7 @@ def tell(text: str, *, grave: bool = False) -> None:
     _write(2, "warning", {"text": text})
     if grave and _tells_host:
         _tell_host("oci-gpu-hook", text, is_error=False)
-    try:
-        os.write(2, f"oci-gpu-hook: warning: {one_line(text)}\n".encode("utf-8", "replace"))
-    except OSError:
-        return
+    streams.say(f"oci-gpu-hook: warning: {one_line(text)}")
 
 
 def error(event: str, **fields: object) -> None:

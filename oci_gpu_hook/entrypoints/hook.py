@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from oci_gpu_hook.oci.container import Container, State
     from oci_gpu_hook.request.model import Request
 
+RESIDENT_ENDED: Final = (
+    "--resident-ended"  # before all other arguments: report that (BROKEN_OFF_OPTION of front/front.h)
+)
 _USAGE: Final = """usage: oci-gpu-hook [--config FILE] STAGE
        oci-gpu-hook [--config FILE] --cdi [OPTION…] createContainer
 
@@ -46,7 +49,12 @@ def main(arguments: Sequence[str]) -> NoReturn:
     """Run the hook, and end the process."""
     gc.disable()  # the process ends before a collection would pay off
     streams.fill()
-    status = run(arguments[1:])
+    words = arguments[1:]
+    if words[:1] == [RESIDENT_ENDED]:
+        from oci_gpu_hook.entrypoints import broken_off
+
+        broken_off.report_for_hook(_read_arguments(words[1:])[0])
+    status = run(words)
     os._exit(status)  # a regular exit costs more than a quarter of the interpreter's start
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from oci_gpu_hook.base import processes
 from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.base.document import member
 from oci_gpu_hook.base.errors import ApplyError, quoted, reason
@@ -51,11 +52,13 @@ def put_in(document: dict[str, Any], grant: Grant, bundle_path: str, real_runtim
     if record is not None:
         from oci_gpu_hook.apply import bundle_record
 
+        processes.check_principal()
         bundle_record.write(bundle_path, record, config)
 
 
 def replace(path: str, data: bytes) -> None:
-    """Replace a config.json atomically, and keep its owner and mode."""
+    """Replace a config.json atomically, and keep its owner and mode. Raises ApplyError, also if nobody waits for it."""
+    processes.check_principal()
     path = os.path.realpath(path)
     try:
         status = os.stat(path)

@@ -89,7 +89,7 @@ def _log(call: Call, message: str) -> None:
     if call.log_format == "json":
         line = dump({"level": "error", "msg": message, "time": stamp}).decode()
     try:
-        fd = os.open(call.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        fd = os.open(call.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
         os.write(fd, f"{line}\n".encode())
     except OSError:
         pass  # stderr has the message

@@ -10,7 +10,7 @@ from oci_gpu_hook.apply.journal import journal
 from oci_gpu_hook.apply.journal.entry import Entry
 from oci_gpu_hook.apply.operations import ld_cache
 from oci_gpu_hook.base import syscalls
-from oci_gpu_hook.base.processes import acting, boot_id, start_time
+from oci_gpu_hook.base.processes import acting, boot_id, check_principal, start_time
 from oci_gpu_hook.devices import vendors
 from oci_gpu_hook.devices.edits import numbers, of_devices
 
@@ -37,6 +37,7 @@ class Starting:
 
         def entry_of() -> Entry:
             works.append(look())
+            check_principal()
             return _of_start(works[0], self._site, self._attached)
 
         root = os.fstat(self._site.rootfs.fd)

@@ -11,6 +11,7 @@ import pytest
 
 from tests.attack.canary import Canary
 from tests.attack.sandbox import Sandbox
+from tests.attack.served import Served
 from tests.runtime import residents
 from tests.runtime.host import Host, tree
 from tests.runtime.simulated import SimulatedHost
@@ -75,6 +76,23 @@ def runc(request, machine, hook):
 @pytest.fixture
 def canary(directory) -> Canary:
     return Canary(directory / "canary")
+
+
+@pytest.fixture
+def counted(hook, directory):
+    return residents.Interpreter(hook, directory)
+
+
+@pytest.fixture
+def served(runc, hook, directory, counted):
+    address = directory / "resident" / "socket"
+    listening = residents.listen(address)
+    front = residents.lay_front(directory / "oci-gpu-hook", hook, address, str(counted.path))
+    running = residents.Resident(listening, hook, directory / "said", before=tuple(runc.host.command()))
+    running.wait_until_ready()
+    yield Served(running, front, address, counted, tuple(runc.host.command()), listening)
+    running.end()
+    listening.close()
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from oci_gpu_hook.apply.journal import reader
 from oci_gpu_hook.base.config.model import Config
 from tests.attack.sandbox import ENVIRONMENT
@@ -10,6 +12,12 @@ from tests.runtime.host import tree
 
 STEP = {True: 1, False: 9}
 FEWEST, ENOUGH = 4, 400
+
+
+@pytest.fixture(scope="session")
+def hook(python_hook):
+    """The process is the hook: a worker of the resident has the limits of its service."""
+    return python_hook
 
 
 def test_a_start_with_few_descriptors(enter, machine, simulated, directory, tally, full):

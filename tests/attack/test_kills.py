@@ -30,6 +30,12 @@ pytestmark = pytest.mark.skipif(not shutil.which("strace"), reason="strace is no
 _CALL = re.compile(r"^(?:\d+ +)?(\w+)\(")
 
 
+@pytest.fixture(scope="session")
+def hook(python_hook):
+    """The process is the hook: what a worker of the resident leaves is in test_resident.py."""
+    return python_hook
+
+
 @contextmanager
 def rootfs_on(kind: str, runc, machine, directory):
     """Yield a rootfs; in a plain directory the ld cache is mounted over, on an overlay it is exchanged."""

@@ -795,6 +795,9 @@ OTHERS = {
     "RESIDENT_STARTS": "tests/unit/entrypoints/resident",
     "RESIDENT_MEMORY": "tests/unit/entrypoints/resident",
     "RESIDENT_REST_SECONDS": "tests/unit/entrypoints/resident",
+    "RESIDENT_LEAST_SECONDS": "tests/runtime/test_resident.py",
+    "RESIDENT_STDERR": "tests/unit/entrypoints/resident",
+    "RESIDENT_STDERR_SECONDS": "tests/unit/entrypoints/resident",
     "CONTAINER_FILES_SECONDS": "test_hanging.py",
     **dict.fromkeys(
         ("CDI_COMPILED", "CDI_MEMORY", "CDI_SECONDS", "CDI_SPECS_TOGETHER"), "tests/unit/devices/cdi/test_compiled.py"

@@ -7,89 +7,20 @@ hook leaves, or less.
 from __future__ import annotations
 
 import os
-import shutil
 import signal
-import socket
-import subprocess
-import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from oci_gpu_hook.admin.install import front_file
 from oci_gpu_hook.base import limits
-from tests.attack.sandbox import ENVIRONMENT, Outcome
-from tests.runtime import residents
+from tests.attack.sandbox import Outcome
+from tests.attack.served import begun, descriptors, needs_strace
 from tests.runtime import rootfs as images
 from tests.runtime.host import contents, difference
+from tests.runtime.residents import traced
 
 UTILITY = ("NVIDIA_VISIBLE_DEVICES=0", "NVIDIA_DRIVER_CAPABILITIES=utility")
-# A call that is refused by whoever answers it, as nothing is at this path.
-STATE = b'{"ociVersion": "1.0.2", "id": "a", "status": "creating", "pid": 1, "bundle": "/nonexistent"}'
-needs_strace = pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
-
-
-@dataclass
-class Served:
-    """A resident on runc's host, and a front that asks it; `pythons` counts how often that has started Python."""
-
-    running: residents.Resident
-    front: Path
-    address: Path
-    python: residents.Interpreter
-    command: tuple[str, ...]
-    listening: socket.socket
-
-    @property
-    def pythons(self) -> int:
-        return self.python.starts
-
-    def call(self, *before: str, front: Path | None = None) -> subprocess.CompletedProcess[bytes]:
-        """Have the front refuse a container that has no bundle."""
-        command = [*self.command, *before, str(front or self.front), "prestart"]
-        done = subprocess.run(command, input=STATE, capture_output=True, env=ENVIRONMENT, check=False, timeout=30)
-        assert done.returncode == 1, done
-        assert b"oci-gpu-hook: error: cannot read '/nonexistent/config.json': No such file or directory" in done.stderr
-        return done
-
-    def serves(self) -> bool:
-        """Tell whether it serves a front. On a busy machine one may have waited for its 50 ms, so several try."""
-        for _ in range(20):
-            before = self.pythons
-            self.call()
-            if self.pythons == before:
-                return True
-        return False
-
-    def ask(self, packets: list[tuple[bytes, int]], *before: str) -> subprocess.CompletedProcess[str]:
-        """Send packets five times, and print what comes back."""
-        program = [*self.command, *before, sys.executable, "-c", ASK, str(self.address), stub_of(self.front)]
-        return subprocess.run(program, input=repr(packets), capture_output=True, text=True, check=False, timeout=60)
-
-    def connect(self) -> socket.socket:
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        connection.settimeout(10)
-        connection.connect(str(self.address))
-        return connection
-
-
-@pytest.fixture
-def counted(hook, directory):
-    return residents.Interpreter(hook, directory)
-
-
-@pytest.fixture
-def served(runc, hook, directory, counted):
-    address = directory / "resident" / "socket"
-    listening = residents.listen(address)
-    front = residents.lay_front(directory / "oci-gpu-hook", hook, address, str(counted.path))
-    running = residents.Resident(listening, hook, directory / "said", before=tuple(runc.host.command()))
-    running.wait_until_ready()
-    yield Served(running, front, address, counted, tuple(runc.host.command()), listening)
-    running.end()
-    listening.close()
 
 
 @pytest.fixture
@@ -182,58 +113,30 @@ def test_who_is_not_root_is_not_served(served, directory, tally):
     served.address.parent.chmod(0o755)
     served.address.chmod(0o666)
     assert served.ask([FRONT]).stdout.split() == [str(b"R")] * 5
-    assert served.ask([FRONT], "setpriv", "--reuid", "1000").stdout.split() == [str(b"")] * 5
+    assert served.ask([FRONT], "setpriv", "--reuid", "1000").stdout.split() == [str(b"N")] * 5
     tally.count()
 
 
-# Sends packets from a process that is where a front is, and says what comes back. STUB stands for what a front of this
-# installation starts.
-ASK = """
-import array, ast, os, socket, sys
-BY_ANOTHER = -1
-address, stub, packets = sys.argv[1], sys.argv[2].encode(), ast.literal_eval(sys.stdin.read())
-for _ in range(5):
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    connection.settimeout(10)
-    connection.connect(address)
-    heard = b""
-    for data, count in packets:
-        null = os.open("/dev/null", os.O_RDWR)
-        number = 3 if count == BY_ANOTHER else count
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [null] * number))] if count else []
-        child = os.fork() if count == BY_ANOTHER else 0
-        if child:
-            os.waitpid(child, 0)
-        try:
-            if not child:
-                connection.sendmsg([data.replace(b"STUB", stub)], rights)
-            if count == BY_ANOTHER and not child:
-                os._exit(0)
-            heard += connection.recv(100)
-        except (BrokenPipeError, ConnectionResetError):
-            pass
-    print(heard)
-"""
-FRONT = (b"oci-gpu-hook resident 1\0hook\0STUB\0\0prestart\0", 0)
+FRONT = (b"oci-gpu-hook resident 2\0hook\0STUB\0\0prestart\0", 0)
 # What is sent, each packet with the number of descriptors that come with it, and what comes back before the end.
 PACKETS = {
     "a front": ([FRONT], b"R"),
-    "nothing": ([(b"", 0)], b""),
+    "nothing": ([(b"", 0)], b"N"),
     "descriptors too soon": ([(FRONT[0], 100)], b"R"),
-    "go without descriptors": ([FRONT, (b"G", 0)], b"R"),
-    "go with two": ([FRONT, (b"G", 2)], b"R"),
-    "go by a process that has inherited the connection": ([FRONT, (b"G", -1)], b"R"),
-    "go with too many": ([FRONT, (b"G", 100)], b"R"),
-    "another word than go": ([FRONT, (b"X", 3)], b"R"),
-    "more than go": ([FRONT, (b"GG", 3)], b"R"),
-    "another version": ([(b"oci-gpu-hook resident 2\0hook\0STUB\0\0prestart\0", 0)], b""),
-    "another installation": ([(b"oci-gpu-hook resident 1\0hook\0/tmp/other.pyc\0\0prestart\0", 0)], b""),
-    "another program": ([(b"oci-gpu-hook resident 1\0mesos\0STUB\0\0prestart\0", 0)], b""),
-    "no arguments": ([(b"oci-gpu-hook resident 1\0hook\0STUB\0\0", 0)], b""),
-    "no end": ([(b"oci-gpu-hook resident 1\0hook\0STUB\0\0prestart", 0)], b""),
-    "a stage that it does not do": ([(b"oci-gpu-hook resident 1\0hook\0STUB\0\0createContainer\0", 0)], b""),
-    "longer than any": ([(FRONT[0] + b"a\0" * 50_000 + b"prestart\0", 0)], b""),
-    "bytes": ([(bytes(range(256)) * 8, 3)], b""),
+    "go without descriptors": ([FRONT, (b"G", 0)], b"RN"),
+    "go with two": ([FRONT, (b"G", 2)], b"RN"),
+    "go by a process that has inherited the connection": ([FRONT, (b"G", -1)], b"RN"),
+    "go with too many": ([FRONT, (b"G", 100)], b"RN"),
+    "another word than go": ([FRONT, (b"X", 3)], b"RN"),
+    "more than go": ([FRONT, (b"GG", 3)], b"RN"),
+    "another version": ([(b"oci-gpu-hook resident 3\0hook\0STUB\0\0prestart\0", 0)], b"N"),
+    "another installation": ([(b"oci-gpu-hook resident 2\0hook\0/tmp/other.pyc\0\0prestart\0", 0)], b"N"),
+    "another program": ([(b"oci-gpu-hook resident 2\0mesos\0STUB\0\0prestart\0", 0)], b"N"),
+    "no arguments": ([(b"oci-gpu-hook resident 2\0hook\0STUB\0\0", 0)], b"N"),
+    "no end": ([(b"oci-gpu-hook resident 2\0hook\0STUB\0\0prestart", 0)], b"N"),
+    "a stage that it does not do": ([(b"oci-gpu-hook resident 2\0hook\0STUB\0\0createContainer\0", 0)], b"N"),
+    "longer than any": ([(FRONT[0] + b"a\0" * 50_000 + b"prestart\0", 0)], b"N"),
+    "bytes": ([(bytes(range(256)) * 8, 3)], b"N"),
 }
 
 
@@ -275,38 +178,6 @@ def test_one_that_hangs_is_waited_for_no_longer_than_it_says(served, tally):
     assert served.serves()
 
 
-def begun(sandbox) -> subprocess.Popen[bytes]:
-    """Start the hook as a runtime does, and do not wait for it."""
-    command = sandbox.command("prestart")
-    front = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT)
-    assert front.stdin
-    front.stdin.write(sandbox.state())
-    front.stdin.close()
-    return front
-
-
-def stub_of(front: Path) -> str:
-    found = front_file.read_front(str(front))
-    assert found
-    return found.stub
-
-
-def descriptors(pid: int) -> int:
-    return len(os.listdir(f"/proc/{pid}/fd"))
-
-
-def traced(served, *options: str) -> list[subprocess.Popen[bytes]]:
-    """Trace the workers that wait."""
-    served.running.wait_until_ready()
-    tracers = []
-    for pid in served.running.workers():
-        tracers.append(subprocess.Popen(["strace", "-f", "-qq", "-o", "/dev/null", *options, "-p", str(pid)]))
-        deadline = time.monotonic() + 10
-        while "TracerPid:\t0" in Path(f"/proc/{pid}/status").read_text() and time.monotonic() < deadline:
-            time.sleep(0.005)
-    return tracers
-
-
 @needs_strace
 @pytest.mark.parametrize(
     "point", ["symlinkat:1", "symlinkat:3", "mknodat:1", "open_tree:2", "move_mount:1", "move_mount:3", "sendto:2"]
@@ -315,7 +186,7 @@ def test_a_worker_that_is_killed_leaves_what_a_killed_hook_leaves(served, enter,
     before = contents(rootfs)
     call, _, number = point.partition(":")
     for _ in range(5):
-        tracers = traced(served, "-e", f"trace={call}", "-e", f"inject={call}:signal=SIGKILL:when={number}")
+        tracers = traced(served.running, "-e", f"trace={call}", "-e", f"inject={call}:signal=SIGKILL:when={number}")
         with enter(rootfs, env=UTILITY, hook=served.front) as sandbox:
             outcome = sandbox.attach()
         for tracer in tracers:
@@ -341,7 +212,7 @@ def test_a_worker_that_is_killed_leaves_what_a_killed_hook_leaves(served, enter,
 def test_what_a_front_asked_for_that_was_killed_is_rolled_back(served, enter, rootfs, simulated, tally, point):
     before = contents(rootfs)
     call, _, number = point.partition(":")
-    tracers = traced(served, "-e", f"trace={call}", "-e", f"inject={call}:delay_enter=1500000:when={number}")
+    tracers = traced(served.running, "-e", f"trace={call}", "-e", f"inject={call}:delay_enter=1500000:when={number}")
     with enter(rootfs, env=UTILITY, hook=served.front) as sandbox:
         mounts = sandbox.mounts()
         front = begun(sandbox)
@@ -365,7 +236,7 @@ def test_what_a_front_asked_for_that_was_killed_is_rolled_back(served, enter, ro
 
 @needs_strace
 def test_a_manager_that_is_killed_takes_no_start_with_it(served, enter, rootfs, tally):
-    tracers = traced(served, "-e", "trace=symlinkat", "-e", "inject=symlinkat:delay_enter=700000:when=1")
+    tracers = traced(served.running, "-e", "trace=symlinkat", "-e", "inject=symlinkat:delay_enter=700000:when=1")
     with enter(rootfs, env=UTILITY, hook=served.front) as sandbox:
         front = begun(sandbox)
         time.sleep(0.3)

@@ -37,6 +37,12 @@ def rootfs(machine, directory):
     return images.copy(machine.image("debian"), directory / "rootfs")
 
 
+@pytest.fixture(scope="session")
+def hook(python_hook):
+    """The process is the hook, which strace and `watchers` find: a worker of the resident is another one."""
+    return python_hook
+
+
 class Starts:
     """Starts of one rootfs, each of which is brought to an end; and the next start, which clears up."""
 

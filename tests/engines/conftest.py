@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
+from oci_gpu_hook.entrypoints.resident import SOCKET
 from tests.cri.pods import Pod
 from tests.engines.answer import Answer
 from tests.engines.containerd import Containerd
 from tests.engines.machine import EngineMachine
 from tests.runtime import machine as machines
+from tests.runtime import residents
 
 USER = 20010
 SUBORDINATE = 300000
@@ -26,14 +29,33 @@ def needed(*programs: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def engines(machine, simulated):
-    """The machine for engines, with this project installed in it but no engine taught."""
+def engines(request, machine, simulated):
+    """The machine for engines: with this project installed, no engine taught, and its resident if that is asked for."""
     work = machine.work / "engines"
     work.mkdir(mode=0o755)
     made = EngineMachine(work, machine.image("debian"), simulated)
+    running = _resident(made) if request.config.getoption("--resident") else None
     yield made
+    if running:
+        assert not running.has_ended(0.1), running.log.read_text()
+        running.end()
     made.close()
     subprocess.run(["rm", "-rf", "--one-file-system", work], check=False)
+
+
+def _resident(engines: EngineMachine) -> residents.Resident:
+    """Start the resident of the executables that engines are taught, where their fronts look for it."""
+    engines.oci_gpu("hook-path", "--directory", engines.libexec)
+    engines.path("/run/oci-gpu-hook").mkdir(mode=0o700)
+    listening = residents.listen(Path(SOCKET), engines.path(SOCKET))
+    hook = engines.libexec / "oci-gpu-hook"
+    running = residents.Resident(listening, hook, engines.work / "resident.log", before=tuple(engines.host.command()))
+    running.wait_until_ready()
+    asking = (
+        f"import sys; from oci_gpu_hook.entrypoints.resident import asking; sys.exit(not asking.is_ready({SOCKET!r}, "
+    )
+    engines.run(*engines.python("-c", f"{asking}{str(hook) + '.pyc'!r}))"))
+    return running
 
 
 class Docker:

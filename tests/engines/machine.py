@@ -66,8 +66,11 @@ class EngineMachine:
 
     def command(self, *arguments: object) -> tuple[object, ...]:
         """Return the command for people as the machine has it."""
-        library = f"PYTHONPATH={self.work}/lib"
-        return ("env", library, sys.executable, "-m", "oci_gpu_hook.admin.cli.main", *arguments)
+        return self.python("-m", "oci_gpu_hook.admin.cli.main", *arguments)
+
+    def python(self, *arguments: object) -> tuple[object, ...]:
+        """Return a command of Python's that finds the package as the machine has it."""
+        return ("env", f"PYTHONPATH={self.work}/lib", sys.executable, *arguments)
 
     def run(self, *command: object, check: bool = True, **options) -> subprocess.CompletedProcess[str]:
         """Run a program on the machine to its end."""

@@ -126,7 +126,7 @@ LIFECYCLE: Allowed = {
 }
 ENTRYPOINTS: Allowed = {
     "entrypoints/resident/build.py": {
-        "Build.here": {"os.path.exists": BUNDLE, "os.path.realpath": "this process's interpreter"},
+        "Build.here": {"os.path.realpath": "this process's interpreter"},
         "_identity": {"os.stat": "files of this installation"},
     },
     "entrypoints/resident/manager.py": {

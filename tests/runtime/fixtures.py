@@ -78,9 +78,15 @@ def sharing_host(simulated, directory):
 
 
 @pytest.fixture(scope="session")
-def hook(request, machine) -> Path:
+def python_hook() -> Path:
+    """The executable that operators register, as where no resident is: for tests of the process that it becomes."""
+    return Path(oci_gpu("hook-path").strip())
+
+
+@pytest.fixture(scope="session")
+def hook(request, machine, python_hook) -> Path:
     """The executable that operators register; with --resident a copy that asks the resident of its host."""
-    installed = Path(oci_gpu("hook-path").strip())
+    installed = python_hook
     if not request.config.getoption("--resident"):
         return installed
     copy = machine.work / "libexec-resident" / "oci-gpu-hook"

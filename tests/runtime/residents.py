@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,7 +63,7 @@ def listen(address: Path, seen: Path | None = None) -> socket.socket:
 
 
 class Resident:
-    """A running one. `log` is where its stderr goes."""
+    """A running one. `log` is where its stderr goes; status: how it has ended."""
 
     def __init__(self, listening: socket.socket, hook: Path, log: Path, *options: str, before: tuple = ()) -> None:
         front = front_file.read_front(str(hook))
@@ -71,6 +72,7 @@ class Resident:
         command = [*before, front.interpreter, "-ISBXutf8", stub, *options]
         self.log = log
         self.seen: set[int] = set()
+        self.status = -1
         with log.open("ab") as said, open(os.devnull, "rb") as nothing:
             fd = os.dup(listening.fileno())
             os.set_inheritable(fd, True)
@@ -104,8 +106,9 @@ class Resident:
         """Tell whether it ends by itself within that time."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            if os.waitpid(self.pid, os.WNOHANG)[0]:
-                self.pid = 0
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.pid, self.status = 0, os.waitstatus_to_exitcode(status)
                 return True
             time.sleep(0.01)
         return False
@@ -161,6 +164,18 @@ def close() -> None:
         _, (running, listening) = _of_hosts.popitem()
         running.end()
         listening.close()
+
+
+def traced(running: Resident, *options: str) -> list[subprocess.Popen[bytes]]:
+    """Trace the workers that wait, with strace."""
+    running.wait_until_ready()
+    tracers = []
+    for pid in running.workers():
+        tracers.append(subprocess.Popen(["strace", "-f", "-qq", "-o", "/dev/null", *options, "-p", str(pid)]))
+        deadline = time.monotonic() + 10
+        while "TracerPid:\t0" in Path(f"/proc/{pid}/status").read_text() and time.monotonic() < deadline:
+            time.sleep(0.005)
+    return tracers
 
 
 def _waits(pid: int) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import socket
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -38,6 +40,23 @@ def begin(runtime, hook, directory):
         running.append(residents.Resident(listening, hook, directory / "said", *options, before=before))
         running[-1].wait_until_ready()
         return running[-1]
+
+    yield start
+    for each in running:
+        each.end()
+    listening.close()
+
+
+@pytest.fixture
+def begin_at_once(runtime, directory):
+    """Start a resident and do not wait until it serves; return it and its socket. `before`: the command before it."""
+    listening = residents.listen(directory / "resident" / "socket")
+    running: list[residents.Resident] = []
+
+    def start(hook: Path, *before: str) -> tuple[residents.Resident, socket.socket]:
+        command = (*runtime.host.command(), *before)
+        running.append(residents.Resident(listening, hook, directory / "said", before=command))
+        return running[-1], listening
 
     yield start
     for each in running:
@@ -206,3 +225,62 @@ def test_those_that_have_rested_long_enough_are_no_failures(runtime, begin, fron
     running.wait_until_ready()
     refused(runtime, front)
     assert pythons() == once
+
+
+def test_an_installation_that_is_not_whole_turns_fronts_away_and_ends(runtime, begin_at_once, own, pythons):
+    """As amid an upgrade: systemd would start it for the same connection again and again, and then give up."""
+    own.with_name("oci-gpu-hook.modules").unlink()
+    with ThreadPoolExecutor(4) as pool:
+        done = [pool.submit(refused, runtime, own) for _ in range(4)]
+        began = time.monotonic()
+        running, listening = begin_at_once(own)
+        assert running.has_ended(limits.RESIDENT_LEAST_SECONDS + 10)
+        [each.result() for each in done]
+    assert running.status == 0
+    assert time.monotonic() - began > limits.RESIDENT_LEAST_SECONDS - 1
+    assert "run `oci-gpu hook-path`" in running.log.read_text() or "No such file" in running.log.read_text()
+    listening.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        listening.accept()
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
+def test_a_fork_that_fails_is_tried_again(runtime, begin_at_once, front, hook, pythons):
+    inject = "inject=clone,clone3,fork,vfork:error=EAGAIN:when=1..3"
+    running, _ = begin_at_once(hook, "strace", "-D", "-qq", "-o", "/dev/null", "-e", inject)
+    deadline = time.monotonic() + 20
+    started = -1
+    while started != pythons():
+        assert time.monotonic() < deadline, running.log.read_text()
+        started = pythons()
+        refused(runtime, front)
+    assert started
+    assert "cannot fork: Resource temporarily unavailable" in running.log.read_text()
+
+
+def test_those_that_wait_for_gpus_keep_no_others_waiting(runtime, begin, front, pythons, make_bundle, simulated):
+    """More of them than workers that get on: further ones are forked."""
+    running = begin()
+    with ThreadPoolExecutor(16) as pool:
+        held = by(
+            front,
+            make_bundle(args=("/bin/sleep", "8"), env=("OCI_GPU_COUNT=2", "OCI_GPU_EXCLUSIVE=1")),
+            simulated.config,
+        )
+        first = pool.submit(runtime.run, held)
+        while not leases(simulated):
+            time.sleep(0.05)
+        waiting = []
+        for number in range(3 * len(os.sched_getaffinity(0))):
+            env = ("OCI_GPU_COUNT=1", "OCI_GPU_WAIT=60s")
+            bundle = by(front, make_bundle(args=("/bin/true",), env=env, name=f"w{number}"), simulated.config)
+            waiting.append(pool.submit(runtime.run, bundle))
+        time.sleep(3)
+        once = pythons()
+        for _ in range(5):
+            refused(runtime, front)
+        assert pythons() == once
+        assert len(running.workers()) > 2 * len(os.sched_getaffinity(0))
+        results = [each.result() for each in (first, *waiting)]
+    assert [result.status for result in results] == [0] * len(results), results
+    assert pythons() < len(waiting)  # on a busy machine some may have waited for their 50 ms

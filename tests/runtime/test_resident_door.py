@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import subprocess
 import time
 from contextlib import suppress
 from dataclasses import replace
@@ -15,6 +17,7 @@ import pytest
 from oci_gpu_hook.admin.install import front_file
 from tests.runtime import residents
 from tests.runtime.fixtures import oci_gpu
+from tests.runtime.residents import traced
 from tests.runtime.test_devices import assert_reaches, reach
 from tests.runtime.test_oci_runtime import leases
 
@@ -109,3 +112,29 @@ def test_without_the_resident_python_does_it_all(door, plain_bundle, simulated):
     assert door.pythons == 1  # create; the process that it leaves does the hook's work
     time.sleep(0.1)
     assert leases(simulated) == []
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
+@pytest.mark.parametrize("point", ["flock:1", "renameat:1"])
+def test_for_a_runtime_that_was_killed_nothing_is_written(door, plain_bundle, simulated, point):
+    """The worker is held up before the lease or while it writes that; meanwhile the engine kills the runtime."""
+    bundle = plain_bundle(gpus="0", args=("/bin/true",))
+    name = door.runtime._register(bundle)
+    before = (bundle.directory / "config.json").read_bytes()
+    call, _, number = point.partition(":")
+    tracers = traced(door.running, "-e", f"trace={call}", "-e", f"inject={call}:delay_enter=1500000:when={number}")
+    command = [door.runtime.binary, "--root", door.runtime.state_dir, "create", "--bundle", bundle.directory, name]
+    runtime = subprocess.Popen(door.runtime.host.command(*command), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    time.sleep(0.7)
+    runtime.kill()
+    assert runtime.stderr
+    said = runtime.stderr.read().decode()
+    assert runtime.wait() == -signal.SIGKILL
+    runtime.stderr.close()
+    for tracer in tracers:
+        tracer.kill()
+        tracer.wait()
+    assert said.startswith("oci-gpu-runtime: error: "), said
+    assert (bundle.directory / "config.json").read_bytes() == before
+    assert leases(simulated) == []
+    assert door.pythons == 0

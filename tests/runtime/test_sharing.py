@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -107,7 +108,9 @@ def test_the_daemon_ends_with_the_container_though_no_poststop_runs(runtime, mak
         settle(lambda: (daemons(host), shares(host), watchers(host)) == ([], [], []))
 
 
-def test_the_next_start_ends_what_is_left_when_everything_was_killed(runtime, make_bundle, host):
+def test_the_next_start_ends_what_is_left_when_everything_was_killed(runtime, make_bundle, host, python_hook):
+    """A watcher is found by the hook's command line, which that of a worker of the resident does not have."""
+    make_bundle = replace(make_bundle, hook=python_hook)
     bundle = make_bundle("cuda=1", config=host.config, env=SHARE)
     bundle.config["hooks"].pop("poststop")
     with runtime.created(bundle) as container:

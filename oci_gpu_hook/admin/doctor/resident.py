@@ -27,7 +27,10 @@ def check(host: Host, address: str = SOCKET) -> Iterator[Finding]:
     if not os.path.exists(path):
         if resident.is_installed(host.root):
             what = "the resident is installed, and nobody listens at its socket"
-            remedy = f"systemctl daemon-reload && systemctl start {resident.SOCKET_UNIT}"
+            remedy = (
+                f"systemctl daemon-reload && systemctl reset-failed {resident.SOCKET_UNIT} {resident.SERVICE_UNIT}"
+                f" && systemctl start {resident.SOCKET_UNIT}"
+            )
             yield Finding(check=_NAME, severity=WARNING, what=what, why=_WITHOUT, remedy=remedy)
         return
     hook = host.path(os.path.join(place.installed_directory(), "oci-gpu-hook"))

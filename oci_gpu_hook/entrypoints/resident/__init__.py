@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from typing import Final
 
 SOCKET: Final = "/run/oci-gpu-hook/resident"  # ListenSequentialPacket= of package/oci-gpu-hook.socket
-# What a front says first, and what it hears if it is to be served: MAGIC of front/resident.c, and its 'R'.
-MAGIC: Final = "oci-gpu-hook resident 1"
+# What a front says first, and what it hears (MAGIC and `enum word` of front/resident.c): that it is served, will be
+# when a worker is free, or is to start Python.
+MAGIC: Final = "oci-gpu-hook resident 2"
 READY: Final = b"R"
+QUEUED: Final = b"Q"
+NO: Final = b"N"

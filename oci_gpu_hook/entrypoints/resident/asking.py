@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from oci_gpu_hook.entrypoints.resident import MAGIC, READY
+from oci_gpu_hook.entrypoints.resident import MAGIC, QUEUED, READY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def is_ready(address: str, stub: str, seconds: float = _SECONDS) -> bool:
         connection.connect(address)
         packet = b"".join(word + b"\0" for word in (MAGIC.encode(), b"hook", os.fsencode(stub), b"", b"prestart"))
         connection.send(packet)
-        return connection.recv(1) == READY
+        said = connection.recv(1)
+        return (connection.recv(1) if said == QUEUED else said) == READY
     finally:
         connection.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
@@ -12,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Self
 
-    Identity = tuple[int, int, int, int]
+    Identity = tuple[int, int, int, int] | None  # None: there is no such file
 
 
 class Build(Record):
@@ -33,17 +34,18 @@ class Build(Record):
         modules = stub.removesuffix(".pyc") + ".modules"
         paths: tuple[str, ...] = (stub, modules, os.path.realpath(sys.executable), str(oci_gpu_hook.__file__))
         read = [os.fstat(finder.file) for finder in sys.meta_path if hasattr(finder, "file")]
-        if [(found.st_dev, found.st_ino) for found in read] != [_identity(modules)[:2]]:
+        identity = _identity(modules)
+        if [(found.st_dev, found.st_ino) for found in read] != [identity and identity[:2]]:
             raise ValueError(f"{modules} is not what was imported; run `oci-gpu hook-path`")
-        runtime = os.path.join(os.path.dirname(stub), "oci-gpu-runtime.pyc")
-        stubs = {"hook": stub}
-        if os.path.exists(runtime):
-            stubs["runtime"] = runtime
-            paths += (runtime,)
-        return cls(stubs=stubs, files=tuple((path, _identity(path)) for path in paths))
+        runtime = os.path.join(os.path.dirname(stub), "oci-gpu-runtime.pyc")  # not there where no runtime was found
+        files = [(path, _identity(path)) for path in (*paths, runtime)]
+        for path, identity in files[:-1]:
+            if identity is None:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        return cls(stubs={"hook": stub, "runtime": runtime}, files=tuple(files))
 
     def is_current(self) -> bool:
-        """Tell whether no file was replaced since, as by an upgrade of the package or of Python."""
+        """Tell whether no file was replaced, removed or added since, as by an upgrade of the package or of Python."""
         try:
             return all(_identity(path) == identity for path, identity in self.files)
         except OSError:
@@ -51,5 +53,8 @@ class Build(Record):
 
 
 def _identity(path: str) -> Identity:
-    found = os.stat(path)
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns

@@ -1,8 +1,12 @@
 """The process that systemd starts: `oci-gpu-resident [--idle SECONDS]`, with the listening socket as descriptor 3.
 
-It imports what a start imports, keeps a few workers that wait, and forks another whenever one has taken a front. It
-serves nobody itself, and opens nothing of the host but its own files. It ends when nobody has come for a while, when it
-is told to, and when a file that it has imported was replaced; systemd starts the next one at the next connection.
+It imports what a start imports, keeps a few workers that wait, and forks another whenever one has taken a front, up to
+twice as many as there are processors: a worker that has served before does the next start for half of what a new one
+takes. Fronts that find all of them busy wait in a queue. Where that does not move, because workers wait for GPUs or a
+file system, further ones are forked.
+
+It serves nobody itself, and opens nothing of the host but its own files. It ends when nobody has come for a while, when
+it is told to, and when a file that it has imported was replaced; systemd starts the next one at the next connection.
 Workers at work are not its to end: they finish what they have begun, as a hook would.
 """
 
@@ -16,11 +20,13 @@ from select import POLLIN, poll
 from time import monotonic
 
 from oci_gpu_hook.base import limits, streams
+from oci_gpu_hook.base.errors import reason
 from oci_gpu_hook.base.files import read_file
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.entrypoints.resident import rehearsal, worker
 from oci_gpu_hook.entrypoints.resident.build import Build
 from oci_gpu_hook.entrypoints.resident.place import Look
+from oci_gpu_hook.entrypoints.resident.queue import Queue
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,6 +35,9 @@ if TYPE_CHECKING:
 
 _LISTENING: Final = 3  # SD_LISTEN_FDS_START of sd_listen_fds(3)
 _SPARE: Final = 2  # workers that wait
+_A_PROCESSOR: Final = 2  # workers, as long as they get on
+_STUCK_SECONDS: Final = 0.05  # without a word of any worker
+_NO_FORK_SECONDS: Final = 1.0  # until another attempt
 _IDLE_SECONDS: Final = 600.0
 _FAILURES: Final = 8  # workers in a row that fail before they have a front
 _PIECE: Final = worker.NOTE.size * 1024
@@ -46,37 +55,55 @@ def main(arguments: Sequence[str], stub: str) -> NoReturn:
     gc.disable()  # a collection would write to every page that the workers share
     os.umask(0o022)
     os.chdir("/")
+    began = monotonic()
     status = 1
     try:
-        _check_socket()
         options = _read(arguments[1:])
-        build = Build.here(stub)
-        _forget_environment()
-        rehearsal.rehearse()
-        Manager(build, options).run()
-        status = 0
+        _check_socket()
+        queue = Queue(_LISTENING)
+        status, is_of_use = _serve(stub, options, queue)
+        if not is_of_use:
+            queue.turn_away(began + limits.RESIDENT_LEAST_SECONDS - monotonic())
     except (OSError, ValueError) as error:
         streams.say(f"oci-gpu-resident: error: {error}")
     finally:
         os._exit(status)
 
 
+def _serve(stub: str, options: Options, queue: Queue) -> tuple[int, bool]:
+    """Serve until the end; return the exit status, and whether the next connection may start another at once."""
+    try:
+        build = Build.here(stub)
+    except (OSError, ValueError) as error:  # an upgrade is under way, or was left half-way
+        streams.say(f"oci-gpu-resident: warning: {error}")
+        return 0, False
+    try:
+        _forget_environment()
+        rehearsal.rehearse()
+        return 0, Manager(build, options, queue).run()
+    except OSError as error:
+        streams.say(f"oci-gpu-resident: error: {error}")
+        return 1, False
+
+
 class Manager:
     """The workers: those that wait for a front, and those that have one."""
 
-    def __init__(self, build: Build, options: Options) -> None:
+    def __init__(self, build: Build, options: Options, queue: Queue) -> None:
         self._options = options
         self._waiting: set[int] = set()
         self._working: set[int] = set()
         self._failures = 0
-        self._ends = False
+        self._queue = queue
+        self._ends = self._is_outdated = False
+        self._most = self._usual = _A_PROCESSOR * len(os.sched_getaffinity(0))
+        self._heard = self._cannot_fork_until = monotonic()
         self._hearing, self._told = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._woken, self._waking = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._control, self._alive = os.pipe2(os.O_CLOEXEC)
-        os.set_inheritable(_LISTENING, False)
-        os.set_blocking(_LISTENING, False)
         self._desk = worker.Desk(
             listening=_LISTENING,
+            queue=self._queue.leaving,
             control=self._control,
             told=self._told,
             null=os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC),
@@ -84,8 +111,11 @@ class Manager:
             place=Look.at("self").place,
         )
 
-    def run(self) -> None:
-        """Keep workers waiting until the end. What has been begun goes on without this process."""
+    def run(self) -> bool:
+        """Keep workers waiting until the end. What has been begun goes on without this process.
+
+        Return whether this process was as good as a new one at the end. Raises OSError.
+        """
         signal.set_wakeup_fd(self._waking, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, _do_nothing)
         signal.signal(signal.SIGTERM, self._end)
@@ -96,30 +126,66 @@ class Manager:
         while not self._ends:
             self._fill()
             left = last + self._options.idle - monotonic()
-            if not events.poll(max(left, 0) * _MILLI):
-                if not self._working:
-                    return
-                last = monotonic()
-            elif self._hear():
+            if left <= 0 and not self._working:
+                break
+            has_come = self._has_come(events, self._patience(left))
+            if self._hear() or has_come or self._working:
                 last = monotonic()
             self._reap()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        return not self._is_outdated
+
+    def _patience(self, left: float) -> float:
+        """Return for how long nothing may happen. left: the seconds until this process is idle."""
+        if self._queue.is_waited_in():
+            return _STUCK_SECONDS
+        return max(left if self._waiting else min(left, _NO_FORK_SECONDS), 0)
+
+    def _has_come(self, events: poll, seconds: float) -> bool:
+        """Wait until something happens; tell whether that was a front for which no worker is free."""
+        if self._waiting:
+            events.poll(seconds * _MILLI)
+            return False
+        events.register(_LISTENING, POLLIN)
+        ready = dict(events.poll(seconds * _MILLI))
+        events.unregister(_LISTENING)
+        if _LISTENING not in ready:
+            return False
+        self._queue.receive(can_wait=bool(self._working) and self._count() < limits.RESIDENT_WORKERS)
+        return True
 
     def _end(self, _signal: int, _frame: object) -> None:
         self._ends = True
 
+    def _count(self) -> int:
+        return len(self._waiting) + len(self._working)
+
     def _fill(self) -> None:
-        while len(self._waiting) < _SPARE and len(self._waiting) + len(self._working) < limits.RESIDENT_WORKERS:
-            pid = os.fork()
+        """Have some workers wait. Where fork fails, for want of processes or memory, it is tried again later."""
+        now = monotonic()
+        if not self._queue.is_waited_in():
+            self._most = self._usual
+        elif now - self._heard > _STUCK_SECONDS:
+            self._most = self._count() + 1
+        most = min(self._most, limits.RESIDENT_WORKERS)
+        while len(self._waiting) < _SPARE and self._count() < most and now >= self._cannot_fork_until:
+            try:
+                pid = os.fork()
+            except OSError as error:
+                streams.say(f"oci-gpu-resident: warning: cannot fork: {reason(error)}")
+                self._cannot_fork_until = now + _NO_FORK_SECONDS
+                return
             if pid == 0:
                 self._become_worker()
             self._waiting.add(pid)
+            self._heard = now
 
     def _become_worker(self) -> NoReturn:
         try:
             signal.set_wakeup_fd(-1)
             for number in (signal.SIGCHLD, signal.SIGTERM):
                 signal.signal(number, signal.SIG_DFL)
-            for fd in (self._alive, self._hearing, self._woken, self._waking):
+            for fd in (self._alive, self._hearing, self._woken, self._waking, self._queue.entering):
                 os.close(fd)
             worker.serve(self._desk)
         finally:
@@ -132,13 +198,14 @@ class Manager:
         for start in range(0, len(said), worker.NOTE.size):
             what, pid = worker.NOTE.unpack_from(said, start)
             if what == worker.OUTDATED:
-                self._ends = True
+                self._ends = self._is_outdated = True
             elif pid in self._waiting | self._working:
                 now, before = (self._waiting, self._working)[:: 1 if what == worker.FREE else -1]
                 before.discard(pid)
                 now.add(pid)
         if said:
             self._failures = 0
+            self._heard = monotonic()
         return bool(said)
 
     def _reap(self) -> None:

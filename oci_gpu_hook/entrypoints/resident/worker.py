@@ -1,8 +1,8 @@
 """A worker of the resident: waits for a front, judges it, and does what that hook's Python would do.
 
-It begins when the front says go, and not before: a front that has waited too long closes its end and starts Python.
-From then on it is the hook. Its stdin, stdout and stderr are the front's; the front ends with its status. If the front
-dies, as an engine kills a hook, the work is rolled back. A worker that is killed leaves what a killed hook leaves.
+It begins when the front says go, and not before: a front that hears no, or nothing for too long, starts Python. From
+then on it is the hook. Its stdin, stdout and stderr are the front's; the front ends with its status. If the front dies,
+as an engine kills a hook, the work is rolled back. A worker that is killed leaves what a killed hook leaves.
 
 It serves another front only after a start that succeeded and that has left the process as it was (`unchanged.py`).
 """
@@ -18,8 +18,10 @@ from oci_gpu_hook.base import limits, log, processes, streams
 from oci_gpu_hook.base.errors import BUG, coded
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.entrypoints import hook, runtime
-from oci_gpu_hook.entrypoints.resident import MAGIC, READY
+from oci_gpu_hook.entrypoints.resident import MAGIC, NO, READY
 from oci_gpu_hook.entrypoints.resident.place import Look
+from oci_gpu_hook.entrypoints.resident.queue import take
+from oci_gpu_hook.entrypoints.resident.stderr import Stderr
 from oci_gpu_hook.entrypoints.resident.unchanged import Before
 
 TYPE_CHECKING = False
@@ -38,6 +40,7 @@ _GO: Final = b"G"
 _HOOK: Final = "hook"
 _RUNTIME: Final = "runtime"
 _STAGES: Final = ("prestart", "createRuntime", "poststop")
+_KIND: Final = (_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0)
 _STANDARD: Final = (0, 1, 2)
 _INT_SIZE: Final = 4
 _CREDENTIALS_SIZE: Final = 3 * _INT_SIZE  # struct ucred, unix(7)
@@ -58,10 +61,12 @@ class Call(Record):
 class Desk(Record):
     """What a worker has of the manager. control: is closed when the manager ends. told: for notes.
 
-    null: what the standard descriptors lead to between two fronts.
+    queue: holds the connections of fronts that came when no worker was free. null: what the standard descriptors lead
+    to between two fronts.
     """
 
     listening: int
+    queue: int
     control: int
     told: int
     null: int
@@ -80,10 +85,10 @@ def serve(desk: Desk) -> NoReturn:
     """Serve fronts until something is not as it was before, and end this process."""
     status = 1
     try:
-        door = _Door(desk)
+        entrance = _Entrance(desk)
         before = Before.now(desk.place)
         for number in range(limits.RESIDENT_STARTS):
-            connection = door.next(limits.RESIDENT_REST_SECONDS if number else -1)
+            connection = entrance.next(limits.RESIDENT_REST_SECONDS if number else -1)
             if connection is None:
                 break
             desk.tell(TAKEN)
@@ -99,26 +104,28 @@ def serve(desk: Desk) -> NoReturn:
         os._exit(status)
 
 
-class _Door:
-    """Where fronts come in. Of the workers that wait one is woken for each."""
+class _Entrance:
+    """Where fronts come in, those of the queue first. Of the workers that wait one is woken for each."""
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        self._listening: Any = _socket.socket(fileno=desk.listening)
+        self._listening: Any = _socket.socket(*_KIND, fileno=desk.listening)
+        self._queue: Any = _socket.socket(*_KIND, fileno=desk.queue)
         self._events = epoll()
-        self._events.register(desk.listening, EPOLLIN | EPOLLEXCLUSIVE)
+        for fd in (desk.listening, desk.queue):
+            self._events.register(fd, EPOLLIN | EPOLLEXCLUSIVE)
         self._events.register(desk.control, EPOLLHUP)
 
     def next(self, seconds: float) -> Any:
         """Return a connection; None when the manager has ended or nobody has come for so long (-1: without limit)."""
         while ready := [fd for fd, _ in self._events.poll(seconds)]:
-            if self._desk.control not in ready:
-                try:
-                    fd, _ = self._listening._accept()  # noqa: SLF001  socket.accept, without its module
-                except BlockingIOError:  # another worker was faster
-                    continue
-                return _socket.socket(fileno=fd)
-            return None
+            if self._desk.control in ready:
+                return None
+            try:
+                fd = take(self._queue) if self._desk.queue in ready else self._listening._accept()[0]  # noqa: SLF001
+            except BlockingIOError:  # another worker was faster
+                continue
+            return _socket.socket(*_KIND, fileno=fd)
         return None
 
 
@@ -127,18 +134,29 @@ def _attend(connection: Any, desk: Desk) -> None:
     connection.settimeout(limits.RESIDENT_SECONDS)
     connection.setsockopt(_socket.SOL_SOCKET, _socket.SO_PASSCRED, 1)
     descriptors: list[int] = []
+    agreed = None
     try:
         agreed = _agreed(connection, desk, descriptors)
     except (OSError, ValueError):
-        agreed = None  # the front is gone, or was never one
+        pass  # the front is gone, or was never one
+    finally:
+        if agreed is None:
+            _refuse(connection, descriptors)
     if agreed:
         call, front, umask = agreed
         _take(descriptors, umask)
         _work(call, front, connection, desk)
-    else:
-        for fd in descriptors:
-            os.close(fd)
     os.chdir("/")
+
+
+def _refuse(connection: Any, descriptors: list[int]) -> None:
+    """Have a front start Python. It may have said go, but nothing was done."""
+    for fd in descriptors:
+        os.close(fd)
+    try:
+        connection.send(NO)
+    except OSError:
+        pass  # it is gone
 
 
 def _agreed(connection: Any, desk: Desk, descriptors: list[int]) -> tuple[Call, int, int] | None:
@@ -233,10 +251,14 @@ def _work(call: Call, front: int, connection: Any, desk: Desk) -> None:
         except OSError:
             pass  # the front has died meanwhile
 
+    def has_ended() -> bool:
+        return bool(closing.poll(0))
+
     connection.settimeout(None)
     log.forget()
     streams.before_leaving(tell)
-    processes.act_for(front, lambda: bool(closing.poll(0)))
+    streams.write_by(Stderr(has_ended).write)
+    processes.act_for(front, has_ended)
     if call.role == _RUNTIME:
         status, _ = runtime.prepare_for((call.stub, *call.arguments), call.program)
     else:

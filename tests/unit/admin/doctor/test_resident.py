@@ -69,7 +69,7 @@ def test_one_that_is_ready(address, answering):
     heard = answering(b"R")
     (finding,) = found(address)
     assert finding.severity == model.OK
-    assert heard == [b"oci-gpu-hook resident 1\0hook\0/stub.pyc\0\0prestart\0"]
+    assert heard == [b"oci-gpu-hook resident 2\0hook\0/stub.pyc\0\0prestart\0"]
 
 
 @pytest.mark.root
