@@ -8,7 +8,7 @@ import uuid
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.cri.client import Client
+from tests.cri.client import Client, CriError
 
 HANDLER = "oci-gpu"
 NODE, CONTAINER = 2, 1  # runtime.v1.NamespaceMode
@@ -127,7 +127,19 @@ class Pod:
         self.engine.cri("RemoveContainer", container_id=container)
 
     def close(self) -> None:
-        """Stop and remove the pod with all that is in it."""
+        """Stop and remove the pod with all that is in it, again where containerd has not yet seen a container end."""
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                self._end()
+            except CriError as error:
+                if "still running" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.5)
+            else:
+                return
+
+    def _end(self) -> None:
         try:
             self.engine.cri("StopPodSandbox", pod_sandbox_id=self.sandbox)
         finally:
