@@ -64,8 +64,10 @@ def pytest_xdist_make_scheduler(config, log):
 
 
 def pytest_configure(config):
-    # A session that is told to end takes its containers and cgroups with it, as on Ctrl-C.
+    # A session that is told to end takes its containers and cgroups with it, as on Ctrl-C. A shell that runs it in the
+    # background has it ignore that, and so would commands that tests interrupt.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     global _has_threads
     _has_threads = hasattr(config, "workerinput")
     if not _has_threads:

@@ -105,7 +105,8 @@ def test_before_the_work_python_is_started(resident, what):
 
 def test_before_the_work_python_is_started_for_the_runtime(resident, tmp_path):
     words, _ = started(resident("runtime", b"R", "go", b"N"))
-    assert words == ["create", "--bundle", str(tmp_path), "c1"]
+    assert words[0].startswith("--prepare-for-front=")
+    assert words[1:] == ["create", "--bundle", str(tmp_path), "c1"]
 
 
 @pytest.mark.parametrize("words", [(b"R", "go", b"0"), (b"Q", b"R", "go", b"0"), (b"Q", 0.3, b"R", "go", 0.3, b"0")])
