@@ -34,6 +34,7 @@ _MODULES: Final = (
     "oci_gpu_hook.entrypoints.runtime_standby",
     "oci_gpu_hook.lifecycle.admission",
     "oci_gpu_hook.lifecycle.described",
+    "oci_gpu_hook.lifecycle.granted",
     "oci_gpu_hook.lifecycle.injected",
     "oci_gpu_hook.lifecycle.start",
     "oci_gpu_hook.lifecycle.teardown",
