@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from struct import pack, unpack_from
 
+from oci_gpu_hook.devices.edits import type_of
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 INSTRUCTION_SIZE: Final = 8
 BLOCK: Final = 1  # BPF_DEVCG_DEV_BLOCK
 CHAR: Final = 2  # BPF_DEVCG_DEV_CHAR
+KINDS: Final = {"b": BLOCK, "c": CHAR}
 ACCESS: Final = {"m": 1, "r": 2, "w": 4}  # BPF_DEVCG_ACC_MKNOD, _READ, _WRITE
 _MKNOD_OR_TYPE: Final = 0x1FFFF  # of access_type: the type and, above it, the bit for mknod
 
@@ -48,7 +51,7 @@ _RETURN: Final = tuple(instruction(_MOV, 0, immediate=answer) + instruction(_EXI
 
 def kind_of(node: Node) -> int:
     """Return the type of a device as a program gets it."""
-    return BLOCK if len(node) == 3 else CHAR
+    return KINDS[type_of(node)]
 
 
 def prefix(nodes: Sequence[Node], *, permits: bool = True) -> bytes:

@@ -13,8 +13,7 @@ import os
 from oci_gpu_hook.apply.device_access import bpf
 from oci_gpu_hook.apply.device_access.bpf_interpreter import permits
 from oci_gpu_hook.apply.device_access.device_program import (
-    BLOCK,
-    CHAR,
+    KINDS,
     extended,
     is_hidden,
     is_self_contained,
@@ -91,8 +90,7 @@ def refuse(cgroup: DeviceCgroup, nodes: Sequence[Node], rules: Sequence[DeviceRu
 
 def allows(cgroup: DeviceCgroup, major: int, minor: int, kind: str = "c") -> bool | None:
     """Tell whether the process's cgroup permits reading and writing the node; None if a program cannot be read."""
-    kinds = {"b": BLOCK, "c": CHAR}
-    answers = {permits(_read(program), major, minor, kind=kinds[kind]) for program in bpf.effective(cgroup.levels[-1])}
+    answers = {permits(_read(program), major, minor, kind=KINDS[kind]) for program in bpf.effective(cgroup.levels[-1])}
     if False in answers:
         return False
     return None if None in answers else True

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from oci_gpu_hook.devices.edits import shown, type_of
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
@@ -21,7 +23,7 @@ _LONGEST_NAME: Final = 255
 
 def device_path(node: Numbers) -> str:
     """Return a device as DeviceAllow= names it. systemd.resource-control(5)."""
-    return f"/dev/{'block' if len(node) == 3 else 'char'}/{node[0]}:{node[1]}"
+    return f"/dev/{'block' if type_of(node) == 'b' else 'char'}/{shown(node)}"
 
 
 def unit_path(cgroup_path: str) -> str:
