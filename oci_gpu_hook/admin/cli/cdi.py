@@ -78,7 +78,7 @@ def _add_content(parser: ArgumentParser) -> None:
         action="store_true",
         help="with the groups of nodes; engines must know CDI 0.7.0",
     )
-    parser.add_argument("--hook-path", metavar="FILE", default="", help="the hook, where engines see it elsewhere")
+    parser.add_argument("--hook-path", metavar="FILE", default="", help="the hook (default: the installed one)")
 
 
 def run(options: Namespace) -> int:
@@ -88,7 +88,7 @@ def run(options: Namespace) -> int:
 
 
 def _generate(options: Namespace) -> int:
-    """Print the specification of this host's devices, in the lowest CDI version that it needs.
+    """Print the specification of this host's devices, in the lowest CDI version that it needs. Nothing is installed.
 
     Exit status 1 if the host has no device of the class.
     """
@@ -98,13 +98,14 @@ def _generate(options: Namespace) -> int:
     if options.kind in vendors.SEEN:
         made = generate.seen_specification_of(options.kind, configs.load(options.config), options.name)
     else:
-        inventory, config, capabilities, form = _content(options)
+        inventory, config, capabilities, form = _content(options, installs=False)
         made = generate.specification_of(inventory, config, options.device_class, capabilities, form)
         _tell(inventory.warnings)
     if not made.devices:
         raise HookError(
             made.kind, "this host has no device of that class", "see `oci-gpu info` for what it has", "OGH1905"
         )
+    generate.require_hook(made)
     written = writing.write(made, text_form)
     if options.output:
         from oci_gpu_hook.base.files import replace_file
@@ -115,7 +116,7 @@ def _generate(options: Namespace) -> int:
     return 0
 
 
-def _content(options: Namespace) -> tuple[Inventory, Config, tuple[str, ...], Form]:
+def _content(options: Namespace, *, installs: bool) -> tuple[Inventory, Config, tuple[str, ...], Form]:
     """Return the arguments for specifications, from the options of `_add_content`."""
     from oci_gpu_hook.admin.cdi import generate
 
@@ -129,7 +130,8 @@ def _content(options: Namespace) -> tuple[Inventory, Config, tuple[str, ...], Fo
         remedy = f"name the kind of its other GPUs: --kind {' or '.join(others)}"
         raise DriverError(error.what, error.why, remedy, error.code) from None
     capabilities = generate.capabilities_of(options.capabilities)
-    form = generate.form_of(options.name, options.config, options.hook_path, with_groups=options.additional_gids)
+    groups = options.additional_gids
+    form = generate.form_of(options.name, options.config, options.hook_path, with_groups=groups, installs=installs)
     return inventory, config, capabilities, form
 
 
@@ -143,7 +145,7 @@ def _refresh(options: Namespace) -> int:
     if options.kind in vendors.SEEN:
         outcomes = refresh.refresh_kind(options.kind, configs.load(options.config), options.output, options.name)
     else:
-        inventory, config, capabilities, form = _content(options)
+        inventory, config, capabilities, form = _content(options, installs=True)
         outcomes = refresh.refresh(inventory, config, options.output, capabilities, form)
         _tell(inventory.warnings)
     if options.json:
