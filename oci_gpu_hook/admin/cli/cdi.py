@@ -110,7 +110,12 @@ def _generate(options: Namespace) -> int:
     if options.output:
         from oci_gpu_hook.base.files import replace_file
 
-        replace_file(options.output, written.encode(), mode=0o644)
+        try:
+            replace_file(options.output, written.encode(), mode=0o644)
+        except OSError as error:
+            remedy = "name a file in a directory that is there and that you may write to"
+            why = f"cannot be written: {reason(error)}"
+            raise HookError(f"file {quoted(options.output)}", why, remedy, "OGH1802") from None
     else:
         sys.stdout.write(written)
     return 0
@@ -141,13 +146,16 @@ def _refresh(options: Namespace) -> int:
     Files that have not changed are not written. Run it after a change of the driver, the MIG layout or the GPUs.
     """
     from oci_gpu_hook.admin.cdi import refresh
+    from oci_gpu_hook.admin.cdi.alone import Alone
 
-    if options.kind in vendors.SEEN:
-        outcomes = refresh.refresh_kind(options.kind, configs.load(options.config), options.output, options.name)
-    else:
-        inventory, config, capabilities, form = _content(options, installs=True)
-        outcomes = refresh.refresh(inventory, config, options.output, capabilities, form)
-        _tell(inventory.warnings)
+    config = configs.load(options.config)
+    with Alone(config, options.output):
+        if options.kind in vendors.SEEN:
+            outcomes = refresh.refresh_kind(options.kind, config, options.output, options.name)
+        else:
+            inventory, config, capabilities, form = _content(options, installs=True)
+            outcomes = refresh.refresh(inventory, config, options.output, capabilities, form)
+            _tell(inventory.warnings)
     if options.json:
         print(dump([dict(outcome.__dict__) for outcome in outcomes]).decode())
         return 0
