@@ -105,8 +105,9 @@ def write(path: str, interpreter: str, package: str, door: str, *, is_checkout: 
         groups += group
     here = os.path.dirname(cpython.__file__)
     readers = [compiled(os.path.join(here, name), package) for name in ("hotpath.py", "lean_os.py")]
-    first = marshal.dumps((*readers, index, _extensions(interpreter)))
-    replace(path, len(first).to_bytes(8, "little") + first + groups + functions.data, 0o644)
+    following = groups + functions.data
+    first = marshal.dumps((*readers, index, _extensions(interpreter), len(following)))
+    replace(path, len(first).to_bytes(8, "little") + first + following, 0o644)
 
 
 def _packages(package: str) -> list[str]:

@@ -5,15 +5,15 @@ modules in the order in which they import each other; importing the first module
 group. The file is used only while the sources that it was made from still have the same size and time; without it
 everything is imported as usual. It is kept beside the executables, where only root can write, and is trusted like them.
 It begins with the size of its header (8 bytes, little-endian) and the header: this module, the lean `os`, the index of
-groups, and the paths of extension modules. After the groups it has the functions that a usual start does not call
-(`Deferred`).
+groups, the paths of extension modules, and the size of all that follows. After the groups it has the functions that a
+usual start does not call (`Deferred`).
 """
 
 from __future__ import annotations
 
 import sys
 from marshal import loads
-from posix import pread, stat
+from posix import fstat, pread, stat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     # head of a group → where the group begins behind the file's header, its size in bytes, and the heads of groups
     # whose modules it needs and does not contain
     Index: TypeAlias = dict[str, tuple[int, int, tuple[str, ...]]]
-    Head: TypeAlias = tuple[CodeType, CodeType, Index, dict[str, str]]
+    Head: TypeAlias = tuple[CodeType, CodeType, Index, dict[str, str], int]
     # ((source, size, mtime_ns), …), ((name, source, is package, code), …)
     Group: TypeAlias = tuple[tuple[tuple[str, int, int], ...], tuple[tuple[str, str, bool, CodeType | None], ...]]
     # module, code, defaults, defaults of keyword-only parameters
@@ -38,9 +38,12 @@ _function: Any = type(lambda: None)  # types.FunctionType, likewise
 def use(file: int, base: int, head: Head, name: str) -> None:
     """Import the group of `name`, and have the other groups found when they are imported.
 
-    file: a descriptor, which stays open because another file may take its place. base: where the groups begin.
+    file: a descriptor, which stays open because another file may take its place. base: where the groups begin. Raises
+    EOFError if the file is not whole: what is missing may be what takes back a failed start.
     """
-    _, lean_os, index, extensions = head
+    _, lean_os, index, extensions, following = head
+    if fstat(file).st_size != base + following:
+        raise EOFError
     scope: dict[str, Any] = {"__name__": "oci_gpu_hook.base.cpython.lean_os"}
     exec(lean_os, scope)  # noqa: S102
     scope["install"]()
