@@ -115,6 +115,7 @@ CDI_SPECS_TOGETHER: Final = 4 << 20  # bytes of all files; of more the largest a
 CDI_COMPILED: Final = 2 << 20  # bytes of what is kept of them
 CDI_SECONDS: Final = 20.0  # that reading them may take; a few files take 0.1 s
 CDI_REFRESH_SECONDS: Final = 120.0  # that `oci-gpu watch` gives to writing this host's; NVML may be asked for it
+CDI_REFRESH_LOCK_SECONDS: Final = 60.0  # that one refresh waits for another
 CDI_MEMORY: Final = 1 << 30  # bytes of address space of the process that reads them
 
 # Input from Mesos.
