@@ -1,7 +1,7 @@
 """Brings up the MPS daemon of a container, beside the rest of the start, and sets its limits before the container runs.
 
 A child process does it: it starts the driver's own nvidia-cuda-mps-control, as a transient service of systemd or in a
-cgroup of its own, waits until the daemon answers, and sets the limits that its clients can only lower.
+its own cgroup, waits until the daemon answers, and sets the limits that its clients can only lower.
 
 A daemon that is no service of systemd becomes a child of the runtime or of the engine's shim. Some of these wait for
 all of their children before they have `poststop` run (`crun run`), so a process stays that ends it with the container.
