@@ -102,6 +102,7 @@ COUNTS: Final = 16 << 10  # bytes of the counts for metrics; they have 1,000
 COUNTS_LOCK_SECONDS: Final = 0.1  # the lock is held for 50 microseconds; a count that would take longer is lost
 LOOK_SECONDS: Final = 5.0  # that an inspection of a running container may take
 FREEZE_SECONDS: Final = 0.5  # that a container's processes may take to stand still; a driver's calls do not end for it
+PROCESSES_SECONDS: Final = 20.0  # that a look at a container's processes may take; one takes 0.1 ms of CPU
 JOURNAL_LOCK_SECONDS: Final = 5.0  # the lock is held for milliseconds, unless its holder is stopped
 LEASES_LOCK_SECONDS: Final = 10.0  # the lock is held for a millisecond, unless its holder is stopped or the disk hangs
 
