@@ -30,8 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     living.add_arguments(parser)
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--devices", metavar="NAME,…", type=living.names, help="these GPUs: indices, UUIDs, MIG devices")
-    which.add_argument("--count", metavar="N", type=int, help="as many GPUs, whichever are free")
-    parser.add_argument("--memory", metavar="SIZE", default="", help="with --count: least memory of each, as 40GiB")
+    which.add_argument("--count", metavar="N", type=int, help="this many GPUs, whichever are free")
+    parser.add_argument(
+        "--memory", metavar="SIZE", default="", help="with --count: least memory of each, such as 40GiB"
+    )
     parser.add_argument("--exclusive", action="store_true", help="for this container alone")
     parser.add_argument(
         "--capabilities",

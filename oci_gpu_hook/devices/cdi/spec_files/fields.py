@@ -141,7 +141,9 @@ def _unknown(name: str, fields: Fields) -> str:
 
     near = difflib.get_close_matches(name.lower(), [field.lower() for field in fields], 1)
     meant = next((field for field in fields if [field.lower()] == near), "")
-    return f"unknown field {quoted(name)}" + (f"; {meant} is meant?" if meant else f"; known are {', '.join(fields)}")
+    return f"unknown field {quoted(name)}" + (
+        f"; did you mean {meant}?" if meant else f"; known are {', '.join(fields)}"
+    )
 
 
 def _wrong(node: Node, place: str, wanted: str) -> Problem:

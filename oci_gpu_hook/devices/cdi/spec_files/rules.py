@@ -44,7 +44,7 @@ def broken(specification: Specification) -> Iterator[Broken]:
     yield from _kind(specification.kind)
     yield from _annotations(specification.annotations, "annotations")
     if not specification.devices:
-        yield "devices", "there is none; a specification has one at least"
+        yield "devices", "there is none; a specification has at least one"
     seen: dict[str, int] = {}
     for number, device in enumerate(specification.devices):
         place = f"devices[{number}]"
@@ -56,7 +56,7 @@ def broken(specification: Specification) -> Iterator[Broken]:
         seen.setdefault(device.name, number)
         yield from _annotations(device.annotations, f"{place}.annotations")
         if device.edits == ContainerEdits():
-            yield f"{place}.containerEdits", "has no edit; a device brings one at least"
+            yield f"{place}.containerEdits", "has no edit; a device has at least one"
         yield from _edits(device.edits, f"{place}.containerEdits")
     yield from _edits(specification.edits, "containerEdits")
 
@@ -66,12 +66,12 @@ def _version(specification: Specification) -> Iterator[Broken]:
     if said not in versions.KNOWN:
         yield (
             "cdiVersion",
-            f"{quoted(specification.cdi_version)} is unknown here; known are {', '.join(versions.KNOWN)}",
+            f"{quoted(specification.cdi_version)} is unknown here; the known versions are {', '.join(versions.KNOWN)}",
         )
         return
     least, because = versions.required(specification)
     if not versions.is_at_least(said, least):
-        why = f"has no {because}" if because else "is older than all that engines read"
+        why = f"has no {because}" if because else "is older than any that engines read"
         yield "cdiVersion", f"{said} {why}; it must be {least} or later"
 
 

@@ -214,7 +214,7 @@ def _mapping(line: int, inside: list[Node]) -> Mapping:
         if not isinstance(key, Scalar):
             raise _unreadable(key.line, "a key is not text")
         if key.text in seen:
-            raise _unreadable(key.line, f"the key {quoted(key.text)} stands twice")
+            raise _unreadable(key.line, f"the key {quoted(key.text)} appears twice")
         seen.add(key.text)
         if key.text == _MERGE and key.plain:
             merged = _merged(key, value)
