@@ -31,7 +31,7 @@ esac
 """
 PIP = '#!/bin/bash\necho "pip $*" >>"$CALLS"\n'
 # Its virtual environments have a pip, and an oci-gpu, as if it were installed at once.
-PYTHON = f"""#!/bin/bash
+PYTHON = """#!/bin/bash
 echo "python3 $*" >>"$CALLS"
 if [ "$1 $2" = "-m venv" ]; then
     mkdir -p .venv/bin
