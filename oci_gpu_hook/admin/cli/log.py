@@ -35,9 +35,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--container",
         metavar="NAME|ID",
         default="",
-        help="only of this container: its name, or the beginning of its id",
+        help="only this container's: its name, or the beginning of its id",
     )
-    parser.add_argument("--json", action="store_true", help="print JSON, an object a line (schemas/log.schema.json)")
+    parser.add_argument("--json", action="store_true", help="print JSON, one object per line (schemas/log.schema.json)")
 
 
 def run(options: Namespace) -> int:

@@ -66,4 +66,4 @@ def _mixed(host: Host) -> Iterator[Finding]:
         remedy = f'set default-kind = "{kinds[0]}" in config.toml, or set OCI_GPU_KIND in the container'
         yield Finding(check=_NAME, severity=WARNING, what=what, why=why, remedy=remedy)
     elif default and len(kinds) > 1:
-        yield Finding(check=_NAME, severity=OK, what=f"counts without a kind are of {default}")
+        yield Finding(check=_NAME, severity=OK, what=f"counts without a kind mean {default}")

@@ -143,7 +143,7 @@ def manages_mig(request: Request, devices: Sequence[Device]) -> bool:
         named = [name for name in (value or "").split(",") if name]
         if named and named[0].lower() != "all":
             raise InvalidInput(
-                f"{variable}={quoted(value)}", "only `all` has a meaning", "set it to all, or not at all", "OGH1202"
+                f"{variable}={quoted(value)}", "only `all` is valid", "set it to all, or not at all", "OGH1202"
             )
         if named and not _all(request) and any(device.whole for device in devices):
             why = "the container is given single MIG devices, which cannot manage others"

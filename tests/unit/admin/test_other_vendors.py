@@ -68,7 +68,7 @@ def test_a_mixed_host_without_a_default_kind_is_told(host):
     what = "this host has GPUs of nvidia.com/gpu and amd.com/gpu, and [allocation] default-kind is not set"
     assert (WARNING, what) in findings(config, other_vendors.check)
     said = '\n[allocation]\ndefault-kind = "amd.com/gpu"\n'
-    assert (OK, "counts without a kind are of amd.com/gpu") in findings(config, other_vendors.check, said)
+    assert (OK, "counts without a kind mean amd.com/gpu") in findings(config, other_vendors.check, said)
 
 
 def test_info_shows_what_the_kernel_tells(host, capsys):
