@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from oci_gpu_hook.admin.cli.main import main
-from oci_gpu_hook.admin.doctor import driver, other_vendors
+from oci_gpu_hook.admin.doctor import checkup, driver, other_vendors
 from oci_gpu_hook.admin.doctor.model import ERROR, NOTE, OK, WARNING, Host
 from oci_gpu_hook.admin.simulate.host import make, upgrade
 from oci_gpu_hook.base.config.toml import parse
@@ -175,3 +175,19 @@ def test_a_host_of_other_vendors_gpus_is_told_their_kind(host, capsys, action):
     config = str(host("amd", "intel"))
     assert main(["--config", config, "cdi", action]) == 1
     assert "name the kind of its other GPUs: --kind amd.com/gpu or intel.com/gpu" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("asked", ["AMD_VISIBLE_DEVICES=0", "OCI_GPU_DEVICES=amd.com/gpu=0"])
+def test_a_host_without_a_vendors_gpu_names_none_to_choose_from(host, capsys, asked):
+    config = host("intel")
+    config.write_text(config.read_text() + f'\n[cdi]\nspec-dirs = ["{config.parent}/none"]\n')
+    assert main(["--config", str(config), "plan", "--env", asked]) == 1
+    said = " ".join("".join(capsys.readouterr()).split())
+    assert "load the driver, start the container on a host with such a GPU, or write the specification" in said
+    assert "name one of these" not in said
+
+
+def test_what_a_tegras_csv_files_name_in_vain_is_said_to_concern_every_container(host):
+    looked_at = checkup.host(str(host("tegra")))
+    (found,) = [found for found in driver.check(looked_at) if "the CSV files name" in found.what]
+    assert found.why == "containers get their GPUs without it; only those that ask for csv-mounts are warned"
