@@ -68,6 +68,7 @@ def _show(logs: Logs, names: Names, options: Namespace) -> None:
         shown += 1
     if options.follow:
         sys.stdout.flush()
+        names.go_on()
         for line in _meant(logs.coming(), names, options.container):
             _print(line, names, as_json=options.json)
             sys.stdout.flush()

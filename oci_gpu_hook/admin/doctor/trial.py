@@ -100,7 +100,7 @@ def _try(host: Host, runtime: str, work: str, hook: str, other: Other | None = N
     outcome = tiny.run(runtime, work, f"oci-gpu-doctor-{os.getpid()}")
     milliseconds = (time.perf_counter() - started) * 1000
     what = f"a container under {os.path.basename(runtime)}"
-    remedy = "the hook's message says what to do; oci-gpu plan shows the same for a bundle of yours"
+    remedy = "the hook's message says what to do; oci-gpu plan shows the same for your own bundle"
     if outcome.status:
         words = (outcome.errors.strip() or outcome.output.strip() or "it said nothing").split("\n")
         of_hook = "oci-gpu-hook: error: " in words[-1]

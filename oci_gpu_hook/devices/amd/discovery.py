@@ -94,7 +94,7 @@ def _of_whole(node: Node) -> Iterator[str]:
 
 
 def _drm(sys_root: str, *nodes: Node) -> tuple[str, ...]:
-    """Return the names of the DRM nodes: a part's are those of a platform device of its own."""
+    """Return the names of the DRM nodes: a part's are those of its own platform device."""
     renders = [f"renderD{node.render}" for node in nodes]
     found = [drm.of_device(f"{sys_root}/class/drm/{render}/device") or (render,) for render in renders]
     return tuple(name for names in found for name in names)

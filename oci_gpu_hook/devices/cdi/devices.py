@@ -1,7 +1,7 @@
 """What the names of a kind stand for: devices that can be counted and leased. Names of one device are one device.
 
 Which they are, their nodes' numbers tell: a GPU by index and by UUID has the same nodes. A name whose nodes are those
-of several others together, such as `all`, is no device of its own; one whose nodes are some of another's is a part of
+of several others together, such as `all`, is not a separate device; one whose nodes are some of another's is a part of
 that.
 """
 
@@ -135,7 +135,7 @@ class _Sets:
             self._by_rarest.setdefault(self._rarest(identity), []).append(identity)
 
     def covered(self, identity: Identity) -> list[Identity]:
-        """Return those whose nodes together are the nodes of this one, [] for a device of its own."""
+        """Return those whose nodes together are the nodes of this one, [] for a separate device."""
         within = [each for element in identity for each in self._by_rarest.get(element, ()) if each < identity]
         # Of nested ones, such as the parts of each of several GPUs, the larger ones count.
         within.sort(key=self._order.__getitem__)

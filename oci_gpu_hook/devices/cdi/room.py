@@ -1,4 +1,4 @@
-"""The room of every kind that has none of its own: a `devices.vendor.Vendor` over the host's CDI specifications."""
+"""The room of every kind that has none: a `devices.vendor.Vendor` over the host's CDI specifications."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ DIRECTORY: Final = "/etc/nvidia-container-runtime/host-files-for-container.d"
 # What containers get that do not ask for the entries of all files (internal/platform-support/tegra/csv/csv.go).
 BASE: Final = ("devices.csv", "drivers.csv", "l4t.csv")
 KINDS: Final = ("dev", "dir", "lib", "sym")
-_NOT_TO_BE_HAD: Final = ("", "/", "/dev", "/proc", "/sys")  # which every container has of its own
+_NOT_TO_BE_HAD: Final = ("", "/", "/dev", "/proc", "/sys")  # which every container has itself
 _OPEN: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 _TOLD: Final = 8  # lines that are none
 _PLACE: Final = {"dev": "/dev/"}  # where relative paths begin, otherwise at the root

@@ -165,7 +165,7 @@ def _paths_of(device: Device, wanted: frozenset[str], by_path: dict[str, HostNod
         yield f"{MIG_NODES}nvidia-cap{mig.gpu_instance_minor}"
         yield f"{MIG_NODES}nvidia-cap{mig.compute_instance_minor}"
     if ("graphics" in wanted or "display" in wanted) and _draws(mig):
-        # A missing render node is not an error: compute works without it, and graphics has a warning of its own.
+        # A missing render node is not an error: compute works without it, and graphics has a separate warning.
         yield from (path for name in gpu.drm if (path := f"/dev/dri/{name}") in by_path)
 
 
