@@ -199,6 +199,7 @@ def _device(  # noqa: PLR0913
         label=f"{kind}={names[0]}",
         whole=whole,
         parts=parts,
+        undivided=f"{kind}={first.undivided}" if first.undivided else "",
         memory=first.memory,
         shareable=max(first.memory - reserve, 0),
         countable=not whole,
