@@ -86,7 +86,7 @@ def choose_in_turn(
 def is_own(lease: Lease, claim: Claim) -> bool:
     """Tell whether a lease is this container's: held by its process, or by the runtime that creates it.
 
-    The id is not enough: two runtimes with roots of their own may each have a container with that id.
+    The id is not enough: two runtimes with their own roots may each have a container with that id.
     """
     if lease.container != claim.container:
         return False

@@ -25,7 +25,7 @@ RESIDENT_LEAST_SECONDS: Final = 5.0  # that one lives which cannot serve; system
 RESIDENT_STDERR: Final = 64 << 10  # bytes that a start may write to its front's stderr; a refusal has some hundred
 RESIDENT_STDERR_SECONDS: Final = 1.0  # for which it waits until somebody reads that
 RESIDENT_STARTS: Final = 32  # that one worker serves
-RESIDENT_MEMORY: Final = 2 << 20  # bytes of its own by which a worker may grow and still serve the next
+RESIDENT_MEMORY: Final = 2 << 20  # bytes by which a worker's private memory may grow and still serve the next
 RESIDENT_REST_SECONDS: Final = 10.0  # for which a worker that has served waits for the next
 CONTAINER_ID: Final = 220  # bytes; a file name has 255, and the state directory's add a suffix
 

@@ -64,7 +64,7 @@ def capabilities_of(text: str) -> tuple[str, ...]:
             raise InvalidInput(
                 f"--capabilities {quoted(text)}",
                 f"{quoted(name)} is unknown",
-                f"known are all, {known}",
+                f"the known ones are all, {known}",
                 "OGH1902",
             )
     return tuple(name for name in DRIVER_CAPABILITIES if name in names or "all" in names)

@@ -1,7 +1,8 @@
 """The commands of `oci-gpu`, in the order in which they are shown, and what each does in a line of the help.
 
-Each is a module of this package (`_` for `-`) with add_arguments(parser) and run(options) -> exit status; its docstring
-is the description. The lines are here and not there, so that no command's module is imported to list them.
+Each is a module of this package (`_` for `-`) with run(options) -> exit status; its docstring is the description. It
+says what it can be told in OPTIONS or ACTIONS (values of `option`), or by add_arguments(parser) in argparse's way. The
+lines are here and not there, so that no command's module is imported to list them.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "leases": "show who holds which GPU, or release a lease",
     "gpus": "show the state of each GPU, or heal a sick one",
     "top": "show what each GPU is used for, and by which container",
-    "metrics": "give out metrics for Prometheus",
+    "metrics": "provide metrics for Prometheus",
     "log": "show what was granted and refused",
     "verify": "tell whether running containers still have their GPUs",
     "repair": "put back what running containers have lost of their GPUs",

@@ -1,7 +1,8 @@
 """Builds the file that base/cpython/hotpath.py reads. No container's start imports this.
 
 The byte code is made from the sources without what only readers and type checkers use: docstrings, annotations of
-functions and variables, and blocks under TYPE_CHECKING. Modules find each other in sys.modules: an import statement
+functions and variables, and blocks under TYPE_CHECKING; functions that a usual start does not call are put behind all
+modules (deferred.py). Modules find each other in sys.modules: an import statement
 takes a microsecond even for an imported module, and a start has two hundred. Line numbers are kept.
 """
 
@@ -12,12 +13,13 @@ import ast
 import marshal
 import os
 
+from oci_gpu_hook.admin.install.deferred import Functions
 from oci_gpu_hook.admin.install.trusted_files import replace
 from oci_gpu_hook.base import cpython
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from subprocess import CompletedProcess
     from types import CodeType
     from typing import Final
@@ -69,13 +71,43 @@ HEADS: Final = {
     "oci_gpu_hook.allocation.messages": _START,
 }
 
+# The same for `oci-gpu`: what reads command lines; the commands that are measured; what these import when it is needed.
+_USUAL: Final = ("oci_gpu_hook.admin.cli.usual",)
+_GENERATE: Final = (*_USUAL, "oci_gpu_hook.admin.cli.cdi", "oci_gpu_hook.admin.cdi.generate")
+_DETACH: Final = (*_USUAL, "oci_gpu_hook.admin.cli.detach")
+_LIVING: Final = ("oci_gpu_hook.admin.cli.attach", "oci_gpu_hook.admin.cli.detach")
+COMMANDS: Final = {
+    "oci_gpu_hook.admin.cli.usual": (),
+    "oci_gpu_hook.admin.cli.attach": _USUAL,
+    "oci_gpu_hook.admin.cli.detach": _USUAL,
+    "oci_gpu_hook.admin.cli.cdi": _USUAL,
+    "oci_gpu_hook.admin.cdi.generate": (*_USUAL, "oci_gpu_hook.admin.cli.cdi"),
+    "oci_gpu_hook.devices.nvidia.shortfalls": _GENERATE,
+    "oci_gpu_hook.request.nvidia.words": _DETACH,
+    "oci_gpu_hook.devices.nvidia.vendor": _LIVING,
+    "oci_gpu_hook.allocation.by_count": _LIVING,
+    "oci_gpu_hook.apply.device_access.v1": _LIVING,
+    "oci_gpu_hook.apply.device_access.v2": _LIVING,
+    "oci_gpu_hook.apply.systemd.drop_in": _LIVING,
+    "oci_gpu_hook.apply.systemd.private_bus": _LIVING,
+}
+
+_COMMANDS_ROOM: Final = ("admin", "cli")
 _MARK: Final = "-- what was imported before --\n"
 
 # In some interpreters these are files, in others built in.
 EXTENSIONS: Final = ("_ctypes", "_json", "_socket", "_struct", "fcntl")
 
 
-def write(path: str, interpreter: str, package: str, door: str, *, is_checkout: bool = True) -> None:
+def write(  # noqa: PLR0913
+    path: str,
+    interpreter: str,
+    package: str,
+    door: str,
+    heads: Mapping[str, Sequence[str]] = HEADS,
+    *,
+    is_checkout: bool = True,
+) -> None:
     """Write the file for the modules that an entry point imports. Raises HookError, OSError, CalledProcessError.
 
     In a checkout every source is checked at each start. Installed code changes as a whole (see bytecode.py), so that it
@@ -83,12 +115,13 @@ def write(path: str, interpreter: str, package: str, door: str, *, is_checkout: 
     """
     index: dict[str, tuple[int, int, tuple[str, ...]]] = {}
     groups = b""
-    for head, before in {door: (), **HEADS}.items():
+    functions = Functions() if heads is HEADS else None  # commands call other functions than starts
+    for head, before in {door: (), **heads}.items():
         if not os.path.exists(_source(head, package)[0]):
             continue
         names = _import_order(interpreter, () if head == door else (door, *before), head, package)
         if head == door:
-            names += [name for name in _packages(package) if name not in names]
+            names += [name for name in _packages(heads, package) if name not in names]
         sources = []
         modules = []
         for name in names:
@@ -96,39 +129,50 @@ def write(path: str, interpreter: str, package: str, door: str, *, is_checkout: 
             if is_checkout or name == "oci_gpu_hook":
                 about = os.stat(source)
                 sources.append((source, about.st_size, about.st_mtime_ns))
-            modules.append((name, source, is_package, compiled(source, package)))
+            modules.append((name, source, is_package, compiled(source, package, name, functions)))
         group = marshal.dumps((tuple(sources), tuple(modules)))
-        index[head] = (len(groups), len(group), () if before is _START else before)
+        index[head] = (len(groups), len(group), () if before in (_START, _DETACH, _LIVING) else tuple(before))
         groups += group
     here = os.path.dirname(cpython.__file__)
     readers = [compiled(os.path.join(here, name), package) for name in ("hotpath.py", "lean_os.py")]
-    first = marshal.dumps((*readers, index, _extensions(interpreter)))
-    replace(path, len(first).to_bytes(8, "little") + first + groups, 0o644)
+    following = groups + (functions.data if functions else b"")
+    first = marshal.dumps((*readers, index, _extensions(interpreter), len(following)))
+    replace(path, len(first).to_bytes(8, "little") + first + following, 0o644)
 
 
-def _packages(package: str) -> list[str]:
+def _packages(heads: Iterable[str], package: str) -> list[str]:
     """Return the packages of heads, outer ones first; otherwise each would be searched before its head."""
     found: dict[str, None] = {}
-    for head in HEADS:
+    for head in heads:
         words = head.split(".")
         found |= dict.fromkeys(".".join(words[:count]) for count in range(1, len(words)))
     return [name for name in found if os.path.exists(_source(name, package)[0])]
 
 
-def compiled(source: str, package: str) -> CodeType | None:
-    """Return the lean byte code of a source file; None if the file has only a docstring."""
+def compiled(source: str, package: str, name: str = "", functions: Functions | None = None) -> CodeType | None:
+    """Return the lean byte code of a source file; None if the file has only a docstring.
+
+    name: the module's; functions: takes those of its functions that are deferred. Docstrings of commands stay, because
+    their help is made of these.
+    """
     with open(source, "rb") as file:
         tree = _Lean().visit(ast.parse(file.read(), source))
     tree.body = [linked for statement in tree.body for linked in _linked(statement, package)]
     if all(isinstance(each, ast.Expr) and isinstance(each.value, ast.Constant) for each in tree.body):
         return None
+    if functions:
+        functions.take(tree, name, _code(tree, source, package))
+    return _code(tree, source, package)
+
+
+def _code(tree: ast.Module, source: str, package: str) -> CodeType:
     code: CodeType = compile(
         ast.fix_missing_locations(tree),
         source,
         "exec",
         flags=__future__.annotations.compiler_flag,
         dont_inherit=True,
-        optimize=2,
+        optimize=1 if os.path.dirname(source) == os.path.join(package, *_COMMANDS_ROOM) else 2,
     )
     return code
 

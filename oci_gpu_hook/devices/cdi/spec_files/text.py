@@ -230,7 +230,7 @@ def _mapping(line: int, inside: list[Node]) -> Mapping:
         if not isinstance(key, Scalar):
             raise _unreadable(key.line, "a key is not text", "write the name of a field before the colon")
         if key.text in seen:
-            raise _unreadable(key.line, f"the key {quoted(key.text)} stands twice", "remove one of them")
+            raise _unreadable(key.line, f"the key {quoted(key.text)} appears twice", "remove one of them")
         seen.add(key.text)
         if key.text == _MERGE and key.plain:
             merged = _merged(key, value)

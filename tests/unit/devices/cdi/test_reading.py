@@ -148,7 +148,7 @@ BAD_TEXT = {
     "no YAML": (b"a: [1\nb: 2", "is not YAML"),
     "a list": (b"- 1\n", "a mapping is expected, found a list"),
     "two documents": (b"a: 1\n---\nb: 1\n", "has a second document"),
-    "twice": (b"kind: a\nkind: b\n", "the key 'kind' stands twice"),
+    "twice": (b"kind: a\nkind: b\n", "the key 'kind' appears twice"),
     "alias of nothing": (b"a: *b\n", "alias"),
     "alias of itself": (b"a: &b [*b]\n", "refers to itself"),
     "too deep": (b"[" * 64 + b"]" * 64, "is nested"),
