@@ -115,3 +115,18 @@ def test_by_force_the_process_ends_and_no_other(busy):
     assert not Path(f"/proc/{pid}/fd/9").exists()
     assert busy.opens() == "ENOENT"
     assert busy.container.state()["status"] == "running"
+
+
+def test_an_exec_into_a_container_that_is_looked_at_is_refused_and_does_not_hang(runc_v2, make_bundle, host):
+    """As docs/attach.md says: for that moment it is to the runtime as one that is paused."""
+    with runc_v2.started(make_bundle(args=("/bin/sleep", "100"), gpus="0", config=host.config)) as container:
+        rows = Path(f"/proc/{container.pid}/cgroup").read_text().splitlines()
+        own = next(row.split(":", 2)[2] for row in rows if row.startswith("0:"))
+        freezer = runc_v2.host.path(f"/sys/fs/cgroup{own}/cgroup.freeze")
+        words = ("--root", runc_v2.state_dir, "exec", container.id, "/bin/true")
+        freezer.write_text("1")
+        refused = runc_v2.host.call(runc_v2.binary, *words, check=False)
+        freezer.write_text("0")
+        assert refused.returncode != 0
+        assert "paused" in refused.stderr
+        assert runc_v2.host.call(runc_v2.binary, *words, check=False).returncode == 0
