@@ -56,6 +56,11 @@ class Case:
         return statistics.median(sample[1] for sample in self.samples)
 
     @property
+    def least_cpu(self) -> float:
+        """The least CPU time, in seconds."""
+        return min(sample[0] for sample in self.samples)
+
+    @property
     def least(self) -> float:
         """The least wall time: what it takes when nothing else is in the way."""
         return min(sample[1] for sample in self.samples)

@@ -136,7 +136,7 @@ static bool prepare(char **arguments) {
     int status = word > '0' && word <= '9' ? word - '0' : word ? -1 : status_of(&child);
     if (status > 0)
         leave(status); /* it has said why */
-    fail("the process that prepares the bundle", "", "has ended; start the container again", "OGH1516");
+    start_python(PREPARING_ENDED, arguments, true);
 }
 
 _Noreturn void runtime(int argc, char **argv) {
@@ -154,7 +154,7 @@ _Noreturn void runtime(int argc, char **argv) {
     if (answer == SERVED) /* the bundle is prepared */
         start_program(argv);
     if (answer == BROKEN_OFF)
-        start_python(BROKEN_OFF_OPTION, argv + 1, true);
+        start_python(RESIDENT_ENDED, argv + 1, true);
     if (kind != UPDATES && prepare(argv + 1))
         start_program(argv);
     start_python(NULL, argv + 1, true);

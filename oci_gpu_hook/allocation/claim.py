@@ -110,11 +110,11 @@ def _again(own: Lease, request: Request, devices: Sequence[Device]) -> tuple[Dev
     try:
         granted = vendor.resolve((device.uuid for device in own.devices), devices)
     except InvalidInput as error:
-        what = f"container {quoted(own.container)} cannot be given its GPUs again"
+        what = f"container {quoted(own.container)} cannot be given its {vendor.TERMS.whole}s again"
         raise AllocationError(
             what,
             f"{error.what}, {error.why}",
-            "start it again; the kernel's log says what happened to the GPU",
+            "start it again; the kernel's log may say what happened",
             "OGH1222",
         ) from None
     if request.count is not None:

@@ -52,6 +52,11 @@ def kind_of(uuid: str) -> str:
     return kind if equals and "/" in kind else KINDS[0]
 
 
+def called(uuids: Iterable[str]) -> str:
+    """Return the word for devices on record: GPUs, or devices where a specification file has described one."""
+    return "GPUs" if {*map(kind_of, uuids)} <= {*KINDS, *SEEN} else "devices"
+
+
 def described(devices: Iterable[Device]) -> bool:
     """Tell whether any of the devices is described as CDI does, by specification files or devices.kernel."""
     return any(device.kind not in _ROOMS for device in devices)

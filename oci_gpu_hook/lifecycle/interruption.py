@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-import signal
 
+from oci_gpu_hook.base.cpython import signals
 from oci_gpu_hook.base.errors import ApplyError, quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Final, Self
 
+signal = signals.calls()
 _NUMBERS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -47,7 +48,9 @@ class Interruption:
     def check(self) -> None:
         """Raise ApplyError if there was a signal."""
         if self._noted:
-            why = f"was interrupted by {signal.Signals(self._noted[0]).name}; what it had done is undone"
+            from signal import Signals
+
+            why = f"was interrupted by {Signals(self._noted[0]).name}; what it had done is undone"
             raise ApplyError(f"container {quoted(self._id)}", why, "run the command again", "OGH1522")
 
 

@@ -41,14 +41,17 @@ class Members:
         self._mounts, self._pids = _namespace(pid, "mnt"), _namespace(pid, "pid")
         self._hosts = {_namespace("self", "mnt"), _namespace("self", "pid"), ""}
 
-    def doubt(self, pid: int) -> str | None:
-        """Return "" for a process of the container, why that is in doubt, or None for one that is none of it."""
+    def doubt(self, pid: int, *, alone: bool) -> str | None:
+        """Return "" for a process of the container, why that is in doubt, or None for one that is none of it.
+
+        alone: what `is_alone` says, which many processes are asked with.
+        """
         mounts = _namespace(pid, "mnt")
         if mounts in self._hosts:
             return None
         cgroup = self._cgroup(pid)
         if self._own not in (b"", b"/") and _is_within(cgroup, self._own):
-            return "" if self.is_alone() else NOT_ALONE
+            return "" if alone else NOT_ALONE
         if mounts == self._mounts:
             return OUTSIDE
         pids = _namespace(pid, "pid")

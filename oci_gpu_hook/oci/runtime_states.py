@@ -6,7 +6,6 @@ give their runtimes their own roots.
 
 from __future__ import annotations
 
-import glob
 import os
 
 from oci_gpu_hook.base import limits
@@ -50,12 +49,30 @@ def everything(root: str = "/", more: tuple[str, ...] = ()) -> Iterator[Running]
 
     A state that cannot be read, or that another user could have written, is passed over.
     """
-    for pattern in (*(os.path.join(root, each) for each in _ROOTS), *more):
-        for directory in sorted(glob.glob(pattern)):
-            for name in _names(directory):
-                found = _read(f"{directory}/{name}", name)
-                if found and lives(found.pid, found.started):
-                    yield found
+    usual = [directory for pattern in _ROOTS for directory in _matching(root.rstrip("/"), pattern)]
+    for directory in (*usual, *more):
+        for name in _names(directory):
+            found = _read(f"{directory}/{name}", name)
+            if found and lives(found.pid, found.started):
+                yield found
+
+
+def _matching(root: str, pattern: str) -> list[str]:
+    """Return the paths below a directory that match a pattern; a `*` is any rest of a name, as the module glob has it.
+
+    That module costs as much to import as Python to start.
+    """
+    found = [root]
+    for part in pattern.split("/"):
+        begin, star, _ = part.partition("*")
+        found = [
+            f"{directory}/{name}" for directory in found for name in (_begun(directory, begin) if star else [part])
+        ]
+    return found
+
+
+def _begun(directory: str, begin: str) -> list[str]:
+    return [name for name in _names(directory) if name.startswith(begin) and (begin or name[0] != ".")]
 
 
 def _names(directory: str) -> list[str]:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import argparse  # noqa: TID253
 import sys
-from importlib import import_module
 
 from oci_gpu_hook import __version__
-from oci_gpu_hook.admin.cli import overview
+from oci_gpu_hook.admin.cli import option, overview, usual
 from oci_gpu_hook.admin.cli.commands import COMMANDS
-from oci_gpu_hook.base.config.load import DEFAULT_PATH
 from oci_gpu_hook.base.errors import one_line, quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Final, NoReturn
+    from typing import Any, Final, NoReturn
 
 _WITH_VALUE: Final = ("--config",)
 
@@ -36,7 +34,7 @@ def parser(commands: Sequence[str]) -> argparse.ArgumentParser:
     top = _top()
     below = top.add_subparsers(metavar="COMMAND", prog=top.prog, parser_class=Parser)
     for name in commands:
-        module = import_module(f"{__package__}.{name.replace('-', '_')}")
+        module = usual.module_of(name)
         command = below.add_parser(
             name,
             help=COMMANDS[name],
@@ -44,9 +42,25 @@ def parser(commands: Sequence[str]) -> argparse.ArgumentParser:
             epilog=overview.examples(name),
             formatter_class=Formatter,
         )
-        module.add_arguments(command)
+        _describe(command, module)
         command.set_defaults(run=module.run)
     return top
+
+
+def _describe(parser: argparse.ArgumentParser, module: Any) -> None:
+    """Describe the command line of a command's module."""
+    if options := getattr(module, "OPTIONS", None):
+        option.describe(parser, options)
+    elif found := getattr(module, "ACTIONS", None):
+        actions = parser.add_subparsers(metavar="ACTION", required=True)
+        for name, action in found.items():
+            own = actions.add_parser(
+                name, help=action.help, description=action.run.__doc__, formatter_class=parser.formatter_class
+            )
+            option.describe(own, action.options)
+            own.set_defaults(action=action.run)
+    else:
+        module.add_arguments(parser)
 
 
 def unknown(command: str, commands: Sequence[str], before: Sequence[str]) -> int:
@@ -66,8 +80,7 @@ def unknown(command: str, commands: Sequence[str], before: Sequence[str]) -> int
 def _top() -> argparse.ArgumentParser:
     top = _Top(prog="oci-gpu", usage=overview.USAGE, description=overview.DESCRIPTION, formatter_class=Formatter)
     top.add_argument("-V", "--version", action="version", version=f"oci-gpu {__version__}")
-    top.add_argument("--config", metavar="FILE", default=DEFAULT_PATH, help="configuration (default: %(default)s)")
-    top.add_argument("--debug", action="store_true", help="show where in the code an error comes from")
+    option.describe(top, usual.GLOBAL)
     return top
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 
 from oci_gpu_hook.admin.cli import living
+from oci_gpu_hook.admin.cli.option import Option
 from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.base.errors import InvalidInput, one_line, quoted
 from oci_gpu_hook.devices import vendors
@@ -20,31 +21,31 @@ from oci_gpu_hook.request.nvidia import capabilities
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import argparse
+    from argparse import Namespace
+    from typing import Final
 
     from oci_gpu_hook.base.config.model import Config
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the command line."""
-    living.add_arguments(parser)
-    which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--devices", metavar="NAME,…", type=living.names, help="these GPUs: indices, UUIDs, MIG devices")
-    which.add_argument("--count", metavar="N", type=int, help="this many GPUs, whichever are free")
-    parser.add_argument(
-        "--memory", metavar="SIZE", default="", help="with --count: least memory of each, such as 40GiB"
-    )
-    parser.add_argument("--exclusive", action="store_true", help="for this container alone")
-    parser.add_argument(
-        "--capabilities",
+OPTIONS: Final = (
+    *living.OPTIONS,
+    living.devices(),
+    Option(
+        flag="--count", metavar="N", read=int, default=None, is_either=True, help="as many GPUs, whichever are free"
+    ),
+    Option(flag="--memory", metavar="SIZE", help="with --count: least memory of each, as 40GiB"),
+    Option(flag="--exclusive", is_switch=True, help="for this container alone"),
+    Option(
+        flag="--capabilities",
         metavar="NAME,…",
-        type=living.names,
+        read=living.names,
         default="compute,utility",
         help="driver capabilities (default: %(default)s)",
-    )
+    ),
+)
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: Namespace) -> int:
     """Attach, and say what the container has got."""
     config = configs.of_this_user(configs.load(options.config))
     request = _request(options, config)
@@ -56,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _request(options: argparse.Namespace, config: Config) -> Request:
+def _request(options: Namespace, config: Config) -> Request:
     """Return the request that the options make. Raises InvalidInput."""
     if options.count is not None and options.count < 1:
         raise InvalidInput(f"--count {options.count}", "is less than 1", "give the number of GPUs to attach", "OGH1902")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
+from oci_gpu_hook.admin.cli.option import Action, Option
 from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.base.document import dump
 from oci_gpu_hook.base.errors import DriverError, HookError, one_line, quoted, reason
@@ -18,8 +19,8 @@ from oci_gpu_hook.devices.nvidia.cdi_classes import CLASSES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from argparse import ArgumentParser, Namespace
-    from typing import Any, Final
+    from argparse import Namespace
+    from typing import Final
 
     from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.devices.cdi.spec_files.directories import Registry
@@ -28,57 +29,13 @@ if TYPE_CHECKING:
 
 DIRECTORY: Final = "/var/run/cdi"
 _NAMES: Final = ("index", "uuid", "both")
-
-
-def add_arguments(parser: ArgumentParser) -> None:
-    """Describe the command line."""
-    usual: dict[str, Any] = {"formatter_class": parser.formatter_class}  # argparse's own imports shutil
-    actions = parser.add_subparsers(metavar="ACTION", required=True)
-    generate = actions.add_parser(
-        "generate", help="print this host's specification", description=_generate.__doc__, **usual
-    )
-    generate.add_argument("--output", metavar="FILE", default="", help="write it there, in one step")
-    generate.add_argument("--format", choices=writing.FORMATS, help="default: by the file's name, else yaml")
-    _add_content(generate)
-    generate.add_argument(
-        "--class", dest="device_class", choices=CLASSES, default="gpu", help="of devices (default: %(default)s)"
-    )
-    kinds = (*vendors.KINDS, *vendors.SEEN)
-    generate.add_argument(
-        "--kind", choices=kinds, default="", help="of another vendor's devices, as the kernel lists them"
-    )
-    generate.set_defaults(action=_generate)
-    refresh = actions.add_parser(
-        "refresh", help="bring this host's files up to date", description=_refresh.__doc__, **usual
-    )
-    refresh.add_argument("--output", metavar="DIR", default=DIRECTORY, help="directory (default: %(default)s)")
-    refresh.add_argument("--json", action="store_true", help="print JSON (schemas/cdi-refresh.schema.json)")
-    refresh.add_argument("--kind", choices=kinds, default="", help="only this kind's file, instead of NVIDIA's")
-    _add_content(refresh)
-    refresh.set_defaults(action=_refresh)
-    listing = actions.add_parser(
-        "list", help="show the devices that specifications have", description=_list.__doc__, **usual
-    )
-    listing.add_argument("--json", action="store_true", help="print JSON (schemas/cdi-list.schema.json)")
-    listing.set_defaults(action=_list)
-    validate = actions.add_parser(
-        "validate", help="check files against all rules", description=_validate.__doc__, **usual
-    )
-    validate.add_argument("files", metavar="FILE", nargs="+", help="a specification, - for stdin")
-    validate.set_defaults(action=_validate)
-
-
-def _add_content(parser: ArgumentParser) -> None:
-    parser.add_argument("--name", choices=_NAMES, default="both", help="names of devices (default: %(default)s)")
-    parser.add_argument(
-        "--capabilities", metavar="LIST", default="all", help="driver capabilities (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--additional-gids",
-        action="store_true",
-        help="with the groups of nodes; engines must know CDI 0.7.0",
-    )
-    parser.add_argument("--hook-path", metavar="FILE", default="", help="the hook, where engines see it elsewhere")
+_CONTENT: Final = (
+    Option(flag="--name", choices=_NAMES, default="both", help="names of devices (default: %(default)s)"),
+    Option(flag="--capabilities", metavar="LIST", default="all", help="driver capabilities (default: %(default)s)"),
+    Option(flag="--additional-gids", is_switch=True, help="with the groups of nodes; engines must know CDI 0.7.0"),
+    Option(flag="--hook-path", metavar="FILE", help="the hook (default: the installed one)"),
+)
+_KINDS: Final = (*vendors.KINDS, *vendors.SEEN)
 
 
 def run(options: Namespace) -> int:
@@ -88,7 +45,7 @@ def run(options: Namespace) -> int:
 
 
 def _generate(options: Namespace) -> int:
-    """Print the specification of this host's devices, in the lowest CDI version that it needs.
+    """Print the specification of this host's devices, in the lowest CDI version that it needs. Nothing is installed.
 
     Exit status 1 if the host has no device of the class.
     """
@@ -98,25 +55,31 @@ def _generate(options: Namespace) -> int:
     if options.kind in vendors.SEEN:
         made = generate.seen_specification_of(options.kind, configs.load(options.config), options.name)
     else:
-        inventory, config, capabilities, form = _content(options)
+        inventory, config, capabilities, form = _content(options, installs=False)
         made = generate.specification_of(inventory, config, options.device_class, capabilities, form)
         _tell(inventory.warnings)
     if not made.devices:
         raise HookError(
             made.kind, "this host has no device of that class", "see `oci-gpu info` for what it has", "OGH1905"
         )
+    generate.require_hook(made)
     written = writing.write(made, text_form)
     if options.output:
         from oci_gpu_hook.base.files import replace_file
 
-        replace_file(options.output, written.encode(), mode=0o644)
+        try:
+            replace_file(options.output, written.encode(), mode=0o644)
+        except OSError as error:
+            remedy = "name a file in a directory that is there and that you may write to"
+            why = f"cannot be written: {reason(error)}"
+            raise HookError(f"file {quoted(options.output)}", why, remedy, "OGH1802") from None
     else:
         sys.stdout.write(written)
     return 0
 
 
-def _content(options: Namespace) -> tuple[Inventory, Config, tuple[str, ...], Form]:
-    """Return the arguments for specifications, from the options of `_add_content`."""
+def _content(options: Namespace, *, installs: bool) -> tuple[Inventory, Config, tuple[str, ...], Form]:
+    """Return the arguments for specifications, from the options of `_CONTENT`."""
     from oci_gpu_hook.admin.cdi import generate
 
     config = configs.load(options.config)
@@ -129,7 +92,8 @@ def _content(options: Namespace) -> tuple[Inventory, Config, tuple[str, ...], Fo
         remedy = f"name the kind of its other GPUs: --kind {' or '.join(others)}"
         raise DriverError(error.what, error.why, remedy, error.code) from None
     capabilities = generate.capabilities_of(options.capabilities)
-    form = generate.form_of(options.name, options.config, options.hook_path, with_groups=options.additional_gids)
+    groups = options.additional_gids
+    form = generate.form_of(options.name, options.config, options.hook_path, with_groups=groups, installs=installs)
     return inventory, config, capabilities, form
 
 
@@ -139,13 +103,16 @@ def _refresh(options: Namespace) -> int:
     Files that have not changed are not written. Run it after a change of the driver, the MIG layout or the GPUs.
     """
     from oci_gpu_hook.admin.cdi import refresh
+    from oci_gpu_hook.admin.cdi.alone import Alone
 
-    if options.kind in vendors.SEEN:
-        outcomes = refresh.refresh_kind(options.kind, configs.load(options.config), options.output, options.name)
-    else:
-        inventory, config, capabilities, form = _content(options)
-        outcomes = refresh.refresh(inventory, config, options.output, capabilities, form)
-        _tell(inventory.warnings)
+    config = configs.load(options.config)
+    with Alone(config, options.output):
+        if options.kind in vendors.SEEN:
+            outcomes = refresh.refresh_kind(options.kind, config, options.output, options.name)
+        else:
+            inventory, config, capabilities, form = _content(options, installs=True)
+            outcomes = refresh.refresh(inventory, config, options.output, capabilities, form)
+            _tell(inventory.warnings)
     if options.json:
         print(dump([dict(outcome.__dict__) for outcome in outcomes]).decode())
         return 0
@@ -242,3 +209,46 @@ def _contents(path: str) -> bytes:
 def _tell(warnings: tuple[str, ...] | list[str]) -> None:
     for warning in warnings:
         print(one_line(f"oci-gpu: warning: {warning}"), file=sys.stderr)
+
+
+ACTIONS: Final = {
+    "generate": Action(
+        help="print this host's specification",
+        run=_generate,
+        options=(
+            Option(flag="--output", metavar="FILE", help="write it there, in one step"),
+            Option(
+                flag="--format", choices=writing.FORMATS, default=None, help="default: by the file's name, else yaml"
+            ),
+            *_CONTENT,
+            Option(
+                flag="--class",
+                name="device_class",
+                choices=CLASSES,
+                default="gpu",
+                help="of devices (default: %(default)s)",
+            ),
+            Option(flag="--kind", choices=_KINDS, help="of another vendor's devices, as the kernel lists them"),
+        ),
+    ),
+    "refresh": Action(
+        help="bring this host's files up to date",
+        run=_refresh,
+        options=(
+            Option(flag="--output", metavar="DIR", default=DIRECTORY, help="directory (default: %(default)s)"),
+            Option(flag="--json", is_switch=True, help="print JSON (schemas/cdi-refresh.schema.json)"),
+            Option(flag="--kind", choices=_KINDS, help="only this kind's file, instead of NVIDIA's"),
+            *_CONTENT,
+        ),
+    ),
+    "list": Action(
+        help="show the devices that specifications have",
+        run=_list,
+        options=(Option(flag="--json", is_switch=True, help="print JSON (schemas/cdi-list.schema.json)"),),
+    ),
+    "validate": Action(
+        help="check files against all rules",
+        run=_validate,
+        options=(Option(flag="files", metavar="FILE", nargs="+", help="a specification, - for stdin"),),
+    ),
+}

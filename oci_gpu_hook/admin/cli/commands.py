@@ -1,7 +1,8 @@
 """The commands of `oci-gpu`, in the order in which they are shown, and what each does in a line of the help.
 
-Each is a module of this package (`_` for `-`) with add_arguments(parser) and run(options) -> exit status; its docstring
-is the description. The lines are here and not there, so that no command's module is imported to list them.
+Each is a module of this package (`_` for `-`) with run(options) -> exit status; its docstring is the description. It
+says what it can be told in OPTIONS or ACTIONS (values of `option`), or by add_arguments(parser) in argparse's way. The
+lines are here and not there, so that no command's module is imported to list them.
 """
 
 from __future__ import annotations

@@ -8,28 +8,33 @@ brought goes with the last GPU.
 from __future__ import annotations
 
 from oci_gpu_hook.admin.cli import living
+from oci_gpu_hook.admin.cli.option import Option
 from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.base.errors import one_line
 from oci_gpu_hook.lifecycle import detach
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import argparse
+    from argparse import Namespace
+    from typing import Final
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the command line."""
-    living.add_arguments(parser)
-    which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--devices", metavar="NAME,…", type=living.names, help="these GPUs: indices, UUIDs, MIG devices")
-    which.add_argument("--all", action="store_true", help="all GPUs that it has")
-    parser.add_argument("--force", action="store_true", help="end the processes that have one open: TERM, then KILL")
-    parser.add_argument(
-        "--grace", metavar="SECONDS", type=living.seconds, default=10.0, help="between the two (default: %(default)s)"
-    )
+OPTIONS: Final = (
+    *living.OPTIONS,
+    living.devices(),
+    Option(flag="--all", is_switch=True, is_either=True, help="all GPUs that it has"),
+    Option(flag="--force", is_switch=True, help="end the processes that have one open: TERM, then KILL"),
+    Option(
+        flag="--grace",
+        metavar="SECONDS",
+        read=living.seconds,
+        default=10.0,
+        help="between the two (default: %(default)s)",
+    ),
+)
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: Namespace) -> int:
     """Detach, and say what was taken and who was ended for it."""
     config = configs.of_this_user(configs.load(options.config))
     meant = living.meant(options)

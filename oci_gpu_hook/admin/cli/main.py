@@ -59,16 +59,20 @@ def _of_itself(given: Sequence[str]) -> str:
 def _run(given: Sequence[str]) -> int:
     """Run the command that the words say, and report its errors. Raises OSError if stdout cannot be written to."""
     gc.disable()  # what is imported stays: to look for garbage among it takes as long as a small command
-    from oci_gpu_hook.admin.cli import arguments as command_line
+    from oci_gpu_hook.admin.cli import usual
 
-    chosen = command_line.command_of(given)
-    if chosen and chosen not in COMMANDS:
-        return command_line.unknown(chosen, tuple(COMMANDS), given[: given.index(chosen)])
-    parser = command_line.parser((chosen,) if chosen else ())
-    options = parser.parse_args(given)
-    if not chosen:
-        parser.print_help()
-        return 0
+    options = usual.read(given)
+    if options is None:
+        from oci_gpu_hook.admin.cli import arguments as command_line
+
+        chosen = command_line.command_of(given)
+        if chosen and chosen not in COMMANDS:
+            return command_line.unknown(chosen, tuple(COMMANDS), given[: given.index(chosen)])
+        parser = command_line.parser((chosen,) if chosen else ())
+        options = parser.parse_args(given)
+        if not chosen:
+            parser.print_help()
+            return 0
     gc.freeze()
     gc.enable()
     try:

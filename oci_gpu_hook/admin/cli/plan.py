@@ -14,7 +14,7 @@ import os
 import sys
 import time
 
-from oci_gpu_hook.admin.cli import bundle, imagined, living, narrative, near_misses
+from oci_gpu_hook.admin.cli import bundle, imagined, living, narrative, near_misses, option
 from oci_gpu_hook.admin.cli.narrative import Preview
 from oci_gpu_hook.allocation import query
 from oci_gpu_hook.apply import transaction
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line."""
     parser.add_argument("bundle", metavar="CONTAINER", nargs="?", help="directory with config.json, or a container")
-    living.runtime_root(parser)
+    option.describe(parser, (living.RUNTIME_ROOT,))
     imagined.add_arguments(parser)
     parser.add_argument("--files", action="store_true", help="list every mount, link and entry of the ld cache")
     parser.add_argument("--json", action="store_true", help="print the plan as JSON (schemas/plan.schema.json)")

@@ -5,7 +5,7 @@ It reads the bundle's config.json and the configuration, and needs no driver.
 
 from __future__ import annotations
 
-from oci_gpu_hook.admin.cli import bundle, living, near_misses
+from oci_gpu_hook.admin.cli import bundle, living, near_misses, option
 from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.base.errors import one_line, quoted
 from oci_gpu_hook.request import parse
@@ -35,7 +35,7 @@ _MIB: Final = 1 << 20
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments."""
     parser.add_argument("bundle", metavar="CONTAINER", help="the directory of its config.json, or a running container")
-    living.runtime_root(parser)
+    option.describe(parser, (living.RUNTIME_ROOT,))
     parser.add_argument("--json", action="store_true", help="as JSON: null, or schemas/request.schema.json")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 
 import oci_gpu_hook
 from oci_gpu_hook.admin.install import hotpath_build, place, without_package
@@ -110,6 +111,7 @@ def _write(directory: str, real_runtime: str, interpreter: str) -> Executables:
     warnings = [*_check_modules(), *check_owners(interpreter), *check_owners(directory)]
     warnings += compile_package(PACKAGE, is_checkout=is_checkout())
 
+    _write_commands(directory, interpreter)
     hook = os.path.join(directory, "oci-gpu-hook")
     hook_stub = _write_stub(hook + ".py", "entrypoints.hook", "sys.argv", interpreter)
     if write_front(hook, "hook", interpreter, hook_stub + "c", resident=SOCKET):
@@ -181,6 +183,14 @@ def _write_resident(directory: str, hook_stub: str) -> None:
     modules = f"{hook_stub.removesuffix('.py')}.modules"
     text = _RESIDENT_STUB.format(directories=ascii(_directories()), modules=ascii(modules), stub=ascii(hook_stub + "c"))
     replace(path, text.encode("ascii"), 0o644)
+
+
+def _write_commands(directory: str, interpreter: str) -> None:
+    """Write the byte code that admin/cli/door.py reads."""
+    path = os.path.join(directory, f"oci-gpu.{sys.implementation.cache_tag}.modules")
+    hotpath_build.write(
+        path, interpreter, PACKAGE, "oci_gpu_hook.admin.cli.main", hotpath_build.COMMANDS, is_checkout=is_checkout()
+    )
 
 
 def is_checkout() -> bool:

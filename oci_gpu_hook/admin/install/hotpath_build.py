@@ -17,7 +17,7 @@ from oci_gpu_hook.base import cpython
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from subprocess import CompletedProcess
     from types import CodeType
     from typing import Final
@@ -69,13 +69,43 @@ HEADS: Final = {
     "oci_gpu_hook.allocation.messages": _START,
 }
 
+# The same for `oci-gpu`: what reads command lines; the commands that are measured; what these import when it is needed.
+_USUAL: Final = ("oci_gpu_hook.admin.cli.usual",)
+_GENERATE: Final = (*_USUAL, "oci_gpu_hook.admin.cli.cdi", "oci_gpu_hook.admin.cdi.generate")
+_DETACH: Final = (*_USUAL, "oci_gpu_hook.admin.cli.detach")
+_LIVING: Final = ("oci_gpu_hook.admin.cli.attach", "oci_gpu_hook.admin.cli.detach")
+COMMANDS: Final = {
+    "oci_gpu_hook.admin.cli.usual": (),
+    "oci_gpu_hook.admin.cli.attach": _USUAL,
+    "oci_gpu_hook.admin.cli.detach": _USUAL,
+    "oci_gpu_hook.admin.cli.cdi": _USUAL,
+    "oci_gpu_hook.admin.cdi.generate": (*_USUAL, "oci_gpu_hook.admin.cli.cdi"),
+    "oci_gpu_hook.devices.nvidia.shortfalls": _GENERATE,
+    "oci_gpu_hook.request.nvidia.words": _DETACH,
+    "oci_gpu_hook.devices.nvidia.vendor": _LIVING,
+    "oci_gpu_hook.allocation.by_count": _LIVING,
+    "oci_gpu_hook.apply.device_access.v1": _LIVING,
+    "oci_gpu_hook.apply.device_access.v2": _LIVING,
+    "oci_gpu_hook.apply.systemd.drop_in": _LIVING,
+    "oci_gpu_hook.apply.systemd.private_bus": _LIVING,
+}
+
+_COMMANDS_ROOM: Final = ("admin", "cli")
 _MARK: Final = "-- what was imported before --\n"
 
 # In some interpreters these are files, in others built in.
 EXTENSIONS: Final = ("_ctypes", "_json", "_socket", "_struct", "fcntl")
 
 
-def write(path: str, interpreter: str, package: str, door: str, *, is_checkout: bool = True) -> None:
+def write(  # noqa: PLR0913
+    path: str,
+    interpreter: str,
+    package: str,
+    door: str,
+    heads: Mapping[str, Sequence[str]] = HEADS,
+    *,
+    is_checkout: bool = True,
+) -> None:
     """Write the file for the modules that an entry point imports. Raises HookError, OSError, CalledProcessError.
 
     In a checkout every source is checked at each start. Installed code changes as a whole (see bytecode.py), so that it
@@ -83,12 +113,12 @@ def write(path: str, interpreter: str, package: str, door: str, *, is_checkout: 
     """
     index: dict[str, tuple[int, int, tuple[str, ...]]] = {}
     groups = b""
-    for head, before in {door: (), **HEADS}.items():
+    for head, before in {door: (), **heads}.items():
         if not os.path.exists(_source(head, package)[0]):
             continue
         names = _import_order(interpreter, () if head == door else (door, *before), head, package)
         if head == door:
-            names += [name for name in _packages(package) if name not in names]
+            names += [name for name in _packages(heads, package) if name not in names]
         sources = []
         modules = []
         for name in names:
@@ -98,7 +128,7 @@ def write(path: str, interpreter: str, package: str, door: str, *, is_checkout: 
                 sources.append((source, about.st_size, about.st_mtime_ns))
             modules.append((name, source, is_package, compiled(source, package)))
         group = marshal.dumps((tuple(sources), tuple(modules)))
-        index[head] = (len(groups), len(group), () if before is _START else before)
+        index[head] = (len(groups), len(group), () if before in (_START, _DETACH, _LIVING) else tuple(before))
         groups += group
     here = os.path.dirname(cpython.__file__)
     readers = [compiled(os.path.join(here, name), package) for name in ("hotpath.py", "lean_os.py")]
@@ -106,17 +136,20 @@ def write(path: str, interpreter: str, package: str, door: str, *, is_checkout: 
     replace(path, len(first).to_bytes(8, "little") + first + groups, 0o644)
 
 
-def _packages(package: str) -> list[str]:
+def _packages(heads: Iterable[str], package: str) -> list[str]:
     """Return the packages of heads, outer ones first; otherwise each would be searched before its head."""
     found: dict[str, None] = {}
-    for head in HEADS:
+    for head in heads:
         words = head.split(".")
         found |= dict.fromkeys(".".join(words[:count]) for count in range(1, len(words)))
     return [name for name in found if os.path.exists(_source(name, package)[0])]
 
 
 def compiled(source: str, package: str) -> CodeType | None:
-    """Return the lean byte code of a source file; None if the file has only a docstring."""
+    """Return the lean byte code of a source file; None if the file has only a docstring.
+
+    Docstrings of commands stay, because their help is made of these.
+    """
     with open(source, "rb") as file:
         tree = _Lean().visit(ast.parse(file.read(), source))
     tree.body = [linked for statement in tree.body for linked in _linked(statement, package)]
@@ -128,7 +161,7 @@ def compiled(source: str, package: str) -> CodeType | None:
         "exec",
         flags=__future__.annotations.compiler_flag,
         dont_inherit=True,
-        optimize=2,
+        optimize=1 if os.path.dirname(source) == os.path.join(package, *_COMMANDS_ROOM) else 2,
     )
     return code
 

@@ -33,6 +33,7 @@ _READABLE: Final = 1  # POLLIN: a pidfd's process has ended
 _BUS: Final = "/run/systemd/private"
 _WHAT: Final = "MPS daemon of the container"
 _REMEDY: Final = 'check that nvidia-cuda-mps-control -d works on the host, or set [sharing] enforce = "none"'
+_ASKED: Final = "get_default_active_thread_percentage"  # answered with a number, whichever limits were set before
 _COMPLAINTS: Final = (b"invalid", b"error", b"fail", b"cannot", b"unknown", b"denied")
 _NOT_FOUND: Final = 127
 
@@ -183,16 +184,20 @@ class _Child:
             raise ApplyError("", f"nvidia-cuda-mps-control -d ended with status {status}", "", "OGH1510")
 
     def _set_limits(self) -> None:
-        """Set the limits, again and again until the daemon answers. Raises ApplyError."""
-        text = "".join(f"{command}\n" for command in self._limiter.commands).encode()
+        """Set the limits, again and again until the daemon answers. Raises ApplyError.
+
+        Not every command is answered, and the control program ends with 0 when the daemon dies with the commands
+        unread. So a question is the last of them, and its answer says that the others were obeyed.
+        """
+        text = "".join(f"{command}\n" for command in (*self._limiter.commands, _ASKED)).encode()
         while True:
             status, said = 1, b"it has no socket"
             if os.access(place.socket_of(self._state_dir, self._name), os.F_OK):
                 status, said = self._run((), text)
                 wrong = [line for line in said.split(b"\n") if any(word in line.lower() for word in _COMPLAINTS)]
-                if not status and not wrong:
+                if not status and not wrong and said.strip():
                     return
-                said = wrong[0] if wrong else said
+                said = wrong[0] if wrong else said.strip() or b"no answer"
             if monotonic() > self._give_up:
                 why = f"does not accept its limits: status {status}, {quoted(said.decode('utf-8', 'replace').strip())}"
                 raise ApplyError("", why, "", "OGH1510")

@@ -31,17 +31,20 @@ if TYPE_CHECKING:
 _specification: Any = type(sys.__spec__)  # importlib.machinery.ModuleSpec, which would have to be imported
 
 
-def use(file: int, base: int, head: Head, name: str) -> None:
+def use(file: int, base: int, head: Head, name: str, package: str = "") -> None:
     """Import the group of `name`, and have the other groups found when they are imported.
 
     file: a descriptor, which stays open because another file may take its place. base: where the groups begin.
+    package: the directory of the only package whose modules are wanted, if there may be others on this host.
     """
     _, lean_os, index, extensions = head
+    finder = Finder(file, base, index, extensions)
+    group = finder.read(name)
+    if package and group[0][0][0] != f"{package}/__init__.py":
+        return
     scope: dict[str, Any] = {"__name__": "oci_gpu_hook.base.cpython.lean_os"}
     exec(lean_os, scope)  # noqa: S102
     scope["install"]()
-    finder = Finder(file, base, index, extensions)
-    group = finder.read(name)
     if _are_unchanged(group[0]):
         run(group)
         sys.meta_path.insert(0, finder)

@@ -8,6 +8,16 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Container
+    from typing import Any
+
+
+def calls() -> Any:
+    """Return a module with the functions and constants of `signal`; its numbers need not be of the type Signals."""
+    try:
+        import _signal as found  # type: ignore[import-not-found]
+    except ImportError:
+        import signal as found
+    return found
 
 
 def restore(ignored: Container[int] = ()) -> None:
@@ -16,7 +26,7 @@ def restore(ignored: Container[int] = ()) -> None:
     Otherwise that program would inherit them as ignored. ignored: those that were ignored before this interpreter.
     """
     try:
-        from _signal import SIG_DFL, SIGPIPE, SIGXFSZ, signal  # type: ignore[import-not-found]
+        from _signal import SIG_DFL, SIGPIPE, SIGXFSZ, signal
     except ImportError:
         from signal import SIG_DFL, SIGPIPE, SIGXFSZ, signal
     for each in (SIGPIPE, SIGXFSZ):

@@ -76,7 +76,7 @@ class Room:
 
     def devices(self, inventory: Inventory, config: Config) -> tuple[Device, ...]:
         """Return the devices; those that are several of the others come last."""
-        return of_cdi.of(inventory, config.allocation_exclude)
+        return of_cdi.of(inventory, config.allocation_exclude, config.sharing_reserve)
 
     def running_driver(self, _config: Config) -> str:
         """Return nothing: CDI knows no driver."""

@@ -254,7 +254,7 @@ def test_only_the_chosen_command_is_imported():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     imported = {name for name in done.stderr.split() if ".cli." in name}
-    own = ("main", "commands", "arguments", "overview", "examples", "hook_path")
+    own = ("main", "commands", "usual", "option", "arguments", "overview", "examples", "hook_path")
     assert imported == {f"oci_gpu_hook.admin.cli.{name}" for name in own}
 
 
