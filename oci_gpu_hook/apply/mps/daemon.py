@@ -13,7 +13,7 @@ import os
 from time import monotonic, sleep
 
 from oci_gpu_hook.apply.mps import ending, group, place
-from oci_gpu_hook.base import limits, syscalls
+from oci_gpu_hook.base import inherited, limits, syscalls
 from oci_gpu_hook.base.cpython import signals
 from oci_gpu_hook.base.document import dump, parse
 from oci_gpu_hook.base.errors import ApplyError, HookError, described_bug, quoted, reason
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.devices.model import Limiter
 
-_MOST_DESCRIPTORS: Final = 1 << 20
 _PIECE: Final = 1 << 12
 _PAUSE: Final = 0.002
 _READABLE: Final = 1  # POLLIN: a pidfd's process has ended
@@ -122,8 +121,7 @@ class _Child:
     def run(self) -> None:
         """Do it, tell how it went, and exit."""
         try:
-            os.closerange(0, self._writing)
-            os.closerange(self._writing + 1, _MOST_DESCRIPTORS)
+            inherited.close_all_but(self._writing)
             for _ in range(3):
                 os.open("/dev/null", os.O_RDWR)
             signals.unblock()
