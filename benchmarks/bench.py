@@ -133,7 +133,7 @@ def peak(bed: Bed, stub: str, env: list[str], config: str) -> int:
 def breakdown(bed: Bed, rounds: int) -> None:
     """Measure how far into a start the time goes: the interpreter, its own modules, the hook's, and the work."""
     stub = Path(bed.hook("--python"))
-    loaded = stub.read_text().rpartition("from oci_gpu_hook.entrypoints.hook import main")[0]
+    loaded = stub.read_text().rpartition("try:\n    from oci_gpu_hook.entrypoints.hook import main")[0]
     steps = {
         "interpreter alone": "import posix; posix._exit(0)\n",
         "+ _json, _ctypes": "import posix, _json, _ctypes; posix._exit(0)\n",

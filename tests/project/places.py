@@ -173,7 +173,7 @@ ENTRYPOINTS: Allowed = {
     "entrypoints/runtime_bundle.py": {"replace": {"os.path.realpath": BUNDLE, "os.stat": BUNDLE}},
     "entrypoints/runtime_call.py": {"_log": {"os.open": "the runtime's log, which the engine names"}},
     "entrypoints/runtime_standby.py": {
-        "Standby._let_go": {"os.listdir": PROC, "os.open": "/dev/null of the host"},
+        "Standby._let_go": {"os.open": "/dev/null of the host"},
         "Standby._made": {"os.mkfifo": STATE, "os.open": STATE},
         "Standby.serve": {"os.chdir": "the root directory of this process", "os.open": STATE},
         "_drop": {"os.unlink": STATE},

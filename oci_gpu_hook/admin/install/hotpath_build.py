@@ -120,6 +120,8 @@ def write(  # noqa: PLR0913
         if not os.path.exists(_source(head, package)[0]):
             continue
         names = _import_order(interpreter, () if head == door else (door, *before), head, package)
+        if head not in names:
+            continue  # those before it import it by now: a command that does without them has it searched for
         if head == door:
             names += [name for name in _packages(heads, package) if name not in names]
         sources = []

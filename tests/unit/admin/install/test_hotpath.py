@@ -187,6 +187,22 @@ def test_each_group_brings_what_it_needs(modules, head):
     assert start(PACKAGE, modules, program) == "Finder"
 
 
+@pytest.mark.parametrize(
+    ("door", "heads"),
+    [("entrypoints.hook", hotpath_build.HEADS), ("admin.cli.main", hotpath_build.COMMANDS)],
+    ids=["hook", "oci-gpu"],
+)
+def test_each_group_has_its_head(tmp_path, door, heads):
+    """Whoever imports a head imports its group; if the modules before had imported it, there would be nothing there."""
+    path = tmp_path / "modules"
+    hotpath_build.write(str(path), sys.executable, str(PACKAGE), f"oci_gpu_hook.{door}", heads, is_checkout=False)
+    data = path.read_bytes()
+    first = 8 + int.from_bytes(data[:8], "little")
+    index = marshal.loads(data[8:first])[2]
+    groups = {head: marshal.loads(data[first + at : first + at + size])[1] for head, (at, size, _) in index.items()}
+    assert [head for head, group in groups.items() if head not in [module for module, *_ in group]] == []
+
+
 def test_no_group_of_a_start_is_as_large_as_what_malloc_maps(modules):
     data = modules.read_bytes()
     size = int.from_bytes(data[:8], "little")
