@@ -11,7 +11,7 @@ from oci_gpu_hook.lifecycle import descriptors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
     from typing import Final
 
     from oci_gpu_hook.devices.edits import Numbers
@@ -35,12 +35,14 @@ class User(Record):
     doubt: str = ""
 
 
-def users(members: Members, nodes: Collection[Numbers]) -> tuple[User, ...]:
+def users(members: Members, nodes: Collection[Numbers], pids: Iterable[int] | None = None) -> tuple[User, ...]:
     """Return the processes of a container that have one of the nodes open or mapped, and those that may have.
+
+    pids: those that are looked at, None for all.
 
     A descriptor that was passed to a process outside the container is not found.
     """
-    return tuple(_users(members, frozenset(nodes)))
+    return tuple(_users(members, frozenset(nodes), pids))
 
 
 def end(found: Sequence[User], grace: float, check: Callable[[], None] = lambda: None) -> bool:
@@ -79,11 +81,8 @@ def _send(user: User, signal: int) -> None:
         os.close(fd)
 
 
-def _users(members: Members, devices: Collection[Numbers]) -> Iterator[User]:
-    for name in os.listdir("/proc"):
-        if not name.isdecimal():
-            continue
-        pid = int(name)
+def _users(members: Members, devices: Collection[Numbers], pids: Iterable[int] | None) -> Iterator[User]:
+    for pid in map(int, filter(str.isdecimal, os.listdir("/proc"))) if pids is None else pids:
         doubt = members.doubt(pid)
         if doubt is None:
             continue
