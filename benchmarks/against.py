@@ -1,7 +1,7 @@
 """Two checkouts by every door, in turns on this machine: `python benchmarks/against.py CHECKOUT [ROUNDS]`, as root.
 
 CHECKOUT is the other one, for example made by `git worktree add`, with its front built (front/build.sh
-oci_gpu_hook/admin/install/front.elf). Each is installed on a bed of its own, in a mount namespace of its own, by a
+oci_gpu_hook/admin/install/front.elf). Each is installed on its own test bed, in its own mount namespace, by a
 process that runs all of its doors once whenever it is told to. Both are measured by this checkout's benchmarks.
 """
 

@@ -139,7 +139,7 @@ class Door:
         assert self.bundle is not None
         names = [bed.next_id() for _ in range(AT_ONCE)]
         bundles = []
-        for name in names:  # each has a bundle, a rootfs and a cgroup of its own, as engines make them
+        for name in names:  # each has its own bundle, rootfs and cgroup, as engines make them
             bundles.append(bed.work / f"at-once-{name}")
             bundles[-1].mkdir()
             config = json.loads(self.config or (self.bundle / "config.json").read_bytes())

@@ -162,12 +162,18 @@ bool drop_leases(int directory, struct text id);
 enum ended { HAD_NOTHING, TAKEN_BACK, UNSURE };
 enum ended end_container(const struct state *state, const char *toml);
 
-/* standby.c */
-void ask_standby(const char *path, struct text state);
+/* Of another process that does Python's work: nothing has been done, all has been done, or it has ended and anything may
+   have been done. In the last case Python is started to report that wherever errors belong, with an option that names the
+   process (ENDED of entrypoints/hook.py). */
+enum answer { NOT_SERVED, SERVED, BROKEN_OFF };
+#define RESIDENT_ENDED "--ended=resident"
+#define STANDBY_ENDED "--ended=standby"
+#define PREPARING_ENDED "--ended=preparing"
+
+/* standby.c: ends this process where the other has done the work */
+enum answer ask_standby(const char *path, struct text state);
 
 /* resident.c */
-#define BROKEN_OFF_OPTION "--resident-ended" /* RESIDENT_ENDED of entrypoints/hook.py */
-enum answer { NOT_SERVED, SERVED, BROKEN_OFF }; /* of the first nothing has been done, of the last anything may have been */
 enum answer ask_resident(char **arguments);
 
 /* one for each role */

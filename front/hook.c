@@ -44,8 +44,10 @@ _Noreturn void hook(int argc, char **argv) {
     struct text json = {text, 0};
     struct state state;
     enum whole whole = read_whole(0, true, text, LARGEST_STATE, &json.size);
-    if (whole == WHOLE && standby && same(stage, "prestart"))
-        ask_standby(standby, json);
+    if (whole == WHOLE && standby && same(stage, "prestart") && ask_standby(standby, json) == BROKEN_OFF) {
+        put_back(json.size);
+        ask_python(STANDBY_ENDED, argv);
+    }
     if (whole == WHOLE && read_state(json, &state))
         answer(&state, json, stage, toml);
     if (json.size)
@@ -55,7 +57,7 @@ _Noreturn void hook(int argc, char **argv) {
         leave(0);
     if (answer_of_resident == BROKEN_OFF) {
         rewind_file(0);
-        ask_python(BROKEN_OFF_OPTION, argv); /* which reports that wherever errors belong */
+        ask_python(RESIDENT_ENDED, argv);
     }
     ask_python(NULL, argv);
 }

@@ -115,7 +115,7 @@ static bool update_may_name_devices(char **arguments) {
     return fd < 0 || !can_rewind(fd) || read_whole(fd, false, resources, LARGEST_STATE, &json.size) != WHOLE || may_say(json, "devices");
 }
 
-/* Has Python prepare the bundle in a process of its own, and waits for its word; ends this process where that fails. Python
+/* Has Python prepare the bundle in a separate process, and waits for its word; ends this process where that fails. Python
    then stays to do what the hook of the container is for (entrypoints/runtime_standby.py), and ends with this process, or
    with the real runtime that this one becomes. Returns false where no process can be made, and nothing has been done. */
 static bool prepare(char **arguments) {
@@ -136,7 +136,7 @@ static bool prepare(char **arguments) {
     int status = word > '0' && word <= '9' ? word - '0' : word ? -1 : status_of(&child);
     if (status > 0)
         leave(status); /* it has said why */
-    fail("the process that prepares the bundle", "", "has ended; start the container again", "OGH1516");
+    start_python(PREPARING_ENDED, arguments, true);
 }
 
 _Noreturn void runtime(int argc, char **argv) {
@@ -154,7 +154,7 @@ _Noreturn void runtime(int argc, char **argv) {
     if (answer == SERVED) /* the bundle is prepared */
         start_program(argv);
     if (answer == BROKEN_OFF)
-        start_python(BROKEN_OFF_OPTION, argv + 1, true);
+        start_python(RESIDENT_ENDED, argv + 1, true);
     if (kind != UPDATES && prepare(argv + 1))
         start_program(argv);
     start_python(NULL, argv + 1, true);

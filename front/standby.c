@@ -25,8 +25,9 @@ static _Noreturn void end_after(int answer, int status) {
     leave(status);
 }
 
-/* Passes on what the other says, up to NUL and the digit of its exit status. It ends without when it is killed. */
-static _Noreturn void pass_on(int answer) {
+/* Passes on what the other says, up to NUL and the digit of its exit status. It ends without when it is killed; this
+   returns if it has said nothing by then. */
+static void pass_on(int answer) {
     static char piece[4096];
     bool has_spoken = false, has_ended = false;
     long n;
@@ -45,23 +46,23 @@ static _Noreturn void pass_on(int answer) {
                 end_after(answer, piece[said] == '0' ? 0 : 1);
         }
     }
-    if (!has_spoken)
-        fail("the process that attaches the GPUs", "", "has ended; start the container again", "OGH1516");
-    leave(1);
+    if (has_spoken)
+        leave(1);
 }
 
-/* Hands the state over to whoever waits; returns where nobody does, or nobody takes it, and nothing has been done. */
-void ask_standby(const char *path, struct text state) {
+/* Hands the state over to whoever waits; NOT_SERVED where nobody does, or nobody takes it. */
+enum answer ask_standby(const char *path, struct text state) {
     int answer = open_end(path, ".answer", false);
     int asking = answer < 0 ? -1 : open_end(path, ".state", true);
     char begun;
     if (asking < 0)
-        return;
+        return NOT_SERVED;
     ignore_broken_pipes(true);
     bool taken = hand_over(asking, state.start, state.size) && read_some(answer, &begun, 1) == 1;
     ignore_broken_pipes(false);
     if (!taken)
-        return;
+        return NOT_SERVED;
     close_file(asking);
     pass_on(answer);
+    return BROKEN_OFF;
 }

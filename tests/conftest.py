@@ -37,7 +37,12 @@ settings.load_profile("any machine")
 # what a machine has one of, such as cgroups at fixed places; so do Mesos agents, whose cgroups are all below `mesos`,
 # and the users of Slurm's jobs, whose leases are in one directory a user.
 GROUPS = {
-    "engines": ("tests/distributions/", "tests/engines/", "tests/systemd/"),
+    "engines": (
+        "tests/distributions/",
+        "tests/engines/",
+        "tests/package/test_documented_machines.py",
+        "tests/systemd/",
+    ),
     "mesos": ("tests/mesos/",),
     "slurm": ("tests/slurm/",),
 }

@@ -42,7 +42,7 @@ def grant(request: Request, devices: Sequence[Device], container: Container, con
         holder = processes.holder(container.pid)
         if holder is None:
             raise AllocationError(
-                f"container {quoted(container.id)}", "has ended", "name a container that runs", "OGH1901"
+                f"container {quoted(container.id)}", "has ended", "name a running container", "OGH1901"
             )
         described = pod.description(container.annotations)
         asked = Claim(container=container.id, holder=holder, request=request, pod=described)

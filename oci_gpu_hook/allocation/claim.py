@@ -86,7 +86,7 @@ def choose_in_turn(
 def is_own(lease: Lease, claim: Claim) -> bool:
     """Tell whether a lease is this container's: held by its process, or by the runtime that creates it.
 
-    The id is not enough: two runtimes with roots of their own may each have a container with that id.
+    The id is not enough: two runtimes with their own roots may each have a container with that id.
     """
     if lease.container != claim.container:
         return False
@@ -110,11 +110,11 @@ def _again(own: Lease, request: Request, devices: Sequence[Device]) -> tuple[Dev
     try:
         granted = vendor.resolve((device.uuid for device in own.devices), devices)
     except InvalidInput as error:
-        what = f"container {quoted(own.container)} cannot be given its GPUs again"
+        what = f"container {quoted(own.container)} cannot be given its {vendor.TERMS.whole}s again"
         raise AllocationError(
             what,
             f"{error.what}, {error.why}",
-            "start it again; the kernel's log says what happened to the GPU",
+            "start it again; the kernel's log may say what happened",
             "OGH1222",
         ) from None
     if request.count is not None:

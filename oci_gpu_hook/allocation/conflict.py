@@ -38,5 +38,17 @@ def is_of(leased: LeasedDevice, device: Device) -> bool:
     if leased.part and device.whole:
         return leased.part == device.uuid
     if leased.whole:
-        return leased.whole == (device.whole or device.uuid)
+        return leased.whole == (device.whole or device.uuid) or _is_divided_since(leased.whole, device)
     return leased.part in device.parts  # restored from a journal, which does not know the whole device
+
+
+def _is_divided_since(uuid: str, device: Device) -> bool:
+    """Tell whether a leased device and one that is there now are a GPU and a part of it: somebody has changed its mode.
+
+    Both have the same nodes, and the container that holds one can use the other.
+    """
+    if not device.undivided:
+        return False
+    if device.uuid == device.undivided:
+        return uuid.startswith(f"{device.undivided}:")
+    return uuid == device.undivided

@@ -27,9 +27,15 @@ def held(device: Device, request: Request, lease: Lease) -> Busy:
     why = _keeps(lease) if isinstance(lease, Kept) else f"container {quoted(lease.name)} holds it {manner}"
     if request.source == IN_THE_BUNDLE:
         what = f"{_named(device)}, which the engine has put into this container, is not available"
-        return Busy(what, why, "stop that container, or have the engine give this one another GPU", "OGH1301")
-    remedy = f"stop that container, ask for another GPU, or wait for it with {name_of('wait', request)}=60s"
+        return Busy(what, why, f"stop that container, or have the engine give this one {another(device)}", "OGH1301")
+    remedy = f"stop that container, ask for {another(device)}, or wait for it with {name_of('wait', request)}=60s"
     return Busy(f"{_named(device)} cannot be granted", why, remedy, "OGH1301")
+
+
+def another(device: Device) -> str:
+    """Return the words for another device of the same kind: another GPU, another vendor.com/nic device."""
+    terms = vendors.of(device.kind).TERMS
+    return f"another {terms.part if device.whole else terms.whole}"
 
 
 def _named(device: Device) -> str:
@@ -85,7 +91,7 @@ def after_wait(busy: Busy, request: Request, seconds: int, longest: int | None) 
 
 def unusable(directory: str, why: str) -> AllocationError:
     """Refuse a request that cannot be granted because the record cannot be used."""
-    what = f"cannot use the record of who holds which GPU in {quoted(directory)}"
+    what = f"cannot use the record of who holds which device in {quoted(directory)}"
     remedy = "check that root owns it and that its file system has room ([state] dir of the configuration)"
     return AllocationError(what, why, remedy, "OGH1306")
 

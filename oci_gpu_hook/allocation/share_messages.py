@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from oci_gpu_hook.allocation import shares
 from oci_gpu_hook.allocation.conflict import holders, is_of
-from oci_gpu_hook.allocation.messages import LISTED, amounts, asked, duration, listed, size
+from oci_gpu_hook.allocation.messages import LISTED, amounts, another, asked, duration, listed, size
 from oci_gpu_hook.allocation.model import Busy, Kept
 from oci_gpu_hook.base.errors import AllocationError, quoted
 from oci_gpu_hook.devices import vendors
@@ -36,7 +36,9 @@ def too_large(device: Device, request: Request) -> AllocationError:
 def no_room(device: Device, request: Request, held: Sequence[Lease]) -> Busy:
     """Refuse a share that does not fit onto a named device now."""
     what = f"{amounts(request.memory_limit, request.cores)} of {device.label} ({device.uuid})"
-    remedy = f"{_less(request, [device], held)}, for another GPU, or wait for it with {name_of('wait', request)}=60s"
+    remedy = (
+        f"{_less(request, [device], held)}, for {another(device)}, or wait for it with {name_of('wait', request)}=60s"
+    )
     return Busy(what, _room(device, held), remedy, "OGH1305")
 
 
@@ -58,7 +60,8 @@ def too_many(
             return AllocationError(
                 asked(request), why, "ask for one of their parts, without a share, or on another host", "OGH1302"
             )
-        return AllocationError(asked(request), "this host has no GPU to share", "ask for it on another host", "OGH1302")
+        why = f"this host has no {vendors.of(request.kind).TERMS.whole} to share"
+        return AllocationError(asked(request), why, "ask for it on another host", "OGH1302")
     error = too_large(largest, request)
     of_largest = f"of {largest.label}, the largest, " if largest.memory else f"{largest.label}: "
     return AllocationError(asked(request), of_largest + error.why, error.remedy, "OGH1304")

@@ -14,7 +14,7 @@ from oci_gpu_hook.apply.journal import journal, reader
 from oci_gpu_hook.apply.operations import undo as undoing
 from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
 from oci_gpu_hook.apply.systemd import units
-from oci_gpu_hook.base import limits, log, state, syscalls
+from oci_gpu_hook.base import inherited, limits, log, state, syscalls
 from oci_gpu_hook.base.cpython import signals
 from oci_gpu_hook.base.errors import HookError
 from oci_gpu_hook.base.files import replace_file
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from oci_gpu_hook.base.config.model import Config
 
 
-_MOST_DESCRIPTORS: Final = 1 << 20
 _GIVEN_UP: Final = 600.0  # seconds for which no start retries what did not answer
 
 
@@ -140,7 +139,7 @@ def _in_a_child(work: Callable[[], None], patience: float) -> bool:
     child = os.fork()
     if child == 0:
         try:
-            os.closerange(0, _MOST_DESCRIPTORS)
+            inherited.close_all_but()
             for _ in range(3):
                 os.open("/dev/null", os.O_RDWR)
             signals.die_after(int(patience) + 1)  # in case this process is killed before it can kill the child

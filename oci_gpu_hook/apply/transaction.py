@@ -85,7 +85,7 @@ def carry_out(
     try:
         return _carry_out(plan, site, nodes, journaling, confirm, written)
     except BaseException as error:
-        # By now all descriptors of the work are closed, since rollback needs some of its own.
+        # By now all descriptors of the work are closed, since rollback needs some.
         for work in written:
             journaling.undo(work)
         if isinstance(error, OSError):
@@ -184,7 +184,7 @@ def refuse_shared(attachments: Sequence[Attachment], process: Process, rootfs: R
 
 
 def leave_peers(process: Process, rootfs: Rootfs) -> None:
-    """Give a rootfs with shared propagation a peer group of its own, so that the hook's mounts do not reach the host.
+    """Give a rootfs with shared propagation its own peer group, so that the hook's mounts do not reach the host.
 
     This process is in the container's mount namespace. Raises OSError.
     """

@@ -15,7 +15,7 @@ class HookError(Exception):
     """A failure described for people in one line, `WHAT: WHY; REMEDY`, which engines show to their users.
 
     code: its place in docs/errors.md, by which refusals are counted, too. It stays from version to version, and is
-    never used again for something else. A class has the code of those of its errors that have none of their own.
+    never used again for something else. A class has the code of those of its errors that have none themselves.
     """
 
     code = "OGH1900"

@@ -89,6 +89,9 @@ def replace_file(  # noqa: PLR0913  what its users differ in, by name
     except FileExistsError:  # left behind by a process that was killed
         os.unlink(temporary, dir_fd=dir_fd)
         fd = os.open(temporary, _CREATE, 0o600, dir_fd=dir_fd)
+    except OSError as error:
+        error.filename = path  # which its caller knows
+        raise
     try:
         try:
             if owner is not None:

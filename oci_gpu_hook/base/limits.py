@@ -25,7 +25,7 @@ RESIDENT_LEAST_SECONDS: Final = 5.0  # that one lives which cannot serve; system
 RESIDENT_STDERR: Final = 64 << 10  # bytes that a start may write to its front's stderr; a refusal has some hundred
 RESIDENT_STDERR_SECONDS: Final = 1.0  # for which it waits until somebody reads that
 RESIDENT_STARTS: Final = 32  # that one worker serves
-RESIDENT_MEMORY: Final = 2 << 20  # bytes of its own by which a worker may grow and still serve the next
+RESIDENT_MEMORY: Final = 2 << 20  # bytes by which a worker's private memory may grow and still serve the next
 RESIDENT_REST_SECONDS: Final = 10.0  # for which a worker that has served waits for the next
 CONTAINER_ID: Final = 220  # bytes; a file name has 255, and the state directory's add a suffix
 
@@ -102,6 +102,7 @@ COUNTS: Final = 16 << 10  # bytes of the counts for metrics; they have 1,000
 COUNTS_LOCK_SECONDS: Final = 0.1  # the lock is held for 50 microseconds; a count that would take longer is lost
 LOOK_SECONDS: Final = 5.0  # that an inspection of a running container may take
 FREEZE_SECONDS: Final = 0.5  # that a container's processes may take to stand still; a driver's calls do not end for it
+PROCESSES_SECONDS: Final = 20.0  # that a look at a container's processes may take; one takes 0.1 ms of CPU
 JOURNAL_LOCK_SECONDS: Final = 5.0  # the lock is held for milliseconds, unless its holder is stopped
 LEASES_LOCK_SECONDS: Final = 10.0  # the lock is held for a millisecond, unless its holder is stopped or the disk hangs
 
@@ -115,6 +116,7 @@ CDI_SPECS_TOGETHER: Final = 4 << 20  # bytes of all files; of more the largest a
 CDI_COMPILED: Final = 2 << 20  # bytes of what is kept of them
 CDI_SECONDS: Final = 20.0  # that reading them may take; a few files take 0.1 s
 CDI_REFRESH_SECONDS: Final = 120.0  # that `oci-gpu watch` gives to writing this host's; NVML may be asked for it
+CDI_REFRESH_LOCK_SECONDS: Final = 60.0  # that one refresh waits for another
 CDI_MEMORY: Final = 1 << 30  # bytes of address space of the process that reads them
 
 # Input from Mesos.

@@ -344,7 +344,7 @@ def is_there(dirfd: int, name: str) -> bool:
 def look(dirfd: int, name: str) -> tuple[int, int, int, int] | None:
     """Return mode, size, device number and mount id of a directory's entry, None if there is no such entry.
 
-    No link is followed. If something is mounted on the entry, that is described, with a mount id of its own.
+    No link is followed. If something is mounted on the entry, that is described, with its own mount id.
     """
     mask = _STATX_TYPE | _STATX_SIZE | _STATX_MNT_ID
     if _syscall(_NR_STATX, dirfd, name.encode(_ENCODING, "surrogateescape"), AT_SYMLINK_NOFOLLOW, mask, _status) < 0:

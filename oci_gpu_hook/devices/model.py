@@ -20,6 +20,8 @@ class Device(Record):
     kind, name: the parts of its CDI-qualified name, nvidia.com/gpu=0:1. label: its name in messages, "GPU 0".
     index: of the whole device, in the vendor's order. part: its number in the whole device, -1 for a whole device.
     whole: UUID of the device that it is a part of, "" for a whole device. parts: UUIDs of its own parts.
+    undivided: UUID of the GPU when it is not divided, for a device that is one or a part, "" if it cannot be divided
+    while containers hold it; parts then have that UUID with `:N`.
     profile: the size with which a part was made, "1g.10gb". memory: bytes, 0 if unknown. shareable: how many of them
     shares may have together.
     countable: whether a request for a number of devices, without a profile, can get it.
@@ -37,6 +39,7 @@ class Device(Record):
     label: str
     whole: str = ""
     parts: tuple[str, ...] = ()
+    undivided: str = ""
     profile: str = ""
     memory: int = 0
     shareable: int = 0

@@ -1,6 +1,6 @@
 """The vendors' rooms by the kind of their devices. A room is imported when a request names its kind.
 
-A kind without a room of its own is what the host's CDI specification files say of it (devices.cdi). The rooms of
+A kind without its own room is what the host's CDI specification files say of it (devices.cdi). The rooms of
 `SEEN` give devices in the form of such files, too, but the kernel tells of them (devices.kernel).
 """
 
@@ -30,7 +30,7 @@ def seen(kind: str, config: Config) -> Inventory | None:
 
 
 def in_files(config: Config) -> tuple[str, ...]:
-    """Return the kinds that the host's CDI specifications have, other than those of vendors with a room of their own.
+    """Return the kinds that the host's CDI specifications have, other than those of vendors with their own room.
 
     Raises DriverError for files that cannot be read.
     """
@@ -50,6 +50,11 @@ def kind_of(uuid: str) -> str:
     """Return the kind of a device on record: those that CDI describes are on record by their qualified names."""
     kind, equals, _ = uuid.partition("=")
     return kind if equals and "/" in kind else KINDS[0]
+
+
+def called(uuids: Iterable[str]) -> str:
+    """Return the word for devices on record: GPUs, or devices where a specification file has described one."""
+    return "GPUs" if {*map(kind_of, uuids)} <= {*KINDS, *SEEN} else "devices"
 
 
 def described(devices: Iterable[Device]) -> bool:

@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from oci_gpu_hook.oci.container import Container, State
     from oci_gpu_hook.request.model import Request
 
-RESIDENT_ENDED: Final = (
-    "--resident-ended"  # before all other arguments: report that (BROKEN_OFF_OPTION of front/front.h)
-)
+# Before all other arguments: report that a process has ended that was to do the work (RESIDENT_ENDED, STANDBY_ENDED and
+# PREPARING_ENDED of front/front.h).
+ENDED: Final = "--ended="
 _USAGE: Final = """usage: oci-gpu-hook [--config FILE] STAGE
        oci-gpu-hook [--config FILE] --cdi [OPTION…] createContainer
 
@@ -50,10 +50,10 @@ def main(arguments: Sequence[str]) -> NoReturn:
     gc.disable()  # the process ends before a collection would pay off
     streams.fill()
     words = arguments[1:]
-    if words[:1] == [RESIDENT_ENDED]:
+    if words and words[0].startswith(ENDED):
         from oci_gpu_hook.entrypoints import broken_off
 
-        broken_off.report_for_hook(_read_arguments(words[1:])[0])
+        broken_off.report_for_hook(words[0].removeprefix(ENDED), _read_arguments(words[1:])[0])
     status = run(words)
     os._exit(status)  # a regular exit costs more than a quarter of the interpreter's start
 

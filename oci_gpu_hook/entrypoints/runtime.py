@@ -20,7 +20,7 @@ from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.base.rootless import in_first_user_namespace
 from oci_gpu_hook.entrypoints import real_runtime as real_runtimes
 from oci_gpu_hook.entrypoints import runtime_bundle as in_bundle
-from oci_gpu_hook.entrypoints.hook import RESIDENT_ENDED, describe_bug
+from oci_gpu_hook.entrypoints.hook import ENDED, describe_bug
 from oci_gpu_hook.entrypoints.runtime_call import FOR_FRONT, command_at, complain, read_call
 from oci_gpu_hook.oci import container as containers
 from oci_gpu_hook.request.prefilter import may_ask
@@ -59,10 +59,10 @@ def main(arguments: Sequence[str], real_runtime: str) -> NoReturn:
     gc.disable()
     streams.fill()
     words = arguments[1:]
-    if words[:1] == [RESIDENT_ENDED]:
+    if words and words[0].startswith(ENDED):
         from oci_gpu_hook.entrypoints import broken_off
 
-        broken_off.report_for_runtime(words[1:])
+        broken_off.report_for_runtime(words[0].removeprefix(ENDED), words[1:])
     if words and words[0].startswith(FOR_FRONT):
         prepare_for_front((arguments[0], *words[1:]), real_runtime, int(words[0].removeprefix(FOR_FRONT)))
     call = read_call(words)

@@ -14,9 +14,8 @@ that, it is the hook: it outlives the runtime, and if it is killed, the containe
 from __future__ import annotations
 
 import os
-import sys
 
-from oci_gpu_hook.base import log, processes, state, streams, syscalls
+from oci_gpu_hook.base import inherited, log, processes, state, streams, syscalls
 from oci_gpu_hook.base.errors import StateError, reason
 from oci_gpu_hook.base.files import read_start
 from oci_gpu_hook.base.processes import lives, start_time
@@ -121,13 +120,7 @@ class Standby(Record):
         for standard, fd in zip(_STANDARD, (null, null, self.answer), strict=True):
             os.dup2(fd, standard)
         os.set_blocking(2, True)
-        kept = {*_STANDARD, self.state, *(getattr(finder, "file", -1) for finder in sys.meta_path)}
-        for name in os.listdir("/proc/self/fd"):
-            if int(name) not in kept:
-                try:
-                    os.close(int(name))
-                except OSError:
-                    pass  # that of the listing
+        inherited.close_all_but(*_STANDARD, self.state)
 
 
 def _sweep(directory: str) -> None:

@@ -1,6 +1,6 @@
 """Handles `update` of a container with GPUs: adds what it was granted to the list of devices that an engine passes.
 
-With any changed limit Podman 5 and 6 pass a list of devices of their own, `[{"allow": false, "access": "rwm"}]`, from
+With any changed limit Podman 5 and 6 pass their own list of devices, `[{"allow": false, "access": "rwm"}]`, from
 which crun makes a new device program for the container. Anything unexpected is passed to the real runtime unchanged: a
 container's limits are the engine's business. The front (front/runtime.c) passes only those updates on to Python whose
 resources may name devices.

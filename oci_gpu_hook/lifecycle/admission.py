@@ -88,7 +88,7 @@ class Admission(Record):
 
     def device_edits(self) -> ContainerEdits:
         """Return nodes and groups, which need no rootfs, but for what CDI specifications describe."""
-        if self.request.kind not in vendors.KINDS:  # what has a room of its own is of one kind, and comes first
+        if self.request.kind not in vendors.KINDS:  # what has its own room is of one kind, and comes first
             return ContainerEdits()
         return plan.of_devices(self.request, self.snapshot.inventory, self.devices)
 

@@ -35,10 +35,10 @@ def refusal(
     more = f" and {len(users) - _NAMED} more" if len(users) > _NAMED else ""
     remedy = "end them first, or have --force do it"
     if any(user.doubt for user in users):
-        remedy = "end by hand what is meant: --force ends only what is in the container's own cgroup and has a GPU open"
+        remedy = "end by hand what is meant: --force ends only what is in the container's own cgroup and has one open"
     elif forced:
         remedy = "look in the kernel's log for why they do not end"
-    what = f"GPUs of container {quoted(container_id)}"
+    what = f"{vendors.called(uuids)} of container {quoted(container_id)}"
     return AllocationError(what, f"are in use by process {said}{more}", remedy, "OGH1310")
 
 

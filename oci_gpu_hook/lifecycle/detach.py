@@ -69,7 +69,7 @@ def _named(names: Sequence[str], entry: Entry, config: Config) -> tuple[str, ...
     unknown = [name for name in names if name not in entry.gpus]
     uuids = [name for name in names if name in entry.gpus]
     if unknown and not {vendors.kind_of(uuid) for uuid in entry.gpus}.intersection(vendors.KINDS):
-        what, why = f"device {quoted(unknown[0])}", f"is none that container {quoted(entry.id)} has"
+        what, why = f"device {quoted(unknown[0])}", f"is not a GPU of container {quoted(entry.id)}"
         raise InvalidInput(what, why, f"name it as it is leased: {', '.join(entry.gpus)}", "OGH1910")
     if unknown:
         from oci_gpu_hook.lifecycle import asked

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def check_alive(entry: Entry) -> None:
     """Raise InvalidInput unless the container's first process lives."""
     if not entry.is_alive():
-        raise InvalidInput(f"container {quoted(entry.id)}", "has ended", "name a container that runs", "OGH1901")
+        raise InvalidInput(f"container {quoted(entry.id)}", "has ended", "name a running container", "OGH1901")
 
 
 def check_root(entry: Entry, rootfs: Rootfs) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import time
 
+from oci_gpu_hook.base import limits
+from oci_gpu_hook.base.errors import AllocationError
 from oci_gpu_hook.base.processes import lives, name_of, start_time
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.lifecycle import descriptors
@@ -40,7 +42,8 @@ def users(members: Members, nodes: Collection[Numbers], pids: Iterable[int] | No
 
     pids: those that are looked at, None for all.
 
-    A descriptor that was passed to a process outside the container is not found.
+    A descriptor that was passed to a process outside the container is not found. Raises AllocationError where there are
+    so many processes that looking at them takes too long.
     """
     return tuple(_users(members, frozenset(nodes), pids))
 
@@ -81,9 +84,19 @@ def _send(user: User, signal: int) -> None:
         os.close(fd)
 
 
+def _too_many(pid: int) -> AllocationError:
+    why = f"could not be looked at within {limits.PROCESSES_SECONDS:g} s, for descriptors of its devices"
+    remedy = "see whether the container has unusually many, and end them or the container"
+    return AllocationError(f"the processes of the container of process {pid}", why, remedy, "OGH1311")
+
+
 def _users(members: Members, devices: Collection[Numbers], pids: Iterable[int] | None) -> Iterator[User]:
+    give_up = time.monotonic() + limits.PROCESSES_SECONDS
+    alone = members.is_alone()
     for pid in map(int, filter(str.isdecimal, os.listdir("/proc"))) if pids is None else pids:
-        doubt = members.doubt(pid)
+        if time.monotonic() > give_up:
+            raise _too_many(members.pid)
+        doubt = members.doubt(pid, alone=alone)
         if doubt is None:
             continue
         started = start_time(pid)

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from oci_gpu_hook.base.errors import InvalidInput
 from oci_gpu_hook.devices import presence, vendors
-from oci_gpu_hook.request.model import DEFAULT_KIND, Request, name_of
+from oci_gpu_hook.request.model import DEFAULT_KIND, name_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+    from typing import Any, Final
 
     from oci_gpu_hook.base.config.model import Config
+    from oci_gpu_hook.request.model import Request
+
+# A request's fields that only NVIDIA's driver serves, as requests for other kinds have them.
+_WITHOUT_NVIDIAS: Final[Mapping[str, Any]] = {
+    "driver_capabilities": (),
+    "requirements": (),
+    "mig_config_devices": None,
+    "mig_monitor_devices": None,
+    "imex_channels": (),
+    "features": (),
+}
 
 
 def settled(request: Request, config: Config) -> Request:
@@ -56,17 +68,7 @@ def _counted(request: Request, config: Config) -> Request:
 def _of_kind(request: Request, kind: str) -> Request:
     if kind in vendors.KINDS:
         return request.replace(kind=kind, any_kind=False)
-    return Request(  # without what only NVIDIA's driver has
-        kind=kind,
-        count=request.count,
-        memory=request.memory,
-        exclusive=request.exclusive,
-        wait=request.wait,
-        driver_capabilities=(),
-        source=request.source,
-        warnings=request.warnings,
-        beside=request.beside,
-    )
+    return request.replace(kind=kind, any_kind=False, **_WITHOUT_NVIDIAS)
 
 
 def _with(request: Request, changed: dict[int, Request | None], warnings: Sequence[str] = ()) -> Request:

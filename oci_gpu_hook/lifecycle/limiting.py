@@ -1,4 +1,4 @@
-"""Holds a container to its parts of GPUs: an MPS daemon of its own, and the daemon's pipe directory in the container.
+"""Holds a container to its parts of GPUs: its own MPS daemon, and the daemon's pipe directory in the container.
 
 Imported for such containers only.
 """

@@ -41,14 +41,17 @@ class Members:
         self._mounts, self._pids = _namespace(pid, "mnt"), _namespace(pid, "pid")
         self._hosts = {_namespace("self", "mnt"), _namespace("self", "pid"), ""}
 
-    def doubt(self, pid: int) -> str | None:
-        """Return "" for a process of the container, why that is in doubt, or None for one that is none of it."""
+    def doubt(self, pid: int, *, alone: bool) -> str | None:
+        """Return "" for a process of the container, why that is in doubt, or None for one that is none of it.
+
+        alone: what `is_alone` says, which many processes are asked with.
+        """
         mounts = _namespace(pid, "mnt")
         if mounts in self._hosts:
             return None
         table = _table(pid)
         if self._own in table and _is_within(self._path_in(table), self._own):
-            return "" if self.is_alone() else NOT_ALONE
+            return "" if alone else NOT_ALONE
         if mounts == self._mounts:
             return OUTSIDE
         if self._pids in self._hosts or _namespace(pid, "pid") != self._pids:

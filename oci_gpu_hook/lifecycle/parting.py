@@ -54,8 +54,8 @@ def parts_of(uuids: tuple[str, ...], entry: Entry, container: Container, config:
     known = {device.uuid: device for device in vendor.devices(inventory, config)}
 
     if unknown := [uuid for uuid in staying if uuid not in known]:
-        what = f"GPU {quoted(unknown[0])} of container {quoted(entry.id)}"
-        why = "is no longer listed by the driver, so its nodes cannot be told from those that are to go"
+        what = f"{vendor.TERMS.whole} {quoted(unknown[0])} of container {quoted(entry.id)}"
+        why = "is no longer listed on this host, so its nodes cannot be told from those that are to go"
         raise InvalidInput(what, why, "detach all of them", "OGH1910")
 
     def of(some: Collection[str]) -> tuple[set[Node], set[str]]:

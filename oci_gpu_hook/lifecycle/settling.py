@@ -151,7 +151,7 @@ def _take(entry: Entry, config: Config) -> None:
 
 
 def _take_files(container: Container, entry: Entry, going: Going, config: Config) -> None:
-    """Take nodes and mounts out of the container, in a process of its own."""
+    """Take nodes and mounts out of the container, in a separate process."""
     from oci_gpu_hook.lifecycle import parting, rootfs_part
 
     os.umask(0)  # modes are set when files are made: see Directory.make_node

@@ -14,6 +14,7 @@ from oci_gpu_hook.apply.journal import journal
 from oci_gpu_hook.base import log
 from oci_gpu_hook.base.errors import ApplyError, quoted
 from oci_gpu_hook.base.files import read_file
+from oci_gpu_hook.devices import vendors
 from oci_gpu_hook.devices.edits import shown
 from oci_gpu_hook.lifecycle import busy, descriptors, in_use
 from oci_gpu_hook.lifecycle.freezing import Frozen
@@ -85,7 +86,7 @@ def give_back(container: Container, entry: Entry, config: Config) -> None:
 def _check_refused(devices: DeviceCgroup, nodes: dict[Node, str], entry: Entry) -> None:
     """Raise ApplyError for a container that can open a node by a rule that is not this project's to take."""
     for node in _allowed(devices, nodes):
-        what = f"GPUs of container {quoted(entry.id)}"
+        what = f"{vendors.called(entry.gpus)} of container {quoted(entry.id)}"
         where = f"{nodes[node]} ({shown(node)})"
         why = f"its own device rules let it open {where}, as those of a privileged container do"
         raise ApplyError(what, why, "restart it with other device rules", "OGH1910")

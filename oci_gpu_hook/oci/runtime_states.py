@@ -1,7 +1,7 @@
 """Finds the running containers of all engines, by the state that runc and crun keep of each.
 
 runc: ROOT/ID/state.json (libcontainer/container_linux.go, State); crun: ROOT/ID/status (src/libcrun/status.c). Engines
-give their runtimes roots of their own.
+give their runtimes their own roots.
 """
 
 from __future__ import annotations

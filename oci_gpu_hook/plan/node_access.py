@@ -72,10 +72,7 @@ def why(guarded: Guarded, user: User) -> str:
 
 def remedy(guarded: Guarded, user: User) -> str:
     """Return the third part of the error: how the user can get access."""
-    draws = all(path.startswith("/dev/dri/") for path in guarded.paths)
-    host = (
-        f"{'a udev rule' if draws else 'NVreg_DeviceFileMode=0666 of the module nvidia'} opens them to all on the host"
-    )
+    host = f"{opened_by(guarded.paths)} opens them to all on the host"
     if guarded.mode >> 3 & needed(guarded.mode) != needed(guarded.mode):
         return host
     if _is_unknown(guarded.gid, user):
@@ -91,6 +88,12 @@ def remedy(guarded: Guarded, user: User) -> str:
         f"add the group {known} to the container's process (--group-add {inside}, supplementalGroups of a "
         f"pod, process.user.additionalGids of config.json, the account of a Mesos task on its host); {by_itself}{host}"
     )
+
+
+def opened_by(paths: Iterable[str]) -> str:
+    """Return what opens nodes to all on the host: an option of NVIDIA's module for its own, udev for all others."""
+    is_nvidias = any(path.startswith("/dev/nvidia") for path in paths)
+    return "NVreg_DeviceFileMode=0666 of the module nvidia" if is_nvidias else 'a udev rule with MODE="0666"'
 
 
 def warnings(user: User, nodes: Sequence[DeviceNode]) -> Iterator[str]:

@@ -63,6 +63,8 @@ def read(container: Container, config: Config) -> Reading:
     requests = _requests(asks, settings, kind, container, config, variables, warnings)
     unread = "" if by_variables else f"{asks[0].source} go before it" if asks else "no GPU is asked for"
     by_count.tell_unread(container.annotations, variables, unread, warnings)
+    if not asks:
+        warnings += [f"{each.what}={quoted(each.text)} is not read: {unread}" for each in settings.values()]
     if not requests:
         return Reading(request=None, warnings=warnings.told())
     sources.check_entries(container.env)

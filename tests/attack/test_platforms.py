@@ -93,7 +93,7 @@ def test_csv_files_that_others_can_write_give_nothing(tally, tmp_path, change):
         os.chmod(path, 0o646 if change == "mode" else 0o664)
     entries, wrong = quickly(tally, lambda: csv_files.read(root))
     assert [entry.path for entry in entries] == ["/etc/shadow"]
-    assert "'devices.csv' is not used: others than root" in wrong[0]
+    assert "'devices.csv' is not used: users other than root" in wrong[0]
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o775, 0o1777])
@@ -102,7 +102,7 @@ def test_a_directory_into_which_others_can_put_csv_files_is_refused(tally, tmp_p
     os.chmod(f"{tmp_path}{csv_files.DIRECTORY}", mode)
     found = quickly(tally, lambda: csv_files.read(root))
     assert isinstance(found, DriverError)
-    assert "others than root" in str(found)
+    assert "users other than root" in str(found)
     assert "take the write permission of others away" in str(found)
 
 

@@ -31,7 +31,7 @@ class Cell(NamedTuple):
 CELLS = (
     *(Cell("docker", way, kind) for way in DOCKER for kind in ("plain", "read-only", "userns")),
     *(Cell("docker", "compose", kind) for kind in ("plain", "read-only")),
-    *(Cell("docker", DEVICE, kind) for kind in ("plain", "read-only", "userns")),
+    *(Cell("docker", DEVICE, kind) for kind in ("plain", "read-only", "userns", "rootless")),
     *(Cell("docker", way, "rootless") for way in ("--runtime oci-gpu, variable", "--gpus")),
     *(
         Cell(f"podman, {runtime}", way, kind)

@@ -23,6 +23,7 @@ from tests.distributions.cells import ATTACHED, CELLS, GRANTED, REPAIRED, STARTE
 from tests.distributions.engines import IMAGE, USER, Containerd, Docker, Engine, Kubernetes, Podman, run
 
 PATIENCE = 30  # seconds
+USERS_CDI = "/usr/local/share/cdi"  # a user's dockerd does not look into what rootlesskit links in /etc and /run
 
 
 class Guest:
@@ -79,9 +80,10 @@ class Guest:
         for node in Path(self.settings["dev"]).iterdir():  # users' engines bind those of the host's /dev
             if not Path("/dev", node.name).exists():
                 run("cp", "--archive", node, "/dev/")
-        Path("/run/cdi").mkdir()
         hook = ("--hook-path", f"{self.libexec}/oci-gpu-hook")
-        self.oci_gpu("cdi", "generate", "--format", "json", "--output", "/run/cdi/nvidia.json", *hook)
+        for directory in ("/run/cdi", USERS_CDI):
+            Path(directory).mkdir(exist_ok=True)
+            self.oci_gpu("cdi", "generate", "--format", "json", "--output", f"{directory}/nvidia.json", *hook)
         docker = json.loads(Path("/etc/docker/daemon.json").read_text())
         docker["data-root"] += "-userns"
         Path("/etc/docker/userns.json").write_text(json.dumps(docker))
@@ -125,11 +127,18 @@ exec /usr/sbin/runc "$@"
         script.chmod(0o755)
         return ("--real-runtime", str(script))
 
+    @property
+    def docker_reads_cdi(self) -> bool:
+        """Tell whether this Docker knows CDI; an older one refuses to start with the settings for it."""
+        return int(run("dockerd", "--version").split()[2].split(".")[0]) >= 25
+
     def _users_docker(self) -> Docker:
         """Start a dockerd of the user as docs/engines.md has it, without a network, and teach it."""
         runtime = f"/run/user/{USER}"
         settings = {"data-root": f"{self.work}/user/docker", "bridge": "none", "iptables": False}
         settings["runtimes"] = {"oci-gpu": {"path": f"{self.libexec}/oci-gpu-runtime"}}
+        if self.docker_reads_cdi:
+            settings |= {"features": {"cdi": True}, "cdi-spec-dirs": [USERS_CDI]}
         home = Path("/home/gpu/.config")
         unit = (
             f"[Service]\nExecStart=/usr/bin/rootlesskit --net=host --copy-up=/etc --copy-up=/run --propagation=rslave"
@@ -158,7 +167,7 @@ exec /usr/sbin/runc "$@"
 
     def _settings_of_engines(self) -> None:
         docker = {"data-root": f"{self.work}/docker", "bridge": "none", "iptables": False, "live-restore": True}
-        if int(run("dockerd", "--version").split()[2].split(".")[0]) >= 25:
+        if self.docker_reads_cdi:
             docker["features"] = {"cdi": True}  # on by itself since 28.2
         Path("/etc/docker").mkdir(exist_ok=True)
         Path("/etc/docker/daemon.json").write_text(json.dumps(docker))

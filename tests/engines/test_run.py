@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -66,9 +67,19 @@ def test_podman(podman_installed, podman):
     assert "oci-gpu-hook: error: " in refused.stdout + refused.stderr
 
 
-def test_containerd(containerd):
-    engines = containerd.engines
+@pytest.fixture
+def executables(containerd):
+    """Executables in their usual place, in the machine's mount namespace alone: outside they are the checkout's."""
+    engines, place = containerd.engines, Path(sys.prefix, "libexec")
+    place.mkdir(exist_ok=True)
+    engines.run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", place)
     engines.oci_gpu("hook-path")
+    yield
+    engines.run("umount", "--lazy", place)
+
+
+def test_containerd(containerd, executables):
+    engines = containerd.engines
     at = {"CONTAINERD_ADDRESS": containerd.socket}
     assert_one_gpu(tried(engines, "containerd", **at), "containerd")
     for what in ("containers", "tasks"):

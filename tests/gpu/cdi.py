@@ -62,7 +62,7 @@ def main() -> int:
         command = [options.oci_gpu or launcher(directory), *(("--config", options.config) if options.config else ())]
         for form in ("yaml", "json"):
             file = f"{directory}/nvidia.{form}"
-            commands[f"cdi generate, {form}"] = [*command, "cdi", "generate", "--output", file]
+            commands[f"cdi generate, {form}"] = [*command, "cdi", "generate", "--hook-path", "/hook", "--output", file]
         for each in commands.values():
             cpu(each, environment)  # files read, inventory stored
         took: dict[str, list[float]] = {name: [] for name in commands}

@@ -29,6 +29,18 @@ case " $* " in
 *" --download-only "*) sleep "${SLOW:-0}"; if [ -n "${BROKEN:-}" ]; then echo "E: no network"; exit 100; fi ;;
 esac
 """
+PIP = '#!/bin/bash\necho "pip $*" >>"$CALLS"\n'
+# Its virtual environments have a pip, and an oci-gpu, as if it were installed at once.
+PYTHON = """#!/bin/bash
+echo "python3 $*" >>"$CALLS"
+if [ "$1 $2" = "-m venv" ]; then
+    mkdir -p .venv/bin
+    for name in pip oci-gpu; do
+        printf '#!/bin/bash\\necho "%s $*" >>"$CALLS"\\n' $name >.venv/bin/$name
+        chmod +x .venv/bin/$name
+    done
+fi
+"""
 HEAVY = {"docker.io", "containerd", "podman", "zsh", "fish", "debootstrap", "slurmctld", "prometheus"}
 
 
@@ -46,7 +58,8 @@ class Fresh:
         self._program("bin/apt-get", APT)
         self._program("bin/id", "#!/bin/bash\necho 0\n")
         self._program("bin/python3", '#!/bin/bash\nexec /usr/bin/env python3 "$@"\n')
-        self._program(".venv/bin/pip", '#!/bin/bash\necho "pip $*" >>"$CALLS"\n')
+        self._program(".venv/bin/pip", PIP)
+        self._program(".venv/bin/oci-gpu", "#!/bin/bash\n")
         # The script adds these two, which have the machine's own programs.
         script = work / ".ci/setup"
         script.write_text(script.read_text().replace("PATH=$PATH:/usr/sbin:/sbin", ""))
@@ -123,6 +136,37 @@ def test_only_developers_get_their_tools(fresh):
     for target in ("demo", "lint", "man"):
         fresh.setup(target)
     assert [line for line in fresh.told() if line.startswith("pip install")] == before
+
+
+@pytest.fixture
+def without_venv(fresh):
+    """A machine whose Python makes virtual environments, of which there is none yet."""
+    shutil.rmtree(fresh.work / ".venv")
+    fresh._program("bin/python3", PYTHON)
+    script = fresh.work / ".ci/setup"
+    script.write_text(script.read_text().replace("for candidate in /usr/bin/python3 ", "for candidate in "))
+    return fresh
+
+
+def test_the_demo_leaves_no_pip_behind(without_venv):
+    """It takes 12 to 25 MB of the 300 that the demo may add to a machine."""
+    without_venv.setup("demo")
+    assert [line for line in without_venv.told() if line.startswith("pip uninstall")][-1].endswith("pip setuptools")
+    (without_venv.work / ".venv/bin/pip").unlink()
+    without_venv.calls.unlink()
+    without_venv.setup("demo")
+    assert not [line for line in without_venv.told() if "venv" in line and "clear" in line]
+    without_venv.setup("deb")
+    assert "python3 -m venv --clear .venv" in without_venv.told(), "others get it"
+    assert not [line for line in without_venv.told() if line.startswith("pip uninstall")]
+
+
+def test_apt_leaves_no_cache_of_its_lists_behind(fresh):
+    """They are 80 MB in /var/cache/apt, where the machine had none."""
+    fresh.setup("demo")
+    calls = [line for line in fresh.told() if line.startswith("apt-get")]
+    assert len(calls) == 4
+    assert all("-oDir::Cache::pkgcache= -oDir::Cache::srcpkgcache= " in line for line in calls)
 
 
 def test_every_target_of_the_makefile_is_one_that_setup_knows(fresh):

@@ -163,7 +163,7 @@ def test_who_manages_sees_all_capabilities(runtime, make_bundle, partitioned, de
     ("devices_asked", "value", "capabilities", "complaint"),
     [
         ("all", "all", DOCKER_CAPABILITIES, "privileged"),
-        ("all", "0", PRIVILEGED, "only `all` has a meaning"),
+        ("all", "0", PRIVILEGED, "only `all` is valid"),
         ("0:1", "all", PRIVILEGED, "single MIG devices"),
     ],
 )

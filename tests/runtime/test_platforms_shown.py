@@ -73,6 +73,7 @@ def test_a_section_with_nothing_in_it_is_left_out(shown):
 
 @pytest.mark.parametrize("platform", ["nvidia", "wsl2", "tegra"])
 def test_nvidias_kind_may_be_named(shown, platform):
-    named = shown(platform, "cdi", "generate", "--kind", "nvidia.com/gpu")
-    assert named == shown(platform, "cdi", "generate")
+    command = ("cdi", "generate", "--hook-path", "/hook")
+    named = shown(platform, *command, "--kind", "nvidia.com/gpu")
+    assert named == shown(platform, *command)
     assert "nvidia.com/gpu" in named

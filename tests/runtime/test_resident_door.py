@@ -67,6 +67,26 @@ def test_a_container_starts_and_ends_without_python(door, plain_bundle, simulate
     assert list((simulated.state_dir / "standby").glob("*")) == []
 
 
+@pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
+@pytest.mark.parametrize(("parent", "looks"), [("the runtime", 1), ("a shell", 2)])
+def test_a_hook_goes_by_what_its_runtime_was_granted(door, plain_bundle, simulated, directory, parent, looks):
+    """A worker that has granted looks at no inventory again for the hook that the runtime starts, and only for that."""
+    if parent == "a shell":
+        hook = Path(door.runtime.binary).with_name("oci-gpu-hook")
+        hook.rename(hook.with_name("moved"))
+        hook.write_text(f'#!/bin/sh\n{hook.with_name("moved")} "$@"\nexit $?\n')
+        hook.chmod(0o755)
+    file = directory / "opened"
+    tracers = traced(door.running, "-A", "-o", str(file), "-e", "trace=openat")
+    seen = door.runtime.run(plain_bundle(*reach(simulated), gpus="0")).seen()
+    for tracer in tracers:
+        tracer.terminate()
+        tracer.wait()
+    assert_reaches(seen, simulated, (0,))
+    assert door.pythons == 0
+    assert file.read_text().count("inventory.json") == looks
+
+
 def test_a_bundle_may_be_named_from_the_working_directory(door, plain_bundle, simulated):
     bundle = plain_bundle(gpus="0", args=("/bin/true",))
     name = door.runtime._register(bundle)

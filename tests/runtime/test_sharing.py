@@ -75,6 +75,7 @@ def test_a_container_without_privileges_is_served(runtime, make_bundle, host):
 SICK = {
     "refuses": "nvidia-cuda-mps-control -d ended with status 1; its log ends with '[simulated] Control",
     "deaf": "does not accept its limits: status 0, 'Failed to set the limit'",
+    "mute": "does not accept its limits: status 0, 'no answer'",
     "dies": "does not accept its limits: status 1, 'Cannot find MPS control daemon process'",
     "hangs": "did not come up within",
 }

@@ -45,7 +45,7 @@ ALLOWED = {
     "doctor": ("doctor",),
     "plan": ("plan", "--count", "1"),
     "cdi list": ("cdi", "list"),
-    "cdi generate": ("cdi", "generate"),
+    "cdi generate": ("cdi", "generate", "--hook-path", "/hook"),
     "config": ("config",),
     "completion": ("completion", "bash"),
     "help": ("help", "leases"),

@@ -71,8 +71,11 @@ class Machine:
         directory.chmod(0o777)
         return str(directory)
 
-    def boot(self, timeout: float = TIMEOUT) -> dict:
-        """Boot, do the guest's work, power off; return its report. Raises RuntimeError with what was said instead."""
+    def boot(self, timeout: float = TIMEOUT, *, network: bool = False) -> dict:
+        """Boot, do the guest's work, power off; return its report. Raises RuntimeError with what was said instead.
+
+        network: whether the guest has this machine's network, otherwise none.
+        """
         command = [
             "systemd-nspawn",
             "--quiet",
@@ -80,7 +83,7 @@ class Machine:
             "--keep-unit",
             "--boot",
             "--volatile=overlay",
-            "--private-network",
+            *(() if network else ("--private-network",)),
             "--console=passive",
             "--capability=all",
             "--system-call-filter=keyctl add_key bpf @keyring",

@@ -51,7 +51,7 @@ def test_doctor_asks_it(steps):
     (found,) = steps["served"]["doctor"]
     assert (found["severity"], found["what"]) == ("ok", "the resident answers, and is of this version")
     (found,) = steps["socket stopped"]["doctor"]
-    assert found["what"] == "the resident is installed, and nobody listens at its socket"
+    assert found["what"] == "the resident is installed, but nothing listens on its socket"
     assert "systemctl reset-failed" in found["remedy"]
 
 

@@ -7,7 +7,7 @@ import os
 from oci_gpu_hook.admin.install import place
 from oci_gpu_hook.base.config.load import DEFAULT_PATH
 from oci_gpu_hook.base.config.model import DRIVER_CAPABILITIES
-from oci_gpu_hook.base.errors import InvalidInput, quoted
+from oci_gpu_hook.base.errors import HookError, InvalidInput, quoted
 from oci_gpu_hook.devices import vendors
 from oci_gpu_hook.devices.nvidia import for_request, snapshot, specification
 from oci_gpu_hook.devices.nvidia.cdi_classes import FEATURE_CLASSES
@@ -17,10 +17,13 @@ from oci_gpu_hook.request.model import Request
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Final
 
     from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.devices.cdi.spec_files.model import Specification
     from oci_gpu_hook.devices.nvidia.model import Inventory
+
+_HOOK: Final = "oci-gpu-hook"
 
 
 def inventory_of(config: Config, *, refresh: bool = False) -> Inventory:
@@ -61,32 +64,54 @@ def capabilities_of(text: str) -> tuple[str, ...]:
             raise InvalidInput(
                 f"--capabilities {quoted(text)}",
                 f"{quoted(name)} is unknown",
-                f"known are all, {known}",
+                f"the known ones are all, {known}",
                 "OGH1902",
             )
     return tuple(name for name in DRIVER_CAPABILITIES if name in names or "all" in names)
 
 
-def _installed_hook() -> str:
-    """Return the hook's path; install the hook first if it is missing."""
-    path = os.path.join(place.default_directory(), "oci-gpu-hook")
-    if os.access(path, os.X_OK):
-        return path
-    from oci_gpu_hook.admin.install import executables
-
-    return executables.write().hook
-
-
-def form_of(names: str, config_path: str, hook_path: str = "", *, with_groups: bool = False) -> Form:
+def form_of(
+    names: str, config_path: str, hook_path: str = "", *, with_groups: bool = False, installs: bool = True
+) -> Form:
     """Return the options of a specification. names: "index", "uuid" or "both".
 
-    hook_path: "" for the hook that `oci-gpu hook-path` prints. Raises HookError if that cannot be installed.
+    hook_path: "" for the installed hook. installs: whether the hook is installed where it is missing; otherwise its
+    path is "" there, which `require_hook` refuses. Raises HookError if it cannot be installed, InvalidInput for a path
+    that engines refuse.
     """
-    options = () if config_path == DEFAULT_PATH else ("--config", config_path)
+    options = () if config_path == DEFAULT_PATH else ("--config", os.path.abspath(config_path))
     both = (specification.BY_INDEX, specification.BY_UUID)
     return Form(
         names=both if names == "both" else (names,),
-        hook_path=hook_path or _installed_hook(),
+        hook_path=_checked(hook_path) if hook_path else _installed_hook(installs=installs),
         hook_args=options,
         with_groups=with_groups,
     )
+
+
+def require_hook(made: Specification) -> None:
+    """Raise HookError if a specification names a hook that is not installed."""
+    if any(not hook.path for hook in made.edits.hooks):
+        why = "is not installed, and the specification names it"
+        remedy = "install it with `oci-gpu hook-path`, or name one with --hook-path FILE"
+        raise HookError("the hook", why, remedy, "OGH1920")
+
+
+def _checked(hook_path: str) -> str:
+    if not os.path.isabs(hook_path):
+        why = "is not an absolute path, which a specification has"
+        raise InvalidInput(f"--hook-path {quoted(hook_path)}", why, "name it from / on", "OGH1915")
+    return hook_path
+
+
+def _installed_hook(*, installs: bool) -> str:
+    """Return the hook's path; where it is missing, install it or return ""."""
+    own = os.path.join(place.default_directory(), _HOOK)
+    if os.access(own, os.X_OK):
+        return own
+    if not installs:
+        of_all = os.path.join(place.installed_directory(), _HOOK)
+        return of_all if os.access(of_all, os.X_OK) else ""
+    from oci_gpu_hook.admin.install import executables
+
+    return executables.write().hook

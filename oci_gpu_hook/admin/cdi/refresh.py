@@ -1,12 +1,17 @@
-"""Keeps the specification files of this host up to date: one file for each class, replaced only if it differs."""
+"""Keeps the specification files of this host up to date: one file for each class, replaced only if it differs.
+
+The directory is opened once, and files are looked at, replaced and removed in what was opened.
+"""
 
 from __future__ import annotations
 
 import os
+import stat
 
 from oci_gpu_hook.admin.cdi import generate
+from oci_gpu_hook.admin.cdi.alone import DIRECTORY, OURS
 from oci_gpu_hook.base.errors import HookError, quoted, reason
-from oci_gpu_hook.base.files import replace_file
+from oci_gpu_hook.base.files import read_all, replace_file
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.devices.cdi.spec_files import directories, writing
 from oci_gpu_hook.devices.nvidia.cdi_classes import CLASSES
@@ -24,7 +29,7 @@ if TYPE_CHECKING:
 # `gpu` includes MIG devices; `mig` is for people who want a file with MIG devices only.
 _KEPT: Final = tuple(name for name in CLASSES if name != "mig")
 _MODE: Final = 0o644
-_OURS: Final = "oci-gpu-hook-"  # followed by the kind of devices
+_LOOK: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Outcome(Record):
@@ -56,17 +61,34 @@ def _kept(directory: str, made: Sequence[Specification]) -> list[Outcome]:
     _refuse_conflicts(directory, [specification for specification in made if specification.devices])
     try:
         os.makedirs(directory, mode=0o755, exist_ok=True)  # noqa: TID251  a directory of the host's
-        return [outcome for specification in made if (outcome := _keep(directory, specification))]
+        here = os.open(directory, DIRECTORY)
+        try:
+            found = [outcome for specification in made if (outcome := _keep(here, directory, specification))]
+            _refuse_exchanged(directory, here)
+        finally:
+            os.close(here)
     except OSError as error:
         remedy = "run it as root, or name another directory with --output"
         raise HookError(
             f"directory {quoted(directory)}", f"cannot be written: {reason(error)}", remedy, "OGH1802"
         ) from None
+    return found
+
+
+def _refuse_exchanged(directory: str, here: int) -> None:
+    """Raise HookError if another directory is now where the files were written. Raises OSError if none is."""
+    if not os.path.samestat(os.stat(directory), os.fstat(here)):
+        why = "was exchanged for another one while files were written"
+        raise HookError(f"directory {quoted(directory)}", why, "run it again", "OGH1802")
 
 
 def path_of(directory: str, kind: str) -> str:
     """Return the path of this project's file for a kind of devices."""
-    return os.path.join(directory, f"{_OURS}{kind.replace('/', '-')}.yaml")
+    return os.path.join(directory, _name(kind))
+
+
+def _name(kind: str) -> str:
+    return f"{OURS}{kind.replace('/', '-')}.yaml"
 
 
 def others_of(registry: directories.Registry, names: Iterable[str]) -> dict[str, tuple[str, ...]]:
@@ -74,7 +96,7 @@ def others_of(registry: directories.Registry, names: Iterable[str]) -> dict[str,
     wanted = frozenset(names)
     found: dict[str, tuple[str, ...]] = {}
     for file in registry.files:
-        if file.specification is None or os.path.basename(file.path).startswith(_OURS):
+        if file.specification is None or os.path.basename(file.path).startswith(OURS):
             continue
         kind = file.specification.kind
         same = tuple(device.name for device in file.specification.devices if f"{kind}={device.name}" in wanted)
@@ -95,25 +117,34 @@ def _refuse_conflicts(directory: str, made: Sequence[Specification]) -> None:
         raise HookError(f"CDI file {quoted(path)}", why, remedy, "OGH1221")
 
 
-def _keep(directory: str, specification: Specification) -> Outcome | None:
-    path = path_of(directory, specification.kind)
+def _keep(here: int, directory: str, specification: Specification) -> Outcome | None:
+    name = _name(specification.kind)
+    path = os.path.join(directory, name)
     if not specification.devices:
         try:
-            os.unlink(path)
+            os.unlink(name, dir_fd=here)
         except FileNotFoundError:
             return None
         return Outcome(path=path, outcome="removed")
     text = writing.write(specification, "yaml").encode()
     count = len(specification.devices)
-    if _is_there(path, text):
+    if _is_there(here, name, text):
         return Outcome(path=path, outcome="unchanged", devices=count)
-    replace_file(path, text, mode=_MODE)
+    replace_file(name, text, mode=_MODE, dir_fd=here)
     return Outcome(path=path, outcome="written", devices=count)
 
 
-def _is_there(path: str, text: bytes) -> bool:
+def _is_there(here: int, name: str, text: bytes) -> bool:
+    """Tell whether the file has this text, is a file of this user's, and has the mode that a new one would have."""
     try:
-        with open(path, "rb") as file:
-            return file.read(len(text) + 1) == text
+        fd = os.open(name, _LOOK, dir_fd=here)
     except OSError:
         return False
+    try:
+        found = os.fstat(fd)
+        owned = (found.st_uid, found.st_mode) == (os.geteuid(), stat.S_IFREG | _MODE)
+        return owned and found.st_size == len(text) and read_all(fd, len(text), "specification") == text
+    except (OSError, HookError):
+        return False
+    finally:
+        os.close(fd)

@@ -33,7 +33,7 @@ _CONTENT: Final = (
     Option(flag="--name", choices=_NAMES, default="both", help="names of devices (default: %(default)s)"),
     Option(flag="--capabilities", metavar="LIST", default="all", help="driver capabilities (default: %(default)s)"),
     Option(flag="--additional-gids", is_switch=True, help="with the groups of nodes; engines must know CDI 0.7.0"),
-    Option(flag="--hook-path", metavar="FILE", help="the hook, where engines see it elsewhere"),
+    Option(flag="--hook-path", metavar="FILE", help="the hook (default: the installed one)"),
 )
 _KINDS: Final = (*vendors.KINDS, *vendors.SEEN)
 
@@ -45,7 +45,7 @@ def run(options: Namespace) -> int:
 
 
 def _generate(options: Namespace) -> int:
-    """Print the specification of this host's devices, in the lowest CDI version that it needs.
+    """Print the specification of this host's devices, in the lowest CDI version that it needs. Nothing is installed.
 
     Exit status 1 if the host has no device of the class.
     """
@@ -55,24 +55,30 @@ def _generate(options: Namespace) -> int:
     if options.kind in vendors.SEEN:
         made = generate.seen_specification_of(options.kind, configs.load(options.config), options.name)
     else:
-        inventory, config, capabilities, form = _content(options)
+        inventory, config, capabilities, form = _content(options, installs=False)
         made = generate.specification_of(inventory, config, options.device_class, capabilities, form)
         _tell(inventory.warnings)
     if not made.devices:
         raise HookError(
             made.kind, "this host has no device of that class", "see `oci-gpu info` for what it has", "OGH1905"
         )
+    generate.require_hook(made)
     written = writing.write(made, text_form)
     if options.output:
         from oci_gpu_hook.base.files import replace_file
 
-        replace_file(options.output, written.encode(), mode=0o644)
+        try:
+            replace_file(options.output, written.encode(), mode=0o644)
+        except OSError as error:
+            remedy = "name a file in a directory that is there and that you may write to"
+            why = f"cannot be written: {reason(error)}"
+            raise HookError(f"file {quoted(options.output)}", why, remedy, "OGH1802") from None
     else:
         sys.stdout.write(written)
     return 0
 
 
-def _content(options: Namespace) -> tuple[Inventory, Config, tuple[str, ...], Form]:
+def _content(options: Namespace, *, installs: bool) -> tuple[Inventory, Config, tuple[str, ...], Form]:
     """Return the arguments for specifications, from the options of `_CONTENT`."""
     from oci_gpu_hook.admin.cdi import generate
 
@@ -86,7 +92,8 @@ def _content(options: Namespace) -> tuple[Inventory, Config, tuple[str, ...], Fo
         remedy = f"name the kind of its other GPUs: --kind {' or '.join(others)}"
         raise DriverError(error.what, error.why, remedy, error.code) from None
     capabilities = generate.capabilities_of(options.capabilities)
-    form = generate.form_of(options.name, options.config, options.hook_path, with_groups=options.additional_gids)
+    groups = options.additional_gids
+    form = generate.form_of(options.name, options.config, options.hook_path, with_groups=groups, installs=installs)
     return inventory, config, capabilities, form
 
 
@@ -96,13 +103,16 @@ def _refresh(options: Namespace) -> int:
     Files that have not changed are not written. Run it after a change of the driver, the MIG layout or the GPUs.
     """
     from oci_gpu_hook.admin.cdi import refresh
+    from oci_gpu_hook.admin.cdi.alone import Alone
 
-    if options.kind in vendors.SEEN:
-        outcomes = refresh.refresh_kind(options.kind, configs.load(options.config), options.output, options.name)
-    else:
-        inventory, config, capabilities, form = _content(options)
-        outcomes = refresh.refresh(inventory, config, options.output, capabilities, form)
-        _tell(inventory.warnings)
+    config = configs.load(options.config)
+    with Alone(config, options.output):
+        if options.kind in vendors.SEEN:
+            outcomes = refresh.refresh_kind(options.kind, config, options.output, options.name)
+        else:
+            inventory, config, capabilities, form = _content(options, installs=True)
+            outcomes = refresh.refresh(inventory, config, options.output, capabilities, form)
+            _tell(inventory.warnings)
     if options.json:
         print(dump([dict(outcome.__dict__) for outcome in outcomes]).decode())
         return 0

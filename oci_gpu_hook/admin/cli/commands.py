@@ -20,7 +20,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "leases": "show who holds which GPU, or release a lease",
     "gpus": "show the state of each GPU, or heal a sick one",
     "top": "show what each GPU is used for, and by which container",
-    "metrics": "give out metrics for Prometheus",
+    "metrics": "provide metrics for Prometheus",
     "log": "show what was granted and refused",
     "verify": "tell whether running containers still have their GPUs",
     "repair": "put back what running containers have lost of their GPUs",

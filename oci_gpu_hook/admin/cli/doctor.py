@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--run", dest="trial", action="store_true", help="at the end start a container that asks for a GPU"
     )
-    parser.add_argument("--quiet", action="store_true", help="show what is wrong only")
+    parser.add_argument("--quiet", action="store_true", help="show only what is wrong")
     parser.add_argument("--json", action="store_true", help="print JSON (schemas/doctor.schema.json)")
 
 

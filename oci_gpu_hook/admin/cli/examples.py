@@ -35,7 +35,7 @@ EXAMPLES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
     "leases": (
         ("oci-gpu leases", "GPUs and who holds them"),
         ("oci-gpu leases --watch", "redrawn every second"),
-        ("oci-gpu leases release 3f2a", "drop the lease of a container that is gone"),
+        ("oci-gpu leases release 3f2a", "release the lease of a container that is gone"),
     ),
     "gpus": (
         ("oci-gpu gpus", "which are free, held, lost or sick"),

@@ -74,7 +74,7 @@ def gpus(
             yield f"{free} of {len(candidates)} available on this host{least}; {_first(request)}"
         if len(granted) > 1 and not any(device.whole for device in granted):
             pairs = _pairs(granted)
-            yield f"of equals, those that are nearest to each other: {', '.join(pairs[:_LISTED])}"
+            yield f"of equal ones, those nearest to each other: {', '.join(pairs[:_LISTED])}"
 
 
 def nodes(made: Plan, inventory: Inventory) -> Iterator[tuple[str, str, str]]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from typing import Final
 
-# The other engines are given the configuration's path: in the hook's arguments, or in a stub of their own.
+# The other engines are given the configuration's path: in the hook's arguments, or in their own stub.
 _WITHOUT_CONFIG: Final = ("docker", "containerd", "slurm", "resident")
 
 

@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(metavar="ACTION")
     release = actions.add_parser(
         "release",
-        help="drop the lease of a container",
+        help="release the lease of a container",
         description=_release.__doc__,
         formatter_class=parser.formatter_class,
     )

@@ -54,8 +54,7 @@ def _devices(config: Config, *, detailed: bool) -> list[Device]:
 
 
 def _leases(table: LeaseTable, census: Census, config: Config, devices: Sequence[Device]) -> list[dict[str, Any]]:
-    own = [device for device in devices if device.kind == of_nvidia.KIND]
-    left = {device.uuid: shares.standing(device, table.leases) for device in own} if _have_shares(table) else {}
+    left = {device.uuid: shares.standing(device, table.leases) for device in devices} if _have_shares(table) else {}
     indices = {device.uuid: device.index for device in devices if not device.whole and device.index >= 0}
     return [
         {

@@ -35,9 +35,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--container",
         metavar="NAME|ID",
         default="",
-        help="only of this container: its name, or the beginning of its id",
+        help="only this container's: its name, or the beginning of its id",
     )
-    parser.add_argument("--json", action="store_true", help="print JSON, an object a line (schemas/log.schema.json)")
+    parser.add_argument("--json", action="store_true", help="print JSON, one object per line (schemas/log.schema.json)")
 
 
 def run(options: Namespace) -> int:
@@ -68,6 +68,7 @@ def _show(logs: Logs, names: Names, options: Namespace) -> None:
         shown += 1
     if options.follow:
         sys.stdout.flush()
+        names.go_on()
         for line in _meant(logs.coming(), names, options.container):
             _print(line, names, as_json=options.json)
             sys.stdout.flush()

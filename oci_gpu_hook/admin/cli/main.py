@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import sys
@@ -84,7 +85,8 @@ def _run(given: Sequence[str]) -> int:
     except OSError as error:
         if error.filename is None:
             raise
-        remedy = "check that it is there and can be used" if os.geteuid() == 0 else "run it as root"
+        refused = os.geteuid() != 0 and error.errno in (errno.EACCES, errno.EPERM)
+        remedy = "run it as root" if refused else "check that it is there and can be used"
         return _fail(HookError(quoted(os.fsdecode(error.filename)), reason(error), remedy, _NOT_READ), options)
     except Exception as error:  # noqa: BLE001  a bug: people get a line of it, and all of it by --debug
         remedy = "please report it with what `oci-gpu --debug` and the same command prints"

@@ -41,7 +41,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--engine", choices=(*_ENGINES, _ALL), default=_ALL, help="the engine (default: every one)")
     parser.add_argument("--count", metavar="N", help="how many GPUs (default: 1, unless --devices names some)")
     parser.add_argument("--devices", metavar="LIST", help="which GPUs: indices, UUIDs, names of CDI, or all")
-    parser.add_argument("--memory", metavar="SIZE", help="the least memory of each, as 40GiB")
+    parser.add_argument("--memory", metavar="SIZE", help="the least memory of each, such as 40GiB")
     parser.add_argument("--exclusive", action="store_true", help="for this container alone")
     parser.add_argument("--capabilities", metavar="LIST", default="compute,utility", help="(default: %(default)s)")
     parser.add_argument("--timeout", metavar="SECONDS", type=float, default=_TIMEOUT, help="(default: %(default).0f)")

@@ -28,11 +28,11 @@ _SHORTEST: Final = 0.1
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line."""
-    parser.add_argument("--once", action="store_true", help="look once, and end")
+    parser.add_argument("--once", action="store_true", help="look once and exit")
     parser.add_argument(
         "--interval", metavar="SECONDS", type=_seconds, default=_INTERVAL, help="between looks (default: %(default)s)"
     )
-    parser.add_argument("--json", action="store_true", help="print a line of JSON a look (schemas/top.schema.json)")
+    parser.add_argument("--json", action="store_true", help="print one line of JSON per look (schemas/top.schema.json)")
     parser.add_argument(
         "--runtime-root",
         metavar="DIR",

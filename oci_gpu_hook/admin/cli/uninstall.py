@@ -65,7 +65,7 @@ def _steps(target: Target, engine: str) -> Steps:
 
 def _everything(target: Target, options: Namespace) -> int:
     """Uninstall from every engine, and remove the executables. Return 1 if something could not be removed."""
-    failed = False
+    failed = found = False
     directories = {os.path.dirname(target.hook): None}
     for engine, each in _installed(target):
         directories[each.recorded.directory if each.recorded else os.path.dirname(target.hook)] = None
@@ -76,15 +76,19 @@ def _everything(target: Target, options: Namespace) -> int:
             print(f"oci-gpu: error: {coded(str(error), error.code)}", file=sys.stderr)
             continue
         if steps.changes or steps.warnings:
+            found = True
             print(f"{engine}:", file=sys.stderr if options.dry_run else sys.stdout)
             install.carry_out(steps, None, dry_run=options.dry_run)
     record = installations.emptied(target)
     if record and not failed and not options.dry_run:  # after a failure the next try needs it
         files.apply([record])
     for path in _cdi_files(target, options):
+        found = True
         _remove(path, dry_run=options.dry_run)
     for directory in filter(None, directories):
-        _remove_executables(directory, target, options)
+        found |= _remove_executables(directory, target, options)
+    if not found and not failed:
+        print("Nothing is installed.")
     return 1 if failed else 0
 
 
@@ -104,8 +108,8 @@ def _may_have_one(target: Target, engine: str) -> bool:
     return engine != "slurm" or os.path.isdir(target.path("/etc/slurm"))
 
 
-def _remove_executables(directory: str, target: Target, options: Namespace) -> None:
-    """Remove the executables in a directory, or say who needs them."""
+def _remove_executables(directory: str, target: Target, options: Namespace) -> bool:
+    """Remove the executables in a directory, or say who needs them; tell whether there were any."""
     there = executables_removal.installed(target.path(directory))
     users = _users(directory, options) if there and target.root == "/" else []
     if users:
@@ -113,11 +117,12 @@ def _remove_executables(directory: str, target: Target, options: Namespace) -> N
         text = f"the executables in {directory} stay, because these still need them: {', '.join(users[:_LISTED])}{more}"
         remedy = "run `oci-gpu uninstall --all` again when they have ended, or remove the directory then"
         print(f"oci-gpu: warning: {text}; {remedy}", file=sys.stderr)
-        return
+        return True
     for path in there:
         _remove(path, dry_run=options.dry_run)
     if not options.dry_run:
         executables_removal.remove_directory(target.path(directory))
+    return bool(there)
 
 
 def _remove(path: str, *, dry_run: bool) -> None:

@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--interval",
         metavar="TIME",
         type=_interval,
-        help="from look to look while nothing happens, as 30s or 5m (default: [watch] interval of config.toml)",
+        help="from look to look while nothing happens, such as 30s or 5m (default: [watch] interval of config.toml)",
     )
     parser.add_argument("--once", action="store_true", help="look at everything once, put back what is lost, and end")
 

@@ -37,10 +37,12 @@ def check(host: Host) -> Iterator[Finding]:
 
 def _hardened(host: Host) -> Finding:
     if host.read("/proc/sys/kernel/kptr_restrict") != "2":
-        what = "net.core.bpf_jit_harden=2 blinds device programs; they are read all the same"
+        what = "net.core.bpf_jit_harden=2 obscures device programs; they can still be read"
         return Finding(check=_NAME, severity=NOTE, what=what)
     what = "net.core.bpf_jit_harden=2 and kernel.kptr_restrict=2 hide device programs"
-    why = "runc's and crun's own are recognised; a container with another program, as systemd's, is refused its GPUs"
+    why = (
+        "runc's and crun's own are recognised; a container with another program, such as systemd's, is refused its GPUs"
+    )
     return Finding(check=_NAME, severity=WARNING, what=what, why=why, remedy="sysctl kernel.kptr_restrict=1")
 
 
@@ -51,7 +53,7 @@ def _systemd(host: Host) -> Iterator[Finding]:
     except OSError:
         status = os.stat(host.path("/run/systemd"))
     if status.st_uid != 0 or status.st_mode & 0o022:
-        what = f"{_CONTROL} can be written by others than root"
+        what = f"{_CONTROL} can be written by users other than root"
         why = "the hook writes no drop-ins there, so systemctl daemon-reload takes GPUs from running containers"
         yield Finding(check=_NAME, severity=WARNING, what=what, why=why, remedy=f"chown root {_CONTROL}; chmod go-w it")
         return

@@ -30,7 +30,7 @@ def check(host: Host) -> Iterator[Finding]:
         yield Finding(check=_NAME, severity=OK, what=f"there is no {path}; using defaults")
         return
     if status.st_uid not in (0, os.geteuid()) or status.st_mode & 0o022:
-        what = f"{quoted(path)} can be written by others than root"
+        what = f"{quoted(path)} can be written by users other than root"
         why = "the hook obeys it as root: it names the files that containers are given"
         yield Finding(check=_NAME, severity=ERROR, what=what, why=why, remedy=f"chown root {path}; chmod 644 {path}")
     for text in host.config.warnings:

@@ -23,7 +23,7 @@ def check(host: Host) -> Iterator[Finding]:
         yield Finding(check=_NAME, severity=OK, what="SELinux is permissive: it refuses nothing")
     if host.read("/sys/module/apparmor/parameters/enabled") == "Y":
         what = "AppArmor is on; the engines' own profiles let containers use devices"
-        remedy = "a profile of your own needs: /dev/nvidia* rw, and mr for the driver's libraries"
+        remedy = "your own profile needs: /dev/nvidia* rw, and mr for the driver's libraries"
         yield Finding(check=_NAME, severity=NOTE, what=what, remedy=remedy)
     if not enforcing and not os.path.isdir(host.path("/sys/module/apparmor")):
         yield Finding(check=_NAME, severity=OK, what="neither SELinux nor AppArmor is in force")

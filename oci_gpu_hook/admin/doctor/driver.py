@@ -21,6 +21,9 @@ _ESSENTIAL: Final = (
 
 _SAID: Final = (("compute",), ("utility",))
 _OF_NVML: Final = "memory, NVLinks, MIG devices and the CUDA version are unknown"
+_OF_CSV_FILES: Final = (
+    "csv-mounts"  # what the CSV files of a Tegra name concerns containers that do not ask for it, too
+)
 _INSTALL: Final = "install that part of the driver, in its version, if containers are to have it"
 _BESIDE: Final = (
     "put the driver's own file beside its libraries' directory (PREFIX/bin, PREFIX/share) or into the system's "
@@ -73,6 +76,8 @@ def _lacking(inventory: Inventory) -> Iterator[Finding]:
         if is_whole and capabilities in _SAID:
             continue  # reported above, for the library
         why = f"containers that ask for {' or '.join(capabilities)} get their GPUs without it, and a warning"
+        if _OF_CSV_FILES in capabilities:
+            why = f"containers get their GPUs without it; only those that ask for {_OF_CSV_FILES} are warned"
         if inventory.platform:
             yield Finding(check=_NAME, severity=NOTE, what=text, why=why)
             continue

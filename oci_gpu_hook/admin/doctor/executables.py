@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _NAME: Final = "executables"
 _LAY: Final = "run `oci-gpu hook-path` as root"
-_STATE: Final = b"{}"
+_NO_STAGE: Final = "doctor"  # Python answers with the usage; what it refuses of a real stage is logged as a container's
 
 
 def check(host: Host) -> Iterator[Finding]:
@@ -80,17 +80,17 @@ def _front(path: str) -> Iterator[Finding]:
 
 
 def _start(hook: str) -> Iterator[Finding]:
-    """Start the hook in a hostile environment with a state that it must refuse, and expect its own message."""
+    """Start the hook in a hostile environment for a stage that does not exist, and expect its usage."""
     environment = {"PYTHONPATH": "/nonexistent", "PYTHONHOME": "/nonexistent", "LD_LIBRARY_PATH": "/nonexistent"}
     try:
         done = subprocess.run(
-            [hook, "prestart"], input=_STATE, env=environment, capture_output=True, timeout=20, check=False
+            [hook, _NO_STAGE], input=b"", env=environment, capture_output=True, timeout=20, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         yield Finding(check=_NAME, severity=ERROR, what=f"{hook} does not run", why=str(error), remedy=_LAY)
         return
     said = done.stderr.decode("utf-8", "replace").strip()
-    if done.returncode == 1 and said.startswith("oci-gpu-hook: error: OCI state"):
+    if done.returncode == 2 and said.startswith("usage: oci-gpu-hook"):
         front = read_front(hook)
         by = f" by {front.interpreter}" if front else ""
         yield Finding(check=_NAME, severity=OK, what=f"{hook} runs{by}")

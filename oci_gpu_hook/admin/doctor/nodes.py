@@ -6,13 +6,15 @@ from oci_gpu_hook.admin.doctor.model import ERROR, NOTE, OK, WARNING, Finding, H
 from oci_gpu_hook.base.files import read_text
 from oci_gpu_hook.devices import edits
 from oci_gpu_hook.devices.nvidia import device_nodes, procfs
+from oci_gpu_hook.plan import node_access
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from typing import Final
 
-    from oci_gpu_hook.devices.nvidia.model import DeviceNode
+    from oci_gpu_hook.devices.edits import DeviceNode
+    from oci_gpu_hook.devices.nvidia.model import DeviceNode as HostNode
 
 _NAME: Final = "nodes"
 # Names of the driver's majors in /proc/devices, and fixed minors (kernel-open/common/inc/nv-chardev-numbers.h).
@@ -33,9 +35,10 @@ def check(host: Host) -> Iterator[Finding]:
     if inventory is None:
         return
     if inventory.platform:
-        what = f"{len(inventory.nodes)} device nodes: {listed([node.path for node in inventory.nodes])}"
+        paths = [node.path for node in inventory.nodes]
+        what = f"{len(paths)} device node{'s' * (len(paths) != 1)}: {listed(paths)}"
         yield Finding(check=_NAME, severity=OK, what=what)
-        yield from _owners(inventory.nodes)
+        yield from owners(_NAME, map(device_nodes.given, inventory.nodes))
         return
     by_path = {node.path: node for node in inventory.nodes}
     missing = [path for path in _FIXED if path not in by_path and path != "/dev/nvidia-modeset"]
@@ -53,29 +56,31 @@ def check(host: Host) -> Iterator[Finding]:
     yield from wrong
     if not (missing or wrong):
         yield Finding(check=_NAME, severity=OK, what=f"{len(inventory.nodes)} device nodes with the kernel's numbers")
-    yield from _owners(inventory.nodes)
+    yield from owners(_NAME, map(device_nodes.given, inventory.nodes))
 
 
-def _owners(nodes: Iterable[DeviceNode]) -> Iterator[Finding]:
-    """Yield findings for nodes that not everybody may open, except those in /dev/dri, which is usual."""
+def owners(check: str, nodes: Iterable[DeviceNode]) -> Iterator[Finding]:
+    """Yield findings of a check for nodes that not everybody may open: notes where udev makes them so on most hosts."""
     found: dict[tuple[int, int, int], list[str]] = {}
-    for node in edits.restricted(device_nodes.given(node) for node in nodes):
+    for node in edits.restricted(nodes):
         if not node.path.startswith(device_nodes.MIG_NODES):  # for nodes of MIG the driver decides who may open them
             found.setdefault((node.file_mode, node.uid, node.gid), []).append(node.path)
     for (mode, uid, gid), paths in found.items():
         some = listed(paths)
-        draws = all(path.startswith("/dev/dri/") for path in paths)
+        is_usual = not any(path.startswith("/dev/nvidia") for path in paths)
         owner = "root" if uid == 0 else f"user {uid}"
         if mode & 0o060:
             what = f"only {owner} and group {_group(gid)} may open {some} (mode {mode:04o})"
             why = "other users' processes in containers cannot: the hook adds no group to them, oci-gpu-runtime does"
             remedy = f"start such containers with --group-add {gid} (supplementalGroups of a pod)"
-            remedy += "" if draws else ", or set the module option NVreg_DeviceFileMode=0666"
+            remedy += f"; {node_access.opened_by(paths)} opens them to all"
         else:
             what = f"only {owner} may open {some}"
             why = "containers get nodes as they are on the host: processes of other users in them cannot use the GPU"
-            remedy = "set the module option NVreg_DeviceFileMode=0666, or a group by NVreg_DeviceFileGID"
-        yield Finding(check=_NAME, severity=NOTE if draws else WARNING, what=what, why=why, remedy=remedy)
+            remedy = "give them to a group by a udev rule"
+            if not is_usual:
+                remedy = "set the module option NVreg_DeviceFileMode=0666, or a group by NVreg_DeviceFileGID"
+        yield Finding(check=check, severity=NOTE if is_usual else WARNING, what=what, why=why, remedy=remedy)
 
 
 def listed(paths: Sequence[str]) -> str:
@@ -92,7 +97,7 @@ def _group(gid: int) -> str:
         return str(gid)
 
 
-def _numbers(node: DeviceNode, majors: str) -> Finding | None:
+def _numbers(node: HostNode, majors: str) -> Finding | None:
     names, minor = _FIXED.get(node.path, ((), None))
     if not names and node.path.removeprefix("/dev/nvidia").isdecimal():
         names, minor = _FRONTEND, int(node.path.removeprefix("/dev/nvidia"))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import stat
 
+from oci_gpu_hook.admin.doctor import nodes
 from oci_gpu_hook.admin.doctor.model import ERROR, OK, WARNING, Finding, Host
 from oci_gpu_hook.devices import pci, presence, vendors
 from oci_gpu_hook.devices.cdi.everything import of_inventory
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from typing import Final
 
     from oci_gpu_hook.devices.cdi.model import Inventory
+    from oci_gpu_hook.devices.edits import DeviceNode
 
 _NAME: Final = "other_vendors"
 _KFD: Final = "/dev/kfd"
@@ -33,17 +36,31 @@ def _of_kind(kind: str, inventory: Inventory, host: Host) -> Iterator[Finding]:
     listed = of_inventory(inventory, host.config)
     working = [each for each in listed if not each.device.fault]
     if working:
-        yield Finding(check=_NAME, severity=OK, what=f"{kind}: {len(working)} devices, listed in {working[0].file}")
+        what = f"{kind}: {len(working)} device{'s' * (len(working) != 1)}, listed in {working[0].file}"
+        yield Finding(check=_NAME, severity=OK, what=what)
     for each in listed:
         if each.device.fault:
             what = f"{each.device.label}: the host lacks a node of it ({each.device.fault})"
             why = "containers that name it fail; counts pass it over"
             yield Finding(check=_NAME, severity=ERROR, what=what, why=why, remedy="see udev and dmesg")
-    for node in inventory.files[0][1].device_nodes:
+    shared = inventory.files[0][1].device_nodes
+    for node in shared:
         if not os.path.exists(node.host_path):
             what = f"the host has no {node.path}"
             why = f"containers that ask for {kind} do not start"
             yield Finding(check=_NAME, severity=ERROR, what=what, why=why, remedy="load the module, see udev and dmesg")
+    own = [node for described in inventory.devices for node in described.edits.device_nodes]
+    there = [found for node in dict.fromkeys((*shared, *own)) if (found := _with_owner(node))]
+    yield from nodes.owners(_NAME, there)
+
+
+def _with_owner(node: DeviceNode) -> DeviceNode | None:
+    """Return a node with the owner and mode that it has on the host, None for one that the host lacks."""
+    try:
+        found = os.stat(node.host_path)
+    except OSError:
+        return None
+    return node.replace(file_mode=stat.S_IMODE(found.st_mode), uid=found.st_uid, gid=found.st_gid)
 
 
 def _undriven(host: Host) -> Iterator[Finding]:
@@ -66,4 +83,4 @@ def _mixed(host: Host) -> Iterator[Finding]:
         remedy = f'set default-kind = "{kinds[0]}" in config.toml, or set OCI_GPU_KIND in the container'
         yield Finding(check=_NAME, severity=WARNING, what=what, why=why, remedy=remedy)
     elif default and len(kinds) > 1:
-        yield Finding(check=_NAME, severity=OK, what=f"counts without a kind are of {default}")
+        yield Finding(check=_NAME, severity=OK, what=f"counts without a kind mean {default}")

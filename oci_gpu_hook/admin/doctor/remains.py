@@ -53,7 +53,7 @@ def _record(host: Host) -> Iterator[Finding]:
     dead = [lease.container for lease in leases if processes.lives(lease.holder) is False]
     if dead:
         what = f"{_containers(dead)} {'has a lease' if len(dead) == 1 else 'have leases'} and no process any more"
-        why = "they hold nothing: the next request drops them"
+        why = "they hold nothing: the next request removes them"
         yield Finding(check=_NAME, severity=NOTE, what=what, why=why, remedy="there is nothing to do")
     unknown = [lease.container for lease in leases if processes.lives(lease.holder) is None]
     if unknown:

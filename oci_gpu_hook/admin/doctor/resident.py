@@ -26,7 +26,7 @@ def check(host: Host, address: str = SOCKET) -> Iterator[Finding]:
     path = host.path(address)
     if not os.path.exists(path):
         if resident.is_installed(host.root):
-            what = "the resident is installed, and nobody listens at its socket"
+            what = "the resident is installed, but nothing listens on its socket"
             remedy = (
                 f"systemctl daemon-reload && systemctl reset-failed {resident.SOCKET_UNIT} {resident.SERVICE_UNIT}"
                 f" && systemctl start {resident.SOCKET_UNIT}"
@@ -36,7 +36,7 @@ def check(host: Host, address: str = SOCKET) -> Iterator[Finding]:
     hook = host.path(os.path.join(place.installed_directory(), "oci-gpu-hook"))
     front = read_front(hook) if os.path.exists(hook) else None
     if front is None or front.resident != address:
-        what = "the resident's socket is there, and no front asks at it"
+        what = "the resident's socket is there, but no front uses it"
         yield Finding(check=_NAME, severity=NOTE, what=what, why=_WITHOUT, remedy="run `oci-gpu hook-path` as root")
         return
     if os.geteuid():

@@ -84,7 +84,7 @@ def config_json(script: str, hook: str, config: str, env: Sequence[str]) -> str:
 
 
 def run(runtime: str, work: str, name: str) -> Outcome:
-    """Run the container of the bundle `work` to its end, with a state directory of its own for the runtime."""
+    """Run the container of the bundle `work` to its end, with its own state directory for the runtime."""
     command = [runtime, "--root", f"{work}/runtime"]
     try:
         done = subprocess.run(

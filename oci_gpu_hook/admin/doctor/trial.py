@@ -12,6 +12,9 @@ from oci_gpu_hook.admin.doctor.model import ERROR, OK, WARNING, Finding, Host
 from oci_gpu_hook.admin.install import executables
 from oci_gpu_hook.admin.install.place import installed_directory
 from oci_gpu_hook.base.errors import quoted
+from oci_gpu_hook.base.record import Record
+from oci_gpu_hook.devices import vendors
+from oci_gpu_hook.devices.cdi.devices import native
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,17 +31,25 @@ _RUNTIMES: Final = ("runc", "crun")
 # prints "No such device or address"; one that the device cgroup refuses prints "Operation not permitted".
 _SCRIPT: Final = r"""
 nvidia-smi -L
-for node in /dev/nvidia0 /dev/nvidia[1-9]* /dev/nvidiactl /dev/dxg /dev/nvmap; do
+for node in /dev/nvidia0 /dev/nvidia[1-9]* /dev/nvidiactl /dev/dxg /dev/nvmap /dev/kfd /dev/dri/[cr]*; do
     [ -e "$node" ] && echo "node $node" && (: <"$node") 2>&1
 done
 true
 """
 
 
+class Other(Record):
+    """A device of another vendor, by its qualified name, and the nodes of it alone."""
+
+    name: str
+    nodes: tuple[str, ...]
+
+
 def check(host: Host) -> Iterator[Finding]:
     """Start the containers, and remove them and all that was made for them."""
-    if os.geteuid() != 0 or host.inventory is None or not _working(host):
-        needs, remedy = "a driver and a GPU", "correct what is wrong with them first"
+    others = [other for kind in vendors.SEEN if (other := _first_of(kind, host))]
+    if os.geteuid() != 0 or not (_working(host) or others):
+        needs, remedy = "a GPU that works", "correct what is wrong first"
         if os.geteuid() != 0:
             needs, remedy = "root", "run as root: sudo oci-gpu doctor --run"
         yield _not_run(f"that needs {needs}", remedy)
@@ -55,7 +66,10 @@ def check(host: Host) -> Iterator[Finding]:
         if not os.path.exists(hook):
             hook = executables.write(f"{work}/libexec").hook
         for runtime in runtimes:
-            yield _try(host, runtime, work, hook)
+            if _working(host):
+                yield _try(host, runtime, work, hook)
+            for other in others:
+                yield _try(host, runtime, work, hook, other)
     finally:
         shutil.rmtree(work)
 
@@ -65,15 +79,28 @@ def _not_run(why: str, remedy: str) -> Finding:
     return Finding(check=_NAME, severity=WARNING, what=f"no container was started: {why}", why=_UNKNOWN, remedy=remedy)
 
 
-def _try(host: Host, runtime: str, work: str, hook: str) -> Finding:
-    script = tiny.config_json(_SCRIPT, hook, os.path.abspath(host.config_path), _asking(host))
+def _first_of(kind: str, host: Host) -> Other | None:
+    """Return a device of a kind that the kernel tells of, None if the host has none that works."""
+    inventory = vendors.seen(kind, host.config)
+    devices = vendors.of(kind).devices(inventory, host.config) if inventory else ()
+    for device in devices:
+        if not device.fault:
+            return Other(
+                name=device.label, nodes=tuple(node.path for node in native(device).described[0].edits.device_nodes)
+            )
+    return None
+
+
+def _try(host: Host, runtime: str, work: str, hook: str, other: Other | None = None) -> Finding:
+    asking = [f"OCI_GPU_DEVICES={other.name}"] if other else _asking(host)
+    script = tiny.config_json(_SCRIPT, hook, os.path.abspath(host.config_path), asking)
     with open(f"{work}/config.json", "w", encoding="utf-8") as file:
         file.write(script)
     started = time.perf_counter()
     outcome = tiny.run(runtime, work, f"oci-gpu-doctor-{os.getpid()}")
     milliseconds = (time.perf_counter() - started) * 1000
     what = f"a container under {os.path.basename(runtime)}"
-    remedy = "the hook's message says what to do; oci-gpu plan shows the same for a bundle of yours"
+    remedy = "the hook's message says what to do; oci-gpu plan shows the same for your own bundle"
     if outcome.status:
         words = (outcome.errors.strip() or outcome.output.strip() or "it said nothing").split("\n")
         of_hook = "oci-gpu-hook: error: " in words[-1]
@@ -89,6 +116,15 @@ def _try(host: Host, runtime: str, work: str, hook: str) -> Finding:
     if refused:
         why = f"the device cgroup refuses it: {quoted(refused[0])}"
         return Finding(check=_NAME, severity=ERROR, what=f"{what} cannot open its GPU", why=why, remedy=remedy)
+    if other:
+        missing = [node for node in other.nodes if f"node {node}\n" not in outcome.output]
+        if missing:
+            why = f"it has no {' and no '.join(missing)}"
+            return Finding(
+                check=_NAME, severity=ERROR, what=f"{what} does not have all of {other.name}", why=why, remedy=remedy
+            )
+        saw = f"{what} saw the nodes of {other.name}, from start to end in {milliseconds:.0f} ms"
+        return Finding(check=_NAME, severity=OK, what=saw)
     node = "/dev/nvidiactl" if host.inventory and not host.inventory.platform else ""
     if not (shown or not node) or f"node {node}" not in outcome.output:
         why = f"nvidia-smi says {quoted((outcome.output + outcome.errors).strip())}"

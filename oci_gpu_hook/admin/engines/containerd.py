@@ -82,7 +82,7 @@ def uninstall(target: Target) -> Steps:
     after = backup if untouched else bare.encode()
     notes = ["restart containerd: systemctl restart containerd"]
     if not untouched:
-        notes.insert(0, f"{path} was edited since the installation: only what was installed is taken out")
+        notes.insert(0, f"{path} was edited since the installation: only what was installed is removed")
     return Steps(changes=(Change(path=path, before=before, after=after),), notes=tuple(notes))
 
 

@@ -74,7 +74,7 @@ def uninstall(target: Target) -> Steps:
             original, untouched = docker_runtimes.original(path, text, daemon, target)
             changes.append(Change(path=path, before=before, after=original))
             if not untouched:
-                notes.append(f"{path} was edited since the installation: only what was installed is taken out")
+                notes.append(f"{path} was edited since the installation: only what was installed is removed")
     stays = _elsewhere(target, path)
     if not stays:
         changes += filter(None, [docker_swarm.config_restored(target)])

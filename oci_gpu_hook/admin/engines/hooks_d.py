@@ -133,7 +133,7 @@ def _chosen(target: Target, directories: Directories) -> str:
             raise EngineFileError(quoted(os.path.dirname(path)), "is not a directory", remedy, "OGH1802")
         return path
     if not directories.paths:
-        why = "has the engine read hooks from no directory"
+        why = "names no directory for hooks"
         raise EngineFileError(quoted(directories.said_in), why, f"name {USUAL} there as hooks_dir", "OGH1818")
     paths = [_file(target, directory) for directory in directories.paths]
     there = [path for path in paths if os.path.exists(path)]

@@ -76,7 +76,7 @@ def uninstall(target: Target) -> Steps:
         backup = files.read(path + BACKUP_SUFFIX)
         untouched = bare == _kept(name, files.text_of(backup or b"", path))
         if not untouched:
-            notes.append(f"{path} was edited since the installation: only what was installed is taken out")
+            notes.append(f"{path} was edited since the installation: only what was installed is removed")
         changes.append(Change(path=path, before=before, after=backup if untouched else bare.encode()))
     if changes:
         notes.append(_RESTART)

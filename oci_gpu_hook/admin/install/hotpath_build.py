@@ -1,7 +1,8 @@
 """Builds the file that base/cpython/hotpath.py reads. No container's start imports this.
 
 The byte code is made from the sources without what only readers and type checkers use: docstrings, annotations of
-functions and variables, and blocks under TYPE_CHECKING. Modules find each other in sys.modules: an import statement
+functions and variables, and blocks under TYPE_CHECKING; functions that a usual start does not call are put behind all
+modules (deferred.py). Modules find each other in sys.modules: an import statement
 takes a microsecond even for an imported module, and a start has two hundred. Line numbers are kept.
 """
 
@@ -12,6 +13,7 @@ import ast
 import marshal
 import os
 
+from oci_gpu_hook.admin.install.deferred import Functions
 from oci_gpu_hook.admin.install.trusted_files import replace
 from oci_gpu_hook.base import cpython
 
@@ -115,6 +117,7 @@ def write(  # noqa: PLR0913
     """
     index: dict[str, tuple[int, int, tuple[str, ...]]] = {}
     groups = b""
+    functions = Functions() if heads is HEADS else None  # commands call other functions than starts
     for head, before in {door: (), **heads}.items():
         if not os.path.exists(_source(head, package)[0]):
             continue
@@ -128,14 +131,15 @@ def write(  # noqa: PLR0913
             if is_checkout or name == "oci_gpu_hook":
                 about = os.stat(source)
                 sources.append((source, about.st_size, about.st_mtime_ns))
-            modules.append((name, source, is_package, compiled(source, package)))
+            modules.append((name, source, is_package, compiled(source, package, name, functions)))
         group = marshal.dumps((tuple(sources), tuple(modules)))
         index[head] = (len(groups), len(group), () if before in (_START, _DETACH, _LIVING) else tuple(before))
         groups += group
     here = os.path.dirname(cpython.__file__)
     readers = [compiled(os.path.join(here, name), package) for name in ("hotpath.py", "lean_os.py")]
-    first = marshal.dumps((*readers, index, _extensions(interpreter)))
-    replace(path, len(first).to_bytes(8, "little") + first + groups, 0o644)
+    following = groups + (functions.data if functions else b"")
+    first = marshal.dumps((*readers, index, _extensions(interpreter), len(following)))
+    replace(path, len(first).to_bytes(8, "little") + first + following, 0o644)
 
 
 def _packages(heads: Iterable[str], package: str) -> list[str]:
@@ -147,16 +151,23 @@ def _packages(heads: Iterable[str], package: str) -> list[str]:
     return [name for name in found if os.path.exists(_source(name, package)[0])]
 
 
-def compiled(source: str, package: str) -> CodeType | None:
+def compiled(source: str, package: str, name: str = "", functions: Functions | None = None) -> CodeType | None:
     """Return the lean byte code of a source file; None if the file has only a docstring.
 
-    Docstrings of commands stay, because their help is made of these.
+    name: the module's; functions: takes those of its functions that are deferred. Docstrings of commands stay, because
+    their help is made of these.
     """
     with open(source, "rb") as file:
         tree = _Lean().visit(ast.parse(file.read(), source))
     tree.body = [linked for statement in tree.body for linked in _linked(statement, package)]
     if all(isinstance(each, ast.Expr) and isinstance(each.value, ast.Constant) for each in tree.body):
         return None
+    if functions:
+        functions.take(tree, name, _code(tree, source, package))
+    return _code(tree, source, package)
+
+
+def _code(tree: ast.Module, source: str, package: str) -> CodeType:
     code: CodeType = compile(
         ast.fix_missing_locations(tree),
         source,

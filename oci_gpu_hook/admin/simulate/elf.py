@@ -25,7 +25,7 @@ class _Image:
         self.sections = [Section(name="", type=0, flags=0, address=0, offset=0, size=0)]
 
     def place(self, name: str, kind: int, content: bytes, *, page: int = 0, **fields: int) -> Section:
-        """Append a section whose address is its offset, plus `page` where it goes to a page of its own."""
+        """Append a section whose address is its offset, plus `page` where it goes to its own page."""
         self.content.extend(bytes(-len(self.content) % elf_parts.ALIGNMENT))
         offset = len(self.content)
         self.content.extend(content)

@@ -42,7 +42,7 @@ MACHINES: Final = {
 
 
 class Note(Record):
-    """A note in a section of its own name, e.g. `.note.ABI-tag`, owner `GNU`, type 1."""
+    """A note in a section with its own name, e.g. `.note.ABI-tag`, owner `GNU`, type 1."""
 
     section: str
     owner: str

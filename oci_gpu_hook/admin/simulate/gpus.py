@@ -212,7 +212,7 @@ def _mig_devices(
 
 def _free_start(profile: MigProfile, taken: set[int]) -> int:
     for start in range(0, 8, profile.memory_slices):
-        # The eighth memory slice has no compute slice of its own: only larger instances reach it.
+        # The eighth memory slice has no compute slice: only larger instances reach it.
         if start + profile.compute_slices <= 7 and taken.isdisjoint(range(start, start + profile.memory_slices)):
             return start
     remedy = "ask for fewer or smaller ones; a GPU has seven compute and eight memory slices"

@@ -22,7 +22,7 @@ class Layout(Record):
     alone. lacks: of OpenCL, EGL, Vulkan and X, what there are no files for. library_links: a directory of the system
     with links to all libraries, "" for none. alternatives: the directory below `nvidia` of the libraries that these
     links reach through /etc/alternatives, "" for links straight to them. original_programs: the directory of programs
-    that those in `programs`, which need a loader of their own, were made from, "" for none. farm: a directory with
+    that those in `programs`, which need their own loader, were made from, "" for none. farm: a directory with
     `lib`, `share` and `etc` full of links to everything, "" for none. root: where the driver
     root is below the directory for it. ld_cache: the directory of the ld cache, "" for none. firmware_class_path: the
     kernel's parameter, where firmware is not below /lib/firmware. symlinks: (path, target) of the system around the
@@ -175,7 +175,7 @@ def _cos(_machine: str) -> Layout:
 
 
 def _own_prefix(machine: str) -> Layout:
-    """Clouds with a tree of its own for the driver, of which ldconfig knows nothing and config.toml does."""
+    """Clouds with a separate tree for the driver, of which ldconfig knows nothing and config.toml does."""
     layout = _cos(machine)
     prefix = layout.libraries.rpartition("/")[0]
     return layout.replace(vulkan="", lacks=(), libraries32=f"{prefix}/lib", search_paths=(f"/{layout.libraries}",))

@@ -6,7 +6,7 @@
  * UUID` for its limits (mps.h); the first client starts a server, as the real daemon does.
  *
  * DIR/mps, if it exists, makes the daemon sick: `refuses` to start, `hangs` while starting, `dies` when started, `deaf`
- * to limits.
+ * to limits, `mute` to all commands.
  */
 #include "host.h"
 #include "mps.h"
@@ -73,6 +73,8 @@ static void obey(char *line, FILE *out)
     char uuid[128], amount[64];
     int device, value;
 
+    if (is_sick("mute"))
+        return;
     if (sscanf(line, "client %127s", uuid) == 1) {
         device = place_of(uuid);
         start_server();

@@ -2,7 +2,7 @@
 
 AMD: MI300X, whole (SPX) or partitioned, under KFD with a topology in the kernel's words (Linux drivers/gpu/drm/amd/
 amdkfd/kfd_topology.c; ROCm/k8s-device-plugin has such topologies of real hosts). A part beyond a GPU's first has the
-nodes of a platform device of its own, amdgpu_xcp_N. Intel: Data Center GPU Flex 170 under xe, which tells the memory of
+nodes of its own platform device, amdgpu_xcp_N. Intel: Data Center GPU Flex 170 under xe, which tells the memory of
 each tile.
 """
 

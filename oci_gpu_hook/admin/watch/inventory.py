@@ -86,12 +86,14 @@ class Keeper:
 
     def _written(self) -> bytes:
         from oci_gpu_hook.admin.cdi import generate, refresh
+        from oci_gpu_hook.admin.cdi.alone import Alone
 
         try:
-            inventory = generate.inventory_of(self._config)
-            form = generate.form_of("both", self._config_path)
-            capabilities = generate.capabilities_of("all")
-            outcomes = refresh.refresh(inventory, self._config, self._cdi_directory, capabilities, form)
+            with Alone(self._config, self._cdi_directory):
+                inventory = generate.inventory_of(self._config)
+                form = generate.form_of("both", self._config_path)
+                capabilities = generate.capabilities_of("all")
+                outcomes = refresh.refresh(inventory, self._config, self._cdi_directory, capabilities, form)
         except HookError as error:
             return dump({"refused": str(error)})
         except OSError as error:

@@ -1,7 +1,7 @@
 """A container's entry in the journal, and the name of its file. Pure but for `is_alive` and `is_active`.
 
 A file is named after the container's process, because an id does not identify a container: two runtimes, each with a
-root of its own, may use the same id, and the person who starts a container chooses it.
+its own root, may use the same id, and the person who starts a container chooses it.
 """
 
 from __future__ import annotations

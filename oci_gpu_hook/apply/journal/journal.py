@@ -209,7 +209,7 @@ def _offset(rootfs_identity: tuple[int, int]) -> int:
 class Lock:
     """The right to inspect a rootfs and to clean up there after dead containers, for a `with` block.
 
-    Each rootfs has a lock of its own, because the holder reads files of a container, which may never answer. The
+    Each rootfs has its own lock, because the holder reads files of a container, which may never answer. The
     attempt ends after `patience` seconds; `is_held` tells whether it succeeded. All locks are in one file, a byte for
     each rootfs.
     """

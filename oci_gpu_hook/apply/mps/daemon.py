@@ -1,7 +1,7 @@
 """Brings up the MPS daemon of a container, beside the rest of the start, and sets its limits before the container runs.
 
 A child process does it: it starts the driver's own nvidia-cuda-mps-control, as a transient service of systemd or in a
-cgroup of its own, waits until the daemon answers, and sets the limits that its clients can only lower.
+its own cgroup, waits until the daemon answers, and sets the limits that its clients can only lower.
 
 A daemon that is no service of systemd becomes a child of the runtime or of the engine's shim. Some of these wait for
 all of their children before they have `poststop` run (`crun run`), so a process stays that ends it with the container.
@@ -13,7 +13,7 @@ import os
 from time import monotonic, sleep
 
 from oci_gpu_hook.apply.mps import ending, group, place
-from oci_gpu_hook.base import limits, syscalls
+from oci_gpu_hook.base import inherited, limits, syscalls
 from oci_gpu_hook.base.cpython import signals
 from oci_gpu_hook.base.document import dump, parse
 from oci_gpu_hook.base.errors import ApplyError, HookError, described_bug, quoted, reason
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.devices.model import Limiter
 
-_MOST_DESCRIPTORS: Final = 1 << 20
 _PIECE: Final = 1 << 12
 _PAUSE: Final = 0.002
 _READABLE: Final = 1  # POLLIN: a pidfd's process has ended
 _BUS: Final = "/run/systemd/private"
 _WHAT: Final = "MPS daemon of the container"
 _REMEDY: Final = 'check that nvidia-cuda-mps-control -d works on the host, or set [sharing] enforce = "none"'
+_ASKED: Final = "get_default_active_thread_percentage"  # answered with a number, whichever limits were set before
 _COMPLAINTS: Final = (b"invalid", b"error", b"fail", b"cannot", b"unknown", b"denied")
 _NOT_FOUND: Final = 127
 
@@ -121,8 +121,7 @@ class _Child:
     def run(self) -> None:
         """Do it, tell how it went, and exit."""
         try:
-            os.closerange(0, self._writing)
-            os.closerange(self._writing + 1, _MOST_DESCRIPTORS)
+            inherited.close_all_but(self._writing)
             for _ in range(3):
                 os.open("/dev/null", os.O_RDWR)
             signals.unblock()
@@ -183,16 +182,20 @@ class _Child:
             raise ApplyError("", f"nvidia-cuda-mps-control -d ended with status {status}", "", "OGH1510")
 
     def _set_limits(self) -> None:
-        """Set the limits, again and again until the daemon answers. Raises ApplyError."""
-        text = "".join(f"{command}\n" for command in self._limiter.commands).encode()
+        """Set the limits, again and again until the daemon answers. Raises ApplyError.
+
+        Not every command is answered, and the control program ends with 0 when the daemon dies with the commands
+        unread. So a question is the last of them, and its answer says that the others were obeyed.
+        """
+        text = "".join(f"{command}\n" for command in (*self._limiter.commands, _ASKED)).encode()
         while True:
             status, said = 1, b"it has no socket"
             if os.access(place.socket_of(self._state_dir, self._name), os.F_OK):
                 status, said = self._run((), text)
                 wrong = [line for line in said.split(b"\n") if any(word in line.lower() for word in _COMPLAINTS)]
-                if not status and not wrong:
+                if not status and not wrong and said.strip():
                     return
-                said = wrong[0] if wrong else said
+                said = wrong[0] if wrong else said.strip() or b"no answer"
             if monotonic() > self._give_up:
                 why = f"does not accept its limits: status {status}, {quoted(said.decode('utf-8', 'replace').strip())}"
                 raise ApplyError("", why, "", "OGH1510")

@@ -179,7 +179,7 @@ def _unlink_new(directory: int) -> None:
 def _mounted(data: bytes) -> int | None:
     """Return the new file as a detached mount; None before Linux 6.15, which clones none that is detached.
 
-    Raises ApplyError. The file is in a file system of its own, which has just enough room and ends with the container,
+    Raises ApplyError. The file is in its own file system, which has just enough room and ends with the container,
     so a large cache takes no space in the state directory.
     """
     try:

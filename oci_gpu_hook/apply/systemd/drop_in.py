@@ -139,7 +139,7 @@ def _open_directory(root: str, components: Sequence[str], make: int | None = Non
             os.close(directory)
             path = "/" + "/".join(components[: index + 1])
             raise ApplyError(
-                f"will not write to {quoted(path)}", "others than root can write there", _REMEDY, "OGH1509"
+                f"will not write to {quoted(path)}", "users other than root can write there", _REMEDY, "OGH1509"
             )
     return directory
 

@@ -105,7 +105,7 @@ def interpreter(fd: int) -> str:
 def forward_compatibility_note(fd: int) -> str:
     """Return the JSON text in which a libcuda says which drivers it works with; "" if there is none.
 
-    The note is of type 0, owner "NVIDIA Corporation", in a section of its own, which is how the NVIDIA Container
+    The note is of type 0, owner "NVIDIA Corporation", in its own section, which is how the NVIDIA Container
     Toolkit finds it (cmd/nvidia-cdi-hook/cudacompat). Raises ElfError, and OSError from pread.
     """
     for owner, _kind, text in _section_notes(_open(fd), b".note.cuda.fwd_compatibility"):

@@ -45,6 +45,7 @@ def look(config: Config, *, detailed: bool) -> Seen:
         for part, node in enumerate(group):
             more = _details(sys_root, node, nodes, index_of) if detailed else {}
             drm_names = _drm(sys_root, node)
+            more["undivided"] = max(_of_whole(node), key=len)  # as on record (devices.cdi)
             more["links"] = drm.links(node.address, drm_names) if part == 0 else ()
             edits = ContainerEdits(device_nodes=drm.nodes(drm_names, config))
             names = (str(index_of[node.number]), *_names(node, part, len(group)))
@@ -93,7 +94,7 @@ def _of_whole(node: Node) -> Iterator[str]:
 
 
 def _drm(sys_root: str, *nodes: Node) -> tuple[str, ...]:
-    """Return the names of the DRM nodes: a part's are those of a platform device of its own."""
+    """Return the names of the DRM nodes: a part's are those of its own platform device."""
     renders = [f"renderD{node.render}" for node in nodes]
     found = [drm.of_device(f"{sys_root}/class/drm/{render}/device") or (render,) for render in renders]
     return tuple(name for names in found for name in names)

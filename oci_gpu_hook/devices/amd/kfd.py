@@ -59,7 +59,7 @@ def nodes(sys_root: str) -> tuple[Node, ...]:
 
 
 def memory(sys_root: str, number: int) -> int:
-    """Return the bytes of memory that a GPU has of its own."""
+    """Return the bytes of memory that a GPU itself has."""
     banks = f"{sys_root}/{TOPOLOGY}/nodes/{number}/mem_banks"
     said = [_properties(f"{banks}/{bank}/properties") for bank in _numbers(banks)]
     return sum(_number(bank, "size_in_bytes") for bank in said if bank.get("heap_type") in _OF_FRAME_BUFFER)

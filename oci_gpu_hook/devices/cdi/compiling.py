@@ -1,6 +1,6 @@
 """The compiled form of the specification files: read and checked once after a change, by a process apart.
 
-YAML costs a start more than all else, and a file may be of any size and form. So a process of its own reads the files
+YAML costs a start more than all else, and a file may be of any size and form. So a separate process reads the files
 within limits of time and memory; what it says is all that this one believes. What is compiled is CDI's JSON form of
 what the files have, by kind.
 """

@@ -1,7 +1,7 @@
 """What the names of a kind stand for: devices that can be counted and leased. Names of one device are one device.
 
 Which they are, their nodes' numbers tell: a GPU by index and by UUID has the same nodes. A name whose nodes are those
-of several others together, such as `all`, is no device of its own; one whose nodes are some of another's is a part of
+of several others together, such as `all`, is not a separate device; one whose nodes are some of another's is a part of
 that.
 """
 
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     Identity: TypeAlias = frozenset[tuple[str, object, object]]
 
 
-def of(inventory: Inventory, exclude: Collection[str] = ()) -> tuple[Device, ...]:
+def of(inventory: Inventory, exclude: Collection[str] = (), reserve: int = 0) -> tuple[Device, ...]:
     """Return the devices of a kind in the order of their files; those made of several others come last.
 
-    exclude: qualified names of those that counts pass over.
+    exclude: qualified names of those that counts pass over. reserve: bytes of each device that shares leave free.
     """
     by_identity: dict[Identity, list[Described]] = {}
     for described in inventory.devices:
@@ -60,6 +60,7 @@ def of(inventory: Inventory, exclude: Collection[str] = ()) -> tuple[Device, ...
                 parts=tuple(parts.get(identity, ())),
                 index_of=index_of,
                 exclude=exclude,
+                reserve=reserve,
             )
         )
     devices.sort(key=lambda device: device.position)
@@ -134,7 +135,7 @@ class _Sets:
             self._by_rarest.setdefault(self._rarest(identity), []).append(identity)
 
     def covered(self, identity: Identity) -> list[Identity]:
-        """Return those whose nodes together are the nodes of this one, [] for a device of its own."""
+        """Return those whose nodes together are the nodes of this one, [] for a separate device."""
         within = [each for element in identity for each in self._by_rarest.get(element, ()) if each < identity]
         # Of nested ones, such as the parts of each of several GPUs, the larger ones count.
         within.sort(key=self._order.__getitem__)
@@ -184,6 +185,7 @@ def _device(  # noqa: PLR0913
     parts: tuple[str, ...],
     index_of: Mapping[str, int],
     exclude: Collection[str],
+    reserve: int,
 ) -> Device:
     names = tuple(each.name for each in described)
     first = described[0]
@@ -197,7 +199,9 @@ def _device(  # noqa: PLR0913
         label=f"{kind}={names[0]}",
         whole=whole,
         parts=parts,
+        undivided=f"{kind}={first.undivided}" if first.undivided else "",
         memory=first.memory,
+        shareable=max(first.memory - reserve, 0),
         countable=not whole,
         fault=missing(first),
         excluded=any(f"{kind}={name}" in exclude for name in names),

@@ -49,7 +49,11 @@ def listed(config: Config, wanted: Callable[[str], bool]) -> tuple[Listed, ...]:
 
 def of_inventory(inventory: Inventory, config: Config) -> list[Listed]:
     """Return the devices of one kind."""
-    single = [device for device in of_cdi.of(inventory, config.allocation_exclude) if not native(device).covers]
+    single = [
+        device
+        for device in of_cdi.of(inventory, config.allocation_exclude, config.sharing_reserve)
+        if not native(device).covers
+    ]
     files = [path for path, _ in inventory.files]
     return [
         Listed(device=each, file=files[native(each).described[0].file], by_kernel=inventory.by_kernel)

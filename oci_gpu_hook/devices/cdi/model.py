@@ -18,7 +18,7 @@ class Described(Record):
 
     What no specification says, and the kernel does (devices.kernel): memory, numa_node, pcie_switch as in Device;
     peers: names of devices that it has links to, and how many; product: what it is called; links: names of its nodes
-    that udev makes.
+    that udev makes; undivided: the name of the whole GPU, as in Device.
     """
 
     name: str
@@ -30,6 +30,7 @@ class Described(Record):
     peers: tuple[tuple[str, int], ...] = ()
     product: str = ""
     links: tuple[Symlink, ...] = ()
+    undivided: str = ""
 
 
 class Inventory(Record):

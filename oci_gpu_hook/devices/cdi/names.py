@@ -123,7 +123,10 @@ def _told(error: UnknownName, inventory: Inventory) -> InvalidInput:
         kinds = ", ".join(inventory.kinds[:_LISTED])
         why = f"no specification in {where} has devices of {kind}" + (f"; they have {kinds}" if kinds else "")
         why = f"{inventory.unseen}, and {why}" if inventory.unseen else why
-    remedy = "name one of these, or write the specification with the vendor's tool"
+    one = "name one of these, or " if inventory.devices or inventory.kinds else ""
+    remedy = f"{one}write the specification with the vendor's tool"
+    if inventory.unseen:
+        remedy = f"load the driver, start the container on a host with such a GPU, or {remedy}"
     if inventory.broken:
         why += f"; {len(inventory.broken)} could not be used: {inventory.broken[0]}"
         remedy = "see `oci-gpu cdi list` for what is wrong"

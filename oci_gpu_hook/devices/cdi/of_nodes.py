@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def used(
     devices: Sequence[Device], numbers: Container[tuple[int, int]], host_paths: Container[str]
 ) -> tuple[Device, ...]:
-    """Return the devices that have nodes of their own with these numbers, or among these nodes of the host.
+    """Return the devices that have their own nodes with these numbers, or among these nodes of the host.
 
     A device of which only parts are there counts as those parts.
     """

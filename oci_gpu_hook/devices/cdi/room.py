@@ -1,4 +1,4 @@
-"""The room of every kind that has none of its own: a `devices.vendor.Vendor` over the host's CDI specifications."""
+"""The room of every kind that has none: a `devices.vendor.Vendor` over the host's CDI specifications."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Room:
 
     def devices(self, inventory: Inventory, config: Config) -> tuple[Device, ...]:
         """Return the devices; those that are several of the others come last."""
-        return of_cdi.of(inventory, config.allocation_exclude)
+        return of_cdi.of(inventory, config.allocation_exclude, config.sharing_reserve)
 
     def running_driver(self, _config: Config) -> str:
         """Return nothing: CDI knows no driver."""

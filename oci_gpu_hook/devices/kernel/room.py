@@ -63,7 +63,8 @@ class Room(room.Room):
 
     def snapshot(self, request: Request, config: Config) -> Snapshot:
         """Return what the kernel tells of, otherwise what the specification files have. Raises DriverError."""
-        detailed = request.count is not None and (request.count > 1 or request.memory > 0)
+        counts = request.count is not None and (request.count > 1 or request.memory > 0)
+        detailed = counts or request.memory_limit > 0
         found = self._seen(config, detailed=detailed)
         if found is None:
             described = super().snapshot(request, config)

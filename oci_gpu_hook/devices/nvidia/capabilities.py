@@ -127,7 +127,7 @@ LIBRARIES: Final = (
     _lib("libGLESv1_CM_nvidia", GRAPHICS),
     _lib("libnvidia-glvkspirv", GRAPHICS),
     _lib("libnvidia-cbl", GRAPHICS),  # until 495
-    # window systems: cdi (graphics.go); versions of their own
+    # window systems: cdi (graphics.go); their own versions
     _lib("libnvidia-egl-gbm", GRAPHICS, version=OWN_VERSION),
     _lib("libnvidia-egl-wayland", GRAPHICS, version=OWN_VERSION),
     _lib("libnvidia-egl-wayland2", GRAPHICS, version=OWN_VERSION),  # 590 and later

@@ -1,8 +1,8 @@
 """Reads the CSV files in which a Tegra says what its containers get: lines `dev, PATH`, `lib, …`, `dir, …`, `sym, …`.
 
 Source: nvidia-container-toolkit, internal/platform-support/tegra/csv: blanks around words, a line that is none of these
-is passed over. What they name reaches containers, device nodes too: files that others than root can have written are
-not used, and all have limits like all input.
+is passed over. What they name reaches containers, device nodes too: files that users other than root can have written
+are not used, and all have limits like all input.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ DIRECTORY: Final = "/etc/nvidia-container-runtime/host-files-for-container.d"
 # What containers get that do not ask for the entries of all files (internal/platform-support/tegra/csv/csv.go).
 BASE: Final = ("devices.csv", "drivers.csv", "l4t.csv")
 KINDS: Final = ("dev", "dir", "lib", "sym")
-_NOT_TO_BE_HAD: Final = ("", "/", "/dev", "/proc", "/sys")  # which every container has of its own
+_NOT_TO_BE_HAD: Final = ("", "/", "/dev", "/proc", "/sys")  # which every container has itself
 _OPEN: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 _TOLD: Final = 8  # lines that are none
 _PLACE: Final = {"dev": "/dev/"}  # where relative paths begin, otherwise at the root
@@ -43,7 +43,7 @@ class Entry(Record):
 def read(root: DriverRoot) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
     """Return the entries of all files, and what is wrong with files and lines.
 
-    Raises DriverError for a file over the limits, and where others than root can put files.
+    Raises DriverError for a file over the limits, and where users other than root can put files.
     """
     found: dict[tuple[str, str], Entry] = {}
     left, lines = limits.CSV_BYTES, 0
@@ -71,10 +71,10 @@ def read(root: DriverRoot) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
             path = path if path.startswith("/") else _PLACE.get(kind, "/") + path
             path = "/" + os.path.normpath(path).lstrip("/") if path.rstrip("/") else ""
             if kind not in KINDS or path in _NOT_TO_BE_HAD or "\0" in path:
-                wrong.append(f"{quoted(place)} is no line `dev|dir|lib|sym, PATH`: {quoted(line.strip())}")
+                wrong.append(f"{quoted(place)} is not a line `dev|dir|lib|sym, PATH`: {quoted(line.strip())}")
                 continue
             found.setdefault((kind, path), Entry(kind=kind, path=path, place=place, base=name in BASE))
-    more = [f"{len(wrong) - _TOLD} more lines of the CSV files are none"] if len(wrong) > _TOLD else []
+    more = [f"{len(wrong) - _TOLD} more lines of the CSV files are not either"] if len(wrong) > _TOLD else []
     return tuple(found.values()), (*wrong[:_TOLD], *more)
 
 
@@ -86,12 +86,12 @@ def _check_directory(root: DriverRoot) -> None:
     if not trust.is_trusted(found):
         why = f"{_by_others(found)} could put files there, which say what reaches containers"
         where = quoted(root.host_path(DIRECTORY))
-        remedy = "chown it to root and take the write permission of others away"
+        remedy = "chown it to root and remove the write permission of others"
         raise DriverError(f"the CSV files of this Tegra: {where}", why, remedy, "OGH1410")
 
 
 def _by_others(found: os.stat_result) -> str:
-    return f"others than root (owner {found.st_uid}, mode {found.st_mode & 0o777:o})"
+    return f"users other than root (owner {found.st_uid}, mode {found.st_mode & 0o777:o})"
 
 
 def _read(root: DriverRoot, name: str, limit: int) -> bytes:

@@ -143,7 +143,7 @@ def manages_mig(request: Request, devices: Sequence[Device]) -> bool:
         named = [name for name in (value or "").split(",") if name]
         if named and named[0].lower() != "all":
             raise InvalidInput(
-                f"{variable}={quoted(value)}", "only `all` has a meaning", "set it to all, or not at all", "OGH1202"
+                f"{variable}={quoted(value)}", "only `all` is valid", "set it to all, or not at all", "OGH1202"
             )
         if named and not _all(request) and any(device.whole for device in devices):
             why = "the container is given single MIG devices, which cannot manage others"
@@ -165,7 +165,7 @@ def _paths_of(device: Device, wanted: frozenset[str], by_path: dict[str, HostNod
         yield f"{MIG_NODES}nvidia-cap{mig.gpu_instance_minor}"
         yield f"{MIG_NODES}nvidia-cap{mig.compute_instance_minor}"
     if ("graphics" in wanted or "display" in wanted) and _draws(mig):
-        # A missing render node is not an error: compute works without it, and graphics has a warning of its own.
+        # A missing render node is not an error: compute works without it, and graphics has a separate warning.
         yield from (path for name in gpu.drm if (path := f"/dev/dri/{name}") in by_path)
 
 

@@ -84,7 +84,7 @@ def _volume(container: Container, config: Config) -> str:
 
 
 def _nested_proc(container: Container, config: Config) -> bool:
-    """Tell whether a user namespace in the container should be able to mount a procfs of its own.
+    """Tell whether a user namespace in the container should be able to mount its own procfs.
 
     The kernel allows that only if some procfs is fully visible already (fs/namespace.c, mount_too_revealing), so
     nothing may be mounted over parts of it. There is no other way to hide GPUs, and the new procfs would show them. So

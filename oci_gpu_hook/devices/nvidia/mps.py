@@ -31,7 +31,7 @@ VARIABLE: Final = "CUDA_MPS_PIPE_DIRECTORY"
 DEFAULT: Final = "/tmp/nvidia-mps"  # noqa: S108  CUDA's own
 _CONTROL: Final = "control"  # in every pipe directory: the daemon takes commands by it
 _DAEMON: Final = b"nvidia-cuda-mps"  # nvidia-cuda-mps-control and -server; the kernel cuts names to 15 bytes
-# Clients create pipes of their own beside the server's, so the mount must be writable.
+# Clients create their own pipes beside the server's, so the mount must be writable.
 _OPTIONS: Final = ("nosuid", "nodev", "noexec")
 
 

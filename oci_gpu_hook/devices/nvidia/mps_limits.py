@@ -62,7 +62,7 @@ def limiter(request: Request, inventory: RequestInventory, devices: Sequence[Dev
         "PATH": f"{os.path.dirname(found[_SERVER])}:{_PATH}",
         "CUDA_VISIBLE_DEVICES": ",".join(device.uuid for device in devices),
     }
-    if not program.startswith("/usr/"):  # a driver with a root of its own
+    if not program.startswith("/usr/"):  # a driver with its own root
         environment["LD_LIBRARY_PATH"] = ":".join(dict.fromkeys(libraries))
     return Limiter(
         program=program,

@@ -1,4 +1,4 @@
-"""The directories of a driver: where distributions put it, and what belongs to a driver in a prefix of its own.
+"""The directories of a driver: where distributions put it, and what belongs to a driver in its own prefix.
 
 Such a prefix has bin and share beside lib64. Container-Optimized OS uses /home/kubernetes/bin/nvidia or
 /var/lib/nvidia, others use /opt. Pure.

@@ -42,6 +42,10 @@ FILE: Final = ("capabilities", "options", "host_path", "container_path", "direct
 LINK: Final = ("capabilities", "path", "target", "bits", "to_library")
 _BROKEN: Final = (HookError, LookupError, TypeError, ValueError, AttributeError)
 
+# The file's bytes and what they parse to, for a process that starts several containers (entrypoints/resident): the same
+# bytes are not parsed again. Nobody changes the parsed document.
+_parsed: tuple[bytes | None, Any] = (None, None)
+
 
 def whole(config: Config) -> Snapshot | None:
     """Return the whole stored inventory if its facts are unchanged."""
@@ -95,12 +99,15 @@ def from_json(
 
 
 def _document(config: Config) -> dict[str, Any] | None:
+    global _parsed
     try:
         directory = state.existing(config.state_dir)
         data = state.read(f"{directory}/{NAME}", limits.INVENTORY) if directory else None
-        document: dict[str, Any] | None = None if data is None else parse(data, NAME)
+        if data is not None and data != _parsed[0]:
+            _parsed = data, parse(data, NAME)
     except HookError:
         return None
+    document: dict[str, Any] | None = None if data is None else _parsed[1]
     return document
 
 
@@ -163,7 +170,8 @@ def _rows(
     return found
 
 
-def _gpu(fields: dict[str, Any]) -> Gpu:
+def _gpu(stored: Mapping[str, Any]) -> Gpu:
+    fields = dict(stored)
     fields["drm"] = tuple(fields["drm"])
     fields["nodes"] = tuple(fields["nodes"])
     fields["links"] = tuple(map(tuple, fields["links"]))

@@ -76,7 +76,7 @@ def lost(uuids: Iterable[str], config: Config) -> dict[str, str]:
     wanted = tuple(uuids)
     try:
         inventory = snapshot.load(config, detailed=any(map(names.of_mig, wanted)))
-    except HookError:  # without a driver all are lost, which has an error of its own
+    except HookError:  # without a driver all are lost, which has its own error
         return {}
     found = {}
     known = of_nvidia.of(inventory.gpus)

@@ -1,6 +1,6 @@
 """Writes a bundle for a Mesos container: those parts of an OCI config.json that this project reads.
 
-The bundle is kept in a directory of its own in STATE/mesos while the container lives, for the hook and for `oci-gpu`;
+The bundle is kept in its own directory in STATE/mesos while the container lives, for the hook and for `oci-gpu`;
 the next container that asks for GPUs removes the bundles of ended containers. No launch writes to another's directory,
 whatever its container's name.
 """

@@ -42,10 +42,15 @@ class Place(Record):
 
 
 class Look(Record):
-    """What /proc says of a process: its place, its umask, and the bytes of memory that are not those of files."""
+    """What /proc says of a process: its place, its parent's pid, its umask, the number of its threads.
+
+    memory: bytes that are not those of files.
+    """
 
     place: Place
+    parent: int
     umask: int
+    threads: int
     memory: int
 
     @classmethod
@@ -58,8 +63,13 @@ class Look(Record):
             rights=tuple(_field(status, name) for name in _RIGHTS),
             label=_label(pid),
         )
-        memory = int(_field(status, b"RssAnon").removesuffix(b" kB")) << 10
-        return cls(place=place, umask=int(_field(status, b"Umask"), 8), memory=memory)
+        return cls(
+            place=place,
+            parent=int(_field(status, b"PPid")),
+            umask=int(_field(status, b"Umask"), 8),
+            threads=int(_field(status, b"Threads")),
+            memory=int(_field(status, b"RssAnon").removesuffix(b" kB")) << 10,
+        )
 
 
 def _field(status: bytes, name: bytes) -> bytes:

@@ -24,7 +24,7 @@ class Before(Record):
     """What a process was before its first start: place, open files, memory of its own."""
 
     place: Place
-    descriptors: frozenset[tuple[str, str]]
+    descriptors: frozenset[tuple[str, int, int]]
     memory: int
 
     @classmethod
@@ -35,41 +35,47 @@ class Before(Record):
     def is_now(self) -> bool:
         """Tell whether this process is so still, with one thread, no child, and nothing that a refusal leaves."""
         try:
-            now = Look.at("self")
             return (
-                _is_alone()
+                _has_no_child()
                 and not log.has_refusal()
                 and os.getcwd() == "/"
                 and _descriptors() == self.descriptors
-                and now.place == self.place
-                and now.memory <= self.memory + limits.RESIDENT_MEMORY
+                and self._is(_look_when_alone())
             )
         except (OSError, ValueError):
             return False  # /proc is not where it was
 
+    def _is(self, now: Look) -> bool:
+        return now.threads == 1 and now.place == self.place and now.memory <= self.memory + limits.RESIDENT_MEMORY
 
-def _descriptors() -> frozenset[tuple[str, str]]:
-    """Return the numbers of open files above stderr, and what they lead to."""
+
+def _descriptors() -> frozenset[tuple[str, int, int]]:
+    """Return the numbers of open files above stderr, each with the device and inode that it leads to."""
     found = set()
     for name in os.listdir("/proc/self/fd"):
         if name in _STANDARD:
             continue
         try:
-            found.add((name, os.readlink(f"/proc/self/fd/{name}")))
-        except FileNotFoundError:
-            pass  # that of the listing
+            file = os.fstat(int(name))
+        except OSError:
+            continue  # that of the listing
+        found.add((name, file.st_dev, file.st_ino))
     return frozenset(found)
 
 
-def _is_alone() -> bool:
+def _has_no_child() -> bool:
     try:
         os.waitpid(-1, os.WNOHANG)
     except ChildProcessError:
-        pass
-    else:
-        return False
-    for _ in range(_TRIES):
-        if len(os.listdir("/proc/self/task")) == 1:
-            return True
-        sleep(_PAUSE)
+        return True
     return False
+
+
+def _look_when_alone() -> Look:
+    """Look at this process, and again for a while if it has other threads."""
+    for _ in range(_TRIES):
+        now = Look.at("self")
+        if now.threads == 1:
+            break
+        sleep(_PAUSE)
+    return now

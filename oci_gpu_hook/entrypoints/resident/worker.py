@@ -19,6 +19,7 @@ from oci_gpu_hook.base.errors import BUG, coded
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.entrypoints import hook, runtime
 from oci_gpu_hook.entrypoints.resident import MAGIC, NO, READY
+from oci_gpu_hook.entrypoints.resident.handed import Handed
 from oci_gpu_hook.entrypoints.resident.place import Look
 from oci_gpu_hook.entrypoints.resident.queue import take
 from oci_gpu_hook.entrypoints.resident.stderr import Stderr
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.entrypoints.resident.build import Build
     from oci_gpu_hook.entrypoints.resident.place import Place
+    from oci_gpu_hook.lifecycle.granted import Granted
 
 NOTE: Final = Struct("=cI")  # what a worker tells the manager, and its pid
 TAKEN: Final = b"T"  # it has a front
@@ -87,12 +89,13 @@ def serve(desk: Desk) -> NoReturn:
     try:
         entrance = _Entrance(desk)
         before = Before.now(desk.place)
+        handed: Handed | None = None
         for number in range(limits.RESIDENT_STARTS):
             connection = entrance.next(limits.RESIDENT_REST_SECONDS if number else -1)
             if connection is None:
                 break
             desk.tell(TAKEN)
-            _attend(connection, desk)
+            handed = _attend(connection, desk, handed)
             connection.close()
             if not before.is_now():
                 break
@@ -129,8 +132,11 @@ class _Entrance:
         return None
 
 
-def _attend(connection: Any, desk: Desk) -> None:
-    """Serve a front that asks for what this process can do as well as Python; others are to start Python."""
+def _attend(connection: Any, desk: Desk, handed: Handed | None) -> Handed | None:
+    """Serve a front that asks for what this process can do as well as Python; others are to start Python.
+
+    handed: what this process has granted last. Return what it has granted now.
+    """
     connection.settimeout(limits.RESIDENT_SECONDS)
     connection.setsockopt(_socket.SOL_SOCKET, _socket.SO_PASSCRED, 1)
     descriptors: list[int] = []
@@ -143,10 +149,12 @@ def _attend(connection: Any, desk: Desk) -> None:
         if agreed is None:
             _refuse(connection, descriptors)
     if agreed:
-        call, front, umask = agreed
-        _take(descriptors, umask)
-        _work(call, front, connection, desk)
+        call, front, look = agreed
+        _take(descriptors, look.umask)
+        granted = handed.to_hook(call.arguments, look.parent) if handed and call.role == _HOOK else None
+        handed = _work(call, front, connection, desk, granted)
     os.chdir("/")
+    return handed
 
 
 def _refuse(connection: Any, descriptors: list[int]) -> None:
@@ -159,8 +167,8 @@ def _refuse(connection: Any, descriptors: list[int]) -> None:
         pass  # it is gone
 
 
-def _agreed(connection: Any, desk: Desk, descriptors: list[int]) -> tuple[Call, int, int] | None:
-    """Return what to do, the front's pid and its umask, once it has said go; None if it is not to be served.
+def _agreed(connection: Any, desk: Desk, descriptors: list[int]) -> tuple[Call, int, Look] | None:
+    """Return what to do, the front's pid and what it is, once it has said go; None if it is not to be served.
 
     descriptors: gets those that it hands over. Raises OSError, ValueError.
     """
@@ -168,15 +176,15 @@ def _agreed(connection: Any, desk: Desk, descriptors: list[int]) -> tuple[Call, 
     front = _peer(connection)
     if call is None or not front or not _is_of_this_build(call, desk):
         return None
-    look = Look.at(front)
+    connection.send(READY)
+    if not _is_told_to_go(connection, front, descriptors):
+        return None
+    look = Look.at(front)  # now that the kernel has said that this pid is still the front's
     if look.place != desk.place:
         return None
     if call.role == _RUNTIME:
         os.chdir(f"/proc/{front}/cwd")  # in which a bundle's path may begin
-    connection.send(READY)
-    if not _is_told_to_go(connection, front, descriptors) or Look.at(front).place != desk.place:
-        return None
-    return call, front, look.umask
+    return call, front, look
 
 
 def _heard(connection: Any) -> Call | None:
@@ -235,8 +243,11 @@ def _take(descriptors: list[int], umask: int) -> None:
     os.umask(umask)
 
 
-def _work(call: Call, front: int, connection: Any, desk: Desk) -> None:
-    """Do what the hook or the runtime's Python does, and tell the front its status. After a failure, end."""
+def _work(call: Call, front: int, connection: Any, desk: Desk, granted: Granted | None) -> Handed | None:
+    """Do what the hook or the runtime's Python does, and tell the front its status. After a failure, end.
+
+    granted: to the hook's container. Return what the runtime's was granted.
+    """
     own = os.getpid()
     closing = poll()
     closing.register(connection.fileno(), POLLHUP)
@@ -259,10 +270,12 @@ def _work(call: Call, front: int, connection: Any, desk: Desk) -> None:
     streams.before_leaving(tell)
     streams.write_by(Stderr(has_ended).write)
     processes.act_for(front, has_ended)
+    prepared = None
     if call.role == _RUNTIME:
-        status, _ = runtime.prepare_for((call.stub, *call.arguments), call.program)
+        status, prepared = runtime.prepare_for((call.stub, *call.arguments), call.program)
     else:
-        status = hook.run(call.arguments)
+        status = hook.run(call.arguments, granted)
     if status or os.getpid() != own:
         streams.leave(status)
     tell(status)
+    return Handed.by_runtime(front, prepared)

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from oci_gpu_hook.admin.cli.main import main
-from oci_gpu_hook.admin.doctor import driver, other_vendors
-from oci_gpu_hook.admin.doctor.model import ERROR, OK, WARNING, Host
+from oci_gpu_hook.admin.doctor import checkup, driver, other_vendors
+from oci_gpu_hook.admin.doctor.model import ERROR, NOTE, OK, WARNING, Host
 from oci_gpu_hook.admin.simulate.host import make, upgrade
 from oci_gpu_hook.base.config.toml import parse
 from oci_gpu_hook.base.errors import DriverError, InvalidInput
@@ -52,6 +52,25 @@ def test_nodes_that_are_missing_are_told(host):
     assert found[1] == (ERROR, "the host has no /dev/kfd")
 
 
+@pytest.mark.parametrize(("platform", "nodes"), [("amd", ["/dev/kfd", "renderD128"]), ("intel", ["renderD128"])])
+@pytest.mark.parametrize("mode", [0o660, 0o600, 0o666])
+def test_who_may_open_the_nodes_is_told(host, platform, nodes, mode):
+    config = host(platform)
+    for name in ("kfd", "dri/card1", "dri/renderD128"):
+        node = config.parent / "dev" / name
+        node.parent.mkdir(parents=True, exist_ok=True)
+        node.touch()
+        node.chmod(mode)
+    looked_at = Host(config=parse(config.read_text()), config_path=str(config))
+    told = [found for found in other_vendors.check(looked_at) if " may open " in found.what]
+    assert [found.severity for found in told] == ([] if mode == 0o666 else [NOTE])
+    for found in told:
+        assert all(name in found.what for name in nodes)
+        assert ("(mode 0660)" in found.what) == (mode == 0o660)
+        assert "udev rule" in found.remedy
+        assert "NVreg" not in found.remedy
+
+
 def test_a_gpu_that_kfd_does_not_have_is_told(host):
     config = host("amd")
     topology = config.parent / "sys/class/kfd/kfd/topology/nodes/2/properties"
@@ -68,7 +87,7 @@ def test_a_mixed_host_without_a_default_kind_is_told(host):
     what = "this host has GPUs of nvidia.com/gpu and amd.com/gpu, and [allocation] default-kind is not set"
     assert (WARNING, what) in findings(config, other_vendors.check)
     said = '\n[allocation]\ndefault-kind = "amd.com/gpu"\n'
-    assert (OK, "counts without a kind are of amd.com/gpu") in findings(config, other_vendors.check, said)
+    assert (OK, "counts without a kind mean amd.com/gpu") in findings(config, other_vendors.check, said)
 
 
 def test_info_shows_what_the_kernel_tells(host, capsys):
@@ -156,3 +175,19 @@ def test_a_host_of_other_vendors_gpus_is_told_their_kind(host, capsys, action):
     config = str(host("amd", "intel"))
     assert main(["--config", config, "cdi", action]) == 1
     assert "name the kind of its other GPUs: --kind amd.com/gpu or intel.com/gpu" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("asked", ["AMD_VISIBLE_DEVICES=0", "OCI_GPU_DEVICES=amd.com/gpu=0"])
+def test_a_host_without_a_vendors_gpu_names_none_to_choose_from(host, capsys, asked):
+    config = host("intel")
+    config.write_text(config.read_text() + f'\n[cdi]\nspec-dirs = ["{config.parent}/none"]\n')
+    assert main(["--config", str(config), "plan", "--env", asked]) == 1
+    said = " ".join("".join(capsys.readouterr()).split())
+    assert "load the driver, start the container on a host with such a GPU, or write the specification" in said
+    assert "name one of these" not in said
+
+
+def test_what_a_tegras_csv_files_name_in_vain_is_said_to_concern_every_container(host):
+    looked_at = checkup.host(str(host("tegra")))
+    (found,) = [found for found in driver.check(looked_at) if "the CSV files name" in found.what]
+    assert found.why == "containers get their GPUs without it; only those that ask for csv-mounts are warned"

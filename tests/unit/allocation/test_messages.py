@@ -7,15 +7,17 @@ import time
 import pytest
 
 from oci_gpu_hook.allocation import allocate as story
-from oci_gpu_hook.allocation import messages, select
+from oci_gpu_hook.allocation import messages, select, share_messages
 from oci_gpu_hook.allocation.holders import Holder
 from oci_gpu_hook.allocation.model import Busy, Lease, LeasedDevice
 from oci_gpu_hook.base.config.model import Config
 from oci_gpu_hook.base.errors import AllocationError
+from oci_gpu_hook.devices import vendors
+from oci_gpu_hook.devices.model import Device
 from oci_gpu_hook.devices.nvidia import devices as of_nvidia
 from oci_gpu_hook.devices.nvidia.model import Gpu
 from oci_gpu_hook.oci.container import Container
-from oci_gpu_hook.request.model import Request
+from oci_gpu_hook.request.model import IN_THE_BUNDLE, Request
 
 GIB = 1 << 30
 HOLDER = Holder(pid=1, start_time=1, boot_id="b", pid_namespace=1)
@@ -34,6 +36,40 @@ def request(devices=(), source="environment", **fields):
 
 def lease(container, uuid):
     return Lease(container=container, devices=(LeasedDevice(whole=uuid),), exclusive=True, holder=HOLDER, since="")
+
+
+@pytest.mark.parametrize("source", ["environment", IN_THE_BUNDLE])
+@pytest.mark.parametrize(
+    ("fields", "another"),
+    [
+        ({"kind": "nvidia.com/gpu"}, "another GPU"),
+        ({"kind": "nvidia.com/gpu", "whole": "GPU-0", "part": 0}, "another MIG device"),
+        ({"kind": "amd.com/gpu"}, "another amd.com/gpu device"),
+        ({"kind": "vendor.com/nic"}, "another vendor.com/nic device"),
+    ],
+)
+def test_another_device_is_one_of_the_same_kind(source, fields, another):
+    device = Device(name="0", uuid="U", index=0, label="U", **fields)
+    for said in (messages.held, share_messages.no_room):
+        if said is share_messages.no_room:
+            busy = said(device, request(("0",), source=source, cores=10), [lease("a", "U")])
+        else:
+            busy = said(device, request(("0",), source=source, kind=fields["kind"]), lease("a", "U"))
+        assert another in busy.remedy
+        assert ("GPU" in busy.remedy.replace("OCI_GPU_WAIT", "")) == ("GPU" in another)
+
+
+@pytest.mark.parametrize(
+    ("uuids", "called"),
+    [
+        (("GPU-1", "MIG-2"), "GPUs"),
+        (("GPU-1", "amd.com/gpu=0"), "GPUs"),
+        (("vendor.com/nic=eth7",), "devices"),
+        (("GPU-1", "vendor.com/nic=eth7"), "devices"),
+    ],
+)
+def test_devices_on_record_are_called_what_they_are(uuids, called):
+    assert vendors.called(uuids) == called
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def test_a_full_state_directory_fails_counts_and_lets_names_pass(call, config, s
     monkeypatch.setattr(os, call, full)
     for wish in (request(count=1), request("1", exclusive=True)):
         with pytest.raises(
-            AllocationError, match=r"cannot use the record of who holds which GPU in .*: No space left on device"
+            AllocationError, match=r"cannot use the record of who holds which device in .*: No space left on device"
         ):
             grant(wish, b, config)
     assert grant(request("1"), b, config) == [1]

@@ -278,3 +278,10 @@ class TestStateDirectory:
         for use in (state.existing, state.directory):
             with pytest.raises(StateError, match="only its owner can write to"):
                 use(str(path), "below")
+
+
+def test_a_file_that_cannot_be_written_is_named_as_its_caller_knows_it(tmp_path):
+    path = str(tmp_path / "missing" / "file")
+    with pytest.raises(FileNotFoundError) as failed:
+        replace_file(path, b"")
+    assert failed.value.filename == path

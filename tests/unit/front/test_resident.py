@@ -19,7 +19,7 @@ from tests.unit.front.conftest import WITNESS
 pytestmark = pytest.mark.root
 PYTHON = 42
 STATE = b'{"id": "c1", "status": "creating", "pid": 1, "bundle": "/nonexistent", "annotations": {"OCI_GPU_": "1"}}'
-ENDED = "--resident-ended"
+ENDED = "--ended=resident"
 
 
 @pytest.fixture

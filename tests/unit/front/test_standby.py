@@ -98,11 +98,15 @@ def test_what_it_says_and_its_status_are_the_hooks(front, tmp_path, says, status
 
 def test_one_that_ends_at_work_fails_the_container(front, tmp_path):
     with Other(tmp_path / "x") as other:
+        seen = seen_by_python(ask(front, other.path))
+    assert seen["argv"][1:] == ["--ended=standby", "--standby", other.path, "prestart"]  # it reports that
+    assert seen["stdin"] == STATE
+
+
+def test_one_that_is_killed_after_it_has_spoken_has_said_why(front, tmp_path):
+    with Other(tmp_path / "x", b"why\n") as other:
         done = ask(front, other.path)
-    assert done.returncode == 1
-    assert done.stderr == (
-        b"oci-gpu-hook: error: the process that attaches the GPUs: has ended; start the container again [OGH1516]\n"
-    )
+    assert (done.returncode, done.stderr) == (1, b"why\n")
 
 
 @pytest.mark.parametrize("size", [0, 900_000])

@@ -43,6 +43,7 @@ def parts_of(monkeypatch):
             return SimpleNamespace(device_nodes=nodes)
 
         vendor = SimpleNamespace(
+            TERMS=SimpleNamespace(whole="GPU"),
             snapshot=lambda _request, _config: SimpleNamespace(inventory=None),
             devices=lambda _inventory, _config: [SimpleNamespace(uuid=uuid) for uuid in known],
             device_edits=edits,
@@ -77,5 +78,5 @@ def test_the_nodes_of_a_gpu_go_also_when_the_driver_lists_it_no_longer(parts_of,
 
 
 def test_nothing_goes_where_what_stays_cannot_be_told(parts_of):
-    with pytest.raises(InvalidInput, match=r"no longer listed by the driver.*detach all of them"):
+    with pytest.raises(InvalidInput, match=r"no longer listed on this host.*detach all of them"):
         parts_of(("A",), ("A",))

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from oci_gpu_hook.apply.device_access import cgroup
+from oci_gpu_hook.base import limits
+from oci_gpu_hook.base.errors import AllocationError
 from oci_gpu_hook.lifecycle import descriptors, in_use, members
 
 pytestmark = pytest.mark.root
@@ -64,6 +66,28 @@ def process(script, group=None, namespaces=("--mount",), enter=()):
 def users(pid, nodes=(FULL,), neighbours=()):
     with cgroup.find(pid) as found:
         return in_use.users(members.Members(pid, found, lambda: neighbours), nodes)
+
+
+def test_a_look_ends_in_time(groups, monkeypatch):
+    monkeypatch.setattr(limits, "PROCESSES_SECONDS", 0.0)
+    with process("exec 9</dev/full", groups("one")) as one:
+        with pytest.raises(AllocationError, match="could not be looked at within 0 s") as caught:
+            users(one.pid)
+        assert caught.value.code == "OGH1311"
+
+
+def test_whether_the_cgroup_is_its_own_is_asked_once(groups, monkeypatch):
+    asked = []
+    is_alone = members.Members.is_alone
+
+    def counted(self):
+        asked.append(self.pid)
+        return is_alone(self)
+
+    monkeypatch.setattr(members.Members, "is_alone", counted)
+    with process("exec 9</dev/full; sleep 1 & sleep 1 & true", groups("one")) as one:
+        users(one.pid)
+    assert len(asked) == 1
 
 
 def test_who_has_it_open_and_who_has_not(groups):

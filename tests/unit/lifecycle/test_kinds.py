@@ -61,6 +61,24 @@ def test_a_count_is_of_the_only_vendor_there_is(host, has, kind):
     assert not found.is_open
 
 
+@pytest.mark.parametrize("has", ["amd", "intel"])
+def test_only_what_nvidias_driver_serves_is_left_out_of_a_count(host, has):
+    of_nvidia = {
+        "requirements": ("cuda>=12",), "mig_config_devices": "all", "mig_monitor_devices": "all",
+        "imex_channels": (0,), "features": ("gds",),
+    }  # fmt: skip
+    common = {
+        "memory": 5, "exclusive": True, "wait": 7, "memory_limit": 8 << 30, "cores": 25, "spread": True,
+        "share_by": "OCI_GPU_CORES", "warnings": ("a",), "engine_serves": True,
+    }  # fmt: skip
+    asked = count(2, **of_nvidia, **common)
+    unsaid = Request(count=2, driver_capabilities=(), source="environment")
+    left_to_say = {name for name, value in asked.__dict__.items() if value == unsaid.__dict__[name]}
+    assert left_to_say <= {"kind", "devices", "count", "source", "beside"}, "a field that this test does not set"
+    found = kinds.settled(asked, host(has))
+    assert found == unsaid.replace(kind=f"{has}.com/gpu", **common)
+
+
 def test_where_there_are_several_vendors_a_count_without_a_kind_is_a_question(host):
     config = host("nvidia", "amd", "intel")
     with pytest.raises(InvalidInput) as caught:

@@ -166,7 +166,7 @@ def test_who_manages_mig_gets_all_of_its_nodes(value):
 
 @pytest.mark.parametrize("value", ["0", "0,all", "none", "void", "1:0"])
 def test_which_values_mean_nothing(value):
-    with pytest.raises(InvalidInput, match="only `all` has a meaning"):
+    with pytest.raises(InvalidInput, match="only `all` is valid"):
         paths(asked("compute", mig_monitor_devices=value), host(node("/dev/nvidia0")), *devices.of([gpu()]))
 
 

@@ -81,6 +81,15 @@ def test_without_a_group_s_right_no_group_is_advised():
     assert "--group-add" not in warning
 
 
+@pytest.mark.parametrize("path", ["/dev/kfd", "/dev/nvmap", "/dev/nvhost-gpu", "/dev/dxg", "/dev/dri/renderD128"])
+@pytest.mark.parametrize("mode", [0o660, 0o600])
+def test_what_is_no_node_of_nvidias_module_is_opened_by_udev(path, mode):
+    nodes = [node(mode, path=path), node(mode, path="/dev/dri/card1")]
+    (warning,) = node_access.warnings(user(1000), nodes)
+    assert 'a udev rule with MODE="0666" opens them to all on the host' in warning
+    assert "NVreg" not in warning
+
+
 RANGES = ((200000, 65536, 0),)
 
 

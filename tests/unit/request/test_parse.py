@@ -317,6 +317,14 @@ def test_an_unknown_annotation_is_said():
     assert "'io.oci-gpu-hook.cuont' is not read" in warnings_of(annotations=note(cuont="2"))
 
 
+@pytest.mark.parametrize("name", ["memory", "exclusive", "wait"])
+def test_a_setting_without_a_count_is_told_whatever_it_is_asked_by(name):
+    told = warnings_of(annotations={f"io.oci-gpu-hook.{name}": "1"})
+    assert f"io.oci-gpu-hook.{name}='1' is not read: no GPU is asked for" in told
+    variable = f"OCI_GPU_{name.upper()}"
+    assert f"{variable}='1' is not read: no GPU is asked for" in warnings_of([f"{variable}=1"])
+
+
 def test_mig_access_is_for_the_privileged():
     env = ["NVIDIA_VISIBLE_DEVICES=all", "NVIDIA_MIG_MONITOR_DEVICES=all"]
     with pytest.raises(InvalidInput, match="NVIDIA_MIG_MONITOR_DEVICES='all'"):

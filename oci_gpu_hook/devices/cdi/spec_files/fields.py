@@ -31,6 +31,13 @@ INT64: Final = (-(2**63), 2**63 - 1)
 _INTEGER: Final = re.compile(r"([-+]?)(?:0[xX]([0-9a-fA-F]+)|0[bB]([01]+)|0[oO]?([0-7]+)|(0|[1-9][0-9]*))")
 _MOST_DIGITS: Final = 64  # of 64 bits, in base 2
 _TRUE: Final = ("true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON", "y", "Y")
+_AS_WRITTEN: Final = {
+    "text": "write one value, in quotation marks",
+    "a whole number": "write its digits, without quotation marks",
+    "true or false": "write one of the two, without quotation marks",
+    "a list": "write [ITEM, ITEM]",
+    "a mapping": "write {NAME: VALUE}",
+}
 _FALSE: Final = ("false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF", "n", "N")
 
 
@@ -59,6 +66,8 @@ def _text(node: Node, place: str, problems: list[Problem]) -> str:
 
 
 def _integer(low: int, high: int) -> Read:
+    remedy = f"write a number between {low} and {high}"
+
     def read(node: Node, place: str, problems: list[Problem]) -> int:
         matched = _INTEGER.fullmatch(node.text) if isinstance(node, Scalar) and node.plain else None
         if not matched:
@@ -67,12 +76,12 @@ def _integer(low: int, high: int) -> Read:
         sign, *digits = matched.groups()
         if len(matched[0]) > _MOST_DIGITS + len("-0b"):
             what = f"a number of {len(matched[0])} digits is too large"
-            problems.append(Problem(line=node.line, place=place, what=what))
+            problems.append(Problem(line=node.line, place=place, what=what, remedy=remedy))
             return 0
         number = next(int(text, base) for text, base in zip(digits, (16, 2, 8, 10), strict=True) if text)
         number = -number if sign == "-" else number
         if not low <= number <= high:
-            problems.append(Problem(line=node.line, place=place, what=f"{number} is not between {low} and {high}"))
+            problems.append(Problem(line=node.line, place=place, what=f"{number} is out of range", remedy=remedy))
         return number
 
     return read
@@ -108,10 +117,11 @@ def _annotations(node: Node, place: str, problems: list[Problem]) -> dict[str, s
     return found
 
 
-def _object(fields: Fields, required: tuple[str, ...], make: Callable[[dict[str, Any]], Any]) -> Read:
+def _object(fields: Fields, required: Map[str, str], make: Callable[[dict[str, Any]], Any]) -> Read:
     """Return a reader of a mapping with these fields; null counts as an empty mapping.
 
-    make: gets the fields by CDI's names if nothing is wrong; otherwise the value is None.
+    required: the fields that must be there, each with a value to be shown. make: gets the fields by CDI's names if
+    nothing is wrong; otherwise the value is None.
     """
     in_lower_case = {name.lower(): name for name in fields}
 
@@ -124,28 +134,35 @@ def _object(fields: Fields, required: tuple[str, ...], make: Callable[[dict[str,
         for key, value in node.pairs:
             name = in_lower_case.get(key.text.lower())
             if name is None:
-                problems.append(Problem(line=key.line, place=place, what=_unknown(key.text, fields)))
+                what = f"unknown field {quoted(key.text)}"
+                problems.append(Problem(line=key.line, place=place, what=what, remedy=_known(key.text, fields)))
             elif name in found:
-                problems.append(Problem(line=key.line, place=place, what=f"{quoted(key.text)} is {name} a second time"))
+                what = f"{quoted(key.text)} is {name} a second time"
+                problems.append(Problem(line=key.line, place=place, what=what, remedy="remove one of them"))
             elif not (isinstance(value, Scalar) and value.is_null):
                 found[name] = fields[name](value, f"{place}.{name}" if place else name, problems)
-        missing = [name for name in required if name not in found]
-        problems += [Problem(line=node.line, place=place, what=f"{name} is missing") for name in missing]
+        problems += [
+            Problem(line=node.line, place=place, what=f"{name} is missing", remedy=f"add {name}: {example}")
+            for name, example in required.items()
+            if name not in found
+        ]
         return make(found) if len(problems) == before else None
 
     return read
 
 
-def _unknown(name: str, fields: Fields) -> str:
+def _known(name: str, fields: Fields) -> str:
     import difflib
 
     near = difflib.get_close_matches(name.lower(), [field.lower() for field in fields], 1)
     meant = next((field for field in fields if [field.lower()] == near), "")
-    return f"unknown field {quoted(name)}" + (f"; {meant} is meant?" if meant else f"; known are {', '.join(fields)}")
+    return f"write {meant} if that is meant, or remove it" if meant else f"remove it; known are {', '.join(fields)}"
 
 
 def _wrong(node: Node, place: str, wanted: str) -> Problem:
-    return Problem(line=node.line, place=place, what=f"{wanted} is expected, found {node.kind}")
+    return Problem(
+        line=node.line, place=place, what=f"{wanted} is expected, found {node.kind}", remedy=_AS_WRITTEN[wanted]
+    )
 
 
 def _renamed(make: Callable[..., T], names: Map[str, str]) -> Callable[[dict[str, Any]], T]:
@@ -169,22 +186,22 @@ _TEXTS: Final = _list(_text)
 _DEVICE_NODE: Final = _object(
     {"path": _text, "hostPath": _text, "type": _text, "major": _INT64, "minor": _INT64, "fileMode": _UINT32,
      "permissions": _text, "uid": _UINT32, "gid": _UINT32},
-    ("path",),
+    {"path": "/dev/NODE"},
     _device_node,
 )  # fmt: skip
 _NET_DEVICE: Final = _object(
     {"hostInterfaceName": _text, "name": _text},
-    ("hostInterfaceName", "name"),
+    {"hostInterfaceName": "eth1", "name": "eth0"},
     _renamed(edits.NetDevice, {"hostInterfaceName": "host_interface_name"}),
 )
 _HOOK: Final = _object(
     {"hookName": _text, "path": _text, "args": _TEXTS, "env": _TEXTS, "timeout": _integer(1, 2**31 - 1)},
-    ("hookName", "path"),
+    {"hookName": "createContainer", "path": "/usr/bin/HOOK"},
     _renamed(edits.Hook, {"hookName": "hook_name"}),
 )
 _MOUNT: Final = _object(
     {"hostPath": _text, "containerPath": _text, "options": _TEXTS, "type": _text},
-    ("hostPath", "containerPath"),
+    {"hostPath": "/PATH", "containerPath": "/PATH"},
     lambda found: edits.Mount(
         host_path=found["hostPath"],
         container_path=found["containerPath"],
@@ -194,7 +211,7 @@ _MOUNT: Final = _object(
 )
 _INTEL_RDT: Final = _object(
     {"closID": _text, "l3CacheSchema": _text, "memBwSchema": _text, "schemata": _TEXTS, "enableMonitoring": _truth},
-    (),
+    {},
     _renamed(
         edits.IntelRdt,
         {"closID": "clos_id", "l3CacheSchema": "l3_cache_schema", "memBwSchema": "mem_bw_schema",
@@ -204,7 +221,7 @@ _INTEL_RDT: Final = _object(
 _EDITS: Final = _object(
     {"env": _TEXTS, "deviceNodes": _list(_DEVICE_NODE), "netDevices": _list(_NET_DEVICE), "hooks": _list(_HOOK),
      "mounts": _list(_MOUNT), "intelRdt": _INTEL_RDT, "additionalGids": _list(_UINT32)},
-    (),
+    {},
     _renamed(
         edits.ContainerEdits,
         {"deviceNodes": "device_nodes", "netDevices": "net_devices", "intelRdt": "intel_rdt",
@@ -213,7 +230,7 @@ _EDITS: Final = _object(
 )  # fmt: skip
 _DEVICE: Final = _object(
     {"name": _text, "annotations": _annotations, "containerEdits": _EDITS},
-    ("name", "containerEdits"),
+    {"name": "NAME", "containerEdits": "{deviceNodes: [{path: /dev/NODE}]}"},
     lambda found: SpecDevice(
         name=found["name"], annotations=found.get("annotations", {}), edits=found["containerEdits"]
     ),
@@ -221,6 +238,6 @@ _DEVICE: Final = _object(
 _SPECIFICATION: Final = _object(
     {"cdiVersion": _text, "kind": _text, "annotations": _annotations, "devices": _list(_DEVICE),
      "containerEdits": _EDITS},
-    ("cdiVersion", "kind", "devices"),
+    {"cdiVersion": '"0.5.0"', "kind": "vendor.com/gpu", "devices": "[{name: NAME, containerEdits: {…}}]"},
     _specification,
 )  # fmt: skip

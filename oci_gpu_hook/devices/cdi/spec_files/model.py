@@ -33,13 +33,14 @@ class Problem(Record):
     """A problem in a specification file.
 
     line: counted from 1; 0 if the problem is not in a line. place: the field, as
-    "devices[1].containerEdits.mounts[0].hostPath".
+    "devices[1].containerEdits.mounts[0].hostPath". what: the rule that is broken. remedy: what to write instead.
     """
 
     line: int
     place: str
     what: str
+    remedy: str
 
     def __str__(self) -> str:
         where = f"line {self.line}: " if self.line else ""
-        return f"{where}{self.place + ': ' if self.place else ''}{self.what}"
+        return f"{where}{self.place + ': ' if self.place else ''}{self.what}; {self.remedy}"

@@ -37,7 +37,9 @@ def parse(data: bytes, *, is_json: bool) -> Reading:
     specification, problems = fields.specification(root)
     if specification is not None:
         found = islice(rules.broken(specification), limits.CDI_SPEC_FAULTS)
-        problems = tuple(Problem(line=_line(root, place), place=place, what=what) for place, what in found)
+        problems = tuple(
+            Problem(line=_line(root, place), place=place, what=what, remedy=remedy) for place, what, remedy in found
+        )
     problems = tuple(sorted(problems, key=lambda problem: problem.line)[: limits.CDI_SPEC_FAULTS])
     return Reading(specification=None if problems else specification, problems=problems)
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from oci_gpu_hook.devices.cdi.spec_files.model import Specification
     from oci_gpu_hook.devices.edits import DeviceNode, Hook, IntelRdt, Mount, NetDevice
 
-    Broken: TypeAlias = tuple[str, str]  # the place of a field, and what is wrong with it
+    Broken: TypeAlias = tuple[str, str, str]  # the place of a field, what is wrong with it, what to write instead
 
 HOOK_NAMES: Final = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
 LARGEST_ANNOTATIONS: Final = 256 * 1024  # bytes of all keys and values
@@ -36,6 +36,9 @@ _SUBDOMAIN: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _KEY_NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9_.-]*[a-z0-9])?")
 _LONGEST_SUBDOMAIN: Final = 253
 _LONGEST_KEY_NAME: Final = 63
+_EMPTY: Final = "is empty"
+_ZERO: Final = "has a zero byte"
+_WITHOUT_IT: Final = "remove it"
 
 
 def broken(specification: Specification) -> Iterator[Broken]:
@@ -44,19 +47,20 @@ def broken(specification: Specification) -> Iterator[Broken]:
     yield from _kind(specification.kind)
     yield from _annotations(specification.annotations, "annotations")
     if not specification.devices:
-        yield "devices", "there is none; a specification has one at least"
+        yield "devices", "there is none", "list one device at least"
     seen: dict[str, int] = {}
     for number, device in enumerate(specification.devices):
         place = f"devices[{number}]"
         if not _DEVICE_NAME.fullmatch(device.name):
-            why = "is not a device name: letters, digits and _-.: with a letter or digit at both ends"
-            yield f"{place}.name", f"{quoted(device.name)} {why}"
+            remedy = "use letters, digits and _-.: with a letter or digit at both ends"
+            yield f"{place}.name", f"{quoted(device.name)} is not a device name", remedy
         elif device.name in seen:
-            yield f"{place}.name", f"{quoted(device.name)} is the name of devices[{seen[device.name]}] too"
+            what = f"{quoted(device.name)} is the name of devices[{seen[device.name]}] too"
+            yield f"{place}.name", what, "give each device a name of its own"
         seen.setdefault(device.name, number)
         yield from _annotations(device.annotations, f"{place}.annotations")
         if device.edits == ContainerEdits():
-            yield f"{place}.containerEdits", "has no edit; a device brings one at least"
+            yield f"{place}.containerEdits", "has no edit", "add a device node, a mount, a variable or another edit"
         yield from _edits(device.edits, f"{place}.containerEdits")
     yield from _edits(specification.edits, "containerEdits")
 
@@ -64,41 +68,40 @@ def broken(specification: Specification) -> Iterator[Broken]:
 def _version(specification: Specification) -> Iterator[Broken]:
     said = versions.normalized(specification.cdi_version)
     if said not in versions.KNOWN:
-        yield (
-            "cdiVersion",
-            f"{quoted(specification.cdi_version)} is unknown here; known are {', '.join(versions.KNOWN)}",
-        )
+        remedy = f"write one of {', '.join(versions.READ)}"
+        yield "cdiVersion", f"{quoted(specification.cdi_version)} is unknown here", remedy
         return
     least, because = versions.required(specification)
     if not versions.is_at_least(said, least):
-        why = f"has no {because}" if because else "is older than all that engines read"
-        yield "cdiVersion", f"{said} {why}; it must be {least} or later"
+        why = f"does not know {because}" if because else "is older than all that engines read"
+        yield "cdiVersion", f"{said} {why}", f"write {least} or later"
 
 
 def _kind(kind: str) -> Iterator[Broken]:
     vendor, slash, device_class = kind.partition("/")
     if not slash:
-        yield "kind", f"{quoted(kind)} is not VENDOR/CLASS"
+        yield "kind", f"{quoted(kind)} is not VENDOR/CLASS", "write it as in vendor.com/gpu"
         return
     for part, text, longest in (("vendor", vendor, LONGEST_VENDOR), ("class", device_class, LONGEST_CLASS)):
         if not _KIND_PART.fullmatch(text):
-            why = "letters, digits and _-. with a letter in front and a letter or digit at the end"
-            yield "kind", f"{quoted(text)} is not a {part}: {why}"
+            remedy = "use letters, digits and _-. with a letter in front and a letter or digit at the end"
+            yield "kind", f"{quoted(text)} is not a {part}", remedy
         elif len(text) > longest:
-            yield "kind", f"the {part} has {len(text)} characters; {longest} are allowed"
+            yield "kind", f"the {part} has {len(text)} characters", f"use {longest} at most"
 
 
 def _annotations(annotations: Mapping[str, str], place: str) -> Iterator[Broken]:
     for key in annotations:
         prefix, slash, name = key.lower().rpartition("/")
         if slash and not (_SUBDOMAIN.fullmatch(prefix) and len(prefix) <= _LONGEST_SUBDOMAIN):
-            yield f"{place}.{key}", f"{quoted(prefix)} before the slash is not a DNS name"
+            remedy = "write letters, digits and -, with dots between labels, as in vendor.com"
+            yield f"{place}.{key}", f"{quoted(prefix)} before the slash is not a DNS name", remedy
         if not _KEY_NAME.fullmatch(name) or len(name) > _LONGEST_KEY_NAME:
-            why = f"is not a name of at most {_LONGEST_KEY_NAME} letters, digits and _-."
-            yield f"{place}.{key}", f"{quoted(name)} {why}"
+            remedy = f"use {_LONGEST_KEY_NAME} letters, digits and _-. at most, with a letter or digit at both ends"
+            yield f"{place}.{key}", f"{quoted(name)} is not the name of an annotation", remedy
     size = sum(len(key.encode()) + len(value.encode()) for key, value in annotations.items())
     if size > LARGEST_ANNOTATIONS:
-        yield place, f"have {size} bytes; {LARGEST_ANNOTATIONS} are allowed"
+        yield place, f"have {size} bytes", f"keep names and values within {LARGEST_ANNOTATIONS} together"
 
 
 def _edits(edits: ContainerEdits, place: str) -> Iterator[Broken]:
@@ -117,9 +120,9 @@ def _edits(edits: ContainerEdits, place: str) -> Iterator[Broken]:
 def _env(env: Iterable[str], place: str) -> Iterator[Broken]:
     for number, entry in enumerate(env):
         if entry.find("=") <= 0:
-            yield f"{place}[{number}]", f"{quoted(entry)} is not NAME=VALUE"
+            yield f"{place}[{number}]", f"{quoted(entry)} is not NAME=VALUE", "write a name, = and a value"
         elif "\0" in entry:
-            yield f"{place}[{number}]", "has a zero byte"
+            yield f"{place}[{number}]", _ZERO, _WITHOUT_IT
 
 
 def _device_node(node: DeviceNode, place: str) -> Iterator[Broken]:
@@ -127,10 +130,11 @@ def _device_node(node: DeviceNode, place: str) -> Iterator[Broken]:
     if node.host_path:
         yield from _path(node.host_path, f"{place}.hostPath")
     if node.type not in _NODE_TYPES:
-        yield f"{place}.type", f"{quoted(node.type)} is not a type of node; the types are b, c, u and p"
+        remedy = "write c or u for a character device, b for a block device, p for a FIFO, or leave it out"
+        yield f"{place}.type", f"{quoted(node.type)} is not a type of node", remedy
     if node.permissions != NO_PERMISSIONS and node.permissions.strip("rwm"):
-        why = f"is not a set of permissions, which is some of the letters rwm, or {NO_PERMISSIONS}"
-        yield f"{place}.permissions", f"{quoted(node.permissions)} {why}"
+        remedy = f"write some of the letters rwm, or {NO_PERMISSIONS}"
+        yield f"{place}.permissions", f"{quoted(node.permissions)} is not a set of permissions", remedy
 
 
 def _net_devices(devices: Iterable[NetDevice], place: str) -> Iterator[Broken]:
@@ -139,29 +143,28 @@ def _net_devices(devices: Iterable[NetDevice], place: str) -> Iterator[Broken]:
         for number, device in enumerate(devices):
             name = getattr(device, field)
             if not name:
-                yield f"{place}[{number}].{what}", "is empty"
+                yield f"{place}[{number}].{what}", _EMPTY, "write the name of an interface"
             elif name in seen:
-                yield f"{place}[{number}].{what}", f"{quoted(name)} is that of netDevices[{seen[name]}] too"
+                why = f"{quoted(name)} is that of netDevices[{seen[name]}] too"
+                yield f"{place}[{number}].{what}", why, "name each interface once"
             seen.setdefault(name, number)
 
 
 def _hook(hook: Hook, place: str) -> Iterator[Broken]:
     if hook.hook_name not in HOOK_NAMES:
-        yield (
-            f"{place}.hookName",
-            f"{quoted(hook.hook_name)} is not the name of a hook; the names are {', '.join(HOOK_NAMES)}",
-        )
+        remedy = f"write one of {', '.join(HOOK_NAMES)}"
+        yield f"{place}.hookName", f"{quoted(hook.hook_name)} is not the name of a hook", remedy
     yield from _path(hook.path, f"{place}.path")
     if hook.path and not hook.path.startswith("/"):
-        yield f"{place}.path", f"{quoted(hook.path)} is not absolute, which the path of a hook must be"
+        yield f"{place}.path", f"{quoted(hook.path)} is not an absolute path", "write it from / on"
     yield from _env(hook.env, f"{place}.env")
 
 
 def _mount(mount: Mount, place: str) -> Iterator[Broken]:
     if not mount.host_path:
-        yield f"{place}.hostPath", "is empty"
+        yield f"{place}.hostPath", _EMPTY, "write a path of the host, or tmpfs for a mount of that type"
     elif "\0" in mount.host_path:
-        yield f"{place}.hostPath", "has a zero byte"
+        yield f"{place}.hostPath", _ZERO, _WITHOUT_IT
     yield from _path(mount.container_path, f"{place}.containerPath")
 
 
@@ -170,11 +173,12 @@ def _intel_rdt(intel_rdt: IntelRdt, place: str) -> Iterator[Broken]:
     if name == "/":
         return
     if len(name.encode()) > LONGEST_CLOS_ID or name in (".", "..") or "/" in name or "\n" in name:
-        yield f"{place}.closID", f"{quoted(name)} is not a file name"
+        remedy = f"use {LONGEST_CLOS_ID} bytes at most, without / and line breaks, and neither . nor .. alone"
+        yield f"{place}.closID", f"{quoted(name)} is not a file name", remedy
 
 
 def _path(path: str, place: str) -> Iterator[Broken]:
     if not path:
-        yield place, "is empty"
+        yield place, _EMPTY, "write a path"
     elif "\0" in path:
-        yield place, "has a zero byte"
+        yield place, _ZERO, _WITHOUT_IT

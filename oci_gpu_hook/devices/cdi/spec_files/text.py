@@ -22,11 +22,14 @@ if TYPE_CHECKING:
     from typing import Any, Final
 
 _ESCAPE: Final = re.compile(r"\\(?:u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})|.)")
+_WORD: Final = re.compile(r'"(?:\\.|[^"\\])*"|NaN|-?Infinity')  # a text, or what JSON does not have
 LARGEST: Final = limits.CDI_SPEC
 DEEPEST: Final = limits.CDI_SPEC_LEVELS
 MOST_NODES: Final = limits.CDI_SPEC_VALUES
 _PIECE: Final = 32  # characters of a text that count as another value: an alias may stand for a long one
 
+_SPLIT: Final = "split it into several files"
+_FLATTEN: Final = "nest lists and mappings as deep as the fields of CDI alone need"
 _MERGE: Final = "<<"  # the key by which YAML 1.1 takes the pairs of another mapping in
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -92,11 +95,12 @@ class Mapping(Node):
 def read(data: bytes, *, is_json: bool) -> Node:
     """Return the root of the one document in `data`. Raises Unreadable."""
     if len(data) > LARGEST:
-        raise _unreadable(0, f"has {len(data)} bytes; {LARGEST} are read at most")
+        raise _unreadable(0, f"has more than the {LARGEST} bytes that are read", _SPLIT)
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise _unreadable(data.count(b"\n", 0, error.start) + 1, f"is not UTF-8 at byte {error.start}") from None
+        line = data.count(b"\n", 0, error.start) + 1
+        raise _unreadable(line, f"is not UTF-8 at byte {error.start}", "save the file as UTF-8") from None
     if is_json:
         _check_json(text)
         text = text.replace("\t", " ")  # white space in JSON but forbidden in YAML; JSON strings can have it only as \t
@@ -104,21 +108,32 @@ def read(data: bytes, *, is_json: bool) -> Node:
     try:
         return _tree(yaml.parse(text, Loader=_LOADER))
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
         what = getattr(error, "problem", None) or str(error).partition("\n")[0]
-        raise _unreadable(mark.line + 1 if mark else 0, f"is not YAML: {quoted(what)}") from None
+        remedy = "mend indentation, brackets or quotation marks there or just before"
+        raise _unreadable(_line_of(error, text), f"is not YAML: {quoted(what)}", remedy) from None
+
+
+def _line_of(error: yaml.YAMLError, text: str) -> int:
+    """Return the line of an error: its mark's, or that of the character at its position; 0 if it has neither."""
+    mark = getattr(error, "problem_mark", None)
+    if mark:
+        return int(mark.line) + 1
+    position = getattr(error, "position", None)
+    return 0 if position is None else text.encode().count(b"\n", 0, position) + 1
 
 
 def _check_json(text: str) -> None:
     """Raise Unreadable for text that is not JSON. It is read as YAML, which tells line numbers and allows more."""
     try:
-        json.loads(text, parse_constant=_no_constant)
+        json.loads(text, parse_constant=_no_constant, parse_int=str)
     except json.JSONDecodeError as error:
-        raise _unreadable(error.lineno, f"is not JSON: {error.msg}") from None
+        remedy = "mend it there, or call the file .yaml if it is YAML"
+        raise _unreadable(error.lineno, f"is not JSON: {error.msg}", remedy) from None
     except ValueError as error:
-        raise _unreadable(0, f"is not JSON: {error}") from None
+        line = next(text.count("\n", 0, word.start()) + 1 for word in _WORD.finditer(text) if word[0][:1] != '"')
+        raise _unreadable(line, f"is not JSON: {error}", "write a number, or a text in quotation marks") from None
     except RecursionError:
-        raise _unreadable(0, "is nested too deeply") from None
+        return  # `_tree` says the line from which on it is too much
 
 
 def _in_yaml(escape: re.Match[str]) -> str:
@@ -150,7 +165,7 @@ def _tree(events: Iterable[Any]) -> Node:
             node = Scalar(line=line, text=_joined(event.value), plain=event.implicit[0])
             builder.add(node, 1 + len(node.text) // _PIECE, event.anchor, line)
     if builder.root is None:
-        raise _unreadable(0, "is empty")
+        raise _unreadable(0, "is empty", "write cdiVersion, kind and devices")
     return builder.root
 
 
@@ -168,11 +183,11 @@ class _Builder:
     def begin_document(self, line: int) -> None:
         self._documents += 1
         if self._documents > 1:
-            raise _unreadable(line, "has a second document; a file has one specification")
+            raise _unreadable(line, "has a second document", "write it to a file of its own")
 
     def open(self, event: yaml.CollectionStartEvent, line: int) -> None:
         if len(self._open) == DEEPEST:
-            raise _unreadable(line, f"is nested more than {DEEPEST} levels deep")
+            raise _unreadable(line, f"is nested more than {DEEPEST} levels deep", _FLATTEN)
         self._open.append((event, line, []))
         self._inside.append(0)
 
@@ -185,7 +200,8 @@ class _Builder:
 
     def repeat(self, anchor: str | None, line: int) -> None:
         if anchor is None or anchor not in self._anchors:
-            raise _unreadable(line, f"the alias {quoted(anchor)} refers to itself or to nothing")
+            what = f"the alias {quoted(anchor)} refers to itself or to nothing"
+            raise _unreadable(line, what, "write what it stands for, or an anchor & before it")
         node, size = self._anchors[anchor]
         self.add(node, size, None, line)
 
@@ -193,7 +209,7 @@ class _Builder:
         self._inside[-1] += size
         self._total += size
         if self._total > MOST_NODES:
-            raise _unreadable(line, f"has more than {MOST_NODES} values")
+            raise _unreadable(line, f"has more than {MOST_NODES} values", _SPLIT)
         if anchor:
             self._anchors[anchor] = (node, size)
         if self._open:
@@ -212,9 +228,9 @@ def _mapping(line: int, inside: list[Node]) -> Mapping:
     seen: set[str] = set()
     for key, value in zip(inside[::2], inside[1::2], strict=True):
         if not isinstance(key, Scalar):
-            raise _unreadable(key.line, "a key is not text")
+            raise _unreadable(key.line, "a key is not text", "write the name of a field before the colon")
         if key.text in seen:
-            raise _unreadable(key.line, f"the key {quoted(key.text)} stands twice")
+            raise _unreadable(key.line, f"the key {quoted(key.text)} appears twice", "remove one of them")
         seen.add(key.text)
         if key.text == _MERGE and key.plain:
             merged = _merged(key, value)
@@ -228,7 +244,8 @@ def _merged(key: Scalar, value: Node) -> tuple[tuple[Scalar, Node], ...]:
     found: dict[str, tuple[Scalar, Node]] = {}
     for each in value.items if isinstance(value, Sequence) else (value,):
         if not isinstance(each, Mapping):
-            raise _unreadable(key.line, f"{_MERGE} merges mappings, found {each.kind}")
+            what = f"{_MERGE} merges mappings, found {each.kind}"
+            raise _unreadable(key.line, what, "write a mapping, an alias of one, or a list of those")
         for pair in each.pairs:
             found.setdefault(pair[0].text, pair)
     return tuple(found.values())
@@ -239,5 +256,5 @@ def _joined(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace") if not text.isascii() else text
 
 
-def _unreadable(line: int, what: str) -> Unreadable:
-    return Unreadable(Problem(line=line, place="", what=what))
+def _unreadable(line: int, what: str, remedy: str) -> Unreadable:
+    return Unreadable(Problem(line=line, place="", what=what, remedy=remedy))

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from oci_gpu_hook.devices.edits import ContainerEdits
 
 KNOWN: Final = ("0.1.0", "0.2.0", "0.3.0", "0.4.0", "0.5.0", "0.6.0", "0.7.0", "0.8.0", "1.0.0", "1.1.0")
-_FIRST: Final = "0.3.0"  # readers do not know earlier ones
+_FIRST: Final = "0.3.0"
+READ: Final = KNOWN[KNOWN.index(_FIRST) :]  # by engines
 
 
 def normalized(version: str) -> str:

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from oci_gpu_hook.admin.cli.main import main
+from oci_gpu_hook.admin.install import place
 from oci_gpu_hook.devices.cdi.spec_files import reading
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -241,3 +242,56 @@ def test_validate(capfd, tmp_path):
     assert "line 1: cdiVersion is missing" in capfd.readouterr().out
     assert main(["cdi", "validate", str(tmp_path / "absent")]) == 1
     assert "No such file" in capfd.readouterr().err
+
+
+class TestTheHookThatItNames:
+    """What prints a specification installs nothing, and what is written into a file means the same everywhere."""
+
+    @pytest.fixture
+    def nothing_installed(self, monkeypatch, tmp_path):
+        monkeypatch.setattr(place, "default_directory", lambda: str(tmp_path / "own"))
+        monkeypatch.setattr(place, "SYSTEM_DIRECTORY", str(tmp_path / "system"))
+        return tmp_path
+
+    @pytest.mark.parametrize("output", [(), ("--output", "nvidia.yaml")], ids=["printed", "into a file"])
+    def test_generate_installs_none(self, cdi, nothing_installed, monkeypatch, output):
+        monkeypatch.chdir(nothing_installed)
+        status, out, err = cdi("generate", *output)
+        assert (status, out) == (1, "")
+        assert "oci-gpu hook-path" in err
+        assert "OGH1920" in err
+        assert [*nothing_installed.iterdir()] == []
+
+    @pytest.mark.parametrize("where", ["own", "system"])
+    def test_generate_names_the_installed_one(self, cdi, nothing_installed, where):
+        hook = nothing_installed / where / "oci-gpu-hook"
+        hook.parent.mkdir()
+        hook.touch(0o755)
+        (named,) = generated(cdi).edits.hooks
+        assert named.path == str(hook)
+        assert [*hook.parent.iterdir()] == [hook]
+
+    @pytest.mark.parametrize("name", ["imex-channel", "gds"])
+    def test_a_class_without_a_hook_needs_none(self, cdi, nothing_installed, name):
+        assert generated(cdi, "--class", name).edits.hooks == ()
+
+    def test_refresh_installs_it(self, cdi, nothing_installed, directory):
+        outcomes(cdi, directory)
+        assert (nothing_installed / "own/oci-gpu-hook").exists()
+
+    @pytest.mark.parametrize("action", ["generate", "refresh"])
+    def test_a_hook_by_a_relative_path_is_refused(self, cdi, directory, action):
+        """Engines resolve it in a directory of their own, and refuse it."""
+        output = directory if action == "refresh" else directory / "nvidia.yaml"
+        status, out, err = cdi(action, "--hook-path", "bin/oci-gpu-hook", "--output", output)
+        assert (status, out) == (1, "")
+        assert "--hook-path 'bin/oci-gpu-hook': is not an absolute path" in err
+        assert [*directory.iterdir()] == []
+
+    def test_a_configuration_by_a_relative_path_is_named_by_its_whole_path(self, hosts, monkeypatch, capfd):
+        """The engine starts the hook in a directory of its own."""
+        monkeypatch.chdir(hosts / "plain")
+        assert main(["--config", "config.toml", "cdi", "generate", "--hook-path", "/hook"]) == 0
+        made = yaml.safe_load(capfd.readouterr().out)
+        (hook,) = made["containerEdits"]["hooks"]
+        assert hook["args"][1:3] == ["--config", str(hosts / "plain/config.toml")]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from oci_gpu_hook import __version__
-from oci_gpu_hook.admin.cli import main, outline
+from oci_gpu_hook.admin.cli import info, main, outline
 from oci_gpu_hook.admin.cli.commands import COMMANDS
 
 PROGRAM = Path(sys.executable).with_name("oci-gpu")
@@ -110,3 +112,16 @@ class TestOutputThatNobodyTakes:
 def test_a_complaint_that_nobody_reads():
     assert shell("oci-gpu leese 2>&-").returncode == 2
     assert shell("oci-gpu --config /nonexistent config 2>/dev/full").returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("errno_", "remedy"), [(errno.ENOENT, "check that it is there"), (errno.EACCES, "run it as root")]
+)
+def test_a_user_is_sent_to_root_only_where_root_would_help(errno_, remedy, capsys, monkeypatch):
+    def fail(_options):
+        raise OSError(errno_, os.strerror(errno_), "/srv/there")
+
+    monkeypatch.setattr(info, "run", fail)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert main.main(["info"]) == 1
+    assert f"'/srv/there': {os.strerror(errno_)}; {remedy}" in capsys.readouterr().err

@@ -70,7 +70,7 @@ def test_a_plan_says_which_gpu_and_why(plan, host):
 def test_a_plan_by_count_says_how_many_there_were_and_how_near_they_are(plan):
     _, out, _ = plan("OCI_GPU_COUNT=2", "OCI_GPU_MEMORY=40GiB")
     assert "4 of 4 available on this host with 40 GiB or more; the fewest holders come first" in out
-    assert "of equals, those that are nearest to each other: 0-1 NV18" in out
+    assert "of equal ones, those nearest to each other: 0-1 NV18" in out
 
 
 def test_a_plan_says_what_is_mounted_for_what_and_what_is_not_and_why(plan):

@@ -187,7 +187,7 @@ def test_a_configuration_that_others_can_write_is_an_error(tmp_path):
     path = tmp_path / "config.toml"
     path.write_text("")
     path.chmod(0o666)
-    assert found(configuration, checkup.host(str(path)), ERROR) == [f"'{path}' can be written by others than root"]
+    assert found(configuration, checkup.host(str(path)), ERROR) == [f"'{path}' can be written by users other than root"]
 
 
 def test_paths_that_lead_nowhere_are_found(make_host, tmp_path):
@@ -245,7 +245,7 @@ def test_a_host_without_device_cgroups_is_an_error(make_host):
 @pytest.mark.parametrize(
     ("restriction", "severity", "what"),
     [
-        ("1", NOTE, "net.core.bpf_jit_harden=2 blinds device programs; they are read all the same"),
+        ("1", NOTE, "net.core.bpf_jit_harden=2 obscures device programs; they can still be read"),
         ("2", WARNING, "net.core.bpf_jit_harden=2 and kernel.kptr_restrict=2 hide device programs"),
     ],
 )

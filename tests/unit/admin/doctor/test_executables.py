@@ -34,6 +34,17 @@ def test_executables_that_are_laid_run(laid):
     assert f"{directory}/oci-gpu-hook runs" in found(host, OK)[0]
 
 
+def test_no_container_is_reported_as_refused(laid):
+    """The hook logs what it refuses in the host's log, so a check must not give it a container to refuse."""
+    directory, host = laid
+    directory.mkdir()
+    hook = directory / "oci-gpu-hook"
+    hook.write_text(f'#!/bin/sh\necho "$@" > {directory}/given\necho "usage: oci-gpu-hook" >&2\nexit 2\n')
+    hook.chmod(0o755)
+    assert any(what.startswith(f"{hook} runs") for what in found(host, OK))
+    assert not {"prestart", "createRuntime", "poststop"} & set((directory / "given").read_text().split())
+
+
 def test_an_executable_whose_python_is_gone_is_an_error(laid):
     directory, host = laid
     launch.write(str(directory))

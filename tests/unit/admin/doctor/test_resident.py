@@ -94,4 +94,4 @@ def test_a_front_that_does_not_ask(address, answering):
     os.unlink(os.path.join(os.path.dirname(address), "oci-gpu-hook"))
     (finding,) = found(address)
     assert finding.severity == model.NOTE
-    assert "no front asks at it" in finding.what
+    assert "no front uses it" in finding.what

@@ -139,3 +139,9 @@ def test_an_engine_or_all(oci_gpu, arguments):
     status, _, complaint = oci_gpu("uninstall", *arguments)
     assert status == 1
     assert "takes an engine, or --all" in complaint
+
+
+def test_uninstalling_everything_says_that_there_is_nothing(root, oci_gpu):
+    oci_gpu("install", "docker")
+    assert "Nothing is installed." not in oci_gpu("uninstall", "--all")[1]
+    assert oci_gpu("uninstall", "--all")[:2] == (0, "Nothing is installed.\n")

@@ -51,7 +51,8 @@ def start(package, modules, program):
         "size = int.from_bytes(posix.read(file, 8), 'little')\n"
         "head = marshal.loads(posix.read(file, size))\n"
         "exec(head[0], scope := {'__name__': 'oci_gpu_hook.base.cpython.hotpath'})\n"
-        "scope['use'](file, 8 + size, head, 'oci_gpu_hook.entrypoints.hook')\n"
+        "try:\n    scope['use'](file, 8 + size, head, 'oci_gpu_hook.entrypoints.hook')\n"
+        "except EOFError:\n    print('not whole')\n"
         f"{program}\n"
     )
     done = subprocess.run([sys.executable, "-I", "-S", "-c", text], capture_output=True, text=True, check=False)
@@ -74,6 +75,15 @@ def test_a_source_that_has_changed_is_imported_as_usual(package, tmp_path):
     hotpath_build.write(str(modules), sys.executable, str(package), "oci_gpu_hook.entrypoints.hook")
     (package / "apply" / "part.py").write_text("VALUE = 50\n")
     assert start(package, modules, "from oci_gpu_hook.entrypoints import hook; print(hook.main(1))") == "53"
+
+
+def test_a_file_that_is_not_whole_is_passed_over(package, tmp_path):
+    """What is missing may be what takes back a failed start, which nothing else would read."""
+    modules = tmp_path / "modules"
+    hotpath_build.write(str(modules), sys.executable, str(package), "oci_gpu_hook.entrypoints.hook")
+    os.truncate(modules, modules.stat().st_size - 1)
+    program = "from oci_gpu_hook.entrypoints import hook; print(hook.main(1), type(hook.__loader__).__name__)"
+    assert start(package, modules, program).splitlines() == ["not whole", "7 SourceFileLoader"]
 
 
 def test_installed_code_changes_as_a_whole(package, tmp_path):

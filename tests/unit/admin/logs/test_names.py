@@ -49,9 +49,29 @@ def test_a_log_of_many_ended_containers_takes_one_look(clock, looks):
     assert len(looks) == 1
 
 
+def test_a_log_that_takes_long_to_read_takes_one_look_too(clock, looks):
+    names = module.Names(Config())
+    for number in range(5):
+        names.of(line(f"{number:064x}"))
+        clock.now += 2
+    assert len(looks) == 1
+
+
 def test_a_container_that_comes_later_is_looked_for(clock, looks):
     names = module.Names(Config())
     names.of(line("a" * 64))
+    names.go_on()
     clock.now += 2
     names.of(line("b" * 64))
+    assert len(looks) == 2
+
+
+def test_what_was_not_found_is_looked_for_again_once_lines_come(clock, looks):
+    names = module.Names(Config())
+    names.of(line("a" * 64))
+    names.go_on()
+    names.of(line("a" * 64))
+    assert len(looks) == 1
+    clock.now += 2
+    names.of(line("a" * 64))
     assert len(looks) == 2

@@ -229,13 +229,13 @@ class TestHostileDirectories:
     def test_a_directory_that_others_can_write_to_is_refused(self, host, mode):
         (host / f"run/systemd/system.control/{SCOPE}.d").mkdir(parents=True)
         (host / f"run/systemd/system.control/{SCOPE}.d").chmod(mode)
-        self.refused(host, "others than root can write")
+        self.refused(host, "users other than root can write")
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
     def test_a_directory_of_someone_else_is_refused(self, host):
         (host / f"run/systemd/system.control/{SCOPE}.d").mkdir(parents=True)
         os.chown(host / f"run/systemd/system.control/{SCOPE}.d", 1000, 1000)
-        self.refused(host, "others than root can write")
+        self.refused(host, "users other than root can write")
 
     def test_a_link_in_place_of_the_file_is_replaced_and_not_followed(self, host, tmp_path_factory):
         target = tmp_path_factory.mktemp("elsewhere") / "target"

@@ -292,7 +292,7 @@ def test_a_cdi_specification_does_not_name_it(tmp_path, kind):
     one = (0,)
     made = make(str(tmp_path / "host"), gpus=2, sick=one if kind == "sick" else (), lost=one if kind == "lost" else ())
     program = str(Path(sys.executable).with_name("oci-gpu"))
-    command = [program, "--config", made.config, "cdi", "generate", "--format", "json"]
+    command = [program, "--config", made.config, "cdi", "generate", "--format", "json", "--hook-path", "/hook"]
     document = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
     nodes = {device["name"]: str(device["containerEdits"]) for device in document["devices"]}
     index = "0" if kind == "sick" else "1"

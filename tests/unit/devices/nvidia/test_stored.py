@@ -109,3 +109,22 @@ assert len(cache.load(Config(**{host.__dict__!r})).gpus) == 2
     assert [child.returncode for child in children] == [0] * 8
     assert "".join(outputs) == "looked\n"
     assert sorted(os.listdir(host.state_dir)) == [stored.NAME, "inventory.lock"]
+
+
+def test_what_a_process_has_parsed_serves_for_the_same_bytes_only(host):
+    """As a worker of the resident reads it, for one container after another."""
+    snapshot.load(host)
+    first = stored.whole(host)
+    assert first
+    assert stored.whole(host) == first
+    with open(stored_in(host), "r+") as file:
+        document = json.load(file)
+        document["inventory"]["gpus"][0]["name"] = "another name"
+        file.seek(0)
+        json.dump(document, file)
+        file.truncate()
+    second = stored.whole(host)
+    assert second
+    assert [gpu.name for gpu in second.inventory.gpus] == ["another name", first.inventory.gpus[1].name]
+    os.remove(stored_in(host))
+    assert stored.whole(host) is None

@@ -47,7 +47,7 @@ def test_another_line_is_passed_over_and_told_with_its_number(tmp_path, line):
     entries, wrong = read(tmp_path, drivers=f"lib, /a\n{line}\nlib, /b\n")
     assert [entry.path for entry in entries] == ["/a", "/b"]
     (text,) = wrong
-    assert text.startswith("'drivers.csv:2' is no line `dev|dir|lib|sym, PATH`: ")
+    assert text.startswith("'drivers.csv:2' is not a line `dev|dir|lib|sym, PATH`: ")
 
 
 def test_relative_paths_begin_in_dev_or_at_the_root(tmp_path):
