@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "build/docs"
 SITE = ROOT / "build/site"
+STYLE = ROOT / "package/website.css"
 PAGES = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
 _LINK = re.compile(r"\]\(([^)#\s]+)(#[^)\s]*)?\)")
 
@@ -40,6 +41,8 @@ def environment() -> dict[str, str]:
 def gather(directory: Path) -> None:
     """Put all pages, and what they link to, into a directory."""
     shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    shutil.copy(STYLE, directory)
     pages = [*(ROOT / name for name in PAGES), *(ROOT / "docs").rglob("*.md")]
     for page in pages:
         text = page.read_text()

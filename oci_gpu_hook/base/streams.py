@@ -26,6 +26,15 @@ def fill() -> None:
     os.close(fd)
 
 
+def output_is_gone() -> bool:
+    """Tell whether stdout is a pipe that nobody reads any more, which who writes nothing to it does not notice."""
+    import select
+
+    poll = select.poll()
+    poll.register(1, 0)  # errors are reported always
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
 def say(line: str) -> None:
     """Write a line to stderr. A stderr that nobody reads is no error."""
     write(f"{line}\n".encode("utf-8", "backslashreplace"))

@@ -3,7 +3,7 @@
 A process belongs to it by its cgroup: the container's own, or one below, which no process leaves that has no access to
 the host's cgroups. Namespaces prove nothing, because containers share them with others (`docker run --pid`,
 `--volumes-from` does not, a pod does). Who has the container's namespace and is in no known cgroup is in doubt, and so
-is everybody where the container has no cgroup of its own.
+is everybody where the container has no separate cgroup.
 """
 
 from __future__ import annotations

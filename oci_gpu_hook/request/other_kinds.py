@@ -1,4 +1,4 @@
-"""Devices of other kinds than those with words of their own: by CDI-qualified names, and by count with a kind. Pure.
+"""Devices of other kinds than those with their own words: by CDI-qualified names, and by count with a kind. Pure.
 
 Imported for containers that name such a device or a kind. What the names stand for, the specification files of the host
 say (devices.cdi).

@@ -14,6 +14,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ class Guest:
 
     def run(self, block: dict[str, Any]) -> None:
         """Run the commands of a block, with what precedes and follows."""
-        done = set()
+        done: set[str] = set()
         for command in block["commands"]:
             for first in set(_of(BEFORE, command)) - done:
                 done |= {first}
@@ -152,7 +153,7 @@ class Guest:
         shutil.copy(f"{self.work}/apt.conf", "/etc/apt/apt.conf.d/90test")
 
 
-def _of(commands: dict[str, tuple[str, ...]], command: str) -> list[str]:
+def _of(commands: Iterable[str], command: str) -> list[str]:
     return [start for start in commands if command.startswith(start)]
 
 

@@ -13,9 +13,13 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-PAGES = ("index", "docs/quick-start", "docs/errors", "docs/architecture", "docs/performance", "docs/configuration")
+PAGES = (
+    *("index", "docs/quick-start", "docs/engines", "docs/requests", "docs/errors", "docs/architecture"),
+    *("docs/performance", "docs/configuration", "docs/security"),
+)
 WIDTHS = {"phone": 390, "desktop": 1280}
-# Shows a page in a frame, and says how wide it came out, and which of its images have nothing to show.
+# Shows a page in a frame, and says how wide it came out, which of its images have nothing to show, and which names of
+# variables in its tables are broken into several lines.
 FRAME = """<!DOCTYPE html><body><iframe id="page" src="@PAGE@" width="@WIDTH@" height="900"></iframe>
 <pre id="seen"></pre>
 <script>
@@ -27,6 +31,8 @@ frame.onload = () => setTimeout(() => {
     title: page.querySelector("h1").textContent,
     missing: [...page.images].filter(image => !image.naturalWidth).map(image => image.src),
     images: page.images.length,
+    broken: [...page.querySelectorAll("td code")].filter(name => /^[A-Z_]+$/.test(name.textContent) &&
+      name.getClientRects().length > 1).map(name => name.textContent),
     fetched: frame.contentWindow.performance.getEntriesByType("resource").map(each => each.name),
   });
 }, 300);
@@ -84,6 +90,7 @@ def test_pages_in_a_browser(site, tmp_path, device):
         seen = json.loads(found[1].replace("&quot;", '"').replace("&amp;", "&").replace("&gt;", ">"))
         assert seen["width"] <= WIDTHS[device], (page, seen)
         assert seen["missing"] == [], page
+        assert seen["broken"] == [], page
         assert all(each.startswith("file:") for each in seen["fetched"]), page
         shot = tmp_path / f"{page.replace('/', '-')}-{device}.png"
         browse(url, f"--window-size={WIDTHS[device]},900", f"--screenshot={shot}")

@@ -109,6 +109,16 @@ def test_the_tests_bring_every_engine(fresh):
     assert fresh.packages() >= HEAVY
 
 
+def test_dockers_client_is_installed_where_it_is_a_package(fresh):
+    """Since Debian 13; docker.io only recommends it there."""
+    assert fresh.setup().returncode == 0
+    assert "docker-cli" not in fresh.packages()
+    fresh.calls.unlink()
+    fresh._program("bin/apt-cache", "#!/bin/bash\n")
+    assert fresh.setup().returncode == 0
+    assert fresh.packages() >= {"docker.io", "docker-cli"}
+
+
 def test_what_will_be_installed_is_said_before(fresh):
     said = fresh.setup("demo", BROKEN="1", SLOW="5")
     assert said.returncode == 1

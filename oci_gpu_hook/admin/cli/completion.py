@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from oci_gpu_hook.admin.cli.commands import COMMANDS
 from oci_gpu_hook.base.errors import one_line
 
 TYPE_CHECKING = False
@@ -17,6 +18,7 @@ _FILES: Final = ("FILE",)
 _ALSO_BUNDLES: Final = ("plan", "request")  # whose CONTAINER may be a directory
 _CONTAINERS: Final = ("CONTAINER", "CONTAINER|PID", "NAME|ID|PID")
 _PRODUCT: Final = "PRODUCT"
+_COMMAND_OR_CODE: Final = "COMMAND|CODE"
 _LIST: Final = "oci-gpu completion containers 2>/dev/null"  # a line each, which no shell must take for more than a word
 _BASH: Final = """\
 # bash completion of oci-gpu, made by `oci-gpu completion bash`
@@ -89,7 +91,7 @@ def bash(top: Command) -> str:
                 values.append(f"        {pattern}) COMPREPLY=({_bash_values(option)}); return ;;")
         offered = [flag for option in _options(command) for flag in option.flags]
         offered += [below.name for below in command.below]
-        offered += [choice for argument in _positional(command) for choice in argument.choices]
+        offered += [choice for argument in _positional(command) for choice in _choices(argument)]
         line = f'COMPREPLY=($(compgen -W "{" ".join(offered)}" -- "$word"))'
         if kinds := {argument.value for argument in _positional(command)} & {*_DIRECTORIES, *_FILES}:
             flag = "-d" if kinds <= {*_DIRECTORIES} else "-f"
@@ -132,8 +134,8 @@ def fish(top: Command) -> str:
         seen = _quote(f"__fish_seen_subcommand_from {command.name}")
         lines += [_fish(seen, option) for option in _options(command)]
         for argument in _positional(command):
-            if argument.choices:
-                lines.append(f"complete -c oci-gpu -n {seen} -a {_quote(' '.join(argument.choices))}")
+            if choices := _choices(argument):
+                lines.append(f"complete -c oci-gpu -n {seen} -a {_quote(' '.join(choices))}")
             elif argument.value in _DIRECTORIES:
                 lines.append(f"complete -c oci-gpu -n {seen} -a '(__fish_complete_directories)'")
         if command.name in _ALSO_BUNDLES:
@@ -162,6 +164,8 @@ def _takes_container(command: Command) -> bool:
 
 
 def _choices(argument: Argument) -> tuple[str, ...]:
+    if argument.value == _COMMAND_OR_CODE:
+        return tuple(COMMANDS)
     if argument.value != _PRODUCT:
         return argument.choices
     from oci_gpu_hook.admin.simulate.products import PRODUCTS

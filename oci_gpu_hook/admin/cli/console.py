@@ -18,12 +18,17 @@ _NO_TERMINAL: Final = 200  # columns
 
 
 def console() -> Console:
-    """Return the console of stdout."""
-    from rich.console import Console
+    """Return the console of stdout. What prints to it raises BrokenPipeError where nobody reads it, as `print` does."""
+    from rich import console as rich
+
+    class Output(rich.Console):
+        def on_broken_pipe(self) -> None:
+            """Leave it to the command; Console would end the process with status 1."""
+            raise BrokenPipeError
 
     if sys.stdout.isatty():
-        return Console(highlight=False, emoji=False, markup=False)
-    return Console(width=_NO_TERMINAL, no_color=True, highlight=False, emoji=False, markup=False)
+        return Output(highlight=False, emoji=False, markup=False)
+    return Output(width=_NO_TERMINAL, no_color=True, highlight=False, emoji=False, markup=False)
 
 
 class Working:

@@ -13,6 +13,7 @@ from oci_gpu_hook.admin.cli import leases_json, leases_picture
 from oci_gpu_hook.admin.cli.console import console
 from oci_gpu_hook.admin.metering import look
 from oci_gpu_hook.allocation import query, release
+from oci_gpu_hook.base import streams
 from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.base.document import dump
 from oci_gpu_hook.base.errors import AllocationError, InvalidInput, one_line, quoted
@@ -119,6 +120,8 @@ def _follow(config: Config, options: argparse.Namespace) -> None:
                 _print(config, options)
                 sys.stdout.flush()
         time.sleep(_REDRAW)
+        if streams.output_is_gone():
+            return
 
 
 def _print(config: Config, options: argparse.Namespace) -> None:

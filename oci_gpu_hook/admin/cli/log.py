@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import time
 
+from oci_gpu_hook.base import streams
 from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.base.errors import InvalidInput, one_line, quoted
 
@@ -69,7 +70,7 @@ def _show(logs: Logs, names: Names, options: Namespace) -> None:
     if options.follow:
         sys.stdout.flush()
         names.go_on()
-        for line in _meant(logs.coming(), names, options.container):
+        for line in _meant(logs.coming(streams.output_is_gone), names, options.container):
             _print(line, names, as_json=options.json)
             sys.stdout.flush()
     elif not shown and options.container:

@@ -65,7 +65,7 @@ def _is_named_in(bundle: bytes, directory: bytes) -> bool:
 
 
 def _answer(look: Callable[[], list[bytes]]) -> list[bytes]:
-    """Return what a process of its own finds, since a user's bundle may be on a file system that never answers."""
+    """Return what a separate process finds, since a user's bundle may be on a file system that never answers."""
     found = apart.answer(lambda: b"\0".join(look()), limits.LOOK_SECONDS)
     return found.split(b"\0") if found else []
 

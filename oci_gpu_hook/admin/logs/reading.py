@@ -13,7 +13,7 @@ from oci_gpu_hook.base.errors import HookError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Final
 
     from oci_gpu_hook.admin.logs.line import Line
@@ -43,10 +43,10 @@ class Logs:
         of_host = self._host.past() if self._host else ()
         yield from self._once(heapq.merge(self._of_all_files(), of_host, key=lambda line: line.time))
 
-    def coming(self) -> Iterator[Line]:
-        """Yield what comes after `past`, for ever. Raises HookError if nothing can come any more."""
+    def coming(self, is_over: Callable[[], bool]) -> Iterator[Line]:
+        """Yield what comes after `past` until `is_over`. Raises HookError if nothing can come any more."""
         self._follower = self._host.follower() if self._host else None
-        while True:
+        while not is_over():
             fresh: list[Line] = []
             told = [self._follower.fd] if self._follower else []
             if select.select(told, [], [], _PAUSE)[0] and self._follower and not self._follower.read_into(fresh):

@@ -49,6 +49,7 @@ def of_bash(scripts, line):
         (("oci-gpu", "install", "pod"), ["podman"]),
         (("oci-gpu", "simulate", "x", "--layout", "lib"), ["lib64"]),
         (("oci-gpu", "leases", "re"), ["release"]),
+        (("oci-gpu", "help", "lea"), ["leases"]),
         (("oci-gpu", "simulate", "x", "--gpus", "1"), []),
         (("oci-gpu", "simulate", "x", "--product", "H2"), ["H200"]),
         (("oci-gpu", "plan", "/et"), ["/etc"]),
@@ -106,7 +107,12 @@ def test_the_script_is_one_for_its_shell(scripts, shell):
 @pytest.mark.skipif(not shutil.which("fish"), reason="no fish")
 @pytest.mark.parametrize(
     ("line", "expected"),
-    [("oci-gpu doc", "doctor"), ("oci-gpu doctor --r", "--run"), ("oci-gpu install pod", "podman")],
+    [
+        ("oci-gpu doc", "doctor"),
+        ("oci-gpu doctor --r", "--run"),
+        ("oci-gpu install pod", "podman"),
+        ("oci-gpu help lea", "leases"),
+    ],
 )
 def test_fish(scripts, line, expected):
     program = f"source {scripts / 'fish'}; complete -C {line!r}"

@@ -125,3 +125,13 @@ def test_a_user_is_sent_to_root_only_where_root_would_help(errno_, remedy, capsy
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert main.main(["info"]) == 1
     assert f"'/srv/there': {os.strerror(errno_)}; {remedy}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", ["leases --watch", "leases --watch --json", "log --follow"])
+def test_what_follows_ends_with_its_reader_though_nothing_more_happens(tmp_path, words):
+    log, config = tmp_path / "log", tmp_path / "config.toml"
+    log.write_text('{"event": "released", "level": "info", "timestamp": "2026-11-28T00:00:00.000000Z", "gpus": []}\n')
+    config.write_text(f'[state]\ndir = "{tmp_path}/state"\n[log]\nfile = "{log}"\n')
+    done = shell(f"timeout 20 oci-gpu --config {config} {words} | head -n 1")
+    assert done.returncode == 0
+    assert done.stdout.count("\n") == 1
