@@ -114,7 +114,7 @@ def _mounts(edited: Edited, mounts: Iterable[Mount]) -> None:
     """Add mounts, in the order of how deep they are, as an engine does: one may lie in another."""
     entries = list(map(_mount_entry, mounts))
     if entries:
-        destinations = {entry["destination"] for entry in entries}
+        destinations = [entry["destination"] for entry in entries]  # a list of them: what is found may have no hash
         place = ["mounts"]
         edited.remove(place, lambda entry: type(entry) is dict and entry.get("destination") in destinations)
         edited.add(place, entries)

@@ -5,20 +5,21 @@ from __future__ import annotations
 import errno
 import os
 
+from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
 from oci_gpu_hook.base import limits, mount_table, streams, syscalls
 from oci_gpu_hook.base.errors import NEW_KERNEL, ApplyError, InvalidInput, coded, quoted, reason
 from oci_gpu_hook.base.files import read_file
 from oci_gpu_hook.base.record import Record
+from oci_gpu_hook.base.rootless import host_id_of_root
 from oci_gpu_hook.oci.container import ASK_THE_ENGINE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from typing import Final, Self
 
-    from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
     from oci_gpu_hook.base.config.model import Config
-    from oci_gpu_hook.oci.container import Container
+    from oci_gpu_hook.oci.container import Container, IdMapping
 
 _PATH_DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _LARGEST_PID: Final = 1 << 22  # include/linux/threads.h, PID_MAX_LIMIT
@@ -158,6 +159,24 @@ class Process:
             return
         finally:
             os.chdir("/")
+
+
+def open_rootfs(container: Container, process: Process) -> Rootfs:
+    """Return the rootfs of a container that an engine is starting, or that is running.
+
+    process: pid 0 if this process is in the container's namespaces, and so is its root already.
+    """
+    owner = _owner(container) if process.pid else (0, 0)
+    return Rootfs(process.open_rootfs(container.rootfs), owner, process.own_mounts)
+
+
+def _owner(container: Container) -> tuple[int, int]:
+    return _host_id(container.uid_mappings), _host_id(container.gid_mappings)
+
+
+def _host_id(mappings: Sequence[IdMapping]) -> int:
+    """Return the host's id of the container's root; 0 if it has no user namespace or does not map its root."""
+    return host_id_of_root(((mapping.container_id, mapping.host_id) for mapping in mappings), 0)
 
 
 class Site(Record):

@@ -17,13 +17,11 @@ from oci_gpu_hook.apply.operations.place import Descriptors, Materializing, is_s
 from oci_gpu_hook.apply.operations.preflight import Preflight
 from oci_gpu_hook.apply.operations.table import KINDS
 from oci_gpu_hook.apply.rootfs.directory import Directories
-from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
 from oci_gpu_hook.apply.systemd import units
 from oci_gpu_hook.base import log, syscalls
 from oci_gpu_hook.base.errors import ApplyError, UnsafeRootfs, reason, shortage
 from oci_gpu_hook.base.processes import check_principal
 from oci_gpu_hook.base.record import Record
-from oci_gpu_hook.base.rootless import host_id_of_root
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,9 +33,10 @@ if TYPE_CHECKING:
     from oci_gpu_hook.apply.operations.place import Attachment
     from oci_gpu_hook.apply.process import Process, Site
     from oci_gpu_hook.apply.rootfs.as_mounted import AsMounted
+    from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
     from oci_gpu_hook.base.errors import HookError
     from oci_gpu_hook.devices.edits import Numbers as Node
-    from oci_gpu_hook.oci.container import Container, IdMapping
+    from oci_gpu_hook.oci.container import Container
     from oci_gpu_hook.plan.plan import Plan
 
     class Journaling(Protocol):
@@ -70,15 +69,6 @@ class Work(Record):
     mounted: tuple[tuple[str, int, int, int, int], ...]
     own_mounted: tuple[tuple[str, int, int, int, int], ...]
     unit: str
-
-
-def open_rootfs(container: Container, process: Process) -> Rootfs:
-    """Return the rootfs of a container that an engine is starting, or that is running.
-
-    process: pid 0 if this process is in the container's namespaces, and so is its root already.
-    """
-    owner = _owner(container) if process.pid else (0, 0)
-    return Rootfs(process.open_rootfs(container.rootfs), owner, process.own_mounts)
 
 
 def carry_out(
@@ -250,12 +240,3 @@ def _unsteady(error: OSError) -> HookError:
     return UnsafeRootfs(
         "container rootfs", why, "stop what renames files in it and start the container again", "OGH1602"
     )
-
-
-def _owner(container: Container) -> tuple[int, int]:
-    return _host_id(container.uid_mappings), _host_id(container.gid_mappings)
-
-
-def _host_id(mappings: Sequence[IdMapping]) -> int:
-    """Return the host's id of the container's root; 0 if it has no user namespace or does not map its root."""
-    return host_id_of_root(((mapping.container_id, mapping.host_id) for mapping in mappings), 0)

@@ -11,19 +11,16 @@ import os
 
 from oci_gpu_hook.allocation import attached as leases
 from oci_gpu_hook.apply import transaction
-from oci_gpu_hook.apply.operations import own_places
-from oci_gpu_hook.apply.process import Process, Site, check_process
+from oci_gpu_hook.apply.process import Process, Site, check_process, open_rootfs
 from oci_gpu_hook.base.errors import InvalidInput, quoted, reason
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.devices import vendors
 from oci_gpu_hook.devices.edits import ContainerEdits, numbers, of_devices
-from oci_gpu_hook.lifecycle import apart_from_container, asked, settling, verify
+from oci_gpu_hook.lifecycle import apart_from_container, identity, settling
 from oci_gpu_hook.lifecycle.admission import Admission
 from oci_gpu_hook.lifecycle.interruption import Interruption
 from oci_gpu_hook.lifecycle.journaling import Starting
-from oci_gpu_hook.lifecycle.mending import Mending
 from oci_gpu_hook.lifecycle.running import container_of
-from oci_gpu_hook.request import parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,23 +76,15 @@ def _attach(
     os.umask(0)  # modes are set when files are made: see Directory.make_node
     with Process(container.pid) as process:
         entry = settling.entry_of(container.id, container.pid, config)
-        own = parse.parse(container, config) if entry else None
         uuids = tuple(device.uuid for device in granted)
         devices = [known[uuid] for uuid in entry.gpus if uuid in known] if entry else []
-        if own and own.is_share:
-            why = "was started with parts of GPUs, and its programs are served those and no others"
-            raise InvalidInput(
-                f"container {quoted(container.id)}", why, "start another container with the GPUs", "OGH1908"
-            )
         if entry:
-            capabilities = entry.capabilities or (own.driver_capabilities if own else request.driver_capabilities)
-            _check_capabilities(request, capabilities, container)
-            request = asked.with_devices(own, (*entry.gpus, *uuids), capabilities)
+            request = _whole_request(container, entry, request, uuids, config)
         snapshot = vendors.of(request.kind).snapshot(request, config)
         admission = Admission(
             container=container, request=request, config=config, snapshot=snapshot, devices=(*devices, *granted)
         )
-        with transaction.open_rootfs(container, process) as rootfs:
+        with open_rootfs(container, process) as rootfs:
             site = Site(container=container, process=process, rootfs=rootfs, config=config)
             made = admission.plan(rootfs)
             if not entry:
@@ -104,7 +93,7 @@ def _attach(
                 starting = Starting(site, uuids)
                 said = transaction.carry_out(made, site, nodes, starting, lambda: admission.confirm(made))
             else:
-                verify.check_root(entry, rootfs)
+                identity.check_root(entry, rootfs)
                 with settling.on_rootfs(entry, config):
                     added = _missing_part(made, entry, vendors.of(request.kind).views(granted))
                     said = _extend(entry, added, site, uuids)
@@ -112,13 +101,32 @@ def _attach(
         return said
 
 
+def _whole_request(
+    container: Container, entry: Entry, request: Request, uuids: Sequence[str], config: Config
+) -> Request:
+    """Return a request for what a container has and what it gets. Raises InvalidInput if it cannot get more."""
+    from oci_gpu_hook.lifecycle import asked
+    from oci_gpu_hook.request import parse
+
+    own = parse.parse(container, config)
+    if own and own.is_share:
+        why = "was started with parts of GPUs, and its programs are served those and no others"
+        raise InvalidInput(f"container {quoted(container.id)}", why, "start another container with the GPUs", "OGH1908")
+    capabilities = entry.capabilities or (own.driver_capabilities if own else request.driver_capabilities)
+    _check_capabilities(request, capabilities, container)
+    return asked.with_devices(own, (*entry.gpus, *uuids), capabilities)
+
+
 def _extend(entry: Entry, added: Plan, site: Site, uuids: Sequence[str]) -> tuple[str, ...]:
     """Give a container that has GPUs the nodes and views of further ones; return warnings. Raises HookError."""
+    from oci_gpu_hook.apply.operations import own_places
+    from oci_gpu_hook.lifecycle.mending import Mending
+
     mounts = added.edits.mounts
     mending = Mending(entry, added, site, uuids)
     try:
         own_places.make(mounts, entry, site.process, site.rootfs)
-        return transaction.carry_out(added, site, mending.nodes, mending, lambda: verify.check_alive(entry))
+        return transaction.carry_out(added, site, mending.nodes, mending, lambda: identity.check_alive(entry))
     except BaseException:
         own_places.remove([mount.container_path for mount in mounts], entry, site.process, site.rootfs)
         raise

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import stat
 
-from oci_gpu_hook.apply import image_facts, inside, transaction
-from oci_gpu_hook.apply.process import Process, Site
+from oci_gpu_hook.apply import image_facts, inside
+from oci_gpu_hook.apply.process import Process, Site, open_rootfs
 from oci_gpu_hook.apply.watch import Watch
 from oci_gpu_hook.base import log
 from oci_gpu_hook.base.document import member, parse
@@ -47,7 +47,7 @@ def adjust(config_json: bytes, state: State, words: Sequence[str], config: Confi
     with (
         Process(0) as process,
         Watch(container.id, process.mountinfo(), container.rootfs),
-        transaction.open_rootfs(container, process) as rootfs,
+        open_rootfs(container, process) as rootfs,
     ):
         image = image_facts.look(rootfs, container, config, of_nvidia.KIND)
         made = cdi_container.make(arguments, image, _nodes(document, what), _seen(image, arguments, config), config)

@@ -10,7 +10,7 @@ from oci_gpu_hook.apply.process import check_process
 from oci_gpu_hook.base.errors import InvalidInput, quoted
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.devices import vendors
-from oci_gpu_hook.lifecycle import asked, busy, parting, settling, taking
+from oci_gpu_hook.lifecycle import busy, parting, settling, taking
 from oci_gpu_hook.lifecycle.interruption import Interruption
 from oci_gpu_hook.lifecycle.running import container_of
 from oci_gpu_hook.request.model import DEFAULT_KIND
@@ -72,6 +72,8 @@ def _named(names: Sequence[str], entry: Entry, config: Config) -> tuple[str, ...
         what, why = f"device {quoted(unknown[0])}", f"is not a GPU of container {quoted(entry.id)}"
         raise InvalidInput(what, why, f"name it as it is leased: {', '.join(entry.gpus)}", "OGH1910")
     if unknown:
+        from oci_gpu_hook.lifecycle import asked
+
         request = asked.with_devices(None, (), ("utility",))
         found = vendor.devices(vendor.snapshot(request, config).inventory, config)
         of_host = [device.replace(fault="") for device in found]  # what has failed can be taken all the same

@@ -13,7 +13,7 @@ from oci_gpu_hook.lifecycle import descriptors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
     from typing import Final
 
     from oci_gpu_hook.devices.edits import Numbers
@@ -37,13 +37,15 @@ class User(Record):
     doubt: str = ""
 
 
-def users(members: Members, nodes: Collection[Numbers]) -> tuple[User, ...]:
+def users(members: Members, nodes: Collection[Numbers], pids: Iterable[int] | None = None) -> tuple[User, ...]:
     """Return the processes of a container that have one of the nodes open or mapped, and those that may have.
+
+    pids: those that are looked at, None for all.
 
     A descriptor that was passed to a process outside the container is not found. Raises AllocationError where there are
     so many processes that looking at them takes too long.
     """
-    return tuple(_users(members, frozenset(nodes)))
+    return tuple(_users(members, frozenset(nodes), pids))
 
 
 def end(found: Sequence[User], grace: float, check: Callable[[], None] = lambda: None) -> bool:
@@ -88,15 +90,12 @@ def _too_many(pid: int) -> AllocationError:
     return AllocationError(f"the processes of the container of process {pid}", why, remedy, "OGH1311")
 
 
-def _users(members: Members, devices: Collection[Numbers]) -> Iterator[User]:
+def _users(members: Members, devices: Collection[Numbers], pids: Iterable[int] | None) -> Iterator[User]:
     give_up = time.monotonic() + limits.PROCESSES_SECONDS
     alone = members.is_alone()
-    for name in os.listdir("/proc"):
-        if not name.isdecimal():
-            continue
+    for pid in map(int, filter(str.isdecimal, os.listdir("/proc"))) if pids is None else pids:
         if time.monotonic() > give_up:
             raise _too_many(members.pid)
-        pid = int(name)
         doubt = members.doubt(pid, alone=alone)
         if doubt is None:
             continue

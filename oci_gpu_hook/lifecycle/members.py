@@ -49,15 +49,15 @@ class Members:
         mounts = _namespace(pid, "mnt")
         if mounts in self._hosts:
             return None
-        cgroup = self._cgroup(pid)
-        if self._own not in (b"", b"/") and _is_within(cgroup, self._own):
+        table = _table(pid)
+        if self._own in table and _is_within(self._path_in(table), self._own):
             return "" if alone else NOT_ALONE
         if mounts == self._mounts:
             return OUTSIDE
-        pids = _namespace(pid, "pid")
-        if pids == self._pids and pids not in self._hosts and not any(_is_within(cgroup, one) for one in self._known()):
-            return OUTSIDE
-        return None
+        if self._pids in self._hosts or _namespace(pid, "pid") != self._pids:
+            return None
+        cgroup = self._path_in(table)
+        return None if any(_is_within(cgroup, one) for one in self._known()) else OUTSIDE
 
     def is_alone(self) -> bool:
         """Tell whether the cgroup has only this container in it, as far as the host's containers are known."""
@@ -72,13 +72,20 @@ class Members:
 
     def _cgroup(self, pid: int | str) -> bytes:
         """Return the cgroup of a process in the hierarchy that has the container's own; b"" if it has ended."""
-        try:
-            table = read_file(f"/proc/{pid}/cgroup") if pid else b""
-        except OSError:
-            return b""
+        return self._path_in(_table(pid))
+
+    def _path_in(self, table: bytes) -> bytes:
+        """Return the cgroup that a /proc/PID/cgroup has for that hierarchy, b"" if none."""
         for hierarchy, controllers, path in mount_table.cgroups(table):
             if hierarchy == b"0" if self._version == 2 else b"devices" in controllers:
                 return path
+        return b""
+
+
+def _table(pid: int | str) -> bytes:
+    try:
+        return read_file(f"/proc/{pid}/cgroup") if pid else b""
+    except OSError:
         return b""
 
 

@@ -6,8 +6,8 @@ from oci_gpu_hook.base.errors import InvalidInput, quoted
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.devices import vendors
 from oci_gpu_hook.devices.edits import numbers, of_devices
-from oci_gpu_hook.lifecycle import asked, verify
-from oci_gpu_hook.request import parse
+from oci_gpu_hook.oci.container import read_config
+from oci_gpu_hook.request import prefilter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,13 +39,15 @@ def parts_of(uuids: tuple[str, ...], entry: Entry, container: Container, config:
     own = tuple([f"{path}/" for path in entry.own_file_systems])
     seen = [path for path, *_ in entry.mounted if path.startswith(own)]
     if not staying:
-        everything = parse.parse(container, config) is None
+        everything = not _asks(container, config)
         return Going(uuids=uuids, nodes=paths, views=tuple(seen), everything=everything)
     kinds = {vendors.kind_of(uuid) for uuid in entry.gpus}
     if len(kinds) > 1:
         what = f"container {quoted(entry.id)}"
         why = f"has devices of {' and '.join(sorted(kinds))}, of which some cannot be taken and others left"
         raise InvalidInput(what, why, "detach all of them, or restart it with those that it is to have", "OGH1910")
+    from oci_gpu_hook.lifecycle import asked
+
     request = asked.of_running(container, entry, config)
     vendor = vendors.of(request.kind)
     inventory = vendor.snapshot(request, config).inventory
@@ -71,9 +73,22 @@ def parts_of(uuids: tuple[str, ...], entry: Entry, container: Container, config:
     )
 
 
+def _asks(container: Container, config: Config) -> bool:
+    """Tell whether a container asks for devices itself. Raises HookError."""
+    if not prefilter.may_ask(read_config(container.bundle), b"", config.swarm_resource):
+        return False
+    from oci_gpu_hook.request import parse
+
+    return parse.parse(container, config) is not None
+
+
 def gone(entry: Entry, going: Going) -> frozenset[str]:
     """Return the paths in the container that go with devices."""
-    pipe = () if has_part(entry, going.uuids) else {verify.PIPE}.intersection(entry.mounts)
+    pipe: Collection[str] = ()
+    if not has_part(entry, going.uuids):
+        from oci_gpu_hook.apply.mps import place  # few containers have one
+
+        pipe = {place.SEEN}.intersection(entry.mounts)
     return frozenset((*going.nodes.values(), *going.views, *pipe))
 
 

@@ -14,10 +14,10 @@ from oci_gpu_hook.apply.journal import journal, reader
 from oci_gpu_hook.apply.journal.entry import key
 from oci_gpu_hook.apply.operations import bind
 from oci_gpu_hook.apply.operations.inspection import Finding
-from oci_gpu_hook.apply.process import Process, Site, check_process
+from oci_gpu_hook.apply.process import Process, Site, check_process, open_rootfs
 from oci_gpu_hook.base import counts, log
 from oci_gpu_hook.base.errors import ApplyError, DriverError, HookError, InvalidInput, quoted
-from oci_gpu_hook.lifecycle import apart_from_container, asked, settling, verify
+from oci_gpu_hook.lifecycle import apart_from_container, asked, identity, settling, verify
 from oci_gpu_hook.lifecycle.mending import Mending
 from oci_gpu_hook.lifecycle.readmission import readmitted
 from oci_gpu_hook.lifecycle.running import container_of
@@ -71,9 +71,9 @@ def _repair(entry: Entry, config: Config) -> tuple[Finding, ...]:
         entry = _as_it_is_now(entry, config)
         if entry.changing or entry.gpus != given:
             raise ApplyError("cannot change the container", "another process is", "try again", "OGH1520")
-        verify.check_alive(entry)
-        with transaction.open_rootfs(container, process) as rootfs:
-            verify.check_root(entry, rootfs)
+        identity.check_alive(entry)
+        with open_rootfs(container, process) as rootfs:
+            identity.check_root(entry, rootfs)
             lost = verify.lost(entry, process, rootfs, config)
             _refuse(lost)
             lost = tuple([finding for finding in lost if finding.repairable])
@@ -84,7 +84,7 @@ def _repair(entry: Entry, config: Config) -> tuple[Finding, ...]:
                     if finding.stale:
                         bind.take_away(entry, finding.path, process, rootfs)
                 mending = Mending(entry, made, site)
-                confirm = lambda: verify.check_alive(entry)  # noqa: E731
+                confirm = lambda: identity.check_alive(entry)  # noqa: E731
                 for text in transaction.carry_out(made, site, mending.nodes, mending, confirm):
                     log.tell(text)
     return lost

@@ -11,36 +11,49 @@ from oci_gpu_hook.devices.edits import numbers_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
+    from typing import Final
 
     from oci_gpu_hook.apply.journal.entry import Entry
     from oci_gpu_hook.apply.process import Process
     from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
 
+_AT_ONCE: Final = 64  # descriptors that are held open
+
 
 def take(entry: Entry, paths: Collection[str], process: Process, rootfs: Rootfs, *, everything: bool) -> None:
     """Remove the nodes at these paths, and where everything goes, all mounts and changes of the entry."""
     gone = [*entry.mounts[::-1], ld_cache.PATH, *paths] if everything else [*paths]
-    for path in gone:
-        _unmount(path, entry, process, rootfs)
+    for start in range(0, len(gone), _AT_ONCE):
+        _unmount(gone[start : start + _AT_ONCE], entry, process, rootfs)
     if everything:
         cleanup.clean(rootfs, entry)
     else:
         cleanup.take_back(rootfs, [change for change in entry.changes if change[1] in paths])
 
 
-def _unmount(path: str, entry: Entry, process: Process, rootfs: Rootfs) -> None:
-    """Unmount what the hook mounted at a path, by the descriptor that was judged; nothing that is of the host's."""
+def _unmount(paths: Sequence[str], entry: Entry, process: Process, rootfs: Rootfs) -> None:
+    """Unmount what the hook mounted at paths, by the descriptors that were judged; nothing that is of the host's."""
+    held = []
     try:
-        fd = rootfs.resolve(path)
-    except OSError:
-        return
-    try:
-        ours = bind.is_own(entry, path, fd) or _is_own_file_system(entry, path, fd, rootfs) or _is_node(fd, entry)
-        if ours and syscalls.mount_id(fd) != rootfs.mount_id:
-            process.unmount_there((fd,))
+        ours = []
+        for path in paths:
+            try:
+                fd = rootfs.resolve(path)
+            except OSError:
+                continue
+            held.append(fd)
+            if _is_ours(path, fd, entry, rootfs) and syscalls.mount_id(fd) != rootfs.mount_id:
+                ours.append(fd)
+        if ours:
+            process.unmount_there(ours)  # together: each way into the container's namespace and back takes its time
     finally:
-        os.close(fd)
+        for fd in held:
+            os.close(fd)
+
+
+def _is_ours(path: str, fd: int, entry: Entry, rootfs: Rootfs) -> bool:
+    return bind.is_own(entry, path, fd) or _is_own_file_system(entry, path, fd, rootfs) or _is_node(fd, entry)
 
 
 def _is_own_file_system(entry: Entry, path: str, fd: int, rootfs: Rootfs) -> bool:

@@ -7,7 +7,7 @@ import os
 from oci_gpu_hook.apply.journal import reader as entries
 from oci_gpu_hook.base.errors import InvalidInput, quoted
 from oci_gpu_hook.oci import container as containers
-from oci_gpu_hook.oci import engine_records, runtime_states
+from oci_gpu_hook.oci import runtime_states
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def named(name: str, config: Config) -> Entry:
     """Return the entry of the named container. Raises InvalidInput if the name fits no container, or several."""
     entries = everything(config)
     found = [entry for entry in entries if entry.id == name]
-    found = found or [entry for entry in entries if name and engine_records.name_of(entry.id, entry.rootfs) == name]
+    found = found or [entry for entry in entries if name and _name_of(entry) == name]
     if not found and name.isdecimal():
         found = [entry for entry in entries if str(entry.pid) == name] or _around(name, entries)
     if not found and name.startswith("/"):
@@ -80,7 +80,7 @@ def meant(name: str, runtime_root: str = "") -> Running | None:
     """Do what `anyone` does, but return None when it is none."""
     living = list(runtime_states.everything(more=(runtime_root,) if runtime_root else ()))
     found = [one for one in living if one.id == name]
-    found = found or [one for one in living if name and engine_records.name_of(one.id, one.rootfs) == name]
+    found = found or [one for one in living if name and _name_of(one) == name]
     if not found and name.isdecimal():
         namespace = _mount_namespace(name)
         found = [one for one in living if namespace and _mount_namespace(str(one.pid)) == namespace]
@@ -105,6 +105,12 @@ def container_of(running: Running | Entry) -> Container:
         id=running.id, pid=running.pid, bundle=running.bundle, root=running.rootfs, annotations={}, status="running"
     )
     return containers.parse_config(containers.read_config(running.bundle), state)
+
+
+def _name_of(running: Running | Entry) -> str:
+    from oci_gpu_hook.oci import engine_records  # not for who names a container by its id
+
+    return engine_records.name_of(running.id, running.rootfs)
 
 
 def _around(pid: str, entries: list[Entry]) -> list[Entry]:

@@ -9,14 +9,12 @@ from __future__ import annotations
 import os
 
 from oci_gpu_hook.allocation import attached as leases
-from oci_gpu_hook.apply import transaction
 from oci_gpu_hook.apply.journal import journal, reader
 from oci_gpu_hook.apply.journal.entry import DIRECTORY, key, key_of
-from oci_gpu_hook.apply.operations import own_places
-from oci_gpu_hook.apply.process import Process
+from oci_gpu_hook.apply.process import Process, open_rootfs
 from oci_gpu_hook.base import log, state
 from oci_gpu_hook.base.processes import start_time
-from oci_gpu_hook.lifecycle import apart_from_container, busy, freezing, parting, rootfs_part, taking, verify
+from oci_gpu_hook.lifecycle import apart_from_container, freezing, identity
 from oci_gpu_hook.lifecycle.running import container_of
 
 TYPE_CHECKING = False
@@ -113,6 +111,8 @@ def complete(container: Container, going: Going, config: Config) -> None:
 
     Raises HookError, OSError; then the leases are given back all the same, and a later call completes it.
     """
+    from oci_gpu_hook.lifecycle import parting
+
     entry = entry_of(container.id, container.pid, config)
     if entry is None:
         return
@@ -126,15 +126,17 @@ def complete(container: Container, going: Going, config: Config) -> None:
 
             ending.end(config.state_dir, place.name_of(container.pid))
     with on_rootfs(entry, config):
-        entry = entry_of(container.id, container.pid, config) or entry
         if going.everything:
             journal.forget(config, key(entry))
         else:
+            entry = entry_of(container.id, container.pid, config) or entry
             journal.write(config, parting.without(entry, going.uuids, parting.gone(entry, going)))
 
 
 def _take(entry: Entry, config: Config) -> None:
     """Take the devices that are being changed, unless a program has one open."""
+    from oci_gpu_hook.lifecycle import busy, parting, taking  # an attachment that nothing disturbs needs none of these
+
     container = container_of(entry)
     going = parting.parts_of(entry.changing, entry, container, config)
     try:
@@ -150,15 +152,19 @@ def _take(entry: Entry, config: Config) -> None:
 
 def _take_files(container: Container, entry: Entry, going: Going, config: Config) -> None:
     """Take nodes and mounts out of the container, in a separate process."""
+    from oci_gpu_hook.lifecycle import parting, rootfs_part
+
     os.umask(0)  # modes are set when files are made: see Directory.make_node
     with (
         Process(container.pid) as process,
-        transaction.open_rootfs(container, process) as rootfs,
+        open_rootfs(container, process) as rootfs,
         on_rootfs(entry, config),
     ):
-        verify.check_alive(entry)
-        verify.check_root(entry, rootfs)
+        identity.check_alive(entry)
+        identity.check_root(entry, rootfs)
         entry = entry_of(container.id, container.pid, config) or entry
         rootfs_part.take(entry, parting.gone(entry, going), process, rootfs, everything=going.everything)
-        if not going.everything:
+        if not going.everything and going.views:
+            from oci_gpu_hook.apply.operations import own_places
+
             own_places.remove(going.views, entry, process, rootfs)

@@ -6,7 +6,7 @@ import os
 
 from oci_gpu_hook.apply import transaction
 from oci_gpu_hook.apply.journal import journal
-from oci_gpu_hook.apply.process import Process, Site, check_process
+from oci_gpu_hook.apply.process import Process, Site, check_process, open_rootfs
 from oci_gpu_hook.apply.systemd import units
 from oci_gpu_hook.apply.watch import Watch
 from oci_gpu_hook.base import counts, log
@@ -75,7 +75,7 @@ def _put(admission: Admission, clock: Clock, daemon: Daemon | None = None) -> tu
     with (
         Process(container.pid) as process,
         Watch(container.id, process.mountinfo(), container.rootfs),
-        transaction.open_rootfs(container, process) as rootfs,
+        open_rootfs(container, process) as rootfs,
     ):
         planned = made = admission.plan(rootfs, clock)
         if admission.is_described:

@@ -13,6 +13,7 @@ from oci_gpu_hook.apply.device_access import cgroup
 from oci_gpu_hook.apply.journal import journal
 from oci_gpu_hook.base import log
 from oci_gpu_hook.base.errors import ApplyError, quoted
+from oci_gpu_hook.base.files import read_file
 from oci_gpu_hook.devices import vendors
 from oci_gpu_hook.devices.edits import shown
 from oci_gpu_hook.lifecycle import busy, descriptors, in_use
@@ -124,19 +125,33 @@ def _found(
 ) -> tuple[User, ...]:
     """Return those who have a node open; what only passes by between processes is given the time to.
 
-    Where nobody seems to have one, the container is looked at again while it is frozen, and nothing can pass by. Not
-    before, because nobody can start a program in it for that moment.
+    Where none of the container's own processes seems to have one, all are looked at while it is frozen, and nothing can
+    pass by. Not before, because nobody can start a program in it for that moment.
     """
     found: tuple[User, ...] = ()
     for number in range(_LOOKS):
         if number:
             time.sleep(_LOOK_AGAIN)
-        found = in_use.users(members, nodes)
-        if not found and members.is_alone():
+        alone = members.is_alone()
+        found = ()
+        if not alone or in_use.users(members, nodes, _own_processes(devices)):
+            found = in_use.users(members, nodes)
+        if not found and alone:
             with Frozen(container.pid, container.id, devices, config):
                 found = in_use.users(members, nodes)
         if not found or not all(user.doubt in _PASSING for user in found):
             break
+    return found
+
+
+def _own_processes(devices: DeviceCgroup) -> list[int]:
+    """Return the processes in the cgroups of the container, but for those below that of its first process."""
+    found: list[int] = []
+    for level in devices.levels:
+        try:
+            found += map(int, read_file("cgroup.procs", dir_fd=level).split())
+        except OSError:
+            continue
     return found
 
 

@@ -14,10 +14,11 @@ from oci_gpu_hook.apply.process import Process
 from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
 from oci_gpu_hook.base import apart, limits
 from oci_gpu_hook.base.document import dump, parse
-from oci_gpu_hook.base.errors import HookError, InvalidInput, described_bug, quoted, reason
+from oci_gpu_hook.base.errors import HookError, described_bug, quoted, reason
 from oci_gpu_hook.devices import vendors
 from oci_gpu_hook.devices.edits import DeviceNode, numbers_of, restricted
 from oci_gpu_hook.devices.model import is_sick
+from oci_gpu_hook.lifecycle import identity
 from oci_gpu_hook.request.model import DEFAULT_KIND
 
 TYPE_CHECKING = False
@@ -34,7 +35,6 @@ UNKNOWN: Final = "unknown"
 GPU: Final = "gpu"
 SICK: Final = "sick"  # nothing was lost: the GPU is marked, and no other container gets it
 LIMITS: Final = "limits"
-PIPE: Final = "/tmp/nvidia-mps"  # noqa: S108  where CUDA looks for its daemon
 CHANGING: Final = "changing"
 ACCESS: Final = "access"  # nothing was lost: the nodes belong to a group that the container's process is not in
 
@@ -70,9 +70,9 @@ def _overuse(entry: Entry, config: Config) -> tuple[Finding, ...]:
 def _look(entry: Entry, config: Config) -> tuple[Finding, ...]:
     try:
         with Process(entry.pid) as process:
-            check_alive(entry)  # its /proc directory is held open from here on, so a reused pid does no harm
+            identity.check_alive(entry)  # its /proc directory is held open from here on, so a reused pid does no harm
             with Rootfs(process.open_rootfs(entry.rootfs)) as rootfs:
-                check_root(entry, rootfs)
+                identity.check_root(entry, rootfs)
                 return (*_changing(entry), *lost(entry, process, rootfs, config), *_denied(entry, rootfs))
     except HookError as error:
         return (Finding(kind=UNKNOWN, what=error.what, why=error.why, remedy=error.remedy, repairable=False),)
@@ -100,23 +100,6 @@ def lost(entry: Entry, process: Process, rootfs: Rootfs, config: Config) -> tupl
     running = vendors.of(DEFAULT_KIND).running_driver(config) if entry.driver else ""
     found = (*_driver(entry, running), *_gone(entry, config), *status.look(entry, process, rootfs, config))
     return (*found, *_unlimited(entry)) if any(entry.share) else found
-
-
-def check_alive(entry: Entry) -> None:
-    """Raise InvalidInput unless the container's first process lives."""
-    if not entry.is_alive():
-        raise InvalidInput(f"container {quoted(entry.id)}", "has ended", "name a running container", "OGH1901")
-
-
-def check_root(entry: Entry, rootfs: Rootfs) -> None:
-    """Raise InvalidInput unless the first process's root is the directory that the GPUs were put into.
-
-    A process may change its root to a volume of the host, which would then be taken for the container's rootfs.
-    """
-    found = os.fstat(rootfs.fd)
-    if (found.st_dev, found.st_ino) != entry.rootfs_identity:
-        why = "has another root directory than the one its GPUs were put into"
-        raise InvalidInput(f"first process of container {quoted(entry.id)}", why, "restart the container", "OGH1909")
 
 
 def _denied(entry: Entry, rootfs: Rootfs) -> Iterator[Finding]:
@@ -170,7 +153,7 @@ def _unlimited(entry: Entry) -> Iterator[Finding]:
     from oci_gpu_hook.apply.mps import ending, place
 
     name = place.name_of(entry.pid)
-    if PIPE in entry.mounts and not ending.is_alive(name):
+    if place.SEEN in entry.mounts and not ending.is_alive(name):
         what = f"the MPS daemon of container {quoted(entry.id)}"
         why = "has ended: programs that it served fail, and those that start now have the whole GPU, without limits"
         yield Finding(kind=LIMITS, what=what, why=why, remedy="restart the container", repairable=False)

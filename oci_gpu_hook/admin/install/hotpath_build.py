@@ -83,6 +83,8 @@ COMMANDS: Final = {
     "oci_gpu_hook.admin.cli.cdi": _USUAL,
     "oci_gpu_hook.admin.cdi.generate": (*_USUAL, "oci_gpu_hook.admin.cli.cdi"),
     "oci_gpu_hook.devices.nvidia.shortfalls": _GENERATE,
+    "oci_gpu_hook.oci.engine_records": _LIVING,
+    "oci_gpu_hook.lifecycle.rootfs_part": _DETACH,
     "oci_gpu_hook.request.nvidia.words": _DETACH,
     "oci_gpu_hook.devices.nvidia.vendor": _LIVING,
     "oci_gpu_hook.allocation.by_count": _LIVING,

@@ -126,11 +126,10 @@ def _leave(found: DeviceCgroup, container: Container) -> None:
 
 def _prepared(container: Container, config: Config) -> Container:
     """Undo what unmodified Mesos does to a container with GPUs, and return the resulting container."""
-    from oci_gpu_hook.apply import transaction as applying
-    from oci_gpu_hook.apply.process import Process
+    from oci_gpu_hook.apply.process import Process, open_rootfs
     from oci_gpu_hook.entrypoints.mesos import volume
 
-    with Process(container.pid) as process, applying.open_rootfs(container, process) as rootfs:
+    with Process(container.pid) as process, open_rootfs(container, process) as rootfs:
         _close_device_cgroup(container, process, rootfs)
         return volume.replace(container, process, rootfs, config)
 

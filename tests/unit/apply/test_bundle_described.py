@@ -8,7 +8,7 @@ import os
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from oci_gpu_hook.apply import bundle_described, bundle_record
@@ -160,6 +160,10 @@ _json: Any = st.recursive(
 )
 
 
+_MOUNT = ContainerEdits(mounts=(Mount(host_path="/a", container_path="/a"),))
+
+
+@example({"mounts": [{"destination": []}]}, _MOUNT)
 @given(st.dictionaries(st.sampled_from(["process", "mounts", "hooks", "linux"]), _json), _edits)
 def test_a_config_of_any_form_is_no_internal_error(config, edits):
     put_in(config, edits.replace(hooks=EDITS.hooks, net_devices=EDITS.net_devices, intel_rdt=EDITS.intel_rdt))

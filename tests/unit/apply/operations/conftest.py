@@ -12,7 +12,7 @@ import pytest
 
 from oci_gpu_hook.apply import cleanup, status, transaction
 from oci_gpu_hook.apply.journal.entry import Entry
-from oci_gpu_hook.apply.process import Process, Site
+from oci_gpu_hook.apply.process import Process, Site, open_rootfs
 from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
 from oci_gpu_hook.base import processes
 from oci_gpu_hook.base.config.model import Config
@@ -99,7 +99,7 @@ class Container:
             uid_mappings=(),
             gid_mappings=(),
         )
-        self.rootfs = transaction.open_rootfs(self.value, process)
+        self.rootfs = open_rootfs(self.value, process)
 
     def entry(self, **fields) -> Entry:
         return Entry(

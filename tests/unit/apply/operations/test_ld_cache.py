@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from oci_gpu_hook.apply import cleanup, status, transaction
+from oci_gpu_hook.apply import cleanup, status
 from oci_gpu_hook.apply.journal.changes import FILE, change
 from oci_gpu_hook.apply.operations import ld_cache
+from oci_gpu_hook.apply.process import open_rootfs
 from oci_gpu_hook.apply.rootfs.directory import Directories
 from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
 from oci_gpu_hook.base import syscalls
@@ -50,7 +51,7 @@ def test_on_an_overlay_the_file_is_exchanged_and_what_was_added_is_taken_out(con
         container.inside("mkdir", str(container.state / name))
     layers = f"lowerdir={container.root},upperdir={container.state}/upper,workdir={container.state}/work"
     container.inside("mount", "-t", "overlay", "overlay", "-o", layers, str(container.root))
-    with transaction.open_rootfs(container.value, container.process) as container.rootfs:
+    with open_rootfs(container.value, container.process) as container.rootfs:
         entry = container.give(plan(ld_cache=(OURS,), image_cache=OF_IMAGE))
         assert "/usr/lib64/libcuda.so.1" in names(cache(container))
         assert "ld.so.cache" not in container.inside("findmnt", "-n", "-o", "TARGET")
