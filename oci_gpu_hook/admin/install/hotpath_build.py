@@ -122,6 +122,8 @@ def write(  # noqa: PLR0913
         names = _import_order(interpreter, () if head == door else (door, *before), head, package)
         if head == door:
             names += [name for name in _packages(heads, package) if name not in names]
+        if head not in names:  # what comes before imports it; a command that does without that searches it as usual
+            continue
         sources = []
         modules = []
         for name in names:
