@@ -114,6 +114,13 @@ def amounts(memory: int, cores: int) -> str:
     return " and ".join(parts + ([f"{cores}% of the cores"] if cores else [])) or "nothing"
 
 
+def remaining(device: Device, memory: int, cores: int) -> str:
+    """Describe what is left of a device, of which both can be used up: 8GiB and none of the cores."""
+    if not (memory or cores) or not device.memory:
+        return amounts(memory, cores)
+    return f"{size(memory) if memory else 'no memory'} and {f'{cores}%' if cores else 'none'} of the cores"
+
+
 def part(memory: int, cores: int) -> str:
     """Return a part of a device in short, 8GiB 25%; "" for none."""
     return " ".join(([size(memory)] if memory else []) + ([f"{cores}%"] if cores else []))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from oci_gpu_hook.allocation import shares
 from oci_gpu_hook.allocation.conflict import holders, is_of
-from oci_gpu_hook.allocation.messages import LISTED, amounts, another, asked, duration, listed, size
+from oci_gpu_hook.allocation.messages import LISTED, amounts, another, asked, duration, listed, remaining, size
 from oci_gpu_hook.allocation.model import Busy, Kept
 from oci_gpu_hook.base.errors import AllocationError, quoted
 from oci_gpu_hook.devices import vendors
@@ -94,7 +94,7 @@ def _of_all(candidates: Sequence[Device], held: Sequence[Lease]) -> str:
 def _room(device: Device, held: Sequence[Lease], *, labelled: bool = False) -> str:
     """Say what is left of a device, and who has the rest."""
     found = shares.left(device, held)
-    there = f"{amounts(max(found.memory, 0), max(found.cores, 0))} left"
+    there = f"{remaining(device, max(found.memory, 0), max(found.cores, 0))} left"
     who = []
     for lease in holders(device, held):
         for leased in lease.devices:

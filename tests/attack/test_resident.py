@@ -122,6 +122,8 @@ FRONT = (b"oci-gpu-hook resident 2\0hook\0STUB\0\0prestart\0", 0)
 PACKETS = {
     "a front": ([FRONT], b"R"),
     "nothing": ([(b"", 0)], b"N"),
+    "who only wants to know": ([FRONT, (b"L", 0)], b"RR"),
+    "the same with descriptors": ([FRONT, (b"L", 3)], b"RN"),
     "descriptors too soon": ([(FRONT[0], 100)], b"R"),
     "go without descriptors": ([FRONT, (b"G", 0)], b"RN"),
     "go with two": ([FRONT, (b"G", 2)], b"RN"),
@@ -230,6 +232,34 @@ def test_what_a_front_asked_for_that_was_killed_is_rolled_back(served, enter, ro
         assert sandbox.mounts() == mounts
         assert sandbox.id not in (simulated.state_dir / "leases.json").read_text()
         assert [path for path in (simulated.state_dir / "containers").iterdir() if sandbox.id in path.name] == []
+    assert difference(before, contents(rootfs)) == []
+    assert served.pythons == 0
+
+
+@needs_strace
+def test_for_a_front_that_was_killed_before_the_journal_nothing_is_made(served, enter, rootfs, directory, tally):
+    """The worker is held up at the lock of the rootfs, under which it writes the journal's entry."""
+    before = contents(rootfs)
+    file = directory / "calls"
+    calls = "fcntl,symlinkat,mknodat,mkdirat,open_tree,move_mount"
+    options = ("-A", "-o", str(file), "-e", f"trace={calls}", "-e", "inject=fcntl:delay_enter=1500000:when=2")
+    tracers = traced(served.running, *options)
+    with enter(rootfs, env=UTILITY, hook=served.front) as sandbox:
+        front = begun(sandbox)
+        time.sleep(0.7)
+        front.kill()
+        front.wait()
+        assert front.stderr
+        said = front.stderr.read().decode()
+        front.stderr.close()
+        tally.count()
+        for tracer in tracers:
+            tracer.terminate()
+            tracer.wait()
+    assert "the hook's process: was killed before it was done" in said
+    made = file.read_text()
+    assert "F_OFD_SETLK" in made
+    assert [call for call in ("symlinkat", "mknodat", "move_mount") if call in made] == []
     assert difference(before, contents(rootfs)) == []
     assert served.pythons == 0
 

@@ -77,7 +77,8 @@ class Guest:
     def call(self) -> None:
         """Have the front refuse a container that has no bundle."""
         done = subprocess.run([self.hook, "prestart"], input=STATE, capture_output=True, check=False, timeout=30)
-        if done.returncode != 1 or b"cannot read '/nonexistent/config.json'" not in done.stderr:
+        why = b"oci-gpu-hook: error: cannot read '/nonexistent/config.json'"
+        if done.returncode != 1 or not done.stderr.startswith(why) or done.stderr.count(b"\n") != 1:
             raise RuntimeError(f"{done}")
 
     def is_served(self) -> bool:
@@ -169,6 +170,25 @@ def idle(guest: Guest) -> None:
     guest.note("served after idleness")
 
 
+def give_up(guest: Guest) -> None:
+    """The service fails whenever it is started, until systemd starts it no more, and closes the socket."""
+    DROP_IN.write_text("[Service]\nExecStart=\nExecStart=/bin/false\n")
+    said("systemctl", "daemon-reload")
+    said("systemctl", "stop", SERVICE)
+    calls = 0
+    before = guest.pythons
+    while shown(SOCKET)["ActiveState"] != "failed":
+        guest.call()
+        calls += 1
+    began = time.monotonic()
+    for _ in range(5):
+        guest.call()
+    seconds = time.monotonic() - began
+    guest.note("given up", calls=calls + 5, of_python=guest.pythons - before, seconds=seconds, doctor=guest.doctor())
+    DROP_IN.unlink()
+    said("systemctl", "daemon-reload")
+
+
 def reset(guest: Guest) -> None:
     """systemd has given up: doctor says how to go on."""
     said("systemctl", "stop", SOCKET, SERVICE)
@@ -189,7 +209,7 @@ def main() -> None:
     guest = Guest(json.loads(Path(sys.argv[1]).read_text()))
     failure = ""
     try:
-        for act in (Guest.lay, activate, upgrade, idle, reset):
+        for act in (Guest.lay, activate, upgrade, idle, give_up, reset):
             act(guest)
     except Exception as error:  # noqa: BLE001  it is raised again outside
         failure = f"{type(error).__name__}: {error}"

@@ -75,6 +75,18 @@ def test_it_ends_when_nobody_comes_and_is_started_again(steps):
     assert state(steps["served after idleness"], SERVICE) == "active"
 
 
+def test_when_systemd_gives_up_every_start_is_pythons_and_nobody_notices(steps):
+    """The guest sees that each call says what it says without a resident, and nothing else."""
+    given_up = steps["given up"]
+    assert (state(given_up, SOCKET), given_up["units"][SOCKET]["Result"]) == ("failed", "service-start-limit-hit")
+    assert given_up["of_python"] == given_up["calls"] > 5
+    assert given_up["seconds"] < 5 * 1.0
+    (found,) = given_up["doctor"]
+    assert found["what"] == "the resident is installed, and nobody listens at its socket"
+    assert "systemctl reset-failed" in found["remedy"]
+    assert state(steps["served after a reset"], SERVICE) == "active"
+
+
 def test_it_is_uninstalled(steps):
     assert steps["uninstalled"]["pythons"] == steps["served after a reset"]["pythons"] + 1
     assert state(steps["uninstalled"], SOCKET) == "inactive"

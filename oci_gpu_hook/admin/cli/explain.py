@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from oci_gpu_hook.admin.cli.picture import memory, relation
 from oci_gpu_hook.allocation import by_count, conflict, shares
-from oci_gpu_hook.allocation.messages import amounts
+from oci_gpu_hook.allocation.messages import amounts, remaining
 from oci_gpu_hook.base.errors import quoted
 from oci_gpu_hook.devices.nvidia.capabilities import DISPLAY, GRAPHICS
 from oci_gpu_hook.devices.nvidia.device_nodes import MIG_NODES
@@ -153,7 +153,7 @@ def _share(request: Request, device: Device, held: Sequence[Lease] | None) -> st
     standing = shares.standing(device, held)
     reserved = amounts(standing.memory_reserved, standing.cores_reserved)
     before = f"; others have {reserved}" if standing.is_shared else ""
-    return f"{share}{before}; then {amounts(*rest(request, device, held))} left for others"
+    return f"{share}{before}; then {remaining(device, *rest(request, device, held))} left for others"
 
 
 def _first(request: Request) -> str:

@@ -6,7 +6,7 @@ import time
 
 from oci_gpu_hook.admin.cli import described
 from oci_gpu_hook.allocation import conflict, query, shares
-from oci_gpu_hook.allocation.messages import amounts, part, wanted
+from oci_gpu_hook.allocation.messages import amounts, part, remaining, wanted
 from oci_gpu_hook.allocation.overdue import age, overdue
 from oci_gpu_hook.base.errors import HookError, one_line
 from oci_gpu_hook.base.record import Record
@@ -169,7 +169,7 @@ def parts(table: LeaseTable, devices: Iterable[Device]) -> Iterator[str]:
     for device in devices:
         found = shares.standing(device, table.leases)
         if found.is_shared:
-            left = amounts(found.memory_left, found.cores_left)
+            left = remaining(device, found.memory_left, found.cores_left)
             reserved = amounts(found.memory_reserved, found.cores_reserved)
             yield one_line(f"{device.label}: {reserved} reserved, {left} left for others")
 

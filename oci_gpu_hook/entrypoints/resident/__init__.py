@@ -17,5 +17,6 @@ SOCKET: Final = "/run/oci-gpu-hook/resident"  # ListenSequentialPacket= of packa
 # when a worker is free, or is to start Python.
 MAGIC: Final = "oci-gpu-hook resident 2"
 READY: Final = b"R"
+LOOK: Final = b"L"  # what `asking` says in place of go: only look whether I would be served
 QUEUED: Final = b"Q"
 NO: Final = b"N"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from oci_gpu_hook.entrypoints.resident import MAGIC, QUEUED, READY
+from oci_gpu_hook.entrypoints.resident import LOOK, MAGIC, QUEUED, READY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,6 +27,9 @@ def is_ready(address: str, stub: str, seconds: float = _SECONDS) -> bool:
         packet = b"".join(word + b"\0" for word in (MAGIC.encode(), b"hook", os.fsencode(stub), b"", b"prestart"))
         connection.send(packet)
         said = connection.recv(1)
-        return (connection.recv(1) if said == QUEUED else said) == READY
+        if (connection.recv(1) if said == QUEUED else said) != READY:
+            return False
+        connection.send(LOOK)
+        return connection.recv(1) == READY
     finally:
         connection.close()

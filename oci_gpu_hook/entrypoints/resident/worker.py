@@ -18,7 +18,7 @@ from oci_gpu_hook.base import limits, log, processes, streams
 from oci_gpu_hook.base.errors import BUG, coded
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.entrypoints import hook, runtime
-from oci_gpu_hook.entrypoints.resident import MAGIC, NO, READY
+from oci_gpu_hook.entrypoints.resident import LOOK, MAGIC, NO, READY
 from oci_gpu_hook.entrypoints.resident.handed import Handed
 from oci_gpu_hook.entrypoints.resident.place import Look
 from oci_gpu_hook.entrypoints.resident.queue import take
@@ -177,10 +177,14 @@ def _agreed(connection: Any, desk: Desk, descriptors: list[int]) -> tuple[Call, 
     if call is None or not front or not _is_of_this_build(call, desk):
         return None
     connection.send(READY)
-    if not _is_told_to_go(connection, front, descriptors):
+    said = _last_word(connection, front, descriptors)
+    if said not in {_GO, LOOK}:
         return None
     look = Look.at(front)  # now that the kernel has said that this pid is still the front's
     if look.place != desk.place:
+        return None
+    if said == LOOK:
+        connection.send(READY)
         return None
     if call.role == _RUNTIME:
         os.chdir(f"/proc/{front}/cwd")  # in which a bundle's path may begin
@@ -196,14 +200,15 @@ def _heard(connection: Any) -> Call | None:
     return Call(role=role, stub=stub, program=program, arguments=tuple(arguments))
 
 
-def _is_told_to_go(connection: Any, front: int, descriptors: list[int]) -> bool:
-    """Take the front's last word, with which its standard descriptors come.
+def _last_word(connection: Any, front: int, descriptors: list[int]) -> bytes:
+    """Take the front's last word; return b"" if it is another's, or not go with its standard descriptors.
 
     They come no sooner: in a socket that nobody reads they would keep open what the engine waits for. The kernel says
     who has sent it: a process that inherited the front's end is not the front, whose pid may be another's by now.
     """
     room = _socket.CMSG_SPACE(len(_STANDARD) * _INT_SIZE) + _socket.CMSG_SPACE(_CREDENTIALS_SIZE)
     is_fronts = False
+    said: bytes
     said, control, flags, _ = connection.recvmsg(len(_GO) + 1, room, _socket.MSG_CMSG_CLOEXEC)
     for level, kind, content in control:
         if (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_RIGHTS):
@@ -212,13 +217,14 @@ def _is_told_to_go(connection: Any, front: int, descriptors: list[int]) -> bool:
         elif (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_CREDENTIALS) and len(content) == _CREDENTIALS_SIZE:
             pid, uid, _ = memoryview(content).cast("i")
             is_fronts = (pid, uid) == (front, 0)
-    return is_fronts and said == _GO and len(descriptors) == len(_STANDARD) and not flags & _socket.MSG_CTRUNC
+    expected = len(_STANDARD) if said == _GO else 0
+    return said if is_fronts and len(descriptors) == expected and not flags & _socket.MSG_CTRUNC else b""
 
 
 def _peer(connection: Any) -> int:
     """Return the pid of the process that has connected, 0 if it is not root or not to be seen from here.
 
-    What /proc says of that pid is the front's if the last word comes from it, too (`_is_told_to_go`).
+    What /proc says of that pid is the front's if the last word comes from it, too (`_last_word`).
     """
     content = connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, _CREDENTIALS_SIZE)
     pid, uid, _ = memoryview(content).cast("i")

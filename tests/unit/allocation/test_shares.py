@@ -83,7 +83,7 @@ def test_where_all_are_in_mig_mode_that_is_said(config, started):
 def test_cores_and_memory_are_counted_apart(config, started):
     assert ask(config, started("a"), "0", cores=60) == [0]
     assert ask(config, started("b"), "0", memory=79) == [0]
-    with pytest.raises(Busy, match="40% of the cores left"):
+    with pytest.raises(Busy, match="has no memory and 40% of the cores left"):
         ask(config, started("c"), "0", cores=41)
     assert ask(config, started("d"), "0", cores=40) == [0]
 

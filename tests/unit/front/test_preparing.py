@@ -16,7 +16,7 @@ from oci_gpu_hook.entrypoints.runtime_call import FOR_FRONT
 ASKING = '{"process": {"env": ["NVIDIA_VISIBLE_DEVICES=all"]}}'
 WORDS = ("create", "c")
 REPORT = "reports ['--ended=preparing', 'create', 'c']\n"
-# What stands for Python; `front` is the descriptor for its word. Started again, it is to report that the first has ended.
+# What stands for Python; `front` is the descriptor for its word. Started again, it reports that the first has ended.
 PREPARES = f"""
 import os, signal, sys, time
 if sys.argv[1].startswith("--ended="):

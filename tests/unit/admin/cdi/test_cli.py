@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -129,11 +130,27 @@ def test_mig_devices(cdi):
     assert {device.name for device in only.devices} == {n for n in by_name if ":" in n or n.startswith("MIG-")}
 
 
-@pytest.mark.parametrize("name", ["imex-channel", "gds", "mofed", "nvswitch", "gdrcopy"])
+# What nvidia-ctk's modes of these names give: their nodes, and mounts (pkg/nvcdi: gds, mofed, nvswitch, gdrcopy, imex).
+CLASSES = {
+    "imex-channel": (r"/dev/nvidia-caps-imex-channels/channel\d+", set()),
+    "gds": (r"/dev/nvidia-fs\d+", {"/run/udev", "/etc/cufile.json"}),
+    "mofed": (r"/dev/infiniband/(uverbs\d+|rdma_cm)", set()),
+    "nvswitch": (r"/dev/nvidia-nvswitch(ctl|\d+)", set()),
+    "gdrcopy": (r"/dev/gdrdrv", set()),
+}
+
+
+@pytest.mark.parametrize("name", CLASSES)
 def test_other_classes(cdi, name):
     specification = generated(cdi, "--class", name)
     assert specification.kind == f"nvidia.com/{name}"
-    assert all(device.edits.device_nodes for device in specification.devices)
+    pattern, mounts = CLASSES[name]
+    names = [device.name for device in specification.devices]
+    assert names == (["0", "1", "all"] if name == "imex-channel" else ["all"])
+    for device in specification.devices:
+        assert device.edits.device_nodes
+        assert all(re.fullmatch(pattern, path) for path in nodes(device.edits))
+        assert {mount.container_path for mount in device.edits.mounts} == mounts
 
 
 def test_a_class_that_the_host_has_nothing_of(cdi):

@@ -33,20 +33,21 @@ def found(address: str) -> list[model.Finding]:
 
 @pytest.fixture
 def answering(address):
-    """Listen, and give each front an answer."""
+    """Listen, and give a front an answer of one byte to each of its packets, then close."""
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listening.bind(address)
     listening.listen()
     heard = []
 
-    def answer(word: bytes) -> None:
+    def answer(words: bytes) -> None:
         connection, _ = listening.accept()
-        heard.append(connection.recv(1000))
-        connection.send(word) if word else None
+        for word in words:
+            heard.append(connection.recv(1000))
+            connection.send(bytes([word]))
         connection.close()
 
-    def begin(word: bytes) -> list[bytes]:
-        threading.Thread(target=answer, args=(word,)).start()
+    def begin(words: bytes) -> list[bytes]:
+        threading.Thread(target=answer, args=(words,)).start()
         return heard
 
     yield begin
@@ -66,15 +67,16 @@ def test_one_that_is_installed_and_does_not_listen(address, monkeypatch):
 
 @pytest.mark.root
 def test_one_that_is_ready(address, answering):
-    heard = answering(b"R")
+    heard = answering(b"RR")
     (finding,) = found(address)
     assert finding.severity == model.OK
-    assert heard == [b"oci-gpu-hook resident 2\0hook\0/stub.pyc\0\0prestart\0"]
+    assert heard == [b"oci-gpu-hook resident 2\0hook\0/stub.pyc\0\0prestart\0", b"L"]
 
 
 @pytest.mark.root
-def test_one_that_refuses(address, answering):
-    answering(b"")
+@pytest.mark.parametrize("words", [b"N", b"RN"], ids=["another version", "another place"])
+def test_one_that_refuses(address, answering, words):
+    answering(words)
     (finding,) = found(address)
     assert finding.severity == model.WARNING
     assert "refuses hooks of this installation" in finding.what
