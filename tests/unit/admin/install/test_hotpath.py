@@ -44,14 +44,14 @@ def package(tmp_path):
     return home
 
 
-def start(package, modules, program):
+def start(package, modules, program, door="oci_gpu_hook.entrypoints.hook"):
     text = (
         f"import marshal, posix, sys\nsys.path.append({str(package.parent)!r})\n"
         f"file = posix.open({str(modules)!r}, posix.O_RDONLY)\n"
         "size = int.from_bytes(posix.read(file, 8), 'little')\n"
         "head = marshal.loads(posix.read(file, size))\n"
         "exec(head[0], scope := {'__name__': 'oci_gpu_hook.base.cpython.hotpath'})\n"
-        "try:\n    scope['use'](file, 8 + size, head, 'oci_gpu_hook.entrypoints.hook')\n"
+        f"try:\n    scope['use'](file, 8 + size, head, {door!r})\n"
         "except EOFError:\n    print('not whole')\n"
         f"{program}\n"
     )
@@ -173,6 +173,22 @@ def test_each_group_can_be_the_first_one_that_is_needed(modules, head):
     """A container's start does not import what only its end does, and the other way round."""
     program = f"import {head} as head; print(type(head.__spec__.loader).__name__)"
     assert start(PACKAGE, modules, program) == "Finder"
+
+
+@pytest.fixture(scope="module")
+def of_commands(tmp_path_factory):
+    """The file of `oci-gpu` as it is installed."""
+    path = tmp_path_factory.mktemp("hotpath") / "modules"
+    door, heads = "oci_gpu_hook.admin.cli.main", hotpath_build.COMMANDS
+    hotpath_build.write(str(path), sys.executable, str(PACKAGE), door, heads, is_checkout=False)
+    return path
+
+
+@pytest.mark.parametrize("head", hotpath_build.COMMANDS)
+def test_a_command_that_is_not_measured_imports_what_the_others_do(of_commands, head):
+    """`verify` imports what is else imported after `attach` or `detach` alone, whose group then is without it."""
+    program = f"import {head} as head; print(head.__name__)"
+    assert start(PACKAGE, of_commands, program, "oci_gpu_hook.admin.cli.main") == head
 
 
 @pytest.mark.parametrize("head", [head for head, before in hotpath_build.HEADS.items() if len(before) < 5])
