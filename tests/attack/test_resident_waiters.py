@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,6 +18,8 @@ from tests.runtime import rootfs as images
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from tests.attack.sandbox import Sandbox
 
 ALONE = ("NVIDIA_VISIBLE_DEVICES=all", "NVIDIA_DRIVER_CAPABILITIES=utility", "OCI_GPU_EXCLUSIVE=1")
 WAITS = (*ALONE, "OCI_GPU_WAIT=10m")
@@ -60,7 +63,8 @@ def test_waiters_keep_nobody_from_being_served(served, enter, image, simulated, 
     with ExitStack() as running:
         holder = running.enter_context(enter(image("holder"), env=ALONE, hook=served.front))
         assert holder.attach() == Outcome("")
-        waiting, fronts = [], []
+        waiting: list[Sandbox] = []
+        fronts: list[subprocess.Popen[bytes]] = []
 
         def wait(number: int) -> None:
             while len(waiting) < number:  # each writes the bundle that they share

@@ -73,9 +73,10 @@ def _has_no_child() -> bool:
 
 def _look_when_alone() -> Look:
     """Look at this process, and again for a while if it has other threads."""
+    now = Look.at("self")
     for _ in range(_TRIES):
-        now = Look.at("self")
         if now.threads == 1:
             break
         sleep(_PAUSE)
+        now = Look.at("self")
     return now

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import os
 import subprocess
+from typing import Any
 
 import pytest
 
+from oci_gpu_hook.base.config.model import Config
 from oci_gpu_hook.base.processes import start_time
 from oci_gpu_hook.entrypoints.resident.handed import Handed
 from oci_gpu_hook.entrypoints.runtime import Prepared
 
-GRANTED = object()
+GRANTED: Any = object()
+CONFIG = Config()
 HOOK = ("prestart",)
 
 
 @pytest.fixture
 def handed():
-    prepared = Prepared(path="", before=b"", container="c1", config=None, granted=GRANTED)
+    prepared = Prepared(path="", before=b"", container="c1", config=CONFIG, granted=GRANTED)
     made = Handed.by_runtime(os.getpid(), prepared)
     assert made
     return made
@@ -46,10 +49,10 @@ def test_nor_one_of_a_later_process_with_that_pid(handed):
 def test_a_runtime_that_has_ended_hands_on_nothing():
     child = subprocess.Popen(["/bin/true"])
     child.wait()
-    prepared = Prepared(path="", before=b"", container="c1", config=None, granted=GRANTED)
+    prepared = Prepared(path="", before=b"", container="c1", config=CONFIG, granted=GRANTED)
     assert Handed.by_runtime(child.pid, prepared) is None
 
 
-@pytest.mark.parametrize("prepared", [None, Prepared(path="", before=b"", container="c1", config=None)])
+@pytest.mark.parametrize("prepared", [None, Prepared(path="", before=b"", container="c1", config=CONFIG)])
 def test_a_container_that_gets_nothing_has_no_grant(prepared):
     assert Handed.by_runtime(os.getpid(), prepared) is None
