@@ -139,8 +139,7 @@ ENTRYPOINTS: Allowed = {
         "_attend": {"os.chdir": "the root directory of this process"},
     },
     "entrypoints/resident/unchanged.py": {
-        "_descriptors": {"os.listdir": PROC, "os.readlink": PROC},
-        "_is_alone": {"os.listdir": PROC},
+        "_descriptors": {"os.listdir": PROC},
     },
     "entrypoints/slurm/choice.py": {
         "_Openable.__contains__": {"os.access": "a node of the host, for its device cgroup"}
