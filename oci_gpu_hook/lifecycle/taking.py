@@ -93,8 +93,12 @@ def _check_refused(devices: DeviceCgroup, nodes: dict[Node, str], entry: Entry) 
 
 
 def _allowed(devices: DeviceCgroup, nodes: Collection[Node]) -> list[Node]:
-    """Return the nodes that the container may open, or for which that is not known."""
-    return [node for node in nodes if cgroup.allows(devices, *node) is not False]
+    """Return the nodes that the container may open. Call it after `cgroup.refuse`.
+
+    That has failed for a device program which the kernel withholds and which is not known for certain. What is withheld
+    here (None) was made by it.
+    """
+    return [node for node in nodes if cgroup.allows(devices, *node) is True]
 
 
 def _let_go(  # noqa: PLR0913, PLR0917

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -187,3 +189,14 @@ def test_a_start_on_a_hardened_host(unified, make_bundle, hidden, tally):
     seen = unified.run(bundle).seen()
     tally.count()
     assert (seen["open=/dev/nvidia0"], seen["open=/second"]) == ("ENXIO", "EPERM")
+
+
+def test_detach_on_a_hardened_host(unified, make_bundle, hidden, tally):
+    oci_gpu = Path(sys.executable).with_name("oci-gpu")
+    with unified.started(make_bundle(args=("/bin/sleep", "100"), gpus="0")) as container:
+        words = ("detach", container.id, "--all", "--runtime-root", unified.state_dir)
+        done = unified.host.call(oci_gpu, "--config", make_bundle.host.config, *words, check=False)
+        assert done.returncode == 0, done.stderr
+        os.mknod(container.path("/own"), stat.S_IFCHR | 0o666, os.makedev(195, 0))
+        assert container.exec("/probe", "open=/own").seen() == {"open=/own": "EPERM"}
+    tally.count()
