@@ -802,8 +802,10 @@ OTHERS = {
     **dict.fromkeys(
         ("CDI_COMPILED", "CDI_MEMORY", "CDI_SECONDS", "CDI_SPECS_TOGETHER"), "tests/unit/devices/cdi/test_compiled.py"
     ),
+    "PROCESSES_SECONDS": "test_many_processes.py",
     "FREEZE_SECONDS": "of a wait, after which the container goes on",
     "CDI_SPEC_FAULTS": "tests/unit/devices/cdi/test_reading_limits.py",
+    "CDI_REFRESH_LOCK_SECONDS": "test_cdi_refresh.py",
     "CDI_REFRESH_SECONDS": "of work that the watch gives up",
     "REMAINS_SECONDS": "test_hanging.py",
     "REMAINS_BY_HAND_SECONDS": "test_hanging.py",
