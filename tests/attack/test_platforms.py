@@ -103,7 +103,7 @@ def test_a_directory_into_which_others_can_put_csv_files_is_refused(tally, tmp_p
     found = quickly(tally, lambda: csv_files.read(root))
     assert isinstance(found, DriverError)
     assert "users other than root" in str(found)
-    assert "take the write permission of others away" in str(found)
+    assert "remove the write permission of others" in str(found)
 
 
 def test_a_csv_file_that_is_none_keeps_nobody_waiting(tally, tmp_path):

@@ -82,7 +82,7 @@ def test_when_systemd_gives_up_every_start_is_pythons_and_nobody_notices(steps):
     assert given_up["of_python"] == given_up["calls"] > 5
     assert given_up["seconds"] < 5 * 1.0
     (found,) = given_up["doctor"]
-    assert found["what"] == "the resident is installed, and nobody listens on its socket"
+    assert found["what"] == "the resident is installed, but nothing listens on its socket"
     assert "systemctl reset-failed" in found["remedy"]
     assert state(steps["served after a reset"], SERVICE) == "active"
 

@@ -125,7 +125,7 @@ def _told(error: UnknownName, inventory: Inventory) -> InvalidInput:
         why = f"{inventory.unseen}, and {why}" if inventory.unseen else why
     one = "name one of these, or " if inventory.devices or inventory.kinds else ""
     remedy = f"{one}write the specification with the vendor's tool"
-    if inventory.unseen:
+    if inventory.unseen and not names:
         remedy = f"load the driver, start the container on a host with such a GPU, or {remedy}"
     if inventory.broken:
         why += f"; {len(inventory.broken)} could not be used: {inventory.broken[0]}"
