@@ -52,10 +52,11 @@ def _generate(options: Namespace) -> int:
     from oci_gpu_hook.admin.cdi import generate
 
     text_form = options.format or ("json" if options.output.endswith(".json") else "yaml")
+    config = configs.load(options.config)
     if options.kind in vendors.SEEN:
-        made = generate.seen_specification_of(options.kind, configs.load(options.config), options.name)
+        made = generate.seen_specification_of(options.kind, config, options.name)
     else:
-        inventory, config, capabilities, form = _content(options, installs=False)
+        inventory, capabilities, form = _content(options, config, installs=False)
         made = generate.specification_of(inventory, config, options.device_class, capabilities, form)
         _tell(inventory.warnings)
     if not made.devices:
@@ -78,11 +79,10 @@ def _generate(options: Namespace) -> int:
     return 0
 
 
-def _content(options: Namespace, *, installs: bool) -> tuple[Inventory, Config, tuple[str, ...], Form]:
+def _content(options: Namespace, config: Config, *, installs: bool) -> tuple[Inventory, tuple[str, ...], Form]:
     """Return the arguments for specifications, from the options of `_CONTENT`."""
     from oci_gpu_hook.admin.cdi import generate
 
-    config = configs.load(options.config)
     try:
         inventory = generate.inventory_of(config)
     except DriverError as error:
@@ -94,7 +94,7 @@ def _content(options: Namespace, *, installs: bool) -> tuple[Inventory, Config, 
     capabilities = generate.capabilities_of(options.capabilities)
     groups = options.additional_gids
     form = generate.form_of(options.name, options.config, options.hook_path, with_groups=groups, installs=installs)
-    return inventory, config, capabilities, form
+    return inventory, capabilities, form
 
 
 def _refresh(options: Namespace) -> int:
@@ -110,7 +110,7 @@ def _refresh(options: Namespace) -> int:
         if options.kind in vendors.SEEN:
             outcomes = refresh.refresh_kind(options.kind, config, options.output, options.name)
         else:
-            inventory, config, capabilities, form = _content(options, installs=True)
+            inventory, capabilities, form = _content(options, config, installs=True)
             outcomes = refresh.refresh(inventory, config, options.output, capabilities, form)
             _tell(inventory.warnings)
     if options.json:
