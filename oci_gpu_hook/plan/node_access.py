@@ -92,8 +92,12 @@ def remedy(guarded: Guarded, user: User) -> str:
 
 def opened_by(paths: Iterable[str]) -> str:
     """Return what opens nodes to all on the host: an option of NVIDIA's module for its own, udev for all others."""
-    is_nvidias = any(path.startswith("/dev/nvidia") for path in paths)
-    return "NVreg_DeviceFileMode=0666 of the module nvidia" if is_nvidias else 'a udev rule with MODE="0666"'
+    return "NVreg_DeviceFileMode=0666 of the module nvidia" if are_nvidias(paths) else 'a udev rule with MODE="0666"'
+
+
+def are_nvidias(paths: Iterable[str]) -> bool:
+    """Tell whether there are nodes that NVIDIA's module makes, with the mode that its options say."""
+    return any(path.startswith("/dev/nvidia") for path in paths)
 
 
 def warnings(user: User, nodes: Sequence[DeviceNode]) -> Iterator[str]:

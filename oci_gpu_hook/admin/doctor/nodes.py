@@ -67,7 +67,7 @@ def owners(check: str, nodes: Iterable[DeviceNode]) -> Iterator[Finding]:
             found.setdefault((node.file_mode, node.uid, node.gid), []).append(node.path)
     for (mode, uid, gid), paths in found.items():
         some = listed(paths)
-        is_usual = not any(path.startswith("/dev/nvidia") for path in paths)
+        is_usual = not node_access.are_nvidias(paths)
         owner = "root" if uid == 0 else f"user {uid}"
         if mode & 0o060:
             what = f"only {owner} and group {_group(gid)} may open {some} (mode {mode:04o})"
