@@ -13,6 +13,7 @@ from tests.attack.canary import Canary
 from tests.attack.sandbox import Sandbox
 from tests.attack.served import Served
 from tests.runtime import residents
+from tests.runtime import rootfs as images
 from tests.runtime.host import Host, tree
 from tests.runtime.simulated import SimulatedHost
 
@@ -71,6 +72,17 @@ def runc(request, machine, hook):
                 residents.of_host(runtime.host, machine.work, hook)
             return runtime
     pytest.fail(f"runc does not work here: {machine.unavailable}")
+
+
+@pytest.fixture
+def rootfs_named(machine, directory):
+    """Return a maker of rootfs, each in its own directory, which is its bundle's."""
+
+    def make(name: str) -> Path:
+        (directory / name).mkdir()
+        return images.copy(machine.image("debian"), directory / name / "rootfs")
+
+    return make
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from tests.attack.sandbox import ENVIRONMENT, Outcome
-from tests.runtime import rootfs as images
 from tests.runtime.host import contents, difference
 
 SCRIPT = Path(__file__).with_name("hung.py")
@@ -41,22 +40,11 @@ def in_namespace_of(pid: int):
     return lambda *words: ["nsenter", f"--mount=/proc/{pid}/ns/mnt", "--wd=/", "--", *map(str, words)]
 
 
-@pytest.fixture
-def rootfs(machine, directory):
-    """Return a maker of rootfs of their own."""
-
-    def make(name: str) -> Path:
-        (directory / name).mkdir()
-        return images.copy(machine.image("debian"), directory / name / "rootfs")
-
-    return make
-
-
-def start_others(enter, rootfs, name: str) -> float:
+def start_others(enter, rootfs_named, name: str) -> float:
     """Start and end containers of other tenants; return the seconds that their starts took in all."""
     seconds = 0.0
     for number in range(OTHERS):
-        with enter(rootfs(f"{name}-{number}"), env=UTILITY) as other:
+        with enter(rootfs_named(f"{name}-{number}"), env=UTILITY) as other:
             began = time.monotonic()
             assert other.attach() == Outcome("")
             seconds += time.monotonic() - began
@@ -68,9 +56,9 @@ SERVERS = pytest.mark.parametrize("server", [(), ("takes",)], ids=["never asks",
 
 
 @SERVERS
-def test_an_image_that_leads_to_a_hanging_volume_keeps_nobody_else_waiting(enter, rootfs, tally, server):
-    start_others(enter, rootfs, "warm")  # whoever is first makes the inventory
-    own = rootfs("hung")
+def test_an_image_that_leads_to_a_hanging_volume_keeps_nobody_else_waiting(enter, rootfs_named, tally, server):
+    start_others(enter, rootfs_named, "warm")  # whoever is first makes the inventory
+    own = rootfs_named("hung")
     (own / "usr/bin").rename(own / "usr/was-bin")
     (own / "usr/bin").symlink_to("/data")
     (own / "data").mkdir()
@@ -89,7 +77,7 @@ def test_an_image_that_leads_to_a_hanging_volume_keeps_nobody_else_waiting(enter
         time.sleep(0.5)
         try:
             assert hook.poll() is None  # it hangs
-            assert start_others(enter, rootfs, "other") < PATIENCE
+            assert start_others(enter, rootfs_named, "other") < PATIENCE
             stdout, stderr = hook.communicate(timeout=25 - (time.monotonic() - began))
         finally:
             hook.kill()
@@ -99,17 +87,19 @@ def test_an_image_that_leads_to_a_hanging_volume_keeps_nobody_else_waiting(enter
     assert difference(before, contents(own)) == []
 
 
-def test_the_remains_of_a_container_on_a_hanging_rootfs_keep_nobody_waiting(runc, enter, rootfs, simulated, tally):
+def test_the_remains_of_a_container_on_a_hanging_rootfs_keep_nobody_waiting(
+    runc, enter, rootfs_named, simulated, tally
+):
     """The hook of the one was killed, or no engine ran its poststop; its rootfs is where no answer comes from now."""
-    start_others(enter, rootfs, "warm")
-    own = rootfs("gone")
+    start_others(enter, rootfs_named, "warm")
+    own = rootfs_named("gone")
     before = contents(own)
     with enter(own, env=UTILITY) as dead:
         assert dead.attach() == Outcome("")
     with never_answers(runc.host.command, own):
         tally.count()
-        assert start_others(enter, rootfs, "other") < PATIENCE
-        assert start_others(enter, rootfs, "later") < PATIENCE
+        assert start_others(enter, rootfs_named, "other") < PATIENCE
+        assert start_others(enter, rootfs_named, "later") < PATIENCE
         assert list((simulated.state_dir / "containers").glob(f"{dead.id}*.json"))  # for when it answers
     assert dead.release() == Outcome("")
     assert not list((simulated.state_dir / "containers").glob(f"{dead.id}*"))
@@ -119,12 +109,12 @@ def test_the_remains_of_a_container_on_a_hanging_rootfs_keep_nobody_waiting(runc
 
 @SERVERS
 def test_a_living_container_with_a_hanging_volume_ends_no_look_at_the_others(
-    runc, enter, rootfs, simulated, tally, server
+    runc, enter, rootfs_named, simulated, tally, server
 ):
     """Its volume comes to lie where the hook's links and programs are; `verify` and its like look there."""
-    own = rootfs("hung")
+    own = rootfs_named("hung")
     oci_gpu = [Path(sys.executable).with_name("oci-gpu"), "--config", simulated.config]
-    with enter(own, env=UTILITY) as hung, enter(rootfs("other"), env=UTILITY) as other:
+    with enter(own, env=UTILITY) as hung, enter(rootfs_named("other"), env=UTILITY) as other:
         assert hung.attach() == Outcome("")
         assert other.attach() == Outcome("")
         with never_answers(in_namespace_of(hung.pid), own / "usr/bin", *server):
@@ -141,9 +131,9 @@ def test_a_living_container_with_a_hanging_volume_ends_no_look_at_the_others(
 
 
 @SERVERS
-def test_a_start_beside_a_volume_that_others_serve(enter, rootfs, simulated, tally, server):
+def test_a_start_beside_a_volume_that_others_serve(enter, rootfs_named, simulated, tally, server):
     """A child does the work; what becomes of it is what becomes of the hook: its status, its one line."""
-    own = rootfs("beside")
+    own = rootfs_named("beside")
     (own / "data").mkdir()
     before = contents(own)
     with enter(own, env=UTILITY) as beside, never_answers(in_namespace_of(beside.pid), own / "data", *server):
@@ -159,9 +149,9 @@ def test_a_start_beside_a_volume_that_others_serve(enter, rootfs, simulated, tal
         assert "has a directory there" in beside.attach().refused
 
 
-def test_a_child_takes_back_its_own_mounts(runc, enter, rootfs, tally):
+def test_a_child_takes_back_its_own_mounts(runc, enter, rootfs_named, tally):
     """What fails after the mounts are attached takes them away again, whichever process had held the container."""
-    own = rootfs("refused")
+    own = rootfs_named("refused")
     (own / "data").mkdir()
     before = contents(own)
     tree = runc.host.path("/sys/fs/cgroup/devices")

@@ -6,14 +6,10 @@ import json
 import subprocess
 import time
 from contextlib import ExitStack
-from pathlib import Path
-
-import pytest
 
 from oci_gpu_hook.base import limits
 from tests.attack.sandbox import Outcome
 from tests.attack.served import begun
-from tests.runtime import rootfs as images
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,17 +25,6 @@ TURNS = 3
 PATIENCE = 240  # seconds
 
 
-@pytest.fixture
-def image(machine, directory):
-    """Return a maker of rootfs, each in a directory of its own, which is its bundle's."""
-
-    def make(name: str) -> Path:
-        (directory / name).mkdir()
-        return images.copy(machine.image("debian"), directory / name / "rootfs")
-
-    return make
-
-
 def until(is_so: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE
     while not is_so():
@@ -47,9 +32,9 @@ def until(is_so: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def test_waiters_keep_nobody_from_being_served(served, enter, image, simulated, tally):
+def test_waiters_keep_nobody_from_being_served(served, enter, rootfs_named, simulated, tally):
     """Each has a worker, up to 64; then Python is started, at once. They get the GPU one after the other."""
-    of_waiters, of_another = image("waiters"), image("another")
+    of_waiters, of_another = rootfs_named("waiters"), rootfs_named("another")
 
     def attach_another() -> float:
         began = time.monotonic()
@@ -61,7 +46,7 @@ def test_waiters_keep_nobody_from_being_served(served, enter, image, simulated, 
         return took
 
     with ExitStack() as running:
-        holder = running.enter_context(enter(image("holder"), env=ALONE, hook=served.front))
+        holder = running.enter_context(enter(rootfs_named("holder"), env=ALONE, hook=served.front))
         assert holder.attach() == Outcome("")
         waiting: list[Sandbox] = []
         fronts: list[subprocess.Popen[bytes]] = []
