@@ -172,7 +172,7 @@ def _tree(events: Iterable[Any]) -> Node:
 
 
 def _tag(event: yaml.ScalarEvent, line: int) -> str:
-    """Return the tag of a value, "" for one of the file's own. Raises Unreadable for a text that is written as another."""
+    """Return the tag of a value, "" for one of the file's own. Raises Unreadable for a text in base64."""
     tag = (event.tag or "").partition(_OF_YAML)[2]
     if tag == "binary":
         raise _unreadable(line, "has a text in base64 (!!binary)", "write the text itself, in quotation marks")
