@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Final
 
+OVERFLOW: Final = 65534  # the kernel shows this id for one that a user namespace does not map (user_namespaces(7))
 _MAP_SIZE: Final = 4096
 _WHOLE: Final = b"4294967295"  # user_namespaces(7): the initial one maps every id to itself
 

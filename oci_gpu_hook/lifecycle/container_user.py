@@ -6,8 +6,8 @@ import os
 
 from oci_gpu_hook.base.files import read_start
 from oci_gpu_hook.base.processes import status_field
-from oci_gpu_hook.base.rootless import in_first_user_namespace
-from oci_gpu_hook.plan.node_access import OVERFLOW, User
+from oci_gpu_hook.base.rootless import OVERFLOW, in_first_user_namespace
+from oci_gpu_hook.plan.node_access import User
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

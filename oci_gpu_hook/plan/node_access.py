@@ -8,16 +8,14 @@ process sees them.
 from __future__ import annotations
 
 from oci_gpu_hook.base.record import Record
+from oci_gpu_hook.base.rootless import OVERFLOW
 from oci_gpu_hook.devices.edits import needed, restricted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from typing import Final
 
     from oci_gpu_hook.devices.edits import DeviceNode
-
-OVERFLOW: Final = 65534  # the kernel shows this id for one that a user namespace does not map (user_namespaces(7))
 
 
 class User(Record):

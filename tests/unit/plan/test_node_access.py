@@ -6,9 +6,10 @@ import os
 
 import pytest
 
+from oci_gpu_hook.base.rootless import OVERFLOW
 from oci_gpu_hook.devices.edits import DeviceNode, restricted
 from oci_gpu_hook.plan import node_access
-from oci_gpu_hook.plan.node_access import OVERFLOW, User
+from oci_gpu_hook.plan.node_access import User
 
 OWNER, GROUP, OTHER = 4001, 4002, 4003
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 
-from oci_gpu_hook.base import limits, trust
+from oci_gpu_hook.base import limits, rootless
 from oci_gpu_hook.base.errors import quoted, reason
 from oci_gpu_hook.base.files import read_file
 from oci_gpu_hook.base.record import Record
@@ -18,7 +18,7 @@ from oci_gpu_hook.devices.cdi.spec_files import reading, text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
     from typing import Final
 
     from oci_gpu_hook.devices.cdi.spec_files.model import SpecDevice, Specification
@@ -96,20 +96,24 @@ def why_untrusted(path: str) -> str:
 
     All directories that the path leads through count, also those of links on the way, because a user who can rename
     entries in one of them can replace the file.
+
+    In a user namespace, as a rootless engine has one, the kernel shows what is root's as that of its overflow id. It
+    does so with every owner whom the namespace does not map, so these count as root: of /etc and /var/run they are.
     """
+    owners = (0, os.geteuid()) if rootless.in_first_user_namespace() else (0, os.geteuid(), rootless.OVERFLOW)
     try:
         found = os.stat(path)
         if not stat.S_ISREG(found.st_mode):
             return "is not a regular file"
-        if not trust.is_trusted(found):
+        if not _is_trusted(found, owners):
             return f"could be written by others (owner {found.st_uid}, mode {found.st_mode & 0o7777:04o})"
         for passed in passed_by(path):
             found = os.lstat(passed)
             owner = f"owner {found.st_uid}, mode {found.st_mode & 0o7777:04o}"
             if stat.S_ISLNK(found.st_mode):
-                if found.st_uid not in (0, os.geteuid()):
+                if found.st_uid not in owners:
                     return f"is reached by the link {quoted(passed)}, which others could exchange ({owner})"
-            elif not (trust.is_trusted(found) or _keeps_others_files(found)):
+            elif not (_is_trusted(found, owners) or _keeps_others_files(found, owners)):
                 return f"is below {quoted(passed)}, where others could exchange it ({owner})"
     except OSError as error:
         return f"cannot be looked at: {reason(error)}"
@@ -155,9 +159,13 @@ def passed_by_all(paths: Iterable[str]) -> Iterator[str]:
         yield from found
 
 
-def _keeps_others_files(found: os.stat_result) -> bool:
+def _is_trusted(found: os.stat_result, owners: Collection[int]) -> bool:
+    return found.st_uid in owners and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def _keeps_others_files(found: os.stat_result, owners: Collection[int]) -> bool:
     """Tell whether a directory that others can write protects root's files (sticky, like /tmp and /nix/store)."""
-    return found.st_uid in (0, os.geteuid()) and bool(found.st_mode & stat.S_ISVTX)
+    return found.st_uid in owners and bool(found.st_mode & stat.S_ISVTX)
 
 
 def _once(directories: Iterable[str]) -> list[str]:
