@@ -95,7 +95,7 @@ def test_a_container_that_is_paused_stays_so(one):
 def test_a_pause_that_is_under_way_is_waited_for(one, monkeypatch):
     """On cgroup v1 it says FREEZING until all its processes stand, and what is looked at until then may move."""
     word, states = one.file().read_text(), iter(["FREEZING\n", "FREEZING\n", "FROZEN\n"])
-    waited = []
+    waited: list[float] = []
 
     def read(path):
         data = Path(path).read_bytes()
@@ -103,7 +103,7 @@ def test_a_pause_that_is_under_way_is_waited_for(one, monkeypatch):
 
     monkeypatch.setattr(freezing, "_file_of", lambda *_: str(one.file()))
     monkeypatch.setattr(freezing, "read_file", read)
-    monkeypatch.setattr(freezing.time, "sleep", waited.append)
+    monkeypatch.setattr(time, "sleep", waited.append)
     with one.frozen():
         assert waited
         assert not freezing.is_marked("c", one.pid, one.config)
