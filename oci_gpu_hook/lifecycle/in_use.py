@@ -84,10 +84,15 @@ def _send(user: User, signal: int) -> None:
         os.close(fd)
 
 
+def not_looked_at(pid: int, why: str) -> AllocationError:
+    """Return the error for a container, named by its first process, whose processes cannot be looked at for certain."""
+    remedy = "see whether it has unusually many, or who thaws or moves them, and end them or the container"
+    return AllocationError(f"the processes of the container of process {pid}", why, remedy, "OGH1311")
+
+
 def _too_many(pid: int) -> AllocationError:
     why = f"could not be looked at within {limits.PROCESSES_SECONDS:g} s, for descriptors of its devices"
-    remedy = "see whether the container has unusually many, and end them or the container"
-    return AllocationError(f"the processes of the container of process {pid}", why, remedy, "OGH1311")
+    return not_looked_at(pid, why)
 
 
 def _users(members: Members, devices: Collection[Numbers], pids: Iterable[int] | None) -> Iterator[User]:

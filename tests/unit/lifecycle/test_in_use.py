@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -94,6 +95,18 @@ def test_who_has_it_open_and_who_has_not(groups):
     with process("exec 9</dev/full", groups("one")) as one, process("exec 9</dev/zero", groups("two")):
         assert [(user.pid, user.doubt) for user in users(one.pid)] == [(one.pid, "")]
         assert users(one.pid, [ZERO]) == ()
+
+
+@pytest.mark.skipif(not Path("/sys/block/loop0").exists(), reason="the kernel has no block device that nobody uses")
+def test_a_block_device_is_told_from_a_character_device_of_its_numbers(groups, tmp_path):
+    """Devices of CDI files may be block devices."""
+    node, numbers = tmp_path / "block", (7, 0)
+    os.mknod(node, stat.S_IFBLK | 0o600, os.makedev(*numbers))
+    with process(f"exec 9<{node}", groups("one")) as one:
+        assert [(user.pid, user.doubt) for user in users(one.pid, [(*numbers, "b")])] == [(one.pid, "")]
+        assert users(one.pid, [numbers]) == ()
+    with process("exec 9</dev/full", groups("two")) as two:
+        assert users(two.pid, [(*FULL, "b")]) == ()
 
 
 def test_one_that_ends_when_asked_to(groups):
