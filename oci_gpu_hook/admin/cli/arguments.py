@@ -99,7 +99,8 @@ class Parser(argparse.ArgumentParser):
         _, is_choice, value = message.partition("invalid choice: ")
         nearest = ""
         if is_unknown and words.startswith("-"):
-            nearest = suggestions.word(words.split()[0].partition("=")[0], _options(self))
+            given = words.split()[0].partition("=")[0]
+            nearest = suggestions.word(given, _options(self)) or _long_of(given, _options(self))
         elif is_choice:
             choices = [str(choice) for action in self._actions for choice in action.choices or ()]
             nearest = suggestions.word(value.partition(" (choose")[0].strip("'"), choices)
@@ -112,6 +113,12 @@ class _Top(Parser):
     def format_help(self) -> str:
         """Return the overview."""
         return overview.text()
+
+
+def _long_of(short: str, options: Sequence[str]) -> str:
+    """Return the long option that begins with the letter of a short one, as --quiet of -q; "" if none or several do."""
+    found = {option for option in options if short[1:2].isalpha() and option.startswith(f"-{short[:2]}")}
+    return found.pop() if len(found) == 1 else ""
 
 
 def _options(parser: argparse.ArgumentParser) -> list[str]:

@@ -77,6 +77,9 @@ def test_version(oci_gpu, words):
         (("install", "dockr"), "did you mean 'docker'?"),
         (("leases", "relase", "x"), "did you mean 'release'?"),
         (("--confg", "x"), "unrecognized arguments: --confg; did you mean '--config'?"),
+        (("leases", "-j"), "unrecognized arguments: -j; did you mean '--json'?"),
+        (("top", "-i", "2"), "unrecognized arguments: -i 2; did you mean '--interval'?"),
+        (("run", "-c2"), "unrecognized arguments: -c2\n"),  # --count or --capabilities
         (("leases", "--jsn\x1b"), r"unrecognized arguments: --jsn\x1b"),
     ],
 )
