@@ -82,7 +82,9 @@ def liar(tmp_path_factory):
     """A program that has the GPU open, and hides in the ways that its argument names."""
     directory = tmp_path_factory.mktemp("liar")
     (directory / "liar.c").write_text(SOURCE)
-    subprocess.run(["musl-gcc", "-static", "-pthread", "-O1", "-o", directory / "liar", directory / "liar.c"], check=True)
+    subprocess.run(
+        ["musl-gcc", "-static", "-pthread", "-O1", "-o", directory / "liar", directory / "liar.c"], check=True
+    )
     return directory / "liar"
 
 
