@@ -98,17 +98,21 @@ def _too_many(pid: int) -> AllocationError:
 def _users(members: Members, devices: Collection[Numbers], pids: Iterable[int] | None) -> Iterator[User]:
     give_up = time.monotonic() + limits.PROCESSES_SECONDS
     alone = members.is_alone()
+    within = members.within() if alone else frozenset()
     for pid in map(int, filter(str.isdecimal, os.listdir("/proc"))) if pids is None else pids:
         if time.monotonic() > give_up:
             raise _too_many(members.pid)
-        doubt = members.doubt(pid, alone=alone)
+        doubt = members.doubt(pid, alone=alone, within=within)
         if doubt is None:
             continue
         started = start_time(pid)
-        if not descriptors.has_open(pid, devices):
-            doubt = "" if doubt else descriptors.hidden(pid, devices)
-            if not doubt:
-                continue
+        try:
+            if not descriptors.has_open(pid, devices, give_up):
+                doubt = "" if doubt else descriptors.hidden(pid, devices, give_up)
+                if not doubt:
+                    continue
+        except TimeoutError:
+            raise _too_many(members.pid) from None
         try:
             user = User(pid=pid, name=name_of(pid).decode("utf-8", "replace"), started=started, doubt=doubt)
         except OSError:
