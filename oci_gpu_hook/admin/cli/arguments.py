@@ -92,6 +92,10 @@ class Parser(argparse.ArgumentParser):
         self.print_usage(sys.stderr)
         self.exit(2, f"{self.prog}: error: {one_line(message)}{self._hint(message)}\n")
 
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Write it. Raises OSError, which argparse would pass over, if that cannot be: output may be unbuffered."""
+        (file or sys.stderr).write(message)
+
     def _hint(self, message: str) -> str:
         from oci_gpu_hook.request import suggestions
 

@@ -133,7 +133,7 @@ def _asked(out: Console, request: Request | None, container: Container, config: 
 
 
 def _mounted(out: Console, made: Plan, inventory: Inventory, *, files: bool) -> None:
-    _title(out, "Mounted from the host, and read-only but for sockets")
+    _title(out, "Mounted from the host, read-only except for sockets")
     found = explain.mounts(made, inventory)
     _rows(out, ((reason, f"{len(paths)} file{'s' * (len(paths) != 1)}") for reason, paths in found.items()))
     libc = made.image.libc or "no C library known here"
