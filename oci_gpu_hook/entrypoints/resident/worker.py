@@ -18,7 +18,7 @@ from oci_gpu_hook.base import limits, log, processes, streams
 from oci_gpu_hook.base.errors import BUG, coded
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.entrypoints import hook, runtime
-from oci_gpu_hook.entrypoints.resident import LOOK, MAGIC, NO, READY
+from oci_gpu_hook.entrypoints.resident import LOOK, MAGIC, NO, READY, timer
 from oci_gpu_hook.entrypoints.resident.handed import Handed
 from oci_gpu_hook.entrypoints.resident.place import Look
 from oci_gpu_hook.entrypoints.resident.queue import take
@@ -88,6 +88,7 @@ def serve(desk: Desk) -> NoReturn:
     status = 1
     try:
         entrance = _Entrance(desk)
+        timer.start()
         before = Before.now(desk.place)
         handed: Handed | None = None
         for number in range(limits.RESIDENT_STARTS):
