@@ -25,6 +25,8 @@ def main(directory: str = "") -> int:
         pass
     from oci_gpu_hook.admin.cli.main import main as run
 
+    if sys.stderr:
+        sys.stderr = _Complaints(sys.stderr)
     status = run()
     if "atexit" not in sys.modules and "threading" not in sys.modules:  # then nobody is to be called at the end
         try:
@@ -32,6 +34,31 @@ def main(directory: str = "") -> int:
         finally:
             _exit(status)  # to take the interpreter down takes a third as long as to start it
     return status
+
+
+class _Complaints:
+    """Stderr that ends no command halfway, and has no say in its exit status, where nobody can take what it is told."""
+
+    def __init__(self, stream: "Any") -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> "Any":
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write it, if that can be."""
+        try:
+            self._stream.write(text)
+        except OSError:
+            pass
+        return len(text)
+
+    def flush(self) -> None:
+        """Write what is left, if that can be."""
+        try:
+            self._stream.flush()
+        except OSError:
+            pass
 
 
 def _use_prepared(directory: str) -> None:
