@@ -63,15 +63,12 @@ class _Complaints:
 
 def _use_prepared(directory: str) -> None:
     from marshal import loads
-    from posix import O_CLOEXEC, O_RDONLY, close, read
+    from posix import O_CLOEXEC, O_RDONLY, read
     from posix import open as opened
 
     usual = _DIRECTORY if sys.prefix == sys.base_prefix else f"{sys.prefix}/libexec/oci-gpu-hook"
     name = f"oci-gpu.{sys.implementation.cache_tag}.modules"  # byte code is of one version of Python
     file = opened(f"{directory or usual}/{name}", O_RDONLY | O_CLOEXEC)
-    if file <= 2:  # a standard descriptor was closed
-        close(file)
-        return
     size = int.from_bytes(read(file, 8), "little")
     head = loads(read(file, size))  # noqa: S302
     scope: dict[str, Any] = {"__name__": "oci_gpu_hook.base.cpython.hotpath"}
