@@ -102,8 +102,13 @@ def shown(request, host, monkeypatch):
         monkeypatch.undo()
         return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", terminal.getvalue()).splitlines()
 
-    run.width = request.param
     return run
+
+
+@pytest.fixture
+def width(request):
+    """Return the columns of that terminal."""
+    return request.node.callspec.params["shown"]
 
 
 def fits(lines: list[str], width: int) -> None:
@@ -116,9 +121,9 @@ def column(lines: list[str], start: int, end: int | None) -> str:
     return "".join(line[start:end].strip() for line in lines)
 
 
-def test_leases(shown):
+def test_leases(shown, width):
     lines = shown("leases")
-    fits(lines, shown.width)
+    fits(lines, width)
     heading = next(line for line in lines if "HOLDER" in line)
     start, end = heading.index("HOLDER"), heading.index("ENGINE" if "ENGINE" in heading else "SINCE")
     held = column(lines, start, end)
@@ -126,24 +131,24 @@ def test_leases(shown):
     assert [int(line[:4]) for line in lines if line[:4].strip().isdigit()] == list(range(GPUS))
 
 
-def test_gpus(shown):
+def test_gpus(shown, width):
     lines = shown("gpus")
-    fits(lines, shown.width)
+    fits(lines, width)
     held = column(lines[1:], lines[0].index("STATE") + len("STATE  "), None)
     assert [held.count(name) for name in HOLDERS] == [3, 2, 2]
     assert [int(line[:4]) for line in lines if line[:4].strip().isdigit()] == list(range(GPUS))
 
 
-def test_top(shown):
+def test_top(shown, width):
     lines = shown("top", "--once")
-    fits(lines, shown.width)
+    fits(lines, width)
     assert [int(line.split()[1]) for line in lines if line.startswith("GPU ")] == list(range(GPUS))
     assert ["".join("".join(lines).split()).count(name) for name in HOLDERS] == [3, 2, 2]
 
 
-def test_info(shown, host):
+def test_info(shown, width, host):
     lines = shown("info")
-    fits(lines, shown.width)
+    fits(lines, width)
     assert [int(line.split()[1]) for line in lines if line.startswith("GPU ") and "NVIDIA" in line] == list(range(GPUS))
     squeezed = "".join("".join(lines).split())
     assert all(gpu.uuid in squeezed for gpu in host[0].gpus)
@@ -151,9 +156,9 @@ def test_info(shown, host):
 
 
 @pytest.mark.root
-def test_plan(shown, host):
+def test_plan(shown, width, host):
     lines = shown("plan", str(host[1]))
-    fits(lines, shown.width)
+    fits(lines, width)
     text = "\n".join(lines)
     assert all(f"  GPU {index}  " in text and re.search(rf"/dev/nvidia{index}\s", text) for index in range(GPUS))
     squeezed = "".join("".join(lines).split())
@@ -161,9 +166,9 @@ def test_plan(shown, host):
     assert "…" not in squeezed
 
 
-def test_doctor(shown):
+def test_doctor(shown, width):
     lines = shown("doctor")
-    fits(lines, shown.width)
+    fits(lines, width)
     assert f"{GPUS} GPUs: {GPUS} x NVIDIA" in " ".join(" ".join(lines).split())
 
 
