@@ -133,9 +133,8 @@ ENTRYPOINTS: Allowed = {
         "Manager.__init__": {"os.open": "/dev/null of the host"},
         "main": {"os.chdir": "the root directory of this process"},
     },
-    "entrypoints/resident/place.py": {"Look.at": {"os.readlink": PROC}, "_link": {"os.readlink": PROC}},
+    "entrypoints/resident/place.py": {"open_process": {"os.open": PROC}},
     "entrypoints/resident/worker.py": {
-        "_agreed": {"os.chdir": PROC},
         "_attend": {"os.chdir": "the root directory of this process"},
     },
     "entrypoints/resident/unchanged.py": {

@@ -13,6 +13,7 @@ from oci_gpu_hook.apply import cleanup
 from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.base.errors import BUG, HookError, InvalidInput, coded, described_bug, one_line
 from oci_gpu_hook.lifecycle import repair, running, unlisted
+from oci_gpu_hook.lifecycle.census import of_running
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,17 +44,18 @@ def run(options: argparse.Namespace) -> int:
     entries = _meant(options.container, left, config) if options.container else running.everything(config)
     status = 0
     for entry in entries:
+        called = of_running(entry).told
         try:
             mended = repair.repair(entry, config)
         except Exception as error:  # noqa: BLE001  one container must not keep the others from being mended
             why, code = (str(error), error.code) if isinstance(error, HookError) else (described_bug(error), BUG)
-            print(f"oci-gpu: error: {coded(f'{entry.id}: {why}', code)}", file=sys.stderr)
+            print(f"oci-gpu: error: {coded(f'{called}: {why}', code)}", file=sys.stderr)
             status = 1
             continue
         for finding in mended:
-            print(one_line(f"{entry.id}: put back: {finding.what} ({finding.why})"))
+            print(one_line(f"{called}: put back: {finding.what} ({finding.why})"))
         if not mended:
-            print(one_line(f"{entry.id}: has what it was given"))
+            print(one_line(f"{called}: has what it was given"))
     return status
 
 
