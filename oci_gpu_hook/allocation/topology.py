@@ -24,6 +24,8 @@ def best(given: Sequence[Device], pool: Sequence[Device], wanted: int) -> tuple[
     pool = sorted(pool, key=lambda device: device.index)
     if wanted >= len(pool) or wanted <= 0:
         return tuple(pool[:wanted])
+    if not any(map(_has_a_place, (*given, *pool))):  # as of the devices of CDI files, which may be thousands
+        return tuple(pool[:wanted])
     fabric = _Fabric([*given, *pool])
     if fabric.uniform:
         return tuple(pool[:wanted])
@@ -76,6 +78,10 @@ class _Fabric:
             reached.update(fresh)
             border += fresh
         return len(reached) == len(chosen)
+
+
+def _has_a_place(device: Device) -> bool:
+    return bool(device.peer_links or device.pcie_switch) or device.numa_node is not None
 
 
 def _weight(one: Device, other: Device) -> int:

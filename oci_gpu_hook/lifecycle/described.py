@@ -7,6 +7,8 @@ config.json; what is there is left to the runtime.
 
 from __future__ import annotations
 
+import os
+
 from oci_gpu_hook.base.errors import InvalidInput, quoted
 from oci_gpu_hook.devices.edits import needed
 from oci_gpu_hook.plan import there
@@ -25,6 +27,7 @@ _OPTIONS: Final = frozenset(
     ("ro", "rw", "bind", "rbind", "private", "rprivate", "slave", "rslave", "suid", "nosuid", "dev", "nodev",
      "exec", "noexec")
 )  # fmt: skip
+_KERNELS: Final = ("proc", "sys")  # directories of the container
 _OF_TMPFS: Final = ("size=", "mode=", "nr_inodes=", "uid=", "gid=")
 _REMEDY: Final = (
     "start the container through oci-gpu-runtime (docs/cdi.md), or name the device to an engine that reads CDI"
@@ -87,6 +90,8 @@ def _why_not(node: DeviceNode) -> str:
 def _why_no_mount(mount: Mount) -> str:
     if mount.type not in ("", "bind", "none", "tmpfs"):
         return f"a hook mounts what the host has, and tmpfs, and this is of type {quoted(mount.type)}"
+    if os.path.normpath(f"/{mount.container_path}").lstrip("/").partition("/")[0] in _KERNELS:
+        return "a hook mounts nothing over the kernel's files"
     for option in mount.options:
         if option not in _OPTIONS and not (mount.type == "tmpfs" and option.startswith(_OF_TMPFS)):
             return f"a hook does not know the option {quoted(option)}"

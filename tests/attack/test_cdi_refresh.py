@@ -168,7 +168,7 @@ def test_a_directory_that_is_exchanged_leads_nowhere_else(host, specs, tally, tm
     (host / "dev/gdrdrv").unlink()
     config = configs.load(str(host / "config.toml"))
     form = generate.form_of("both", str(host / "config.toml"), "/hook")
-    with pytest.raises(HookError, match="was exchanged for another one"):
+    with pytest.raises(HookError, match="was replaced while"):
         refresh.refresh(generate.inventory_of(config), config, str(specs), generate.capabilities_of("all"), form)
     tally.count()
     assert [path.name for path in victim.iterdir()] == [OF_CLASS]
@@ -191,3 +191,46 @@ def test_another_tool_that_writes_the_same_file_at_the_same_time(host, specs, ta
         assert running.returncode == 0
     subprocess.run(command(host, specs), check=True, stdout=subprocess.DEVNULL)
     assert file.read_text() == text
+
+
+THEIRS = """\
+cdiVersion: "0.5.0"
+kind: nvidia.com/gpu
+devices: [{name: "0", containerEdits: {env: [A=1]}}]
+"""
+
+
+@pytest.mark.parametrize("had_ours", [False, True])
+def test_a_file_with_the_same_names_that_comes_after_the_check(host, specs, tally, monkeypatch, capfd, had_ours):
+    """Engines would give neither device: what is new goes again, so that the other tool's devices are given."""
+    if had_ours:
+        subprocess.run([*command(host, specs), "--name", "uuid"], check=True, stdout=subprocess.DEVNULL)
+    write = writing.write
+
+    def meanwhile(*arguments):
+        (specs / "nvidia.yaml").write_text(THEIRS)
+        return write(*arguments)
+
+    monkeypatch.setattr(writing, "write", meanwhile)
+    assert main(command(host, specs)[1:]) == 1
+    tally.count()
+    said = capfd.readouterr().err
+    assert "nvidia.yaml': has nvidia.com/gpu=0 too" in said
+    assert "nvidia-cdi-refresh" in said
+    left = {path.name for path in specs.iterdir()} - {"nvidia.yaml"}
+    assert (NAME in left) is had_ours
+    found = directories.read([str(specs)])
+    assert had_ours or found.devices["nvidia.com/gpu=0"].path.endswith("nvidia.yaml")
+
+
+def test_a_file_of_other_names_that_comes_meanwhile_changes_nothing(host, specs, tally, monkeypatch, capfd):
+    write = writing.write
+
+    def meanwhile(*arguments):
+        (specs / "amd.yaml").write_text(THEIRS.replace("nvidia", "amd"))
+        return write(*arguments)
+
+    monkeypatch.setattr(writing, "write", meanwhile)
+    assert main(command(host, specs)[1:]) == 0
+    tally.count()
+    assert (specs / NAME).exists()

@@ -8,7 +8,7 @@ import pytest
 
 from tests.mesos.conftest import leases
 from tests.mesos.test_cdi import described  # noqa: F401
-from tests.runtime.vendor_files import FILES
+from tests.runtime.npu_files import FILES
 from tests.runtime.vendors import opens
 
 
@@ -16,7 +16,10 @@ from tests.runtime.vendors import opens
 def test_a_task_gets_the_devices(described, simulated, name):  # noqa: F811
     file = FILES[name](described.vendors)
     ended = described.run(*file.seen, environment={"OCI_GPU_DEVICES": file.device})
-    assert {probe: ended.seen()[probe] for probe in file.seen} == file.seen
+    if file.refused_of_tasks:
+        assert file.refused_of_tasks in ended.stderr
+    else:
+        assert {probe: ended.seen()[probe] for probe in file.seen} == file.seen
     assert leases(simulated) == {}
 
 

@@ -107,7 +107,7 @@ LIFECYCLE: Allowed = {
         "is_marked": {"os.access": STATE},
     },
     "lifecycle/in_use.py": {"_users": {"os.listdir": PROC}},
-    "lifecycle/members.py": {"_namespace": {"os.readlink": PROC}},
+    "lifecycle/members.py": {"_below": {"os.scandir": CGROUP}, "_namespace": {"os.readlink": PROC}},
     "lifecycle/cdi_container.py": {"_of_host": {"os.stat": "a device node of the host that config.json names"}},
     "lifecycle/container_user.py": {
         "of": {"os.access": "a device node of the host"},

@@ -16,16 +16,20 @@ from dataclasses import dataclass
 from tests.runtime.vendors import Vendors, opens
 
 _ACCEL, _DRI, _VFIO, _RNGD, _UVERBS = 261, 226, 510, 236, 231
-_OWN_HOOK = "#!/bin/sh\ncat > /dev/null\n"
+OWN_HOOK = "#!/bin/sh\ncat > /dev/null\n"
 
 
 @dataclass(frozen=True)
 class File:
-    """What is asked for, and what is seen: answers of the probe. refused: by the hook alone, where that refuses."""
+    """What is asked for, and what is seen: answers of the probe.
+
+    refused: by the hook alone, where that refuses. refused_of_tasks: so for tasks of Mesos' unified containerizer.
+    """
 
     device: str
     seen: dict[str, str]
     refused: str = ""
+    refused_of_tasks: str = ""
 
 
 def furiosa(vendors: Vendors) -> File:
@@ -36,28 +40,28 @@ def furiosa(vendors: Vendors) -> File:
         return [node | {"permissions": "rw"} for node in made]
 
     devices = [{"name": f"npu{index}", "containerEdits": {"deviceNodes": nodes(index)}} for index in (0, 1)]
-    _write(vendors, "furiosa.yaml", "0.6.0", "furiosa.ai/npu", devices)
-    return File("furiosa.ai/npu=npu1", _opened("rngd/npu1mgmt", "rngd/npu1ch7r", without="rngd/npu0mgmt"))
+    write(vendors, "furiosa.yaml", "0.6.0", "furiosa.ai/npu", devices)
+    return File("furiosa.ai/npu=npu1", opened("rngd/npu1mgmt", "rngd/npu1ch7r", without="rngd/npu0mgmt"))
 
 
 def gaudi(vendors: Vendors) -> File:
     _gaudi(vendors)
     return File(
-        "intel.com/gaudi=0000-0f-00-0-0x1020", _opened("accel/accel0", "infiniband/uverbs0", without="accel/accel1")
+        "intel.com/gaudi=0000-0f-00-0-0x1020", opened("accel/accel0", "infiniband/uverbs0", without="accel/accel1")
     )
 
 
 def gaudi_by_claim(vendors: Vendors) -> File:
     """Two devices: the accelerator's nodes, and those of the claim, which has none."""
     _gaudi(vendors)
-    seen = _opened("accel/accel1", without="accel/accel0") | {"getenv=HABANA_VISIBLE_DEVICES": "1"}
+    seen = opened("accel/accel1", without="accel/accel0") | {"getenv=HABANA_VISIBLE_DEVICES": "1"}
     names = "intel.com/gaudi=0000-1f-00-0-0x1020,intel.com/gaudi=6b0c6c4e-claim"
     return File(names, seen, "CDI variable 'HABANA_VISIBLE_DEVICES=1'")
 
 
 def _gaudi(vendors: Vendors) -> None:
     program = vendors.directory / "habana-hook"
-    program.write_text(_OWN_HOOK)
+    program.write_text(OWN_HOOK)
     program.chmod(0o755)
     devices = []
     for index, address in enumerate(("0f", "1f")):
@@ -69,7 +73,7 @@ def _gaudi(vendors: Vendors) -> None:
     hook = {"hookName": "createRuntime", "path": str(program), "args": ["habana-hook", "createRuntime"]}
     claim = {"env": ["HABANA_VISIBLE_DEVICES=1"], "hooks": [hook | {"env": ["PATH=/usr/bin:/bin"]}]}
     devices.append({"name": "6b0c6c4e-claim", "containerEdits": claim})
-    _write(vendors, "intel.com-gaudi.yaml", "0.5.0", "intel.com/gaudi", devices)
+    write(vendors, "intel.com-gaudi.yaml", "0.5.0", "intel.com/gaudi", devices)
 
 
 def gpu_by_path(vendors: Vendors) -> File:
@@ -83,18 +87,18 @@ def gpu_by_path(vendors: Vendors) -> File:
         place = {"hostPath": str(link), "containerPath": f"/dev/dri/by-path/{link.name}"}
         mounts.append(place | {"options": ["bind", "rw"], "type": "none"})
     edits = {"deviceNodes": [node | {"type": "c"} for node in nodes], "mounts": mounts}
-    _write(vendors, "intel.com-igpu.yaml", "0.5.0", "intel.com/igpu", [{"name": "0000-03", "containerEdits": edits}])
-    return File("intel.com/igpu=0000-03", _opened("dri/card7", "dri/by-path/pci-0000:03:00.0-render"))
+    write(vendors, "intel.com-igpu.yaml", "0.5.0", "intel.com/igpu", [{"name": "0000-03", "containerEdits": edits}])
+    return File("intel.com/igpu=0000-03", opened("dri/card7", "dri/by-path/pci-0000:03:00.0-render"))
 
 
 def sriov(vendors: Vendors) -> File:
     _vfio(vendors, "example.com/net-pci")
-    return File("example.com/net-pci=0000:3b:02.1", _opened("vfio/vfio", "vfio/78", without="vfio/77"))
+    return File("example.com/net-pci=0000:3b:02.1", opened("vfio/vfio", "vfio/78", without="vfio/77"))
 
 
 def sriov_of_nvidia(vendors: Vendors) -> File:
     _vfio(vendors, "nvidia.com/net-pci")
-    return File("nvidia.com/net-pci=0000:3b:02.0", _opened("vfio/vfio", "vfio/77", without="vfio/78"))
+    return File("nvidia.com/net-pci=0000:3b:02.0", opened("vfio/vfio", "vfio/77", without="vfio/78"))
 
 
 def _vfio(vendors: Vendors, kind: str) -> None:
@@ -103,7 +107,7 @@ def _vfio(vendors: Vendors, kind: str) -> None:
     for index in (0, 1):
         group = vendors.node(f"vfio/{77 + index}", _VFIO, index) | {"permissions": "rw"}
         devices.append({"name": f"0000:3b:02.{index}", "containerEdits": {"deviceNodes": [shared, group]}})
-    _write(vendors, f"sriov-dp-{kind.replace('/', '-')}-netdevice.yaml", "1.1.0", kind, devices)
+    write(vendors, f"sriov-dp-{kind.replace('/', '-')}-netdevice.yaml", "1.1.0", kind, devices)
 
 
 def qaic(vendors: Vendors) -> File:
@@ -113,8 +117,8 @@ def qaic(vendors: Vendors) -> File:
     mount = {"hostPath": str(library), "containerPath": "/opt/qti-aic/dev/lib/x86_64/libQAic.so"}
     edits = {"mounts": [mount | {"options": ["ro", "nosuid", "nodev", "bind"]}]}
     devices = [{"name": "9", "annotations": {"qualcomm.com/serial": "0X1"}, "containerEdits": {"deviceNodes": [node]}}]
-    _write(vendors, "qaic.json", "0.6.0", "qualcomm.com/qaic", devices, containerEdits=edits)
-    seen = _opened("accel/accel9", without="accel/accel0") | {f"read={mount['containerPath']}": "qaic"}
+    write(vendors, "qaic.json", "0.6.0", "qualcomm.com/qaic", devices, containerEdits=edits)
+    seen = opened("accel/accel9", without="accel/accel0") | {f"read={mount['containerPath']}": "qaic"}
     return File("qualcomm.com/qaic=9", seen)
 
 
@@ -123,12 +127,12 @@ FILES: dict[str, Callable[[Vendors], File]] = {
 }
 
 
-def _opened(*paths: str, without: str = "absent") -> dict[str, str]:
+def opened(*paths: str, without: str = "absent") -> dict[str, str]:
     """Return what the probe says of nodes that were given, and of one that was not."""
     return dict.fromkeys(opens(*paths), "ENXIO") | dict.fromkeys(opens(without), "ENOENT")
 
 
-def _write(vendors: Vendors, name: str, version: str, kind: str, devices: list[dict], **more) -> None:
+def write(vendors: Vendors, name: str, version: str, kind: str, devices: list[dict], **more) -> None:
     document = {"cdiVersion": version, "kind": kind, "devices": devices, **more}
     if name.endswith(".json"):
         vendors.write(name, document)

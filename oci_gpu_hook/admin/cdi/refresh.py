@@ -13,12 +13,12 @@ from oci_gpu_hook.admin.cdi.alone import DIRECTORY, OURS
 from oci_gpu_hook.base.errors import HookError, quoted, reason
 from oci_gpu_hook.base.files import read_all, replace_file
 from oci_gpu_hook.base.record import Record
-from oci_gpu_hook.devices.cdi.spec_files import directories, writing
+from oci_gpu_hook.devices.cdi.spec_files import directories, reading, writing
 from oci_gpu_hook.devices.nvidia.cdi_classes import CLASSES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from typing import Final
 
     from oci_gpu_hook.base.config.model import Config
@@ -46,7 +46,8 @@ def refresh(
     """Write the files of all classes of which the host has devices, and remove this project's files of other classes.
 
     Raises HookError if the directory cannot be written, or if another tool's file there has the same names: then
-    engines would give neither device.
+    engines would give neither device. If that file came while files were written, those that were not there before are
+    taken away again.
     """
     made = [generate.specification_of(inventory, config, name, capabilities, form) for name in _KEPT]
     return _kept(directory, made)
@@ -58,13 +59,16 @@ def refresh_kind(kind: str, config: Config, directory: str, names: str) -> list[
 
 
 def _kept(directory: str, made: Sequence[Specification]) -> list[Outcome]:
-    _refuse_conflicts(directory, [specification for specification in made if specification.devices])
     try:
         os.makedirs(directory, mode=0o755, exist_ok=True)  # noqa: TID251  a directory of the host's
         here = os.open(directory, DIRECTORY)
         try:
+            before = _files(here)
+            _refuse_conflicts(directory, made)
             found = [outcome for specification in made if (outcome := _keep(here, directory, specification))]
             _refuse_exchanged(directory, here)
+            if _of_others(_files(here)) != _of_others(before):
+                _refuse_late_conflicts(here, directory, made, before)
         finally:
             os.close(here)
     except OSError as error:
@@ -75,10 +79,51 @@ def _kept(directory: str, made: Sequence[Specification]) -> list[Outcome]:
     return found
 
 
+def _files(here: int) -> dict[str, tuple[int, int, int]]:
+    """Return the specification files: of each name what tells whether it changes (inode, size, time)."""
+    found = {}
+    for name in os.listdir(here):
+        if name.endswith(reading.SUFFIXES):
+            try:
+                status = os.stat(name, dir_fd=here)
+            except OSError:
+                continue  # a link that leads nowhere, or removed meanwhile
+            found[name] = (status.st_ino, status.st_size, status.st_mtime_ns)
+    return found
+
+
+def _of_others(files: Mapping[str, tuple[int, int, int]]) -> dict[str, tuple[int, int, int]]:
+    return {name: status for name, status in files.items() if not name.startswith(OURS)}
+
+
+def _refuse_late_conflicts(here: int, directory: str, made: Sequence[Specification], before: Collection[str]) -> None:
+    """Raise HookError if another tool's file with the same names has come, and take away files that are new.
+
+    So engines give the other tool's devices. A file of ours that was there `before` stays, as it does where the other
+    tool's file is found first.
+    """
+    try:
+        _refuse_conflicts(directory, made)
+    except HookError:
+        for specification in made:
+            if _name(specification.kind) not in before:
+                _drop(here, _name(specification.kind))
+        raise
+
+
+def _drop(here: int, name: str) -> bool:
+    """Remove a file; tell whether there was one."""
+    try:
+        os.unlink(name, dir_fd=here)
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def _refuse_exchanged(directory: str, here: int) -> None:
     """Raise HookError if another directory is now where the files were written. Raises OSError if none is."""
     if not os.path.samestat(os.stat(directory), os.fstat(here)):
-        why = "was exchanged for another one while files were written"
+        why = "was replaced while files were written"
         raise HookError(f"directory {quoted(directory)}", why, "run it again", "OGH1802")
 
 
@@ -121,11 +166,7 @@ def _keep(here: int, directory: str, specification: Specification) -> Outcome | 
     name = _name(specification.kind)
     path = os.path.join(directory, name)
     if not specification.devices:
-        try:
-            os.unlink(name, dir_fd=here)
-        except FileNotFoundError:
-            return None
-        return Outcome(path=path, outcome="removed")
+        return Outcome(path=path, outcome="removed") if _drop(here, name) else None
     text = writing.write(specification, "yaml").encode()
     count = len(specification.devices)
     if _is_there(here, name, text):

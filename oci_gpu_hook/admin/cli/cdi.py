@@ -155,7 +155,7 @@ def _show(registry: Registry) -> None:
     for title in ("DEVICE", "CDI", "FILE"):
         table.add_column(title, overflow="fold")
     for name, provided in sorted(registry.devices.items()):
-        table.add_row(name, provided.specification.cdi_version, provided.path)
+        table.add_row(name, provided.specification.cdi_version, one_line(provided.path))
     console().print(table)
 
 

@@ -261,7 +261,9 @@ def _check_socket() -> None:
     except OSError:
         is_fit = False
     if not is_fit:
-        raise ValueError("descriptor 3 is no listening socket; it is started by: systemctl start oci-gpu-hook.socket")
+        raise ValueError(
+            "descriptor 3 is not a listening socket; it is started by: systemctl start oci-gpu-hook.socket"
+        )
 
 
 def _forget_environment() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from itertools import combinations
 
 import pytest
 
 from oci_gpu_hook.allocation import select, topology
+from oci_gpu_hook.devices.nvidia import devices as of_nvidia
 from tests.unit.allocation.gpus import gpu, host, indices, lease, linked, request, uuid
 
 # The pairs of an NVIDIA DGX-1V: a hybrid cube mesh in which some pairs have two NVLinks, some one, some none.
@@ -92,3 +94,11 @@ def test_the_search_is_bounded(monkeypatch):
         looked_at = 0
         assert len(topology.best([], machine, wanted)) == wanted
         assert looked_at <= max(topology.MOST_PAIRS, 64 * wanted * (wanted - 1) // 2)
+
+
+def test_thousands_of_devices_that_tell_no_place_are_not_compared_by_pairs():
+    """As a CDI file may describe: every pair of 5,000 would take ten seconds, under the lock of the leases."""
+    many = of_nvidia.of(tuple(gpu(i, numa_node=None, pcie_switch="") for i in range(5000)))
+    started = time.process_time()
+    assert [device.index for device in topology.best(many[:1], many[1:], 3)] == [1, 2, 3]
+    assert time.process_time() - started < 1

@@ -110,10 +110,7 @@ def _annotations(node: Node, place: str, problems: list[Problem]) -> dict[str, s
         return {}
     found = {}
     for key, value in node.pairs:
-        if isinstance(value, Scalar) and not value.is_null:
-            found[key.text] = value.text
-        else:
-            problems.append(_wrong(value, f"{place}.{key.text}", "text"))
+        found[key.text] = _text(value, f"{place}.{key.text}", problems)
     return found
 
 

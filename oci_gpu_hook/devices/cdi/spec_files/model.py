@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from oci_gpu_hook.base.errors import LONGEST_VALUE, one_line
 from oci_gpu_hook.base.record import Record
 
 TYPE_CHECKING = False
@@ -43,4 +44,6 @@ class Problem(Record):
 
     def __str__(self) -> str:
         where = f"line {self.line}: " if self.line else ""
-        return f"{where}{self.place + ': ' if self.place else ''}{self.what}; {self.remedy}"
+        # The names of annotations are the file's.
+        place = self.place if len(self.place) <= LONGEST_VALUE else self.place[: LONGEST_VALUE - 1] + "…"
+        return one_line(f"{where}{place + ': ' if place else ''}{self.what}; {self.remedy}")

@@ -31,6 +31,8 @@ _PIECE: Final = 32  # characters of a text that count as another value: an alias
 _SPLIT: Final = "split it into several files"
 _FLATTEN: Final = "nest lists and mappings as deep as the fields of CDI alone need"
 _MERGE: Final = "<<"  # the key by which YAML 1.1 takes the pairs of another mapping in
+_OF_YAML: Final = "tag:yaml.org,2002:"
+_PLAIN: Final = ("int", "float", "bool", "null")  # tags of values that mean what they would without quotation marks
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -162,11 +164,19 @@ def _tree(events: Iterable[Any]) -> Node:
         elif isinstance(event, yaml.AliasEvent):
             builder.repeat(event.anchor, line)
         elif isinstance(event, yaml.ScalarEvent):
-            node = Scalar(line=line, text=_joined(event.value), plain=event.implicit[0])
+            node = Scalar(line=line, text=_joined(event.value), plain=event.implicit[0] or _tag(event, line) in _PLAIN)
             builder.add(node, 1 + len(node.text) // _PIECE, event.anchor, line)
     if builder.root is None:
         raise _unreadable(0, "is empty", "write cdiVersion, kind and devices")
     return builder.root
+
+
+def _tag(event: yaml.ScalarEvent, line: int) -> str:
+    """Return the tag of a value, "" for one of the file's own. Raises Unreadable for a text in base64."""
+    tag = (event.tag or "").partition(_OF_YAML)[2]
+    if tag == "binary":
+        raise _unreadable(line, "has a text in base64 (!!binary)", "write the text itself, in quotation marks")
+    return tag
 
 
 class _Builder:

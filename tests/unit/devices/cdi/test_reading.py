@@ -267,3 +267,25 @@ def test_whole_numbers_have_a_range(number):
     found = parse(json.dumps(changed(edits={"deviceNodes": [{"path": "/d", "major": number}]})), is_json=True)
     low, high = fields.INT64
     assert bool(found.problems) == (not low <= number <= high)
+
+
+@pytest.mark.parametrize(
+    ("number", "meant"), [("!!int 7", 7), ('!!int "7"', 7), ('!!int "0x10"', 16), ("!!str 7", None), ('"7"', None)]
+)
+def test_a_tag_of_yaml_says_what_a_value_is(number, meant):
+    found = parse(WHOLE.replace("major: 234", f"major: {number}"))
+    if meant is None:
+        assert [problem.line for problem in found.problems] == [14]
+    else:
+        assert found.specification.devices[0].edits.device_nodes[0].major == meant
+
+
+def test_a_text_in_base64_is_not_taken_for_the_text():
+    found = parse(WHOLE.replace("kind: vendor.com/net.dev", "kind: !!binary dmVuZG9yLmNvbS9uZXQ="))
+    assert "in base64" in found.problems[0].what
+    assert found.problems[0].line == 3
+
+
+def test_an_annotation_may_be_empty():
+    found = parse(WHOLE.replace('{note: "first"}', "{note: }"))
+    assert found.specification.devices[0].annotations == {"note": ""}
