@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -45,6 +46,13 @@ def _described(kind: str, major: int, *names: str) -> str:
     return f"{nodes}mkdir --parents /etc/cdi && echo '{json.dumps(specification)}' >/etc/cdi/{vendor}.json"
 
 
+def _written(page: str) -> tuple[str, ...]:
+    """Return what writes the files that a block of a page has, each below a comment with its path."""
+    text = (Path(__file__).parents[2] / page).read_text()
+    files = re.findall(r"^# (/etc/\S+)\n(.+?)(?=^# /etc/|^```)", text, re.MULTILINE | re.DOTALL)
+    return tuple(f"cat >{path} <<'END'\n{content}END" for path, content in files)
+
+
 # What a reader has done by the time of a command, by its first words; once a block.
 BEFORE = {
     "oci-gpu run": (
@@ -65,6 +73,7 @@ BEFORE = {
     f"{_BY_NAME} AMD_VISIBLE_DEVICES": _simulated("amd"),
     f"{_BY_NAME} OCI_GPU_DEVICES=intel": _simulated("intel"),
     f"{_BY_NAME} NVIDIA_VISIBLE_DEVICES=all nvidia/cuda": _simulated("wsl2"),
+    "systemctl daemon-reload": _written("docs/metrics.md"),
     "python3 -m venv": ("apt-get update", "apt-get install --yes python3-venv gcc libc6-dev"),
 }
 AFTER = {
@@ -74,6 +83,10 @@ AFTER = {
     "oci-gpu log --json": ("docker rm --force web",),
     f"{_BY_NAME} OCI_GPU_KIND=habana": ("rm --recursive /etc/cdi",),
     f"{_BY_NAME} NVIDIA_VISIBLE_DEVICES=all nvidia/cuda": (f"mv /srv/config.toml {CONFIG}",),
+    "systemctl enable --now oci-gpu-metrics.timer": (
+        "systemctl start oci-gpu-metrics.service",
+        "systemctl disable --now oci-gpu-metrics.timer",
+    ),
     "journalctl --unit oci-gpu-watch": ("systemctl disable --now oci-gpu-watch",),
     "systemctl enable --now oci-gpu-hook-cdi": (
         "systemctl disable --now oci-gpu-hook-cdi.service oci-gpu-hook-cdi.path",
