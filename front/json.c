@@ -1,7 +1,7 @@
 /* A scanner of JSON that gives up at the first surprise. */
 #include "front.h"
 
-static bool is_space(char c) {
+bool is_space(char c) {
     return c == ' ' || c == '\t' || c == '\n' || c == '\r';
 }
 

@@ -101,6 +101,13 @@ static bool may_name_swarm_resource(const char *path) {
     return false;
 }
 
+/* Whether JSON may be whole: it ends as an object (is_cut_off of request/prefilter.py). What it lacks could ask. */
+static bool ends_as_object(struct text json) {
+    while (json.size && is_space(json.start[json.size - 1]))
+        json.size--;
+    return json.size && json.start[json.size - 1] == '}';
+}
+
 /* Reads BUNDLE/config.json and says whether its container may ask for a GPU. */
 bool bundle_may_ask(struct text bundle, const char *toml) {
     static char path[LARGEST_PATH];
@@ -114,7 +121,7 @@ bool bundle_may_ask(struct text bundle, const char *toml) {
         path[bundle.size + i] = name[i];
     struct text json = {config, 0};
     int fd = open_to_read(path);
-    if (fd < 0 || read_whole(fd, false, config, LARGEST_CONFIG, &json.size) != WHOLE || json.size == 0)
+    if (fd < 0 || read_whole(fd, false, config, LARGEST_CONFIG, &json.size) != WHOLE || !ends_as_object(json))
         return true;
     return may_ask(json) || may_name_swarm_resource(toml);
 }

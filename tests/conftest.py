@@ -20,6 +20,10 @@ pytest_plugins = ["tests.runtime.fixtures"]
 # beside it, setns(2) refuses that process a mount namespace.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 
+# Simulated hosts have device nodes and programs, and /tmp is often mounted without either, as by Debian 13.
+if os.statvfs(tempfile.gettempdir()).f_flag & (os.ST_NODEV | os.ST_NOEXEC):
+    os.environ["TMPDIR"] = tempfile.tempdir = "/var/tmp"
+
 # With CI=true a skip is a failure, because there nobody reads it. What may be skipped all the same, and why:
 ALLOWED_SKIPS = {
     "crun on cgroup v2": "crun sets RLIMIT_MEMLOCK to infinity, which needs CAP_SYS_RESOURCE",

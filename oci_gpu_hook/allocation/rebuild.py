@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 JOURNALS: Final = "containers"
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _WHAT: Final = "journal"
-_REMEDY: Final = "nothing to do: it attests no lease"
+_REMEDY: Final = "nothing to do: it proves no lease"
 
 
 def completed(readable: LeaseTable, directory: int, processes: Processes) -> LeaseTable:

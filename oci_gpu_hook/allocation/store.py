@@ -55,7 +55,7 @@ class Store:
         """Wait for the lock. Raises OSError ETIMEDOUT, so that a container's start never hangs."""
         self._lock = acquire(LOCK, limits.LEASES_LOCK_SECONDS, self._dir)
         if self._lock is None:
-            raise OSError(errno.ETIMEDOUT, f"another process holds its lock for {limits.LEASES_LOCK_SECONDS:.0f} s")
+            raise OSError(errno.ETIMEDOUT, f"another process has held its lock for {limits.LEASES_LOCK_SECONDS:.0f} s")
 
     def read(self) -> LeaseTable:
         """Return the lease table. A file that cannot be trusted is set aside (under the lock) and rebuilt."""

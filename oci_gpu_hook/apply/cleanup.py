@@ -91,7 +91,7 @@ def take_back_dead(config: Config, *, thoroughly: bool = False) -> tuple[str, ..
             if entry.unit:
                 _remove_drop_in_of(entry, config)
         except (HookError, OSError) as error:
-            log.warning("remains not taken back", of=dead.pop(key), reason=str(error))
+            log.warning("leftovers not removed", of=dead.pop(key), reason=str(error))
     for scope in units.ended_scopes():
         try:
             _remove_drop_in(scope)
@@ -102,7 +102,7 @@ def take_back_dead(config: Config, *, thoroughly: bool = False) -> tuple[str, ..
     wanted = [key for key in dead if journal.is_kept(config, key) and (thoroughly or not _is_given_up(config, key))]
     patience = limits.REMAINS_BY_HAND_SECONDS if thoroughly else limits.REMAINS_SECONDS
     if wanted and not _in_a_child(lambda: _take_back_all(wanted, config), patience):
-        log.warning("remains not taken back", of=[dead[key] for key in wanted], reason="takes too long")
+        log.warning("leftovers not removed", of=[dead[key] for key in wanted], reason="takes too long")
     return tuple(name for key, name in dead.items() if not journal.is_kept(config, key))
 
 
@@ -119,7 +119,7 @@ def _take_back_all(keys: Sequence[str], config: Config) -> None:
                     _take_back(key, config)
             journal.drop(mark)
         except (HookError, OSError) as error:
-            log.warning("remains not taken back", of=entries.id_in(key), reason=str(error))
+            log.warning("leftovers not removed", of=entries.id_in(key), reason=str(error))
 
 
 def _is_given_up(config: Config, key: str) -> bool:

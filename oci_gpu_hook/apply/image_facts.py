@@ -27,6 +27,7 @@ _GLIBC_LOADER: Final = {
     "aarch64": "/lib/ld-linux-aarch64.so.1",
 }
 _LOADER: Final = _GLIBC_LOADER.get(MACHINE, "/lib/ld-linux.so.2")
+_LOADER_END: Final = 64 << 10  # bytes; the strings come after the code, in the last 50 KB in glibc 2.36 to 2.43
 _CACHE_PATH: Final = b"/etc/ld.so.cache\0"
 _MUSL_LOADER: Final = f"/lib/ld-musl-{MACHINE}.so.1"
 _OUTSIDE_VOLUMES: Final = "/usr/local/nvidia/lib64"
@@ -39,9 +40,8 @@ def look(rootfs: Rootfs, container: Container, config: Config, kind: str) -> Ima
     """
     if kind not in vendors.KINDS:
         return Image(libc="", library_directory="")
-    loader = rootfs.read(_LOADER, limits.LOADER)
-    libc = _libc(rootfs, loader)
-    directory, warnings = _library_directory(rootfs, libc, loader)
+    libc = _libc(rootfs)
+    directory, warnings = _library_directory(rootfs, libc)
     if libc != "glibc":
         warnings += _of_odd_loader(rootfs, container, libc, directory)
     cache = rootfs.read("/etc/ld.so.cache", limits.LD_CACHE)
@@ -51,7 +51,7 @@ def look(rootfs: Rootfs, container: Container, config: Config, kind: str) -> Ima
         library_directory=directory,
         library_directory_32=_library_directory_32(rootfs, directory),
         ld_cache=cache,
-        searched=bool(cache) or libc != "glibc" or _is_searched(rootfs, container, loader, directory),
+        searched=bool(cache) or libc != "glibc" or _is_searched(rootfs, container, directory),
         unlisted=unlisted,
         decisions=_of_stale_cache(unlisted) if unlisted else (),
         of_vendor=vendors.of(kind).image_facts(rootfs, container, config),
@@ -59,14 +59,20 @@ def look(rootfs: Rootfs, container: Container, config: Config, kind: str) -> Ima
     )
 
 
-def _libc(rootfs: Rootfs, loader: bytes) -> str:
+def _libc(rootfs: Rootfs) -> str:
     """Return "glibc" if the image's loader reads /etc/ld.so.cache, "musl" for musl's loader, otherwise "".
 
-    A file at the path of glibc's loader may be something else (gcompat), or use another cache (Nix, Guix).
+    A file at the path of glibc's loader may be something else (gcompat), or use another cache (Nix, Guix). Its end is
+    usually enough: to read all of it, 220 KB, costs a start fifty page faults.
     """
-    if _reads_cache(loader):
+    if _reads_cache(_loader(rootfs, _LOADER_END)) or _reads_cache(_loader(rootfs)):
         return "glibc"
     return "musl" if rootfs.exists(_MUSL_LOADER) else ""
+
+
+def _loader(rootfs: Rootfs, last: int | None = None) -> bytes:
+    """Return the image's loader, b"" if there is none. last: how many bytes at its end to return, None for all."""
+    return rootfs.read(_LOADER, limits.LOADER, last)
 
 
 def _reads_cache(loader: bytes) -> bool:
@@ -82,11 +88,12 @@ def _reads_cache(loader: bytes) -> bool:
     return False
 
 
-def _is_searched(rootfs: Rootfs, container: Container, loader: bytes, directory: str) -> bool:
+def _is_searched(rootfs: Rootfs, container: Container, directory: str) -> bool:
     """Tell whether the loader looks into a directory without a cache that says so: into its own, and LD_LIBRARY_PATH's.
 
     Its own are among its strings, each with a slash at the end (glibc, elf/dl-load.c: system_dirs).
     """
+    loader = _loader(rootfs)
     if f"{directory}/\0".encode() in loader:
         return True
     from oci_gpu_hook.apply import odd_loaders
@@ -112,10 +119,10 @@ def _of_odd_loader(rootfs: Rootfs, container: Container, libc: str, directory: s
     return (found,) if found else ()
 
 
-def _library_directory(rootfs: Rootfs, libc: str, loader: bytes) -> tuple[str, tuple[str, ...]]:
+def _library_directory(rootfs: Rootfs, libc: str) -> tuple[str, tuple[str, ...]]:
     """Return the image's library directory by NVIDIA's rule; for musl it is /usr/lib, where its loader looks."""
     warnings: tuple[str, ...] = ()
-    if _is_debian(rootfs, loader):
+    if _is_debian(rootfs):
         directory = f"/usr/lib/{_TRIPLET}"
     elif libc == "musl":
         directory = "/usr/lib"
@@ -128,11 +135,11 @@ def _library_directory(rootfs: Rootfs, libc: str, loader: bytes) -> tuple[str, t
     return directory, warnings
 
 
-def _is_debian(rootfs: Rootfs, loader: bytes) -> bool:
+def _is_debian(rootfs: Rootfs) -> bool:
     """Tell whether libraries lie by the triplet. Where a volume hides the file that says so, the loader knows it."""
     if rootfs.exists("/etc/debian_version"):
         return True
-    return rootfs.is_volume("/etc") and f"/usr/lib/{_TRIPLET}/\0".encode() in loader
+    return rootfs.is_volume("/etc") and f"/usr/lib/{_TRIPLET}/\0".encode() in _loader(rootfs)
 
 
 def _library_directory_32(rootfs: Rootfs, directory: str) -> str:

@@ -15,11 +15,30 @@ from oci_gpu_hook.base.errors import coded, quoted
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import _thread
-    from typing import Final, NoReturn, Self
+    from collections.abc import Callable
+    from typing import Final, NoReturn, Protocol, Self
+
+    class Timer(Protocol):
+        """A thread that is there already."""
+
+        def begin(self, give_up: Callable[[], NoReturn]) -> bool:
+            """Return whether `give_up` will be called unless `end` is, within the limit."""
+
+        def end(self) -> None:
+            """Call nothing any more."""
+
 
 _ROOM: Final = 511  # descriptors; all driver files of eight GPUs need fewer than 200
 _PIECE: Final = 1 << 16
 _NO_ANSWER: Final = "OGH1513"
+
+_timer: Timer | None = None
+
+
+def time_by(timer: Timer) -> None:
+    """Have a thread of this process used for all that is watched, in place of one for each."""
+    global _timer
+    _timer = timer
 
 
 class Watch:
@@ -38,18 +57,20 @@ class Watch:
     def __enter__(self) -> Self:
         if self._served:
             self._go_apart()
-        else:
+        elif not (_timer and _timer.begin(self._give_up)):
             self._start_thread()
         return self
 
     def __exit__(self, *_exception: object) -> None:
         if self._done is not None:
             self._done.release()
+        elif _timer:
+            _timer.end()
 
     def _start_thread(self) -> None:
         import _thread
 
-        _make_room()
+        make_room()
         try:
             syscalls.unshare(syscalls.CLONE_FS)  # if this is refused, there must be no thread
             done = _thread.allocate_lock()
@@ -117,7 +138,7 @@ def _pass_on(reading: int) -> None:
         return
 
 
-def _make_room() -> None:
+def make_room() -> None:
     """Enlarge the table of descriptors while this process has only one thread.
 
     When threads share the table, each enlargement waits for the kernel's readers (synchronize_rcu in fs/file.c,

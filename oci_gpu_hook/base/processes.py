@@ -32,6 +32,28 @@ def start_time(pid: int) -> int:
     return int(fields[19])
 
 
+def living_thread(pid: int) -> int:
+    """Return the number of a thread of a process that has not ended: its own if its first thread has not, 0 for none.
+
+    Of a process whose first thread has ended /proc shows no namespace, root or mapping any more under its own number,
+    and all of them under those of its other threads.
+    """
+    if _has_namespace(pid):
+        return pid
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return 0
+    return next((int(thread) for thread in threads if _has_namespace(int(thread))), 0)
+
+
+def _has_namespace(thread: int) -> bool:
+    try:
+        return bool(os.readlink(f"/proc/{thread}/ns/mnt"))
+    except OSError:
+        return False
+
+
 def lives(pid: int, started: int) -> bool:
     """Tell whether the process with that pid and start time is alive."""
     return 0 != start_time(pid) == started

@@ -18,7 +18,7 @@ from oci_gpu_hook.base.config.load import DEFAULT_PATH, load_or_defaults
 from oci_gpu_hook.base.errors import BUG, HookError, coded, described_bug, shortage
 from oci_gpu_hook.base.files import read_all
 from oci_gpu_hook.oci import container as containers
-from oci_gpu_hook.request.prefilter import may_ask
+from oci_gpu_hook.request.prefilter import is_cut_off, may_ask
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def attach(config_path: str, granted: Granted | None = None) -> None:
         _release(state, config)
         return
     config_json = containers.read_config(state.bundle)
-    if not may_ask(config_json, state_json, config.swarm_resource):
+    if not (may_ask(config_json, state_json, config.swarm_resource) or is_cut_off(config_json)):
         return
     try:
         container, request = _request(config_json, state, config)

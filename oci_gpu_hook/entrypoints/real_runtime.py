@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def check(real_runtime: str) -> None:
     """Raise ApplyError if it is not there or cannot be executed."""
     if not os.access(real_runtime, os.X_OK):
-        raise _not_started(real_runtime, "it is not there, or is no program")
+        raise _not_started(real_runtime, "it does not exist, or is not a program")
 
 
 def become(real_runtime: str, words: Sequence[str]) -> NoReturn:

@@ -190,6 +190,7 @@ def _granted(  # noqa: PLR0913, PLR0917
     granted = Granted(
         container=container.id,
         bundle=container.bundle,
+        annotations=container.annotations,
         written=written,
         document=document,
         # What an image may not ask for is told here, since the prepared bundle no longer shows that the image asked.

@@ -10,6 +10,7 @@ from __future__ import annotations
 from time import monotonic
 
 from oci_gpu_hook.allocation import allocate
+from oci_gpu_hook.allocation.model import Busy
 from oci_gpu_hook.apply import image_facts
 from oci_gpu_hook.base import log
 from oci_gpu_hook.base.errors import BUG, DriverError, HookError
@@ -226,7 +227,7 @@ class Admitted:
 
             of_host = restricted_to(restriction, of_host, request)
         try:
-            devices = allocate.allocate(request, of_host, container, config, began)  # it logs its own refusals
+            devices = self._allocated(request, of_host, began)
         except HookError as error:
             self._tell_wait(error)
             raise
@@ -236,6 +237,17 @@ class Admitted:
         if restriction:  # from here on `all` and a count mean these devices
             request = request.replace(devices=uuids, count=None, memory=0)
         return Admission(container=container, request=request, config=config, snapshot=snapshot, devices=devices)
+
+    def _allocated(self, request: Request, of_host: Sequence[Device], began: float) -> tuple[Device, ...]:
+        """Return the devices that are granted, also what an attachment holds that was killed. Refusals are logged."""
+        try:
+            return allocate.allocate(request, of_host, self._container, self._config, began)
+        except Busy:
+            from oci_gpu_hook.lifecycle import unlisted
+
+            if not unlisted.freed(self._config):
+                raise
+        return allocate.allocate(request, of_host, self._container, self._config, began)
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if error is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 
 from oci_gpu_hook.allocation import attached as leases
+from oci_gpu_hook.allocation.model import Busy
 from oci_gpu_hook.apply import transaction
 from oci_gpu_hook.apply.process import Process, Site, check_process, open_rootfs
 from oci_gpu_hook.base.errors import InvalidInput, quoted, reason
@@ -57,7 +58,7 @@ def attach(running: Running, request: Request, config: Config) -> Attached:
     with Interruption(running.id) as interruption, settling.alone(running.pid, config):
         settling.settle(running.id, running.pid, config)
         interruption.check()
-        granted = leases.grant(request, of_host, container, config)
+        granted = _granted(request, of_host, container, config)
         uuids = tuple(device.uuid for device in granted)
         try:
             work = lambda: list(_attach(container, request, granted, known, config))  # noqa: E731
@@ -67,6 +68,18 @@ def attach(running: Running, request: Request, config: Config) -> Attached:
             settling.withdraw(running.id, running.pid, uuids, config)
             raise
     return Attached(uuids=uuids, warnings=tuple(said))
+
+
+def _granted(request: Request, of_host: Sequence[Device], container: Container, config: Config) -> tuple[Device, ...]:
+    """Return the devices that are leased, also those that an attachment holds which was killed. Raises HookError."""
+    try:
+        return leases.grant(request, of_host, container, config)
+    except Busy:
+        from oci_gpu_hook.lifecycle import unlisted
+
+        if not unlisted.freed(config):
+            raise
+    return leases.grant(request, of_host, container, config)
 
 
 def _attach(

@@ -35,7 +35,9 @@ def refusal(
     more = f" and {len(users) - _NAMED} more" if len(users) > _NAMED else ""
     remedy = "end them first, or have --force do it"
     if any(user.doubt for user in users):
-        remedy = "end by hand what is meant: --force ends only what is in the container's own cgroup and has one open"
+        remedy = (
+            "end them by hand: --force ends only processes that are in the container's own cgroup and have one open"
+        )
     elif forced:
         remedy = "look in the kernel's log for why they do not end"
     what = f"{vendors.called(uuids)} of container {quoted(container_id)}"

@@ -49,6 +49,13 @@ class Resident(Record):
         """What people call it."""
         return self.pod or self.name or naming.short(self.id)
 
+    @property
+    def told(self) -> str:
+        """What people call it, and in brackets its engine and its id there, as `docker ps` shows it."""
+        more = [self.engine, "" if self.called == naming.short(self.id) else naming.short(self.id)]
+        beside = " ".join(filter(None, more))
+        return f"{self.called} ({beside})" if beside else self.called
+
 
 class Census:
     """The running containers. What is found out about one is kept, for those who look again and again.
@@ -114,7 +121,7 @@ class Census:
         except HookError:
             entry = None
         if entry:
-            self._add(_named(entry), holder.start_time)
+            self._add(of_running(entry), holder.start_time)
         elif not self._scanned:
             self._scan()
         if (lease.container, holder.pid) not in self._known:
@@ -125,7 +132,7 @@ class Census:
         self._scanned = True
         for running in runtime_states.everything(more=self._roots):
             if (running.id, running.pid) not in self._known:
-                self._add(_named(running), running.started)
+                self._add(of_running(running), running.started)
 
     def _add(self, resident: Resident, started: int) -> None:
         key = (resident.id, resident.pid)
@@ -170,7 +177,8 @@ def command_of(pid: int) -> str:
         return ""
 
 
-def _named(running: Running | Entry) -> Resident:
+def of_running(running: Running | Entry) -> Resident:
+    """Return a container by its entry in the journal or by its runtime's state."""
     try:
         annotations = container_of(running).annotations
     except HookError:  # its bundle is gone, or not for this user

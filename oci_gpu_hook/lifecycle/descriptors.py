@@ -3,47 +3,70 @@
 from __future__ import annotations
 
 import os
+from time import monotonic
 
 from oci_gpu_hook.base import syscalls
 from oci_gpu_hook.base.files import read_file
+from oci_gpu_hook.base.processes import living_thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterable, Iterator
     from typing import Final
 
     from oci_gpu_hook.devices.edits import Numbers
 
+_NEVER: Final = float("inf")
 UNDER_WAY: Final = "descriptors are under way to it in a socket"
 IN_A_RING: Final = "its io_uring has files that cannot be told"
 _RING: Final = "anon_inode:[io_uring]"
 _ATTEMPTS: Final = 5  # the kernel shows a ring's files only while nobody works with it
 
 
-def has_open(pid: int, devices: Collection[Numbers]) -> bool:
-    """Tell whether a process has one of the devices open, in any of its threads, or mapped, or in an io_uring."""
-    directories = [f"/proc/{pid}/map_files", *_tables(pid)]
-    return any(_is_one(f"{directory}/{name}", devices) for directory in directories for name in _names(directory))
+def has_open(pid: int, devices: Collection[Numbers], give_up: float = _NEVER) -> bool:
+    """Tell whether a process has one of the devices open in any of its threads, or mapped.
+
+    give_up: the time (time.monotonic) at which TimeoutError is raised. A million descriptors take seconds, and each
+    thread may have a table of its own.
+    """
+    places = (directory for each in (_mappings, _tables) for directory in each(pid))
+    return any(_is_one(path, devices) for path in _paths(places, give_up))
 
 
-def hidden(pid: int, devices: Collection[Numbers]) -> str:
+def hidden(pid: int, devices: Collection[Numbers], give_up: float = _NEVER) -> str:
     """Return why a process may have one of the devices open although no descriptor of it leads there; "" if it has not.
 
     Descriptors that were sent to a Unix socket belong to nobody until they are received; a file that is registered with
     an io_uring needs no descriptor. Source: fs/proc/fd.c, net/unix/af_unix.c (`scm_fds`), io_uring/fdinfo.c.
+    give_up: as for `has_open`.
     """
-    for directory in _tables(pid):
-        for name in _names(directory):
-            try:
-                link = os.readlink(f"{directory}/{name}")
-            except OSError:
-                continue
-            information = f"{directory}info/{name}"
-            if link.startswith("socket:") and _fields(information, b"scm_fds:") not in ([], [b"0"]):
-                return UNDER_WAY
-            if link == _RING and (why := _in_ring(pid, information, devices)):
-                return why
+    for path in _paths(_tables(pid), give_up):
+        try:
+            link = os.readlink(path)
+        except OSError:
+            continue
+        directory, _, name = path.rpartition("/")
+        information = f"{directory}info/{name}"
+        if link.startswith("socket:") and _fields(information, b"scm_fds:") not in ([], [b"0"]):
+            return UNDER_WAY
+        if link == _RING and (why := _in_ring(pid, information, devices)):
+            return why
     return ""
+
+
+def _mappings(pid: int) -> Iterator[str]:
+    """Yield the directory of what a process has mapped, as another thread shows it if the first one has ended."""
+    thread = living_thread(pid)
+    yield f"/proc/{thread or pid}/map_files"
+
+
+def _paths(directories: Iterable[str], give_up: float) -> Iterator[str]:
+    """Yield what is in directories. Raises TimeoutError."""
+    for directory in directories:
+        for name in _names(directory):
+            if monotonic() > give_up:
+                raise TimeoutError
+            yield f"{directory}/{name}"
 
 
 def _tables(pid: int) -> Iterator[str]:

@@ -36,7 +36,8 @@ _RUNS: Final = (b"0", b"THAWED")
 class Frozen:
     """Keeps a container's own processes from running for a `with` block, where its cgroup has a freezer.
 
-    A container that somebody else has paused stays so.
+    A container that somebody else has paused stays so. Whoever may write to the freezer can thaw it meanwhile: see
+    `holds`.
     """
 
     def __init__(self, pid: int, container_id: str, devices: DeviceCgroup, config: Config) -> None:
@@ -46,13 +47,23 @@ class Frozen:
 
     def __enter__(self) -> Self:
         try:
-            if self._file and read_file(self._file).strip() in _RUNS:
+            if self._file and _runs(self._file):
                 replace_file(self._mark, os.fsencode(self._file))
                 self._frozen = True
-                _freeze(self._file)
+                _write(self._file, _FILES[os.path.basename(self._file)][0])
+            if self._file:
+                _wait(self._file)
         except OSError:
             self.__exit__()
+            self._file = ""
         return self
+
+    def holds(self) -> bool:
+        """Tell whether nobody has thawed the container since; True where it has no freezer, or has ended."""
+        try:
+            return not self._file or not _runs(self._file)
+        except OSError:
+            return True
 
     def __exit__(self, *_exception: object) -> None:
         if self._frozen:
@@ -95,11 +106,15 @@ def _file_of(pid: int, devices: DeviceCgroup) -> str:
     return ""
 
 
-def _freeze(file: str) -> None:
-    """Freeze a cgroup, and wait until it is, but not for what takes long. Raises OSError."""
-    word, _, state, row = _FILES[os.path.basename(file)]
+def _runs(file: str) -> bool:
+    """Tell whether nobody has asked for a cgroup to be frozen. Raises OSError."""
+    return read_file(file).strip() in _RUNS
+
+
+def _wait(file: str) -> None:
+    """Wait until a cgroup that is being frozen stands still, but not for what takes long. Raises OSError."""
+    _, _, state, row = _FILES[os.path.basename(file)]
     give_up = time.monotonic() + limits.FREEZE_SECONDS
-    _write(file, word)
     while row not in read_file(f"{os.path.dirname(file)}/{state}").split(b"\n") and time.monotonic() < give_up:
         time.sleep(_LOOK_AGAIN)
 

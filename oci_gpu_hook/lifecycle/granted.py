@@ -26,12 +26,14 @@ if TYPE_CHECKING:
 class Granted(Record):
     """A grant to a container that is not there yet.
 
-    container: its id. written, document: the config.json of its bundle as it was prepared, as bytes and parsed.
-    snapshots: the inventories that it was granted from, by kind.
+    container: its id. annotations: its own, without its image's and what the runtime adds. written, document: the
+    config.json of its bundle as it was prepared, as bytes and parsed. snapshots: the inventories that it was granted
+    from, by kind.
     """
 
     container: str
     bundle: str
+    annotations: Mapping[str, str]
     written: bytes
     document: Mapping[str, Any]
     request: Request
@@ -54,5 +56,8 @@ class Granted(Record):
         """
         from oci_gpu_hook.lifecycle import start
 
-        container = containers.of_document(self.document, state)
+        # Which annotations its image says was found out when it was prepared: it takes a look at the engine's records.
+        document = {**self.document, "annotations": {}}
+        container = containers.of_document(document, state.replace(annotations={}))
+        container = container.replace(annotations=self.annotations, config=self.document)
         start.start(container, self.request, self.config, started, snapshots=self.snapshots)

@@ -181,7 +181,7 @@ class Healer:
         self._tell_once(ward, "not put back", refusals)
         pause = ward.patience.note_repair(monotonic())
         if pause and ward.patience.is_first_pause:
-            why = "it loses again what was put back"
+            why = "what was put back was lost again"
             self._tell("warning", "left alone for a while", container=name, seconds=int(pause), reason=why)
         self._mark(ward)
         ward.due = 0.0  # what changed while it was repaired would be taken for right otherwise

@@ -84,26 +84,35 @@ def _send(user: User, signal: int) -> None:
         os.close(fd)
 
 
+def not_looked_at(pid: int, why: str) -> AllocationError:
+    """Return the error for a container, named by its first process, whose processes cannot be looked at for certain."""
+    remedy = "see whether it has unusually many, or who thaws or moves them, and end them or the container"
+    return AllocationError(f"the processes of the container of process {pid}", why, remedy, "OGH1311")
+
+
 def _too_many(pid: int) -> AllocationError:
     why = f"could not be looked at within {limits.PROCESSES_SECONDS:g} s, for descriptors of its devices"
-    remedy = "see whether the container has unusually many, and end them or the container"
-    return AllocationError(f"the processes of the container of process {pid}", why, remedy, "OGH1311")
+    return not_looked_at(pid, why)
 
 
 def _users(members: Members, devices: Collection[Numbers], pids: Iterable[int] | None) -> Iterator[User]:
     give_up = time.monotonic() + limits.PROCESSES_SECONDS
     alone = members.is_alone()
+    within = members.within() if alone else frozenset()
     for pid in map(int, filter(str.isdecimal, os.listdir("/proc"))) if pids is None else pids:
         if time.monotonic() > give_up:
             raise _too_many(members.pid)
-        doubt = members.doubt(pid, alone=alone)
+        doubt = members.doubt(pid, alone=alone, within=within)
         if doubt is None:
             continue
         started = start_time(pid)
-        if not descriptors.has_open(pid, devices):
-            doubt = "" if doubt else descriptors.hidden(pid, devices)
-            if not doubt:
-                continue
+        try:
+            if not descriptors.has_open(pid, devices, give_up):
+                doubt = "" if doubt else descriptors.hidden(pid, devices, give_up)
+                if not doubt:
+                    continue
+        except TimeoutError:
+            raise _too_many(members.pid) from None
         try:
             user = User(pid=pid, name=name_of(pid).decode("utf-8", "replace"), started=started, doubt=doubt)
         except OSError:

@@ -44,7 +44,7 @@ def parts_of(uuids: tuple[str, ...], entry: Entry, container: Container, config:
     kinds = {vendors.kind_of(uuid) for uuid in entry.gpus}
     if len(kinds) > 1:
         what = f"container {quoted(entry.id)}"
-        why = f"has devices of {' and '.join(sorted(kinds))}, of which some cannot be taken and others left"
+        why = f"has devices of {' and '.join(sorted(kinds))}, which can only be detached together"
         raise InvalidInput(what, why, "detach all of them, or restart it with those that it is to have", "OGH1910")
     from oci_gpu_hook.lifecycle import asked
 
@@ -55,7 +55,7 @@ def parts_of(uuids: tuple[str, ...], entry: Entry, container: Container, config:
 
     if unknown := [uuid for uuid in staying if uuid not in known]:
         what = f"{vendor.TERMS.whole} {quoted(unknown[0])} of container {quoted(entry.id)}"
-        why = "is no longer listed on this host, so its nodes cannot be told from those that are to go"
+        why = "is no longer listed on this host, so its nodes cannot be distinguished from those to remove"
         raise InvalidInput(what, why, "detach all of them", "OGH1910")
 
     def of(some: Collection[str]) -> tuple[set[Node], set[str]]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 
 from oci_gpu_hook.apply import cleanup
-from oci_gpu_hook.apply.operations import bind, ld_cache, own_places
+from oci_gpu_hook.apply.journal.entry import LD_CACHE
+from oci_gpu_hook.apply.operations import proof
 from oci_gpu_hook.base import syscalls
 from oci_gpu_hook.devices.edits import numbers_of
 
@@ -23,7 +24,7 @@ _AT_ONCE: Final = 64  # descriptors that are held open
 
 def take(entry: Entry, paths: Collection[str], process: Process, rootfs: Rootfs, *, everything: bool) -> None:
     """Remove the nodes at these paths, and where everything goes, all mounts and changes of the entry."""
-    gone = [*entry.mounts[::-1], ld_cache.PATH, *paths] if everything else [*paths]
+    gone = [*entry.mounts[::-1], LD_CACHE, *paths] if everything else [*paths]
     for start in range(0, len(gone), _AT_ONCE):
         _unmount(gone[start : start + _AT_ONCE], entry, process, rootfs)
     if everything:
@@ -53,12 +54,12 @@ def _unmount(paths: Sequence[str], entry: Entry, process: Process, rootfs: Rootf
 
 
 def _is_ours(path: str, fd: int, entry: Entry, rootfs: Rootfs) -> bool:
-    return bind.is_own(entry, path, fd) or _is_own_file_system(entry, path, fd, rootfs) or _is_node(fd, entry)
+    return proof.is_own(entry, path, fd) or _is_own_file_system(entry, path, fd, rootfs) or _is_node(fd, entry)
 
 
 def _is_own_file_system(entry: Entry, path: str, fd: int, rootfs: Rootfs) -> bool:
-    is_one = path in entry.own_file_systems or (path == ld_cache.PATH and bool(entry.ld_cache) and not entry.cached)
-    return is_one and own_places.is_own(entry, path, fd, rootfs)
+    is_one = path in entry.own_file_systems or (path == LD_CACHE and bool(entry.ld_cache) and not entry.cached)
+    return is_one and proof.is_own_file_system(entry, path, fd, rootfs)
 
 
 def _is_node(fd: int, entry: Entry) -> bool:

@@ -73,12 +73,24 @@ def settle(container_id: str, pid: int, config: Config) -> bool:
     if entry and entry.changing:
         found = True
         _take(entry, config)
-        entry = entry_of(container_id, pid, config)
-    listed = entry.gpus if entry else ()
-    unlisted = [uuid for uuid in leases.attached_to(container_id, pid, config) if uuid not in listed]
-    if unlisted:  # the entry is written after the lease
-        leases.give_back(container_id, pid, unlisted, config)
-    return found or bool(unlisted)
+    left = unlisted(container_id, pid, config)
+    if left:
+        leases.give_back(container_id, pid, left, config)
+    return found or bool(left)
+
+
+def unlisted(container_id: str, pid: int, config: Config) -> tuple[str, ...]:
+    """Return the UUIDs of devices of which a container has a lease by an attachment, and that its entry does not list.
+
+    The entry is written after the lease. One that cannot be read lists all, as far as anybody knows.
+    """
+    uuids = leases.attached_to(container_id, pid, config)
+    if not uuids:
+        return ()
+    entry = entry_of(container_id, pid, config)
+    if entry is None and journal.is_kept(config, key_of(container_id, pid, start_time(pid))):
+        return ()
+    return tuple([uuid for uuid in uuids if entry is None or uuid not in entry.gpus])
 
 
 def settle_entry(entry: Entry, config: Config) -> bool:

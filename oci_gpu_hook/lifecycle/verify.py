@@ -90,7 +90,7 @@ def _changing(entry: Entry) -> Iterator[Finding]:
     """Yield a finding while devices are attached or detached, which only an interruption makes last."""
     if entry.changing:
         what = f"a change of the GPUs of container {quoted(entry.id)}"
-        why = f"has not come to its end, by which it has {', '.join(entry.changing)} or has not"
+        why = f"was interrupted, and it is not known whether it has {', '.join(entry.changing)}"
         remedy = "if no `oci-gpu attach` or `detach` runs, `oci-gpu repair` settles it"
         yield Finding(kind=CHANGING, what=what, why=why, remedy=remedy)
 

@@ -182,7 +182,7 @@ def _count(ask: Ask, setting: Setting | None) -> int | None:
     if count == len(ask.devices or ()):
         return None  # as many names as the count says: oci-gpu-runtime leaves a count like this when it has granted it
     named = "names devices" if ask.devices else "asks for no GPU"
-    why = f"it stands beside {ask.what}, which {named}"
+    why = f"it is given together with {ask.what}, which {named}"
     raise InvalidInput(f"{setting.what}={quoted(setting.text)}", why, "ask by count or by name, not by both", "OGH1203")
 
 

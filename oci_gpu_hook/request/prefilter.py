@@ -32,6 +32,7 @@ WORDS: Final = (
     b"dxg",  # the node of WSL 2; nothing shorter or with a first letter of the others is as rare
     b"ccel",  # accel/accelN of Habana, Qualcomm and Intel's NPUs
 )
+_WHITESPACE: Final = b" \t\n\r"  # of JSON
 LETTERS: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-.")
 
 
@@ -53,6 +54,11 @@ def may_ask(config_json: bytes, state_json: bytes, swarm_resource: Sequence[str]
         if _may_spell(document):
             return True
     return False
+
+
+def is_cut_off(config_json: bytes) -> bool:
+    """Tell whether a config.json does not end as an object. What it lacks could ask for anything."""
+    return not config_json.rstrip(_WHITESPACE).endswith(b"}")
 
 
 def _may_spell(document: bytes) -> bool:

@@ -168,7 +168,7 @@ def test_a_directory_that_is_exchanged_leads_nowhere_else(host, specs, tally, tm
     (host / "dev/gdrdrv").unlink()
     config = configs.load(str(host / "config.toml"))
     form = generate.form_of("both", str(host / "config.toml"), "/hook")
-    with pytest.raises(HookError, match="was exchanged for another one"):
+    with pytest.raises(HookError, match="was replaced while"):
         refresh.refresh(generate.inventory_of(config), config, str(specs), generate.capabilities_of("all"), form)
     tally.count()
     assert [path.name for path in victim.iterdir()] == [OF_CLASS]

@@ -12,13 +12,22 @@ from tests.runtime.test_detach import Busy, host  # noqa: F401  a fixture
 SOURCE = r"""
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
+static void *alone(void *unused)
+{
+	usleep(100000);
+	write(1, "open\n", 5);
+	for (;;)
+		pause();
+}
 int main(int count, char **words)
 {
 	const char *how = count > 1 ? words[1] : "";
@@ -46,6 +55,9 @@ int main(int count, char **words)
 	if (!strstr(how, "early") && open("/dev/nvidia0", O_RDONLY) < 0)
 		return 4;
 	signal(SIGTERM, SIG_IGN);
+	pthread_t other;
+	if (strstr(how, "first") && pthread_create(&other, 0, alone, 0) == 0)
+		syscall(SYS_exit, 0);
 	write(1, "open\n", 5);
 	for (;;)
 		pause();
@@ -60,6 +72,8 @@ HOW = (
     "early user pid proc name dump",
     "dump",
     "leader",
+    "first",
+    "user pid first",
 )
 
 
@@ -68,7 +82,9 @@ def liar(tmp_path_factory):
     """A program that has the GPU open, and hides in the ways that its argument names."""
     directory = tmp_path_factory.mktemp("liar")
     (directory / "liar.c").write_text(SOURCE)
-    subprocess.run(["musl-gcc", "-static", "-O1", "-o", directory / "liar", directory / "liar.c"], check=True)
+    subprocess.run(
+        ["musl-gcc", "-static", "-pthread", "-O1", "-o", directory / "liar", directory / "liar.c"], check=True
+    )
     return directory / "liar"
 
 

@@ -133,7 +133,8 @@ class TestLife:
         for shares in (512, 256):
             containerd.cri("UpdateContainerResources", container_id=app, linux={"cpu_shares": shares})
             assert granted(pod, app, simulated) == (1,)
-        assert containerd.engines.oci_gpu("verify", app[:12]) == f"{app}: has what it was given\n"
+        called = f"default/exec/app (containerd {app[:12]})"
+        assert containerd.engines.oci_gpu("verify", app[:12]) == f"{called}: has what it was given\n"
 
     def test_a_container_that_crashes_is_started_again(self, pods, containerd, simulated):
         pod = pods("crash", {PREFIX + "count": "2", PREFIX + "exclusive": "true"})

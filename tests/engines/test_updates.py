@@ -18,7 +18,10 @@ def test_docker_update(docker, simulated, asked):
     for _ in range(2):
         docker("update", *LIMIT, container)
         assert_reaches(docker.exec(container, *reach(simulated)), simulated, (0,))
-    assert docker.engines.oci_gpu("verify", container[:12]) == f"{container}: has what it was given\n"
+    name = docker("inspect", "--format", "{{.Name}}", container).stdout.strip("/\n")
+    for word in (container[:12], name):
+        said = docker.engines.oci_gpu("verify", word)
+        assert said == f"{name} (docker {container[:12]}): has what it was given\n"
 
 
 def test_podman_update(podman, simulated):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -21,7 +22,37 @@ from typing import Any
 LOCAL = "localhost/image:latest"
 NAMES = (LOCAL, "docker.io/library/debian:latest")
 ENDLESS = ("oci-gpu top", "oci-gpu top --json", "oci-gpu log --follow", "oci-gpu metrics --listen")
+ROCM, CUDA = "rocm/pytorch:latest", "nvidia/cuda:13.0.1-base-ubuntu24.04"  # pages name them; the same image as LOCAL
+CONFIG = "/etc/oci-gpu-hook/config.toml"
 _RUNTIME = "docker run --detach --runtime oci-gpu --name web"
+_BY_NAME = "docker run --runtime oci-gpu -e"
+
+
+def _simulated(platform: str) -> tuple[str, ...]:
+    """Return what makes the host one with two GPUs of another platform."""
+    return (
+        f"oci-gpu simulate /srv/{platform} --platform {platform} --gpus {1 if platform == 'wsl2' else 2}",
+        f"cp --no-clobber {CONFIG} /srv/config.toml",
+        f"cp /srv/{platform}/config.toml {CONFIG}",
+    )
+
+
+def _described(kind: str, major: int, *names: str) -> str:
+    """Return what writes a CDI specification, and makes its nodes."""
+    vendor = kind.partition(".")[0]
+    devices = [{"name": name, "containerEdits": {"deviceNodes": [{"path": f"/dev/{vendor}-{name}"}]}} for name in names]
+    specification = {"cdiVersion": "0.5.0", "kind": kind, "devices": devices}
+    nodes = "".join(f"mknod /dev/{vendor}-{name} c {major} {number} && " for number, name in enumerate(names))
+    return f"{nodes}mkdir --parents /etc/cdi && echo '{json.dumps(specification)}' >/etc/cdi/{vendor}.json"
+
+
+def _written(page: str) -> tuple[str, ...]:
+    """Return what writes the files that a block of a page has, each below a comment with its path."""
+    text = (Path(__file__).parents[2] / page).read_text()
+    files = re.findall(r"^# (/etc/\S+)\n(.+?)(?=^# /etc/|^```)", text, re.MULTILINE | re.DOTALL)
+    return tuple(f"cat >{path} <<'END'\n{content}END" for path, content in files)
+
+
 # What a reader has done by the time of a command, by its first words; once a block.
 BEFORE = {
     "oci-gpu run": (
@@ -34,6 +65,15 @@ BEFORE = {
     "oci-gpu attach": (f"{_RUNTIME} {LOCAL} /bin/sleep 1000",),
     "oci-gpu log": (f"{_RUNTIME} --env NVIDIA_VISIBLE_DEVICES=0 {LOCAL} /bin/sleep 1000",),
     "oci-gpu metrics": ("mkdir --parents /var/lib/prometheus/node-exporter",),
+    f"{_BY_NAME} OCI_GPU_DEVICES=amd.com/gpu=0,vendor.com": (
+        _described("amd.com/gpu", 240, "0"),
+        _described("vendor.com/nic", 241, "eth7"),
+        _described("habana.ai/gaudi", 242, "0", "1"),
+    ),
+    f"{_BY_NAME} AMD_VISIBLE_DEVICES": _simulated("amd"),
+    f"{_BY_NAME} OCI_GPU_DEVICES=intel": _simulated("intel"),
+    f"{_BY_NAME} NVIDIA_VISIBLE_DEVICES=all nvidia/cuda": _simulated("wsl2"),
+    "systemctl daemon-reload": _written("docs/metrics.md"),
     "python3 -m venv": ("apt-get update", "apt-get install --yes python3-venv gcc libc6-dev"),
 }
 AFTER = {
@@ -41,6 +81,17 @@ AFTER = {
     "podman inspect": ("podman rm --force web",),
     "oci-gpu detach web --all": ("docker rm --force web",),
     "oci-gpu log --json": ("docker rm --force web",),
+    f"{_BY_NAME} OCI_GPU_KIND=habana": ("rm --recursive /etc/cdi",),
+    f"{_BY_NAME} NVIDIA_VISIBLE_DEVICES=all nvidia/cuda": (f"mv /srv/config.toml {CONFIG}",),
+    "systemctl enable --now oci-gpu-metrics.timer": (
+        "systemctl start oci-gpu-metrics.service",
+        "systemctl disable --now oci-gpu-metrics.timer",
+    ),
+    "journalctl --unit oci-gpu-watch": ("systemctl disable --now oci-gpu-watch",),
+    "systemctl enable --now oci-gpu-hook-cdi": (
+        "systemctl disable --now oci-gpu-hook-cdi.service oci-gpu-hook-cdi.path",
+    ),
+    "systemctl daemon-reload && systemctl start oci-gpu-hook.socket": ("oci-gpu uninstall resident",),
 }
 
 
@@ -101,7 +152,7 @@ class Guest:
         self.must(f"dpkg --install {self.settings['deb']}", "umount --recursive /sys/kernel")
         self._fit_runtimes()
         text = Path(self.settings["config"]).read_text().split("\n[log]")[0]
-        Path("/etc/oci-gpu-hook/config.toml").write_text(f'{text}\n[log]\nfile = "/var/log/oci-gpu-hook.log"\n')
+        Path(CONFIG).write_text(f'{text}\n[log]\nfile = "/var/log/oci-gpu-hook.log"\n')
         bundle = Path("/srv/bundle")
         (bundle / "rootfs").mkdir(parents=True)
         (bundle / "config.json").write_text(
@@ -121,9 +172,16 @@ class Guest:
             path.write_text(content)
         self.must("systemctl reset-failed docker containerd", "systemctl restart containerd docker")
         archive, saved = self.work / "image.tar", self.work / "saved.tar"
+        rocminfo = Path(self.settings["image"], "usr/bin/rocminfo")
+        rocminfo.write_text("#!/bin/sh\nexec ls -l /dev/kfd /dev/dri/renderD*\n")
+        rocminfo.chmod(0o755)
         self.must(f"tar -C {self.settings['image']} -cf {archive} .")
         for name in NAMES:
-            self.must(f"docker import {archive} {name}", f"podman import {archive} {name}")
+            self.must(
+                f"docker import --change 'CMD [\"true\"]' {archive} {name}",
+                f"podman import --change CMD=true {archive} {name}",
+            )
+        self.must(*(f"docker tag {LOCAL} {name}" for name in (ROCM, CUDA)))
         self.must(
             f"podman save --format=oci-archive --output={saved} {LOCAL}",
             f"ctr images import --no-unpack --index-name {LOCAL} {saved}",

@@ -5,6 +5,8 @@ A comment before a block says what its machine has beside the Debian package, a 
 <!-- run with: engines -->   Docker, Podman and containerd, on a machine that systemd has booted (documented_guest.py)
 <!-- run with: network -->   nothing of the kind, not even the package: a fresh Debian, a checkout, apt and pip
 <!-- not run: REASON -->     it is not run
+
+A block in another language than sh, such as text or console, has no commands.
 """
 
 from __future__ import annotations
@@ -14,11 +16,13 @@ from typing import NamedTuple
 
 from tests.paths import ROOT
 
-PAGES = (
-    "README.md",
-    *("docs/getting-started.md", "docs/quick-start.md", "docs/upgrade-and-remove.md", "docs/engines.md"),
-    *("docs/troubleshooting.md", "docs/attach.md", "docs/logging.md", "docs/top.md", "docs/metrics.md"),
+# The pages that install engines come before those that start containers by them.
+_FIRST = (
+    *("README.md", "docs/getting-started.md", "docs/quick-start.md", "docs/upgrade-and-remove.md", "docs/engines.md"),
+    *("docs/troubleshooting.md", "docs/attach.md"),
 )
+_ALL = ("CONTRIBUTING.md", "SECURITY.md", *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("docs/**/*.md")))
+PAGES = tuple(dict.fromkeys((*_FIRST, *_ALL)))
 ROOT_DIRECTORY, ENGINES, NETWORK, NOWHERE = "root directory", "engines", "network", ""
 _FENCE = re.compile(
     r"^(?:<!-- (?:not run: (?P<reason>[^\n]+)|run with: (?P<machine>\w+)) -->\n)?"

@@ -69,7 +69,8 @@ def test_the_source_archive_has_all_that_is_built_from(sdist):
 
 def test_the_wheel_has_the_package_and_nothing_else(wheel):
     names = zipfile.ZipFile(wheel).namelist()
-    data = ("admin/install/deferred.txt", "admin/simulate/nvml.c", "py.typed")
+    lists = ("admin/install/deferred.txt", "admin/install/deferred-commands.txt")
+    data = (*lists, "admin/simulate/nvml.c", "py.typed")
     assert {f"oci_gpu_hook/{name}" for name in data} <= {*names}
     stem = wheel.name.rpartition("-py3")[0]
     assert {name.partition("/")[0] for name in names} == {"oci_gpu_hook", f"{stem}.dist-info", f"{stem}.data"}

@@ -107,7 +107,7 @@ LIFECYCLE: Allowed = {
         "is_marked": {"os.access": STATE},
     },
     "lifecycle/in_use.py": {"_users": {"os.listdir": PROC}},
-    "lifecycle/members.py": {"_namespace": {"os.readlink": PROC}},
+    "lifecycle/members.py": {"_below": {"os.scandir": CGROUP}, "_namespace": {"os.readlink": PROC}},
     "lifecycle/cdi_container.py": {"_of_host": {"os.stat": "a device node of the host that config.json names"}},
     "lifecycle/container_user.py": {
         "of": {"os.access": "a device node of the host"},
@@ -133,9 +133,8 @@ ENTRYPOINTS: Allowed = {
         "Manager.__init__": {"os.open": "/dev/null of the host"},
         "main": {"os.chdir": "the root directory of this process"},
     },
-    "entrypoints/resident/place.py": {"Look.at": {"os.readlink": PROC}, "_link": {"os.readlink": PROC}},
+    "entrypoints/resident/place.py": {"open_process": {"os.open": PROC}},
     "entrypoints/resident/worker.py": {
-        "_agreed": {"os.chdir": PROC},
         "_attend": {"os.chdir": "the root directory of this process"},
     },
     "entrypoints/resident/unchanged.py": {

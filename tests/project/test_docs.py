@@ -16,6 +16,7 @@ from oci_gpu_hook.admin.cli.examples import EXAMPLES
 from oci_gpu_hook.base.config import toml
 from oci_gpu_hook.base.config.model import Config
 from tests.paths import ROOT
+from tests.systemd import root as roots
 
 DOCS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 HEADINGS = re.findall(r"^### `(.+)`$", (ROOT / "docs/troubleshooting.md").read_text(), re.MULTILINE)
@@ -109,6 +110,14 @@ def test_commands_shown_exist(path):
 
 def test_every_command_is_shown_somewhere():
     assert {name for path in DOCS for name, _ in commands_in(path.read_text())} == {*COMMANDS}
+
+
+def test_readme_names_the_distributions_that_make_matrix_runs():
+    """Debian unstable is run, too, and is nothing to install on."""
+    named = {"bookworm": "Debian 12", "trixie": "Debian 13", "noble": "Ubuntu 24.04"}
+    assert {*named, "sid"} == {*roots.RELEASES}
+    for page in ("README.md", "docs/getting-started.md"):
+        assert all(name in (ROOT / page).read_text() for name in named.values()), page
 
 
 def test_examples_are_of_existing_commands():

@@ -105,8 +105,10 @@ def test_a_target_brings_no_engine(fresh, target):
 
 
 def test_the_tests_bring_every_engine(fresh):
-    assert fresh.setup().returncode == 0
+    done = fresh.setup()
+    assert done.returncode == 0
     assert fresh.packages() >= HEAVY
+    assert done.stderr.split().count("docker.io") == 1
 
 
 def test_dockers_client_is_installed_where_it_is_a_package(fresh):

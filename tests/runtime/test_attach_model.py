@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import select
 import signal
 import sys
 from collections import Counter
@@ -111,7 +112,10 @@ class Model:
     def kill(self, name: str) -> None:
         """Its process is gone, and nobody has called poststop yet when others ask."""
         one = self.living.pop(name)
+        handle = os.pidfd_open(one.container.pid)
         os.kill(one.container.pid, signal.SIGKILL)
+        assert select.select([handle], [], [], 30)[0], "it does not end"  # on a busy machine it takes a moment
+        os.close(handle)
         self.check()
         one.end.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -180,3 +181,27 @@ def test_verify_and_repair(runtime, by_hook, kind):
         assert "has what it was given" in command("verify", container.id).stdout
         (by_hook.vendors.specs / "amd.json").unlink()
         assert "no CDI specification of this host has it any more" in command("verify", container.id).stdout
+
+
+@pytest.mark.skipif(not Path("/sys/block/loop0").exists(), reason="the kernel has no block device that nobody uses")
+def test_a_block_device_that_is_open_is_not_detached(runtime, by_hook):
+    """An open after it is refused, as of a character device."""
+    disk = by_hook.vendors.node("disk", 7, 0, kind=stat.S_IFBLK)
+    device = {"name": "0", "containerEdits": {"deviceNodes": [disk]}}
+    by_hook.vendors.write("disk.json", {"cdiVersion": "0.5.0", "kind": "disks.com/disk", "devices": [device]})
+    bundle = by_hook(args=("/bin/sleep", "60"), annotations={"io.oci-gpu-hook.devices": "disks.com/disk=0"})
+    with runtime.started(bundle) as container:
+        assert container.exec("/bin/busybox", "mknod", "/own", "b", "7", "0").status == 0
+        holds = ("/bin/busybox", "sh", "-c", "exec 9</own; echo open; exec sleep 60")
+        command = runtime.host.command(runtime.binary, "--root", runtime.state_dir, "exec", container.id, *holds)
+        program = Path(sys.executable).with_name("oci-gpu")
+        words = ("--config", by_hook.config, "detach", container.id, "--all", "--runtime-root", runtime.state_dir)
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+            assert process.stdout
+            assert process.stdout.readline() == b"open\n"
+            refused = runtime.host.call(program, *words, check=False)
+            assert "('sleep'); end them first" in refused.stderr, refused.stderr
+            assert container.exec("/probe", "open=/own").seen() == {"open=/own": "opened"}
+            forced = runtime.host.call(program, *words, "--force", check=False)
+            assert "(sleep)\n" in forced.stdout, forced.stderr
+        assert container.exec("/probe", "open=/own").seen() == {"open=/own": "EPERM"}

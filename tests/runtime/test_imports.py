@@ -35,6 +35,12 @@ MOST_READ = 550 << 10  # bytes, in a usual start; it was 655,000 before function
 MOST_MODULES = 115
 
 
+@pytest.fixture(scope="module")
+def simulated(machine):
+    """A host whose state no other test has touched: what others left there may be read by each start."""
+    return SimulatedHost(Path(make(str(machine.work / "imports"), gpus=8).directory))
+
+
 def imported(hook_stub, state, *arguments, own=False):
     """Return the modules that a run of the hook imports, this package's aside; own: those of this package."""
     with open(hook_stub) as file:

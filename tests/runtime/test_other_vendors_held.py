@@ -148,6 +148,6 @@ def test_of_several_vendors_all_are_detached_or_none(runc_v2, make_bundle, mixed
         uuids = held(mixed)
         assert len(uuids) == 2
         done = run(runc_v2, mixed, "detach", one.id, "--devices", uuids[0])
-        assert "has devices of amd.com/gpu and nvidia.com/gpu, of which some cannot be taken" in done.stderr
+        assert "has devices of amd.com/gpu and nvidia.com/gpu, which can only be detached together" in done.stderr
         assert held(mixed) == uuids
         assert subprocess.run(["test", "-e", one.path("/dev/kfd")], check=False).returncode == 0

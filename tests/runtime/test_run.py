@@ -108,4 +108,4 @@ def test_words_that_have_no_place(bare):
     done = bare("image", "command")
     assert done.returncode == 1
     assert "write oci-gpu run [IMAGE] -- COMMAND" in done.stderr
-    assert "it knows no images" in bare("image").stderr
+    assert "it has no images" in bare("image").stderr

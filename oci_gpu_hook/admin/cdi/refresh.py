@@ -123,7 +123,7 @@ def _drop(here: int, name: str) -> bool:
 def _refuse_exchanged(directory: str, here: int) -> None:
     """Raise HookError if another directory is now where the files were written. Raises OSError if none is."""
     if not os.path.samestat(os.stat(directory), os.fstat(here)):
-        why = "was exchanged for another one while files were written"
+        why = "was replaced while files were written"
         raise HookError(f"directory {quoted(directory)}", why, "run it again", "OGH1802")
 
 

@@ -92,6 +92,10 @@ class Parser(argparse.ArgumentParser):
         self.print_usage(sys.stderr)
         self.exit(2, f"{self.prog}: error: {one_line(message)}{self._hint(message)}\n")
 
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Write it. Raises OSError, which argparse would pass over, if that cannot be: output may be unbuffered."""
+        (file or sys.stderr).write(message)
+
     def _hint(self, message: str) -> str:
         from oci_gpu_hook.request import suggestions
 
@@ -99,7 +103,8 @@ class Parser(argparse.ArgumentParser):
         _, is_choice, value = message.partition("invalid choice: ")
         nearest = ""
         if is_unknown and words.startswith("-"):
-            nearest = suggestions.word(words.split()[0].partition("=")[0], _options(self))
+            given = words.split()[0].partition("=")[0]
+            nearest = suggestions.word(given, _options(self)) or _long_of(given, _options(self))
         elif is_choice:
             choices = [str(choice) for action in self._actions for choice in action.choices or ()]
             nearest = suggestions.word(value.partition(" (choose")[0].strip("'"), choices)
@@ -112,6 +117,12 @@ class _Top(Parser):
     def format_help(self) -> str:
         """Return the overview."""
         return overview.text()
+
+
+def _long_of(short: str, options: Sequence[str]) -> str:
+    """Return the long option that begins with the letter of a short one, as --quiet of -q; "" if none or several do."""
+    found = {option for option in options if short[1:2].isalpha() and option.startswith(f"-{short[:2]}")}
+    return found.pop() if len(found) == 1 else ""
 
 
 def _options(parser: argparse.ArgumentParser) -> list[str]:

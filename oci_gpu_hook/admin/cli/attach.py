@@ -15,6 +15,7 @@ from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.base.errors import InvalidInput, one_line, quoted
 from oci_gpu_hook.devices import vendors
 from oci_gpu_hook.lifecycle import attach
+from oci_gpu_hook.lifecycle.census import of_running
 from oci_gpu_hook.request import values
 from oci_gpu_hook.request.model import ATTACHED, Request
 from oci_gpu_hook.request.nvidia import capabilities
@@ -53,7 +54,8 @@ def run(options: Namespace) -> int:
     done = attach.attach(meant, request, config)
     for text in done.warnings:
         print(one_line(f"oci-gpu: warning: {text}"), file=sys.stderr)
-    print(one_line(f"{meant.id}: attached {', '.join(done.uuids)}; a restart of the container does not keep them"))
+    called = of_running(meant).told
+    print(one_line(f"{called}: attached {', '.join(done.uuids)}; a restart of the container does not keep them"))
     return 0
 
 

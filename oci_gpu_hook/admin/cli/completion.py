@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _DIRECTORIES: Final = ("DIR", "BUNDLE")
 _FILES: Final = ("FILE",)
 _ALSO_BUNDLES: Final = ("plan", "request")  # whose CONTAINER may be a directory
-_CONTAINERS: Final = ("CONTAINER", "CONTAINER|PID", "NAME|ID|PID")
+_CONTAINERS: Final = ("CONTAINER", "CONTAINER|PID", "NAME|ID|PID", "NAME|ID")
 _PRODUCT: Final = "PRODUCT"
 _COMMAND_OR_CODE: Final = "COMMAND|CODE"
 _LIST: Final = "oci-gpu completion containers 2>/dev/null"  # a line each, which no shell must take for more than a word
@@ -88,7 +88,8 @@ def bash(top: Command) -> str:
         for option in _options(command):
             if option.value:
                 pattern = "|".join(f"{command.name or '*'}:{flag}" for flag in option.flags)
-                values.append(f"        {pattern}) COMPREPLY=({_bash_values(option)}); return ;;")
+                found = "_oci_gpu_containers" if option.value in _CONTAINERS else f"COMPREPLY=({_bash_values(option)})"
+                values.append(f"        {pattern}) {found}; return ;;")
         offered = [flag for option in _options(command) for flag in option.flags]
         offered += [below.name for below in command.below]
         offered += [choice for argument in _positional(command) for choice in _choices(argument)]
@@ -113,9 +114,10 @@ def zsh(top: Command) -> str:
     lines += [f"        local -a commands=({described})", "        _describe command commands ;;", "    argument)"]
     lines += ["        case $words[1] in"]
     for command in top.below:
-        specified = [_zsh(argument) for argument in (*_options(command), *_positional(command))]
+        specified = [_zsh(option) for option in _options(command)]
         if command.below:
             specified.append(_quote(f"1:action:({' '.join(each.name for each in command.below)})"))
+        specified += [_zsh(argument, bundles=command.name in _ALSO_BUNDLES) for argument in _last(command)]
         lines.append(f"        {command.name}) _arguments {' '.join(specified)} ;;")
     lines += ["        esac ;;", "    esac", "}"]
     lines += ['if [ "$funcstack[1]" = _oci-gpu ]; then _oci-gpu "$@"; else compdef _oci-gpu oci-gpu; fi', ""]
@@ -158,6 +160,13 @@ def _positional(command: Command) -> Iterator[Argument]:
     return (argument for argument in command.arguments if not argument.flags)
 
 
+def _last(command: Command) -> list[Argument]:
+    """Return what a command is told at the end of its line: its own arguments, or one of a command below it."""
+    own = [*_positional(command)]
+    below = [argument for each in command.below for argument in _positional(each)]
+    return own or sorted(below, key=lambda argument: not _zsh_values(argument))[:1]
+
+
 def _takes_container(command: Command) -> bool:
     """Tell whether a command, or one directly below it, is told a container."""
     return any(argument.value in _CONTAINERS for each in (command, *command.below) for argument in _positional(each))
@@ -181,10 +190,13 @@ def _bash_values(option: Argument) -> str:
     return '$(compgen -f -- "$word")' if option.value in _FILES else ""
 
 
-def _zsh(argument: Argument) -> str:
-    """Return an argument as _arguments takes it: '(-h --help)'{-h,--help}'[meaning]:value:(choices)'."""
+def _zsh(argument: Argument, *, bundles: bool = False) -> str:
+    """Return an argument as _arguments takes it: '(-h --help)'{-h,--help}'[meaning]:value:(choices)'.
+
+    bundles: whether a directory is as good.
+    """
     name = "choice" if argument.choices else argument.value.lower().replace("|", " or ")
-    value = f":{name}:{_zsh_values(argument)}" if argument.value else ""
+    value = f":{name}:{_zsh_values(argument, bundles=bundles)}" if argument.value else ""
     if not argument.flags:
         return _quote(f"*{value}")
     tail = _quote(f"[{argument.meaning.replace('[', '(').replace(']', ')')}]{value}")
@@ -193,11 +205,11 @@ def _zsh(argument: Argument) -> str:
     return f"'({' '.join(argument.flags)})'{{{','.join(argument.flags)}}}{tail}"
 
 
-def _zsh_values(argument: Argument) -> str:
+def _zsh_values(argument: Argument, *, bundles: bool = False) -> str:
     if choices := _choices(argument):
         return f"({' '.join(choices)})"
     if argument.value in _CONTAINERS:
-        return f'{{local -a names=(${{(f)"$({_LIST})"}}); compadd -a names}}'
+        return f'{{local -a names=(${{(f)"$({_LIST})"}}); compadd -a names{"; _files -/" if bundles else ""}}}'
     return "_files -/" if argument.value in _DIRECTORIES else "_files" if argument.value in _FILES else ""
 
 
@@ -206,6 +218,8 @@ def _fish(condition: str, option: Argument) -> str:
     line += " ".join(f"-l {flag[2:]}" if flag.startswith("--") else f"-s {flag[1:]}" for flag in option.flags)
     if choices := _choices(option):
         line += f" -x -a {_quote(' '.join(choices))}"
+    elif option.value in _CONTAINERS:
+        line += f" -x -a '({_LIST})'"
     elif option.value:
         line += " -r -F" if option.value in (*_FILES, *_DIRECTORIES) else " -x"
     return f"{line} -d {_quote(option.meaning)}"

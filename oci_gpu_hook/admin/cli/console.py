@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _NO_TERMINAL: Final = 200  # columns
+_WIDEST: Final = 10_000  # columns, of what is measured
+_NARROWEST: Final = 12  # columns beside a mark
 
 
 def console() -> Console:
@@ -76,10 +78,15 @@ def print_table(out: Console, table: Table) -> None:
         print(line.rstrip())
 
 
+def fits(out: Console, table: Table) -> bool:
+    """Tell whether a table fits the terminal with no cell cut or wrapped."""
+    return out.measure(table, options=out.options.update(width=_WIDEST)).maximum <= out.width
+
+
 def hanging(out: Console, mark: str, text: str, style: str = "") -> None:
     """Print a mark, and beside it a text whose further lines are indented to the same column."""
     from rich.text import Text
 
-    for number, line in enumerate(Text(one_line(text)).wrap(out, max(out.width - len(mark), 20))):
+    for number, line in enumerate(Text(one_line(text)).wrap(out, max(out.width - len(mark), _NARROWEST))):
         line.rstrip()
         out.print(Text.assemble((mark if number == 0 else " " * len(mark), style), line))

@@ -12,6 +12,7 @@ from oci_gpu_hook.admin.cli.option import Option
 from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.base.errors import one_line
 from oci_gpu_hook.lifecycle import detach
+from oci_gpu_hook.lifecycle.census import of_running
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ def run(options: Namespace) -> int:
     config = configs.of_this_user(configs.load(options.config))
     meant = living.meant(options)
     done = detach.detach(meant, options.devices or (), config, force=options.force, grace=options.grace)
+    called = of_running(meant).told
     for pid, name in done.ended:
-        print(one_line(f"{meant.id}: ended process {pid} ({name})"))
-    print(one_line(f"{meant.id}: detached {', '.join(done.uuids)}"))
+        print(one_line(f"{called}: ended process {pid} ({name})"))
+    print(one_line(f"{called}: detached {', '.join(done.uuids)}"))
     return 0

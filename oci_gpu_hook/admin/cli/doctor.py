@@ -28,7 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--run", dest="trial", action="store_true", help="at the end start a container that asks for a GPU"
     )
-    parser.add_argument("--quiet", action="store_true", help="show only what is wrong")
+    parser.add_argument(
+        "-q",
+        "--quiet",
+        action="store_true",
+        help="show only warnings and errors, each with what to do; nothing where all is well",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON (schemas/doctor.schema.json)")
 
 
@@ -42,7 +47,8 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps([_to_json(finding) for finding in shown], indent=2))
     else:
         _show(shown)
-        _sum_up(findings)
+        if shown or not options.quiet:
+            _sum_up(findings)
     return status_of(findings)
 
 

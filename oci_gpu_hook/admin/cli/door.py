@@ -25,6 +25,8 @@ def main(directory: str = "") -> int:
         pass
     from oci_gpu_hook.admin.cli.main import main as run
 
+    if sys.stderr:
+        sys.stderr = _Complaints(sys.stderr)
     status = run()
     if "atexit" not in sys.modules and "threading" not in sys.modules:  # then nobody is to be called at the end
         try:
@@ -34,17 +36,39 @@ def main(directory: str = "") -> int:
     return status
 
 
+class _Complaints:
+    """Stderr that ends no command halfway, and has no say in its exit status, where nobody can take what it is told."""
+
+    def __init__(self, stream: "Any") -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> "Any":
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write it, if that can be."""
+        try:
+            self._stream.write(text)
+        except OSError:
+            pass
+        return len(text)
+
+    def flush(self) -> None:
+        """Write what is left, if that can be."""
+        try:
+            self._stream.flush()
+        except OSError:
+            pass
+
+
 def _use_prepared(directory: str) -> None:
     from marshal import loads
-    from posix import O_CLOEXEC, O_RDONLY, close, read
+    from posix import O_CLOEXEC, O_RDONLY, read
     from posix import open as opened
 
     usual = _DIRECTORY if sys.prefix == sys.base_prefix else f"{sys.prefix}/libexec/oci-gpu-hook"
     name = f"oci-gpu.{sys.implementation.cache_tag}.modules"  # byte code is of one version of Python
     file = opened(f"{directory or usual}/{name}", O_RDONLY | O_CLOEXEC)
-    if file <= 2:  # a standard descriptor was closed
-        close(file)
-        return
     size = int.from_bytes(read(file, 8), "little")
     head = loads(read(file, size))  # noqa: S302
     scope: dict[str, Any] = {"__name__": "oci_gpu_hook.base.cpython.hotpath"}

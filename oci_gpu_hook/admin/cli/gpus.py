@@ -17,17 +17,28 @@ from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.devices.model import is_sick, why_not
 from oci_gpu_hook.devices.nvidia import devices as of_nvidia
 from oci_gpu_hook.devices.nvidia import names, sick, snapshot
+from oci_gpu_hook.lifecycle.census import Census
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
+    from typing import Final
 
     from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.devices.model import Device
 
 
+# What fits, by the columns of a terminal; GPU, state and holder always do.
+_COLUMNS_FROM: Final = (
+    (76, ("GPU", "BUS", "PRODUCT", "STATE", "")),
+    (56, ("GPU", "BUS", "STATE", "")),
+    (0, ("GPU", "STATE", "")),
+)
+_WHOLE: Final = ("GPU", "BUS", "STATE")
+
+
 class State(Record):
-    """A GPU as it is shown. why: of lost and sick ones.
+    """A GPU as it is shown. why: of lost and sick ones. called: what people call the holders.
 
     state: free, held, excluded, lost, sick, or unknown to a user who may not read the leases.
     """
@@ -38,6 +49,7 @@ class State(Record):
     name: str
     state: str
     holders: tuple[str, ...]
+    called: tuple[str, ...]
     why: str
 
 
@@ -94,9 +106,12 @@ def states(config: Config) -> list[State]:
     except StateError:
         leases, otherwise = (), "unknown"
     found = []
+    known = Census(config)
+    known.take(leases)
     for device in _whole(config):
         gpu = of_nvidia.gpu_of(device)
-        holders = tuple(lease.name for lease in conflict.holders(device, leases))
+        held = conflict.holders(device, leases)
+        holders = tuple(lease.name for lease in held)
         state = "held" if holders else "excluded" if device.excluded else otherwise
         if device.fault:
             state = "sick" if is_sick(device.fault) else "lost"
@@ -108,6 +123,7 @@ def states(config: Config) -> list[State]:
                 name=gpu.name,
                 state=state,
                 holders=holders,
+                called=tuple(known.of_lease(lease).called for lease in held),
                 why=why_not(device.fault) if device.fault else "",
             )
         )
@@ -134,21 +150,27 @@ def _to_json(state: State) -> dict[str, object]:
 def _show(found: list[State]) -> None:
     from rich.text import Text
 
-    from oci_gpu_hook.admin.cli.console import console, new_table
+    from oci_gpu_hook.admin.cli.console import console, new_table, print_table
 
     if not found:
         print("no GPU: the driver has none")
         return
+    out = console()
+    shown = next(columns for least, columns in _COLUMNS_FROM if out.width >= least)
     table = new_table()
-    for heading in ("GPU", "BUS", "PRODUCT", "STATE", ""):
-        table.add_column(heading, overflow="fold")
+    for heading in shown:
+        table.add_column(heading, overflow="fold", no_wrap=heading in _WHOLE)
     for each in found:
-        said = each.why or ", ".join(each.holders)
-        number = "-" if each.index is None else str(each.index)
         style = {"free": "green", "sick": "red", "lost": "red"}.get(each.state, "")
-        texts = [Text(one_line(text)) for text in (number, each.bus_id, each.name.removeprefix("NVIDIA "))]
-        table.add_row(*texts, Text(each.state, style=style), Text(one_line(said)))
-    console().print(table)
+        cells = {
+            "GPU": Text("-" if each.index is None else str(each.index)),
+            "BUS": Text(one_line(each.bus_id)),
+            "PRODUCT": Text(one_line(each.name.removeprefix("NVIDIA "))),
+            "STATE": Text(each.state, style=style),
+            "": Text(one_line(each.why) or "\n".join(map(one_line, each.called))),
+        }
+        table.add_row(*(cells[heading] for heading in shown))
+    print_table(out, table)
 
 
 def _heal(name: str, config: Config) -> int:

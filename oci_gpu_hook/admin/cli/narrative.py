@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from oci_gpu_hook.admin.cli import described, explain
-from oci_gpu_hook.admin.cli.console import console, hanging, new_table, print_table
+from oci_gpu_hook.admin.cli.console import console, fits, hanging, new_table, print_table
 from oci_gpu_hook.admin.cli.request import described as asked_for
 from oci_gpu_hook.base.errors import coded, one_line
 from oci_gpu_hook.base.record import Record
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from oci_gpu_hook.plan.plan import Plan
     from oci_gpu_hook.request.model import Request
 
+_TEXT_LAST: Final = 2  # columns of a table whose last one is wrapped text
 _LABEL: Final = 21  # columns, as in `oci-gpu request`
 
 
@@ -132,7 +133,7 @@ def _asked(out: Console, request: Request | None, container: Container, config: 
 
 
 def _mounted(out: Console, made: Plan, inventory: Inventory, *, files: bool) -> None:
-    _title(out, "Mounted from the host, and read-only but for sockets")
+    _title(out, "Mounted from the host, read-only except for sockets")
     found = explain.mounts(made, inventory)
     _rows(out, ((reason, f"{len(paths)} file{'s' * (len(paths) != 1)}") for reason, paths in found.items()))
     libc = made.image.libc or "no C library known here"
@@ -168,11 +169,20 @@ def _title(out: Console, text: str, *, first: bool = False) -> None:
 
 
 def _rows(out: Console, rows: Iterable[Sequence[str]]) -> None:
-    """Print rows in columns; the last column takes the remaining width."""
+    """Print rows in columns, or as lines where these do not fit; the second of two takes the remaining width."""
     from rich.text import Text
 
     table = new_table()
     table.show_header = False
-    for cells in rows:
+    found = [*rows]
+    longest = max((len(cells[0]) for cells in found), default=0)
+    table.add_column(overflow="fold", no_wrap=longest <= out.width // 2)
+    for _ in range(max(map(len, found), default=1) - 1):
+        table.add_column(overflow="fold")
+    for cells in found:
         table.add_row(Text(one_line(f"  {cells[0]}")), *(Text(one_line(cell)) for cell in cells[1:]))
+    if len(table.columns) > _TEXT_LAST and not fits(out, table):
+        for cells in found:
+            hanging(out, "  ", "  ".join(map(one_line, cells)))
+        return
     print_table(out, table)

@@ -1,8 +1,8 @@
-"""Prints the inventory in tables of 80 columns, with two lines for each GPU so that no UUID is cut."""
+"""Prints the inventory: tables where they fit the terminal, otherwise lines, so that no index and no UUID is cut."""
 
 from __future__ import annotations
 
-from oci_gpu_hook.admin.cli.console import new_table, print_table
+from oci_gpu_hook.admin.cli.console import fits, hanging, new_table, print_table
 from oci_gpu_hook.base.errors import one_line
 from oci_gpu_hook.devices.model import is_sick
 from oci_gpu_hook.devices.nvidia.platforms import NAMES
@@ -40,7 +40,7 @@ def show(inventory: Inventory, out: Console) -> None:
     out.print(Text(f"{driver}{where}{cuda}, {_count(inventory.gpus, 'GPU')}", style="bold"))
     if inventory.gpus:
         out.print()
-        print_table(out, _gpu_table(inventory.gpus))
+        _show_gpus(inventory.gpus, out)
     working = [gpu for gpu in inventory.gpus if not gpu.fault]
     if len(working) > 1:
         _show_links(working, out)
@@ -104,6 +104,25 @@ def short_bus_id(bus_id: str) -> str:
     return bus_id.removeprefix("0000") if bus_id.startswith("00000000:") else bus_id
 
 
+def _show_gpus(gpus: Sequence[Gpu], out: Console) -> None:
+    """Print a table of two lines for each device or, where that is wider than the terminal, three short lines."""
+    from rich.text import Text
+
+    table = _gpu_table(gpus)
+    if fits(out, table):
+        print_table(out, table)
+        return
+    for gpu in gpus:
+        for row in (_gpu_row(gpu), *(_mig_row(gpu, device) for device in gpu.mig_devices)):
+            index, name, *others = (str(cell).split("\n") for cell in row)
+            product, uuid = name
+            amount, *places = [word for cell in others for word in cell]
+            label = f"GPU {index[0]}"
+            out.print(Text(f"{label}  {product}{f', {amount}' if amount else ''}", style="bold"))
+            for line in (uuid, "  ".join(filter(None, places))):
+                hanging(out, "  ", line)
+
+
 def _gpu_table(gpus: Sequence[Gpu]) -> Table:
     from rich.text import Text
 
@@ -114,18 +133,24 @@ def _gpu_table(gpus: Sequence[Gpu]) -> Table:
     table.add_column("PCI, NUMA", no_wrap=True)
     table.add_column("MODES", no_wrap=True)
     for gpu in gpus:
-        node = "NUMA ?" if gpu.numa_node is None else f"NUMA {gpu.numa_node}"
-        modes = f"persist {_switch(gpu.persistence_mode)}\nMIG {_switch(gpu.mig_enabled)}"
-        if gpu.fault:
-            modes = "sick" if is_sick(gpu.fault) else "lost"
-        elif not gpu.bus_id:  # of WSL 2, and of a Tegra's chip: without either mode, and on no bus
-            node = modes = ""
-        name = Text.assemble((one_line(gpu.name) or "unknown product", "bold"), f"\n{one_line(gpu.uuid)}")
-        index = str(gpu.index) if gpu.index >= 0 else "-"
-        table.add_row(index, name, memory(gpu.memory), f"{short_bus_id(gpu.bus_id)}\n{node}", Text(modes))
+        index, name, *others = _gpu_row(gpu)
+        product, _, uuid = name.partition("\n")
+        table.add_row(index, Text.assemble((product, "bold"), f"\n{uuid}"), *map(Text, others))
         for device in gpu.mig_devices:
             table.add_row(*_mig_row(gpu, device))
     return table
+
+
+def _gpu_row(gpu: Gpu) -> tuple[str, ...]:
+    node = "NUMA ?" if gpu.numa_node is None else f"NUMA {gpu.numa_node}"
+    modes = f"persist {_switch(gpu.persistence_mode)}\nMIG {_switch(gpu.mig_enabled)}"
+    if gpu.fault:
+        modes = "sick" if is_sick(gpu.fault) else "lost"
+    elif not gpu.bus_id:  # of WSL 2, and of a Tegra's chip: without either mode, and on no bus
+        node = modes = ""
+    name = f"{one_line(gpu.name) or 'unknown product'}\n{one_line(gpu.uuid)}"
+    index = str(gpu.index) if gpu.index >= 0 else "-"
+    return index, name, memory(gpu.memory), f"{short_bus_id(gpu.bus_id)}\n{node}", modes
 
 
 def _mig_row(gpu: Gpu, device: MigDevice) -> tuple[str, ...]:
@@ -158,8 +183,8 @@ def _show_links(gpus: Sequence[Gpu], out: Console) -> None:
         seen |= {found.rstrip("0123456789") for found in relations}
         table.add_row(f"GPU {gpu.index}", *relations)
     out.print()
-    if out.measure(table).minimum > out.width:
-        out.print(Text("The table of links is wider than this terminal: see oci-gpu info --json"))
+    if not fits(out, table):
+        hanging(out, "", "The table of links is wider than this terminal: see `oci-gpu info --json`")
         return
     print_table(out, table)
     out.print(Text("; ".join(text for kind, text in _LEGEND.items() if kind in seen)))
@@ -174,7 +199,7 @@ def _file_table(inventory: Inventory) -> Table:
             counts.setdefault(capability, dict.fromkeys(kinds, 0))[kind] += 1
     table = new_table()
     table.add_column("CAPABILITY")
-    for heading in ("LIBRARIES", "32-BIT", "FILES", "NODES"):
+    for heading in ("LIBS", "32-BIT", "FILES", "NODES"):
         table.add_column(heading, justify="right")
     for capability in sorted(counts, key=lambda name: (name != _ALWAYS, name)):
         table.add_row(capability, *(str(counts[capability][kind] or "") for kind in kinds))

@@ -11,12 +11,18 @@ import sys
 
 from oci_gpu_hook.apply import cleanup
 from oci_gpu_hook.base.config import load as configs
-from oci_gpu_hook.base.errors import BUG, HookError, coded, described_bug, one_line
-from oci_gpu_hook.lifecycle import repair, running
+from oci_gpu_hook.base.errors import BUG, HookError, InvalidInput, coded, described_bug, one_line
+from oci_gpu_hook.lifecycle import repair, running, unlisted
+from oci_gpu_hook.lifecycle.census import of_running
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
+
+    from oci_gpu_hook.apply.journal.entry import Entry
+    from oci_gpu_hook.base.config.model import Config
+    from oci_gpu_hook.lifecycle.unlisted import GivenBack
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,18 +38,34 @@ def run(options: argparse.Namespace) -> int:
     if options.all:
         for container_id in cleanup.reconcile(config):
             print(one_line(f"{container_id}: ended without poststop; what it left was removed"))
-    entries = [running.named(options.container, config)] if options.container else running.everything(config)
+    left = unlisted.give_back(config)
+    for each in left:
+        print(one_line(f"{each.container}: gave back {', '.join(each.uuids)}: the attachment had been interrupted"))
+    entries = _meant(options.container, left, config) if options.container else running.everything(config)
     status = 0
     for entry in entries:
+        called = of_running(entry).told
         try:
             mended = repair.repair(entry, config)
         except Exception as error:  # noqa: BLE001  one container must not keep the others from being mended
             why, code = (str(error), error.code) if isinstance(error, HookError) else (described_bug(error), BUG)
-            print(f"oci-gpu: error: {coded(f'{entry.id}: {why}', code)}", file=sys.stderr)
+            print(f"oci-gpu: error: {coded(f'{called}: {why}', code)}", file=sys.stderr)
             status = 1
             continue
         for finding in mended:
-            print(one_line(f"{entry.id}: put back: {finding.what} ({finding.why})"))
+            print(one_line(f"{called}: put back: {finding.what} ({finding.why})"))
         if not mended:
-            print(one_line(f"{entry.id}: has what it was given"))
+            print(one_line(f"{called}: has what it was given"))
     return status
+
+
+def _meant(name: str, left: Sequence[GivenBack], config: Config) -> list[Entry]:
+    """Return the entry of the container meant; none for one that had a lease and nothing else. Raises InvalidInput."""
+    try:
+        return [running.named(name, config)]
+    except InvalidInput:
+        ids = [each.container for each in left]
+        found = running.meant(name)
+        if not any(one.startswith(name) for one in ids) and (found is None or found.id not in ids):
+            raise
+        return []

@@ -93,12 +93,9 @@ def _standing(standing: Standing) -> list[Part]:
 
 def _holder(holder: Holder) -> list[Part]:
     container = holder.container
-    of_engine = [container.engine] if container.engine else []
-    if container.called != short(container.id):
-        of_engine.append(short(container.id))
     parts: list[Part] = [(0, one_line(container.called), "bold")]
-    if of_engine:
-        parts.append((4, one_line(f"({' '.join(of_engine)})"), "dim"))
+    if beside := container.told.removeprefix(container.called).strip():
+        parts.append((4, one_line(beside), "dim"))
     if not holder.leased:
         parts.append((1, "no lease", "red"))
     if holder.exclusive:

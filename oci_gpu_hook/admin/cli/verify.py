@@ -11,6 +11,7 @@ import json  # noqa: TID253  a command for people
 from oci_gpu_hook.base.config import load as configs
 from oci_gpu_hook.base.errors import one_line
 from oci_gpu_hook.lifecycle import running, verify
+from oci_gpu_hook.lifecycle.census import of_running
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,7 +62,8 @@ def to_json(entry: Entry, findings: Sequence[Finding]) -> dict[str, object]:
 
 def show(entry: Entry, findings: Sequence[Finding]) -> None:
     """Print the findings about a container for people."""
+    called = of_running(entry).told
     if not findings:
-        print(one_line(f"{entry.id}: has what it was given"))
+        print(one_line(f"{called}: has what it was given"))
     for finding in findings:
-        print(one_line(f"{entry.id}: {finding}"))
+        print(one_line(f"{called}: {finding}"))

@@ -35,6 +35,7 @@ def run(options: argparse.Namespace) -> int:
     from oci_gpu_hook.lifecycle.healing import Healer
     from oci_gpu_hook.lifecycle.overdrawn import Overdrawn
     from oci_gpu_hook.lifecycle.overrun import Overruns
+    from oci_gpu_hook.lifecycle.unlisted import Leftovers
 
     config = configs.of_this_user(configs.load(options.config))
     look.check_readable(config, to_change=True)
@@ -46,7 +47,8 @@ def run(options: argparse.Namespace) -> int:
     kernel_log = KernelLog(config, tell, on_sick=keeper.refresh_cdi)
     if kernel_log.fd >= 0:
         watch.wait_for(kernel_log.fd, kernel_log.read)
-    watch.more += [kernel_log.read, Overruns(config, tell).look, Overdrawn(config, tell).look]
+    watch.more += [kernel_log.read, Leftovers(config, tell).look]
+    watch.more += [Overruns(config, tell).look, Overdrawn(config, tell).look]
     if options.once:
         watch.once()
         return 0

@@ -109,7 +109,7 @@ def _service(target: Target) -> str:
     for path in (interpreter, stub):
         if any(c.isspace() or c in "%\"'\\$" for c in path):
             raise EngineFileError(
-                quoted(path), "cannot stand in a unit", "install the executables below /usr", "OGH1819"
+                quoted(path), "cannot be in a systemd unit", "install the executables below /usr", "OGH1819"
             )
     return SERVICE_TEXT.format(interpreter=interpreter, options=INTERPRETER_OPTIONS, stub=stub)
 

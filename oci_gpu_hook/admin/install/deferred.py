@@ -1,9 +1,9 @@
 """Takes functions that a usual start does not call out of their modules' byte code. No container's start imports this.
 
 To read a function costs a start some 3 µs, and a third of them is for errors, other hosts and rarer wishes. Which
-these are is in deferred.txt: `module:function` or `module:class.function` a line, written by benchmarks/deferred.py,
-which runs usual starts. A function that is missing there costs a start that time; one that is there for nothing costs a
-start that calls it 10 µs.
+these are is in deferred.txt, and for commands in deferred-commands.txt: `module:function` or `module:class.function` a
+line, written by benchmarks/deferred.py, which runs usual starts and commands. A function that is missing there costs a
+start that time; one that is there for nothing costs a start that calls it 10 µs.
 """
 
 from __future__ import annotations
@@ -18,15 +18,20 @@ if TYPE_CHECKING:
     from types import CodeType
     from typing import Final
 
-LIST: Final = os.path.join(os.path.dirname(os.path.abspath(__file__)), "deferred.txt")
+_HERE: Final = os.path.dirname(os.path.abspath(__file__))
+LIST: Final = os.path.join(_HERE, "deferred.txt")
+COMMANDS_LIST: Final = os.path.join(_HERE, "deferred-commands.txt")
 _METHODS: Final = ("classmethod", "property", "staticmethod")
 
 
 class Functions:
-    """The functions that were taken out of their modules. data: all of them, as base/cpython/hotpath.py reads them."""
+    """The functions that were taken out of their modules. data: all of them, as base/cpython/hotpath.py reads them.
 
-    def __init__(self) -> None:
-        with open(LIST) as file:
+    path: of the list of their names.
+    """
+
+    def __init__(self, path: str) -> None:
+        with open(path) as file:
             self._names = frozenset(file.read().split())
         self.data = b""
 

@@ -13,7 +13,7 @@ import ast
 import marshal
 import os
 
-from oci_gpu_hook.admin.install.deferred import Functions
+from oci_gpu_hook.admin.install import deferred
 from oci_gpu_hook.admin.install.trusted_files import replace
 from oci_gpu_hook.base import cpython
 
@@ -117,7 +117,7 @@ def write(  # noqa: PLR0913
     """
     index: dict[str, tuple[int, int, tuple[str, ...]]] = {}
     groups = b""
-    functions = Functions() if heads is HEADS else None  # commands call other functions than starts
+    functions = deferred.Functions(deferred.LIST if heads is HEADS else deferred.COMMANDS_LIST)
     for head, before in {door: (), **heads}.items():
         if not os.path.exists(_source(head, package)[0]):
             continue
@@ -141,7 +141,7 @@ def write(  # noqa: PLR0913
         groups += group
     here = os.path.dirname(cpython.__file__)
     readers = [compiled(os.path.join(here, name), package) for name in ("hotpath.py", "lean_os.py")]
-    following = groups + (functions.data if functions else b"")
+    following = groups + functions.data
     first = marshal.dumps((*readers, index, _extensions(interpreter), len(following)))
     replace(path, len(first).to_bytes(8, "little") + first + following, 0o644)
 
@@ -155,7 +155,7 @@ def _packages(heads: Iterable[str], package: str) -> list[str]:
     return [name for name in found if os.path.exists(_source(name, package)[0])]
 
 
-def compiled(source: str, package: str, name: str = "", functions: Functions | None = None) -> CodeType | None:
+def compiled(source: str, package: str, name: str = "", functions: deferred.Functions | None = None) -> CodeType | None:
     """Return the lean byte code of a source file; None if the file has only a docstring.
 
     name: the module's; functions: takes those of its functions that are deferred. Docstrings of commands stay, because

@@ -111,7 +111,7 @@ def _containerd(wanted: Wanted, work: str, remove: list[tuple[str, ...]]) -> Pre
 
 def _bare(engine: str, wanted: Wanted, work: str, remove: list[tuple[str, ...]]) -> Prepared:
     if wanted.image:
-        raise NotTried("it knows no images", "leave IMAGE out, for a small one of this host's shell")
+        raise NotTried("it has no images", "leave IMAGE out, for a small one of this host's shell")
     if os.geteuid() != 0:
         raise NotTried("a bundle is started by root", "run it as root")
     _rootfs(work)

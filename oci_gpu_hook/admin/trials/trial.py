@@ -82,7 +82,7 @@ def _remove(command: tuple[str, ...]) -> None:
             start_new_session=True,  # the terminal's Ctrl-C does not reach it
         )
     except subprocess.TimeoutExpired:
-        streams.say(f"oci-gpu: warning: no end in {_REMOVAL_SECONDS:.0f} s: {' '.join(command)}")
+        streams.say(f"oci-gpu: warning: `{' '.join(command)}` did not end within {_REMOVAL_SECONDS:.0f} s")
 
 
 def _ended(prepared: Prepared, timeout: float) -> Outcome:

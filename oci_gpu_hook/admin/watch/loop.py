@@ -38,7 +38,7 @@ class Watch:
         self._selector = selectors.DefaultSelector()
         self._listener: signals.Listener | None = None
         self._is_ending = False
-        self._is_deaf = False  # whether it was told that systemd cannot be heard
+        self._is_deaf = False  # whether it was told that no connection to systemd
         self._looks: list[float] = []  # the times of looks to come, beside the regular ones
         self.more: list[Callable[[], object]] = []  # what else each look does
 
@@ -111,7 +111,7 @@ class Watch:
         except OSError as error:
             if not self._is_deaf:
                 self._is_deaf = True
-                self._tell("warning", "systemd cannot be heard", reason=reason(error), interval=self._interval)
+                self._tell("warning", "no connection to systemd", reason=reason(error), interval=self._interval)
             return
         self._is_deaf = False
         listener = self._listener

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from oci_gpu_hook.devices.edits import Numbers
 
 DIRECTORY: Final = "containers"
+LD_CACHE: Final = "/etc/ld.so.cache"  # where a container has its ld cache
 UNNAMED: Final = "unnamed"  # the name of an entry without an id in older versions
 _LONGEST_ID: Final = 190  # bytes; a file name has at most 255, and the process and suffixes follow
 

@@ -20,7 +20,7 @@ def sweep(state_dir: str) -> None:
     try:
         ended = [name for name in place.names(state_dir) if place.has_ended(name)]
     except (OSError, HookError) as error:
-        log.warning("remains not taken back", of="mps", reason=str(error))
+        log.warning("leftovers not removed", of="mps", reason=str(error))
         return
     for name in ended:
         end(state_dir, name)
@@ -31,14 +31,14 @@ def end(state_dir: str, name: str) -> None:
     if os.path.lexists(f"{_UNITS}/{group.unit_of(name)}"):
         _stop(group.unit_of(name))
     if not group.end(name, limits.REMAINS_SECONDS):
-        log.warning("remains not taken back", of=name, reason="processes of its MPS daemon do not end")
+        log.warning("leftovers not removed", of=name, reason="processes of its MPS daemon do not end")
         return
     try:
         place.remove(state_dir, name)
     except FileNotFoundError:
         return  # another process was faster
     except OSError as error:
-        log.warning("remains not taken back", of=name, reason=reason(error))
+        log.warning("leftovers not removed", of=name, reason=reason(error))
 
 
 def is_alive(name: str) -> bool:
@@ -52,4 +52,4 @@ def _stop(unit: str) -> None:
     try:
         private_bus.stop(unit)
     except HookError as error:
-        log.warning("remains not taken back", of=unit, reason=str(error))
+        log.warning("leftovers not removed", of=unit, reason=str(error))

@@ -98,13 +98,15 @@ def make(plan: Plan, trees: Mapping[str, int], making: Materializing) -> None:
 
 def check(entry: Entry, inspection: Inspection) -> Iterator[Finding]:
     """Yield findings for mounts with a proof in the journal that are gone, or show files that the host has deleted."""
+    from oci_gpu_hook.apply.operations import proof  # no start asks
+
     for path, *_ in entry.mounted:
         fd = inspection.open(path)
         if fd is None:
             yield unmounted(path, inspection)
             continue
         try:
-            if not is_own(entry, path, fd):
+            if not proof.is_own(entry, path, fd):
                 yield unmounted(path, inspection)
             elif inspection.is_deleted(fd):
                 yield stale(path, inspection, proven=True)
@@ -182,11 +184,6 @@ def source_failed(path: str, error: OSError) -> ApplyError | DriverError:
     return ApplyError(f"cannot mount {quoted(path)}", reason(error), _PRIVILEGE, "OGH1502")
 
 
-def is_own(entry: Entry, path: str, fd: int) -> bool:
-    """Tell by the journal's proof whether a descriptor refers to the mount that the hook made at a path."""
-    return (path, *syscalls.mount_identity(fd)) in entry.mounted
-
-
 def unmounted(path: str, inspection: Inspection) -> Finding:
     """Return the finding for a mount that is gone."""
     from oci_gpu_hook.apply.operations.inspection import Finding
@@ -214,9 +211,11 @@ def take_away(entry: Entry, path: str, process: Process, rootfs: Rootfs) -> None
     The container controls what is at the path by now. So what is there is opened, the journal must prove that it is the
     hook's own mount, and it is unmounted by that descriptor.
     """
+    from oci_gpu_hook.apply.operations import proof
+
     fd = rootfs.resolve(path)
     try:
-        if not is_own(entry, path, fd):
+        if not proof.is_own(entry, path, fd):
             why = "is not the mount that the hook made there"
             remedy = "stop what renames files in the container, or restart it"
             raise UnsafeRootfs(f"container path {quoted(path)}", why, remedy, "OGH1602")

@@ -11,6 +11,7 @@ import errno
 import os
 
 from oci_gpu_hook.apply.journal import changes
+from oci_gpu_hook.apply.journal.entry import LD_CACHE
 from oci_gpu_hook.apply.operations import bind
 from oci_gpu_hook.apply.rootfs.directory import Directories, NoPlace, cannot_create
 from oci_gpu_hook.base import limits, log, syscalls
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from oci_gpu_hook.plan.plan import Plan
 
 NAME: Final = "ld-cache"
-PATH: Final = "/etc/ld.so.cache"
+PATH: Final = LD_CACHE
 _NAME: Final = "ld.so.cache"
 NEW_PATH: Final = "/etc/.ld.so.cache.oci-gpu-hook"  # until it replaces the old file
 _NEW: Final = os.path.basename(NEW_PATH)

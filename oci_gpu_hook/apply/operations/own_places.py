@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from oci_gpu_hook.apply.operations import proof
 from oci_gpu_hook.base import syscalls
 from oci_gpu_hook.base.errors import ApplyError, UnsafeRootfs, quoted, reason
 
@@ -60,19 +61,6 @@ def _place(path: str, own: Collection[str]) -> str:
     return max((each for each in own if path.startswith(f"{each}/")), key=len)
 
 
-def is_own(entry: Entry, path: str, fd: int, rootfs: Rootfs) -> bool:
-    """Tell whether a descriptor refers to the file system that the hook has mounted at a path.
-
-    The journal has the mount's identity. Where it has none, because an older version has written the entry, or before
-    Linux 6.15 for an ld cache, any tmpfs there counts that is not the host's.
-    """
-    if any(proof[0] == path for proof in entry.own_mounted):
-        return (path, *syscalls.mount_identity(fd)) in entry.own_mounted
-    mount = syscalls.mount_id(fd)
-    is_tmpfs = syscalls.file_system_type(fd) == syscalls.TMPFS_MAGIC
-    return is_tmpfs and mount != rootfs.mount_id and not rootfs.is_of_host(mount)
-
-
 def _writable(path: str, entry: Entry, process: Process, rootfs: Rootfs) -> int:
     """Return a detached, writable copy of the mount of a file system of the hook's own."""
     remedy = "run `oci-gpu repair` for it first, or restart the container"
@@ -81,7 +69,7 @@ def _writable(path: str, entry: Entry, process: Process, rootfs: Rootfs) -> int:
     except OSError as error:
         raise UnsafeRootfs(f"container path {quoted(path)}", reason(error), remedy, "OGH1602") from None
     try:
-        if not is_own(entry, path, fd, rootfs):
+        if not proof.is_own_file_system(entry, path, fd, rootfs):
             raise UnsafeRootfs(
                 f"container path {quoted(path)}", "is not what the hook mounted there", remedy, "OGH1602"
             )

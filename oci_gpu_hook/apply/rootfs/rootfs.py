@@ -87,10 +87,13 @@ class Rootfs:
         finally:
             os.close(fd)
 
-    def read(self, unsafe_path: str, limit: int) -> bytes:
-        """Return a regular file's contents, b"" if there is none or it is larger than `limit` bytes."""
+    def read(self, unsafe_path: str, limit: int, last: int | None = None) -> bytes:
+        """Return a regular file's contents, b"" if there is none or it is larger than `limit` bytes.
+
+        last: how many bytes at the file's end to return, None for all of them.
+        """
         fd = self.open_file(unsafe_path)
-        return b"" if fd is None else read_and_close(fd, limit)
+        return b"" if fd is None else read_and_close(fd, limit, last)
 
     def open_file(self, unsafe_path: str) -> int | None:
         """Return a descriptor for reading a regular file, or None.
@@ -174,11 +177,12 @@ def reopened(fd: int) -> int | None:
         os.close(fd)
 
 
-def read_and_close(fd: int, limit: int) -> bytes:
-    """Return a file's contents, b"" if it is larger than `limit` bytes."""
+def read_and_close(fd: int, limit: int, last: int | None = None) -> bytes:
+    """Return a file's contents, b"" if it is larger than `limit` bytes. last: as in `Rootfs.read`."""
     try:
         size = os.fstat(fd).st_size
-        return os.pread(fd, size, 0) if size <= limit else b""
+        wanted = size if last is None else min(size, last)
+        return os.pread(fd, wanted, size - wanted) if size <= limit else b""
     except OSError:
         return b""
     finally:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import sys
 from marshal import loads
-from posix import fstat, pread, stat
+from posix import close, fstat, pread, stat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,9 +39,14 @@ def use(file: int, base: int, head: Head, name: str, package: str = "") -> None:
     """Import the group of `name`, and have the other groups found when they are imported.
 
     file: a descriptor, which stays open because another file may take its place. base: where the groups begin.
-    package: the directory of the only package whose modules are wanted, if there may be others on this host. Raises
-    EOFError if the file is not whole: what is missing may be what takes back a failed start.
+    package: the directory of the only package whose modules are wanted, if there may be others on this host. Where a
+    standard descriptor was closed, the file has taken its number: it is closed again, and not used, since whoever reads
+    stdin would read byte code, and whoever writes a message would write into the file's place. Raises EOFError if the
+    file is not whole: what is missing may be what takes back a failed start.
     """
+    if file <= 2:
+        close(file)
+        return
     _, lean_os, index, extensions, following = head
     if fstat(file).st_size != base + following:
         raise EOFError

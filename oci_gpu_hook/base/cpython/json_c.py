@@ -69,4 +69,4 @@ def encode(value: object) -> str:
 
 
 def _refuse(value: object) -> str:
-    raise TypeError(f"no JSON value: {value!r}")
+    raise TypeError(f"not a JSON value: {value!r}")

@@ -233,7 +233,7 @@ def _refuse(text: str, longest: int) -> None:
     except UnicodeEncodeError:
         data = b""
     if not data or b"\0" in data or len(data) > longest:
-        raise LdCacheError(f"{quoted(text)} cannot stand in an ld cache")
+        raise LdCacheError(f"an ld cache cannot have {quoted(text)}")
 
 
 def _decode(string: bytes) -> str:

@@ -128,7 +128,7 @@ class Room:
         """Return the error for a profile: CDI knows none."""
         what = f"{quoted(profile)} of {self.kind}"
         return InvalidInput(
-            what, "stands beside a count, and CDI knows no sizes of devices", "ask by count or by name", "OGH1203"
+            what, "is given with a count, and CDI has no sizes of devices", "ask by count or by name", "OGH1203"
         )
 
     def of_minors(self, devices: Sequence[Device], _minors: Collection[int]) -> tuple[Device, ...]:

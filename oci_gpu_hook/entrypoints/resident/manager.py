@@ -124,35 +124,41 @@ class Manager:
             events.register(fd, POLLIN)
         last = monotonic()
         while not self._ends:
-            self._fill()
+            is_waited = self._queue.is_waited_in()
+            self._fill(is_waited=is_waited)
             left = last + self._options.idle - monotonic()
             if left <= 0 and not self._working:
                 break
-            has_come = self._has_come(events, self._patience(left))
-            if self._hear() or has_come or self._working:
+            ready = self._ready(events, self._patience(left, is_waited=is_waited))
+            if self._hear(ready) or _LISTENING in ready or self._working:
                 last = monotonic()
-            self._reap()
+            if self._woken in ready or not ready:
+                self._reap()
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         return not self._is_outdated
 
-    def _patience(self, left: float) -> float:
-        """Return for how long nothing may happen. left: the seconds until this process is idle."""
-        if self._queue.is_waited_in():
+    def _patience(self, left: float, *, is_waited: bool) -> float:
+        """Return for how long nothing may happen.
+
+        left: the seconds until this process is idle. is_waited: whether fronts wait in the queue.
+        """
+        if is_waited:
             return _STUCK_SECONDS
         return max(left if self._waiting else min(left, _NO_FORK_SECONDS), 0)
 
-    def _has_come(self, events: poll, seconds: float) -> bool:
-        """Wait until something happens; tell whether that was a front for which no worker is free."""
+    def _ready(self, events: poll, seconds: float) -> set[int]:
+        """Wait until something happens; return the descriptors of which that is so.
+
+        The listening socket is one if a front has come for which no worker was free.
+        """
         if self._waiting:
-            events.poll(seconds * _MILLI)
-            return False
+            return {fd for fd, _ in events.poll(seconds * _MILLI)}
         events.register(_LISTENING, POLLIN)
-        ready = dict(events.poll(seconds * _MILLI))
+        ready = {fd for fd, _ in events.poll(seconds * _MILLI)}
         events.unregister(_LISTENING)
-        if _LISTENING not in ready:
-            return False
-        self._queue.receive(can_wait=bool(self._working) and self._count() < limits.RESIDENT_WORKERS)
-        return True
+        if _LISTENING in ready:
+            self._queue.receive(can_wait=bool(self._working) and self._count() < limits.RESIDENT_WORKERS)
+        return ready
 
     def _end(self, _signal: int, _frame: object) -> None:
         self._ends = True
@@ -160,10 +166,10 @@ class Manager:
     def _count(self) -> int:
         return len(self._waiting) + len(self._working)
 
-    def _fill(self) -> None:
+    def _fill(self, *, is_waited: bool) -> None:
         """Have some workers wait. Where fork fails, for want of processes or memory, it is tried again later."""
         now = monotonic()
-        if not self._queue.is_waited_in():
+        if not is_waited:
             self._most = self._usual
         elif now - self._heard > _STUCK_SECONDS:
             self._most = self._count() + 1
@@ -191,10 +197,11 @@ class Manager:
         finally:
             os._exit(1)
 
-    def _hear(self) -> bool:
+    def _hear(self, ready: set[int]) -> bool:
         """Take note of what workers say; tell whether a front has come."""
-        _drain(self._woken)
-        said = _drain(self._hearing)
+        if self._woken in ready:
+            _drain(self._woken)
+        said = _drain(self._hearing) if self._hearing in ready else b""
         for start in range(0, len(said), worker.NOTE.size):
             what, pid = worker.NOTE.unpack_from(said, start)
             if what == worker.OUTDATED:
@@ -254,7 +261,9 @@ def _check_socket() -> None:
     except OSError:
         is_fit = False
     if not is_fit:
-        raise ValueError("descriptor 3 is no listening socket; it is started by: systemctl start oci-gpu-hook.socket")
+        raise ValueError(
+            "descriptor 3 is not a listening socket; it is started by: systemctl start oci-gpu-hook.socket"
+        )
 
 
 def _forget_environment() -> None:

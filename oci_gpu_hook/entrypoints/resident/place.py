@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 
-from oci_gpu_hook.base.files import read_start
 from oci_gpu_hook.base.record import Record
 
 TYPE_CHECKING = False
@@ -56,12 +55,21 @@ class Look(Record):
     @classmethod
     def at(cls, pid: int | str) -> Self:
         """Look at a process. Raises OSError if it is gone, or not to be seen; ValueError."""
-        status = read_start(f"/proc/{pid}/status", _STATUS_SIZE)
+        process = open_process(pid)
+        try:
+            return cls.through(process)
+        finally:
+            os.close(process)
+
+    @classmethod
+    def through(cls, process: int) -> Self:
+        """Look at a process by its descriptor. Raises OSError if it is gone, whoever has its pid; ValueError."""
+        status = _read(process, "status", _STATUS_SIZE)
         place = Place(
-            namespaces=tuple(_link(f"/proc/{pid}/ns/{name}") for name in _NAMESPACES),
-            root=os.readlink(f"/proc/{pid}/root"),
-            rights=tuple(_field(status, name) for name in _RIGHTS),
-            label=_label(pid),
+            namespaces=tuple([_link(process, f"ns/{name}") for name in _NAMESPACES]),
+            root=os.readlink("root", dir_fd=process),
+            rights=tuple([_field(status, name) for name in _RIGHTS]),
+            label=_label(process),
         )
         return cls(
             place=place,
@@ -72,19 +80,35 @@ class Look(Record):
         )
 
 
+def open_process(pid: int | str) -> int:
+    """Return a descriptor of a process's directory in /proc, which never leads to a later process with that pid.
+
+    Raises OSError.
+    """
+    return os.open(f"/proc/{pid}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _read(process: int, name: str, size: int) -> bytes:
+    fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=process)
+    try:
+        return os.read(fd, size)
+    finally:
+        os.close(fd)
+
+
 def _field(status: bytes, name: bytes) -> bytes:
     return status.partition(b"\n" + name + b":")[2].partition(b"\n")[0].strip()
 
 
-def _link(path: str) -> str:
+def _link(process: int, path: str) -> str:
     try:
-        return os.readlink(path)
+        return os.readlink(path, dir_fd=process)
     except FileNotFoundError:
         return ""  # a kind that this kernel does not have
 
 
-def _label(pid: int | str) -> bytes:
+def _label(process: int) -> bytes:
     try:
-        return read_start(f"/proc/{pid}/attr/current", _LABEL_SIZE).rstrip(b"\0\n")
+        return _read(process, "attr/current", _LABEL_SIZE).rstrip(b"\0\n")
     except OSError:
         return b""  # no module that labels processes

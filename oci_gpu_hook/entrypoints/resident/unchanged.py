@@ -16,37 +16,40 @@ if TYPE_CHECKING:
     from oci_gpu_hook.entrypoints.resident.place import Place
 
 _STANDARD: Final = ("0", "1", "2")
-_TRIES: Final = 20  # for the thread of apply.watch, which ends when it is told to
+_TRIES: Final = 20  # for a thread of apply.watch, which ends when it is told to
 _PAUSE: Final = 0.0005
 
 
 class Before(Record):
-    """What a process was before its first start: place, open files, memory of its own."""
+    """What a process was before its first start: place, open files, memory of its own, number of threads."""
 
     place: Place
     descriptors: frozenset[tuple[str, int, int]]
     memory: int
+    threads: int
 
     @classmethod
     def now(cls, place: Place) -> Self:
         """Return what this process is. place: where the manager was when it began."""
-        return cls(place=place, descriptors=_descriptors(), memory=Look.at("self").memory)
+        look = Look.at("self")
+        return cls(place=place, descriptors=_descriptors(), memory=look.memory, threads=look.threads)
 
     def is_now(self) -> bool:
-        """Tell whether this process is so still, with one thread, no child, and nothing that a refusal leaves."""
+        """Tell whether this process is so still, without another thread, a child, or what a refusal leaves."""
         try:
             return (
                 _has_no_child()
                 and not log.has_refusal()
                 and os.getcwd() == "/"
                 and _descriptors() == self.descriptors
-                and self._is(_look_when_alone())
+                and self._is(_look_with(self.threads))
             )
         except (OSError, ValueError):
             return False  # /proc is not where it was
 
     def _is(self, now: Look) -> bool:
-        return now.threads == 1 and now.place == self.place and now.memory <= self.memory + limits.RESIDENT_MEMORY
+        is_as_large = now.memory <= self.memory + limits.RESIDENT_MEMORY
+        return now.threads == self.threads and now.place == self.place and is_as_large
 
 
 def _descriptors() -> frozenset[tuple[str, int, int]]:
@@ -71,11 +74,11 @@ def _has_no_child() -> bool:
     return False
 
 
-def _look_when_alone() -> Look:
-    """Look at this process, and again for a while if it has other threads."""
+def _look_with(threads: int) -> Look:
+    """Look at this process, and again for a while if it has more threads than that."""
     now = Look.at("self")
     for _ in range(_TRIES):
-        if now.threads == 1:
+        if now.threads == threads:
             break
         sleep(_PAUSE)
         now = Look.at("self")

@@ -18,9 +18,18 @@ from oci_gpu_hook.base import limits, log, processes, streams
 from oci_gpu_hook.base.errors import BUG, coded
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.entrypoints import hook, runtime
-from oci_gpu_hook.entrypoints.resident import LOOK, MAGIC, NO, READY
+from oci_gpu_hook.entrypoints.resident import LOOK, NO, READY, timer
 from oci_gpu_hook.entrypoints.resident.handed import Handed
-from oci_gpu_hook.entrypoints.resident.place import Look
+from oci_gpu_hook.entrypoints.resident.hearing import (
+    GO,
+    STANDARD,
+    enter_directory,
+    heard,
+    is_in_memory,
+    last_word,
+    peer,
+)
+from oci_gpu_hook.entrypoints.resident.place import Look, open_process
 from oci_gpu_hook.entrypoints.resident.queue import take
 from oci_gpu_hook.entrypoints.resident.stderr import Stderr
 from oci_gpu_hook.entrypoints.resident.unchanged import Before
@@ -30,6 +39,7 @@ if TYPE_CHECKING:
     from typing import Any, Final, NoReturn
 
     from oci_gpu_hook.entrypoints.resident.build import Build
+    from oci_gpu_hook.entrypoints.resident.hearing import Call
     from oci_gpu_hook.entrypoints.resident.place import Place
     from oci_gpu_hook.lifecycle.granted import Granted
 
@@ -38,26 +48,10 @@ TAKEN: Final = b"T"  # it has a front
 FREE: Final = b"F"  # it waits again
 OUTDATED: Final = b"O"  # what has been imported is no longer what a start by Python would import
 
-_GO: Final = b"G"
 _HOOK: Final = "hook"
 _RUNTIME: Final = "runtime"
 _STAGES: Final = ("prestart", "createRuntime", "poststop")
 _KIND: Final = (_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0)
-_STANDARD: Final = (0, 1, 2)
-_INT_SIZE: Final = 4
-_CREDENTIALS_SIZE: Final = 3 * _INT_SIZE  # struct ucred, unix(7)
-
-
-class Call(Record):
-    """What a front asks for: the arguments of the hook, or of the runtime.
-
-    stub: what it would start, which tells of which build it is. program: the real runtime, that the front becomes.
-    """
-
-    role: str
-    stub: str
-    program: str
-    arguments: tuple[str, ...]
 
 
 class Desk(Record):
@@ -88,6 +82,7 @@ def serve(desk: Desk) -> NoReturn:
     status = 1
     try:
         entrance = _Entrance(desk)
+        timer.start()
         before = Before.now(desk.place)
         handed: Handed | None = None
         for number in range(limits.RESIDENT_STARTS):
@@ -172,63 +167,29 @@ def _agreed(connection: Any, desk: Desk, descriptors: list[int]) -> tuple[Call, 
 
     descriptors: gets those that it hands over. Raises OSError, ValueError.
     """
-    call = _heard(connection)
-    front = _peer(connection)
+    call = heard(connection)
+    front = peer(connection)
     if call is None or not front or not _is_of_this_build(call, desk):
         return None
-    connection.send(READY)
-    said = _last_word(connection, front, descriptors)
-    if said not in {_GO, LOOK}:
-        return None
-    look = Look.at(front)  # now that the kernel has said that this pid is still the front's
-    if look.place != desk.place:
-        return None
-    if said == LOOK:
+    process = open_process(front)
+    try:
         connection.send(READY)
-        return None
-    if call.role == _RUNTIME:
-        os.chdir(f"/proc/{front}/cwd")  # in which a bundle's path may begin
-    return call, front, look
-
-
-def _heard(connection: Any) -> Call | None:
-    """Return what the front asks for, None for anything that is not a packet of the front's."""
-    words = os.fsdecode(connection.recv(limits.RESIDENT_CALL + 1)).split("\0")
-    if len(words) < 6 or words[0] != MAGIC or words[-1]:
-        return None
-    _, role, stub, program, *arguments = words[:-1]
-    return Call(role=role, stub=stub, program=program, arguments=tuple(arguments))
-
-
-def _last_word(connection: Any, front: int, descriptors: list[int]) -> bytes:
-    """Take the front's last word; return b"" if it is another's, or not go with its standard descriptors.
-
-    They come no sooner: in a socket that nobody reads they would keep open what the engine waits for. The kernel says
-    who has sent it: a process that inherited the front's end is not the front, whose pid may be another's by now.
-    """
-    room = _socket.CMSG_SPACE(len(_STANDARD) * _INT_SIZE) + _socket.CMSG_SPACE(_CREDENTIALS_SIZE)
-    is_fronts = False
-    said: bytes
-    said, control, flags, _ = connection.recvmsg(len(_GO) + 1, room, _socket.MSG_CMSG_CLOEXEC)
-    for level, kind, content in control:
-        if (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_RIGHTS):
-            whole = len(content) - len(content) % _INT_SIZE
-            descriptors += memoryview(content[:whole]).cast("i")
-        elif (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_CREDENTIALS) and len(content) == _CREDENTIALS_SIZE:
-            pid, uid, _ = memoryview(content).cast("i")
-            is_fronts = (pid, uid) == (front, 0)
-    expected = len(_STANDARD) if said == _GO else 0
-    return said if is_fronts and len(descriptors) == expected and not flags & _socket.MSG_CTRUNC else b""
-
-
-def _peer(connection: Any) -> int:
-    """Return the pid of the process that has connected, 0 if it is not root or not to be seen from here.
-
-    What /proc says of that pid is the front's if the last word comes from it, too (`_last_word`).
-    """
-    content = connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, _CREDENTIALS_SIZE)
-    pid, uid, _ = memoryview(content).cast("i")
-    return pid if uid == 0 else 0
+        said = last_word(connection, front, descriptors)
+        if said not in {GO, LOOK}:
+            return None
+        look = Look.through(process)  # it lives, so that it has had this pid since, and the last word was its own
+        if look.place != desk.place:
+            return None
+        if said == LOOK:
+            connection.send(READY)
+            return None
+        if call.role == _RUNTIME:
+            enter_directory(process)
+        elif not is_in_memory(descriptors[0]):
+            return None
+        return call, front, look
+    finally:
+        os.close(process)
 
 
 def _is_of_this_build(call: Call, desk: Desk) -> bool:
@@ -243,7 +204,7 @@ def _is_of_this_build(call: Call, desk: Desk) -> bool:
 
 def _take(descriptors: list[int], umask: int) -> None:
     """Take what a hook has when it begins."""
-    for standard, fd in zip(_STANDARD, descriptors, strict=True):
+    for standard, fd in zip(STANDARD, descriptors, strict=True):
         os.dup2(fd, standard)
         os.close(fd)
     os.umask(umask)
@@ -261,7 +222,7 @@ def _work(call: Call, front: int, connection: Any, desk: Desk, granted: Granted 
     def tell(status: int) -> None:
         if os.getpid() != own:
             return  # apply.watch has gone on in a child process; this process tells when that has ended
-        for standard in _STANDARD:  # first, since an engine waits until its pipes are closed
+        for standard in STANDARD:  # first, since an engine waits until its pipes are closed
             os.dup2(desk.null, standard)
         try:
             connection.send(b"%d" % status)

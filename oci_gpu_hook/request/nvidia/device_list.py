@@ -110,7 +110,7 @@ def _devices(names: Sequence[str], what: str, warnings: list[str]) -> tuple[str,
                 "container is refused unless a device is called exactly so"
             )
         if is_profile(known) and len(names) > 1:
-            why = f"the MIG profile {quoted(name)} stands beside other devices"
+            why = f"the MIG profile {quoted(name)} is asked for together with other devices"
             raise InvalidInput(
                 what, why, "name one profile, and say how many by io.oci-gpu-hook.count or OCI_GPU_COUNT", "OGH1212"
             )

@@ -35,7 +35,10 @@ def from_mounts(mounts: Sequence[BundleMount], warnings: list[str]) -> Ask | Non
     if len(listed) > 1 and ("none" in listed or "void" in listed):
         # A variable's words may be the image's and another author's; mounts all have one author, who made a mistake.
         raise InvalidInput(
-            what, "'none' or 'void' stands beside devices", "mount the devices alone, or the word alone", "OGH1211"
+            what,
+            "'none' or 'void' is mounted together with devices",
+            "mount the devices alone, or the word alone",
+            "OGH1211",
         )
     return read_list("mounts", what, listed, warnings) if listed else None
 

@@ -71,7 +71,7 @@ def test_a_lock_that_is_never_given_back_is_an_error_and_no_hang(config, started
     monkeypatch.setattr(limits, "LEASES_LOCK_SECONDS", 0.2)
     with store.Store(config.state_dir, Processes()) as stuck:
         stuck.lock()
-        with pytest.raises(AllocationError, match="another process holds its lock"):
+        with pytest.raises(AllocationError, match="another process has held its lock"):
             grant(request(count=1), started("b"), config)
     assert grant(request(count=1), started("b"), config) == [1]
 

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from oci_gpu_hook.base.limits import STATE as LARGEST_STATE
-from oci_gpu_hook.request.prefilter import WORDS, may_ask
+from oci_gpu_hook.request.prefilter import WORDS, is_cut_off, may_ask
 
 SILENT = '{"process": {"env": ["PATH=/bin", "A=\\u003c\\u00e9\\n\\ud83d\\ude00"]}, "root": {"path": "rootfs"}}'
 ASKING = '{"process": {"env": ["NVIDIA_VISIBLE_DEVICES=all"]}, "root": {"path": "rootfs"}}'
@@ -62,14 +62,20 @@ CONFIGS = {
     "a backslash before a u": (r'{"a": "C:\\u0041"}', False),
     "escape cut short": ('{"a": "\\u00', False),
     "word after a newline escape": (r'{"a": "\nvidia-container-devices"}', False),
-    "word cut short at the end": ('"NVIDIA_VISIBLE_DEVICE', True),
+    "word cut short at the end": ('{"a": "NVIDIA_VISIBLE_DEVICE"}', True),
     "word at the very end": ("NVIDIA_VISIBLE_DEVICES", False),
     "word after its own beginning": ('{"a": "NVNVIDIA_VISIBLE_DEVICES"}', False),
     "word after NUL": (b'{"a": "\0CUDA_VERSION"}', False),
     "word in another case": ('{"a": "nvidia_visible_devices"}', True),
     "empty": ("", False),
-    "largest": (b" " * (4 << 20), True),
-    "too large": (b" " * ((4 << 20) + 1), False),
+    "white space alone": (" \n", False),
+    "white space at the end": ('{"a": []} \t\r\n', True),
+    "cut off in a string": ('{"process": {"env": ["PATH=/bin", "NVIDIA_VIS', False),
+    "cut off after a value": ('{"process": {"env": []', False),
+    "another value": ("[]", False),
+    "NUL at the end": ("{}\0", False),
+    "largest": (b"{%s}" % (b" " * ((4 << 20) - 2)), True),
+    "too large": (b"{%s}" % (b" " * ((4 << 20) - 1)), False),
 }
 
 
@@ -290,6 +296,7 @@ def test_no_config_passes_that_python_would_look_at(lay, bundle):
         answers[passed] += 1
         if passed:
             assert not may_ask(text, state)
+            assert not is_cut_off(text)
 
     look()
     assert min(answers[True], answers[False]) > FUZZ.max_examples / 20

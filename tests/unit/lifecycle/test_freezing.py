@@ -84,7 +84,33 @@ def test_what_a_killed_process_has_left_frozen_is_thawed_by_the_next(one):
 
 def test_a_container_that_is_paused_stays_so(one):
     one.file().write_text("FROZEN" if one.devices.version == 1 else "1")
-    with one.frozen():
+    with one.frozen() as frozen:  # which waits until it stands
         assert one.stands()
+        assert frozen.holds()
         assert not freezing.is_marked("c", one.pid, one.config)
     assert one.stands()
+
+
+@pytest.mark.parametrize("one", [1], indirect=True, ids=[""])
+def test_a_pause_that_is_under_way_is_waited_for(one, monkeypatch):
+    """On cgroup v1 it says FREEZING until all its processes stand, and what is looked at until then may move."""
+    word, states = one.file().read_text(), iter(["FREEZING\n", "FREEZING\n", "FROZEN\n"])
+    waited: list[float] = []
+
+    def read(path):
+        data = Path(path).read_bytes()
+        return data.replace(word.encode(), next(states).encode()) if path == str(one.file()) else data
+
+    monkeypatch.setattr(freezing, "_file_of", lambda *_: str(one.file()))
+    monkeypatch.setattr(freezing, "read_file", read)
+    monkeypatch.setattr(time, "sleep", waited.append)
+    with one.frozen():
+        assert waited
+        assert not freezing.is_marked("c", one.pid, one.config)
+
+
+def test_who_thaws_it_meanwhile_is_noticed(one):
+    with one.frozen() as frozen:
+        assert frozen.holds()
+        one.file().write_text("THAWED" if one.devices.version == 1 else "0")
+        assert not frozen.holds()

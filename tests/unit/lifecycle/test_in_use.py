@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -94,6 +95,82 @@ def test_who_has_it_open_and_who_has_not(groups):
     with process("exec 9</dev/full", groups("one")) as one, process("exec 9</dev/zero", groups("two")):
         assert [(user.pid, user.doubt) for user in users(one.pid)] == [(one.pid, "")]
         assert users(one.pid, [ZERO]) == ()
+
+
+@pytest.mark.skipif(not Path("/sys/block/loop0").exists(), reason="the kernel has no block device that nobody uses")
+def test_a_block_device_is_told_from_a_character_device_of_its_numbers(groups, tmp_path):
+    """Devices of CDI files may be block devices."""
+    node, numbers = tmp_path / "block", (7, 0)
+    os.mknod(node, stat.S_IFBLK | 0o600, os.makedev(*numbers))
+    with process(f"exec 9<{node}", groups("one")) as one:
+        assert [(user.pid, user.doubt) for user in users(one.pid, [(*numbers, "b")])] == [(one.pid, "")]
+        assert users(one.pid, [numbers]) == ()
+    with process("exec 9</dev/full", groups("two")) as two:
+        assert users(two.pid, [(*FULL, "b")]) == ()
+
+
+LEADERLESS = """
+import ctypes, os, threading, time
+file = os.open("/dev/{device}", os.O_RDWR)
+libc = ctypes.CDLL(None)
+if {mapped}:
+    libc.mmap(None, ctypes.c_size_t(4096), 1, 2, file, ctypes.c_long(0))
+    os.close(file)
+def stay():
+    while not open("/proc/self/stat").read().rpartition(")")[2].startswith(" Z"):
+        time.sleep(0.01)
+    os.write(1, b"there\\n")
+    time.sleep(100)
+threading.Thread(target=stay).start()
+libc.syscall({exit}, 0)
+"""
+EXIT = {"x86_64": 60}.get(os.uname().machine, 93)  # of one thread: exit(2)
+
+
+@pytest.mark.parametrize(("device", "mapped"), [("full", False), ("zero", True)])
+def test_a_process_whose_first_thread_has_ended(groups, device, mapped):
+    """It looks like a zombie: /proc shows no namespace, descriptor or mapping under its own number."""
+    script = LEADERLESS.format(device=device, mapped=mapped, exit=EXIT)
+    command = f'exec unshare --mount -- {sys.executable} -c "$1"'
+    group = groups("one")
+    start = f"echo $$ >{group}/cgroup.procs; {command}"
+    with subprocess.Popen(["sh", "-c", start, "sh", script], stdout=subprocess.PIPE) as started:
+        try:
+            assert started.stdout
+            assert started.stdout.readline() == b"there\n"
+            with pytest.raises(OSError, match="No such file"):
+                os.readlink(f"/proc/{started.pid}/ns/mnt")
+            with process("true", group) as one:
+                found = users(one.pid, [ZERO] if mapped else [FULL])
+            assert [(user.pid, user.doubt) for user in found] == [(started.pid, "")]
+            assert in_use.end(found, 30.0)
+        finally:
+            started.kill()
+
+
+def test_one_in_the_containers_cgroup_that_has_joined_the_hosts_namespaces(groups):
+    """As by `nsenter --target 1`, which some containers may."""
+    group = groups("one")
+    below = groups("one/below")
+    with process("true", group) as one:
+        start = f"echo $$ >{below}/cgroup.procs; exec 9</dev/full; echo there; exec sleep 100"
+        with subprocess.Popen(["sh", "-c", start], stdout=subprocess.PIPE) as joined:
+            try:
+                assert joined.stdout
+                assert joined.stdout.readline() == b"there\n"
+                assert [(user.pid, user.doubt) for user in users(one.pid)] == [(joined.pid, "")]
+            finally:
+                joined.kill()
+
+
+def test_a_look_at_many_descriptors_of_one_process_ends_in_time(groups, monkeypatch):
+    with process("exec 9</dev/zero", groups("one")) as one:
+        times = iter([0.0, 0.0] + [100.0] * 100)
+        monkeypatch.setattr(descriptors, "monotonic", lambda: next(times))
+        monkeypatch.setattr(time, "monotonic", lambda: 0.0)
+        with pytest.raises(AllocationError, match="could not be looked at within") as caught:
+            users(one.pid)
+        assert caught.value.code == "OGH1311"
 
 
 def test_one_that_ends_when_asked_to(groups):

@@ -115,7 +115,7 @@ class TestCount:
 
     @pytest.mark.parametrize("devices", ["1g.10gb,1g.10gb", "1g.10gb,0"])
     def test_a_mig_profile_stands_alone(self, devices):
-        with pytest.raises(InvalidInput, match="stands beside other devices"):
+        with pytest.raises(InvalidInput, match="is asked for together with other devices"):
             of(devices=devices)
 
     @pytest.mark.parametrize("value", ["two", "-1", "1.5", "1 2", "9" * 5000])

@@ -74,16 +74,51 @@ def containers(tmp_path, monkeypatch):
     assert not mark.exists(), "a container's name was run as a command"
 
 
-@pytest.mark.parametrize("command", [("verify",), ("repair",), ("attach",), ("detach",), ("leases", "release")])
+@pytest.mark.parametrize(
+    "command", [("verify",), ("repair",), ("attach",), ("detach",), ("leases", "release"), ("log", "--container")]
+)
 def test_bash_offers_containers(scripts, containers, command):
     assert "train-model" in of_bash(scripts, ("oci-gpu", *command, "train-m"))
     assert "3f5a3f5a3f5a" in of_bash(scripts, ("oci-gpu", *command, "3"))
     assert "3f5a3f5a3f5a" not in of_bash(scripts, ("oci-gpu", *command, "train"))
 
 
+ZSH = """
+zmodload zsh/zpty
+zpty shell env TERM=dumb PATH="$PATH" zsh -f -i
+say() { zpty -w shell "$1"; }
+say 'PS1= PS2=; stty -echo; bindkey -e; autoload -Uz compinit; compinit -u -D; zstyle ":completion:*" verbose no
+    source '"$1"'
+    compadd() {
+        [[ ${@[1,(i)(-|--)]} == *-(O|A|D)* ]] || {
+            builtin compadd -O offered "$@"
+            print -l -- $offered >>'"$3"'
+        }
+        builtin compadd "$@"
+    }
+    print ready'
+while zpty -r shell line; do [[ $line == *ready* ]] && break; done
+zpty -w -n shell "$2"$'\\t'
+for _ in {1..50}; do [[ -s "$3" ]] && break; sleep 0.1; done
+zpty -d shell
+"""
+
+
+@pytest.mark.skipif(not shutil.which("zsh"), reason="no zsh")
+@pytest.mark.parametrize("line", ["verify ", "leases release ", "plan ", "log --container "])
+def test_zsh_offers_containers(scripts, containers, tmp_path, line):
+    """Typed at a prompt, in a terminal; what compadd is given is written down."""
+    offered = tmp_path / "offered"
+    offered.touch()
+    command = ["zsh", "-f", "-c", ZSH, "zsh", scripts / "zsh", f"oci-gpu {line}", offered]
+    subprocess.run(command, check=False, capture_output=True, timeout=30)
+    assert {"train-model", "3f5a3f5a3f5a"} <= {*offered.read_text().splitlines()}
+
+
 @pytest.mark.skipif(not shutil.which("fish"), reason="no fish")
-def test_fish_offers_containers(scripts, containers):
-    program = f"source {scripts / 'fish'}; complete -C 'oci-gpu verify tr'"
+@pytest.mark.parametrize("line", ["verify", "leases release", "log --container"])
+def test_fish_offers_containers(scripts, containers, line):
+    program = f"source {scripts / 'fish'}; complete -C 'oci-gpu {line} tr'"
     done = subprocess.run(["fish", "--no-config", "-c", program], capture_output=True, text=True, check=True)
     assert "train-model" in done.stdout
 

@@ -9,9 +9,10 @@ import sys
 
 import pytest
 
+from oci_gpu_hook.admin.cli import doctor
 from oci_gpu_hook.admin.cli import main as cli
 from oci_gpu_hook.admin.doctor import trial
-from oci_gpu_hook.admin.doctor.model import WARNING, Host
+from oci_gpu_hook.admin.doctor.model import OK, WARNING, Finding, Host
 from oci_gpu_hook.admin.install import place as places
 from oci_gpu_hook.admin.simulate.host import make
 from oci_gpu_hook.base.config.model import Config
@@ -85,6 +86,25 @@ def test_quiet_is_quiet_as_json_too(host, capsys):
     assert {finding["severity"] for finding in quiet} <= {"warning", "error"}
     assert quiet == [finding for finding in everything if finding["severity"] in ("warning", "error")]
     assert len(quiet) < len(everything)
+
+
+@pytest.mark.parametrize("option", ["-q", "--quiet"])
+def test_quiet_shows_what_is_wrong_with_its_remedy_and_nothing_where_all_is_well(option, capsys, monkeypatch):
+    found = [
+        Finding(check=name, severity=severity, what=what, why="", remedy=remedy)
+        for name, severity, what, remedy in (
+            ("kernel", OK, "Linux 6.1", ""),
+            ("driver", WARNING, "it is old", "install a later one"),
+        )
+    ]
+    monkeypatch.setattr(doctor, "_examine", lambda *_, **__: found)
+    assert cli.main(["doctor", option]) == 1
+    assert " ".join(capsys.readouterr().out.split()) == "driver warning it is old → install a later one 1 warning."
+    del found[1]
+    assert cli.main(["doctor", option]) == 0
+    assert capsys.readouterr().out == ""
+    assert cli.main(["doctor"]) == 0
+    assert capsys.readouterr().out.endswith("All is well.\n")
 
 
 @pytest.mark.parametrize("user", [0, 1000])

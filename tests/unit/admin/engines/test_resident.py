@@ -99,5 +99,5 @@ def test_it_starts_the_interpreter_of_the_front(tmp_path, monkeypatch):
 
 
 def test_a_path_that_a_unit_cannot_have_is_refused(tmp_path):
-    with pytest.raises(HookError, match="cannot stand in a unit"):
+    with pytest.raises(HookError, match="cannot be in a systemd unit"):
         resident.install(Target(root=str(tmp_path), hook="/opt/a b/oci-gpu-hook", runtime=""))

@@ -108,9 +108,10 @@ def test_an_error_in_it_has_its_place(package, modules):
     assert start(package, modules, program) == f"{package}/entrypoints/hook.py {line}"
 
 
-def test_the_list_names_functions_that_there_are():
+@pytest.mark.parametrize("path", [deferred.LIST, deferred.COMMANDS_LIST], ids=["starts", "commands"])
+def test_the_list_names_functions_that_there_are(path):
     """A renamed function would be read by every start again, and nobody would notice."""
-    listed = Path(deferred.LIST).read_text().split()
+    listed = Path(path).read_text().split()
     assert listed == sorted(set(listed), key=listed.index)
     wrong = []
     for module in {name.partition(":")[0] for name in listed}:

@@ -44,7 +44,7 @@ def package(tmp_path):
     return home
 
 
-def start(package, modules, program, door="oci_gpu_hook.entrypoints.hook"):
+def start(package, modules, program, door="oci_gpu_hook.entrypoints.hook", redirected=""):
     text = (
         f"import marshal, posix, sys\nsys.path.append({str(package.parent)!r})\n"
         f"file = posix.open({str(modules)!r}, posix.O_RDONLY)\n"
@@ -55,7 +55,8 @@ def start(package, modules, program, door="oci_gpu_hook.entrypoints.hook"):
         "except EOFError:\n    print('not whole')\n"
         f"{program}\n"
     )
-    done = subprocess.run([sys.executable, "-I", "-S", "-c", text], capture_output=True, text=True, check=False)
+    command = ["sh", "-c", f'"$@" {redirected}', "sh", sys.executable, "-I", "-S", "-c", text]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -84,6 +85,21 @@ def test_a_file_that_is_not_whole_is_passed_over(package, tmp_path):
     os.truncate(modules, modules.stat().st_size - 1)
     program = "from oci_gpu_hook.entrypoints import hook; print(hook.main(1), type(hook.__loader__).__name__)"
     assert start(package, modules, program).splitlines() == ["not whole", "7 SourceFileLoader"]
+
+
+@pytest.mark.parametrize("redirected", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_the_file_does_not_stay_in_place_of_a_standard_descriptor(package, tmp_path, redirected):
+    """There the state would be read from it, or a message written to it."""
+    modules, told = tmp_path / "modules", tmp_path / "told"
+    hotpath_build.write(str(modules), sys.executable, str(package), "oci_gpu_hook.entrypoints.hook")
+    program = (
+        "import os\nopen_ones = [path for path in map('/proc/self/fd/{}'.format, range(3)) if os.path.lexists(path)]\n"
+        "links = [os.readlink(path) for path in open_ones]\n"
+        f"from oci_gpu_hook.entrypoints import hook\nopen({str(told)!r}, 'w').write(f'{{hook.main(1)}} {{links}}')"
+    )
+    start(package, modules, program, redirected=redirected)
+    assert told.read_text().startswith("7 ")
+    assert str(modules) not in told.read_text()
 
 
 def test_installed_code_changes_as_a_whole(package, tmp_path):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from oci_gpu_hook.admin.cli.main import main
 from oci_gpu_hook.admin.doctor import tiny
 from oci_gpu_hook.admin.trials import engines, trial
 from oci_gpu_hook.base.errors import HookError
@@ -94,3 +95,12 @@ def test_what_nohup_has_ignored_stays_ignored(docker):
     finally:
         signal.signal(signal.SIGHUP, before)
     assert_all_is_removed(log)
+
+
+def test_what_the_hook_said_is_shown_where_the_engine_shows_it_to_nobody(monkeypatch, capsys):
+    """As crun, which keeps what hooks write to stderr in the file of an annotation."""
+    said = "oci-gpu-hook: error: 99 GPUs: this host has 2 GPUs; ask for at most 2 [OGH1302]"
+    monkeypatch.setattr(engines, "installed", lambda: ("crun",))
+    monkeypatch.setattr(trial, "run", lambda *_: trial.Outcome(status=1, seconds=0.1, words=said))
+    assert main(["run", "--engine", "crun", "--count", "99"]) == 1
+    assert f"\n{said}\ncrun: exit status 1, " in capsys.readouterr().out
