@@ -28,6 +28,7 @@ _OPTIONS: Final = frozenset(
      "exec", "noexec")
 )  # fmt: skip
 _KERNELS: Final = ("proc", "sys")  # directories of the container
+_OF_DRIVERS: Final = ["proc", "driver"]  # where what NVIDIA's driver tells of the granted GPUs is mounted
 _OF_TMPFS: Final = ("size=", "mode=", "nr_inodes=", "uid=", "gid=")
 _REMEDY: Final = (
     "start the container through oci-gpu-runtime (docs/cdi.md), or name the device to an engine that reads CDI"
@@ -90,7 +91,8 @@ def _why_not(node: DeviceNode) -> str:
 def _why_no_mount(mount: Mount) -> str:
     if mount.type not in ("", "bind", "none", "tmpfs"):
         return f"a hook mounts what the host has, and tmpfs, and this is of type {quoted(mount.type)}"
-    if os.path.normpath(f"/{mount.container_path}").lstrip("/").partition("/")[0] in _KERNELS:
+    names = os.path.normpath(f"/{mount.container_path}").lstrip("/").split("/")
+    if names[0] in _KERNELS and names[:2] != _OF_DRIVERS:
         return "a hook mounts nothing over the kernel's files"
     for option in mount.options:
         if option not in _OPTIONS and not (mount.type == "tmpfs" and option.startswith(_OF_TMPFS)):
