@@ -1,6 +1,8 @@
-"""Words the refusals of devices: who holds them, what the host has, what to do. Pure."""
+"""Words the refusals of devices: who holds them, what the host has, what to do. Pure, but for the id of the user."""
 
 from __future__ import annotations
+
+import os
 
 from oci_gpu_hook.allocation.conflict import holders
 from oci_gpu_hook.allocation.model import Busy, Kept
@@ -93,6 +95,8 @@ def unusable(directory: str, why: str) -> AllocationError:
     """Refuse a request that cannot be granted because the record cannot be used."""
     what = f"cannot use the record of who holds which device in {quoted(directory)}"
     remedy = "check that root owns it and that its file system has room ([state] dir of the configuration)"
+    if os.geteuid():
+        remedy = "run this as root, or as root of a user namespace, as rootless engines do: unshare -rm COMMAND"
     return AllocationError(what, why, remedy, "OGH1306")
 
 
