@@ -18,7 +18,7 @@ def as_user(host, directory, *command):
 def bundle_of_user(directory, machine, simulated, root_outside, asks):
     root = images.copy(machine.image("debian"), directory / "rootfs")
     gpu, other = simulated.gpus()[:2]
-    mounts = [{"destination": "/proc", "type": "proc", "source": "proc"}]
+    mounts: list[dict] = [{"destination": "/proc", "type": "proc", "source": "proc"}]
     mounts += [{"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755"]}]
     ids = [{"containerID": 0, "hostID": root_outside, "size": 1}]
     namespaces = [{"type": kind} for kind in ("pid", "ipc", "uts", "mount", "user")]
