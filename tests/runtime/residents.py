@@ -113,16 +113,20 @@ class Resident:
             time.sleep(0.01)
         return False
 
-    def end(self) -> None:
-        """End it as systemd does, and wait for the workers that wait."""
+    def stop(self) -> None:
+        """End it as systemd does."""
         if self.pid:
-            workers = self.workers()
+            self.workers()
             os.kill(self.pid, signal.SIGTERM)
             os.waitpid(self.pid, 0)
             self.pid = 0
-            deadline = time.monotonic() + 10
-            while any(Path(f"/proc/{pid}").exists() for pid in workers) and time.monotonic() < deadline:
-                time.sleep(0.005)
+
+    def end(self) -> None:
+        """Stop it, and wait for all of its workers."""
+        self.stop()
+        deadline = time.monotonic() + 10
+        while any(Path(f"/proc/{pid}").exists() for pid in self.seen) and time.monotonic() < deadline:
+            time.sleep(0.005)
 
 
 @contextmanager

@@ -205,6 +205,31 @@ def test_after_an_upgrade_the_old_one_serves_nobody(runtime, begin, own, pythons
     assert pythons() == started
 
 
+@pytest.mark.parametrize("how", ["upgraded", "stopped"])
+def test_what_happens_to_it_amid_starts_is_nothing_to_these(runtime, begin, own, make_bundle, simulated, how):
+    """Workers at work finish, and Python starts for those who come later: nothing fails, nothing is left."""
+    running = begin(hook=own)
+    bundles = [
+        by(own, make_bundle(gpus="0", args=("/bin/true",), name=f"b{number}"), simulated.config) for number in range(8)
+    ]
+    with ThreadPoolExecutor(6) as pool:
+        starts = [pool.submit(runtime.run, bundle) for bundle in bundles]
+        starts[1].result()
+        running.workers()
+        if how == "stopped":
+            running.stop()
+        else:
+            copy = own.with_name("new")
+            shutil.copy2(own.with_name("oci-gpu-hook.modules"), copy)
+            copy.rename(own.with_name("oci-gpu-hook.modules"))
+        results = [start.result() for start in starts]
+    for result in results:
+        assert result.status == 0, result
+    assert leases(simulated) == []
+    running.end()
+    assert [pid for pid in running.seen if Path(f"/proc/{pid}").exists()] == []
+
+
 def test_without_its_socket_it_says_what_it_needs(hook, directory, machine):
     stub = _installed(hook, "").with_name("oci-gpu-resident.py")
     front = front_file.read_front(str(hook))
