@@ -184,8 +184,12 @@ def _sweep(config: Config) -> None:
 
 def _end_daemons(config: Config) -> None:
     """End the daemons that held containers to their parts of GPUs and have outlived them."""
-    if os.access(f"{config.state_dir}/mps", os.F_OK):
-        from oci_gpu_hook.apply.mps import ending  # few hosts have one
+    try:
+        found = os.listdir(f"{config.state_dir}/mps")
+    except OSError:  # few hosts have the directory
+        return
+    if found:
+        from oci_gpu_hook.apply.mps import ending
 
         ending.sweep(config.state_dir)
 

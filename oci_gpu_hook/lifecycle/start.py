@@ -114,8 +114,14 @@ def tidy(config: Config) -> None:
 
 
 def _has_ended_daemons(config: Config) -> bool:
-    """Tell whether a daemon may have outlived its container. Cheap where no container has a part of a GPU."""
-    if not os.access(f"{config.state_dir}/mps", os.F_OK):
+    """Tell whether a daemon may have outlived its container. Cheap where no container has a part of a GPU.
+
+    The directory stays when the last daemon has ended.
+    """
+    try:
+        if not os.listdir(f"{config.state_dir}/mps"):
+            return False
+    except OSError:
         return False
     from oci_gpu_hook.apply.mps import place
 

@@ -96,6 +96,8 @@ def test_a_container_that_asks_for_nothing(runtime, make_bundle, simulated, hook
 
 
 def test_a_container_that_gets_a_gpu(runtime, make_bundle, simulated, hook):
+    (simulated.state_dir / "mps").mkdir(mode=0o700, parents=True, exist_ok=True)  # as daemons leave it that have ended
+
     def start(name):
         bundle = make_bundle("list=/", gpus="0", name=name)
         bundle.config["hooks"].pop("prestart")  # this test is the engine
