@@ -184,12 +184,8 @@ def _sweep(config: Config) -> None:
 
 def _end_daemons(config: Config) -> None:
     """End the daemons that held containers to their parts of GPUs and have outlived them."""
-    try:
-        found = os.listdir(f"{config.state_dir}/mps")
-    except OSError:  # few hosts have the directory
-        return
-    if found:
-        from oci_gpu_hook.apply.mps import ending
+    if state.has_any(config.state_dir, "mps"):
+        from oci_gpu_hook.apply.mps import ending  # few hosts have one
 
         ending.sweep(config.state_dir)
 

@@ -42,6 +42,14 @@ def directory(state_dir: str, name: str = "") -> str:
     return path
 
 
+def has_any(state_dir: str, name: str) -> bool:
+    """Tell whether something is in the directory `name` of the state directory. Cheap, and who owns it is not asked."""
+    try:
+        return bool(os.listdir(f"{state_dir}/{name}"))
+    except OSError:
+        return False
+
+
 def existing(state_dir: str, name: str = "") -> str | None:
     """Return the path of the state directory, or of the directory `name` in it; None if it does not exist.
 

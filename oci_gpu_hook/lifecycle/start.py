@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-
 from oci_gpu_hook.apply import transaction
 from oci_gpu_hook.apply.journal import journal
 from oci_gpu_hook.apply.process import Process, Site, check_process, open_rootfs
 from oci_gpu_hook.apply.systemd import units
 from oci_gpu_hook.apply.watch import Watch
-from oci_gpu_hook.base import counts, log
+from oci_gpu_hook.base import counts, log, state
 from oci_gpu_hook.base.config.load import of_this_user
 from oci_gpu_hook.devices.edits import numbers, of_devices
 from oci_gpu_hook.lifecycle.admission import NO_SNAPSHOTS, Admitted
@@ -118,10 +116,7 @@ def _has_ended_daemons(config: Config) -> bool:
 
     The directory stays when the last daemon has ended.
     """
-    try:
-        if not os.listdir(f"{config.state_dir}/mps"):
-            return False
-    except OSError:
+    if not state.has_any(config.state_dir, "mps"):
         return False
     from oci_gpu_hook.apply.mps import place
 

@@ -20,7 +20,6 @@ APPLY: Allowed = {
         "write": {"os.path.realpath": "an engine's directory, whose name is that of a file of the state directory"},
     },
     "apply/cleanup.py": {
-        "_end_daemons": {"os.access": STATE},
         "_clean_rootfs": {"os.open": "compared with the identity in the journal, then held"},
         "_in_a_child": {"os.open": "/dev/null of the host"},
         "_is_given_up": {"os.stat": STATE},
@@ -117,7 +116,6 @@ LIFECYCLE: Allowed = {
     "lifecycle/journaling.py": {
         "_sources": {"os.path.exists": "device nodes of the host that a CDI specification names"},
     },
-    "lifecycle/start.py": {"_has_ended_daemons": {"os.access": STATE}},
     "lifecycle/running.py": {
         "_mount_namespace": {"os.readlink": PROC},
         "of_bundle": {"os.path.realpath": "names of bundles, which are compared and not opened"},
