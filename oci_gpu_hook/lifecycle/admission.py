@@ -21,7 +21,7 @@ from oci_gpu_hook.plan import plan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Final
 
     from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
@@ -227,7 +227,9 @@ class Admitted:
 
             of_host = restricted_to(restriction, of_host, request)
         try:
-            devices = self._allocated(request, of_host, began)
+            # It logs its own refusals.
+            ask = lambda: allocate.allocate(request, of_host, container, config, began)  # noqa: E731
+            devices = once_more(ask, config)
         except HookError as error:
             self._tell_wait(error)
             raise
@@ -237,17 +239,6 @@ class Admitted:
         if restriction:  # from here on `all` and a count mean these devices
             request = request.replace(devices=uuids, count=None, memory=0)
         return Admission(container=container, request=request, config=config, snapshot=snapshot, devices=devices)
-
-    def _allocated(self, request: Request, of_host: Sequence[Device], began: float) -> tuple[Device, ...]:
-        """Return the devices that are granted, also what an attachment holds that was killed. Refusals are logged."""
-        try:
-            return allocate.allocate(request, of_host, self._container, self._config, began)
-        except Busy:
-            from oci_gpu_hook.lifecycle import unlisted
-
-            if not unlisted.freed(self._config):
-                raise
-        return allocate.allocate(request, of_host, self._container, self._config, began)
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if error is not None:
@@ -286,3 +277,18 @@ def served(request: Request, snapshot: Snapshot, devices: Sequence[Device]) -> R
     if not warnings:
         return request
     return request.replace(devices=names, warnings=(*request.warnings, *warnings))
+
+
+def once_more(ask: Callable[[], tuple[Device, ...]], config: Config) -> tuple[Device, ...]:
+    """Return the devices that `ask` grants. What killed attachments hold is given back first if it finds them held.
+
+    Raises what `ask` raises, Busy among it.
+    """
+    try:
+        return ask()
+    except Busy:
+        from oci_gpu_hook.lifecycle import unlisted
+
+        if not unlisted.freed(config):
+            raise
+    return ask()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 
 from oci_gpu_hook.allocation import attached as leases
-from oci_gpu_hook.allocation.model import Busy
 from oci_gpu_hook.apply import transaction
 from oci_gpu_hook.apply.process import Process, Site, check_process, open_rootfs
 from oci_gpu_hook.base.errors import InvalidInput, quoted, reason
@@ -18,7 +17,7 @@ from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.devices import vendors
 from oci_gpu_hook.devices.edits import ContainerEdits, numbers, of_devices
 from oci_gpu_hook.lifecycle import apart_from_container, identity, settling
-from oci_gpu_hook.lifecycle.admission import Admission
+from oci_gpu_hook.lifecycle.admission import Admission, once_more
 from oci_gpu_hook.lifecycle.interruption import Interruption
 from oci_gpu_hook.lifecycle.journaling import Starting
 from oci_gpu_hook.lifecycle.running import container_of
@@ -58,7 +57,7 @@ def attach(running: Running, request: Request, config: Config) -> Attached:
     with Interruption(running.id) as interruption, settling.alone(running.pid, config):
         settling.settle(running.id, running.pid, config)
         interruption.check()
-        granted = _granted(request, of_host, container, config)
+        granted = once_more(lambda: leases.grant(request, of_host, container, config), config)
         uuids = tuple(device.uuid for device in granted)
         try:
             work = lambda: list(_attach(container, request, granted, known, config))  # noqa: E731
@@ -68,18 +67,6 @@ def attach(running: Running, request: Request, config: Config) -> Attached:
             settling.withdraw(running.id, running.pid, uuids, config)
             raise
     return Attached(uuids=uuids, warnings=tuple(said))
-
-
-def _granted(request: Request, of_host: Sequence[Device], container: Container, config: Config) -> tuple[Device, ...]:
-    """Return the devices that are leased, also those that an attachment holds which was killed. Raises HookError."""
-    try:
-        return leases.grant(request, of_host, container, config)
-    except Busy:
-        from oci_gpu_hook.lifecycle import unlisted
-
-        if not unlisted.freed(config):
-            raise
-    return leases.grant(request, of_host, container, config)
 
 
 def _attach(
