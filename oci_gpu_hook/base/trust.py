@@ -15,9 +15,9 @@ _WRITABLE_BY_OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
 _OPEN: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-def is_trusted(status: os.stat_result) -> bool:
-    """Tell by a file's status whether only root or this user can have written it."""
-    return status.st_uid in (0, os.geteuid()) and not status.st_mode & _WRITABLE_BY_OTHERS
+def is_trusted(status: os.stat_result, *owners: int) -> bool:
+    """Tell by a file's status whether only root or this user can have written it. owners: further users who may."""
+    return status.st_uid in (0, os.geteuid(), *owners) and not status.st_mode & _WRITABLE_BY_OTHERS
 
 
 def read_trusted(path: str, limit: int, dir_fd: int | None = None) -> bytes:

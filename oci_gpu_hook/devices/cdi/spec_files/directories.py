@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 
-from oci_gpu_hook.base import limits, rootless
+from oci_gpu_hook.base import limits, rootless, trust
 from oci_gpu_hook.base.errors import quoted, reason
 from oci_gpu_hook.base.files import read_file
 from oci_gpu_hook.base.record import Record
@@ -105,7 +105,7 @@ def why_untrusted(path: str) -> str:
         found = os.stat(path)
         if not stat.S_ISREG(found.st_mode):
             return "is not a regular file"
-        if not _is_trusted(found, owners):
+        if not trust.is_trusted(found, *owners):
             return f"could be written by others (owner {found.st_uid}, mode {found.st_mode & 0o7777:04o})"
         for passed in passed_by(path):
             found = os.lstat(passed)
@@ -113,7 +113,7 @@ def why_untrusted(path: str) -> str:
             if stat.S_ISLNK(found.st_mode):
                 if found.st_uid not in owners:
                     return f"is reached by the link {quoted(passed)}, which others could exchange ({owner})"
-            elif not (_is_trusted(found, owners) or _keeps_others_files(found, owners)):
+            elif not (trust.is_trusted(found, *owners) or _keeps_others_files(found, owners)):
                 return f"is below {quoted(passed)}, where others could exchange it ({owner})"
     except OSError as error:
         return f"cannot be looked at: {reason(error)}"
@@ -157,10 +157,6 @@ def passed_by_all(paths: Iterable[str]) -> Iterator[str]:
             continue
         known.update(found)
         yield from found
-
-
-def _is_trusted(found: os.stat_result, owners: Collection[int]) -> bool:
-    return found.st_uid in owners and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def _keeps_others_files(found: os.stat_result, owners: Collection[int]) -> bool:
