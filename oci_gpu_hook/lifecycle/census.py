@@ -50,11 +50,16 @@ class Resident(Record):
         return self.pod or self.name or naming.short(self.id)
 
     @property
+    def beside(self) -> str:
+        """In brackets its engine and its id there, as `docker ps` shows it; without what `called` says already."""
+        short = naming.short(self.id)
+        more = " ".join(filter(None, (self.engine, "" if self.called == short else short)))
+        return f"({more})" if more else ""
+
+    @property
     def told(self) -> str:
-        """What people call it, and in brackets its engine and its id there, as `docker ps` shows it."""
-        more = [self.engine, "" if self.called == naming.short(self.id) else naming.short(self.id)]
-        beside = " ".join(filter(None, more))
-        return f"{self.called} ({beside})" if beside else self.called
+        """What people call it, and what stands beside that."""
+        return f"{self.called} {self.beside}".rstrip()
 
 
 class Census:

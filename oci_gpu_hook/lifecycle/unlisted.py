@@ -45,7 +45,7 @@ def give_back(config: Config) -> tuple[GivenBack, ...]:
 
 
 def freed(config: Config) -> bool:
-    """Do that for who is refused what others hold; tell whether it is worth while to ask again. Raises likewise."""
+    """Do that before a refusal, and log it; tell whether something was given back. Raises AllocationError."""
     found = give_back(config)
     for each in found:
         log.warning(_EVENT, of=each.container, gpus=list(each.uuids), reason=_REASON)

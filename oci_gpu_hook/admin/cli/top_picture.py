@@ -94,8 +94,8 @@ def _standing(standing: Standing) -> list[Part]:
 def _holder(holder: Holder) -> list[Part]:
     container = holder.container
     parts: list[Part] = [(0, one_line(container.called), "bold")]
-    if beside := container.told.removeprefix(container.called).strip():
-        parts.append((4, one_line(beside), "dim"))
+    if container.beside:
+        parts.append((4, one_line(container.beside), "dim"))
     if not holder.leased:
         parts.append((1, "no lease", "red"))
     if holder.exclusive:

@@ -38,7 +38,7 @@ class Watch:
         self._selector = selectors.DefaultSelector()
         self._listener: signals.Listener | None = None
         self._is_ending = False
-        self._is_deaf = False  # whether it was told that no connection to systemd
+        self._is_deaf = False  # whether it was told that there is no connection to systemd
         self._looks: list[float] = []  # the times of looks to come, beside the regular ones
         self.more: list[Callable[[], object]] = []  # what else each look does
 

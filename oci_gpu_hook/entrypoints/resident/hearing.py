@@ -42,7 +42,7 @@ def heard(connection: Any) -> Call | None:
 
 
 def last_word(connection: Any, front: int, descriptors: list[int]) -> bytes:
-    """Take the front's last word; return b"" if it is another's, or not go with its standard descriptors.
+    """Take the front's last word; return b"" if another has said it, or `GO` came without standard descriptors.
 
     They come no sooner: in a socket that nobody reads they would keep open what the engine waits for. The kernel says
     who has sent it: a process that inherited the front's end is not the front, whose pid may be another's by now.
