@@ -81,7 +81,7 @@ def test_config_json_stands_for_its_bundle(plan, tmp_path):
 )
 def test_wrong_usage(plan, options, said):
     status, out, complaint = plan(*options)
-    assert (status, out) == (1, "")
+    assert (status, out) == (2, "")
     assert said in complaint
 
 
