@@ -24,8 +24,9 @@ def best(given: Sequence[Device], pool: Sequence[Device], wanted: int) -> tuple[
     pool = sorted(pool, key=lambda device: device.index)
     if wanted >= len(pool) or wanted <= 0:
         return tuple(pool[:wanted])
-    if not any(map(_has_a_place, (*given, *pool))):  # as of the devices of CDI files, which may be thousands
-        return tuple(pool[:wanted])
+    pool = _distinct(given, pool, wanted)
+    if wanted == len(pool):
+        return tuple(pool)
     fabric = _Fabric([*given, *pool])
     if fabric.uniform:
         return tuple(pool[:wanted])
@@ -78,6 +79,17 @@ class _Fabric:
             reached.update(fresh)
             border += fresh
         return len(reached) == len(chosen)
+
+
+def _distinct(given: Sequence[Device], pool: Sequence[Device], wanted: int) -> Sequence[Device]:
+    """Return the pool without the devices of no known place that nobody would choose before as many others of these.
+
+    All are equally far from everything, so the lowest go first. CDI files may have thousands.
+    """
+    linked = {index for device in (*given, *pool) for index, _ in device.peer_links}
+    rest = [device for device in pool if not _has_a_place(device) and device.index not in linked]
+    surplus = {device.index for device in rest[wanted:]}
+    return [device for device in pool if device.index not in surplus]
 
 
 def _has_a_place(device: Device) -> bool:
