@@ -82,6 +82,8 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps([_to_json(each) for each in found], indent=2))
     else:
         _show(found, config)
+        if kinds := _other_kinds(config):
+            print(f"oci-gpu: note: devices of {kinds} have no such states; see `oci-gpu leases`", file=sys.stderr)
     if any(each.state == "unknown" for each in found):
         print("oci-gpu: warning: only root may see which GPUs are held; run this as root", file=sys.stderr)
     return 0
@@ -89,13 +91,18 @@ def run(options: argparse.Namespace) -> int:
 
 def _of_others(config: Config) -> DriverError | None:
     """Return the error for a host whose GPUs are other vendors', None if it has none."""
-    others, _ = described.of_host(config)
-    kinds = " and ".join(dict.fromkeys(each.device.kind for each in others))
+    kinds = _other_kinds(config)
     if not kinds:
         return None
     why = f"only NVIDIA's GPUs have these states, and this host has devices of {kinds}"
     remedy = "see `oci-gpu leases` for their holders, `oci-gpu doctor` for what is wrong with them"
     return DriverError("no NVIDIA driver is loaded", why, remedy, "OGH1401")
+
+
+def _other_kinds(config: Config) -> str:
+    """Return the kinds of the devices that are not NVIDIA's GPUs, "" where the host has none."""
+    others, _ = described.of_host(config)
+    return ", ".join(dict.fromkeys(each.device.kind for each in others))
 
 
 def states(config: Config) -> list[State]:
