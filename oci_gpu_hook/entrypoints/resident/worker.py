@@ -103,6 +103,7 @@ def serve(desk: Desk) -> NoReturn:
             desk.take()
             handed = _attend(connection, desk, handed)
             connection.close()
+            before.set_back()
             if not before.is_now():
                 break
             desk.release()
@@ -159,7 +160,6 @@ def _attend(connection: Any, desk: Desk, handed: Handed | None) -> Handed | None
         _take(descriptors, look.umask)
         granted = handed.to_hook(call.arguments, look.parent) if handed and call.role == _HOOK else None
         handed = _work(call, front, connection, desk, granted)
-    os.chdir("/")
     return handed
 
 
