@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 
-from oci_gpu_hook.base.files import read_text
+from oci_gpu_hook.base.files import number_in, read_text
 from oci_gpu_hook.devices.cdi.devices import native
 from oci_gpu_hook.devices.use import DeviceUse
 
@@ -82,5 +82,4 @@ def _first(monitor: str, names: Sequence[str]) -> int | None:
 
 
 def _number(path: str) -> int | None:
-    text = (read_text(path) or "").strip()
-    return int(text) if text.isascii() and text.isdecimal() else None
+    return number_in(read_text(path))

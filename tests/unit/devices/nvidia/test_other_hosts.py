@@ -61,7 +61,7 @@ HOSTS: dict[str, tuple[Callable[[str], Any], str, str]] = {
     "none": (
         lambda root: (pci(root, "0x8086"), pci(root, "0x10de", kind="0x040300", address="0000:01:00.1")),
         "the PCI bus has no NVIDIA GPU, only GPUs of Intel; ",
-        "use a host with NVIDIA GPUs",
+        "ask for Intel's by OCI_GPU_KIND=intel.com/gpu and a count, or use a host with NVIDIA GPUs",
     ),
     "hidden": (
         lambda root: (pci(root, "0x10de", "nvidia"), trees.write(f"{root}/sys/module/nvidia/version", b"580\n")),
