@@ -28,7 +28,7 @@ def sections():
                 yield pytest.param(section, id=f"{page.relative_to(ROOT)}: {section.partition(chr(10))[0]}")
 
 
-@pytest.mark.parametrize("section", sections())
+@pytest.mark.parametrize("section", [*sections()])
 def test_a_section_with_measured_times_names_machine_and_command(section):
     assert MACHINE.search(section), "on which machine?"
     assert COMMAND.search(section), "by which command?"
