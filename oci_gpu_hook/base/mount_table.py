@@ -55,8 +55,8 @@ def unescaped(name: bytes) -> bytes:
 def own_mounts(container: bytes, rootfs: int, host: Callable[[], bytes]) -> frozenset[int]:
     """Return the ids of the rootfs's mount and of those mounts in it whose file systems are mounted nowhere else.
 
-    A mount of the rootfs's own file system is not among them: where the rootfs is only a directory of it, and not a mount
-    by itself, a volume is another directory of it.
+    A mount of the rootfs's own file system is not among them: where the rootfs is a directory of it and no mount by
+    itself, a volume is another directory of it.
 
     The binds in config.json are not enough to go by: a recursive bind brings mounts that it does not name, a symbolic
     link can lead into a mount under another path, and engines have other mount types for files of the host.
