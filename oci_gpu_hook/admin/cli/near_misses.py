@@ -39,7 +39,7 @@ def of(container: Container) -> Iterator[str]:
         if nearest := _nearest(name.upper(), known):
             yield f"the variable {quoted(name)} is not read; did you mean {nearest}?"
     for key in [*container.annotations][:_MOST]:
-        head, _, word = key.rpartition(".")
+        head, _, word = key.rpartition("/" if "/" in key else ".")  # Kubernetes' have a '/' there
         if not key.startswith(ANNOTATION_PREFIX) and _nearest(head.lower() + ".", [ANNOTATION_PREFIX]):
             yield f"the annotation {quoted(key)} is not read; did you mean {one_line(ANNOTATION_PREFIX + word)}?"
 

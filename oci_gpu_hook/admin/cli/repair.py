@@ -42,6 +42,8 @@ def run(options: argparse.Namespace) -> int:
     for each in left:
         print(one_line(f"{each.container}: gave back {', '.join(each.uuids)}: the attachment had been interrupted"))
     entries = _meant(options.container, left, config) if options.container else running.everything(config)
+    if options.all and not entries:
+        print("No running container was given GPUs.")
     status = 0
     for entry in entries:
         called = of_running(entry).told

@@ -74,8 +74,9 @@ def refreshed(config: Config) -> dict[str, Any]:
     """Read the files now, and store what they have; where it cannot be stored it costs time, no more."""
     from oci_gpu_hook.devices.cdi import compiling
 
+    began = time.time_ns()
     document = compiling.compiled(config.cdi_spec_dirs)
-    if facts.settled(document["facts"], time.time_ns()):
+    if facts.settled(document["facts"], began, time.time_ns()):
         try:
             path = os.path.join(state.directory(config.state_dir), NAME)
             drop_unfinished(path)

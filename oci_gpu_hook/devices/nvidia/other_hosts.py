@@ -53,7 +53,7 @@ def _found(config: Config) -> tuple[str, str]:
         vendors = sorted({_VENDORS.get(vendor, f"PCI vendor {quoted(vendor)}") for vendor in gpus.values()})
         only = f"NVIDIA GPU, only GPUs of {', '.join(vendors)}" if vendors else "GPU"
         why = f"{version} does not exist, and the PCI bus has no {only}"
-        where = "start the container on a host with NVIDIA GPUs; lspci -nn shows what there is"
+        where = "use a host with NVIDIA GPUs; lspci -nn shows what this one has"
         return why, f"{_ASK_FOR_INTELS}, or {where}" if pci.INTEL in gpus.values() else where
     return f"{version} does not exist", _LOAD
 

@@ -86,6 +86,11 @@ def read(directories: Iterable[str]) -> Registry:
     return Registry(files=tuple(files), problems=tuple(problems), devices=devices, conflicts=conflicts)
 
 
+def files(directories: Iterable[str]) -> list[str]:
+    """Return the files that `read` would read now."""
+    return [path for directory in _once(directories) for path in _paths(directory, [])]
+
+
 def _provided(file: SpecFile) -> list[Provided]:
     found = file.specification
     return [Provided(path=file.path, specification=found, device=device) for device in found.devices] if found else []
