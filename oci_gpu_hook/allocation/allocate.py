@@ -35,7 +35,7 @@ def allocate(  # noqa: PLR0913
     config: Config,
     *,
     began: float = 0.0,
-    freed: Callable[[], bool] = lambda: False,
+    freed: Callable[[], bool] | None = None,
 ) -> tuple[Device, ...]:
     """Return the devices that the container gets, and record its lease. A second call returns the same devices.
 
@@ -65,7 +65,7 @@ def _recorded(  # noqa: PLR0913, PLR0917
     container: Container,
     config: Config,
     began: float,
-    freed: Callable[[], bool],
+    freed: Callable[[], bool] | None,
 ) -> tuple[Device, ...]:
     processes = Processes()
     holder = processes.holder(container.pid)
@@ -99,7 +99,7 @@ def _in_turn(  # noqa: PLR0913, PLR0917
     config: Config,
     processes: Processes,
     began: float,
-    freed: Callable[[], bool],
+    freed: Callable[[], bool] | None,
 ) -> tuple[Device, ...]:
     """Grant, if necessary after a wait in the queue. Raises Busy when the time is up, OSError if the record fails."""
     wait = _wait(asked, config, processes, began) if asked.request.wait else None
@@ -129,7 +129,7 @@ def _in_turn(  # noqa: PLR0913, PLR0917
         if refusal is None:
             _tell(after if granted and after is not table else None, wait)
             return granted
-        if (wait is None or wait.is_at_an_end) and freed():
+        if freed and (wait is None or wait.is_at_an_end) and freed():
             continue
         if wait is None:
             raise refusal
