@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import time
@@ -11,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from oci_gpu_hook.apply.device_access.model import DeviceCgroup
+from oci_gpu_hook.base import syscalls
 from oci_gpu_hook.base.config.model import Config
 from oci_gpu_hook.base.errors import AllocationError
 from oci_gpu_hook.lifecycle import freezing, in_use, taking
@@ -111,6 +113,37 @@ def test_a_pause_that_is_under_way_is_waited_for(one, monkeypatch):
     with one.frozen():
         assert waited
         assert not freezing.is_marked("c", one.pid, one.config)
+
+
+@pytest.mark.parametrize("is_asked", [False, True], ids=["", "after holds"])
+def test_a_pause_of_somebody_else_meanwhile_stays(one, is_asked):
+    """It writes the word that is there already. To thaw it is the business of who has paused it."""
+    with one.frozen() as frozen:
+        one.file().write_text("FROZEN" if one.devices.version == 1 else "1")
+        if is_asked:
+            assert not frozen.holds(), "it may have been thawed in between"
+    assert one.stands()
+    assert not freezing.is_marked("c", one.pid, one.config)
+    with one.frozen() as frozen:
+        assert frozen.holds()
+    assert one.stands()
+
+
+def test_without_a_watch_it_is_thawed(one, monkeypatch):
+    def refused(_path):
+        raise OSError(errno.EMFILE, "too many")
+
+    monkeypatch.setattr(syscalls, "watch_of_writes", refused)
+    with one.frozen() as frozen:
+        assert frozen.holds()
+    assert not one.stands()
+
+
+def test_who_thaws_it_for_a_moment_is_noticed(one):
+    with one.frozen() as frozen:
+        for word in ("THAWED", "FROZEN") if one.devices.version == 1 else "01":
+            one.file().write_text(word)
+        assert not frozen.holds()
 
 
 def test_who_thaws_it_meanwhile_is_noticed(one):
