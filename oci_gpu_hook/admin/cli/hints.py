@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 OTHER_WORDS: Final[Mapping[str, str]] = {
     "check": "doctor",
     "configure": "install",
+    "containers": "leases",
     "devices": "info",
     "disable": "uninstall",
     "enable": "install",
@@ -42,13 +43,13 @@ _GPUS: Final = ("--gpus", "--gpu", "-g")  # of Docker, and of what resembles it
 
 def for_command(word: str, commands: Sequence[str]) -> str:
     """Return what may have been meant by a command that does not exist, as a question and a space; "" if unknown."""
-    name = word.lower()
+    engines = (*known.INSTALLABLE, *run.ENGINES)
+    name = OTHER_WORDS.get(word.lower(), "") or suggestions.word(word, (*commands, *engines))
     lines = [f"`oci-gpu install {name}`"] if name in known.INSTALLABLE else []
     lines += [f"`oci-gpu run --engine {name}`"] if name in run.ENGINES else []
-    if lines:
-        return f"did you mean {' or '.join(lines)}? "
-    nearest = OTHER_WORDS.get(name, "") or suggestions.word(word, commands)
-    return f"did you mean {nearest!r}? " if nearest in commands else ""
+    if name in commands:
+        lines = [repr(name)]
+    return f"did you mean {' or '.join(lines)}? " if lines else ""
 
 
 def for_top(message: str, top: argparse.ArgumentParser, commands: Mapping[str, argparse.ArgumentParser]) -> str:

@@ -94,6 +94,7 @@ def test_a_mistyped_word_is_wrong_usage_and_what_was_meant_is_suggested(oci_gpu,
     ("words", "said"),
     [
         (("docker",), "did you mean `oci-gpu install docker` or `oci-gpu run --engine docker`? `oci-gpu help`"),
+        (("dokcer",), "did you mean `oci-gpu install docker` or `oci-gpu run --engine docker`? `oci-gpu help`"),
         (("CRIO",), "did you mean `oci-gpu install crio`? `oci-gpu help`"),
         (("runc",), "did you mean `oci-gpu run --engine runc`? `oci-gpu help`"),
         (("ps",), "did you mean 'leases'?"),
