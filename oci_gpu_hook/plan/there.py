@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from oci_gpu_hook.devices.edits import UNSAID
+from oci_gpu_hook.devices.edits import UNSAID, plain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,12 +23,11 @@ def remaining(edits: ContainerEdits, config: Mapping[str, Any]) -> ContainerEdit
     interfaces = _object(config, "linux", "netDevices")
     # Looked up, because both the edits and config.json may be long.
     nodes, bound, hooks = _nodes(config), _bound(config), _hooks(config, edits.hooks)
-    mounted = frozenset((_plain(place), source) for place, source in bound)
     return edits.replace(
         env=tuple(entry for entry in edits.env if entry not in env),
         device_nodes=tuple(node for node in edits.device_nodes if not _has_node(node, nodes, bound)),
         net_devices=tuple(net for net in edits.net_devices if net.host_interface_name not in interfaces),
-        mounts=tuple(mount for mount in edits.mounts if (_plain(mount.container_path), mount.host_path) not in mounted),
+        mounts=tuple(mount for mount in edits.mounts if (plain(mount.container_path), mount.host_path) not in bound),
         hooks=tuple(hook for hook in edits.hooks if (hook.hook_name, hook.path, hook.args) not in hooks),
         additional_gids=tuple(gid for gid in edits.additional_gids if gid not in groups),
         intel_rdt=None if edits.intel_rdt is None or rdt_entry(edits.intel_rdt) == rdt else edits.intel_rdt,
@@ -36,9 +35,9 @@ def remaining(edits: ContainerEdits, config: Mapping[str, Any]) -> ContainerEdit
 
 
 def _has_node(node: DeviceNode, nodes: Mapping[str, Mapping[str, Any]], bound: Collection[tuple[str, str]]) -> bool:
-    entry = nodes.get(node.path)
+    entry = nodes.get(plain(node.path))
     if entry is None:
-        return (node.path, node.host_path or node.path) in bound
+        return (plain(node.path), node.host_path or node.path) in bound
     kind = str(entry.get("type"))
     found = (_OCI_TYPES.get(kind, kind), entry.get("major", UNSAID), entry.get("minor", UNSAID))
     return found == (oci_type(node), node.major, node.minor) or node.type == kind == "p"
@@ -49,14 +48,14 @@ def _nodes(config: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     found: dict[str, Mapping[str, Any]] = {}
     for entry in _list(config, "linux", "devices"):
         if type(entry) is dict and type(path := entry.get("path")) is str:
-            found.setdefault(path, entry)
+            found.setdefault(plain(path), entry)
     return found
 
 
 def _bound(config: Mapping[str, Any]) -> frozenset[tuple[str, str]]:
     """Return where something is mounted, and what."""
     return frozenset(
-        (place, source)
+        (plain(place), source)
         for entry in _list(config, "mounts")
         if type(entry) is dict
         and type(place := entry.get("destination")) is str
@@ -96,10 +95,6 @@ def rdt_entry(rdt: IntelRdt) -> dict[str, object]:
 
 def _is_text(entry: object) -> bool:
     return type(entry) is str
-
-
-def _plain(path: str) -> str:
-    return path.rstrip("/")
 
 
 def _object(config: Mapping[str, Any], *names: str) -> Mapping[str, Any]:

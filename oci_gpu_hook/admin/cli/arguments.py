@@ -105,7 +105,7 @@ class _Top(Parser):
     """The parser of `oci-gpu` itself, whose help is the overview of all commands."""
 
     def error(self, message: str) -> NoReturn:
-        """Complain, of a command's words in its name: argparse has this parser refuse those that nobody knows."""
+        """Complain in the command's name: argparse has this parser refuse words that the command's does not know."""
         from oci_gpu_hook.admin.cli import hints
 
         if below := hints.commands_of(self):

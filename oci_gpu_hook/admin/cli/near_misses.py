@@ -34,7 +34,7 @@ def of(container: Container) -> Iterator[str]:
     """Yield a warning for each name that is not read and nearly is one that would be."""
     known = [*_NVIDIAS, *by_count.known_variables()]
     for name in dict.fromkeys(entry.partition("=")[0] for entry in container.env[:_MOST]):
-        if name in known or name in _OF_OTHERS or name.startswith(VARIABLE_PREFIX):  # of the latter `parse` tells
+        if name in known or name in _OF_OTHERS or name.startswith(VARIABLE_PREFIX):  # `parse` warns of the latter
             continue
         if nearest := _nearest(name.upper(), known):
             yield f"the variable {quoted(name)} is not read; did you mean {nearest}?"

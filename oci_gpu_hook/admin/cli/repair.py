@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
         called = of_running(entry).told
         try:
             mended = repair.repair(entry, config)
-        except Exception as error:  # noqa: BLE001  one container must not keep the others from being mended
+        except Exception as error:  # noqa: BLE001  one container must not keep the others from being repaired
             why, code = (str(error), error.code) if isinstance(error, HookError) else (described_bug(error), BUG)
             print(f"oci-gpu: error: {coded(f'{called}: {why}', code)}", file=sys.stderr)
             status = 1

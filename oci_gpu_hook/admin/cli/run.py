@@ -115,7 +115,7 @@ def _wanted(options: Namespace) -> Wanted:
 
 
 def _parted(options: Namespace) -> tuple[str, tuple[str, ...]]:
-    """Return IMAGE and COMMAND: argparse tells nobody where `--` was, so that is looked up."""
+    """Return IMAGE and COMMAND: argparse does not say where `--` was, so that is looked up."""
     words = tuple(options.words)
     given = options.given
     command = tuple(given[given.index("--") + 1 :]) if "--" in given else ()

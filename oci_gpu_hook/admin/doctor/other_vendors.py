@@ -25,7 +25,7 @@ _KFD: Final = "/dev/kfd"
 
 
 def check(host: Host) -> Iterator[Finding]:
-    """Check what the kernel tells of each kind, and find GPUs that its driver does not have."""
+    """Check what the kernel shows of each kind, and find GPUs that its driver does not have."""
     for kind in vendors.SEEN:
         inventory = vendors.seen(kind, host.config)
         if inventory is not None:

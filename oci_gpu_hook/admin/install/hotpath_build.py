@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # version of the device cgroup; systemd's units; cleanup after other containers. Also modules that a start may need
 # after a wait, during which the package may have been upgraded; the file that the process holds open is complete. No
 # group that a start reads has 128 KiB: malloc would have the kernel map those. head → the heads whose modules its group
-# need not contain. They are imported before it, but for those of _START: whoever needs one of these outside a start
+# need not contain. They are imported before it, but for those of _START: code that needs one of these outside a start
 # imports the rest one by one.
 _REQUEST: Final = ("oci_gpu_hook.request.parse",)
 _GRANT: Final = (*_REQUEST, "oci_gpu_hook.allocation.allocate")

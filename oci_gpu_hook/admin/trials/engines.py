@@ -85,7 +85,7 @@ def _docker(wanted: Wanted, work: str, remove: list[tuple[str, ...]]) -> Prepare
 
 def _podman(wanted: Wanted, work: str, remove: list[tuple[str, ...]]) -> Prepared:
     name = os.path.basename(work)
-    # crun shows nobody what a hook says, but writes it to this file.
+    # crun does not show what a hook says, but writes it to this file.
     words = f"{work}/words"
     options = ("--name", name, "--network", "none", "--annotation", f"run.oci.hooks.stderr={words}")
     image = (wanted.image,) if wanted.image else ("--rootfs", _rootfs(work))

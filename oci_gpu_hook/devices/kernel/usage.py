@@ -1,4 +1,4 @@
-"""What sysfs tells of the use of AMD's and Intel's GPUs, for commands.
+"""What sysfs shows of the use of AMD's and Intel's GPUs, for commands.
 
 Source: Linux, Documentation/gpu/amdgpu/thermal.rst and drivers/gpu/drm/amd/pm/amdgpu_pm.c (gpu_busy_percent,
 mem_busy_percent, mem_info_vram_used), Documentation/hwmon/sysfs-interface.rst, Documentation/ABI/testing/
@@ -30,7 +30,7 @@ _WHOLE: Final = ("", "SPX")  # the mode of a GPU that is not divided
 
 
 def of(devices: Sequence[Device], config: Config) -> dict[str, DeviceUse]:
-    """Return the use of those devices of which sysfs tells anything, by their UUIDs."""
+    """Return the use of those devices of which sysfs shows anything, by their UUIDs."""
     found = {}
     for device in devices:
         directory = _directory(device, config.sys_root)
