@@ -11,7 +11,7 @@ import time
 
 from oci_gpu_hook.apply.journal import journal
 from oci_gpu_hook.apply.journal.entry import DIRECTORY, key_of
-from oci_gpu_hook.base import limits, mount_table
+from oci_gpu_hook.base import limits, mount_table, syscalls
 from oci_gpu_hook.base.files import read_file, replace_file
 from oci_gpu_hook.base.processes import start_time
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _V1: Final = "/sys/fs/cgroup/freezer"
 _LOOK_AGAIN: Final = 0.001
+_EVENTS: Final = 4096  # bytes
 
 # name of the file → what is written to it to freeze and to thaw, and the file and the row that say that all is frozen
 _FILES: Final = {
@@ -36,14 +37,17 @@ _RUNS: Final = (b"0", b"THAWED")
 class Frozen:
     """Keeps a container's own processes from running for a `with` block, where its cgroup has a freezer.
 
-    A container that somebody else has paused stays so. Whoever may write to the freezer can thaw it meanwhile: see
-    `holds`.
+    A container that somebody else has paused stays so, also if that was during the block: a runtime's pause writes the
+    same word to the same file, and the kernel tells that it was written to (inotify(7)). Whoever may write to it can
+    thaw the container meanwhile: see `holds`.
     """
 
     def __init__(self, pid: int, container_id: str, devices: DeviceCgroup, config: Config) -> None:
         self._mark = _mark(container_id, pid, config)
         self._file = _file_of(pid, devices)
         self._frozen = False
+        self._writes: int | None = None  # a descriptor that says so once somebody has written to the file
+        self._is_others = False  # whether somebody else has
 
     def __enter__(self) -> Self:
         try:
@@ -52,6 +56,7 @@ class Frozen:
                 self._frozen = True
                 _write(self._file, _FILES[os.path.basename(self._file)][0])
             if self._file:
+                self._writes = _watch(self._file)
                 _wait(self._file)
         except OSError:
             self.__exit__()
@@ -59,17 +64,33 @@ class Frozen:
         return self
 
     def holds(self) -> bool:
-        """Tell whether nobody has thawed the container since; True where it has no freezer, or has ended."""
+        """Tell whether nobody has thawed the container since, even for a moment.
+
+        True where it has no freezer, or has ended.
+        """
         try:
-            return not self._file or not _runs(self._file)
+            return not self._file or not (_runs(self._file) or self._is_written_to())
         except OSError:
             return True
 
+    def _is_written_to(self) -> bool:
+        """Tell whether somebody else has written to the file since it was frozen."""
+        if not self._is_others and self._writes is not None:
+            try:
+                self._is_others = bool(os.read(self._writes, _EVENTS))
+            except BlockingIOError:
+                return False
+        return self._is_others
+
     def __exit__(self, *_exception: object) -> None:
         if self._frozen:
-            _thaw(self._file)
+            if not self._is_written_to():  # otherwise it is as somebody else wants it
+                _thaw(self._file)
             journal.drop(self._mark)
             self._frozen = False
+        if self._writes is not None:
+            os.close(self._writes)
+            self._writes = None
 
 
 def thaw(container_id: str, pid: int, config: Config) -> bool:
@@ -104,6 +125,14 @@ def _file_of(pid: int, devices: DeviceCgroup) -> str:
         if b"freezer" in controllers and f"{os.fsdecode(path)}/".startswith(f"{devices.own_path}/"):
             return f"{_V1}{devices.own_path}/freezer.state"
     return ""
+
+
+def _watch(file: str) -> int | None:
+    """Return what says whether a file is written to from now on; None where a limit of the host keeps it from that."""
+    try:
+        return syscalls.watch_of_writes(file)
+    except OSError:
+        return None
 
 
 def _runs(file: str) -> bool:

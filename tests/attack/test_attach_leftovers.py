@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from oci_gpu_hook.admin.simulate.host import make
 from tests.attack.test_attach import call, held
 from tests.runtime.simulated import SimulatedHost
 
+PATIENCE = 15
+WAITS = {"io.oci-gpu-hook.wait": f"{PATIENCE}s"}
 SLEEP = ("/bin/sleep", "100")
 UNTIL_THE_JOURNAL = """
 import os, signal, sys
@@ -76,6 +79,11 @@ def test_a_lease_and_nothing_else_is_given_back_by_whoever_comes_next(runc, make
         seen = runc.run(make_bundle("open=/dev/nvidia0", env=own, config=host.config, name="third")).seen()
         assert seen["open=/dev/nvidia0"] == "ENXIO"
         assert held(runc, host) == []
+        killed(runc, host, one, tally)
+        began = time.monotonic()
+        waits = make_bundle("open=/dev/nvidia0", env=own, config=host.config, name="waits", annotations=WAITS)
+        assert runc.run(waits).seen()["open=/dev/nvidia0"] == "ENXIO"
+        assert time.monotonic() - began < PATIENCE, "it has waited for a lease that nobody uses"
 
 
 def test_an_attachment_that_is_under_way_keeps_its_lease(runc, make_bundle, host, tally):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,6 @@ import pytest
 
 from oci_gpu_hook.admin.install.front_file import read_front, write_front
 from tests.runtime.counted import is_front, lay
-from tests.runtime.fixtures import oci_gpu
 from tests.runtime.residents import Interpreter
 from tests.runtime.test_devices import assert_reaches, reach
 from tests.runtime.test_imports import GPU
@@ -31,10 +31,10 @@ posix._exit = tell
 
 
 @pytest.fixture
-def installed(runtime, directory, configured):
-    """Return a directory with executables of this test's own."""
+def installed(directory, configured, front_path):
+    """Return a directory with executables of this test's own, copied since to make them takes seconds."""
     place = directory / "libexec"
-    oci_gpu("hook-path", "--directory", place, "--real-runtime", runtime.binary)
+    shutil.copytree(Path(front_path).parent, place)
     if not is_front(place / "oci-gpu-runtime"):
         pytest.skip("the front was not built")
     return place
