@@ -233,6 +233,6 @@ def _not_there(what: str, pid: int, error: OSError) -> InvalidInput:
 
     if isinstance(error, FileNotFoundError) and start_time(pid):
         why = "has ended its first thread, and /proc shows no namespace of it, although others of its threads run"
-        return InvalidInput(what, why, "stop the container", "OGH1004")
+        return InvalidInput(what, why, f"end the container by `kill -9 {pid}`", "OGH1004")
     why = "no such process" if isinstance(error, FileNotFoundError) else reason(error)
     return InvalidInput(what, why, _DIED, "OGH1004")

@@ -36,7 +36,7 @@ def test_a_process_that_has_ended_its_first_thread_is_named_as_what_it_is():
         try:
             assert started.stdout
             assert started.stdout.readline() == b"there\n"
-            with pytest.raises(InvalidInput, match=r"has ended its first thread.*; stop the container"):
+            with pytest.raises(InvalidInput, match=r"has ended its first thread.*; end the container by `kill -9"):
                 check_process(started.pid)
         finally:
             started.kill()
