@@ -102,6 +102,7 @@ def write(directory: str = "", real_runtime: str = "", interpreter: str = "") ->
         return _write(os.path.abspath(directory or place.default_directory()), real_runtime, interpreter)
     finally:
         os.umask(umask)
+        hotpath_build.forget()
 
 
 def _write(directory: str, real_runtime: str, interpreter: str) -> Executables:

@@ -115,7 +115,8 @@ def write(  # noqa: PLR0913
     groups = b""
     functions = deferred.Functions(deferred.LIST if heads is HEADS else deferred.COMMANDS_LIST)
     there = {head: before for head, before in heads.items() if os.path.exists(_source(head, package)[0])}
-    orders = import_order.of(interpreter, door, there, package)
+    has_door = os.path.exists(_source(door, package)[0])  # that of commands is not in every package
+    orders = import_order.of(interpreter, door, there, package) if has_door else {}
     for head, before in {door: (), **heads}.items():
         names = orders.get(head, [])
         if head not in names:
@@ -177,6 +178,11 @@ def _lean(source: str, package: str, _size: int, _changed: int) -> tuple[ast.Mod
     tree.body = [linked for statement in tree.body for linked in _linked(statement, package)]
     is_empty = all(isinstance(each, ast.Expr) and isinstance(each.value, ast.Constant) for each in tree.body)
     return tree, None if is_empty else _code(tree, source, package)
+
+
+def forget() -> None:
+    """Let go of what was compiled: marshal writes values that something else refers to in another way."""
+    _lean.cache_clear()
 
 
 def _code(tree: ast.Module, source: str, package: str) -> CodeType:
