@@ -78,6 +78,10 @@ class Board:
         self._memory[place] += 1
         return self.waiting() < self._memory[_LEAST]
 
+    def go_on(self, place: int) -> None:
+        """Note that the worker has another front, and has not waited for that."""
+        self._memory[place] += 2
+
     def release(self, place: int) -> bool:
         """Note that it waits again; return whether to tell the manager."""
         self._memory[place] += 1

@@ -49,6 +49,7 @@ OUTDATED: Final = b"O"  # what has been imported is no longer what a start by Py
 
 _HOOK: Final = "hook"
 _RUNTIME: Final = "runtime"
+_WITHOUT_LIMIT: Final = -1.0  # epoll_wait(2)
 _STAGES: Final = ("prestart", "createRuntime", "poststop")
 _KIND: Final = (_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0)
 
@@ -75,6 +76,10 @@ class Desk(Record):
         if self.board.take(self.mine):
             self.tell(LOOK_UP)
 
+    def go_on(self) -> None:
+        """Note that this worker has another front."""
+        self.board.go_on(self.mine)
+
     def release(self) -> None:
         """Note that this worker waits again."""
         if self.board.release(self.mine):
@@ -97,16 +102,14 @@ def serve(desk: Desk) -> NoReturn:
         before = Before.now(desk.place)
         handed: Handed | None = None
         for number in range(limits.RESIDENT_STARTS):
-            connection = entrance.next(limits.RESIDENT_REST_SECONDS if number else -1)
+            connection = entrance.next() if number else entrance.first()
             if connection is None:
                 break
-            desk.take()
             handed = _attend(connection, desk, handed)
             connection.close()
             before.set_back()
             if not before.is_now():
                 break
-            desk.release()
         status = 0
     except Exception as error:  # noqa: BLE001  a bug; the front's stderr is this process's by then
         streams.say(f"oci-gpu-hook: error: {coded(hook.describe_bug(error), BUG)}")
@@ -126,8 +129,25 @@ class _Entrance:
             self._events.register(fd, EPOLLIN | EPOLLEXCLUSIVE)
         self._events.register(desk.control, EPOLLHUP)
 
-    def next(self, seconds: float) -> Any:
-        """Return a connection; None when the manager has ended or nobody has come for so long (-1: without limit)."""
+    def first(self) -> Any:
+        """Return a connection; None when the manager has ended."""
+        return self._awaited(_WITHOUT_LIMIT)
+
+    def next(self) -> Any:
+        """Return a connection; None when the manager has ended, or nobody has come for long enough."""
+        if connection := self._connection(0):
+            self._desk.go_on()
+            return connection
+        self._desk.release()
+        return self._awaited(limits.RESIDENT_REST_SECONDS)
+
+    def _awaited(self, seconds: float) -> Any:
+        connection = self._connection(seconds)
+        if connection:
+            self._desk.take()
+        return connection
+
+    def _connection(self, seconds: float) -> Any:
         while ready := [fd for fd, _ in self._events.poll(seconds)]:
             if self._desk.control in ready:
                 return None

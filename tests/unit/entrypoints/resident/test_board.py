@@ -43,6 +43,14 @@ def test_a_worker_is_counted_right_in_all_its_starts():
         assert (board.waiting(), board.working()) == (2, 0)
 
 
+def test_one_that_goes_on_with_another_front_works_and_is_seen_to():
+    board = entered(1)
+    board.take(0)
+    assert board.has_changed()
+    board.go_on(0)
+    assert (board.working(), board.has_changed()) == (1, True)
+
+
 def test_a_start_between_two_looks_is_seen():
     board = entered(2)
     assert not board.has_changed()
