@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from oci_gpu_hook.apply.device_access.model import DeviceCgroup
     from oci_gpu_hook.base.config.model import Config
 
+THAWED: Final = "were thawed each time that they were looked at"
+MOVING: Final = f"did not all stand still within {limits.FREEZE_SECONDS:g} s, each time that they were frozen"
 _V1: Final = "/sys/fs/cgroup/freezer"
 _LOOK_AGAIN: Final = 0.001
 _EVENTS: Final = 4096  # bytes
@@ -39,7 +41,7 @@ class Frozen:
 
     A container that somebody else has paused stays so, also if that was during the block: a runtime's pause writes the
     same word to the same file, and the kernel tells that it was written to (inotify(7)). Whoever may write to it can
-    thaw the container meanwhile: see `holds`.
+    thaw the container meanwhile: see `fault`.
     """
 
     def __init__(self, pid: int, container_id: str, devices: DeviceCgroup, config: Config) -> None:
@@ -48,6 +50,7 @@ class Frozen:
         self._frozen = False
         self._writes: int | None = None  # a descriptor that says so once somebody has written to the file
         self._is_others = False  # whether somebody else has
+        self._stands = False
 
     def __enter__(self) -> Self:
         try:
@@ -57,21 +60,22 @@ class Frozen:
                 _write(self._file, _FILES[os.path.basename(self._file)][0])
             if self._file:
                 self._writes = _watch(self._file)
-                _wait(self._file)
+                self._stands = _wait(self._file)
         except OSError:
             self.__exit__()
             self._file = ""
         return self
 
-    def holds(self) -> bool:
-        """Tell whether nobody has thawed the container since, even for a moment.
-
-        True where it has no freezer, or has ended.
-        """
+    def fault(self) -> str:
+        """Return why a look at the container does not count, "" if it does: also if it has no freezer, or has ended."""
+        if not self._file:
+            return ""
         try:
-            return not self._file or not (_runs(self._file) or self._is_written_to())
+            if _runs(self._file) or self._is_written_to():
+                return THAWED
         except OSError:
-            return True
+            return ""
+        return "" if self._stands else MOVING
 
     def _is_written_to(self) -> bool:
         """Tell whether somebody else has written to the file since it was frozen."""
@@ -140,12 +144,18 @@ def _runs(file: str) -> bool:
     return read_file(file).strip() in _RUNS
 
 
-def _wait(file: str) -> None:
-    """Wait until a cgroup that is being frozen stands still, but not for what takes long. Raises OSError."""
+def _wait(file: str) -> bool:
+    """Wait until a cgroup that is being frozen stands still, but not for what takes long; tell whether it does.
+
+    What does not stand is in a system call, and may be given a descriptor that is in no table yet. Raises OSError.
+    """
     _, _, state, row = _FILES[os.path.basename(file)]
     give_up = time.monotonic() + limits.FREEZE_SECONDS
-    while row not in read_file(f"{os.path.dirname(file)}/{state}").split(b"\n") and time.monotonic() < give_up:
+    while row not in read_file(f"{os.path.dirname(file)}/{state}").split(b"\n"):
+        if time.monotonic() > give_up:
+            return False
         time.sleep(_LOOK_AGAIN)
+    return True
 
 
 def _thaw(file: str) -> None:

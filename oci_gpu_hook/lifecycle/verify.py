@@ -46,7 +46,10 @@ def verify(entry: Entry, config: Config, *, overused: bool = True) -> tuple[Find
 
     A separate process inspects it, because a container may have a volume that never answers, and others are next.
     """
-    data = apart.answer(lambda: dump([each.__dict__ for each in _look(entry, config)]), limits.LOOK_SECONDS)
+    try:
+        data = apart.answer(lambda: dump([each.__dict__ for each in _look(entry, config)]), limits.LOOK_SECONDS)
+    except HookError as error:
+        return (_not_seen(entry, error.why, error.remedy),)
     try:
         if data:
             found = tuple([Finding(**each) for each in parse(data, "findings")])
@@ -56,9 +59,12 @@ def verify(entry: Entry, config: Config, *, overused: bool = True) -> tuple[Find
     why = f"a file system in it has not answered for {limits.LOOK_SECONDS:.0f} s"
     if data is not None:
         why = "the process that inspected it ended without a readable answer"
+    return (_not_seen(entry, why, "check its FUSE and NFS volumes"),)
+
+
+def _not_seen(entry: Entry, why: str, remedy: str) -> Finding:
     what = f"cannot look into container {quoted(entry.id)}"
-    remedy = "check its FUSE and NFS volumes"
-    return (Finding(kind=UNKNOWN, what=what, why=why, remedy=remedy, repairable=False),)
+    return Finding(kind=UNKNOWN, what=what, why=why, remedy=remedy, repairable=False)
 
 
 def _overuse(entry: Entry, config: Config) -> tuple[Finding, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -104,3 +105,33 @@ def test_an_attachment_that_is_under_way_keeps_its_lease(runc, make_bundle, host
             process.send_signal(signal.SIGCONT)
         assert process.wait(30) == 0
         assert one.exec("/probe", "open=/dev/nvidia0").seen()["open=/dev/nvidia0"] == "ENXIO"
+
+
+def test_on_a_host_that_has_no_process_left_to_start(runc, make_bundle, host, tally):
+    """Attach takes back what it has done; detach has taken the GPU, and repair removes what it has left."""
+    group = Path(f"/sys/fs/cgroup/pids/oci-gpu-hook-few-{os.getpid()}")
+    if not group.parent.is_dir():
+        pytest.skip("no pids cgroup of version 1")
+    group.mkdir()
+    (group / "pids.max").write_text("1")
+    oci_gpu = f"{Path(sys.executable).with_name('oci-gpu')} --config {host.config}"
+    try:
+        with runc.started(make_bundle(args=SLEEP, gpus=None, config=host.config)) as one:
+            for number, words in enumerate((f"attach {one.id} --count 1", f"detach {one.id} --all")):
+                line = f"echo $$ >{group}/cgroup.procs; exec {oci_gpu} {words} --runtime-root {runc.state_dir}"
+                done = runc.host.call("sh", "-c", line, check=False)
+                tally.count()
+                assert done.returncode == 1
+                assert "OGH1515" in done.stderr
+                assert held(runc, host) == []
+                assert one.exec("/probe", "open=/dev/nvidia0").seen()["open=/dev/nvidia0"] == (
+                    "EPERM" if number else "ENOENT"
+                )
+                assert len(list((host.state_dir / "containers").glob("*.json"))) == number
+                if not number:
+                    assert call(runc, host, "attach", one.id, "--count", "1").returncode == 0
+            assert call(runc, host, "repair", one.id).returncode == 0
+            assert one.exec("/probe", "open=/dev/nvidia0").seen()["open=/dev/nvidia0"] == "ENOENT"
+            assert not list((host.state_dir / "containers").glob("*.json"))
+    finally:
+        group.rmdir()

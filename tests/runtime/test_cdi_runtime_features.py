@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.runtime.counted import lay
+from tests.runtime.counted import copied, lay
 from tests.runtime.vendors import leases
 
 KNOWING = """#!/usr/bin/python3 -ISB
@@ -56,8 +56,7 @@ def knowing(runtime, configured, directory, front_path):
         text = KNOWING.replace("FEATURES", repr(features)).replace("KEPT", str(kept)).replace("REAL", real)
         program.write_text(text)
         program.chmod(0o755)
-        front = directory / "libexec/oci-gpu-runtime"
-        shutil.copytree(Path(front_path).parent, front.parent)
+        front = copied(front_path, directory / "libexec") / "oci-gpu-runtime"
         stub = front.with_name("oci-gpu-runtime.py").read_text()
         lay(front, "runtime", stub.replace(repr(runtime.binary), repr(str(program))), program)
         return replace(runtime, binary=str(front)), kept

@@ -26,7 +26,7 @@ from oci_gpu_hook.lifecycle.freezing import Frozen
 pid, name, state_dir, *command = sys.argv[1:]
 with cgroup.find(int(pid)) as devices, Frozen(int(pid), name, devices, Config(state_dir=state_dir)) as frozen:
     accepted = subprocess.run(command, stderr=subprocess.DEVNULL).returncode == 0
-    assert frozen.holds() == (not accepted)
+    assert (not frozen.fault()) == (not accepted)
 print(accepted)
 """
 

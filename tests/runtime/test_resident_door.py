@@ -16,6 +16,7 @@ import pytest
 
 from oci_gpu_hook.admin.install import front_file
 from tests.runtime import residents
+from tests.runtime.counted import copied
 from tests.runtime.residents import traced
 from tests.runtime.test_devices import assert_reaches, reach
 from tests.runtime.test_oci_runtime import leases
@@ -25,8 +26,7 @@ class Door:
     """oci-gpu-runtime of an installation of this test's own; `pythons` tells how often a front has started Python."""
 
     def __init__(self, runtime, directory: Path, front_path: str) -> None:
-        place = directory / "libexec"
-        shutil.copytree(Path(front_path).parent, place)
+        place = copied(front_path, directory / "libexec")
         hook = place / "oci-gpu-hook"
         self._python = residents.Interpreter(hook, directory)
         address = directory / "resident" / "socket"

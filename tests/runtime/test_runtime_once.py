@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from oci_gpu_hook.admin.install.front_file import read_front, write_front
-from tests.runtime.counted import is_front, lay
+from tests.runtime.counted import copied, is_front, lay
 from tests.runtime.residents import Interpreter
 from tests.runtime.test_devices import assert_reaches, reach
 from tests.runtime.test_imports import GPU
@@ -33,8 +32,7 @@ posix._exit = tell
 @pytest.fixture
 def installed(directory, configured, front_path):
     """Return a directory with executables of this test's own, copied since to make them takes seconds."""
-    place = directory / "libexec"
-    shutil.copytree(Path(front_path).parent, place)
+    place = copied(front_path, directory / "libexec")
     if not is_front(place / "oci-gpu-runtime"):
         pytest.skip("the front was not built")
     return place

@@ -73,7 +73,11 @@ class Keeper:
         """Write the CDI files again, if there are any, in a process apart, which takes its memory with it."""
         if not self._has_cdi_file():
             return
-        data = apart.answer(self._written, limits.CDI_REFRESH_SECONDS)
+        try:
+            data = apart.answer(self._written, limits.CDI_REFRESH_SECONDS)
+        except HookError as error:
+            self._tell("warning", "CDI files not refreshed", reason=str(error))
+            return
         if not data:
             self._tell("warning", "CDI files not refreshed", reason="it took too long, or ended without an answer")
             return
