@@ -18,7 +18,7 @@ from oci_gpu_hook.oci import pod
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from oci_gpu_hook.allocation.model import Lease, LeaseTable
     from oci_gpu_hook.allocation.wait import Wait
@@ -28,8 +28,14 @@ if TYPE_CHECKING:
     from oci_gpu_hook.request.model import Request
 
 
-def allocate(
-    request: Request, devices: Sequence[Device], container: Container, config: Config, began: float = 0.0
+def allocate(  # noqa: PLR0913
+    request: Request,
+    devices: Sequence[Device],
+    container: Container,
+    config: Config,
+    *,
+    began: float = 0.0,
+    freed: Callable[[], bool] | None = None,
 ) -> tuple[Device, ...]:
     """Return the devices that the container gets, and record its lease. A second call returns the same devices.
 
@@ -37,21 +43,29 @@ def allocate(
     runtime can grant devices before it creates the container. Blocks for up to `request.wait` seconds, counted from
     `began` on (time.monotonic(); 0.0: from now).
 
+    freed: called outside the record's lock where the devices are held, before the wait and before the refusal: gives
+    back what nobody uses, and tells whether there was something. Then the request is tried once more.
+
     Raises InvalidInput for a device that does not exist, AllocationError for what cannot be granted.
     """
     if request.count is None and not request.devices:
         return ()
     request = select.under_policy(request, config)
     try:
-        return _recorded(request, devices, container, config, began)
+        return _recorded(request, devices, container, config, began or time.monotonic(), freed)
     except HookError as error:
         asked = {"gpus": list(request.devices), "count": request.count, "exclusive": request.exclusive}
         log.warning("refused", **{"container": container.id, **asked, "reason": str(error)})
         raise
 
 
-def _recorded(
-    request: Request, devices: Sequence[Device], container: Container, config: Config, began: float
+def _recorded(  # noqa: PLR0913, PLR0917
+    request: Request,
+    devices: Sequence[Device],
+    container: Container,
+    config: Config,
+    began: float,
+    freed: Callable[[], bool] | None,
 ) -> tuple[Device, ...]:
     processes = Processes()
     holder = processes.holder(container.pid)
@@ -67,7 +81,7 @@ def _recorded(
         pod=pod.description(container.annotations),
     )
     try:
-        return _in_turn(asked, devices, config, processes, began or time.monotonic())
+        return _in_turn(asked, devices, config, processes, began, freed)
     except (OSError, StateError) as error:
         from oci_gpu_hook.allocation import messages, query
 
@@ -79,8 +93,13 @@ def _recorded(
         return select.choose(request, devices, query.readable(config).leases)
 
 
-def _in_turn(
-    asked: Claim, devices: Sequence[Device], config: Config, processes: Processes, began: float
+def _in_turn(  # noqa: PLR0913, PLR0917
+    asked: Claim,
+    devices: Sequence[Device],
+    config: Config,
+    processes: Processes,
+    began: float,
+    freed: Callable[[], bool] | None,
 ) -> tuple[Device, ...]:
     """Grant, if necessary after a wait in the queue. Raises Busy when the time is up, OSError if the record fails."""
     wait = _wait(asked, config, processes, began) if asked.request.wait else None
@@ -110,6 +129,8 @@ def _in_turn(
         if refusal is None:
             _tell(after if granted and after is not table else None, wait)
             return granted
+        if freed and (wait is None or wait.is_at_an_end) and freed():
+            continue
         if wait is None:
             raise refusal
         wait.pause(stamp, refusal)

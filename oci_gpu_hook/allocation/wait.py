@@ -49,6 +49,11 @@ class Wait:
         self._ended = self._processes.lives(self._claim.holder) is False
         self._late = self._ended or time.monotonic() >= self._give_up
 
+    @property
+    def is_at_an_end(self) -> bool:
+        """Whether the wait has not begun yet, or is over: the moments to look for what others have left."""
+        return self._late or not self._has_waited
+
     def queued(self, table: LeaseTable, now: Moment) -> LeaseTable:
         """Return the table with a place for the claim, or without it when the time is up."""
         if self._late:

@@ -102,7 +102,11 @@ def take_back_dead(config: Config, *, thoroughly: bool = False) -> tuple[str, ..
     wanted = [key for key in dead if journal.is_kept(config, key) and (thoroughly or not _is_given_up(config, key))]
     patience = limits.REMAINS_BY_HAND_SECONDS if thoroughly else limits.REMAINS_SECONDS
     if wanted and not _in_a_child(lambda: _take_back_all(wanted, config), patience):
-        log.warning("leftovers not removed", of=[dead[key] for key in wanted], reason="takes too long")
+        log.warning(
+            "leftovers not removed",
+            of=[dead[key] for key in wanted],
+            reason="takes too long, or no process can be started",
+        )
     return tuple(name for key, name in dead.items() if not journal.is_kept(config, key))
 
 
@@ -131,12 +135,15 @@ def _is_given_up(config: Config, key: str) -> bool:
 
 
 def _in_a_child(work: Callable[[], None], patience: float) -> bool:
-    """Work in a child process, which is killed after `patience` seconds; tell whether it finished.
+    """Work in a child process, which is killed after `patience` seconds; tell whether it was started and finished.
 
     The child closes this process's files, because an engine waits until its pipes are closed, and a process that waits
     for a file system sometimes cannot be killed.
     """
-    child = os.fork()
+    try:
+        child = os.fork()
+    except OSError:
+        return False
     if child == 0:
         try:
             inherited.close_all_but()

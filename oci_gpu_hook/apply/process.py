@@ -218,11 +218,21 @@ def check_process(pid: int) -> None:
     try:
         theirs = os.stat(f"/proc/{pid}/ns/mnt")
     except OSError as error:
-        why = "no such process" if isinstance(error, FileNotFoundError) else reason(error)
-        raise InvalidInput(what, why, _DIED, "OGH1004") from None
+        raise _not_there(what, pid, error) from None
     ours = os.stat("/proc/self/ns/mnt")
     if (theirs.st_dev, theirs.st_ino) == (ours.st_dev, ours.st_ino):
         why = "has the mount namespace of the host, where no container can be changed without changing the host"
         raise InvalidInput(
             what, why, "give the container a mount namespace (linux.namespaces in config.json)", "OGH1005"
         )
+
+
+def _not_there(what: str, pid: int, error: OSError) -> InvalidInput:
+    """Return the error for a process of which /proc shows no namespace."""
+    from oci_gpu_hook.base.processes import start_time
+
+    if isinstance(error, FileNotFoundError) and start_time(pid):
+        why = "has ended its first thread, and /proc shows no namespace of it, although others of its threads run"
+        return InvalidInput(what, why, f"end the container by `kill -9 {pid}`", "OGH1004")
+    why = "no such process" if isinstance(error, FileNotFoundError) else reason(error)
+    return InvalidInput(what, why, _DIED, "OGH1004")

@@ -17,12 +17,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Final
 
+    from oci_gpu_hook.base.errors import ApplyError
+
 _PIECE: Final = 1 << 16
 _END: Final = 1.0  # seconds that a killed process may take to end
 
 
 def answer(work: Callable[[], bytes], seconds: float, stop: int | None = None) -> bytes | None:
-    """Return the work's result, b"" if it ends without one, None if it takes longer than `seconds`. Raises OSError.
+    """Return the work's result, b"" if it ends without one, None if it takes longer than `seconds`.
+
+    Raises ApplyError where no process can be started, OSError.
 
     stop: a descriptor; when it can be read, the work has taken too long.
 
@@ -30,7 +34,12 @@ def answer(work: Callable[[], bytes], seconds: float, stop: int | None = None) -
     """
     reading, writing = os.pipe()
     parent = os.getpid()
-    child = os.fork()
+    try:
+        child = os.fork()
+    except OSError as error:
+        os.close(reading)
+        os.close(writing)
+        raise _no_process(error) from None
     if child == 0:
         _do(work, writing, seconds, parent)
     os.close(writing)
@@ -42,6 +51,13 @@ def answer(work: Callable[[], bytes], seconds: float, stop: int | None = None) -
         _kill(child)
         return None
     return data if os.waitpid(child, 0)[1] == 0 else b""
+
+
+def _no_process(error: OSError) -> ApplyError:
+    from oci_gpu_hook.base.errors import ApplyError, reason  # nobody else here needs it
+
+    remedy = "let it have more processes (`pids.max` of its cgroup, TasksMax= of its unit, `ulimit -u`), or memory"
+    return ApplyError("cannot start a process to work apart", reason(error), remedy, "OGH1515")
 
 
 def _kill(child: int) -> None:

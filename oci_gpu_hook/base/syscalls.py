@@ -86,6 +86,9 @@ _NR_SETNS: Final = 308 if _X86_64 else 268
 _NR_UMOUNT2: Final = 166 if _X86_64 else 39
 _NR_KCMP: Final = 312 if _X86_64 else 272
 _KCMP_FILES: Final = 2  # include/uapi/linux/kcmp.h
+_NR_INOTIFY_INIT1: Final = 294 if _X86_64 else 26
+_NR_INOTIFY_ADD_WATCH: Final = 254 if _X86_64 else 27
+_IN_MODIFY: Final = 2  # include/uapi/linux/inotify.h
 _NR_STATX: Final = 332 if _X86_64 else 291
 _NR_FSTATFS: Final = 138 if _X86_64 else 44
 _NR_FCHOWNAT: Final = 260 if _X86_64 else 54
@@ -373,6 +376,20 @@ def device_numbers(path: str) -> tuple[int, int] | tuple[int, int, str] | None:
 def has_files_of(thread: int, other: int) -> bool:
     """Tell whether two threads share their table of descriptors; False where the kernel does not say (kcmp(2))."""
     return int(_syscall(_NR_KCMP, thread, other, _KCMP_FILES, 0, 0)) == 0
+
+
+def watch_of_writes(path: str) -> int:
+    """Return a descriptor that gives bytes once somebody has written to the file, and EAGAIN until then (inotify(7)).
+
+    Raises OSError.
+    """
+    watch = raw(_NR_INOTIFY_INIT1, os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        raw(_NR_INOTIFY_ADD_WATCH, watch, path.encode(_ENCODING, "surrogateescape"), _IN_MODIFY)
+    except OSError:
+        os.close(watch)
+        raise
+    return watch
 
 
 def file_system_type(fd: int) -> int:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 _ALL_PERMISSIONS: Final = "rwm"
-_FOR_ALL: Final = 0o666  # the mode that runtimes make a node with where nobody says one
+_FOR_ALL: Final = 0o666  # the mode that runtimes make a node with where none is given
 _TYPES: Final = {stat.S_IFCHR: "c", stat.S_IFBLK: "b", stat.S_IFIFO: "p"}
 _BINDS: Final = ("", "bind", "none")  # types of mounts that show something of the host
 _BOUND: Final = frozenset(("bind", "rbind"))

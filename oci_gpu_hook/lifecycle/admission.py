@@ -10,7 +10,6 @@ from __future__ import annotations
 from time import monotonic
 
 from oci_gpu_hook.allocation import allocate
-from oci_gpu_hook.allocation.model import Busy
 from oci_gpu_hook.apply import image_facts
 from oci_gpu_hook.base import log
 from oci_gpu_hook.base.errors import BUG, DriverError, HookError
@@ -21,7 +20,7 @@ from oci_gpu_hook.plan import plan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Final
 
     from oci_gpu_hook.apply.rootfs.rootfs import Rootfs
@@ -228,8 +227,7 @@ class Admitted:
             of_host = restricted_to(restriction, of_host, request)
         try:
             # It logs its own refusals.
-            ask = lambda: allocate.allocate(request, of_host, container, config, began)  # noqa: E731
-            devices = once_more(ask, config)
+            devices = allocate.allocate(request, of_host, container, config, began=began, freed=lambda: freed(config))
         except HookError as error:
             self._tell_wait(error)
             raise
@@ -279,16 +277,8 @@ def served(request: Request, snapshot: Snapshot, devices: Sequence[Device]) -> R
     return request.replace(devices=names, warnings=(*request.warnings, *warnings))
 
 
-def once_more(ask: Callable[[], tuple[Device, ...]], config: Config) -> tuple[Device, ...]:
-    """Return the devices that `ask` grants. What killed attachments hold is given back first if it finds them held.
+def freed(config: Config) -> bool:
+    """Give back what killed attachments hold, and tell whether there was something. Raises AllocationError."""
+    from oci_gpu_hook.lifecycle import unlisted
 
-    Raises what `ask` raises, Busy among it.
-    """
-    try:
-        return ask()
-    except Busy:
-        from oci_gpu_hook.lifecycle import unlisted
-
-        if not unlisted.freed(config):
-            raise
-    return ask()
+    return unlisted.freed(config)

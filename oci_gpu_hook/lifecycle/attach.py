@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 
 from oci_gpu_hook.allocation import attached as leases
+from oci_gpu_hook.allocation.model import Busy
 from oci_gpu_hook.apply import transaction
 from oci_gpu_hook.apply.process import Process, Site, check_process, open_rootfs
 from oci_gpu_hook.base.errors import InvalidInput, quoted, reason
@@ -17,7 +18,7 @@ from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.devices import vendors
 from oci_gpu_hook.devices.edits import ContainerEdits, numbers, of_devices
 from oci_gpu_hook.lifecycle import apart_from_container, identity, settling
-from oci_gpu_hook.lifecycle.admission import Admission, once_more
+from oci_gpu_hook.lifecycle.admission import Admission, freed
 from oci_gpu_hook.lifecycle.interruption import Interruption
 from oci_gpu_hook.lifecycle.journaling import Starting
 from oci_gpu_hook.lifecycle.running import container_of
@@ -57,7 +58,7 @@ def attach(running: Running, request: Request, config: Config) -> Attached:
     with Interruption(running.id) as interruption, settling.alone(running.pid, config):
         settling.settle(running.id, running.pid, config)
         interruption.check()
-        granted = once_more(lambda: leases.grant(request, of_host, container, config), config)
+        granted = _granted(request, of_host, container, config)
         uuids = tuple(device.uuid for device in granted)
         try:
             work = lambda: list(_attach(container, request, granted, known, config))  # noqa: E731
@@ -67,6 +68,16 @@ def attach(running: Running, request: Request, config: Config) -> Attached:
             settling.withdraw(running.id, running.pid, uuids, config)
             raise
     return Attached(uuids=uuids, warnings=tuple(said))
+
+
+def _granted(request: Request, of_host: Sequence[Device], container: Container, config: Config) -> tuple[Device, ...]:
+    """Return the devices that are granted. What killed attachments hold is given back before a refusal."""
+    try:
+        return leases.grant(request, of_host, container, config)
+    except Busy:
+        if not freed(config):
+            raise
+    return leases.grant(request, of_host, container, config)
 
 
 def _attach(

@@ -86,7 +86,10 @@ def _send(user: User, signal: int) -> None:
 
 def not_looked_at(pid: int, why: str) -> AllocationError:
     """Return the error for a container, named by its first process, whose processes cannot be looked at for certain."""
-    remedy = "see whether it has unusually many, or who thaws or moves them, and end them or the container"
+    remedy = (
+        "see whether it has unusually many, some that wait for a file system or a page of memory (state D in `ps`), or "
+        "who thaws or moves them, and end them or the container"
+    )
     return AllocationError(f"the processes of the container of process {pid}", why, remedy, "OGH1311")
 
 

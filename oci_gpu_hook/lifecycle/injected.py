@@ -95,5 +95,11 @@ def _hold(
     uuids = tuple(device.uuid for device in found if device.uuid not in granted)
     if uuids:
         wanted = Request(kind=kind, devices=uuids, driver_capabilities=(), source=IN_THE_BUNDLE)
-        allocate.allocate(wanted, devices, container, config)
+        allocate.allocate(wanted, devices, container, config, freed=lambda: _freed(config))
     return uuids
+
+
+def _freed(config: Config) -> bool:
+    from oci_gpu_hook.lifecycle import unlisted  # only where somebody holds the devices
+
+    return unlisted.freed(config)

@@ -130,26 +130,26 @@ def _found(
     """Return those who have a node open; what only passes by between processes is given the time to.
 
     Where none of the container's own processes seems to have one, all are looked at while it is frozen, and nothing can
-    pass by. Not before, because nobody can start a program in it for that moment. A look in which somebody has thawed
-    it does not count. Raises AllocationError where none counts.
+    pass by. Not before, because nobody can start a program in it for that moment. A look in which it did not stand
+    still does not count. Raises AllocationError where none counts.
     """
     found: tuple[User, ...] = ()
-    stood = True
+    fault = ""
     for number in range(_LOOKS):
         if number:
             time.sleep(_LOOK_AGAIN)
         alone = members.is_alone()
-        found, stood = (), True
+        found, fault = (), ""
         if not alone or in_use.users(members, nodes, _own_processes(devices)):
             found = in_use.users(members, nodes)
         if not found and alone:
             with Frozen(container.pid, container.id, devices, config) as frozen:
                 found = in_use.users(members, nodes)
-                stood = frozen.holds()
-        if any(user.doubt not in _PASSING for user in found) or (stood and not found):
+                fault = frozen.fault()
+        if any(user.doubt not in _PASSING for user in found) or not (fault or found):
             break
-    if not found and not stood:
-        raise in_use.not_looked_at(members.pid, "were thawed each time that they were looked at")
+    if fault and not found:
+        raise in_use.not_looked_at(members.pid, fault)
     return found
 
 

@@ -17,7 +17,7 @@ from oci_gpu_hook.base.document import dump, parse
 from oci_gpu_hook.base.errors import HookError, described_bug, quoted, reason
 from oci_gpu_hook.devices import vendors
 from oci_gpu_hook.devices.edits import DeviceNode, numbers_of, restricted
-from oci_gpu_hook.devices.model import is_sick
+from oci_gpu_hook.devices.model import PIPE_OF_MPS, is_sick
 from oci_gpu_hook.lifecycle import identity
 from oci_gpu_hook.request.model import DEFAULT_KIND
 
@@ -46,7 +46,10 @@ def verify(entry: Entry, config: Config, *, overused: bool = True) -> tuple[Find
 
     A separate process inspects it, because a container may have a volume that never answers, and others are next.
     """
-    data = apart.answer(lambda: dump([each.__dict__ for each in _look(entry, config)]), limits.LOOK_SECONDS)
+    try:
+        data = apart.answer(lambda: dump([each.__dict__ for each in _look(entry, config)]), limits.LOOK_SECONDS)
+    except HookError as error:
+        return (_not_seen(entry, error.why, error.remedy),)
     try:
         if data:
             found = tuple([Finding(**each) for each in parse(data, "findings")])
@@ -56,9 +59,12 @@ def verify(entry: Entry, config: Config, *, overused: bool = True) -> tuple[Find
     why = f"a file system in it has not answered for {limits.LOOK_SECONDS:.0f} s"
     if data is not None:
         why = "the process that inspected it ended without a readable answer"
+    return (_not_seen(entry, why, "check its FUSE and NFS volumes"),)
+
+
+def _not_seen(entry: Entry, why: str, remedy: str) -> Finding:
     what = f"cannot look into container {quoted(entry.id)}"
-    remedy = "check its FUSE and NFS volumes"
-    return (Finding(kind=UNKNOWN, what=what, why=why, remedy=remedy, repairable=False),)
+    return Finding(kind=UNKNOWN, what=what, why=why, remedy=remedy, repairable=False)
 
 
 def _overuse(entry: Entry, config: Config) -> tuple[Finding, ...]:
@@ -153,7 +159,7 @@ def _unlimited(entry: Entry) -> Iterator[Finding]:
     from oci_gpu_hook.apply.mps import ending, place
 
     name = place.name_of(entry.pid)
-    if place.SEEN in entry.mounts and not ending.is_alive(name):
+    if PIPE_OF_MPS in entry.mounts and not ending.is_alive(name):
         what = f"the MPS daemon of container {quoted(entry.id)}"
         why = "has ended: programs that it served fail, and those that start now have the whole GPU, without limits"
         yield Finding(kind=LIMITS, what=what, why=why, remedy="restart the container", repairable=False)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,8 @@ from oci_gpu_hook.admin.simulate.host import make
 from tests.attack.test_attach import call, held
 from tests.runtime.simulated import SimulatedHost
 
+PATIENCE = 15
+WAITS = {"io.oci-gpu-hook.wait": f"{PATIENCE}s"}
 SLEEP = ("/bin/sleep", "100")
 UNTIL_THE_JOURNAL = """
 import os, signal, sys
@@ -76,6 +80,11 @@ def test_a_lease_and_nothing_else_is_given_back_by_whoever_comes_next(runc, make
         seen = runc.run(make_bundle("open=/dev/nvidia0", env=own, config=host.config, name="third")).seen()
         assert seen["open=/dev/nvidia0"] == "ENXIO"
         assert held(runc, host) == []
+        killed(runc, host, one, tally)
+        began = time.monotonic()
+        waits = make_bundle("open=/dev/nvidia0", env=own, config=host.config, name="waits", annotations=WAITS)
+        assert runc.run(waits).seen()["open=/dev/nvidia0"] == "ENXIO"
+        assert time.monotonic() - began < PATIENCE, "it has waited for a lease that nobody uses"
 
 
 def test_an_attachment_that_is_under_way_keeps_its_lease(runc, make_bundle, host, tally):
@@ -96,3 +105,33 @@ def test_an_attachment_that_is_under_way_keeps_its_lease(runc, make_bundle, host
             process.send_signal(signal.SIGCONT)
         assert process.wait(30) == 0
         assert one.exec("/probe", "open=/dev/nvidia0").seen()["open=/dev/nvidia0"] == "ENXIO"
+
+
+def test_on_a_host_that_has_no_process_left_to_start(runc, make_bundle, host, tally):
+    """Attach takes back what it has done; detach has taken the GPU, and repair removes what it has left."""
+    group = Path(f"/sys/fs/cgroup/pids/oci-gpu-hook-few-{os.getpid()}")
+    if not group.parent.is_dir():
+        pytest.skip("no pids cgroup of version 1")
+    group.mkdir()
+    (group / "pids.max").write_text("1")
+    oci_gpu = f"{Path(sys.executable).with_name('oci-gpu')} --config {host.config}"
+    try:
+        with runc.started(make_bundle(args=SLEEP, gpus=None, config=host.config)) as one:
+            for number, words in enumerate((f"attach {one.id} --count 1", f"detach {one.id} --all")):
+                line = f"echo $$ >{group}/cgroup.procs; exec {oci_gpu} {words} --runtime-root {runc.state_dir}"
+                done = runc.host.call("sh", "-c", line, check=False)
+                tally.count()
+                assert done.returncode == 1
+                assert "OGH1515" in done.stderr
+                assert held(runc, host) == []
+                assert one.exec("/probe", "open=/dev/nvidia0").seen()["open=/dev/nvidia0"] == (
+                    "EPERM" if number else "ENOENT"
+                )
+                assert len(list((host.state_dir / "containers").glob("*.json"))) == number
+                if not number:
+                    assert call(runc, host, "attach", one.id, "--count", "1").returncode == 0
+            assert call(runc, host, "repair", one.id).returncode == 0
+            assert one.exec("/probe", "open=/dev/nvidia0").seen()["open=/dev/nvidia0"] == "ENOENT"
+            assert not list((host.state_dir / "containers").glob("*.json"))
+    finally:
+        group.rmdir()

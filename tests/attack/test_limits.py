@@ -803,7 +803,7 @@ OTHERS = {
         ("CDI_COMPILED", "CDI_MEMORY", "CDI_SECONDS", "CDI_SPECS_TOGETHER"), "tests/unit/devices/cdi/test_compiled.py"
     ),
     "PROCESSES_SECONDS": "test_many_processes.py",
-    "FREEZE_SECONDS": "of a wait, after which the container goes on",
+    "FREEZE_SECONDS": "of a wait, after which the look does not count",
     "CDI_SPEC_FAULTS": "tests/unit/devices/cdi/test_reading_limits.py",
     "CDI_REFRESH_LOCK_SECONDS": "test_cdi_refresh.py",
     "CDI_REFRESH_SECONDS": "of work that the watch gives up",

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.runtime.fixtures import oci_gpu
+from tests.runtime.counted import copied, lay
 from tests.runtime.vendors import leases
 
 KNOWING = """#!/usr/bin/python3 -ISB
@@ -46,7 +46,7 @@ ASKED = {"env": ("OCI_GPU_DEVICES=net.com/nic=one",), "args": ("/bin/true",)}
 
 
 @pytest.fixture
-def knowing(runtime, configured, directory):
+def knowing(runtime, configured, directory, front_path):
     """Make oci-gpu-runtime before a runtime that tells of features: knowing(features)."""
 
     def knowing(features: dict):
@@ -56,9 +56,10 @@ def knowing(runtime, configured, directory):
         text = KNOWING.replace("FEATURES", repr(features)).replace("KEPT", str(kept)).replace("REAL", real)
         program.write_text(text)
         program.chmod(0o755)
-        where = directory / "libexec"
-        front = oci_gpu("hook-path", "--runtime", "--directory", where, "--real-runtime", program).strip()
-        return replace(runtime, binary=front), kept
+        front = copied(front_path, directory / "libexec") / "oci-gpu-runtime"
+        stub = front.with_name("oci-gpu-runtime.py").read_text()
+        lay(front, "runtime", stub.replace(repr(runtime.binary), repr(str(program))), program)
+        return replace(runtime, binary=str(front)), kept
 
     return knowing
 

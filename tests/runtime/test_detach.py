@@ -18,6 +18,18 @@ FUSE = os.makedev(10, 229)  # which no container may open, and which opens where
 STAYS = ("/bin/busybox", "sh", "-c", "trap '' TERM; exec 9</dev/nvidia0; echo open; exec sleep 100")
 HOLDS = ("/bin/busybox", "sh", "-c", "exec 9</dev/nvidia0; echo open; exec sleep 100")
 
+PAUSED_AMID = """
+import subprocess, sys
+from oci_gpu_hook.apply.device_access import cgroup
+from oci_gpu_hook.base.config.model import Config
+from oci_gpu_hook.lifecycle.freezing import Frozen
+pid, name, state_dir, *command = sys.argv[1:]
+with cgroup.find(int(pid)) as devices, Frozen(int(pid), name, devices, Config(state_dir=state_dir)) as frozen:
+    accepted = subprocess.run(command, stderr=subprocess.DEVNULL).returncode == 0
+    assert (not frozen.fault()) == (not accepted)
+print(accepted)
+"""
+
 
 @pytest.fixture
 def host(directory):
@@ -130,3 +142,17 @@ def test_an_exec_into_a_container_that_is_looked_at_is_refused_and_does_not_hang
         assert refused.returncode != 0
         assert "paused" in refused.stderr
         assert runc_v2.host.call(runc_v2.binary, *words, check=False).returncode == 0
+
+
+def test_a_pause_while_it_is_looked_at_stays_where_the_runtime_has_accepted_it(runtime, make_bundle, host):
+    """crun pauses what stands still already; runc refuses to, as it takes it for paused."""
+    with runtime.started(make_bundle(args=("/bin/sleep", "100"), gpus="0", config=host.config)) as container:
+        pause = (runtime.binary, "--root", runtime.state_dir, "pause", container.id)
+        words = (container.pid, container.id, host.state_dir, *pause)
+        said = runtime.host.call(sys.executable, "-c", PAUSED_AMID, *words).stdout
+        accepted = said == "True\n"
+        assert accepted == runtime.name.startswith("crun")
+        assert container.state()["status"] == ("paused" if accepted else "running")
+        if accepted:
+            runtime.host.call(runtime.binary, "--root", runtime.state_dir, "resume", container.id)
+            assert container.state()["status"] == "running"

@@ -71,7 +71,7 @@ def is_fresh(snapshot: Snapshot, config: Config) -> bool:
 
 
 def refreshed(config: Config) -> dict[str, Any]:
-    """Read the files now, and store what they have; where it cannot be stored it costs time, no more."""
+    """Read the files now, and store what they have; where it cannot be stored, that only costs time."""
     from oci_gpu_hook.devices.cdi import compiling
 
     began = time.time_ns()

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _WHAT: Final = "CDI specifications"
 _REMEDY: Final = "look at them with `oci-gpu cdi list`"
 _YAML: Final = "yaml"
-_LISTED: Final = 256  # conflicts, and broken files, that are told of
+_LISTED: Final = 256  # conflicts, and broken files, that are reported
 
 
 def compiled(directories: Sequence[str]) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def compiled(directories: Sequence[str]) -> dict[str, Any]:
             return dump({"refused": error.why})
         except MemoryError:
             return dump({"refused": "they need too much memory"})
-        except Exception as error:  # noqa: BLE001  a bug, of which the other process tells
+        except Exception as error:  # noqa: BLE001  a bug, which the other process reports
             return dump({"refused": described_bug(error)})
 
     data = apart.answer(work, limits.CDI_SECONDS)

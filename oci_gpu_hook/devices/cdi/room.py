@@ -83,7 +83,7 @@ class Room:
         return ""
 
     def made_node(self, _path: str, _config: Config) -> tuple[int, int] | None:
-        """Return nothing: a node that the host has not is not made up."""
+        """Return nothing: a node that the host does not have is not invented."""
         return None
 
     def resolve(self, wanted: Iterable[str], devices: Sequence[Device]) -> tuple[Device, ...]:
@@ -101,7 +101,7 @@ class Room:
         try:
             inventory = self.inventory(config)
         except HookError:
-            return {}  # nobody can tell
+            return {}  # unknown
         devices = self.devices(inventory, config)
         found = {}
         for uuid in uuids:
@@ -145,7 +145,7 @@ class Room:
         """Return the edits of the devices' entries. Raises DriverError for a node that the host lacks."""
         entries = self._entries(request, inventory, devices)
         files = [inventory.files[entry.file][0] for entry in entries]
-        told = "tells" if inventory.by_kernel else "describes it"
+        told = "shows it" if inventory.by_kernel else "describes it"
         names = [f"{self.kind}={entry.name}" for entry in entries]
         return Contribution(
             edits=self.device_edits(request, inventory, devices),

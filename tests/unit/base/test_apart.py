@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import time
 from pathlib import Path
 
+import pytest
+
 from oci_gpu_hook.base import apart
+from oci_gpu_hook.base.errors import ApplyError
 
 
 def sleep() -> bytes:
@@ -52,6 +56,17 @@ def test_no_descriptor_is_left():
     apart.answer(lambda: b"x", 20)
     apart.answer(sleep, 0.01)
     assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
+def test_where_no_process_can_be_started(monkeypatch):
+    def refused():
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "fork", refused)
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(ApplyError, match="Resource temporarily unavailable; let it have more processes"):
+        apart.answer(lambda: b"", 10.0)
+    assert os.listdir("/proc/self/fd") == before
 
 
 def test_it_ends_with_the_process_that_waits_for_it(tmp_path):

@@ -1,11 +1,14 @@
-"""Holds a device open in a way that /proc/PID/fd does not show: holding.py thread|mapped|sent|registered."""
+"""Holds a device open in a way that /proc/PID/fd does not show: holding.py thread|mapped|sent|registered|receiving."""
 
 import array
 import ctypes
+import fcntl
+import mmap
 import os
 import socket
 import struct
 import sys
+import tempfile
 import threading
 import time
 
@@ -50,13 +53,41 @@ def registered() -> None:
     ring = LIBC.syscall(425, 4, parameters)
     if ring < 0:
         sys.exit("no io_uring")
-    os.mknod("/tmp/holding-full", 0o20600, os.makedev(1, 7))
-    fd = os.open("/tmp/holding-full", os.O_RDWR)
+    node = f"{tempfile.mkdtemp()}/full"
+    os.mknod(node, 0o20600, os.makedev(1, 7))
+    fd = os.open(node, os.O_RDWR)
     assert LIBC.syscall(427, ring, 2, ctypes.create_string_buffer(struct.pack("i", fd)), 1) == 0
     os.close(fd)
-    os.unlink("/tmp/holding-full")
+    os.unlink(node)
+    os.rmdir(os.path.dirname(node))
 
 
-{"thread": thread, "mapped": mapped, "sent": sent, "registered": registered}[sys.argv[1]]()
+def receiving() -> None:
+    """A thread receives it, and the kernel waits for a page of its memory before it gives it a descriptor.
+
+    userfaultfd(2); any page that comes from a file system of the attacker's does as well.
+    """
+    page = mmap.mmap(-1, mmap.PAGESIZE)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(page))
+    faults = LIBC.syscall(323 if os.uname().machine == "x86_64" else 282, os.O_CLOEXEC)
+    if faults < 0:
+        sys.exit("no userfaultfd")
+    fcntl.ioctl(faults, 0xC018AA3F, struct.pack("QQQ", 0xAA, 0, 0))  # UFFDIO_API
+    fcntl.ioctl(faults, 0xC020AA00, struct.pack("QQQQ", address, mmap.PAGESIZE, 1, 0))  # UFFDIO_REGISTER, missing pages
+    one, other = socket.socketpair()
+    fd = os.open("/dev/full", os.O_RDWR)
+    one.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))])
+    os.close(fd)
+    data = ctypes.create_string_buffer(8)
+    vector = ctypes.create_string_buffer(struct.pack("QQ", ctypes.addressof(data), 1))
+    header = struct.pack("QIxxxxQQQQi", 0, 0, ctypes.addressof(vector), 1, address, 64, 0)
+    words = (ctypes.c_int(other.fileno()), ctypes.create_string_buffer(header), 0)
+    threading.Thread(target=lambda: LIBC.recvmsg(*words), daemon=True).start()
+    while os.read(faults, 32) == b"":
+        pass
+    globals()["kept"] = one, other, page, faults
+
+
+{"receiving": receiving, "thread": thread, "mapped": mapped, "sent": sent, "registered": registered}[sys.argv[1]]()
 print("there", flush=True)
 time.sleep(100)

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
+import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from oci_gpu_hook.apply.device_access.model import DeviceCgroup
+from oci_gpu_hook.base import limits, syscalls
 from oci_gpu_hook.base.config.model import Config
-from oci_gpu_hook.lifecycle import freezing
+from oci_gpu_hook.base.errors import AllocationError
+from oci_gpu_hook.lifecycle import freezing, in_use, taking
+from oci_gpu_hook.lifecycle.members import Members
 
 pytestmark = pytest.mark.root
+TEN = 10  # looks
+FULL = (1, 7)  # /dev/full, which nothing else has open
 V1 = Path("/sys/fs/cgroup/freezer")
 V2 = next(
     (path for path in map(Path, ("/sys/fs/cgroup/unified", "/sys/fs/cgroup")) if (path / "cgroup.procs").exists()), V1
@@ -86,7 +94,7 @@ def test_a_container_that_is_paused_stays_so(one):
     one.file().write_text("FROZEN" if one.devices.version == 1 else "1")
     with one.frozen() as frozen:  # which waits until it stands
         assert one.stands()
-        assert frozen.holds()
+        assert frozen.fault() == ""
         assert not freezing.is_marked("c", one.pid, one.config)
     assert one.stands()
 
@@ -109,8 +117,100 @@ def test_a_pause_that_is_under_way_is_waited_for(one, monkeypatch):
         assert not freezing.is_marked("c", one.pid, one.config)
 
 
+@pytest.mark.parametrize("is_asked", [False, True], ids=["", "after fault"])
+def test_a_pause_of_somebody_else_meanwhile_stays(one, is_asked):
+    """It writes the word that is there already. To thaw it is the business of who has paused it."""
+    with one.frozen() as frozen:
+        one.file().write_text("FROZEN" if one.devices.version == 1 else "1")
+        if is_asked:
+            assert frozen.fault(), "it may have been thawed in between"
+    assert one.stands()
+    assert not freezing.is_marked("c", one.pid, one.config)
+    with one.frozen() as frozen:
+        assert frozen.fault() == ""
+    assert one.stands()
+
+
+def test_without_a_watch_it_is_thawed(one, monkeypatch):
+    def refused(_path):
+        raise OSError(errno.EMFILE, "too many")
+
+    monkeypatch.setattr(syscalls, "watch_of_writes", refused)
+    with one.frozen() as frozen:
+        assert frozen.fault() == ""
+    assert not one.stands()
+
+
+def test_who_thaws_it_for_a_moment_is_noticed(one):
+    with one.frozen() as frozen:
+        for word in ("THAWED", "FROZEN") if one.devices.version == 1 else "01":
+            one.file().write_text(word)
+        assert frozen.fault()
+
+
 def test_who_thaws_it_meanwhile_is_noticed(one):
     with one.frozen() as frozen:
-        assert frozen.holds()
+        assert frozen.fault() == ""
         one.file().write_text("THAWED" if one.devices.version == 1 else "0")
-        assert not frozen.holds()
+        assert frozen.fault()
+
+
+def test_a_container_that_is_thawed_at_each_look_is_refused(one, monkeypatch):
+    """None of ten looks counts, so that nobody knows who has the device open; what it has stays."""
+    looks: list[bool] = []
+    users = in_use.users
+
+    def thawed(members, nodes, pids=None):
+        found = users(members, nodes, [one.pid])
+        if pids is None:
+            looks.append(one.stands())
+            assert len(looks) <= TEN
+            one.file().write_text("THAWED" if one.devices.version == 1 else "0")
+        return found
+
+    monkeypatch.setattr(in_use, "users", thawed)
+    monkeypatch.setattr(taking, "_LOOK_AGAIN", 0.0)
+    members = Members(one.pid, one.devices, lambda: ())
+    container = SimpleNamespace(pid=one.pid, id="c")
+    with pytest.raises(AllocationError, match="were thawed each time that they were looked at") as refused:
+        taking._found(members, container, one.devices, [(195, 0)], one.config)
+    assert refused.value.code == "OGH1311"
+    assert looks == [True] * TEN
+    assert not freezing.is_marked("c", one.pid, one.config)
+
+
+def test_a_look_after_those_that_were_thawed_counts(one, monkeypatch):
+    looks = iter([True] * (TEN - 1) + [False])
+    users = in_use.users
+
+    def thawed(members, nodes, pids=None):
+        if pids is None and next(looks):
+            one.file().write_text("THAWED" if one.devices.version == 1 else "0")
+        return users(members, nodes, [one.pid])
+
+    monkeypatch.setattr(in_use, "users", thawed)
+    monkeypatch.setattr(taking, "_LOOK_AGAIN", 0.0)
+    members = Members(one.pid, one.devices, lambda: ())
+    assert taking._found(members, SimpleNamespace(pid=one.pid, id="c"), one.devices, [(195, 0)], one.config) == ()
+    assert list(looks) == []
+
+
+def test_who_receives_a_descriptor_in_that_moment_is_not_missed(one, monkeypatch):
+    """The kernel has taken it from the socket, and put it in no table: nothing in /proc shows it."""
+    command = [sys.executable, str(Path(__file__).with_name("holding.py")), "receiving"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout
+            assert process.stdout.readline() == b"there\n"
+            (one.group / "cgroup.procs").write_text(str(process.pid))
+            monkeypatch.setattr(limits, "FREEZE_SECONDS", 0.02)
+            monkeypatch.setattr(taking, "_LOOK_AGAIN", 0.0)
+            members = Members(one.pid, one.devices, lambda: ())
+            assert in_use.users(members, [FULL]) == ()
+            container = SimpleNamespace(pid=one.pid, id="c")
+            with pytest.raises(AllocationError, match="did not all stand still") as refused:
+                taking._found(members, container, one.devices, [FULL], one.config)
+            assert refused.value.code == "OGH1311"
+            assert not one.stands()
+        finally:
+            process.kill()

@@ -202,7 +202,7 @@ def _left_out(paths: Iterable[str]) -> frozenset[str]:
     sizes: dict[str, int] = {}
     for path in paths:
         try:
-            sizes[path] = min(os.stat(path).st_size, text.LARGEST)  # of a larger one no more is read
+            sizes[path] = min(os.stat(path).st_size, text.LARGEST)  # no more of a larger one is read
         except OSError:
             continue
     total = sum(sizes.values())
