@@ -257,6 +257,8 @@ NO_LIMITS = {
         "LONGEST_CLOS_ID": "of the specification",
         "LONGEST_VENDOR": "of the specification",
         "_LONGEST_KEY_NAME": "of the specification",
+        "_LONGEST_NAME": "the kernel's NAME_MAX",
+        "_LONGEST_PATH": "the kernel's PATH_MAX",
         "_LONGEST_SUBDOMAIN": "of the specification",
     },
     "devices/nvidia/cdi_hook.py": {"_LONGEST_MINOR": "of the format"},

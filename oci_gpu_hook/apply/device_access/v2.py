@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 _ATTEMPTS: Final = 8  # the runtime or systemd may replace the program meanwhile; each does so once
 
+_LOOKED_THROUGH: Final = 4 << 20  # bytes of instructions, those of a program as often as it is run: some 0.2 s
+
 
 class Replaced:
     """A program that replaced another one; both are held by descriptors."""
@@ -214,8 +216,12 @@ def _recognised(program: int, nodes: Sequence[Node], rules: Sequence[DeviceRule]
 
 
 def _permitting(code: bytes, nodes: Sequence[Node]) -> bytes:
-    """Return a program that permits `nodes` and otherwise does what the program `code` does: `code` where it does."""
-    if not _not_permitted(code, nodes, {False, None}):
+    """Return a program that permits `nodes` and otherwise does what the program `code` does: `code` where it does.
+
+    Where finding that out would take long, the nodes are permitted once more, which changes nothing else.
+    """
+    lacking = [*{*nodes}.difference(split(code)[0])]
+    if len(lacking) * len(code) <= _LOOKED_THROUGH and not _not_permitted(code, lacking, {False, None}):
         return code
     _check_changeable(code)
     return extended(code, nodes)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from oci_gpu_hook.apply.device_access import device_program as programs
-from oci_gpu_hook.apply.device_access import runtime_program
+from oci_gpu_hook.apply.device_access import runtime_program, v2
 from oci_gpu_hook.apply.device_access.blinded_program import restored
 from oci_gpu_hook.apply.device_access.bpf_interpreter import permits
 from oci_gpu_hook.oci.container import DeviceRule
@@ -369,3 +371,17 @@ class TestRecognisedPrograms:
             assert programs.is_self_contained(code)
             assert not programs.is_hidden(code)
             assert permits(code, 195, 0) in (True, False)
+
+
+def test_a_program_of_thousands_of_rules_is_not_run_for_each_of_as_many_nodes():
+    """That took longer than a container's file systems may take to answer, and failed its start."""
+    nodes = [(241, minor) for minor in range(3000)]
+    rules = [NOTHING, *(rule(True, "c", *numbers, access="rw") for numbers in nodes)]
+    code = next(iter(runtime_program.candidates(rules)))
+    began = time.process_time()
+    made = v2._permitting(code, nodes)
+    assert v2._permitting(made, nodes) == made
+    assert time.process_time() - began < 2
+    assert programs.split(made) == (tuple(nodes), code)
+    few = nodes[:10]
+    assert v2._permitting(code, few) == code, "which permits them"
