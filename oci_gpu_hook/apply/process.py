@@ -145,18 +145,22 @@ class Process:
         """Unmount mounts of the container in its namespace, and return. Each as `unmount` does."""
         self.enter()
         try:
-            for mount in mounts:
-                self.unmount(mount)
+            self._unmount(mounts)
         finally:
             self.leave()
 
     def unmount(self, mount: int) -> None:
         """Unmount the mount whose root is the descriptor `mount`, if it is mounted, by the descriptor alone."""
+        self._unmount((mount,))
+
+    def _unmount(self, mounts: Iterable[int]) -> None:
         os.fchdir(self._own_descriptors())
         try:
-            syscalls.umount2(str(mount).encode(), syscalls.MNT_DETACH)
-        except OSError:
-            return
+            for mount in mounts:
+                try:
+                    syscalls.umount2(str(mount).encode(), syscalls.MNT_DETACH)
+                except OSError:
+                    continue
         finally:
             os.chdir("/")
 
