@@ -12,7 +12,8 @@ import statistics
 import sys
 from pathlib import Path
 
-from bed import Bed, Created
+from bed import Bed
+from bench import hook_case
 from measure import Case, interleave
 
 ENV = ["NVIDIA_VISIBLE_DEVICES=all", "NVIDIA_DRIVER_CAPABILITIES=compute,utility"]
@@ -45,8 +46,7 @@ def case(name: str, bed: Bed) -> Case:
     config, hook = bed.host(1), bed.hook()
     if name == "without the one file":
         os.unlink(f"{hook}.modules")
-    container = Created(bed, bed.bundle("gpu", ENV))
-    return Case(name, [hook, "--config", config, "prestart"], before=container.make, after=container.remove)
+    return hook_case(bed, name, [hook, "--config", config], ENV)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-/* A child of this process that does its work for it, and whose word it waits for. */
+/* A child that works for this process, which waits for the child's answer: one byte. */
 #include "front.h"
 #include "calls.h"
 
@@ -27,8 +27,8 @@ static bool make_pipe(int ends[2]) {
     return false;
 }
 
-/* Forks. In the child, which the kernel kills when this process ends, `child` is 0 and `word` the descriptor for its word,
-   which a program that it executes inherits; in this process `word` is where that is read. False: there is no child. */
+/* Forks. The kernel kills the child when this process ends. In the child, `pid` is 0 and `word` the descriptor to which it,
+   or a program that it executes, writes its answer; in this process `word` is where that is read. False: there is no child. */
 bool fork_child(struct child *child) {
     enum { SIGCHLD_ = 17, SIGKILL_ = 9, SET_PDEATHSIG = 1 };
     int ends[2];
@@ -52,7 +52,7 @@ bool fork_child(struct child *child) {
     return true;
 }
 
-/* Waits for the child's word; '\0' where it has ended without one. */
+/* Waits for the child's answer; '\0' if it has ended without one. */
 char word_of(const struct child *child) {
     char word;
     bool is_said = read_some(child->word, &word, 1) == 1;

@@ -271,7 +271,7 @@ static bool is_local(long file_system) {
            file_system == (long)btrfs || file_system == (long)f2fs;
 }
 
-/* Takes what was made out of the rootfs, if the engine has not removed that. */
+/* Removes what was made in the rootfs, unless the engine has removed the rootfs. */
 static bool clean(const struct ending *ending) {
     static char path[LARGEST_PATH];
     struct found root;

@@ -110,7 +110,7 @@ bool may_ask(struct text json);
 bool may_say(struct text json, const char *word);
 bool bundle_may_ask(struct text bundle, const char *toml);
 
-/* json.c: what takes or skips returns false for anything else, and the cursor is then of no more use */
+/* json.c: what takes or skips returns false for anything else, and the cursor is then useless */
 bool is_space(char c);
 char next_byte(struct cursor *cursor);
 bool take(struct cursor *cursor, char expected);

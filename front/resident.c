@@ -92,7 +92,7 @@ static bool ask(int fd, char **arguments) {
     return fits && system_call(SENDTO, fd, (long)packet, size, NOSIGNAL, 0) == (long)size;
 }
 
-/* Says go, with the three standard descriptors. Sent any sooner, they would stay open in a socket that nobody reads. */
+/* Sends "go", with the three standard descriptors. Sent earlier, they would stay open in a socket that nobody reads. */
 static bool go(int fd) {
     struct { size_t size; int level, type, fds[STANDARD], padding; } rights = {
         sizeof rights - sizeof rights.padding, SOL_SOCKET_, SCM_RIGHTS_, {0, 1, 2}, 0};
@@ -105,7 +105,7 @@ static bool go(int fd) {
 /* What the other end says, a byte each; docs/resident.md has the order. */
 enum word { NOTHING = '\0', READY = 'R', QUEUED = 'Q', NO = 'N', DONE = '0', LAST = '9' };
 
-/* Waits for a packet of one byte, without end for a patience of 0; NOTHING where the other end is closed or has not
+/* Waits for a packet of one byte, forever with a patience of 0; NOTHING where the other end is closed or has not
    answered in time. One that was closed before it had read all has taken nothing, which is a no. */
 static char hear(int fd, int patience) {
     struct { int fd; short events, happened; } wait = {fd, 1, 0};

@@ -115,7 +115,7 @@ static bool update_may_name_devices(char **arguments) {
     return fd < 0 || !can_rewind(fd) || read_whole(fd, false, resources, LARGEST_STATE, &json.size) != WHOLE || may_say(json, "devices");
 }
 
-/* Has Python prepare the bundle in a separate process, and waits for its word; ends this process where that fails. Python
+/* Has Python prepare the bundle in a separate process, and waits for its answer; ends this process where that fails. Python
    then stays to do what the hook of the container is for (entrypoints/runtime_standby.py), and ends with this process, or
    with the real runtime that this one becomes. Returns false where no process can be made, and nothing has been done. */
 static bool prepare(char **arguments) {

@@ -51,6 +51,20 @@ GROUPS = {
     "slurm": ("tests/slurm/",),
 }
 
+# Groups and files that take more than two minutes, the longest first. They are begun first, whatever the number of
+# their tests, so that at the end no process is left alone with one.
+LONGEST = (
+    "engines",
+    "tests/runtime/test_resident_door.py",
+    "mesos",
+    "tests/runtime/test_resident.py",
+    "tests/runtime/test_sharing.py",
+    "tests/runtime/test_oci_runtime.py",
+    "tests/runtime/test_watch.py",
+    "tests/runtime/test_runtime_once.py",
+    "tests/runtime/test_arrival.py",
+    "slurm",
+)
 
 _has_threads = False
 
@@ -61,6 +75,12 @@ class Scheduling(LoadScopeScheduling):
     def _split_scope(self, nodeid: str) -> str:
         group = next((name for name, rooms in GROUPS.items() if nodeid.startswith(rooms)), "")
         return group or nodeid.partition("::")[0]
+
+    def _assign_work_unit(self, node) -> None:
+        first = next((scope for scope in LONGEST if scope in self.workqueue), None)
+        if first:
+            self.workqueue.move_to_end(first, last=False)
+        super()._assign_work_unit(node)
 
 
 def pytest_addoption(parser):

@@ -66,7 +66,12 @@ def add(
     has = {device.uuid for lease in own for device in lease.devices}
     request = asked.request
     free = devices if request.count is None else [device for device in devices if device.uuid not in has]
-    granted = claim.choose_in_turn(request, free, others, table.queue, now.uptime)
+    try:
+        granted = claim.choose_in_turn(request, free, others, table.queue, now.uptime)
+    except AllocationError as error:
+        if request.count is None or not has:
+            raise
+        raise messages.beside(error, len(has), len(free)) from None
     for device in granted:
         if device.uuid in has:
             what = f"{device.label} ({device.uuid})"

@@ -83,6 +83,13 @@ def too_few_free(request: Request, candidates: Sequence[Device], held: Sequence[
     return Busy(asked(request), why, remedy, "OGH1303")
 
 
+def beside(error: AllocationError, has: int, others: int) -> AllocationError:
+    """Add to a refusal of more devices how many the container has. others: how many more there are on this host."""
+    why = f"the container has {has} already; beside {'it' if has == 1 else 'them'} {error.why}"
+    remedy = error.remedy if others else "there is no other to attach: detach one first, or attach to another container"
+    return type(error)(error.what, why, remedy, error.code)
+
+
 def after_wait(busy: Busy, request: Request, seconds: int, longest: int | None) -> Busy:
     """Add to a refusal how long the container waited. longest: the longest wait that the configuration allows."""
     remedy = "try again when others have ended, or wait longer"

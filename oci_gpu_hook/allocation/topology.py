@@ -6,7 +6,7 @@ from itertools import combinations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Final
 
     from oci_gpu_hook.devices.model import Device
@@ -24,8 +24,9 @@ def best(given: Sequence[Device], pool: Sequence[Device], wanted: int) -> tuple[
     pool = sorted(pool, key=lambda device: device.index)
     if wanted >= len(pool) or wanted <= 0:
         return tuple(pool[:wanted])
-    if not any(map(_has_a_place, (*given, *pool))):  # as of the devices of CDI files, which may be thousands
-        return tuple(pool[:wanted])
+    pool = _distinct(given, pool, wanted)
+    if wanted == len(pool):
+        return tuple(pool)
     fabric = _Fabric([*given, *pool])
     if fabric.uniform:
         return tuple(pool[:wanted])
@@ -46,7 +47,8 @@ class _Fabric:
 
     def __init__(self, devices: list[Device]) -> None:
         self.devices = devices
-        self.weights = [[_weight(one, other) for other in devices] for one in devices]
+        known = [(device, dict(device.peer_links)) for device in devices]
+        self.weights = [[_weight(*one, *other) for other in known] for one in known]
         pairs = {self.weights[i][j] for i in range(len(devices)) for j in range(i)}
         self.uniform = len(pairs) <= 1
 
@@ -80,14 +82,26 @@ class _Fabric:
         return len(reached) == len(chosen)
 
 
+def _distinct(given: Sequence[Device], pool: Sequence[Device], wanted: int) -> Sequence[Device]:
+    """Return the pool without the devices of no known place that nobody would choose before as many others of these.
+
+    All are equally far from everything, so the lowest go first. CDI files may have thousands.
+    """
+    linked = {index for device in (*given, *pool) for index, _ in device.peer_links}
+    rest = [device for device in pool if not _has_a_place(device) and device.index not in linked]
+    surplus = {device.index for device in rest[wanted:]}
+    return [device for device in pool if device.index not in surplus]
+
+
 def _has_a_place(device: Device) -> bool:
     return bool(device.peer_links or device.pcie_switch) or device.numa_node is not None
 
 
-def _weight(one: Device, other: Device) -> int:
+def _weight(one: Device, its: Mapping[int, int], other: Device, others: Mapping[int, int]) -> int:
+    """Return how close two devices are. its, others: how many links each has to which index."""
     if one.index == other.index:
         return 0
-    links = max(dict(one.peer_links).get(other.index, 0), dict(other.peer_links).get(one.index, 0))
+    links = max(its.get(other.index, 0), others.get(one.index, 0))
     same_node = one.numa_node is not None and one.numa_node == other.numa_node
     same_switch = bool(one.pcie_switch) and one.pcie_switch == other.pcie_switch
     return links * _LINK + same_node * _NUMA + same_switch

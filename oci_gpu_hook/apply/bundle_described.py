@@ -74,11 +74,11 @@ def put_in(config: dict[str, Any], edits: ContainerEdits, *, user_namespace: boo
     edited.add(["process", "env"], edits.env)
     made = [node for node in edits.device_nodes if not (user_namespace and node.host_path != node.path)]
     paths = {node.path for node in made}
-    edited.remove(["linux", "devices"], lambda entry: type(entry) is dict and entry.get("path") in paths)
+    edited.remove(["linux", "devices"], lambda entry: type(entry) is dict and _key(entry.get("path")) in paths)
     edited.add(["linux", "devices"], map(_node_entry, made))
-    rules = [rule for node in nodes if (rule := _rule(node))]
+    rules = {_key(rule): rule for node in nodes if (rule := _rule(node))}
     known = _list(config, ["linux", "resources", "devices"])
-    edited.add(["linux", "resources", "devices"], [rule for rule in _once(rules) if rule not in known])
+    edited.add(["linux", "resources", "devices"], _lacking(rules.values(), known))
     _mounts(edited, edits.mounts)
     for hook in edits.hooks:
         edited.add(["hooks", hook.hook_name], [_hook_entry(hook)])
@@ -94,13 +94,10 @@ def put_in(config: dict[str, Any], edits: ContainerEdits, *, user_namespace: boo
 def take_out(config: dict[str, Any], record: dict[str, Any]) -> None:
     """Take out what `put_in` has put in, as far as it is as it was put in; what had made way for it comes back."""
     for place, entries in record["added"]:
-        found = _list(config, place)
-        for entry in entries:
-            if entry in found:
-                found.remove(entry)
+        _drop(_list(config, place), entries)
     for place, entries in record["removed"]:
         found = _list(config, place)
-        found += [entry for entry in entries if entry not in found]
+        found += _lacking(entries, found)
     for place, before, after in record["replaced"]:
         *above, name = place
         parent = _object(config, above)
@@ -114,9 +111,9 @@ def _mounts(edited: Edited, mounts: Iterable[Mount]) -> None:
     """Add mounts, in the order of how deep they are, as an engine does: one may lie in another."""
     entries = list(map(_mount_entry, mounts))
     if entries:
-        destinations = [entry["destination"] for entry in entries]  # a list of them: what is found may have no hash
+        destinations = {_key(entry["destination"]) for entry in entries}
         place = ["mounts"]
-        edited.remove(place, lambda entry: type(entry) is dict and entry.get("destination") in destinations)
+        edited.remove(place, lambda entry: type(entry) is dict and _key(entry.get("destination")) in destinations)
         edited.add(place, entries)
         _list(edited.config, place).sort(key=_depth)
 
@@ -159,12 +156,32 @@ def _hook_entry(hook: Hook) -> dict[str, object]:
     return entry | ({"timeout": hook.timeout} if hook.timeout > 0 else {})
 
 
-def _once(rules: Iterable[dict[str, object]]) -> list[dict[str, object]]:
-    found: list[dict[str, object]] = []
-    for rule in rules:
-        if rule not in found:
-            found.append(rule)
-    return found
+def _lacking(entries: Iterable[Any], found: Iterable[Any]) -> list[Any]:
+    """Return the entries that are not among those found."""
+    known = {*map(_key, found)}
+    return [entry for entry in entries if _key(entry) not in known]
+
+
+def _drop(found: list[Any], entries: Iterable[Any]) -> None:
+    """Take each of the entries out once, as far as it is there."""
+    times: dict[object, int] = {}
+    for key in map(_key, entries):
+        times[key] = times.get(key, 0) + 1
+    kept = []
+    for entry in found:
+        key = _key(entry)
+        if times.get(key, 0):
+            times[key] -= 1
+        else:
+            kept.append(entry)
+    found[:] = kept
+
+
+def _key(value: Any) -> object:
+    """Return what tells a value of JSON from others, to be looked up by: lists of many thousands are compared."""
+    if type(value) is dict:
+        return frozenset((name, _key(below)) for name, below in value.items())
+    return (list, *map(_key, value)) if type(value) is list else value
 
 
 def _object(config: dict[str, Any], names: list[str]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from typing import Final
 
 _PIECE: Final = 1 << 16  # bytes; with much larger pieces the allocator would ask the kernel for memory at every read
+_DIGITS: Final = 20  # of 2**64
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -46,6 +47,12 @@ def read_text(path: str, limit: int = limits.PROC_FILE) -> str | None:
         return read_file(path, limit).decode("utf-8", "replace")
     except OSError:
         return None
+
+
+def number_in(text: str | None) -> int | None:
+    """Return the number in what a file of the kernel says, of 64 bits at most; None for anything else."""
+    word = (text or "").strip()
+    return int(word) if word.isascii() and word.isdecimal() and len(word) <= _DIGITS else None
 
 
 def read_start(path: str, size: int) -> bytes:

@@ -55,6 +55,9 @@ def unescaped(name: bytes) -> bytes:
 def own_mounts(container: bytes, rootfs: int, host: Callable[[], bytes]) -> frozenset[int]:
     """Return the ids of the rootfs's mount and of those mounts in it whose file systems are mounted nowhere else.
 
+    A mount of the rootfs's own file system is not among them: where the rootfs is a directory of it and no mount by
+    itself, a volume is another directory of it.
+
     The binds in config.json are not enough to go by: a recursive bind brings mounts that it does not name, a symbolic
     link can lead into a mount under another path, and engines have other mount types for files of the host.
 
@@ -70,6 +73,7 @@ def own_mounts(container: bytes, rootfs: int, host: Callable[[], bytes]) -> froz
     elsewhere = {device for number, _parent, device in rows if number not in inside}
     if not elsewhere:
         elsewhere = {device for _number, _parent, device in _places(host())}
+    elsewhere.update([device for number, _parent, device in rows if number == b"%d" % rootfs])
     own = [int(number) for number, _parent, device in rows if number in inside and device not in elsewhere]
     found = frozenset((rootfs, *own))
     numbers = [number for number, _parent, _device in rows]

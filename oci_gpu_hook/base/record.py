@@ -1,7 +1,7 @@
 """Frozen, typed values that are cheap to define at each start.
 
-Ten frozen dataclasses add twice the cost of the bare interpreter to every container's start; ten Records add a fortieth
-of that cost. Type checkers see them as dataclasses (PEP 681).
+Ten frozen dataclasses add three times the cost of the bare interpreter to every container's start; ten Records add less
+than a fifth of it (docs/decisions/0010-records-not-dataclasses.md). Type checkers see them as dataclasses (PEP 681).
 """
 
 from __future__ import annotations

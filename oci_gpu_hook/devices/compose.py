@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 _ALL_PERMISSIONS: Final = "rwm"
-_FOR_ALL: Final = 0o666  # the mode that runtimes make a node with where nobody says one
+_FOR_ALL: Final = 0o666  # the mode that runtimes make a node with where none is given
 _TYPES: Final = {stat.S_IFCHR: "c", stat.S_IFBLK: "b", stat.S_IFIFO: "p"}
 _BINDS: Final = ("", "bind", "none")  # types of mounts that show something of the host
 _BOUND: Final = frozenset(("bind", "rbind"))
@@ -97,17 +97,20 @@ def _owned(node: DeviceNode, uid: int, gid: int) -> DeviceNode:
 
 
 def placed(mount: Mount) -> Mount:
-    """Return the mount with whether it goes onto a directory. Raises DriverError where the host lacks its source."""
+    """Return the mount with whether it goes onto a directory. Raises DriverError where it is nothing of the host."""
+    if os.path.normpath(f"/{mount.container_path}").strip("/") == "":
+        raise _unmountable(mount, "would hide all that the container has, since its place there is /")
     if mount.type not in _BINDS and not _BOUND.intersection(mount.options):
         options = mount.options
         if mount.type == "tmpfs" and not any(option.startswith("mode=") for option in options):
             options = (*options, "mode=1777")
         return mount.replace(options=options, directory=True)
+    if not mount.host_path.startswith("/"):
+        raise _unmountable(mount, "is not a path from / on, and could mean any")
     try:
         found = os.stat(mount.host_path)
     except OSError as error:
-        remedy = "correct the CDI specification, or install what it names"
-        raise DriverError(f"mount of {quoted(mount.host_path)}", reason(error), remedy, "OGH1408") from None
+        raise _unmountable(mount, reason(error)) from None
     return mount.replace(directory=stat.S_ISDIR(found.st_mode))
 
 
@@ -132,6 +135,11 @@ def _unusable(host_path: str, why: str) -> DriverError:
     return DriverError(
         f"device node {quoted(host_path)}", why, "correct the CDI specification, or load the driver", "OGH1408"
     )
+
+
+def _unmountable(mount: Mount, why: str) -> DriverError:
+    remedy = "correct the CDI specification, or install what it names"
+    return DriverError(f"mount of {quoted(mount.host_path)}", why, remedy, "OGH1408")
 
 
 def _last(entries: Iterable[T], place: Callable[[T], str]) -> tuple[T, ...]:

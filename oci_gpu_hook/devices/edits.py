@@ -115,6 +115,14 @@ class GeneratedFile(Record):
     contents: bytes
 
 
+def plain(path: str) -> str:
+    """Return a path in a container from / on, without empty and `.` components: one place has one such path.
+
+    What `..` leads to is known in the container alone.
+    """
+    return "/" + "/".join(part for part in path.split("/") if part not in ("", ".")) if path else ""
+
+
 def numbers(node: DeviceNode) -> Numbers:
     """Return the numbers of a node that is not a FIFO."""
     return (node.major, node.minor, "b") if node.type == "b" else (node.major, node.minor)

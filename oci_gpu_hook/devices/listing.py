@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 def of_host(config: Config, wanted: Callable[[str], bool]) -> tuple[tuple[Listed, ...], HookError | None]:
-    """Return the devices of the kinds that are wanted, and why there may be more that nobody could see.
+    """Return the devices of the kinds that are wanted, and why there may be more that could not be seen.
 
-    Those that the kernel tells of go before what CDI specifications have of their kind.
+    Those that the kernel describes take precedence over CDI specifications of their kind.
     """
     found: list[Listed] = []
     kinds = set()

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from oci_gpu_hook.devices.edits import ContainerEdits, GeneratedFile, Symlink
 
 MARKED_SICK: Final = "it is marked sick"  # how the fault of a device begins that its driver still has
+PIPE_OF_MPS: Final = "/tmp/nvidia-mps"  # noqa: S108  where CUDA looks for its MPS daemon, unless it is told
 
 
 class Device(Record):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from oci_gpu_hook.base.files import read_text
+from oci_gpu_hook.base.files import number_in, read_text
 from oci_gpu_hook.base.record import Record
 
 TYPE_CHECKING = False
@@ -60,9 +60,8 @@ def driver(sys_root: str, address: str) -> str:
 def place(sys_root: str, address: str) -> Place:
     """Return the place of the PCI device with that address (in sysfs's form)."""
     device = f"{sys_root}/bus/pci/devices/{address}"
-    node = attribute(sys_root, address, "numa_node")
     return Place(
-        numa_node=int(node) if node.isdecimal() else None,  # -1: the firmware does not say
+        numa_node=number_in(attribute(sys_root, address, "numa_node")),  # -1: the firmware does not say
         pcie_switch=_switch(device),
         drm=_drm(device),
     )

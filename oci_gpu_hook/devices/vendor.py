@@ -156,7 +156,7 @@ class Vendor(Protocol):
         """Return the paths, in file systems of the hook's own, at which containers with these devices see them."""
 
     def used(self, config: Config) -> Mapping[str, DeviceUse]:
-        """Return what devices are used for now, by UUID; {} if nothing tells. For commands. Raises DriverError."""
+        """Return what devices are used for now, by UUID; {} if that is unknown. For commands. Raises DriverError."""
 
     def limiter(self, request: Request, inventory: Any, devices: Sequence[Device]) -> Limiter:
         """Return what holds a container to its parts of devices. Raises InvalidInput, DriverError where nothing can."""

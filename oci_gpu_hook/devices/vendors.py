@@ -1,7 +1,7 @@
 """The vendors' rooms by the kind of their devices. A room is imported when a request names its kind.
 
 A kind without its own room is what the host's CDI specification files say of it (devices.cdi). The rooms of
-`SEEN` give devices in the form of such files, too, but the kernel tells of them (devices.kernel).
+`SEEN` give devices in the form of such files too, but the kernel describes them (devices.kernel).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def of(kind: str) -> Vendor:
 
 
 def seen(kind: str, config: Config) -> Inventory | None:
-    """Return all that the kernel tells of one of the kinds of `SEEN`, None for nothing."""
+    """Return all that the kernel shows of one of the kinds of `SEEN`, None for nothing."""
     return _SEEN[kind]().seen(config)
 
 

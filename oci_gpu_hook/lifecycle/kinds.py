@@ -59,7 +59,7 @@ def _counted(request: Request, config: Config) -> Request:
     found = presence.meant_by_count(config)
     if len(found) > 1:
         what = f"{request.count} GPU{'s' if request.count != 1 else ''} asked for without a kind"
-        why = f"this host has GPUs of {' and '.join(found)}"
+        why = f"this host has GPUs of {', '.join(found)}"
         remedy = f"say which by {name_of('kind', request)}, or [allocation] default-kind in config.toml"
         raise InvalidInput(what, why, remedy, "OGH1209")
     return _of_kind(request, found[0] if found else request.kind)

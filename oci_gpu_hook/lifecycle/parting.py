@@ -86,9 +86,9 @@ def gone(entry: Entry, going: Going) -> frozenset[str]:
     """Return the paths in the container that go with devices."""
     pipe: Collection[str] = ()
     if not has_part(entry, going.uuids):
-        from oci_gpu_hook.apply.mps import place  # few containers have one
+        from oci_gpu_hook.devices.model import PIPE_OF_MPS
 
-        pipe = {place.SEEN}.intersection(entry.mounts)
+        pipe = {PIPE_OF_MPS}.intersection(entry.mounts)
     return frozenset((*going.nodes.values(), *going.views, *pipe))
 
 

@@ -17,7 +17,7 @@ from oci_gpu_hook.base.document import dump, parse
 from oci_gpu_hook.base.errors import HookError, described_bug, quoted, reason
 from oci_gpu_hook.devices import vendors
 from oci_gpu_hook.devices.edits import DeviceNode, numbers_of, restricted
-from oci_gpu_hook.devices.model import is_sick
+from oci_gpu_hook.devices.model import PIPE_OF_MPS, is_sick
 from oci_gpu_hook.lifecycle import identity
 from oci_gpu_hook.request.model import DEFAULT_KIND
 
@@ -159,7 +159,7 @@ def _unlimited(entry: Entry) -> Iterator[Finding]:
     from oci_gpu_hook.apply.mps import ending, place
 
     name = place.name_of(entry.pid)
-    if place.SEEN in entry.mounts and not ending.is_alive(name):
+    if PIPE_OF_MPS in entry.mounts and not ending.is_alive(name):
         what = f"the MPS daemon of container {quoted(entry.id)}"
         why = "has ended: programs that it served fail, and those that start now have the whole GPU, without limits"
         yield Finding(kind=LIMITS, what=what, why=why, remedy="restart the container", repairable=False)

@@ -61,7 +61,13 @@ def read(container: Container, config: Config) -> Reading:
 
         asks = other_kinds.joined([*asks, *beside])
     requests = _requests(asks, settings, kind, container, config, variables, warnings)
-    unread = "" if by_variables else f"{asks[0].source} go before it" if asks else "no GPU is asked for"
+    unread = (
+        ""
+        if by_variables
+        else f"{asks[0].source} go before it"
+        if asks
+        else "no GPU is asked for; add a count, such as OCI_GPU_COUNT=1"
+    )
     by_count.tell_unread(container.annotations, variables, unread, warnings)
     if not asks:
         warnings += [f"{each.what}={quoted(each.text)} is not read: {unread}" for each in settings.values()]

@@ -68,6 +68,17 @@ def test_the_next_process_with_a_fronts_pid_is_not_the_front(served, tally):
             tracer.wait()
 
 
+def test_a_container_that_has_the_socket_gets_nothing_of_it(served, tally):
+    """Its root is the host's, also in a user namespace that maps it to itself: so it may connect, and is told no."""
+    front = (b"oci-gpu-hook resident 2\0hook\0STUB\0\0prestart\0", 0)
+    container = ("unshare", "--mount", "--pid", "--fork", "--net", "--uts", "--ipc", "--cgroup")
+    for where in (container, (*container, "--user", "--map-root-user")):
+        for word in ((b"G", 3), (b"L", 0)):
+            assert served.ask([front, word], *where).stdout.split() == [str(b"RN")] * 5
+            tally.count()
+    assert served.serves()
+
+
 # What is handed over as stdin in place of the state, which the front has in memory.
 HANDS = """
 import array, os, pty, socket, sys

@@ -259,7 +259,9 @@ class Mesos:
         process = self.agent(spec)
         self.agents.append(process)
         assert process.stdout
-        said = json.loads(process.stdout.readline() or json.dumps(process.communicate()))
+        line = process.stdout.readline()
+        assert line, process.communicate()
+        said = json.loads(line)
         return Recovered(process, set(said["recovered"]), set(said["destroyed"]))
 
     def agent(self, spec: dict) -> subprocess.Popen:

@@ -93,7 +93,9 @@ class Launched:
         if not self.parent:
             checkpoint = self.agent.checkpoints / self.container.id
             checkpoint.mkdir()
-            (checkpoint / "info.json").write_text(json.dumps(asdict(self.container)))
+            new = checkpoint / "info.json.new"  # an agent that is killed leaves no half of a checkpoint
+            new.write_text(json.dumps(asdict(self.container)))
+            new.rename(checkpoint / "info.json")
             self._reached("known")
         self.sandbox.mkdir(parents=True)
         self.sandbox.chmod(0o777)

@@ -132,10 +132,8 @@ ENTRYPOINTS: Allowed = {
         "main": {"os.chdir": "the root directory of this process"},
     },
     "entrypoints/resident/place.py": {"open_process": {"os.open": PROC}},
-    "entrypoints/resident/worker.py": {
-        "_attend": {"os.chdir": "the root directory of this process"},
-    },
     "entrypoints/resident/unchanged.py": {
+        "Before.set_back": {"os.chdir": "the root directory of this process"},
         "_descriptors": {"os.listdir": PROC},
     },
     "entrypoints/slurm/choice.py": {

@@ -93,5 +93,5 @@ def test_help_prints_an_entry(capsys):
 
 
 def test_help_of_a_code_that_does_not_exist(capsys):
-    assert main.main(["help", "OGH0000"]) == 1
+    assert main.main(["help", "OGH0000"]) == 2
     assert "OGH0000" in capsys.readouterr().err

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import uuid
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -187,9 +188,14 @@ def configured(runtime, directory, simulated):
 
 @pytest.fixture(scope="session")
 def front_path(machine, runtime) -> str:
-    """The executable oci-gpu-runtime before the runtime of this test run. To install it takes seconds."""
-    directory = machine.work / f"libexec-{Path(runtime.binary).name}"
-    return oci_gpu("hook-path", "--runtime", "--directory", directory, "--real-runtime", runtime.binary).strip()
+    """The executable oci-gpu-runtime before the runtime of this test run."""
+    return _front_before(runtime.binary, machine.work)
+
+
+@cache  # one serves all cgroup layouts, and to install it takes seconds
+def _front_before(program: str, work: Path) -> str:
+    directory = work / f"libexec-{Path(program).name}"
+    return oci_gpu("hook-path", "--runtime", "--directory", directory, "--real-runtime", program).strip()
 
 
 @pytest.fixture

@@ -8,6 +8,9 @@ import subprocess
 from pathlib import Path
 
 SCRIPT = Path(__file__).with_name("namespace.sh")
+# Where tests and benchmarks mount file systems on the machine itself. A host begins with all that is mounted there, and
+# it changes in every namespace when the run that made it renames or removes the directories below.
+_OF_RUNS = ("/tmp/pytest-of-", "/var/tmp/oci-gpu-hook-")
 
 
 class Host:
@@ -19,6 +22,7 @@ class Host:
 
     def __init__(self, work: Path, layout: str, own: tuple[str, ...] = ()) -> None:
         self.layout = layout
+        self._work = str(work)
         self._own = own
         self._holder = subprocess.Popen(
             ["unshare", "--mount", *(f"--{kind}" for kind in own), "sh", SCRIPT, work, layout],
@@ -54,8 +58,12 @@ class Host:
         return Path(f"/proc/{self._holder.pid}/root{path}")
 
     def mounts(self) -> list[str]:
-        """Return the mount table."""
-        return Path(f"/proc/{self._holder.pid}/mountinfo").read_text().splitlines()
+        """Return the mount table, without what other runs of tests and benchmarks have on the machine."""
+        lines = Path(f"/proc/{self._holder.pid}/mountinfo").read_text().splitlines()
+        return [line for line in lines if not self._is_of_another_run(line.split()[4])]
+
+    def _is_of_another_run(self, path: str) -> bool:
+        return path.startswith(_OF_RUNS) and not f"{path}/".startswith(f"{self._work}/")
 
     def cgroups_named(self, name: str) -> list[str]:
         """Return the cgroups of that name, in every hierarchy, children first."""

@@ -102,6 +102,13 @@ class Resident:
             assert time.monotonic() < deadline, self.log.read_text()
             time.sleep(0.005)
 
+    def wait_until_all_wait(self) -> None:
+        """Wait until none of them is at work."""
+        deadline = time.monotonic() + 20
+        while not all(map(_waits, self.workers())):
+            assert time.monotonic() < deadline, self.log.read_text()
+            time.sleep(0.005)
+
     def has_ended(self, seconds: float = 10) -> bool:
         """Tell whether it ends by itself within that time."""
         deadline = time.monotonic() + seconds

@@ -170,7 +170,7 @@ def test_the_end_of_a_container_frees_what_was_attached(runtime, make_bundle, ho
     assert not list(bundle.rootfs.glob("dev/nvidia*"))
     assert not list(bundle.rootfs.rglob("libcuda*"))
     assert not list((host.state_dir / "containers").glob("*.json"))
-    assert command("repair", "--all").stdout == ""
+    assert command("repair", "--all").stdout == "No running container was given GPUs.\n"
 
 
 def test_a_name_that_is_none(command):

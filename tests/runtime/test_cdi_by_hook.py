@@ -84,7 +84,7 @@ def test_the_hook_alone_gives_block_devices_and_fifos(runtime, by_hook, user_nam
         "deviceNodes": [
             by_hook.vendors.node("disk", 240, 7, kind=stat.S_IFBLK),
             by_hook.vendors.node("char", 241, 3),
-            {"path": "/dev/below/fifo", "type": "p", "fileMode": 0o620},
+            {"path": "/dev//below/fifo/", "type": "p", "fileMode": 0o620},
         ]
     }
     document = {"cdiVersion": "0.5.0", "kind": "every.com/thing", "devices": [{"name": "one", "containerEdits": edits}]}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import subprocess
+import tempfile
 
 import pytest
 
 from tests.runtime import bundle as bundles
 from tests.runtime import machine as machines
 from tests.runtime import rootfs as images
+from tests.runtime.host import Host
 
 GRANTED = {"allow": True, "type": "c", "major": 195, "minor": 0, "access": "rw"}
 
@@ -66,3 +68,17 @@ def test_a_mount_left_on_the_host_is_noticed(runtime, directory):
         runtime.host.call("umount", directory)
     assert runtime.host.mounts() == before
     assert subprocess.run(["mountpoint", "-q", directory], check=False).returncode != 0
+
+
+def test_what_another_run_has_mounted_on_the_machine_is_not_this_hosts(directory):
+    """As a benchmark mounts its bed. Whoever removes a mountpoint takes the mount away in all namespaces."""
+    bed = tempfile.mkdtemp(prefix="oci-gpu-hook-bench-", dir="/var/tmp")
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", bed], check=True)
+    try:
+        host = Host(directory, "v2")
+        before = host.mounts()
+    finally:
+        subprocess.run(["umount", bed], check=True)
+        subprocess.run(["rmdir", bed], check=True)
+    assert host.mounts() == before
+    host.close()

@@ -186,10 +186,7 @@ def test_a_mixed_host_gives_each_vendors_to_who_asks_for_them(plain_bundle, behi
         {"ENOENT"}, {"ENXIO"}, {"ENXIO"}, {"ENXIO"}, {"ENOENT"},
     ]  # fmt: skip
     open_count = front.run(plain_bundle(name="open", args=("/bin/true",), env=("OCI_GPU_COUNT=1",))).stderr
-    assert (
-        "this host has GPUs of nvidia.com/gpu and amd.com/gpu and intel.com/gpu; say which by OCI_GPU_KIND"
-        in open_count
-    )
+    assert "this host has GPUs of nvidia.com/gpu, amd.com/gpu, intel.com/gpu; say which by OCI_GPU_KIND" in open_count
     front = behind(mixed, '\n[allocation]\ndefault-kind = "amd.com/gpu"\n')
     seen = front.run(plain_bundle(*probes, name="default", env=("OCI_GPU_COUNT=1",))).seen()
     assert seen_of(seen, ["nvidia0"], ["nvidia1"], ["kfd"], amd, intel) == [

@@ -17,9 +17,10 @@ import oci_gpu_hook
 SAID = "oci-gpu-hook was removed: its package is not in "
 
 
-@pytest.fixture(params=["front", "stub"])
-def removable(request, directory, runtime, configured):
-    """An installation from a copy of the package, and a function that removes the copy; without the front as well."""
+@pytest.fixture(scope="module", params=["front", "stub"])
+def installation(request, machine, runtime):
+    """An installation from a copy of the package, and where that is; without the front as well."""
+    directory = machine.work / f"removable-{request.param}-{runtime.name}"
     library = directory / "lib"
     no_front = ("front.elf",) if request.param == "stub" else ()
     package = Path(oci_gpu_hook.__file__).parent
@@ -29,7 +30,16 @@ def removable(request, directory, runtime, configured):
     command += ["--directory", str(directory / "libexec"), "--real-runtime", runtime.binary]
     environment = {**os.environ, "PYTHONPATH": str(library)}
     subprocess.run(command, check=True, capture_output=True, env=environment, cwd=directory)
-    return replace(runtime, binary=str(directory / "libexec/oci-gpu-runtime")), lambda: shutil.rmtree(library)
+    return replace(runtime, binary=str(directory / "libexec/oci-gpu-runtime")), library
+
+
+@pytest.fixture
+def removable(installation, configured):
+    """The installation, and a function that takes the package away for the rest of the test."""
+    installed, library = installation
+    yield installed, lambda: library.rename(f"{library}-removed")
+    if not library.exists():
+        Path(f"{library}-removed").rename(library)
 
 
 def test_a_container_that_asks_for_nothing_starts(removable, plain_bundle):

@@ -16,7 +16,7 @@ import pytest
 
 from oci_gpu_hook.admin.install import front_file
 from tests.runtime import residents
-from tests.runtime.fixtures import oci_gpu
+from tests.runtime.counted import copied
 from tests.runtime.residents import traced
 from tests.runtime.test_devices import assert_reaches, reach
 from tests.runtime.test_oci_runtime import leases
@@ -25,9 +25,8 @@ from tests.runtime.test_oci_runtime import leases
 class Door:
     """oci-gpu-runtime of an installation of this test's own; `pythons` tells how often a front has started Python."""
 
-    def __init__(self, runtime, directory: Path) -> None:
-        place = directory / "libexec"
-        oci_gpu("hook-path", "--directory", place, "--real-runtime", runtime.binary)
+    def __init__(self, runtime, directory: Path, front_path: str) -> None:
+        place = copied(front_path, directory / "libexec")
         hook = place / "oci-gpu-hook"
         self._python = residents.Interpreter(hook, directory)
         address = directory / "resident" / "socket"
@@ -50,8 +49,8 @@ class Door:
 
 
 @pytest.fixture
-def door(runtime, directory, configured):
-    opened = Door(runtime, directory)
+def door(runtime, directory, configured, front_path):
+    opened = Door(runtime, directory, front_path)
     yield opened
     opened.close()
 

@@ -106,6 +106,7 @@ def test_one_that_is_interrupted_leaves_nothing(bare, number):
 
 def test_words_that_have_no_place(bare):
     done = bare("image", "command")
-    assert done.returncode == 1
-    assert "write oci-gpu run [IMAGE] -- COMMAND" in done.stderr
+    assert done.returncode == 2
+    assert "write oci-gpu run image -- command" in done.stderr
+    assert "write oci-gpu run [IMAGE] -- COMMAND" in bare("nvidia-smi").stderr
     assert "it has no images" in bare("image").stderr

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from oci_gpu_hook.admin.install.front_file import read_front, write_front
-from tests.runtime.counted import is_front, lay
-from tests.runtime.fixtures import oci_gpu
+from tests.runtime.counted import copied, is_front, lay
 from tests.runtime.residents import Interpreter
 from tests.runtime.test_devices import assert_reaches, reach
 from tests.runtime.test_imports import GPU
@@ -31,10 +30,9 @@ posix._exit = tell
 
 
 @pytest.fixture
-def installed(runtime, directory, configured):
-    """Return a directory with executables of this test's own."""
-    place = directory / "libexec"
-    oci_gpu("hook-path", "--directory", place, "--real-runtime", runtime.binary)
+def installed(directory, configured, front_path):
+    """Return a directory with executables of this test's own, copied since to make them takes seconds."""
+    place = copied(front_path, directory / "libexec")
     if not is_front(place / "oci-gpu-runtime"):
         pytest.skip("the front was not built")
     return place

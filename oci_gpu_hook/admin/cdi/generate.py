@@ -45,7 +45,7 @@ def specification_of(
 
 
 def seen_specification_of(kind: str, config: Config, names: str) -> Specification:
-    """Return the specification of devices of another vendor that the kernel tells of; names: as for `form_of`."""
+    """Return the specification of devices of another vendor that the kernel describes; names: as for `form_of`."""
     from oci_gpu_hook.devices.kernel import specification as of_kernel
 
     inventory = vendors.seen(kind, config)

@@ -54,7 +54,7 @@ def refresh(
 
 
 def refresh_kind(kind: str, config: Config, directory: str, names: str) -> list[Outcome]:
-    """Do the same for one kind of devices that the kernel tells of. names: "index", "uuid" or "both"."""
+    """Do the same for one kind of devices that the kernel describes. names: "index", "uuid" or "both"."""
     return _kept(directory, [generate.seen_specification_of(kind, config, names)])
 
 
@@ -80,7 +80,7 @@ def _kept(directory: str, made: Sequence[Specification]) -> list[Outcome]:
 
 
 def _files(here: int) -> dict[str, tuple[int, int, int]]:
-    """Return the specification files: of each name what tells whether it changes (inode, size, time)."""
+    """Return the specification files: for each name the facts that show whether it changes (inode, size, time)."""
     found = {}
     for name in os.listdir(here):
         if name.endswith(reading.SUFFIXES):

@@ -65,19 +65,18 @@ def _describe(parser: argparse.ArgumentParser, module: Any) -> None:
 
 def unknown(command: str, commands: Sequence[str], before: Sequence[str]) -> int:
     """Complain about a command that does not exist, or a wrong option before it; return the exit status."""
+    from oci_gpu_hook.admin.cli import hints
+
     top = _top()
     for word in before:
-        if word.startswith("-") and word.partition("=")[0] not in _options(top):
+        if word.startswith("-") and word.partition("=")[0] not in hints.options(top):
             top.error(f"unrecognized arguments: {word}")
-    from oci_gpu_hook.request import suggestions
-
-    nearest = suggestions.word(command, commands)
-    hint = f"did you mean {nearest!r}? " if nearest else ""
+    hint = hints.for_command(command, commands)
     print(f"oci-gpu: error: there is no command {quoted(command)}; {hint}`oci-gpu help` lists them", file=sys.stderr)
     return 2
 
 
-def _top() -> argparse.ArgumentParser:
+def _top() -> _Top:
     top = _Top(prog="oci-gpu", usage=overview.USAGE, description=overview.DESCRIPTION, formatter_class=Formatter)
     top.add_argument("-V", "--version", action="version", version=f"oci-gpu {__version__}")
     option.describe(top, usual.GLOBAL)
@@ -89,49 +88,33 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Complain, and end with exit status 2."""
+        from oci_gpu_hook.admin.cli import hints
+
+        self._complain(message, hints.for_complaint(message, self))
+
+    def _complain(self, message: str, hint: str) -> NoReturn:
         self.print_usage(sys.stderr)
-        self.exit(2, f"{self.prog}: error: {one_line(message)}{self._hint(message)}\n")
+        self.exit(2, f"{self.prog}: error: {one_line(message)}{one_line(hint)}\n")
 
     def _print_message(self, message: str, file: Any = None) -> None:
         """Write it. Raises OSError, which argparse would pass over, if that cannot be: output may be unbuffered."""
         (file or sys.stderr).write(message)
 
-    def _hint(self, message: str) -> str:
-        from oci_gpu_hook.request import suggestions
-
-        _, is_unknown, words = message.partition("unrecognized arguments: ")
-        _, is_choice, value = message.partition("invalid choice: ")
-        nearest = ""
-        if is_unknown and words.startswith("-"):
-            given = words.split()[0].partition("=")[0]
-            nearest = suggestions.word(given, _options(self)) or _long_of(given, _options(self))
-        elif is_choice:
-            choices = [str(choice) for action in self._actions for choice in action.choices or ()]
-            nearest = suggestions.word(value.partition(" (choose")[0].strip("'"), choices)
-        return f"; did you mean {nearest!r}?" if nearest else ""
-
 
 class _Top(Parser):
     """The parser of `oci-gpu` itself, whose help is the overview of all commands."""
 
+    def error(self, message: str) -> NoReturn:
+        """Complain in the command's name: argparse has this parser refuse words that the command's does not know."""
+        from oci_gpu_hook.admin.cli import hints
+
+        if below := hints.commands_of(self):
+            next(iter(below.values())).error(message)
+        self._complain(message, hints.for_top(message, self, hints.commands_of(parser(tuple(COMMANDS)))))
+
     def format_help(self) -> str:
         """Return the overview."""
         return overview.text()
-
-
-def _long_of(short: str, options: Sequence[str]) -> str:
-    """Return the long option that begins with the letter of a short one, as --quiet of -q; "" if none or several do."""
-    found = {option for option in options if short[1:2].isalpha() and option.startswith(f"-{short[:2]}")}
-    return found.pop() if len(found) == 1 else ""
-
-
-def _options(parser: argparse.ArgumentParser) -> list[str]:
-    """Return the options of a parser and of all parsers below it."""
-    found = [flag for action in parser._actions for flag in action.option_strings]  # noqa: SLF001  no other way
-    for action in parser._actions:  # noqa: SLF001
-        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
-            found += [flag for each in action.choices.values() for flag in _options(each)]
-    return found
 
 
 class Formatter(argparse.HelpFormatter):

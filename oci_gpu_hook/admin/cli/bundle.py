@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def read(name: str, runtime_root: str = "") -> Container:
     """Return the container of a bundle, which its config.json may stand for, or a running one. Raises InvalidInput.
 
-    A running container has the pid of its first process; the container of a bundle that nobody has started has pid 0.
+    A running container has the pid of its first process; the container of a bundle that was not started has pid 0.
     """
     bundle = os.path.abspath(name)
     if os.path.basename(bundle) == "config.json" and os.path.isfile(bundle):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def of_host(config: Config) -> tuple[tuple[Listed, ...], str]:
-    """Return the devices of other vendors than NVIDIA, and why there may be more that nobody could see."""
+    """Return the devices of other vendors than NVIDIA, and why there may be more that could not be seen."""
     found, trouble = listing.of_host(config, is_other)
     return found, str(trouble) if trouble else ""
 

@@ -28,7 +28,7 @@ def main(directory: str = "") -> int:
     if sys.stderr:
         sys.stderr = _Complaints(sys.stderr)
     status = run()
-    if "atexit" not in sys.modules and "threading" not in sys.modules:  # then nobody is to be called at the end
+    if "atexit" not in sys.modules and "threading" not in sys.modules:  # then nothing is to be called at the end
         try:
             sys.stderr.flush()
         finally:
@@ -37,7 +37,7 @@ def main(directory: str = "") -> int:
 
 
 class _Complaints:
-    """Stderr that ends no command halfway, and has no say in its exit status, where nobody can take what it is told."""
+    """Stderr that neither ends a command halfway nor changes its exit status where nobody can read it."""
 
     def __init__(self, stream: "Any") -> None:
         self._stream = stream

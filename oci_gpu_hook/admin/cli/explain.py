@@ -10,10 +10,10 @@ from oci_gpu_hook.admin.cli.picture import memory, relation
 from oci_gpu_hook.allocation import by_count, conflict, shares
 from oci_gpu_hook.allocation.messages import amounts, remaining
 from oci_gpu_hook.base.errors import quoted
+from oci_gpu_hook.devices.model import PIPE_OF_MPS
 from oci_gpu_hook.devices.nvidia.capabilities import DISPLAY, GRAPHICS
 from oci_gpu_hook.devices.nvidia.device_nodes import MIG_NODES
 from oci_gpu_hook.devices.nvidia.devices import gpu_of
-from oci_gpu_hook.devices.nvidia.mps import DEFAULT
 from oci_gpu_hook.devices.nvidia.tegra_files import EVERY_FILE
 from oci_gpu_hook.request.model import ANNOTATION_PREFIX
 from oci_gpu_hook.request.nvidia.cdi_names import FEATURE_CLASSES
@@ -106,7 +106,7 @@ def mounts(made: Plan, inventory: Inventory) -> dict[str, list[str]]:
             reason = _reason(capabilities[mount.host_path], wanted)
         elif mount.container_path.startswith("/proc/"):
             reason = "granted GPUs"
-        elif made.request.is_share and mount.container_path == DEFAULT:
+        elif made.request.is_share and mount.container_path == PIPE_OF_MPS:
             reason = "its own MPS daemon, for its part"
         else:
             reason = "graphics"  # the application profile that shows EGL only the granted GPUs

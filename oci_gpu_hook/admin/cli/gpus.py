@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import argparse
     from typing import Final
 
+    from oci_gpu_hook.allocation.model import Lease
     from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.devices.model import Device
 
@@ -38,7 +39,7 @@ _WHOLE: Final = ("GPU", "BUS", "STATE")
 
 
 class State(Record):
-    """A GPU as it is shown. why: of lost and sick ones. called: what people call the holders.
+    """A GPU as it is shown. leases: of its holders. why: of lost and sick ones.
 
     state: free, held, excluded, lost, sick, or unknown to a user who may not read the leases.
     """
@@ -48,8 +49,7 @@ class State(Record):
     bus_id: str
     name: str
     state: str
-    holders: tuple[str, ...]
-    called: tuple[str, ...]
+    leases: tuple[Lease, ...]
     why: str
 
 
@@ -81,7 +81,9 @@ def run(options: argparse.Namespace) -> int:
 
         print(json.dumps([_to_json(each) for each in found], indent=2))
     else:
-        _show(found)
+        _show(found, config)
+        if kinds := _other_kinds(config):
+            print(f"oci-gpu: note: devices of {kinds} have no such states; see `oci-gpu leases`", file=sys.stderr)
     if any(each.state == "unknown" for each in found):
         print("oci-gpu: warning: only root may see which GPUs are held; run this as root", file=sys.stderr)
     return 0
@@ -89,13 +91,18 @@ def run(options: argparse.Namespace) -> int:
 
 def _of_others(config: Config) -> DriverError | None:
     """Return the error for a host whose GPUs are other vendors', None if it has none."""
-    others, _ = described.of_host(config)
-    kinds = " and ".join(dict.fromkeys(each.device.kind for each in others))
+    kinds = _other_kinds(config)
     if not kinds:
         return None
     why = f"only NVIDIA's GPUs have these states, and this host has devices of {kinds}"
     remedy = "see `oci-gpu leases` for their holders, `oci-gpu doctor` for what is wrong with them"
     return DriverError("no NVIDIA driver is loaded", why, remedy, "OGH1401")
+
+
+def _other_kinds(config: Config) -> str:
+    """Return the kinds of the devices that are not NVIDIA's GPUs, "" where the host has none."""
+    others, _ = described.of_host(config)
+    return ", ".join(dict.fromkeys(each.device.kind for each in others))
 
 
 def states(config: Config) -> list[State]:
@@ -106,13 +113,10 @@ def states(config: Config) -> list[State]:
     except StateError:
         leases, otherwise = (), "unknown"
     found = []
-    known = Census(config)
-    known.take(leases)
     for device in _whole(config):
         gpu = of_nvidia.gpu_of(device)
         held = conflict.holders(device, leases)
-        holders = tuple(lease.name for lease in held)
-        state = "held" if holders else "excluded" if device.excluded else otherwise
+        state = "held" if held else "excluded" if device.excluded else otherwise
         if device.fault:
             state = "sick" if is_sick(device.fault) else "lost"
         found.append(
@@ -122,8 +126,7 @@ def states(config: Config) -> list[State]:
                 bus_id=gpu.bus_id,
                 name=gpu.name,
                 state=state,
-                holders=holders,
-                called=tuple(known.of_lease(lease).called for lease in held),
+                leases=tuple(held),
                 why=why_not(device.fault) if device.fault else "",
             )
         )
@@ -142,12 +145,12 @@ def _to_json(state: State) -> dict[str, object]:
         "busId": state.bus_id,
         "name": state.name,
         "state": state.state,
-        "holders": list(state.holders),
+        "holders": [lease.name for lease in state.leases],
         "why": state.why or None,
     }
 
 
-def _show(found: list[State]) -> None:
+def _show(found: list[State], config: Config) -> None:
     from rich.text import Text
 
     from oci_gpu_hook.admin.cli.console import console, new_table, print_table
@@ -155,6 +158,8 @@ def _show(found: list[State]) -> None:
     if not found:
         print("no GPU: the driver has none")
         return
+    known = Census(config)
+    known.take(lease for each in found for lease in each.leases)
     out = console()
     shown = next(columns for least, columns in _COLUMNS_FROM if out.width >= least)
     table = new_table()
@@ -167,7 +172,7 @@ def _show(found: list[State]) -> None:
             "BUS": Text(one_line(each.bus_id)),
             "PRODUCT": Text(one_line(each.name.removeprefix("NVIDIA "))),
             "STATE": Text(each.state, style=style),
-            "": Text(one_line(each.why) or "\n".join(map(one_line, each.called))),
+            "": Text(one_line(each.why) or "\n".join(one_line(known.of_lease(lease).called) for lease in each.leases)),
         }
         table.add_row(*(cells[heading] for heading in shown))
     print_table(out, table)

@@ -1,4 +1,4 @@
-"""A container that nobody has made, as `oci-gpu plan` is told it: what it asks by, and its image."""
+"""A container that does not exist, as the options of `oci-gpu plan` describe it: what it asks by, and its image."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def with_container(options: argparse.Namespace, work: Callable[[Container], int]
 
 
 def _made_image(directory: str) -> str:
-    """Make a root directory with what the hook tells Debian's images by."""
+    """Make a root directory with the files by which the hook recognises Debian's images."""
     rootfs = os.path.join(directory, "rootfs")
     for path in _LIKE_DEBIAN:
         os.makedirs(os.path.dirname(f"{rootfs}/{path}"), exist_ok=True)  # noqa: TID251  of this process alone

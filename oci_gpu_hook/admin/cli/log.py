@@ -53,7 +53,9 @@ def run(options: Namespace) -> int:
     config = configs.of_this_user(configs.load(options.config))
     logs, names = Logs(config.log_file), Names(config)
     try:
-        _show(logs, names, options)
+        if not _show(logs, names, options) and not options.follow and not options.json and options.lines != 0:
+            rest = "" if config.log_file else "; without [log] file in config.toml only refusals are"
+            print(f"Nothing was logged{rest}.")
     except KeyboardInterrupt:  # this is how people end it
         if not options.follow:
             raise
@@ -62,7 +64,8 @@ def run(options: Namespace) -> int:
     return 0
 
 
-def _show(logs: Logs, names: Names, options: Namespace) -> None:
+def _show(logs: Logs, names: Names, options: Namespace) -> int:
+    """Show the lines; return how many there were before any that are followed. Raises HookError as `run` does."""
     shown = 0
     for line in _last(_meant(logs.past(), names, options.container), options):
         _print(line, names, as_json=options.json)
@@ -76,8 +79,7 @@ def _show(logs: Logs, names: Names, options: Namespace) -> None:
     elif not shown and options.container:
         remedy = "`oci-gpu log` shows all; without [log] file in config.toml only refusals are logged"
         raise InvalidInput(f"container {quoted(options.container)}", "is in no line of the log", remedy, "OGH1919")
-    elif not shown and not options.json and options.lines != 0:
-        print("Nothing was logged.")
+    return shown
 
 
 def _meant(found: Iterable[Line], names: Names, container: str) -> Iterator[Line]:

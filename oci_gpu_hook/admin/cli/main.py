@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _VERSION: Final = ("--version", "-V")
 _HELP: Final = ("--help", "-h")
+_WRONG_USAGE: Final = ("OGH1902", "OGH1915")
 _NOT_READ: Final = "OGH1903"
 _NOT_WRITTEN: Final = "OGH1911"
 
@@ -125,7 +126,7 @@ def _not_written(error: OSError) -> int:
 
 
 def _fail(error: HookError, options: Namespace) -> int:
-    """Tell people on stderr what is wrong and, where JSON was asked for, programs on stdout."""
+    """Tell people on stderr what is wrong and, where JSON was asked for, programs on stdout; return the exit status."""
     if options.debug:
         import traceback
 
@@ -136,7 +137,7 @@ def _fail(error: HookError, options: Namespace) -> int:
 
         parts = {"code": error.code, "what": error.what, "why": error.why, "remedy": error.remedy}
         print(dump({"error": parts}).decode())
-    return 1
+    return 2 if error.code in _WRONG_USAGE else 1
 
 
 if __name__ == "__main__":

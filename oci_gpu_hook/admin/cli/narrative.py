@@ -118,7 +118,7 @@ def show_failure(container: Container, config: Config, request: Request | None, 
 
     out = console()
     _asked(out, request, container, config)
-    _title(out, "The container would not start; its engine would be told")
+    _title(out, "The container would not start; the engine would show")
     out.print(Text(f"  oci-gpu-hook: error: {coded(str(error), error.code)}", style="red"), soft_wrap=True)
 
 

@@ -34,12 +34,12 @@ def of(container: Container) -> Iterator[str]:
     """Yield a warning for each name that is not read and nearly is one that would be."""
     known = [*_NVIDIAS, *by_count.known_variables()]
     for name in dict.fromkeys(entry.partition("=")[0] for entry in container.env[:_MOST]):
-        if name in known or name in _OF_OTHERS or name.startswith(VARIABLE_PREFIX):  # of the latter `parse` tells
+        if name in known or name in _OF_OTHERS or name.startswith(VARIABLE_PREFIX):  # `parse` warns of the latter
             continue
         if nearest := _nearest(name.upper(), known):
             yield f"the variable {quoted(name)} is not read; did you mean {nearest}?"
     for key in [*container.annotations][:_MOST]:
-        head, _, word = key.rpartition(".")
+        head, _, word = key.rpartition("/" if "/" in key else ".")  # Kubernetes' have a '/' there
         if not key.startswith(ANNOTATION_PREFIX) and _nearest(head.lower() + ".", [ANNOTATION_PREFIX]):
             yield f"the annotation {quoted(key)} is not read; did you mean {one_line(ANNOTATION_PREFIX + word)}?"
 

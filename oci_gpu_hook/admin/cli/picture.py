@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from oci_gpu_hook.admin.cli.console import fits, hanging, new_table, print_table
 from oci_gpu_hook.base.errors import one_line
+from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.devices.model import is_sick
 from oci_gpu_hook.devices.nvidia.platforms import NAMES
 
@@ -104,26 +105,35 @@ def short_bus_id(bus_id: str) -> str:
     return bus_id.removeprefix("0000") if bus_id.startswith("00000000:") else bus_id
 
 
+class _Row(Record):
+    """What is shown of a GPU or a MIG device. places: on the bus, or of the instances. modes: that a GPU is in."""
+
+    index: str
+    product: str
+    uuid: str
+    memory: str
+    places: tuple[str, ...]
+    modes: tuple[str, ...] = ()
+    is_part: bool = False
+
+
 def _show_gpus(gpus: Sequence[Gpu], out: Console) -> None:
     """Print a table of two lines for each device or, where that is wider than the terminal, three short lines."""
     from rich.text import Text
 
-    table = _gpu_table(gpus)
+    rows = [row for gpu in gpus for row in (_of_gpu(gpu), *(_of_mig(gpu, device) for device in gpu.mig_devices))]
+    table = _gpu_table(rows)
     if fits(out, table):
         print_table(out, table)
         return
-    for gpu in gpus:
-        for row in (_gpu_row(gpu), *(_mig_row(gpu, device) for device in gpu.mig_devices)):
-            index, name, *others = (str(cell).split("\n") for cell in row)
-            product, uuid = name
-            amount, *places = [word for cell in others for word in cell]
-            label = f"GPU {index[0]}"
-            out.print(Text(f"{label}  {product}{f', {amount}' if amount else ''}", style="bold"))
-            for line in (uuid, "  ".join(filter(None, places))):
-                hanging(out, "  ", line)
+    for row in rows:
+        amount = f", {row.memory}" if row.memory else ""
+        out.print(Text(f"GPU {row.index}  {row.product}{amount}", style="bold"))
+        for line in (row.uuid, "  ".join((*row.places, *row.modes))):
+            hanging(out, "  ", line)
 
 
-def _gpu_table(gpus: Sequence[Gpu]) -> Table:
+def _gpu_table(rows: Sequence[_Row]) -> Table:
     from rich.text import Text
 
     table = new_table()
@@ -132,36 +142,37 @@ def _gpu_table(gpus: Sequence[Gpu]) -> Table:
     table.add_column("MEMORY", no_wrap=True, justify="right")
     table.add_column("PCI, NUMA", no_wrap=True)
     table.add_column("MODES", no_wrap=True)
-    for gpu in gpus:
-        index, name, *others = _gpu_row(gpu)
-        product, _, uuid = name.partition("\n")
-        table.add_row(index, Text.assemble((product, "bold"), f"\n{uuid}"), *map(Text, others))
-        for device in gpu.mig_devices:
-            table.add_row(*_mig_row(gpu, device))
+    for row in rows:
+        name = Text.assemble((row.product, "" if row.is_part else "bold"), f"\n{row.uuid}")
+        table.add_row(row.index, name, row.memory, "\n".join(row.places), "\n".join(row.modes))
     return table
 
 
-def _gpu_row(gpu: Gpu) -> tuple[str, ...]:
-    node = "NUMA ?" if gpu.numa_node is None else f"NUMA {gpu.numa_node}"
-    modes = f"persist {_switch(gpu.persistence_mode)}\nMIG {_switch(gpu.mig_enabled)}"
+def _of_gpu(gpu: Gpu) -> _Row:
+    places = [short_bus_id(gpu.bus_id), "NUMA ?" if gpu.numa_node is None else f"NUMA {gpu.numa_node}"]
+    modes = [f"persist {_switch(gpu.persistence_mode)}", f"MIG {_switch(gpu.mig_enabled)}"]
     if gpu.fault:
-        modes = "sick" if is_sick(gpu.fault) else "lost"
+        modes = ["sick" if is_sick(gpu.fault) else "lost"]
     elif not gpu.bus_id:  # of WSL 2, and of a Tegra's chip: without either mode, and on no bus
-        node = modes = ""
-    name = f"{one_line(gpu.name) or 'unknown product'}\n{one_line(gpu.uuid)}"
-    index = str(gpu.index) if gpu.index >= 0 else "-"
-    return index, name, memory(gpu.memory), f"{short_bus_id(gpu.bus_id)}\n{node}", modes
+        places = modes = []
+    return _Row(
+        index=str(gpu.index) if gpu.index >= 0 else "-",
+        product=one_line(gpu.name) or "unknown product",
+        uuid=one_line(gpu.uuid),
+        memory=memory(gpu.memory),
+        places=tuple(places),
+        modes=tuple(modes),
+    )
 
 
-def _mig_row(gpu: Gpu, device: MigDevice) -> tuple[str, ...]:
-    profile = one_line(device.profile) or "device"
-    instances = f"GI {device.gpu_instance}\nCI {device.compute_instance}"
-    return (
-        f"{gpu.index}:{device.index}",
-        f"MIG {profile}\n{one_line(device.uuid)}",
-        memory(device.memory),
-        instances,
-        "",
+def _of_mig(gpu: Gpu, device: MigDevice) -> _Row:
+    return _Row(
+        index=f"{gpu.index}:{device.index}",
+        product=f"MIG {one_line(device.profile) or 'device'}",
+        uuid=one_line(device.uuid),
+        memory=memory(device.memory),
+        places=(f"GI {device.gpu_instance}", f"CI {device.compute_instance}"),
+        is_part=True,
     )
 
 

@@ -136,7 +136,7 @@ def preview(container: Container, request: Request, config: Config, clock: Clock
 
 
 def _rehearsed(admission: Admission, container: Container, rootfs: AsMounted, clock: Clock) -> Plan:
-    """Return the plan as it would be carried out; what only a runtime can do of it is rehearsed by nobody."""
+    """Return the plan as it would be carried out; the parts that only a runtime can do are not rehearsed."""
     made = admission.plan(rootfs, clock)
     if not admission.is_described:
         return transaction.rehearse(made, container, rootfs)

@@ -42,12 +42,14 @@ def run(options: argparse.Namespace) -> int:
     for each in left:
         print(one_line(f"{each.container}: gave back {', '.join(each.uuids)}: the attachment had been interrupted"))
     entries = _meant(options.container, left, config) if options.container else running.everything(config)
+    if options.all and not entries:
+        print("No running container was given GPUs.")
     status = 0
     for entry in entries:
         called = of_running(entry).told
         try:
             mended = repair.repair(entry, config)
-        except Exception as error:  # noqa: BLE001  one container must not keep the others from being mended
+        except Exception as error:  # noqa: BLE001  one container must not keep the others from being repaired
             why, code = (str(error), error.code) if isinstance(error, HookError) else (described_bug(error), BUG)
             print(f"oci-gpu: error: {coded(f'{called}: {why}', code)}", file=sys.stderr)
             status = 1

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from oci_gpu_hook.admin.trials.trial import Outcome
 
 _ALL: Final = "all"
-_ENGINES: Final = ("docker", "podman", "containerd", "runc", "crun")
+ENGINES: Final = ("docker", "podman", "containerd", "runc", "crun")
 _TIMEOUT: Final = 600.0
+_USAGE: Final = "oci-gpu run [IMAGE] -- COMMAND"
 # Only built-in commands of the shell, so that any image with one will do; nvidia-smi is the driver's.
 _LOOK: Final = r"""
 [ ! -e /usr/bin/nvidia-smi ] || nvidia-smi -L
@@ -38,7 +39,7 @@ done
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Describe the command line."""
-    parser.add_argument("--engine", choices=(*_ENGINES, _ALL), default=_ALL, help="the engine (default: every one)")
+    parser.add_argument("--engine", choices=(*ENGINES, _ALL), default=_ALL, help="the engine (default: every one)")
     parser.add_argument("--count", metavar="N", help="how many GPUs (default: 1, unless --devices names some)")
     parser.add_argument("--devices", metavar="LIST", help="which GPUs: indices, UUIDs, names of CDI, or all")
     parser.add_argument("--memory", metavar="SIZE", help="the least memory of each, such as 40GiB")
@@ -48,7 +49,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "words", metavar="[IMAGE] [-- COMMAND ...]", nargs="*", help="(default: show the GPUs, in a small image)"
     )
-    parser.set_defaults(given=tuple(sys.argv[1:]))
+    parser.set_defaults(given=tuple(sys.argv[1:]), hint=f"; a command comes after --: {_USAGE}")
 
 
 def run(options: Namespace) -> int:
@@ -63,7 +64,7 @@ def run(options: Namespace) -> int:
         return _shown(options.engine, wanted, options.timeout).status
     if not there:
         raise HookError(
-            "run", f"none of {', '.join(_ENGINES)} is on PATH", "install one (apt-get install runc)", "OGH1912"
+            "run", f"none of {', '.join(ENGINES)} is on PATH", "install one (apt-get install runc)", "OGH1912"
         )
     ended = []
     for engine in there:
@@ -114,13 +115,15 @@ def _wanted(options: Namespace) -> Wanted:
 
 
 def _parted(options: Namespace) -> tuple[str, tuple[str, ...]]:
-    """Return IMAGE and COMMAND: argparse tells nobody where `--` was, so that is looked up."""
+    """Return IMAGE and COMMAND: argparse does not say where `--` was, so that is looked up."""
     words = tuple(options.words)
     given = options.given
     command = tuple(given[given.index("--") + 1 :]) if "--" in given else ()
     before = words[: len(words) - len(command)]
+    if "nvidia-smi" in before[:1]:
+        raise InvalidInput("IMAGE", "nvidia-smi is a command, and no image", f"write {_USAGE}", "OGH1915")
     if len(before) > 1:
-        raise InvalidInput(
-            "COMMAND", f"needs -- before it: {' '.join(before)}", "write oci-gpu run [IMAGE] -- COMMAND", "OGH1915"
-        )
+        image, *rest = before
+        remedy = f"write oci-gpu run {image} -- {' '.join(rest)}"
+        raise InvalidInput("COMMAND", f"needs -- before it: {' '.join(before)}", remedy, "OGH1915")
     return (before[0] if before else ""), command

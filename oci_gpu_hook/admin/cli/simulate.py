@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.admin.simulate.model import SimulatedHost
 
+_VENDORS = {"amd": "AMD", "intel": "Intel"}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the options."""
@@ -148,7 +150,7 @@ def _show(host: SimulatedHost) -> None:
             print(f"    MIG {device.profile.name:<11} Device {index}: (UUID: {device.uuid})")
     for other in host.others:
         part = f", part {other.part}" if other.parts > 1 else ""
-        print(f"  {other.vendor} GPU at {other.address}{part}: {', '.join(other.names)}")
+        print(f"  {_VENDORS[other.vendor]} GPU at {other.address}{part}: {', '.join(other.names)}")
     print(f"Use it with --config {host.config}")
 
 

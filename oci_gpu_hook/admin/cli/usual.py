@@ -77,7 +77,7 @@ def _values(words: Sequence[str], options: Sequence[Option]) -> dict[str, object
             return None
         try:  # as argparse does, with defaults too
             value = option.read(text) if option.read and isinstance(text, str) else text
-        except Exception:  # noqa: BLE001  whatever it is, argparse tells of it
+        except Exception:  # noqa: BLE001  whatever it is, argparse complains about it
             return None
         if name in said and option.choices and value not in option.choices:
             return None

@@ -33,7 +33,7 @@ CHECKS: Final = (
 )
 
 
-# What these say goes by the configuration: after an error in it, they would be about another host than is meant.
+# These checks depend on the configuration: after an error in it, they would be about another host than is meant.
 _BY_CONFIGURATION: Final = frozenset(
     ("driver", "nodes", "gpus", "other_vendors", "cdi", "kubernetes", "state_directory", "remains", "trial")
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from oci_gpu_hook.admin.doctor.model import ERROR, NOTE, OK, WARNING, Finding, Host
 from oci_gpu_hook.devices import presence, vendors
-from oci_gpu_hook.devices.nvidia import essentials, platforms
+from oci_gpu_hook.devices.nvidia import csv_files, essentials, platforms
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,9 +20,16 @@ _ESSENTIAL: Final = (
 )
 
 _SAID: Final = (("compute",), ("utility",))
-_OF_NVML: Final = "memory, NVLinks, MIG devices and the CUDA version are unknown"
+_OF_NVML: Final = (
+    "memory, NVLinks, MIG devices and the CUDA version are unknown",
+    "nvidia-smi on the host shows the same trouble; see dmesg",
+)
 _OF_CSV_FILES: Final = (
     "csv-mounts"  # what the CSV files of a Tegra name concerns containers that do not ask for it, too
+)
+_OF_A_LINE: Final = (
+    "what that file or line names does not reach containers",
+    "correct it, or remove it (docs/platforms.md has the form of a line)",
 )
 _INSTALL: Final = "install that part of the driver, in its version, if containers are to have it"
 _BESIDE: Final = (
@@ -55,13 +62,8 @@ def check(host: Host) -> Iterator[Finding]:
             remedy = f"install the package of driver {version} that has it (for the capability {capability})"
             yield Finding(check=_NAME, severity=ERROR, what=f"the host has no {soname}", why=why, remedy=remedy)
     for text in inventory.warnings:
-        yield Finding(
-            check=_NAME,
-            severity=WARNING,
-            what=text,
-            why=_OF_NVML,
-            remedy="nvidia-smi on the host shows the same trouble; see dmesg",
-        )
+        why, remedy = _OF_A_LINE if text.startswith(csv_files.ABOUT) else _OF_NVML
+        yield Finding(check=_NAME, severity=WARNING, what=text, why=why, remedy=remedy)
     yield from _lacking(inventory)
     if inventory.unclaimed:
         what = f"{len(inventory.unclaimed)} files of the driver belong to no capability and go to no container"

@@ -7,6 +7,7 @@ import stat
 
 from oci_gpu_hook.admin.doctor import nodes
 from oci_gpu_hook.admin.doctor.model import ERROR, OK, WARNING, Finding, Host
+from oci_gpu_hook.base.errors import HookError
 from oci_gpu_hook.devices import pci, presence, vendors
 from oci_gpu_hook.devices.cdi.everything import of_inventory
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Final
 
+    from oci_gpu_hook.base.config.model import Config
     from oci_gpu_hook.devices.cdi.model import Inventory
     from oci_gpu_hook.devices.edits import DeviceNode
 
@@ -23,7 +25,7 @@ _KFD: Final = "/dev/kfd"
 
 
 def check(host: Host) -> Iterator[Finding]:
-    """Check what the kernel tells of each kind, and find GPUs that its driver does not have."""
+    """Check what the kernel shows of each kind, and find GPUs that its driver does not have."""
     for kind in vendors.SEEN:
         inventory = vendors.seen(kind, host.config)
         if inventory is not None:
@@ -77,10 +79,23 @@ def _undriven(host: Host) -> Iterator[Finding]:
 def _mixed(host: Host) -> Iterator[Finding]:
     kinds = presence.meant_by_count(host.config)
     default = host.config.allocation_default_kind
-    if len(kinds) > 1 and not default:
-        what = f"this host has GPUs of {' and '.join(kinds)}, and [allocation] default-kind is not set"
+    if default and kinds and not _is_there(default, host.config):
+        what = f"[allocation] default-kind is {default}, and this host has GPUs of {', '.join(kinds)} only"
+        why = "containers that ask for a number of GPUs without a kind fail"
+        remedy = f'set default-kind = "{kinds[0]}" in config.toml, or write the specification of {default}'
+        yield Finding(check=_NAME, severity=WARNING, what=what, why=why, remedy=remedy)
+    elif len(kinds) > 1 and not default:
+        what = f"this host has GPUs of {', '.join(kinds)}, and [allocation] default-kind is not set"
         why = "containers that ask for a number of GPUs without a kind fail, since the kind is ambiguous"
         remedy = f'set default-kind = "{kinds[0]}" in config.toml, or set OCI_GPU_KIND in the container'
         yield Finding(check=_NAME, severity=WARNING, what=what, why=why, remedy=remedy)
-    elif default and len(kinds) > 1:
+    elif len(kinds) > 1:
         yield Finding(check=_NAME, severity=OK, what=f"counts without a kind mean {default}")
+
+
+def _is_there(kind: str, config: Config) -> bool:
+    """Tell whether the host may have devices of a kind: a specification that cannot be read may describe some."""
+    try:
+        return kind in presence.of_host(config) or kind in vendors.in_files(config)
+    except HookError:
+        return True

@@ -57,7 +57,7 @@ def _record(host: Host) -> Iterator[Finding]:
         yield Finding(check=_NAME, severity=NOTE, what=what, why=why, remedy="there is nothing to do")
     unknown = [lease.container for lease in leases if processes.lives(lease.holder) is None]
     if unknown:
-        what = f"it cannot be told from here whether {_containers(unknown)} are still running"
+        what = f"it is not visible from here whether {_containers(unknown)} are still running"
         why = "they run in pid namespaces that this process does not see; their GPUs count as held"
         yield Finding(check=_NAME, severity=NOTE, what=what, why=why, remedy="run this in the host's pid namespace")
     damaged = sorted(name for name in os.listdir(directory) if name.startswith(f"{RECORD}.corrupt-"))

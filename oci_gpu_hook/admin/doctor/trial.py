@@ -80,7 +80,7 @@ def _not_run(why: str, remedy: str) -> Finding:
 
 
 def _first_of(kind: str, host: Host) -> Other | None:
-    """Return a device of a kind that the kernel tells of, None if the host has none that works."""
+    """Return a device of a kind that the kernel describes, None if the host has none that works."""
     inventory = vendors.seen(kind, host.config)
     devices = vendors.of(kind).devices(inventory, host.config) if inventory else ()
     for device in devices:

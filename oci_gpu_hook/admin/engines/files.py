@@ -85,9 +85,11 @@ def check(changes: Sequence[Change]) -> None:
         while not os.path.isdir(directory) and directory != "/":
             directory = os.path.dirname(directory)
         if not os.access(directory, os.W_OK | os.X_OK):
-            raise EngineFileError(
-                f"cannot write {quoted(change.path)}", f"{quoted(directory)} is read-only", _AS_ROOT, "OGH1802"
-            )
+            why = f"{quoted(directory)} is read-only"
+            remedy = "check that the file system is writable"
+            if os.geteuid() != 0:
+                why, remedy = f"this user may not write in {quoted(directory)}", "run as root"
+            raise EngineFileError(f"cannot write {quoted(change.path)}", why, remedy, "OGH1802")
         if change.before is not None and not change.link:
             try:
                 os.close(os.open(change.path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC))

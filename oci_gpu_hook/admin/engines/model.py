@@ -30,7 +30,7 @@ class Installation(Record):
     also_as: str = ""
 
     def place(self) -> tuple[str, ...]:
-        """Return what tells installations into one engine apart."""
+        """Return what distinguishes installations into one engine."""
         return self.engine, self.file, self.hooks_directory, self.output
 
 

@@ -32,7 +32,8 @@ def require(root: str, name: str, oldest: tuple[int, int], needs: str) -> None:
     path = find(root, name)
     if not path:
         remedy = "install it first, or name where its configuration is (--file, --hooks-directory)"
-        raise HookError(name, f"is not installed below {quoted(root)}", remedy, "OGH1804")
+        where = "" if root == "/" else f" below {quoted(root)}"
+        raise HookError(name, f"is not installed{where}", remedy, "OGH1804")
     if root != "/":
         return
     found = version(path)

@@ -97,8 +97,9 @@ def check(root: str = "/") -> list[Finding]:
         return [Finding(ok=False, text=f"Slurm: {error.what}: {error.why}", remedy=error.remedy)]
     called = texts.executable_of(text)
     if os.path.basename(called) != texts.EXECUTABLE:
-        why = f"runs containers by {quoted(called)}" if called else "runs no containers"
-        return [Finding(ok=False, text=f"Slurm {why}, which gives jobs no GPUs in them", remedy=remedy)]
+        text = f"Slurm starts containers by {quoted(called)}, which gives them no GPUs"
+        text = text if called else "Slurm is not set up to start containers (srun --container)"
+        return [Finding(ok=False, text=text, remedy=remedy)]
     if not texts.is_executable(root, called):
         return [Finding(ok=False, text=f"Slurm's {quoted(called)} cannot be run", remedy=remedy)]
     if root == "/" and not os.access(texts.interpreter_of(called), os.X_OK):

@@ -55,7 +55,7 @@ def stale(package: str, *, is_checkout: bool) -> list[str]:
 
 
 def _target(source: str) -> str:
-    # Not importlib's cache_from_source, which heeds PYTHONPYCACHEPREFIX; the isolated hook does not.
+    # Not importlib's cache_from_source, which uses PYTHONPYCACHEPREFIX; the isolated hook does not.
     directory, name = os.path.split(source)
     return os.path.join(directory, "__pycache__", f"{name[:-3]}.{sys.implementation.cache_tag}.pyc")
 

@@ -35,12 +35,20 @@ class Functions:
             self._names = frozenset(file.read().split())
         self.data = b""
 
-    def take(self, tree: ast.Module, module: str, code: CodeType) -> None:
-        """Replace the module's deferred functions, in its syntax tree, by stand-ins. code: the module's, with them."""
+    def take(self, tree: ast.Module, module: str, code: CodeType) -> list[tuple[list[ast.stmt], int, ast.FunctionDef]]:
+        """Replace the module's deferred functions, in its syntax tree, by stand-ins; return each with its place there.
+
+        code: the module's, with them.
+        """
         codes = by_name(code)
-        for body, place, name, function in functions_of(tree):
-            if f"{module}:{name}" in self._names and is_possible(function, codes[name]):
-                body[place] = self._stand_in(function, module, codes[name])
+        taken = [
+            (body, place, function, codes[name])
+            for body, place, name, function in functions_of(tree)
+            if f"{module}:{name}" in self._names and is_possible(function, codes[name])
+        ]
+        for body, place, function, its_code in taken:
+            body[place] = self._stand_in(function, module, its_code)
+        return [(body, place, function) for body, place, function, _ in taken]
 
     def _stand_in(self, function: ast.FunctionDef, module: str, code: CodeType) -> ast.stmt:
         arguments = function.args

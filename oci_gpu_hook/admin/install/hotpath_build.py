@@ -12,15 +12,15 @@ import __future__
 import ast
 import marshal
 import os
+from functools import lru_cache
 
-from oci_gpu_hook.admin.install import deferred
+from oci_gpu_hook.admin.install import deferred, import_order
 from oci_gpu_hook.admin.install.trusted_files import replace
 from oci_gpu_hook.base import cpython
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from subprocess import CompletedProcess
     from types import CodeType
     from typing import Final
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # version of the device cgroup; systemd's units; cleanup after other containers. Also modules that a start may need
 # after a wait, during which the package may have been upgraded; the file that the process holds open is complete. No
 # group that a start reads has 128 KiB: malloc would have the kernel map those. head → the heads whose modules its group
-# need not contain. They are imported before it, but for those of _START: whoever needs one of these outside a start
+# need not contain. They are imported before it, but for those of _START: code that needs one of these outside a start
 # imports the rest one by one.
 _REQUEST: Final = ("oci_gpu_hook.request.parse",)
 _GRANT: Final = (*_REQUEST, "oci_gpu_hook.allocation.allocate")
@@ -95,10 +95,6 @@ COMMANDS: Final = {
 }
 
 _COMMANDS_ROOM: Final = ("admin", "cli")
-_MARK: Final = "-- what was imported before --\n"
-
-# In some interpreters these are files, in others built in.
-EXTENSIONS: Final = ("_ctypes", "_json", "_socket", "_struct", "fcntl")
 
 
 def write(  # noqa: PLR0913
@@ -118,10 +114,10 @@ def write(  # noqa: PLR0913
     index: dict[str, tuple[int, int, tuple[str, ...]]] = {}
     groups = b""
     functions = deferred.Functions(deferred.LIST if heads is HEADS else deferred.COMMANDS_LIST)
+    there = {head: before for head, before in heads.items() if os.path.exists(_source(head, package)[0])}
+    orders = import_order.of(interpreter, door, there, package)
     for head, before in {door: (), **heads}.items():
-        if not os.path.exists(_source(head, package)[0]):
-            continue
-        names = _import_order(interpreter, () if head == door else (door, *before), head, package)
+        names = orders.get(head, [])
         if head not in names:
             continue  # those before it import it by now: a command that does without them has it searched for
         if head == door:
@@ -142,7 +138,7 @@ def write(  # noqa: PLR0913
     here = os.path.dirname(cpython.__file__)
     readers = [compiled(os.path.join(here, name), package) for name in ("hotpath.py", "lean_os.py")]
     following = groups + functions.data
-    first = marshal.dumps((*readers, index, _extensions(interpreter), len(following)))
+    first = marshal.dumps((*readers, index, import_order.extensions(interpreter), len(following)))
     replace(path, len(first).to_bytes(8, "little") + first + following, 0o644)
 
 
@@ -161,19 +157,31 @@ def compiled(source: str, package: str, name: str = "", functions: deferred.Func
     name: the module's; functions: takes those of its functions that are deferred. Docstrings of commands stay, because
     their help is made of these.
     """
+    about = os.stat(source)
+    tree, code = _lean(source, package, about.st_size, about.st_mtime_ns)
+    if code is None or functions is None:
+        return code
+    taken = functions.take(tree, name, code)
+    if taken:
+        code = _code(tree, source, package)
+    for body, place, function in taken:  # the next file has them elsewhere
+        body[place] = function
+    return code
+
+
+@lru_cache(maxsize=1024)  # the files of an installation have most modules in common
+def _lean(source: str, package: str, _size: int, _changed: int) -> tuple[ast.Module, CodeType | None]:
+    """Return the syntax tree and the byte code of a source with all functions; no code if it has only a docstring."""
     with open(source, "rb") as file:
         tree = _Lean().visit(ast.parse(file.read(), source))
     tree.body = [linked for statement in tree.body for linked in _linked(statement, package)]
-    if all(isinstance(each, ast.Expr) and isinstance(each.value, ast.Constant) for each in tree.body):
-        return None
-    if functions:
-        functions.take(tree, name, _code(tree, source, package))
-    return _code(tree, source, package)
+    is_empty = all(isinstance(each, ast.Expr) and isinstance(each.value, ast.Constant) for each in tree.body)
+    return tree, None if is_empty else _code(tree, source, package)
 
 
 def _code(tree: ast.Module, source: str, package: str) -> CodeType:
     code: CodeType = compile(
-        ast.fix_missing_locations(tree),
+        tree,
         source,
         "exec",
         flags=__future__.annotations.compiler_flag,
@@ -198,34 +206,6 @@ def _linked(statement: ast.stmt, package: str) -> list[ast.stmt]:
     return [ast.increment_lineno(each, statement.lineno - each.lineno) for each in ast.parse(text).body]
 
 
-def _extensions(interpreter: str) -> dict[str, str]:
-    """Return the paths of those extension modules of a start that are files in this interpreter."""
-    program = f"import {', '.join(EXTENSIONS)}"
-    program += f"\nfor module in {', '.join(EXTENSIONS)}: print(getattr(module, '__file__', ''))"
-    paths = _said(interpreter, program).stdout.removesuffix("\n").split("\n")
-    return {name: path for name, path in zip(EXTENSIONS, paths, strict=True) if path}
-
-
-def _import_order(interpreter: str, before: Sequence[str], head: str, package: str) -> list[str]:
-    """Return the package's modules in the order in which importing the head completes them, packages first.
-
-    before: what is imported by then.
-    """
-    program = f"import sys; sys.path.append({os.path.dirname(package)!r})"
-    program += "".join(f"; import {name}" for name in before)
-    program += f"; sys.stderr.write({_MARK!r}); import {head}"
-    said = _said(interpreter, program, "-X", "importtime").stderr.partition(_MARK)[2]
-    names = (line.rpartition("|")[2].strip() for line in said.split("\n") if line.startswith("import time:"))
-    return [name for name in names if name.split(".")[0] == "oci_gpu_hook"]
-
-
-def _said(interpreter: str, program: str, *options: str) -> CompletedProcess[str]:
-    import subprocess
-
-    command = [interpreter, "-ISB", *options, "-c", program]
-    return subprocess.run(command, env={}, capture_output=True, text=True, check=True, timeout=60)
-
-
 def _source(name: str, package: str) -> tuple[str, bool]:
     base = os.path.join(os.path.dirname(package), *name.split("."))
     init = os.path.join(base, "__init__.py")
@@ -246,7 +226,8 @@ class _Lean(ast.NodeTransformer):
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
         kept = [statement if isinstance(statement, ast.AnnAssign) else self.visit(statement) for statement in node.body]
-        node.body = [statement for statement in kept if statement is not None] or [ast.Pass()]
+        kept = [statement for statement in kept if statement is not None]
+        node.body = kept or [ast.copy_location(ast.Pass(), node)]
         return node
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST | None:

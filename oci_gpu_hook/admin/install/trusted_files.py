@@ -76,7 +76,7 @@ def _check_group(path: str, about: os.stat_result) -> list[str]:
     if named or others:
         why = f"group {group.gr_name} may write there, with {', '.join(sorted({*named, *others})[:3])} in it"
         raise HookError(quoted(path), f"{why}, and root would run it", remedy, "OGH1808")
-    return [f"{quoted(path)} can be written by group {group.gr_name}; whoever joins it decides what the hook does"]
+    return [f"{quoted(path)} can be written by group {group.gr_name}; its members can change what the hook does"]
 
 
 def replace(path: str, content: bytes, mode: int) -> None:

@@ -43,7 +43,7 @@ class HostLog:
                 asked.kill()
 
     def follower(self) -> Follower:
-        """Return what tells of all that comes after what `past` has yielded."""
+        """Return what follows the log from where `past` has ended."""
         since = ("--after-cursor", self._cursor) if self._cursor else ("--lines=all",)
         return Follower([*self._command, "--follow", *since])
 

@@ -40,7 +40,7 @@ class Names:
         self._again = _AGAIN
 
     def of(self, line: Line) -> tuple[str, str]:
-        """Return the engine and the name of the container that a line is about; "" for what nobody tells."""
+        """Return the engine and the name of the container that a line is about; "" where nothing says so."""
         container, said = line.container, line.fields.get("pod")
         if type(said) is str and said:
             self._found[container] = (self._found.get(container, ("", ""))[0], said)

@@ -105,7 +105,7 @@ class Lookout:
         )
 
     def _told(self, kind: str) -> Mapping[str, DeviceUse]:
-        """Return what sysfs tells of the devices of a kind."""
+        """Return what sysfs shows of the devices of a kind."""
         return vendors.of(kind).used(self._config)
 
     def _uses(self, inventory: Inventory) -> Mapping[str, DeviceUse]:

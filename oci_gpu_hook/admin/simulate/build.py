@@ -100,7 +100,7 @@ def _image(work: str) -> bytes:
 
 
 def _control(settings: Settings) -> str:
-    """Return the node below /dev by which a program tells that the driver is loaded."""
+    """Return the node below /dev by which a program sees that the driver is loaded."""
     if other_platforms.WSL in settings.platforms:
         return "dxg"
     return "nvmap" if other_platforms.TEGRA in settings.platforms and NVIDIA not in settings.platforms else "nvidiactl"

@@ -120,7 +120,7 @@ API int nvmlDeviceGetCpuAffinity(nvmlDevice_t device, unsigned int size, unsigne
 API int nvmlDeviceGetNumaNodeId(nvmlDevice_t device, unsigned int *node)
 {
     NEED_GPU(gpu, device, node);
-    return NVML_ERROR_NOT_SUPPORTED; /* NVML tells it only where the GPU's memory is a separate node */
+    return NVML_ERROR_NOT_SUPPORTED; /* NVML says it only where the GPU's memory is a separate node */
 }
 
 API int nvmlDeviceGetNvLinkState(nvmlDevice_t device, unsigned int link, unsigned int *active)

@@ -2,7 +2,7 @@
 
 AMD: MI300X, whole (SPX) or partitioned, under KFD with a topology in the kernel's words (Linux drivers/gpu/drm/amd/
 amdkfd/kfd_topology.c; ROCm/k8s-device-plugin has such topologies of real hosts). A part beyond a GPU's first has the
-nodes of its own platform device, amdgpu_xcp_N. Intel: Data Center GPU Flex 170 under xe, which tells the memory of
+nodes of its own platform device, amdgpu_xcp_N. Intel: Data Center GPU Flex 170 under xe, which shows the memory of
 each tile.
 """
 
@@ -140,7 +140,7 @@ def _pci_device(tree: Tree, device: SimulatedDevice) -> None:
 
 
 def _sensors(tree: Tree, device: SimulatedDevice) -> None:
-    """Write what the drivers tell of a GPU that is idle: Intel's neither utilization nor memory in use."""
+    """Write what the drivers show of a GPU that is idle: Intel's neither utilization nor memory in use."""
     monitor = f"sys/{device.path}/hwmon/hwmon{device.number + 2}"
     if device.vendor == INTEL:
         told = {"name": "xe", "temp2_input": "41000", "power1_cap": "150000000", "energy1_input": "1"}

@@ -1,4 +1,4 @@
-"""The part of /sys that tells where GPUs sit: PCI devices, their DRM nodes, the module's version.
+"""The part of /sys that shows where GPUs are: PCI devices, their DRM nodes, the module's version.
 
 The nesting below devices/ is a root port, the switch's upstream port, one downstream port for each GPU.
 """

@@ -85,7 +85,7 @@ def _docker(wanted: Wanted, work: str, remove: list[tuple[str, ...]]) -> Prepare
 
 def _podman(wanted: Wanted, work: str, remove: list[tuple[str, ...]]) -> Prepared:
     name = os.path.basename(work)
-    # crun shows nobody what a hook says, but writes it to this file.
+    # crun does not show what a hook says, but writes it to this file.
     words = f"{work}/words"
     options = ("--name", name, "--network", "none", "--annotation", f"run.oci.hooks.stderr={words}")
     image = (wanted.image,) if wanted.image else ("--rootfs", _rootfs(work))
@@ -98,7 +98,10 @@ def _podman(wanted: Wanted, work: str, remove: list[tuple[str, ...]]) -> Prepare
 
 def _containerd(wanted: Wanted, work: str, remove: list[tuple[str, ...]]) -> Prepared:
     name = os.path.basename(work)
-    _answer(["ctr", "version"], "containerd does not answer: start it, or run this as root")
+    _answer(
+        ["ctr", "version"],
+        f"containerd does not answer: start it{'' if os.geteuid() == 0 else ', or run this as root'}",
+    )
     runtime = os.path.join(place.installed_directory(), "oci-gpu-runtime")
     if not os.path.exists(runtime):
         raise NotTried(f"{runtime} is not installed", "oci-gpu hook-path installs it")

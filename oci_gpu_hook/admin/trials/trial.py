@@ -31,7 +31,7 @@ _REMOVAL_SECONDS: Final = 60.0
 
 
 class Outcome(Record):
-    """How a container ended. words: what the hook said where the engine shows it to nobody."""
+    """How a container ended. words: what the hook said where the engine does not show it."""
 
     status: int
     seconds: float
@@ -70,7 +70,7 @@ def _on_signals(before: Mapping[signal.Signals, Handler], handler: Handler) -> N
 
 
 def _remove(command: tuple[str, ...]) -> None:
-    """Run what removes something, which is mostly gone already; an engine that does not answer holds nobody up."""
+    """Run what removes something, which is mostly gone already; an engine that does not answer delays nothing."""
     try:
         subprocess.run(
             command,

@@ -59,12 +59,12 @@ class Keeper:
         return True
 
     def _outline(self) -> object:
-        """Return what tells, without an inventory, whether it is worth while to try again to make one."""
+        """Return what shows, without an inventory, whether it is worthwhile to try again to make one."""
         proc = f"{self._config.proc_root}/driver/nvidia"
         return read_text(f"{proc}/version"), tuple(facts.gather(self._config, (), (), ())[5])
 
     def _has_cdi_file(self) -> bool:
-        """Tell whether this host's CDI files are in use: nobody who has none gets one."""
+        """Tell whether this host's CDI files are in use: a host that has none gets none."""
         from oci_gpu_hook.admin.cdi import refresh
 
         return os.path.exists(refresh.path_of(self._cdi_directory, KIND))
@@ -102,6 +102,6 @@ class Keeper:
             return dump({"refused": str(error)})
         except OSError as error:
             return dump({"refused": reason(error)})
-        except Exception as error:  # noqa: BLE001  a bug, of which the watch tells
+        except Exception as error:  # noqa: BLE001  a bug, which the watch reports
             return dump({"refused": described_bug(error)})
         return dump({"done": [[outcome.path, outcome.outcome] for outcome in outcomes]})

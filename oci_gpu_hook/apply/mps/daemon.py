@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from oci_gpu_hook.devices.model import Limiter
 
 _PIECE: Final = 1 << 12
-_PAUSE: Final = 0.002
+_PAUSE: Final = 0.002  # seconds before a socket is looked for again, and the daemon asked again for the first time
+_LONGEST_PAUSE: Final = 0.05  # later it is asked after twice the time, up to this one: each question starts a program
+_WITHOUT_SOCKET: Final = b"it has no socket"
 _READABLE: Final = 1  # POLLIN: a pidfd's process has ended
 _BUS: Final = "/run/systemd/private"
 _WHAT: Final = "MPS daemon of the container"
@@ -188,8 +190,9 @@ class _Child:
         unread. So a question is the last of them, and its answer says that the others were obeyed.
         """
         text = "".join(f"{command}\n" for command in (*self._limiter.commands, _ASKED)).encode()
+        pause = _PAUSE
         while True:
-            status, said = 1, b"it has no socket"
+            status, said = 1, _WITHOUT_SOCKET
             if os.access(place.socket_of(self._state_dir, self._name), os.F_OK):
                 status, said = self._run((), text)
                 wrong = [line for line in said.split(b"\n") if any(word in line.lower() for word in _COMPLAINTS)]
@@ -199,7 +202,9 @@ class _Child:
             if monotonic() > self._give_up:
                 why = f"does not accept its limits: status {status}, {quoted(said.decode('utf-8', 'replace').strip())}"
                 raise ApplyError("", why, "", "OGH1510")
-            sleep(_PAUSE)
+            sleep(pause)
+            if said != _WITHOUT_SOCKET:
+                pause = min(2 * pause, _LONGEST_PAUSE)
 
     def _run(self, arguments: tuple[str, ...], text: bytes, before: object = None) -> tuple[int, bytes]:
         """Run the control program with a text on stdin; return its exit status and what it said."""

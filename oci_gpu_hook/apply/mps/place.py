@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from typing import Final
 
 DIRECTORY: Final = "mps"
-SEEN: Final = "/tmp/nvidia-mps"  # noqa: S108  where CUDA looks for its daemon in the container
 _PIPE: Final = "pipe"
 _LOG: Final = "log"
 _SOCKET: Final = "control"  # the daemon's own name for it

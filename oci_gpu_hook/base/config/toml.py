@@ -71,6 +71,9 @@ def _value(text: str, section: str, name: str, key: _Key, found: object) -> Any:
 
 def _unknown(text: str, section: str, name: str, known: object) -> str:
     warning = f"{_place(text, section, name)}unknown key {quoted(name)}" + (f" in [{section}]" if section else "")
+    homes = [home for home, keys in _SECTIONS.items() if name in keys and home != section]
+    if homes:
+        return f"{warning}; did you mean it below [{homes[0]}]?"
     close = get_close_matches(name, known, 1)  # type: ignore[call-overload]
     return f"{warning}; did you mean {close[0]!r}?" if close else warning
 

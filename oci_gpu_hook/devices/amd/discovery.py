@@ -20,7 +20,7 @@ from oci_gpu_hook.devices.kernel.room import Seen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
     from typing import Any, Final
 
     from oci_gpu_hook.base.config.model import Config
@@ -37,13 +37,14 @@ def look(config: Config, *, detailed: bool) -> Seen:
     sys_root = config.sys_root
     nodes = kfd.nodes(sys_root)
     index_of = {node.number: index for index, node in enumerate(nodes)}
+    address_of = {node.number: node.address for node in nodes}
     groups: dict[str, list[Node]] = {}
     for node in nodes:
         groups.setdefault(node.address, []).append(node)
     found: list[Described] = []
     for group in groups.values():
         for part, node in enumerate(group):
-            more = _details(sys_root, node, nodes, index_of) if detailed else {}
+            more = _details(sys_root, node, address_of, index_of) if detailed else {}
             drm_names = _drm(sys_root, node)
             more["undivided"] = max(_of_whole(node), key=len)  # as on record (devices.cdi)
             more["links"] = drm.links(node.address, drm_names) if part == 0 else ()
@@ -100,9 +101,8 @@ def _drm(sys_root: str, *nodes: Node) -> tuple[str, ...]:
     return tuple(name for names in found for name in names)
 
 
-def _details(sys_root: str, node: Node, nodes: Sequence[Node], index_of: Mapping[int, int]) -> dict[str, Any]:
+def _details(sys_root: str, node: Node, address_of: Mapping[int, str], index_of: Mapping[int, int]) -> dict[str, Any]:
     place = pci.place(sys_root, node.address)
-    address_of = {each.number: each.address for each in nodes}
     peers = [
         (str(index_of[other]), _SAME_GPU if address_of[other] == node.address else _OTHER_GPU)
         for other in kfd.links(sys_root, node.number)

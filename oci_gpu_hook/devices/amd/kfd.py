@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from oci_gpu_hook.base.files import read_text
+from oci_gpu_hook.base.files import number_in, read_text
 from oci_gpu_hook.base.record import Record
 
 TYPE_CHECKING = False
@@ -92,8 +92,7 @@ def _properties(path: str) -> dict[str, str]:
 
 
 def _number(said: Mapping[str, str], name: str) -> int:
-    text = said.get(name, "")
-    return int(text) if text.isdecimal() else 0
+    return number_in(said.get(name)) or 0
 
 
 def _address(domain: int, location: int) -> str:

@@ -71,11 +71,12 @@ def is_fresh(snapshot: Snapshot, config: Config) -> bool:
 
 
 def refreshed(config: Config) -> dict[str, Any]:
-    """Read the files now, and store what they have; where it cannot be stored it costs time, no more."""
+    """Read the files now, and store what they have; where it cannot be stored, that only costs time."""
     from oci_gpu_hook.devices.cdi import compiling
 
+    began = time.time_ns()
     document = compiling.compiled(config.cdi_spec_dirs)
-    if facts.settled(document["facts"], time.time_ns()):
+    if facts.settled(document["facts"], began, time.time_ns()):
         try:
             path = os.path.join(state.directory(config.state_dir), NAME)
             drop_unfinished(path)

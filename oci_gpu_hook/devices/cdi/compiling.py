@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _WHAT: Final = "CDI specifications"
 _REMEDY: Final = "look at them with `oci-gpu cdi list`"
 _YAML: Final = "yaml"
-_LISTED: Final = 256  # conflicts, and broken files, that are told of
+_LISTED: Final = 256  # conflicts, and broken files, that are reported
 
 
 def compiled(directories: Sequence[str]) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def compiled(directories: Sequence[str]) -> dict[str, Any]:
             return dump({"refused": error.why})
         except MemoryError:
             return dump({"refused": "they need too much memory"})
-        except Exception as error:  # noqa: BLE001  a bug, of which the other process tells
+        except Exception as error:  # noqa: BLE001  a bug, which the other process reports
             return dump({"refused": described_bug(error)})
 
     data = apart.answer(work, limits.CDI_SECONDS)
@@ -64,13 +64,13 @@ def compiled(directories: Sequence[str]) -> dict[str, Any]:
 def _read(directories: Sequence[str]) -> dict[str, Any]:
     from oci_gpu_hook.devices.cdi.spec_files import directories as reading
 
-    found = reading.read(directories)
-    files = [file.path for file in found.files]
+    files = reading.files(directories)
     above = facts.above([*files, *(os.path.join(directory, "x") for directory in directories)])
     above += [path for path in reading.passed_by_all(files) if path not in above]
-    document = to_json(found)
-    document |= {"paths": files, "above": above, "facts": facts.gather(directories, files, above)}
-    return document
+    # Before the files are read: what changes meanwhile differs from its facts, and is read again by the next.
+    gathered = facts.gather(directories, files, above)
+    found = to_json(reading.read(directories))
+    return found | {"paths": files, "above": above, "facts": gathered}
 
 
 def to_json(found: Registry) -> dict[str, Any]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from oci_gpu_hook.devices.cdi.model import Inventory
     from oci_gpu_hook.devices.edits import DeviceNode
 
-    # What tells one device from another: numbers of nodes, names of network interfaces; without either its own name.
+    # What distinguishes devices: numbers of nodes, names of network interfaces; without either their own names.
     Identity: TypeAlias = frozenset[tuple[str, object, object]]
 
 
@@ -95,7 +95,7 @@ def _identity(described: Described) -> Identity:
 
 
 def numbers_of(node: DeviceNode) -> tuple[str, object, object] | None:
-    """Return what tells a node from others: its numbers, by its author's word or the host's; else its path."""
+    """Return what distinguishes a node from others: its numbers, as the file or the host says; else its path."""
     if node.type == "p":
         return "p", node.host_path or node.path, ""
     if _is_complete(node):
@@ -169,7 +169,7 @@ def _numbered(
 
 
 def _uuid(kind: str, described: Sequence[Described]) -> str:
-    """Return the qualified name that a device is on record by: one that says more than a number, where it has one."""
+    """Return the qualified name that a device is recorded by: one that says more than a number, where it has one."""
     names = [each.name for each in described]
     told = [name for name in names if not name.lower().removeprefix("gpu").isdecimal()]
     return f"{kind}={max(told or names[:1], key=len)}"

@@ -44,10 +44,13 @@ def above(paths: Iterable[str]) -> list[str]:
     return list(found)
 
 
-def settled(gathered: Sequence[Any], now: int) -> bool:
-    """Tell whether nothing has changed so lately that it could change once more within the same time."""
+def settled(gathered: Sequence[Any], began: int, ended: int) -> bool:
+    """Tell whether nothing has changed so lately that it could change once more within the same time.
+
+    began, ended: the nanoseconds between which the facts were gathered.
+    """
     identities = [found for found in (*gathered[3], *gathered[4]) if found]
-    return all(not now - TICK <= time <= now for found in identities for time in found[-2:])
+    return all(not began - TICK <= time <= ended for found in identities for time in found[-2:])
 
 
 def _identity(path: str) -> list[int] | None:

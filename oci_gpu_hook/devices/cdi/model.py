@@ -36,8 +36,8 @@ class Described(Record):
 class Inventory(Record):
     """What the specification files have of one kind.
 
-    by_kernel: whether the kernel told of them, and not a specification; `files` then has what told of them. unseen: why
-    the kernel tells of none, where it could.
+    by_kernel: whether the kernel describes them, and not a specification; `files` then has the kernel's files.
+    unseen: why the kernel describes none, where it could.
     files: path and the edits that each device of the file brings once. conflicts: names that several files of one
     directory have, with those files. broken: what is wrong with files that could not be used. kinds: all there are.
     """

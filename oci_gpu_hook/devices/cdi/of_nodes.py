@@ -1,7 +1,7 @@
 """Which devices a container can use, by the nodes that somebody else has put into it. For such containers only.
 
 No specification says which nodes are a device's own, and which all of its kind have. A node that two devices have, such
-as /dev/kfd, tells nothing of either.
+as /dev/kfd, says nothing about either.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.devices.model import Device
 
-    Nodes: TypeAlias = dict[tuple[str, object, object], str]  # what tells a node from others, and its path on the host
+    Nodes: TypeAlias = dict[
+        tuple[str, object, object], str
+    ]  # what distinguishes a node from others, and its path on the host
 
 
 def used(

@@ -14,7 +14,7 @@ from oci_gpu_hook.devices.model import Contribution, Terms
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Container as Collection
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from typing import Final
 
     from oci_gpu_hook.base.config.model import Config
@@ -83,7 +83,7 @@ class Room:
         return ""
 
     def made_node(self, _path: str, _config: Config) -> tuple[int, int] | None:
-        """Return nothing: a node that the host has not is not made up."""
+        """Return nothing: a node that the host does not have is not invented."""
         return None
 
     def resolve(self, wanted: Iterable[str], devices: Sequence[Device]) -> tuple[Device, ...]:
@@ -101,7 +101,7 @@ class Room:
         try:
             inventory = self.inventory(config)
         except HookError:
-            return {}  # nobody can tell
+            return {}  # unknown
         devices = self.devices(inventory, config)
         found = {}
         for uuid in uuids:
@@ -145,12 +145,13 @@ class Room:
         """Return the edits of the devices' entries. Raises DriverError for a node that the host lacks."""
         entries = self._entries(request, inventory, devices)
         files = [inventory.files[entry.file][0] for entry in entries]
-        told = "tells" if inventory.by_kernel else "describes it"
+        told = "shows it" if inventory.by_kernel else "describes it"
         names = [f"{self.kind}={entry.name}" for entry in entries]
         return Contribution(
             edits=self.device_edits(request, inventory, devices),
             links=tuple(dict.fromkeys(link for entry in entries for link in entry.links)),
             decisions=tuple(f"{name} is as {file} {told}" for name, file in zip(names, files, strict=True)),
+            warnings=tuple(_hidden(names, entries)),
         )
 
     def device_edits(self, request: Request, inventory: Inventory, devices: Sequence[Device]) -> ContainerEdits:
@@ -192,3 +193,17 @@ class Room:
     def _entries(self, request: Request, inventory: Inventory, devices: Sequence[Device]) -> list[Described]:
         every = of_cdi.of(inventory)
         return names.entries(request, self.kind, every, devices)
+
+
+def _hidden(names: Sequence[str], entries: Sequence[Described]) -> Iterator[str]:
+    """Yield what a container does not get of one device, since another has a different node at that path.
+
+    Engines say nothing of it: of two nodes at one path the later one counts.
+    """
+    found: dict[str, tuple[str, object]] = {}
+    for name, entry in zip(names, entries, strict=True):
+        for node in entry.edits.device_nodes:
+            other, numbers = found.get(node.path, (name, None))
+            found[node.path] = name, of_cdi.numbers_of(node)
+            if other != name and numbers != found[node.path][1]:
+                yield f"{quoted(node.path)} is a node of {name} in the container, and not the different one of {other}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 
-from oci_gpu_hook.base.files import read_text
+from oci_gpu_hook.base.files import number_in, read_text
 from oci_gpu_hook.devices import pci
 from oci_gpu_hook.devices.cdi.model import Described
 from oci_gpu_hook.devices.edits import ContainerEdits
@@ -96,5 +96,4 @@ def _memory(device: str, cards: list[str]) -> int:
 
 
 def _number(path: str) -> int:
-    text = (read_text(path) or "").strip()
-    return int(text) if text.isdecimal() else 0
+    return number_in(read_text(path)) or 0

@@ -1,1 +1,1 @@
-"""Devices that the kernel itself tells of, in the form in which CDI specifications describe devices."""
+"""Devices that the kernel itself describes, in the form in which CDI specifications describe devices."""

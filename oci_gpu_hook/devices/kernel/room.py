@@ -1,4 +1,4 @@
-"""The room of a kind whose devices the kernel tells of, otherwise CDI specification files."""
+"""The room of a kind whose devices the kernel describes, or otherwise CDI specification files."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 
         @property
         def UNSEEN(self) -> str:  # noqa: N802
-            """What is said where the kernel tells of none."""
+            """What is said where the kernel shows none."""
 
         def look(self, config: Config, *, detailed: bool) -> Seen:
-            """Return what the kernel tells. detailed: with memory, places and links."""
+            """Return what the kernel shows. detailed: with memory, places and links."""
 
         def standing(self, config: Config) -> str:
-            """Return what GPUs the kernel tells of: "card", "integrated", "" for none."""
+            """Return what GPUs the kernel shows: "card", "integrated", "" for none."""
 
         def facts(self, config: Config) -> list[Any]:
             """Return what changes when devices come or go."""
@@ -47,7 +47,7 @@ _BY_KERNEL: Final = "kernel"  # the first of the facts of a snapshot of this roo
 
 
 class Seen(Record):
-    """Devices, the file of the kernel that tells of them, and what each container that gets one of them gets, once."""
+    """Devices, the kernel's file that describes them, and what each container that gets one of them gets, once."""
 
     devices: tuple[Described, ...] = ()
     told_by: str = ""
@@ -62,7 +62,7 @@ class Room(room.Room):
         self._discovery = discovery
 
     def snapshot(self, request: Request, config: Config) -> Snapshot:
-        """Return what the kernel tells of, otherwise what the specification files have. Raises DriverError."""
+        """Return what the kernel describes, otherwise what the specification files have. Raises DriverError."""
         counts = request.count is not None and (request.count > 1 or request.memory > 0)
         detailed = counts or request.memory_limit > 0
         found = self._seen(config, detailed=detailed)
@@ -76,7 +76,7 @@ class Room(room.Room):
         return self.seen(config) or super().inventory(config)
 
     def standing(self, config: Config) -> str:
-        """Return what GPUs the kernel tells of: "card", "integrated", "" for none."""
+        """Return what GPUs the kernel shows: "card", "integrated", "" for none."""
         return self._discovery.standing(config)
 
     def is_fresh(self, snapshot: Snapshot, config: Config) -> bool:
@@ -86,11 +86,11 @@ class Room(room.Room):
         return snapshot.facts[1:] == self._discovery.facts(config)
 
     def seen(self, config: Config) -> Inventory | None:
-        """Return what the kernel tells of, in every detail; None for nothing."""
+        """Return what the kernel describes, in every detail; None for nothing."""
         return self._seen(config, detailed=True)
 
     def used(self, config: Config) -> dict[str, DeviceUse]:
-        """Return what sysfs tells of the use of the devices that the kernel tells of."""
+        """Return what sysfs shows of the use of the devices that the kernel describes."""
         from oci_gpu_hook.devices.kernel import usage
 
         inventory = self.seen(config)

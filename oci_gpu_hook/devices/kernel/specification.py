@@ -1,4 +1,4 @@
-"""Describes the devices that the kernel tells of as a CDI specification. Pure.
+"""Writes the devices that the kernel describes as a CDI specification. Pure.
 
 Nodes are given by path alone, so that engines take the numbers that the host's nodes have when a container starts.
 """

@@ -1,4 +1,4 @@
-"""What sysfs tells of the use of AMD's and Intel's GPUs, for commands.
+"""What sysfs shows of the use of AMD's and Intel's GPUs, for commands.
 
 Source: Linux, Documentation/gpu/amdgpu/thermal.rst and drivers/gpu/drm/amd/pm/amdgpu_pm.c (gpu_busy_percent,
 mem_busy_percent, mem_info_vram_used), Documentation/hwmon/sysfs-interface.rst, Documentation/ABI/testing/
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 
-from oci_gpu_hook.base.files import read_text
+from oci_gpu_hook.base.files import number_in, read_text
 from oci_gpu_hook.devices.cdi.devices import native
 from oci_gpu_hook.devices.use import DeviceUse
 
@@ -30,7 +30,7 @@ _WHOLE: Final = ("", "SPX")  # the mode of a GPU that is not divided
 
 
 def of(devices: Sequence[Device], config: Config) -> dict[str, DeviceUse]:
-    """Return the use of those devices of which sysfs tells anything, by their UUIDs."""
+    """Return the use of those devices of which sysfs shows anything, by their UUIDs."""
     found = {}
     for device in devices:
         directory = _directory(device, config.sys_root)
@@ -82,5 +82,4 @@ def _first(monitor: str, names: Sequence[str]) -> int | None:
 
 
 def _number(path: str) -> int | None:
-    text = (read_text(path) or "").strip()
-    return int(text) if text.isascii() and text.isdecimal() else None
+    return number_in(read_text(path))

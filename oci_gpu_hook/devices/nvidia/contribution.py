@@ -83,7 +83,7 @@ def make(
         decisions=decisions,
         warnings=tuple(warnings),
         unmet=tuple(unmet),
-        driver_version="" if inventory.platform else inventory.driver_version,  # which no file of the host tells there
+        driver_version="" if inventory.platform else inventory.driver_version,  # which no file of the host has there
         late=device_nodes.late(request, inventory, devices),
     )
 

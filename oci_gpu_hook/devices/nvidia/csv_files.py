@@ -27,6 +27,7 @@ BASE: Final = ("devices.csv", "drivers.csv", "l4t.csv")
 KINDS: Final = ("dev", "dir", "lib", "sym")
 _NOT_TO_BE_HAD: Final = ("", "/", "/dev", "/proc", "/sys")  # which every container has itself
 _OPEN: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+ABOUT: Final = "the CSV files of this Tegra"
 _TOLD: Final = 8  # lines that are none
 _PLACE: Final = {"dev": "/dev/"}  # where relative paths begin, otherwise at the root
 
@@ -41,7 +42,7 @@ class Entry(Record):
 
 
 def read(root: DriverRoot) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
-    """Return the entries of all files, and what is wrong with files and lines.
+    """Return the entries of all files, and what is wrong with files and lines, in sentences that begin with `ABOUT`.
 
     Raises DriverError for a file over the limits, and where users other than root can put files.
     """
@@ -51,7 +52,7 @@ def read(root: DriverRoot) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
     _check_directory(root)
     names = [name for name in root.names(DIRECTORY) if name.lower().endswith(".csv") and name.lower() != ".csv"]
     if len(names) > limits.CSV_FILES:
-        raise _over(DIRECTORY, f"has more than {limits.CSV_FILES} files")
+        raise over(DIRECTORY, f"has more than {limits.CSV_FILES} files")
     for name in sorted(names, key=lambda name: (name not in BASE, name)):
         try:
             data = _read(root, name, left + 1)
@@ -62,7 +63,7 @@ def read(root: DriverRoot) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
         lines += data.count(b"\n")
         if left < 0 or lines > limits.CSV_LINES:
             why = f"and those before it have more than {limits.CSV_BYTES} bytes or {limits.CSV_LINES} lines"
-            raise _over(f"{DIRECTORY}/{name}", why)
+            raise over(f"{DIRECTORY}/{name}", why)
         for number, line in enumerate(data.decode("utf-8", "surrogateescape").split("\n"), 1):
             if not line.strip():
                 continue
@@ -74,8 +75,8 @@ def read(root: DriverRoot) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
                 wrong.append(f"{quoted(place)} is not a line `dev|dir|lib|sym, PATH`: {quoted(line.strip())}")
                 continue
             found.setdefault((kind, path), Entry(kind=kind, path=path, place=place, base=name in BASE))
-    more = [f"{len(wrong) - _TOLD} more lines of the CSV files are not either"] if len(wrong) > _TOLD else []
-    return tuple(found.values()), (*wrong[:_TOLD], *more)
+    more = [f"{len(wrong) - _TOLD} more lines are not either"] if len(wrong) > _TOLD else []
+    return tuple(found.values()), tuple(f"{ABOUT}: {text}" for text in (*wrong[:_TOLD], *more))
 
 
 def _check_directory(root: DriverRoot) -> None:
@@ -87,7 +88,7 @@ def _check_directory(root: DriverRoot) -> None:
         why = f"{_by_others(found)} could put files there, which say what reaches containers"
         where = quoted(root.host_path(DIRECTORY))
         remedy = "chown it to root and remove the write permission of others"
-        raise DriverError(f"the CSV files of this Tegra: {where}", why, remedy, "OGH1410")
+        raise DriverError(f"{ABOUT}: {where}", why, remedy, "OGH1410")
 
 
 def _by_others(found: os.stat_result) -> str:
@@ -108,7 +109,6 @@ def _read(root: DriverRoot, name: str, limit: int) -> bytes:
         os.close(fd)
 
 
-def _over(path: str, why: str) -> DriverError:
-    return DriverError(
-        f"the CSV files of this Tegra: {quoted(path)}", why, "remove what is not for containers", "OGH1003"
-    )
+def over(path: str, why: str) -> DriverError:
+    """Return the error for a file, or a path in one, that is over a limit."""
+    return DriverError(f"{ABOUT}: {quoted(path)}", why, "remove what is not for containers", "OGH1003")

@@ -105,7 +105,7 @@ def _adapters(library: Any) -> list[int]:
 def _store(library: Any, adapter: int) -> str:
     registry = _Registry(query=_STORE_PATH)
     offset = _Registry.output.offset
-    # The first call tells the size; libdxcore takes no buffer of another size for the second.
+    # The first call returns the size; libdxcore takes no buffer of another size for the second.
     if not _ask(library, adapter, _REGISTRY, registry, offset + ctypes.sizeof(ctypes.c_ulonglong)):
         return ""
     size = registry.size

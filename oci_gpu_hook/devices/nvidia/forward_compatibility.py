@@ -46,7 +46,7 @@ class Decision(Record):
 
 
 class User(Record):
-    """The container: its granted GPUs, and whether it wants the libraries to be used.
+    """The container: its granted GPUs, and whether it asks for the libraries to be used.
 
     wants: True: use them regardless of driver and GPUs, unless the host's mode is `disabled`. None: it does not say.
     """

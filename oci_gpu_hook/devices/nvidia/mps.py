@@ -17,6 +17,7 @@ import stat
 from oci_gpu_hook.base.errors import quoted
 from oci_gpu_hook.base.processes import name_of, status_field, variable
 from oci_gpu_hook.base.trust import is_trusted
+from oci_gpu_hook.devices.model import PIPE_OF_MPS
 from oci_gpu_hook.devices.nvidia.model import DriverFile
 
 TYPE_CHECKING = False
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 FEATURE: Final = "mps"
 VARIABLE: Final = "CUDA_MPS_PIPE_DIRECTORY"
-DEFAULT: Final = "/tmp/nvidia-mps"  # noqa: S108  CUDA's own
 _CONTROL: Final = "control"  # in every pipe directory: the daemon takes commands by it
 _DAEMON: Final = b"nvidia-cuda-mps"  # nvidia-cuda-mps-control and -server; the kernel cuts names to 15 bytes
 # Clients create their own pipes beside the server's, so the mount must be writable.
@@ -42,8 +42,8 @@ def find(config: Config) -> tuple[DriverFile, ...]:
         return (_directory(path, path),) if os.path.isdir(path) else ()
     root = config.driver_root.rstrip("/")
     found = dict(_of_daemons())
-    if _is_roots(root + DEFAULT):
-        found[DEFAULT] = root + DEFAULT
+    if _is_roots(root + PIPE_OF_MPS):
+        found[PIPE_OF_MPS] = root + PIPE_OF_MPS
     return tuple(_directory(host_path, path) for path, host_path in sorted(found.items()))
 
 
@@ -52,7 +52,7 @@ def choose(found: Sequence[DriverFile], said: str) -> tuple[DriverFile | None, s
 
     said: the container's CUDA_MPS_PIPE_DIRECTORY.
     """
-    wanted = os.path.normpath(said) if said.startswith("/") else DEFAULT
+    wanted = os.path.normpath(said) if said.startswith("/") else PIPE_OF_MPS
     chosen = next((each for each in found if each.container_path == wanted), None)
     if chosen:
         return chosen, ""

@@ -9,9 +9,8 @@ from __future__ import annotations
 import os
 
 from oci_gpu_hook.base.errors import DriverError, InvalidInput
-from oci_gpu_hook.devices.model import Limiter
+from oci_gpu_hook.devices.model import PIPE_OF_MPS, Limiter
 from oci_gpu_hook.devices.nvidia.devices import native
-from oci_gpu_hook.devices.nvidia.mps import DEFAULT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ def limiter(request: Request, inventory: RequestInventory, devices: Sequence[Dev
         program=program,
         environment=tuple(environment.items()),
         commands=_commands(request, len(devices)),
-        pipe=DEFAULT,
+        pipe=PIPE_OF_MPS,
     )
 
 

@@ -73,7 +73,7 @@ def _devices(request: Request, devices: Sequence[Device], config: Config) -> tup
 
 
 def _is_lost(request: Request, devices: Sequence[Device]) -> bool:
-    """Tell whether all named devices exist, so that one of them is lost, which waiting does not mend."""
+    """Tell whether all named devices exist, so that one of them is lost, which waiting does not change."""
     try:
         names.resolve(request.devices, [device.replace(fault="") for device in devices])
     except InvalidInput:

@@ -25,6 +25,7 @@ _VENDORS: Final = {
     "0x15ad": "VMware",
     "0x1da3": "Habana",
 }
+_ASK_FOR_INTELS: Final = "ask for Intel's by OCI_GPU_KIND=intel.com/gpu and a count"
 _LOAD: Final = "load it (modprobe nvidia) or install the driver; nvidia-smi on the host must work first"
 
 
@@ -52,7 +53,8 @@ def _found(config: Config) -> tuple[str, str]:
         vendors = sorted({_VENDORS.get(vendor, f"PCI vendor {quoted(vendor)}") for vendor in gpus.values()})
         only = f"NVIDIA GPU, only GPUs of {', '.join(vendors)}" if vendors else "GPU"
         why = f"{version} does not exist, and the PCI bus has no {only}"
-        return why, "start the container on a host with NVIDIA GPUs; lspci -nn shows what there is"
+        where = "use a host with NVIDIA GPUs; lspci -nn shows what this one has"
+        return why, f"{_ASK_FOR_INTELS}, or {where}" if pci.INTEL in gpus.values() else where
     return f"{version} does not exist", _LOAD
 
 

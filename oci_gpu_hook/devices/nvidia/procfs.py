@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from oci_gpu_hook.base.errors import DriverError, quoted, reason
-from oci_gpu_hook.base.files import read_text
+from oci_gpu_hook.base.files import number_in, read_text
 from oci_gpu_hook.base.record import Record
 
 TYPE_CHECKING = False
@@ -74,12 +74,12 @@ def gpu_information(proc_name: str, text: str) -> GpuInformation | None:
     fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in text.split("\n"))}
     if fields.get("GPU Excluded", fields.get("Blacklisted")) == "Yes":
         return None
-    minor = fields.get("Device Minor", "")
+    minor = number_in(fields.get("Device Minor"))
     uuid = fields.get("GPU UUID", "")
     return GpuInformation(
         proc_name=proc_name,
         bus_id=bus_id(fields.get("Bus Location") or proc_name),
-        minor=int(minor) if minor.isdecimal() else -1,
+        minor=-1 if minor is None else minor,
         uuid="" if "?" in uuid else uuid,
         name=fields.get("Model", ""),
     )

@@ -41,7 +41,7 @@ def make(config: Config, *, detailed: bool, refresh: bool, keep: bool = True) ->
             storable = True
         if detailed and not found.inventory.detailed:
             found = discovery.with_details(found, config)
-            # What NVML tells a process that a device cgroup keeps from some GPUs is not the truth for the next one.
+            # NVML's answers to a process that a device cgroup keeps from some GPUs are not true for the next one.
             storable = storable and not discovery.hidden_gpus(found.inventory, config)
         if storable and keep:
             _write(config, found)

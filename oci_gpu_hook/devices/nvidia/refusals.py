@@ -36,7 +36,7 @@ def unknown(name: str, devices: Sequence[Device]) -> InvalidInput:
     elif nearest := get_close_matches(name.lower(), known, n=1, cutoff=0.7):
         remedy = f"did you mean {known[nearest[0]]}?"
     else:
-        remedy = "name one of these or 'all'" if usable else "oci-gpu doctor tells why"
+        remedy = "name one of these or 'all'" if usable else "oci-gpu doctor says why"
     return InvalidInput(
         f"unknown device {quoted(name)}", f"this host has {_list(usable)}{_lost(devices)}", remedy, "OGH1201"
     )

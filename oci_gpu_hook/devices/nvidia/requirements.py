@@ -92,7 +92,7 @@ def check(
                 if known_only:
                     continue
                 why = f"{unknown} is not known"
-                remedy = f"oci-gpu doctor tells why; {_DISABLE}"
+                remedy = f"oci-gpu doctor says why; {_DISABLE}"
                 raise DriverError(
                     f"cannot check the requirement {quoted(requirement)}", why, remedy, "OGH1412"
                 ) from None

@@ -142,7 +142,7 @@ def _is_of_one_gpu(path: str) -> bool:
 
 
 def _nodes(dev_root: str, entry: Entry) -> list[str]:
-    """Return the nodes that an entry names, which may have `*` and `?` in it."""
+    """Return the nodes that an entry names, by a pattern or without."""
     return [path for path in tegra_files.expanded(dev_root, entry.path) if _is_node(dev_root + path)]
 
 

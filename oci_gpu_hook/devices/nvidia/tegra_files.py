@@ -9,7 +9,7 @@ import os
 
 from oci_gpu_hook.base import limits
 from oci_gpu_hook.base.record import Record
-from oci_gpu_hook.devices.nvidia import libraries
+from oci_gpu_hook.devices.nvidia import csv_files, libraries
 from oci_gpu_hook.devices.nvidia.model import DriverFile, Library, Link
 
 TYPE_CHECKING = False
@@ -97,6 +97,7 @@ class _Search:
 
     def link(self, entry: Entry, capabilities: tuple[str, ...]) -> None:
         """Take the links from a path on, and what the last one leads to."""
+        on_the_way: dict[str, Link] = {}
         path = entry.path
         for _ in range(limits.CSV_LINKS):
             directory, name = os.path.split(path)
@@ -104,14 +105,15 @@ class _Search:
                 target = os.readlink(self.root.host_path(os.path.join(self.root.resolve(directory) or directory, name)))
             except OSError:
                 break
-            self.links.setdefault(path, Link(path=path, target=target, capabilities=capabilities))
+            on_the_way.setdefault(path, Link(path=path, target=target, capabilities=capabilities))
             self.watched.setdefault(os.path.dirname(self.root.host_path(path)))
             path = os.path.normpath(os.path.join(os.path.dirname(path), target))
         resolved = self.root.resolve(entry.path)
         if resolved:
+            for path, link in on_the_way.items():
+                self.links.setdefault(path, link)
             self.take(resolved, capabilities)
         else:
-            self.links.pop(entry.path, None)
             self.missing.append(entry)
 
     def take(self, path: str, capabilities: tuple[str, ...]) -> None:
@@ -172,7 +174,10 @@ def is_pattern(path: str) -> bool:
 
 
 def expanded(base: str, path: str) -> list[str]:
-    """Return the paths below `base` that a pattern matches, sorted; the path itself if it is none."""
+    """Return the paths below `base` that a pattern matches, sorted; the path itself if it is none.
+
+    Raises DriverError for a pattern that matches more than the limit.
+    """
     if not is_pattern(path):
         return [path]
     directory, _, name = path.rpartition("/")
@@ -180,10 +185,11 @@ def expanded(base: str, path: str) -> list[str]:
     if is_pattern(directory) or is_pattern(end):
         return []
     try:
-        names = sorted(os.listdir(base + directory))[: limits.CSV_NAMES]
+        names = os.listdir(base + directory)
     except OSError:
         return []
     least = len(start) + len(end)
-    return [
-        f"{directory}/{each}" for each in names if each.startswith(start) and each.endswith(end) and len(each) >= least
-    ]
+    matching = [name for name in names if name.startswith(start) and name.endswith(end) and len(name) >= least]
+    if len(matching) > limits.CSV_NAMES:
+        raise csv_files.over(path, f"matches more than {limits.CSV_NAMES} names")
+    return [f"{directory}/{name}" for name in sorted(matching)]

@@ -1,4 +1,4 @@
-"""Reads the driver's Xid errors, as it writes them to the kernel's log, and tells which leave a GPU of no use. Pure.
+"""Reads the driver's Xid errors, as it writes them to the kernel's log, and says which make a GPU unusable. Pure.
 
 Source: NVIDIA, "Analyzing Xid Errors with the Xid Catalog",
 https://docs.nvidia.com/deploy/xid-errors/analyzing-xid-catalog.html

@@ -24,6 +24,7 @@ from oci_gpu_hook.base.errors import reason
 from oci_gpu_hook.base.files import read_file
 from oci_gpu_hook.base.record import Record
 from oci_gpu_hook.entrypoints.resident import rehearsal, worker
+from oci_gpu_hook.entrypoints.resident.board import Board
 from oci_gpu_hook.entrypoints.resident.build import Build
 from oci_gpu_hook.entrypoints.resident.place import Look
 from oci_gpu_hook.entrypoints.resident.queue import Queue
@@ -40,7 +41,7 @@ _STUCK_SECONDS: Final = 0.05  # without a word of any worker
 _NO_FORK_SECONDS: Final = 1.0  # until another attempt
 _IDLE_SECONDS: Final = 600.0
 _FAILURES: Final = 8  # workers in a row that fail before they have a front
-_PIECE: Final = worker.NOTE.size * 1024
+_PIECE: Final = 4096
 _MILLI: Final = 1000
 
 
@@ -91,8 +92,8 @@ class Manager:
 
     def __init__(self, build: Build, options: Options, queue: Queue) -> None:
         self._options = options
-        self._waiting: set[int] = set()
-        self._working: set[int] = set()
+        self._board = Board()
+        self._places: dict[int, int] = {}  # on the board, by pid
         self._failures = 0
         self._queue = queue
         self._ends = self._is_outdated = False
@@ -109,6 +110,8 @@ class Manager:
             null=os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC),
             build=build,
             place=Look.at("self").place,
+            board=self._board,
+            mine=-1,
         )
 
     def run(self) -> bool:
@@ -127,44 +130,44 @@ class Manager:
             is_waited = self._queue.is_waited_in()
             self._fill(is_waited=is_waited)
             left = last + self._options.idle - monotonic()
-            if left <= 0 and not self._working:
+            if left <= 0 and not self._board.working():
                 break
-            ready = self._ready(events, self._patience(left, is_waited=is_waited))
-            if self._hear(ready) or _LISTENING in ready or self._working:
+            has_waiting = self._board.is_waited(_SPARE if len(self._places) < self._most else 1)
+            seconds = self._patience(left, is_waited=is_waited, has_waiting=has_waiting)
+            ready = self._ready(events, seconds, has_waiting=has_waiting)
+            if self._hear(ready) or _LISTENING in ready or self._board.working():
                 last = monotonic()
             if self._woken in ready or not ready:
                 self._reap()
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         return not self._is_outdated
 
-    def _patience(self, left: float, *, is_waited: bool) -> float:
+    def _patience(self, left: float, *, is_waited: bool, has_waiting: bool) -> float:
         """Return for how long nothing may happen.
 
-        left: the seconds until this process is idle. is_waited: whether fronts wait in the queue.
+        left: the seconds until this process is idle. is_waited: whether fronts wait in the queue. has_waiting: whether
+        a worker waits.
         """
         if is_waited:
             return _STUCK_SECONDS
-        return max(left if self._waiting else min(left, _NO_FORK_SECONDS), 0)
+        return max(left if has_waiting else min(left, _NO_FORK_SECONDS), 0)
 
-    def _ready(self, events: poll, seconds: float) -> set[int]:
+    def _ready(self, events: poll, seconds: float, *, has_waiting: bool) -> set[int]:
         """Wait until something happens; return the descriptors of which that is so.
 
         The listening socket is one if a front has come for which no worker was free.
         """
-        if self._waiting:
+        if has_waiting:
             return {fd for fd, _ in events.poll(seconds * _MILLI)}
         events.register(_LISTENING, POLLIN)
         ready = {fd for fd, _ in events.poll(seconds * _MILLI)}
         events.unregister(_LISTENING)
         if _LISTENING in ready:
-            self._queue.receive(can_wait=bool(self._working) and self._count() < limits.RESIDENT_WORKERS)
+            self._queue.receive(can_wait=bool(self._board.working()) and len(self._places) < limits.RESIDENT_WORKERS)
         return ready
 
     def _end(self, _signal: int, _frame: object) -> None:
         self._ends = True
-
-    def _count(self) -> int:
-        return len(self._waiting) + len(self._working)
 
     def _fill(self, *, is_waited: bool) -> None:
         """Have some workers wait. Where fork fails, for want of processes or memory, it is tried again later."""
@@ -172,48 +175,45 @@ class Manager:
         if not is_waited:
             self._most = self._usual
         elif now - self._heard > _STUCK_SECONDS:
-            self._most = self._count() + 1
+            self._most = len(self._places) + 1
         most = min(self._most, limits.RESIDENT_WORKERS)
-        while len(self._waiting) < _SPARE and self._count() < most and now >= self._cannot_fork_until:
+        while self._board.waiting() < _SPARE and len(self._places) < most and now >= self._cannot_fork_until:
+            place = self._board.vacant()
+            self._board.enter(place)
             try:
                 pid = os.fork()
             except OSError as error:
+                self._board.leave(place)
                 streams.say(f"oci-gpu-resident: warning: cannot fork: {reason(error)}")
                 self._cannot_fork_until = now + _NO_FORK_SECONDS
                 return
             if pid == 0:
-                self._become_worker()
-            self._waiting.add(pid)
+                self._become_worker(place)
+            self._places[pid] = place
             self._heard = now
 
-    def _become_worker(self) -> NoReturn:
+    def _become_worker(self, place: int) -> NoReturn:
         try:
             signal.set_wakeup_fd(-1)
             for number in (signal.SIGCHLD, signal.SIGTERM):
                 signal.signal(number, signal.SIG_DFL)
             for fd in (self._alive, self._hearing, self._woken, self._waking, self._queue.entering):
                 os.close(fd)
-            worker.serve(self._desk)
+            worker.serve(self._desk.replace(mine=place))
         finally:
             os._exit(1)
 
     def _hear(self, ready: set[int]) -> bool:
-        """Take note of what workers say; tell whether a front has come."""
+        """Take note of what workers do and say; tell whether a front has come."""
         if self._woken in ready:
             _drain(self._woken)
-        said = _drain(self._hearing) if self._hearing in ready else b""
-        for start in range(0, len(said), worker.NOTE.size):
-            what, pid = worker.NOTE.unpack_from(said, start)
-            if what == worker.OUTDATED:
-                self._ends = self._is_outdated = True
-            elif pid in self._waiting | self._working:
-                now, before = (self._waiting, self._working)[:: 1 if what == worker.FREE else -1]
-                before.discard(pid)
-                now.add(pid)
-        if said:
+        if self._hearing in ready and worker.OUTDATED in _drain(self._hearing):
+            self._ends = self._is_outdated = True
+        has_come = self._board.has_changed()
+        if has_come:
             self._failures = 0
             self._heard = monotonic()
-        return bool(said)
+        return has_come
 
     def _reap(self) -> None:
         """Forget workers that have ended. Raises OSError if they fail without a front, again and again."""
@@ -224,9 +224,9 @@ class Manager:
                 return
             if not pid:
                 return
-            self._failures += status != 0 and pid in self._waiting
-            self._waiting.discard(pid)
-            self._working.discard(pid)
+            if pid in self._places:
+                was_waiting = self._board.leave(self._places.pop(pid))
+                self._failures += status != 0 and was_waiting
             if self._failures >= _FAILURES:
                 raise ChildProcessError(f"{_FAILURES} workers in a row have failed before a front came")
 

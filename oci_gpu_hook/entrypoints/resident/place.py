@@ -27,6 +27,8 @@ _RIGHTS: Final = (
     b"Seccomp",
     b"Seccomp_filters",
 )
+_SIGNALS: Final = (b"SigBlk", b"SigIgn", b"SigCgt")
+_LIBCS: Final = 0b11 << 31  # signals 32 and 33 are glibc's, which catches them from the first thread on (nptl(7))
 _STATUS_SIZE: Final = 16384
 _LABEL_SIZE: Final = 4096
 
@@ -43,13 +45,14 @@ class Place(Record):
 class Look(Record):
     """What /proc says of a process: its place, its parent's pid, its umask, the number of its threads.
 
-    memory: bytes that are not those of files.
+    signals: the masks of those that are blocked, ignored and caught. memory: bytes that are not those of files.
     """
 
     place: Place
     parent: int
     umask: int
     threads: int
+    signals: tuple[int, ...]
     memory: int
 
     @classmethod
@@ -76,6 +79,7 @@ class Look(Record):
             parent=int(_field(status, b"PPid")),
             umask=int(_field(status, b"Umask"), 8),
             threads=int(_field(status, b"Threads")),
+            signals=tuple([int(_field(status, name), 16) & ~_LIBCS for name in _SIGNALS]),
             memory=int(_field(status, b"RssAnon").removesuffix(b" kB")) << 10,
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from resource import RLIMIT_NOFILE, getrlimit, setrlimit
 from time import sleep
 
 from oci_gpu_hook.base import limits, log
@@ -21,18 +22,38 @@ _PAUSE: Final = 0.0005
 
 
 class Before(Record):
-    """What a process was before its first start: place, open files, memory of its own, number of threads."""
+    """What a process was before its first start: place, open files, memory of its own, number of threads, signals.
+
+    most_files: how many files it may have open, as setrlimit(2) takes that.
+    """
 
     place: Place
     descriptors: frozenset[tuple[str, int, int]]
     memory: int
     threads: int
+    signals: tuple[int, ...]
+    most_files: tuple[int, int]
 
     @classmethod
     def now(cls, place: Place) -> Self:
         """Return what this process is. place: where the manager was when it began."""
         look = Look.at("self")
-        return cls(place=place, descriptors=_descriptors(), memory=look.memory, threads=look.threads)
+        return cls(
+            place=place,
+            descriptors=_descriptors(),
+            memory=look.memory,
+            threads=look.threads,
+            signals=look.signals,
+            most_files=getrlimit(RLIMIT_NOFILE),
+        )
+
+    def set_back(self) -> None:
+        """Set back what every start changes in the process that does it, but for the umask, which the next one sets.
+
+        Raises OSError.
+        """
+        os.chdir("/")
+        setrlimit(RLIMIT_NOFILE, self.most_files)  # apply.transaction raises it
 
     def is_now(self) -> bool:
         """Tell whether this process is so still, without another thread, a child, or what a refusal leaves."""
@@ -49,7 +70,8 @@ class Before(Record):
 
     def _is(self, now: Look) -> bool:
         is_as_large = now.memory <= self.memory + limits.RESIDENT_MEMORY
-        return now.threads == self.threads and now.place == self.place and is_as_large
+        is_the_same = (now.threads, now.signals, now.place) == (self.threads, self.signals, self.place)
+        return is_the_same and is_as_large
 
 
 def _descriptors() -> frozenset[tuple[str, int, int]]:

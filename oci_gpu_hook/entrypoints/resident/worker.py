@@ -12,7 +12,6 @@ from __future__ import annotations
 import _socket
 import os
 from select import EPOLLEXCLUSIVE, EPOLLHUP, EPOLLIN, POLLHUP, epoll, poll
-from struct import Struct
 
 from oci_gpu_hook.base import limits, log, processes, streams
 from oci_gpu_hook.base.errors import BUG, coded
@@ -38,27 +37,28 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Final, NoReturn
 
+    from oci_gpu_hook.entrypoints.resident.board import Board
     from oci_gpu_hook.entrypoints.resident.build import Build
     from oci_gpu_hook.entrypoints.resident.hearing import Call
     from oci_gpu_hook.entrypoints.resident.place import Place
     from oci_gpu_hook.lifecycle.granted import Granted
 
-NOTE: Final = Struct("=cI")  # what a worker tells the manager, and its pid
-TAKEN: Final = b"T"  # it has a front
-FREE: Final = b"F"  # it waits again
+# What a worker tells the manager:
+LOOK_UP: Final = b"L"  # there is something to do, which the board shows
 OUTDATED: Final = b"O"  # what has been imported is no longer what a start by Python would import
 
 _HOOK: Final = "hook"
 _RUNTIME: Final = "runtime"
+_WITHOUT_LIMIT: Final = -1.0  # epoll_wait(2)
 _STAGES: Final = ("prestart", "createRuntime", "poststop")
 _KIND: Final = (_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0)
 
 
 class Desk(Record):
-    """What a worker has of the manager. control: is closed when the manager ends. told: for notes.
+    """What a worker has of the manager. control: is closed when the manager ends. told: for what a worker tells it.
 
     queue: holds the connections of fronts that came when no worker was free. null: what the standard descriptors lead
-    to between two fronts.
+    to between two fronts. board, mine: the worker's place on the board.
     """
 
     listening: int
@@ -68,13 +68,29 @@ class Desk(Record):
     null: int
     build: Build
     place: Place
+    board: Board
+    mine: int
+
+    def take(self) -> None:
+        """Note that this worker has a front."""
+        if self.board.take(self.mine):
+            self.tell(LOOK_UP)
+
+    def go_on(self) -> None:
+        """Note that this worker has another front."""
+        self.board.go_on(self.mine)
+
+    def release(self) -> None:
+        """Note that this worker waits again."""
+        if self.board.release(self.mine):
+            self.tell(LOOK_UP)
 
     def tell(self, what: bytes) -> None:
         """Tell the manager."""
         try:
-            os.write(self.told, NOTE.pack(what, os.getpid()))
+            os.write(self.told, what)
         except (BlockingIOError, BrokenPipeError):
-            pass  # it is busy, and will see when this process ends; or it has ended
+            pass  # it has been told so often that it will look, or it has ended
 
 
 def serve(desk: Desk) -> NoReturn:
@@ -86,15 +102,14 @@ def serve(desk: Desk) -> NoReturn:
         before = Before.now(desk.place)
         handed: Handed | None = None
         for number in range(limits.RESIDENT_STARTS):
-            connection = entrance.next(limits.RESIDENT_REST_SECONDS if number else -1)
+            connection = entrance.next() if number else entrance.first()
             if connection is None:
                 break
-            desk.tell(TAKEN)
             handed = _attend(connection, desk, handed)
             connection.close()
+            before.set_back()
             if not before.is_now():
                 break
-            desk.tell(FREE)
         status = 0
     except Exception as error:  # noqa: BLE001  a bug; the front's stderr is this process's by then
         streams.say(f"oci-gpu-hook: error: {coded(hook.describe_bug(error), BUG)}")
@@ -114,8 +129,25 @@ class _Entrance:
             self._events.register(fd, EPOLLIN | EPOLLEXCLUSIVE)
         self._events.register(desk.control, EPOLLHUP)
 
-    def next(self, seconds: float) -> Any:
-        """Return a connection; None when the manager has ended or nobody has come for so long (-1: without limit)."""
+    def first(self) -> Any:
+        """Return a connection; None when the manager has ended."""
+        return self._awaited(_WITHOUT_LIMIT)
+
+    def next(self) -> Any:
+        """Return a connection; None when the manager has ended, or nobody has come for long enough."""
+        if connection := self._connection(0):
+            self._desk.go_on()
+            return connection
+        self._desk.release()
+        return self._awaited(limits.RESIDENT_REST_SECONDS)
+
+    def _awaited(self, seconds: float) -> Any:
+        connection = self._connection(seconds)
+        if connection:
+            self._desk.take()
+        return connection
+
+    def _connection(self, seconds: float) -> Any:
         while ready := [fd for fd, _ in self._events.poll(seconds)]:
             if self._desk.control in ready:
                 return None
@@ -148,7 +180,6 @@ def _attend(connection: Any, desk: Desk, handed: Handed | None) -> Handed | None
         _take(descriptors, look.umask)
         granted = handed.to_hook(call.arguments, look.parent) if handed and call.role == _HOOK else None
         handed = _work(call, front, connection, desk, granted)
-    os.chdir("/")
     return handed
 
 

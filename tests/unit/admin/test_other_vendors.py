@@ -84,10 +84,26 @@ def test_a_gpu_that_kfd_does_not_have_is_told(host):
 
 def test_a_mixed_host_without_a_default_kind_is_told(host):
     config = host("nvidia", "amd")
-    what = "this host has GPUs of nvidia.com/gpu and amd.com/gpu, and [allocation] default-kind is not set"
+    what = "this host has GPUs of nvidia.com/gpu, amd.com/gpu, and [allocation] default-kind is not set"
     assert (WARNING, what) in findings(config, other_vendors.check)
     said = '\n[allocation]\ndefault-kind = "amd.com/gpu"\n'
     assert (OK, "counts without a kind mean amd.com/gpu") in findings(config, other_vendors.check, said)
+
+
+def test_a_default_kind_that_the_host_does_not_have_is_told(host):
+    config = host("amd")
+    said = '\n[allocation]\ndefault-kind = "nvidia.com/gpu"\n'
+    what = "[allocation] default-kind is nvidia.com/gpu, and this host has GPUs of amd.com/gpu only"
+    assert (WARNING, what) in findings(config, other_vendors.check, said)
+
+
+def test_gpus_says_which_devices_it_does_not_show(host, capsys):
+    config = host("nvidia", "amd", "intel")
+    assert main(["--config", str(config), "gpus"]) == 0
+    told = "oci-gpu: note: devices of amd.com/gpu, intel.com/gpu have no such states; see `oci-gpu leases`\n"
+    assert capsys.readouterr().err == told
+    assert main(["--config", str(config), "gpus", "--json"]) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_info_shows_what_the_kernel_tells(host, capsys):

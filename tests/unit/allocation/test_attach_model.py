@@ -9,6 +9,8 @@ import os
 import random
 from collections import Counter
 
+import pytest
+
 from oci_gpu_hook.allocation import allocate as story
 from oci_gpu_hook.allocation import attached, query, release
 from oci_gpu_hook.base.config.model import Config
@@ -136,6 +138,22 @@ class Model:
                 assert device.uuid not in found[lease.container], "it is on record twice"
                 found[lease.container][device.uuid] = lease.exclusive
         assert found == {name: one.has for name, one in self.living.items()}
+
+
+def test_a_refusal_says_how_many_the_container_has(config: Config, monkeypatch):
+    world = FakeProcesses.world = World()
+    monkeypatch.setattr(attached, "Processes", FakeProcesses)
+    container = bundle("c", world.start())
+    attached.grant(request(count=GPUS - 1), HOST, container, config)
+    with pytest.raises(
+        AllocationError, match="has 5 already; beside them this host has 1; 1 available; ask for at most 1"
+    ):
+        attached.grant(request(count=2), HOST, container, config)
+    attached.grant(request(count=1), HOST, container, config)
+    with pytest.raises(
+        AllocationError, match="has 6 already; beside them this host has 0; there is no other to attach"
+    ):
+        attached.grant(request(count=1), HOST, container, config)
 
 
 def test_no_gpu_is_doubled_none_is_lost_and_nothing_is_left(config: Config, monkeypatch, capsys):

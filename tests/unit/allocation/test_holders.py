@@ -12,6 +12,7 @@ import pytest
 
 from oci_gpu_hook.allocation import release
 from oci_gpu_hook.allocation.holders import INITIAL_PID_NAMESPACE, Holder, Processes, same
+from tests import first_pid_namespace
 from tests.paths import ROOT
 from tests.unit.allocation.leasing import edit, grant, holders, recorded, request
 
@@ -55,6 +56,7 @@ sys.stdin.read()
 
 
 @pytest.mark.root
+@first_pid_namespace.needed
 def test_a_lease_made_inside_a_pid_namespace_is_judged_from_the_host(config, started):
     """Mesos runs its hooks inside the container: pid 1 of the record is not the host's pid 1."""
     grant(request("0", exclusive=True), started("outside"), config)

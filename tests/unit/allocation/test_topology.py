@@ -101,4 +101,7 @@ def test_thousands_of_devices_that_tell_no_place_are_not_compared_by_pairs():
     many = of_nvidia.of(tuple(gpu(i, numa_node=None, pcie_switch="") for i in range(5000)))
     started = time.process_time()
     assert [device.index for device in topology.best(many[:1], many[1:], 3)] == [1, 2, 3]
+    near = gpu(5000, numa_node=0, pcie_switch=""), gpu(5001, numa_node=0, pcie_switch="")
+    some = (*many, *of_nvidia.of(near))
+    assert [device.index for device in topology.best(many[:1], some[1:], 3)] == [1, 5000, 5001]
     assert time.process_time() - started < 1

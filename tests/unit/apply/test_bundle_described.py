@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import time
 from typing import Any
 
 import pytest
@@ -146,6 +147,25 @@ def test_whatever_was_put_in_comes_out(first, second):
     before = copy.deepcopy(config)
     bundle_described.take_out(config, put_in(config, second))
     assert _contents(config) == _contents(before)
+
+
+def test_thousands_of_nodes_and_mounts_are_put_in_and_taken_out_at_once():
+    """A file may have some ten thousand; each was compared with each, for minutes while the engine waited."""
+    many = range(10_000)
+    edits = ContainerEdits(
+        device_nodes=tuple(
+            DeviceNode(path=f"/dev/{number}", type="c", major=9, minor=number, permissions="rw") for number in many
+        ),
+        mounts=tuple(Mount(host_path="/a", container_path=f"/a/{number}") for number in many),
+    )
+    config: dict[str, Any] = {"mounts": [{"destination": "/proc", "source": "proc"}]}
+    began = time.process_time()
+    record = put_in(config, edits)
+    assert len(config["linux"]["resources"]["devices"]) == len(many)
+    assert put_in(config, edits)["added"] == []
+    bundle_described.take_out(config, record)
+    assert time.process_time() - began < 3
+    assert _contents(config) == _contents({"mounts": [{"destination": "/proc", "source": "proc"}]})
 
 
 _json: Any = st.recursive(

@@ -58,6 +58,14 @@ def test_a_table_without_the_rootfs_makes_nothing_its_own():
     assert own_mounts(HOST, 99, never) == {99}
 
 
+@pytest.mark.parametrize("host", [HOST, b""])
+def test_a_volume_of_the_file_system_that_a_plain_rootfs_is_a_directory_of_is_the_hosts(host):
+    """The rootfs is a directory of 40, which is mounted once, and no mount by itself; 41 is another directory of it."""
+    inside = b"40 20 0:50 / /srv rw - tmpfs tmpfs rw\n41 40 0:50 /volume /srv/rootfs/data rw - tmpfs tmpfs rw\n"
+    inside += b"42 40 0:51 / /srv/rootfs/own rw - tmpfs tmpfs rw\n"
+    assert own_mounts(host + inside, 40, lambda: HOST) == {40, 42}
+
+
 def test_a_loop_of_parents_ends():
     assert own_mounts(b"1 2 0:1 / / rw - x x rw\n2 1 0:2 / /a rw - x x rw\n", 9, never) == {9}
 

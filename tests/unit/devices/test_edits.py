@@ -8,7 +8,7 @@ import stat
 import pytest
 
 from oci_gpu_hook.base.errors import DriverError
-from oci_gpu_hook.devices.compose import filled, merged
+from oci_gpu_hook.devices.compose import filled, merged, placed
 from oci_gpu_hook.devices.edits import (
     ContainerEdits,
     DeviceNode,
@@ -127,6 +127,21 @@ def test_a_node_that_says_all_of_itself_needs_no_node_on_the_host(tmp_path):
 def test_a_node_that_contradicts_the_host_is_refused(fields, why):
     with pytest.raises(DriverError, match=why):
         filled(DeviceNode(path="/dev/x", **fields))
+
+
+@pytest.mark.parametrize(
+    ("mount", "why"),
+    [
+        (Mount(host_path="/etc", container_path="/"), "would hide all that the container has"),
+        (Mount(host_path="tmpfs", container_path="/opt/..", type="tmpfs"), "would hide all that the container has"),
+        (Mount(host_path="etc", container_path="/opt"), "is not a path from / on"),
+        (Mount(host_path="/nonexistent", container_path="/opt"), "No such file"),
+    ],
+)
+def test_a_mount_of_nothing_or_over_everything_is_refused(mount, why):
+    """A runtime would look for a relative path in the bundle, a hook in the host's root directory."""
+    with pytest.raises(DriverError, match=why):
+        placed(mount)
 
 
 def test_a_link_is_no_device_node(tmp_path):

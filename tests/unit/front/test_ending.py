@@ -17,6 +17,7 @@ from oci_gpu_hook.apply.journal import changes as made
 from oci_gpu_hook.apply.journal import journal
 from oci_gpu_hook.apply.journal.entry import key
 from oci_gpu_hook.base.processes import boot_id, start_time
+from tests import first_pid_namespace
 from tests.unit.front.ended import CHANGES, IMAGE, Host, dead_process
 
 if TYPE_CHECKING:
@@ -25,7 +26,10 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.apply.journal.entry import Entry
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root's containers end without Python")
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root's containers end without Python"),
+    first_pid_namespace.needed,
+]
 
 
 @pytest.fixture

@@ -18,10 +18,14 @@ from oci_gpu_hook.apply.journal import changes as made
 from oci_gpu_hook.apply.journal import journal
 from oci_gpu_hook.apply.journal.entry import key
 from oci_gpu_hook.base import limits
+from tests import first_pid_namespace
 from tests.unit.front.conftest import SOURCES
 from tests.unit.front.ended import Host
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root's containers end without Python")
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root's containers end without Python"),
+    first_pid_namespace.needed,
+]
 several = settings(
     max_examples=int(os.environ.get("OCI_GPU_FUZZ_EXAMPLES", "60")),
     deadline=None,

@@ -8,6 +8,7 @@ import os
 import socket
 import struct
 import sys
+import tempfile
 import threading
 import time
 
@@ -52,11 +53,13 @@ def registered() -> None:
     ring = LIBC.syscall(425, 4, parameters)
     if ring < 0:
         sys.exit("no io_uring")
-    os.mknod("/tmp/holding-full", 0o20600, os.makedev(1, 7))
-    fd = os.open("/tmp/holding-full", os.O_RDWR)
+    node = f"{tempfile.mkdtemp()}/full"
+    os.mknod(node, 0o20600, os.makedev(1, 7))
+    fd = os.open(node, os.O_RDWR)
     assert LIBC.syscall(427, ring, 2, ctypes.create_string_buffer(struct.pack("i", fd)), 1) == 0
     os.close(fd)
-    os.unlink("/tmp/holding-full")
+    os.unlink(node)
+    os.rmdir(os.path.dirname(node))
 
 
 def receiving() -> None:

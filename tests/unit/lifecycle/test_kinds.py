@@ -84,7 +84,7 @@ def test_where_there_are_several_vendors_a_count_without_a_kind_is_a_question(ho
     with pytest.raises(InvalidInput) as caught:
         kinds.settled(count(2), config)
     assert str(caught.value) == (
-        "2 GPUs asked for without a kind: this host has GPUs of nvidia.com/gpu and amd.com/gpu and intel.com/gpu; "
+        "2 GPUs asked for without a kind: this host has GPUs of nvidia.com/gpu, amd.com/gpu, intel.com/gpu; "
         "say which by OCI_GPU_KIND, or [allocation] default-kind in config.toml"
     )
 

@@ -54,6 +54,12 @@ def test_another_in_its_place_is_not_it(config, field):
     assert getattr(there.remaining(EDITS, config), field) == getattr(EDITS, field)
 
 
+def test_a_place_has_several_names():
+    node = {"path": "/dev//x/", "type": "c", "major": 1, "minor": 2}
+    left = there.remaining(EDITS, {"mounts": [{"destination": "/b//.", "source": "/a"}], "linux": {"devices": [node]}})
+    assert (left.mounts, left.device_nodes) == ((), ())
+
+
 def test_a_node_that_is_bound_is_there():
     bound = {"mounts": [{"destination": "/dev/x", "source": "/dev/y", "type": "bind"}]}
     assert there.remaining(EDITS, bound).device_nodes == ()

@@ -86,6 +86,11 @@ def read(directories: Iterable[str]) -> Registry:
     return Registry(files=tuple(files), problems=tuple(problems), devices=devices, conflicts=conflicts)
 
 
+def files(directories: Iterable[str]) -> list[str]:
+    """Return the files that `read` would read now."""
+    return [path for directory in _once(directories) for path in _paths(directory, [])]
+
+
 def _provided(file: SpecFile) -> list[Provided]:
     found = file.specification
     return [Provided(path=file.path, specification=found, device=device) for device in found.devices] if found else []
@@ -197,7 +202,7 @@ def _left_out(paths: Iterable[str]) -> frozenset[str]:
     sizes: dict[str, int] = {}
     for path in paths:
         try:
-            sizes[path] = min(os.stat(path).st_size, text.LARGEST)  # of a larger one no more is read
+            sizes[path] = min(os.stat(path).st_size, text.LARGEST)  # no more of a larger one is read
         except OSError:
             continue
     total = sum(sizes.values())

@@ -171,6 +171,7 @@ def _device_node(found: dict[str, Any]) -> edits.DeviceNode:
 
     A major number of 0 is none (pkg/cdi/container-edits_unix.go, fillMissingInfo).
     """
+    found = {**found, "path": edits.plain(found["path"])}
     numbers = {"major": found["major"], "minor": found.get("minor", 0)} if found.get("major") else {}
     rest = {name: value for name, value in found.items() if name not in {"major", "minor"}}
     make = _renamed(edits.DeviceNode, {"hostPath": "host_path", "fileMode": "file_mode"})
@@ -201,7 +202,7 @@ _MOUNT: Final = _object(
     {"hostPath": "/PATH", "containerPath": "/PATH"},
     lambda found: edits.Mount(
         host_path=found["hostPath"],
-        container_path=found["containerPath"],
+        container_path=edits.plain(found["containerPath"]),
         options=found.get("options", ()),
         type=found.get("type", ""),
     ),

@@ -10,7 +10,7 @@ import re
 
 from oci_gpu_hook.base.errors import quoted
 from oci_gpu_hook.devices.cdi.spec_files import versions
-from oci_gpu_hook.devices.edits import NO_PERMISSIONS, ContainerEdits
+from oci_gpu_hook.devices.edits import NO_PERMISSIONS, UNSAID, ContainerEdits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,6 +36,10 @@ _SUBDOMAIN: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _KEY_NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9_.-]*[a-z0-9])?")
 _LONGEST_SUBDOMAIN: Final = 253
 _LONGEST_KEY_NAME: Final = 63
+_LAST_MAJOR: Final = 2**12 - 1  # include/linux/kdev_t.h, MINORBITS and what a dev_t of 32 bits leaves
+_LAST_MINOR: Final = 2**20 - 1
+_LONGEST_NAME: Final = 255  # bytes: include/uapi/linux/limits.h, NAME_MAX and PATH_MAX
+_LONGEST_PATH: Final = 4096
 _EMPTY: Final = "is empty"
 _ZERO: Final = "has a zero byte"
 _WITHOUT_IT: Final = "remove it"
@@ -129,6 +133,9 @@ def _device_node(node: DeviceNode, place: str) -> Iterator[Broken]:
     yield from _path(node.path, f"{place}.path")
     if node.host_path:
         yield from _path(node.host_path, f"{place}.hostPath")
+    for name, number, most in (("major", node.major, _LAST_MAJOR), ("minor", node.minor, _LAST_MINOR)):
+        if number != UNSAID and not 0 <= number <= most:
+            yield f"{place}.{name}", f"no device has the number {number}", f"write a number between 0 and {most}"
     if node.type not in _NODE_TYPES:
         remedy = "write c or u for a character device, b for a block device, p for a FIFO, or leave it out"
         yield f"{place}.type", f"{quoted(node.type)} is not a type of node", remedy
@@ -182,3 +189,6 @@ def _path(path: str, place: str) -> Iterator[Broken]:
         yield place, _EMPTY, "write a path"
     elif "\0" in path:
         yield place, _ZERO, _WITHOUT_IT
+    elif len(path.encode()) >= _LONGEST_PATH or any(len(name.encode()) > _LONGEST_NAME for name in path.split("/")):
+        remedy = f"use {_LONGEST_NAME} bytes at most for each name, and {_LONGEST_PATH - 1} for all of it"
+        yield place, "no path of Linux is so long", remedy

@@ -111,7 +111,7 @@ def read(data: bytes, *, is_json: bool) -> Node:
         return _tree(yaml.parse(text, Loader=_LOADER))
     except yaml.YAMLError as error:
         what = getattr(error, "problem", None) or str(error).partition("\n")[0]
-        remedy = "mend indentation, brackets or quotation marks there or just before"
+        remedy = "correct the indentation, brackets or quotation marks there or just before"
         raise _unreadable(_line_of(error, text), f"is not YAML: {quoted(what)}", remedy) from None
 
 
@@ -125,11 +125,11 @@ def _line_of(error: yaml.YAMLError, text: str) -> int:
 
 
 def _check_json(text: str) -> None:
-    """Raise Unreadable for text that is not JSON. It is read as YAML, which tells line numbers and allows more."""
+    """Raise Unreadable for text that is not JSON. It is read as YAML, which gives line numbers and allows more."""
     try:
         json.loads(text, parse_constant=_no_constant, parse_int=str)
     except json.JSONDecodeError as error:
-        remedy = "mend it there, or call the file .yaml if it is YAML"
+        remedy = "correct it there, or name the file .yaml if it is YAML"
         raise _unreadable(error.lineno, f"is not JSON: {error.msg}", remedy) from None
     except ValueError as error:
         line = next(text.count("\n", 0, word.start()) + 1 for word in _WORD.finditer(text) if word[0][:1] != '"')

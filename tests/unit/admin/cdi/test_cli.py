@@ -88,7 +88,7 @@ def test_capabilities_choose_the_files(cdi):
     assert "libnvidia-ml" in utility
     assert "libcuda" in every - utility
     status, _, err = cdi("generate", "--capabilities", "computing")
-    assert status == 1
+    assert status == 2
     assert "'computing' is unknown" in err
 
 
@@ -301,7 +301,7 @@ class TestTheHookThatItNames:
         """Engines resolve it in a directory of their own, and refuse it."""
         output = directory if action == "refresh" else directory / "nvidia.yaml"
         status, out, err = cdi(action, "--hook-path", "bin/oci-gpu-hook", "--output", output)
-        assert (status, out) == (1, "")
+        assert (status, out) == (2, "")
         assert "--hook-path 'bin/oci-gpu-hook': is not an absolute path" in err
         assert [*directory.iterdir()] == []
 

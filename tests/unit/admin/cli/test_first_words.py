@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from oci_gpu_hook import __version__
-from oci_gpu_hook.admin.cli import info, main, outline
+from oci_gpu_hook.admin.cli import hints, info, main, outline
 from oci_gpu_hook.admin.cli.commands import COMMANDS
 
 PROGRAM = Path(sys.executable).with_name("oci-gpu")
@@ -79,7 +79,8 @@ def test_version(oci_gpu, words):
         (("--confg", "x"), "unrecognized arguments: --confg; did you mean '--config'?"),
         (("leases", "-j"), "unrecognized arguments: -j; did you mean '--json'?"),
         (("top", "-i", "2"), "unrecognized arguments: -i 2; did you mean '--interval'?"),
-        (("run", "-c2"), "unrecognized arguments: -c2\n"),  # --count or --capabilities
+        (("run", "-c2"), "unrecognized arguments: -c2; a command comes after --"),  # --count or --capabilities
+        (("verify", "-z"), "unrecognized arguments: -z\n"),
         (("leases", "--jsn\x1b"), r"unrecognized arguments: --jsn\x1b"),
     ],
 )
@@ -87,6 +88,41 @@ def test_a_mistyped_word_is_wrong_usage_and_what_was_meant_is_suggested(oci_gpu,
     status, out, complaint = oci_gpu(*words)
     assert (status, out) == (2, "")
     assert said in complaint
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("docker",), "did you mean `oci-gpu install docker` or `oci-gpu run --engine docker`? `oci-gpu help`"),
+        (("CRIO",), "did you mean `oci-gpu install crio`? `oci-gpu help`"),
+        (("runc",), "did you mean `oci-gpu run --engine runc`? `oci-gpu help`"),
+        (("ps",), "did you mean 'leases'?"),
+        (("setup",), "did you mean 'install'?"),
+        (("--devices", "all"), "--devices goes after a command that has it: plan, attach, detach, run\n"),
+        (("--gpus", "all"), "--devices goes after a command that has it: plan, attach, detach, run\n"),
+        (("--gpus=all",), "--devices goes after a command that has it: plan, attach, detach, run\n"),
+        (("--json", "info"), "--json goes after the command, as in `oci-gpu info --json`\n"),
+        (("info", "--config", "x"), "--config goes before the command, as in `oci-gpu --config …`\n"),
+        (("info", "-V"), "-V goes before the command, as in `oci-gpu -V …`\n"),
+        (("run", "--gpus", "all"), "did you mean '--devices' (which GPUs) or '--count' (how many)?\n"),
+        (("run", "ubuntu", "nvidia-smi", "-L"), "; a command comes after --: oci-gpu run [IMAGE] -- COMMAND\n"),
+        (("install",), "required: engine; name one of docker, podman, crio, containerd, mesos, slurm, resident\n"),
+        (("cdi",), "required: ACTION; name one of generate, refresh, list, validate\n"),
+    ],
+)
+def test_a_word_in_the_wrong_place_is_told_where_it_belongs(oci_gpu, words, said):
+    status, out, complaint = oci_gpu(*words)
+    assert (status, out) == (2, "")
+    assert said in complaint
+
+
+def test_an_option_that_is_not_known_is_refused_with_the_usage_of_its_command(oci_gpu):
+    assert oci_gpu("verify", "--foo")[2].startswith("usage: oci-gpu verify ")
+
+
+def test_the_words_of_other_tools_lead_to_commands_that_exist():
+    assert set(hints.OTHER_WORDS.values()) <= set(COMMANDS)
+    assert not set(hints.OTHER_WORDS) & set(COMMANDS)
 
 
 @pytest.fixture(params=["", "1"], ids=["buffered", "unbuffered"])

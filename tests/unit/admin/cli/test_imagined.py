@@ -81,8 +81,13 @@ def test_config_json_stands_for_its_bundle(plan, tmp_path):
 )
 def test_wrong_usage(plan, options, said):
     status, out, complaint = plan(*options)
-    assert (status, out) == (1, "")
+    assert (status, out) == (2, "")
     assert said in complaint
+
+
+def test_a_setting_alone_is_told_what_it_lacks(plan):
+    assert "OCI_GPU_COUNT=1" in plan("--env", "OCI_GPU_MEMORY=8GiB")[1]
+    assert "OCI_GPU_COUNT=1" not in plan("--env", "OCI_GPU_MEMORY=8GiB", "--env", "OCI_GPU_COUNT=2")[1]
 
 
 @pytest.mark.parametrize(
@@ -94,6 +99,8 @@ def test_wrong_usage(plan, options, said):
         (("--env", "OCI_GPU_CUONT=0"), "OCI_GPU_COUNT"),
         (("--annotation", "io.oci-gpu-hok.count=0"), "io.oci-gpu-hook.count"),
         (("--annotation", "io.oci-gpu-hook.cuont=0"), "io.oci-gpu-hook.count"),
+        (("--annotation", "io.oci-gpu-hook/count=0"), "io.oci-gpu-hook.count"),
+        (("--annotation", "oci-gpu-hook/memory=0"), "io.oci-gpu-hook.memory"),
     ],
 )
 def test_a_name_that_nearly_asks(plan, options, meant):

@@ -116,6 +116,15 @@ def test_a_container_of_which_nothing_is_said(host):
     assert "container 'ewb': is in no line of the log; " in host.log("--container", "ewb", status=1)
 
 
+def test_an_empty_log_says_what_it_does_not_have(host):
+    host.journal()
+    host.file.touch()
+    assert host.log() == "Nothing was logged.\n"
+    host.config.write_text(f'[state]\ndir = "{host.directory}/state"\n')
+    assert host.log() == "Nothing was logged; without [log] file in config.toml only refusals are.\n"
+    assert host.log("--json") == ""
+
+
 def test_json_is_as_the_schema_says(host):
     written(host, WEB, "attached", gpus=["GPU-1"], mounts=3, milliseconds={"plan": "1.0"})
     host.journal(entry(time.time(), "no", JOB), entry(time.time(), "with\0bytes", MESSAGE=[104, 105, 255]))

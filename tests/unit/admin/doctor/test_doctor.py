@@ -31,7 +31,7 @@ from oci_gpu_hook.base import rootless
 from oci_gpu_hook.base.config.model import Config
 from oci_gpu_hook.base.config.toml import parse as parse_config
 from oci_gpu_hook.base.errors import DriverError
-from oci_gpu_hook.devices.nvidia import snapshot
+from oci_gpu_hook.devices.nvidia import csv_files, snapshot
 from oci_gpu_hook.devices.nvidia.model import DeviceNode, Gpu, Inventory, Library
 from tests.paths import SCHEMAS
 
@@ -115,6 +115,14 @@ def test_a_driver_without_an_essential_library_is_an_error(make_host, missing):
     libraries = tuple(library(name) for name in ("libcuda.so.1", "libnvidia-ml.so.1") if name != missing)
     host = make_host(inventory=inventory(libraries=libraries))
     assert found(driver, host) == [f"the host has no {missing}"]
+
+
+def test_a_line_of_a_csv_file_is_nothing_that_nvml_knows(make_host):
+    line = f"{csv_files.ABOUT}: 'l4t.csv:1' is not a line"
+    told = driver.check(make_host(inventory=inventory(warnings=(line, "NVML: no answer"))))
+    why = {finding.what: finding.why for finding in told if finding.severity == WARNING}
+    assert why[line] == "what that file or line names does not reach containers"
+    assert why["NVML: no answer"].startswith("memory, NVLinks")
 
 
 @pytest.mark.parametrize(

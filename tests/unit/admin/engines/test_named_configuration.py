@@ -33,7 +33,7 @@ def test_hooks_d_names_it(root, config, engine):
 @pytest.mark.parametrize("engine", ["docker", "containerd", "slurm"])
 def test_what_calls_without_options_refuses_it(root, config, engine, capsys):
     before = tree(root)
-    assert main.main(["--config", config, "install", engine, "--root", str(root)]) == 1
+    assert main.main(["--config", config, "install", engine, "--root", str(root)]) == 2
     assert f"cannot be used with {engine}" in capsys.readouterr().err
     assert tree(root) == before
 

@@ -56,5 +56,5 @@ def test_the_doctor_sees_a_runtime_that_is_none(root, oci_gpu, edit):
 
 def test_it_is_podman_s_alone(oci_gpu):
     status, _, complaint = oci_gpu("install", "docker", "--runtime")
-    assert status == 1
+    assert status == 2
     assert "is for podman" in complaint

@@ -110,9 +110,9 @@ def test_what_is_left_to_do_is_what_is_missing(node, oci_gpu):
 
 def test_the_doctor(node, oci_gpu):
     (found,) = slurm.check(str(node))
-    assert (found.ok, found.text) == (False, "Slurm runs no containers, which gives jobs no GPUs in them")
+    assert (found.ok, found.text) == (False, "Slurm is not set up to start containers (srun --container)")
     put(node, "/etc/slurm/oci.conf", 'RunTimeRun="runc run %j"\n')
-    assert slurm.check(str(node))[0].text.startswith("Slurm runs containers by 'runc'")
+    assert slurm.check(str(node))[0].text == "Slurm starts containers by 'runc', which gives them no GPUs"
     oci_gpu("install", "slurm")
     good, bad = slurm.check(str(node))
     assert (good.ok, bad.ok) == (True, False)

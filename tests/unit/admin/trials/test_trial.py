@@ -73,9 +73,17 @@ def test_an_import_that_does_not_end_is_an_error_and_what_it_made_is_removed(doc
     assert_all_is_removed(log)
 
 
+@pytest.fixture
+def ended_by_hangups():
+    """Have SIGHUP end this process, also where nohup has started the tests."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("step", ["import", "run", "rm"])
-def test_a_signal_at_any_step_leaves_nothing(docker, number, step):
+def test_a_signal_at_any_step_leaves_nothing(docker, number, step, ended_by_hangups):
     log = docker(f"{step}) kill -{number} $PPID; sleep 0.3 ;;")
     if step == "rm":
         trial.run("docker", WANTED, 10)

@@ -137,6 +137,8 @@ def test_the_section_wins_over_the_top():
         ('[driver]\nroot = "/"\nrooot = "/"\n', "line 3: unknown key 'rooot' in [driver]; did you mean 'root'?"),
         ("disable-requires = true", "line 1: unknown key 'disable-requires'; did you mean 'disable-require'?"),
         ("[drivers]\n", "line 1: unknown key 'drivers'; did you mean 'driver'?"),
+        ('policy = "exclusive"', "line 1: unknown key 'policy'; did you mean it below [allocation]?"),
+        ('[log]\npolicy = "shared"', "line 2: unknown key 'policy' in [log]; did you mean it below [allocation]?"),
         ('zzz = "\\u001b[31m"', "line 1: unknown key 'zzz'"),
         ('[log]\n"\\u001b[31m" = 1', "unknown key '\\x1b[31m' in [log]"),
     ],

@@ -46,6 +46,15 @@ def test_the_order_is_of_numbers(machine):
     ]
 
 
+@pytest.mark.parametrize("said", ["9" * 5000, "-1", "0x10", "1 1", "\u0663", "\u00b2", "\0", ""])
+def test_what_is_no_number_is_read_as_none(machine, said):
+    machine.amd(1, render=128, location=0x0500, gfx_target_version=said, unique_id=said)
+    properties(machine.nodes / "1/mem_banks/0/properties", heap_type=1, size_in_bytes=said)
+    machine.pci("0000:05:00.0", "amdgpu", numa_node=said)
+    (device, *_) = discovery.look(machine.config, detailed=True).devices
+    assert (device.name, device.memory, device.numa_node, device.product) == ("0", 0, None, "")
+
+
 def test_a_gpu_without_a_unique_id_is_called_by_its_place(machine):
     machine.amd(1, render=128, card=0, location=0x0300)
     inventory = vendors.seen(discovery.KIND, machine.config)

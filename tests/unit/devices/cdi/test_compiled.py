@@ -13,7 +13,7 @@ from oci_gpu_hook.base.config.model import Config
 from oci_gpu_hook.base.errors import DriverError
 from oci_gpu_hook.devices.cdi import compiled, compiling
 from oci_gpu_hook.devices.cdi.room import Room
-from oci_gpu_hook.devices.cdi.spec_files import reading
+from oci_gpu_hook.devices.cdi.spec_files import directories, reading
 from oci_gpu_hook.request.model import Request
 
 
@@ -73,6 +73,26 @@ def test_what_makes_it_stale(config, change):
     assert not compiled.is_fresh(before, config)
     expected = {"another file": ["a", "b"], "a file of a later directory": ["a", "b"], "a file written in place": ["b"]}
     assert names(config) == expected.get(change, [])
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_changes_while_it_is_read_is_read_again(config, monkeypatch, change):
+    """Of a file that was read before it changed the old text is there, and the new facts would keep it for good."""
+    put(config, "v.json")
+    settle()
+    read = directories.read
+
+    def read_slowly(*arguments):
+        found = read(*arguments)
+        CHANGES[change](config)
+        settle()
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(directories, "read", read_slowly)
+        before = names(config)
+    expected = {"another file": ["a", "b"], "a file of a later directory": ["a", "b"], "a file written in place": ["b"]}
+    assert (before, names(config)) == (["a"], expected.get(change, []))
 
 
 def test_a_directory_that_comes_into_being_counts(config):
@@ -144,6 +164,7 @@ def test_huge_and_broken_files_leave_the_others_to_those_who_ask(config):
         with open(path, "w") as file:
             file.write("a: &a [" + "x," * 20 + "]\n" + "b: [*a, {]\n")
         os.chmod(path, 0o644)
+    settle()
     started = time.monotonic()
     inventory = compiled.of_kind("v.com/d", config).inventory
     assert time.monotonic() - started < limits.CDI_SECONDS

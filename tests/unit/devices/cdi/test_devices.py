@@ -8,12 +8,14 @@ import time
 
 import pytest
 
+from oci_gpu_hook.base.config.model import Config
 from oci_gpu_hook.base.errors import DriverError, InvalidInput
 from oci_gpu_hook.devices.cdi import devices as of_cdi
 from oci_gpu_hook.devices.cdi import names
 from oci_gpu_hook.devices.cdi.model import Described, Inventory
 from oci_gpu_hook.devices.cdi.room import Room
 from oci_gpu_hook.devices.edits import ContainerEdits, DeviceNode, NetDevice
+from oci_gpu_hook.oci.image import Image
 from oci_gpu_hook.request.model import Request
 
 KIND = "amd.com/gpu"
@@ -179,3 +181,18 @@ def test_what_engines_serve_is_left_to_them_with_a_warning():
     served, (warning,) = names.served(request("0", "7").replace(engine_serves=True), found, of_cdi.of(found))
     assert served == ("0",)
     assert "'amd.com/gpu=7'" in warning
+
+
+def test_of_two_nodes_at_one_path_the_one_that_is_hidden_is_told():
+    """Engines say nothing of it, and the device is held for nothing. A node that both have is none of them."""
+    both = [
+        Described(name=name, file=0, edits=ContainerEdits(device_nodes=(*KFD, node(minor).replace(path="/dev/x"))))
+        for name, minor in (("a", 0), ("b", 1))
+    ]
+    found = inventory(*both)
+    request = Request(kind=KIND, devices=("a", "b"), driver_capabilities=(), source="annotations")
+    made = Room(KIND).contribution(request, found, of_cdi.of(found), Image(libc="", library_directory=""), Config())
+    assert [(each.path, each.minor) for each in made.edits.device_nodes] == [("/dev/235-0", 0), ("/dev/x", 1)]
+    assert made.warnings == (
+        "'/dev/x' is a node of amd.com/gpu=b in the container, and not the different one of amd.com/gpu=a",
+    )

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oci_gpu_hook.devices import json_form
-from oci_gpu_hook.devices.cdi.spec_files import fields, reading, text, versions
+from oci_gpu_hook.devices.cdi.spec_files import reading, text, versions
 from oci_gpu_hook.devices.edits import UNSAID, ContainerEdits, DeviceNode, Hook, IntelRdt, Mount, NetDevice
 
 DATA = Path(__file__).resolve().parents[3] / "data" / "cdi"
@@ -262,11 +262,21 @@ def test_numbers_are_said_with_the_major_number(said, numbers):
     assert (node.major, node.minor) == numbers
 
 
-@given(st.integers(-(2**70), 2**70))
+@given(st.integers(-(2**70), 2**70) | st.integers(-3, 5000))
 def test_whole_numbers_have_a_range(number):
+    """Of a device: the kernel's, and -1 for one that is left to the host."""
     found = parse(json.dumps(changed(edits={"deviceNodes": [{"path": "/d", "major": number}]})), is_json=True)
-    low, high = fields.INT64
-    assert bool(found.problems) == (not low <= number <= high)
+    assert bool(found.problems) == (not -1 <= number < 1 << 12)
+
+
+@pytest.mark.parametrize("written", ["/dev/x", "/dev//x/", "dev/./x", "//dev/x/."])
+def test_one_place_in_a_container_has_one_path(written):
+    """`..` stays: what it leads to is known in the container alone."""
+    mount = {"hostPath": "/a/", "containerPath": written}
+    found = parse(json.dumps(changed(edits={"deviceNodes": [{"path": written}], "mounts": [mount]})), is_json=True)
+    edits = found.specification.devices[0].edits
+    assert (edits.device_nodes[0].path, edits.mounts[0].container_path) == ("/dev/x", "/dev/x")
+    assert edits.mounts[0].host_path == "/a/"
 
 
 @pytest.mark.parametrize(

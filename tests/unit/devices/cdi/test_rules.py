@@ -116,6 +116,21 @@ BROKEN = {
         "'x' is not a type of node",
         "write c or u for a character device, b for a block device, p",
     ),
+    "number of no device": (
+        changed(edits={"deviceNodes": [{"path": "/d", "type": "c", "major": 1, "minor": 1 << 20}]}),
+        "no device has the number 1048576",
+        "write a number between 0 and 1048575",
+    ),
+    "name that no file has": (
+        changed(edits={"mounts": [{"hostPath": "/a", "containerPath": "/b/" + "c" * 256}]}),
+        "no path of Linux is so long",
+        "use 255 bytes at most for each name, and 4095 for all of it",
+    ),
+    "path that no file has": (
+        changed(edits={"deviceNodes": [{"path": "/d" * 2048}]}),
+        "no path of Linux is so long",
+        "use 255 bytes at most for each name, and 4095 for all of it",
+    ),
     "permissions": (
         changed(edits={"deviceNodes": [{"path": "/d", "permissions": "rx"}]}),
         "'rx' is not a set of permissions",

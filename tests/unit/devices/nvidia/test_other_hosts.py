@@ -39,12 +39,12 @@ HOSTS: dict[str, tuple[Callable[[str], Any], str, str]] = {
     "habana": (
         lambda root: pci(root, "0x1da3", "habanalabs", kind="0x120000"),
         "the PCI bus has no NVIDIA GPU, only GPUs of Habana; ",
-        "start the container on a host with NVIDIA GPUs",
+        "use a host with NVIDIA GPUs",
     ),
     "no-gpu-at-all": (
         lambda root: pci(root, "0x8086", "e1000e", kind="0x020000"),
         "and the PCI bus has no GPU; ",
-        "start the container on a host with NVIDIA GPUs",
+        "use a host with NVIDIA GPUs",
     ),
     "amd": (
         lambda root: node(root, "/dev/kfd"),
@@ -61,7 +61,7 @@ HOSTS: dict[str, tuple[Callable[[str], Any], str, str]] = {
     "none": (
         lambda root: (pci(root, "0x8086"), pci(root, "0x10de", kind="0x040300", address="0000:01:00.1")),
         "the PCI bus has no NVIDIA GPU, only GPUs of Intel; ",
-        "start the container on a host with NVIDIA GPUs",
+        "ask for Intel's by OCI_GPU_KIND=intel.com/gpu and a count, or use a host with NVIDIA GPUs",
     ),
     "hidden": (
         lambda root: (pci(root, "0x10de", "nvidia"), trees.write(f"{root}/sys/module/nvidia/version", b"580\n")),

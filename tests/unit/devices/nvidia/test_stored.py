@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-from oci_gpu_hook.devices.nvidia import snapshot, stored
+from oci_gpu_hook.devices.nvidia import for_request, snapshot, stored, vendor
+from oci_gpu_hook.request.model import Request
 from tests.paths import ROOT
 from tests.unit.devices.nvidia import driver_trees as trees
 
@@ -128,3 +129,17 @@ def test_what_a_process_has_parsed_serves_for_the_same_bytes_only(host):
     assert [gpu.name for gpu in second.inventory.gpus] == ["another name", first.inventory.gpus[1].name]
     os.remove(stored_in(host))
     assert stored.whole(host) is None
+
+
+def test_nobody_changes_what_a_process_has_parsed(host):
+    """The next container's inventory is made of it, too."""
+    snapshot.load(host)
+    assert stored.whole(host)
+    for capabilities in (("compute", "utility"), ("all",), ("graphics", "display"), ()):
+        request = Request(devices=("all",), driver_capabilities=capabilities, source="environment")
+        found = for_request.get(request, host)
+        vendor.devices(found.inventory, host)
+        assert for_request.is_fresh(found, host)
+    data, parsed = stored._parsed
+    assert data
+    assert parsed == json.loads(data)

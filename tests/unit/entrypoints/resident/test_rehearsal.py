@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 
-from oci_gpu_hook.admin.install import hotpath_build
+from oci_gpu_hook.admin.install import hotpath_build, import_order
 from oci_gpu_hook.entrypoints.resident.manager import _forget_environment  # noqa: F401  named in the program below
 from tests.paths import ROOT
 
@@ -36,7 +36,7 @@ def test_it_imports_what_starts_import():
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, check=True, timeout=60, cwd=ROOT)
     modules, opened = json.loads(done.stdout)
     assert {*hotpath_build.HEADS} - ELSEWHERE <= {*modules}
-    assert {*hotpath_build.EXTENSIONS} <= {*modules}
+    assert {*import_order.EXTENSIONS} <= {*modules}
     assert [name for name in modules if name.startswith("pynvml")] == []
     assert [path for path in opened if "nvidia" in path] == []
 

@@ -11,7 +11,7 @@ import pytest
 from tests.paths import ROOT
 
 PROGRAM = """
-import gc, os, sys, threading, time
+import gc, os, signal, sys, threading, time
 from oci_gpu_hook.base import limits, log, syscalls
 from oci_gpu_hook.entrypoints.resident.place import Look
 from oci_gpu_hook.entrypoints.resident.unchanged import Before
@@ -28,6 +28,7 @@ KEPT = {
     "a child that was waited for": "os.waitpid(os.spawnv(os.P_NOWAIT, '/bin/true', ['true']), 0)",
     "a thread that ends soon": "threading.Thread(target=time.sleep, args=(0.002,)).start()",
     "another umask, which each start sets": "os.umask(0)",
+    "what is set back": "os.chdir('/tmp'); before.set_back()",
 }
 CHANGED = {
     "a file": "os.open('/dev/null', os.O_RDONLY)",
@@ -37,6 +38,10 @@ CHANGED = {
     "a thread": "threading.Thread(target=time.sleep, args=(0.5,), daemon=True).start()",
     "another working directory": "os.chdir('/tmp')",
     "a refusal that was logged": "log.error('refused')",
+    "a signal that is ignored": "signal.signal(signal.SIGUSR1, signal.SIG_IGN)",
+    "a signal that is no longer ignored": "signal.signal(signal.SIGPIPE, signal.SIG_DFL)",
+    "a signal that is caught": "signal.signal(signal.SIGTERM, lambda *_: None)",
+    "a signal that is blocked": "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])",
     "more memory": "kept = bytearray(limits.RESIDENT_MEMORY + (2 << 20))",
 }
 AS_ROOT = {
@@ -73,3 +78,17 @@ def test_each_of_these_is_seen(change):
 def test_each_of_these_of_roots_is_seen(change):
     assert os.geteuid() == 0
     assert said(AS_ROOT[change]) == "False"
+
+
+def test_the_limit_of_open_files_is_set_back():
+    """A start raises it (apply.transaction), and what the next one starts would inherit that."""
+    change = """
+import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (512, 4096))
+before = Before.now(Look.at("self").place)
+syscalls.allow_most_descriptors()
+raised = resource.getrlimit(resource.RLIMIT_NOFILE)
+before.set_back()
+assert [raised, resource.getrlimit(resource.RLIMIT_NOFILE)] == [(4096, 4096), (512, 4096)]
+"""
+    assert said(change) == "True"
