@@ -145,22 +145,18 @@ class Process:
         """Unmount mounts of the container in its namespace, and return. Each as `unmount` does."""
         self.enter()
         try:
-            self._unmount(mounts)
+            for mount in mounts:
+                self.unmount(mount)
         finally:
             self.leave()
 
     def unmount(self, mount: int) -> None:
         """Unmount the mount whose root is the descriptor `mount`, if it is mounted, by the descriptor alone."""
-        self._unmount((mount,))
-
-    def _unmount(self, mounts: Iterable[int]) -> None:
         os.fchdir(self._own_descriptors())
         try:
-            for mount in mounts:
-                try:
-                    syscalls.umount2(str(mount).encode(), syscalls.MNT_DETACH)
-                except OSError:
-                    continue
+            syscalls.umount2(str(mount).encode(), syscalls.MNT_DETACH)
+        except OSError:
+            return
         finally:
             os.chdir("/")
 
