@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -38,6 +39,9 @@ class Frozen:
 
     def frozen(self) -> freezing.Frozen:
         return freezing.Frozen(self.pid, "c", self.devices, self.config)
+
+    def container(self) -> Any:
+        return SimpleNamespace(pid=self.pid, id="c")
 
     def file(self) -> Path:
         return self.group / ("freezer.state" if self.devices.version == 1 else "cgroup.freeze")
@@ -171,7 +175,7 @@ def test_a_container_that_is_thawed_at_each_look_is_refused(one, monkeypatch):
     monkeypatch.setattr(in_use, "users", thawed)
     monkeypatch.setattr(taking, "_LOOK_AGAIN", 0.0)
     members = Members(one.pid, one.devices, lambda: ())
-    container = SimpleNamespace(pid=one.pid, id="c")
+    container = one.container()
     with pytest.raises(AllocationError, match="were thawed each time that they were looked at") as refused:
         taking._found(members, container, one.devices, [(195, 0)], one.config)
     assert refused.value.code == "OGH1311"
@@ -191,7 +195,7 @@ def test_a_look_after_those_that_were_thawed_counts(one, monkeypatch):
     monkeypatch.setattr(in_use, "users", thawed)
     monkeypatch.setattr(taking, "_LOOK_AGAIN", 0.0)
     members = Members(one.pid, one.devices, lambda: ())
-    assert taking._found(members, SimpleNamespace(pid=one.pid, id="c"), one.devices, [(195, 0)], one.config) == ()
+    assert taking._found(members, one.container(), one.devices, [(195, 0)], one.config) == ()
     assert list(looks) == []
 
 
@@ -207,7 +211,7 @@ def test_who_receives_a_descriptor_in_that_moment_is_not_missed(one, monkeypatch
             monkeypatch.setattr(taking, "_LOOK_AGAIN", 0.0)
             members = Members(one.pid, one.devices, lambda: ())
             assert in_use.users(members, [FULL]) == ()
-            container = SimpleNamespace(pid=one.pid, id="c")
+            container = one.container()
             with pytest.raises(AllocationError, match="did not all stand still") as refused:
                 taking._found(members, container, one.devices, [FULL], one.config)
             assert refused.value.code == "OGH1311"
