@@ -35,7 +35,7 @@ def allocate(  # noqa: PLR0913
     config: Config,
     *,
     began: float = 0.0,
-    freed: Callable[[], bool] | None = None,
+    freed: Callable[[Config], bool] | None = None,
 ) -> tuple[Device, ...]:
     """Return the devices that the container gets, and record its lease. A second call returns the same devices.
 
@@ -43,8 +43,9 @@ def allocate(  # noqa: PLR0913
     runtime can grant devices before it creates the container. Blocks for up to `request.wait` seconds, counted from
     `began` on (time.monotonic(); 0.0: from now).
 
-    freed: called outside the record's lock where the devices are held, before the wait and before the refusal: gives
-    back what nobody uses, and tells whether there was something. Then the request is tried once more.
+    freed: called with the configuration where the devices are held, outside the record's lock, before the wait and
+    before the refusal: gives back what nobody uses, and tells whether there was something. Then the request is tried
+    once more.
 
     Raises InvalidInput for a device that does not exist, AllocationError for what cannot be granted.
     """
@@ -65,7 +66,7 @@ def _recorded(  # noqa: PLR0913, PLR0917
     container: Container,
     config: Config,
     began: float,
-    freed: Callable[[], bool] | None,
+    freed: Callable[[Config], bool] | None,
 ) -> tuple[Device, ...]:
     processes = Processes()
     holder = processes.holder(container.pid)
@@ -99,7 +100,7 @@ def _in_turn(  # noqa: PLR0913, PLR0917
     config: Config,
     processes: Processes,
     began: float,
-    freed: Callable[[], bool] | None,
+    freed: Callable[[Config], bool] | None,
 ) -> tuple[Device, ...]:
     """Grant, if necessary after a wait in the queue. Raises Busy when the time is up, OSError if the record fails."""
     wait = _wait(asked, config, processes, began) if asked.request.wait else None
@@ -129,7 +130,7 @@ def _in_turn(  # noqa: PLR0913, PLR0917
         if refusal is None:
             _tell(after if granted and after is not table else None, wait)
             return granted
-        if freed and (wait is None or wait.is_at_an_end) and freed():
+        if freed and (wait is None or wait.is_at_an_end) and freed(config):
             continue
         if wait is None:
             raise refusal

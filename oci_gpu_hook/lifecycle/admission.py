@@ -227,7 +227,7 @@ class Admitted:
             of_host = restricted_to(restriction, of_host, request)
         try:
             # It logs its own refusals.
-            devices = allocate.allocate(request, of_host, container, config, began=began, freed=lambda: freed(config))
+            devices = allocate.allocate(request, of_host, container, config, began=began, freed=freed)
         except HookError as error:
             self._tell_wait(error)
             raise

@@ -95,7 +95,7 @@ def _hold(
     uuids = tuple(device.uuid for device in found if device.uuid not in granted)
     if uuids:
         wanted = Request(kind=kind, devices=uuids, driver_capabilities=(), source=IN_THE_BUNDLE)
-        allocate.allocate(wanted, devices, container, config, freed=lambda: _freed(config))
+        allocate.allocate(wanted, devices, container, config, freed=_freed)
     return uuids
 
 

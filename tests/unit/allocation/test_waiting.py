@@ -60,7 +60,7 @@ def test_when_time_is_up_the_place_is_given_back(config, started):
 def test_what_nobody_uses_is_given_back_before_the_wait(config, started):
     grant(request("0", exclusive=True), started("a"), config)
     begin = time.monotonic()
-    freed = lambda: release.release_by_hand("a", config, force=True)  # noqa: E731
+    freed = lambda config: release.release_by_hand("a", config, force=True)  # noqa: E731
     wish = request("0", exclusive=True, wait=30)
     assert [device.index for device in story.allocate(wish, HOST, started("b"), config, freed=freed)] == [0]
     assert time.monotonic() - begin < 1
@@ -73,7 +73,7 @@ def test_who_finds_something_to_give_back_at_the_end_of_the_wait_waits_no_second
     finds = iter([False, True, False])
     begin = time.monotonic()
     with pytest.raises(AllocationError, match="holds it exclusively"):
-        story.allocate(request("0", wait=1), HOST, started("b"), config, freed=lambda: next(finds))
+        story.allocate(request("0", wait=1), HOST, started("b"), config, freed=lambda _config: next(finds))
     assert 1 <= time.monotonic() - begin < 1.9
     assert list(finds) == []
     assert queue(config) == []
