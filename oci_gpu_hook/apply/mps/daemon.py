@@ -30,7 +30,6 @@ _PIECE: Final = 1 << 12
 # Seconds before a socket is looked for again, and the daemon asked again for the first time; later it is asked after
 # twice the time, up to the second of these: each question starts a program.
 _PAUSES: Final = (0.002, 0.05)
-_WITHOUT_SOCKET: Final = b"it has no socket"
 _READABLE: Final = 1  # POLLIN: a pidfd's process has ended
 _BUS: Final = "/run/systemd/private"
 _WHAT: Final = "MPS daemon of the container"
@@ -193,8 +192,9 @@ class _Child:
         text = "".join(f"{command}\n" for command in (*self._limiter.commands, _ASKED)).encode()
         pause, slowest = _PAUSES
         while True:
-            status, said = 1, _WITHOUT_SOCKET
-            if os.access(place.socket_of(self._state_dir, self._name), os.F_OK):
+            status, said = 1, b"it has no socket"
+            is_asked = os.access(place.socket_of(self._state_dir, self._name), os.F_OK)
+            if is_asked:
                 status, said = self._run((), text)
                 wrong = [line for line in said.split(b"\n") if any(word in line.lower() for word in _COMPLAINTS)]
                 if not status and not wrong and said.strip():
@@ -204,7 +204,7 @@ class _Child:
                 why = f"does not accept its limits: status {status}, {quoted(said.decode('utf-8', 'replace').strip())}"
                 raise ApplyError("", why, "", "OGH1510")
             sleep(pause)
-            if said != _WITHOUT_SOCKET:
+            if is_asked:
                 pause = min(2 * pause, slowest)
 
     def _run(self, arguments: tuple[str, ...], text: bytes, before: object = None) -> tuple[int, bytes]:
