@@ -123,8 +123,6 @@ def write(  # noqa: PLR0913
             continue  # those before it import it by now: a command that does without them has it searched for
         if head == door:
             names += [name for name in _packages(heads, package) if name not in names]
-        if head not in names:  # what comes before imports it; a command that does without that searches it as usual
-            continue
         sources = []
         modules = []
         for name in names:
