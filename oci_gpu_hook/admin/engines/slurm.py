@@ -97,8 +97,9 @@ def check(root: str = "/") -> list[Finding]:
         return [Finding(ok=False, text=f"Slurm: {error.what}: {error.why}", remedy=error.remedy)]
     called = texts.executable_of(text)
     if os.path.basename(called) != texts.EXECUTABLE:
-        text = f"Slurm starts containers by {quoted(called)}, which gives them no GPUs"
-        text = text if called else "Slurm is not set up to start containers (srun --container)"
+        text = "Slurm is not set up to start containers (srun --container)"
+        if called:
+            text = f"Slurm starts containers by {quoted(called)}, which gives them no GPUs"
         return [Finding(ok=False, text=text, remedy=remedy)]
     if not texts.is_executable(root, called):
         return [Finding(ok=False, text=f"Slurm's {quoted(called)} cannot be run", remedy=remedy)]
