@@ -15,9 +15,8 @@ if TYPE_CHECKING:
 
     from oci_gpu_hook.devices.model import Device
 
-    Nodes: TypeAlias = dict[
-        tuple[str, object, object], str
-    ]  # what distinguishes a node from others, and its path on the host
+    # What distinguishes a node from others → its path on the host.
+    Nodes: TypeAlias = dict[tuple[str, object, object], str]
 
 
 def used(
